@@ -1,0 +1,87 @@
+"""Write files and folders so that they are there whole, or not at all, whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+TEMPORARY = ".tmp-"
+
+
+def write_file(path: Path, content: bytes, *, exclusive: bool = False) -> None:
+    """Write a file under a temporary name, force it to disk, move it into place, force the folder to disk.
+
+    Parameters
+    ----------
+    path : Path
+        The folder must exist.
+    content : bytes
+        All of it.
+    exclusive : bool
+        Fail with FileExistsError instead of replacing a file.
+    """
+    temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
+    try:
+        with open(temporary, "xb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if exclusive:
+            os.link(temporary, path)
+        else:
+            os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder to fill; at the end it is forced to disk and moved to `path`.
+
+    Nothing is left behind if the block raises. A folder that another process put there first stays, and
+    FileExistsError is raised.
+    """
+    temporary = path.with_name(f"{TEMPORARY}{path.name}-{uuid.uuid4().hex}")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        for file in (f for f in temporary.rglob("*") if f.is_file()):
+            with open(file, "rb") as stream:
+                os.fsync(stream.fileno())
+        for folder in (temporary, *(f for f in temporary.rglob("*") if f.is_dir())):
+            sync_folder(folder)
+        _move(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    sync_folder(path.parent)
+
+
+def _move(temporary: Path, path: Path) -> None:
+    if path.exists():
+        raise FileExistsError(path)
+    os.rename(temporary, path)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what interrupted writers left in a folder."""
+    for leftover in folder.glob(f"{TEMPORARY}*"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Force a folder's entries to disk, where the system can."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,103 @@
+"""An exported graph on disk, described by its own metadata; read without torch and without onnx."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..models.input_spec import InputSpec, input_spec_from_json
+from .certificate import Certificate
+from .cut import Column
+from .identity import digest, input_identity
+from .session import Session, open_session
+
+METADATA_KEY = "topwork"
+GRAPH_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class GraphMetadata:
+    """What a graph says of itself.
+
+    Parameters
+    ----------
+    backbone : dict
+        ``Backbone.identity()``: architecture, arguments, digest of weights, input specification.
+    columns : tuple of Column
+        One for each output, in order.
+    """
+
+    backbone: dict[str, Any]
+    columns: tuple[Column, ...]
+
+    @property
+    def input_spec(self) -> InputSpec:
+        """What the graph eats, once decoded to uint8 ``(batch, height, width, 3)``."""
+        return input_spec_from_json(self.backbone["input"])
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The input identity of features that this graph computes."""
+        return input_identity(self.backbone)
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the input identity."""
+        return digest(self.identity)
+
+    def to_text(self) -> str:
+        """Return the text that is kept in the ONNX file."""
+        return json.dumps({"format": GRAPH_FORMAT, "fingerprint": self.fingerprint, "backbone": self.backbone,
+                           "columns": [column.to_json() for column in self.columns]}, sort_keys=True)
+
+    @classmethod
+    def from_text(cls, text: str) -> GraphMetadata:
+        """Read what :meth:`to_text` wrote."""
+        fields = json.loads(text)
+        if fields["format"] != GRAPH_FORMAT:
+            raise InputError(f"this graph has format {fields['format']}, expected {GRAPH_FORMAT}: another version wrote it")
+        return cls(fields["backbone"], tuple(Column(**column) for column in fields["columns"]))
+
+
+@dataclass(frozen=True)
+class ExportedGraph:
+    """An ONNX file made by topwork; see :func:`topwork.extract.export.export`."""
+
+    path: Path
+
+    @cached_property
+    def metadata(self) -> GraphMetadata:
+        """What the graph says of itself, read from the file once."""
+        return read_metadata(open_session(self.path, "cpu", threads=1))
+
+    @property
+    def certificate_path(self) -> Path:
+        """Where the certificate lies: beside the graph."""
+        return self.path.with_suffix(".json")
+
+    @cached_property
+    def certificate(self) -> Certificate:
+        """The evidence that was gathered when the graph was exported."""
+        return Certificate.from_json(json.loads(self.certificate_path.read_text(encoding="utf-8")))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ExportedGraph:
+        """Share the file between copies of an estimator."""
+        return self
+
+
+def read_metadata(session: Session) -> GraphMetadata:
+    """Return the metadata of a loaded graph.
+
+    Raises
+    ------
+    InputError
+        If topwork did not make it.
+    """
+    entries = session.runtime.get_modelmeta().custom_metadata_map
+    if METADATA_KEY not in entries:
+        raise InputError("this ONNX file was not exported by topwork: its metadata has no entry 'topwork'")
+    return GraphMetadata.from_text(entries[METADATA_KEY])

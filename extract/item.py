@@ -1,0 +1,33 @@
+"""One input of a job, before anything has been computed from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Item:
+    """One input.
+
+    Parameters
+    ----------
+    id : str
+        Unique within its source: a path relative to the root, a member's name.
+    read : callable
+        Returns the content: the bytes of an encoded image, a uint8 array ``(height, width[, channels])``, or a PIL
+        image. Called once, on another thread.
+    label : str or None
+    split : str or None
+        "train", "val" or "test", where the source says so.
+    size, mtime_ns : int or None
+        Of the file, to recognise it unchanged.
+    """
+
+    id: str
+    read: Callable[[], Any]
+    label: str | None = None
+    split: str | None = None
+    size: int | None = None
+    mtime_ns: int | None = None

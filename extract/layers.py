@@ -1,0 +1,127 @@
+"""The legal cuts of a backbone, and where their channels are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from .trace import Trace, node_of, trace
+
+if TYPE_CHECKING:
+    from torch.fx import Node
+
+    from ..models.backbone import Backbone
+
+Kind = Literal["map", "tokens", "vector"]
+LAST = "last"
+
+CHANNELS_FIRST = ("conv", "batch_norm", "group_norm", "pool")
+CHANNELS_LAST = ("linear", "layer_norm", "addmm")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One legal cut.
+
+    Parameters
+    ----------
+    name : str
+        Dotted name of the module whose output it is; ``name@2`` for its second call; ``last`` for what feeds the
+        network's own classifier.
+    shape : tuple of int
+        Of one item's value, without the batch.
+    kind : {"map", "tokens", "vector"}
+        A feature map, a sequence of tokens, or one vector.
+    channel_axis : int or None
+        Where the channels of a map are, in `shape`: 0 for channels first, -1 for channels last, None if unknown.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: Kind
+    channel_axis: int | None = None
+
+
+def layers(backbone: Backbone) -> list[Layer]:
+    """List the legal cuts of a backbone, in order of execution, ``last`` at the end.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        As :func:`topwork.load_backbone` returns it.
+
+    Returns
+    -------
+    list of Layer
+
+    Examples
+    --------
+    >>> import topwork
+    >>> [layer.name for layer in topwork.layers(topwork.load_backbone("topwork:tiny"))][-3:]
+    ['pool', 'fc', 'last']
+    """
+    traced = trace(backbone)
+    names = [name for name in traced.values if name] + [LAST]
+    described = (describe(traced, backbone, name) for name in names)
+    return [layer for layer in described if layer is not None]
+
+
+def describe(traced: Trace, backbone: Backbone, name: str) -> Layer | None:
+    """Describe one layer; None if its value is none that features could be made of."""
+    node = node_of(traced, backbone, name)
+    shape = tuple(node.meta["val"].shape[1:])
+    if len(shape) == 1:
+        return Layer(name, shape, "vector")
+    if len(shape) == 2:
+        return Layer(name, shape, "tokens")
+    if len(shape) == 3:
+        return Layer(name, shape, "map", _channel_axis(node))
+    return None
+
+
+def _channel_axis(node: Node) -> int | None:
+    """Find the channels of a map: follow its value back to an operation that tells, or else judge by its sides."""
+    pending, seen = [(node, (0, 1, 2, 3))], {node}
+    while pending:
+        current, order = pending.pop(0)  # order[i]: the axis of the current value that becomes axis i of the map
+        channels = _told_by(current)
+        if channels is not None:
+            return _place(order, channels)
+        if str(current.target) == "aten.permute.default":
+            moved = [axis % 4 for axis in current.args[1]]  # type: ignore[union-attr, operator, misc]
+            order = tuple(moved[axis] for axis in order)  # type: ignore[assignment]
+        for source in current.all_input_nodes:
+            if source not in seen and _axes(source) == 4:
+                seen.add(source)
+                pending.append((source, order))
+    return _by_sides(tuple(node.meta["val"].shape[1:]))
+
+
+def _told_by(node: Node) -> int | None:
+    """Return the channel axis of a value with a batch axis, if the operation that made it says so."""
+    target = str(node.target)
+    if any(word in target for word in CHANNELS_LAST):
+        return 3
+    if any(word in target for word in CHANNELS_FIRST):
+        return 1
+    sizes = [n.meta["val"].shape[-1] for n in node.all_input_nodes if _axes(n) == 3]
+    unfolded = target == "aten.view.default" and sizes == [node.meta["val"].shape[-1]]
+    return 3 if unfolded else None  # tokens put back on their grid keep their channels last
+
+
+def _axes(node: Node) -> int:
+    value = node.meta.get("val")
+    return getattr(value, "ndim", 0)
+
+
+def _place(order: tuple[int, ...], channels: int) -> int | None:
+    """Return where the channel axis of an earlier value lies in the map, without the batch."""
+    return {1: 0, 3: -1}.get(order.index(channels))
+
+
+def _by_sides(shape: tuple[int, ...]) -> int | None:
+    """Take the two equal sides of a map for height and width."""
+    first, middle, last = shape
+    if first == middle != last:
+        return -1
+    return 0 if middle == last != first else None

@@ -1,0 +1,46 @@
+"""``torchvision:NAME``: classification models of torchvision, with the preprocessing of their default weights."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from ..errors import InputError
+from .hub import fetching
+from .input_spec import ImageSpec
+from .registry import Built
+from .torchvision_operators import ensure_torchvision_operators
+
+
+def build(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> Built:
+    """Make a torchvision classification model."""
+    ensure_torchvision_operators()
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3)
+        raise InputError(f"torchvision has no classification model {name!r}; known: {', '.join(near or known)}")
+    weights = models.get_model_weights(name).DEFAULT
+    with fetching(f"torchvision:{name}", wanted=pretrained):
+        module = models.get_model(name, weights=weights if pretrained else None, **model_args)
+    return Built(module, image_spec(weights.transforms()), classifier_name(module))
+
+
+def image_spec(preset: Any) -> ImageSpec:
+    """Translate torchvision's ``ImageClassification`` preset into an input specification."""
+    return ImageSpec(
+        size=(preset.crop_size[0], preset.crop_size[-1]),
+        resize=preset.resize_size[0],
+        interpolation=preset.interpolation.value,
+        mean=tuple(preset.mean),
+        std=tuple(preset.std),
+    )
+
+
+def classifier_name(module: Any) -> str | None:
+    """Return the name of the last layer with weights; torchvision's networks end with their classifier."""
+    from torch import nn
+
+    names = [name for name, child in module.named_modules() if isinstance(child, (nn.Linear, nn.Conv2d))]
+    return names[-1] if names else None

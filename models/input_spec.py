@@ -1,0 +1,121 @@
+"""What a network eats, as a frozen description that travels with its graph."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from ..errors import InputError
+
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
+
+
+@dataclass(frozen=True)
+class ImageOverrides:
+    """What the user may change in the preprocessing that a backbone brings along; ``None`` keeps it."""
+
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    size: int | tuple[int, int] | None = None
+    crop: float | None = None
+    interpolation: str | None = None
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """Preprocessing of an image classifier: decode, turn upright, resize, crop the centre, normalise.
+
+    Parameters
+    ----------
+    size : (int, int)
+        Height and width of the image that enters the network, in pixels.
+    resize : int
+        The image is resized to this many pixels before the centre is cropped: its shorter side, or with
+        ``fit="squash"`` the longer of its two sides in the proportions of `size`.
+    fit : {"shorter", "squash"}
+        Keep the proportions and crop what is too much, or squash the image.
+    interpolation : str
+        A filter of Pillow: "nearest", "bilinear", "bicubic", "lanczos", "box", "hamming".
+    mean, std : tuple of 3 floats
+        Per channel, for pixels scaled to 0 .. 1. Applied inside the graph.
+    orientation : {"exif", "stored"}
+        Turn photographs upright as their EXIF tag says, or leave the pixels as they are stored.
+
+    Examples
+    --------
+    >>> ImageSpec(size=(224, 224), resize=256).crop
+    0.875
+    """
+
+    size: tuple[int, int]
+    resize: int
+    fit: Literal["shorter", "squash"] = "shorter"
+    interpolation: str = "bicubic"
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    orientation: Literal["exif", "stored"] = "exif"
+
+    def __post_init__(self) -> None:
+        """Refuse what no network could eat."""
+        if len(self.size) != 2 or min(self.size) < 1 or self.resize < 1:
+            raise InputError(f"size={self.size} and resize={self.resize}: expected positive numbers of pixels")
+        if self.interpolation not in INTERPOLATIONS:
+            raise InputError(f"interpolation={self.interpolation!r}: expected one of {', '.join(INTERPOLATIONS)}")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != 3 or not all(math.isfinite(v) for v in values):
+                raise InputError(f"{name}={values}: expected three finite numbers, one per channel (red, green, blue)")
+        if min(self.std) <= 0:
+            raise InputError(f"std={self.std}: expected numbers above 0")
+
+    @property
+    def crop(self) -> float:
+        """Share of the resized image's shorter side that is kept."""
+        return min(self.size) / self.resize
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """Return height and width after resizing an image, before the crop."""
+        if self.fit == "squash":
+            scale = self.resize / min(self.size)
+            return round(self.size[0] * scale), round(self.size[1] * scale)
+        if height <= width:
+            return self.resize, max(1, int(self.resize * width / height))
+        return max(1, int(self.resize * height / width)), self.resize
+
+    def override(self, changes: ImageOverrides) -> ImageSpec:
+        """Return a copy with the user's changes; a new size keeps the share that is cropped."""
+        size = self.size if changes.size is None else _pair(changes.size)
+        crop = self.crop if changes.crop is None else changes.crop
+        if not 0 < crop <= 1:
+            raise InputError(f"crop={crop}: expected a share above 0 and at most 1")
+        unchanged = changes.size is None and changes.crop is None
+        return replace(
+            self,
+            size=size,
+            resize=self.resize if unchanged else math.floor(min(size) / crop),
+            interpolation=changes.interpolation or self.interpolation,
+            mean=self.mean if changes.mean is None else tuple(changes.mean),
+            std=self.std if changes.std is None else tuple(changes.std),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a dictionary that :func:`input_spec_from_json` turns back."""
+        return {"kind": "image", **asdict(self)}
+
+
+InputSpec = ImageSpec
+"""Every kind of input specification; texts and tensors will join."""
+
+
+def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def input_spec_from_json(fields: dict[str, Any]) -> InputSpec:
+    """Read what :meth:`ImageSpec.to_json` wrote."""
+    fields = dict(fields)
+    kind = fields.pop("kind", None)
+    if kind != "image":
+        raise InputError(f"input of kind {kind!r}: this version of topwork knows 'image'; a newer one wrote this file")
+    return ImageSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})

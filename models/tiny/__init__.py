@@ -1,0 +1,1 @@
+"""``topwork:tiny``, the backbone that travels with the package."""

@@ -1,0 +1,54 @@
+"""Let torchvision be imported where its compiled operators cannot be loaded.
+
+torchvision registers fake kernels for its operators when it is imported. Its wheel on the package index is built
+against a CUDA build of torch; beside a CPU-only torch the library with the operators does not load, and
+``import torchvision`` (and with it timm and parts of transformers) ends with "operator torchvision::nms does not
+exist". No classification network calls these operators: declaring their schemas is enough. Where the operators
+load, this module changes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+SCHEMAS = (
+    "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+)
+
+
+@cache
+def ensure_torchvision_operators() -> Any:
+    """Declare the operators that torchvision's import needs, if its own library cannot.
+
+    Returns
+    -------
+    torch.library.Library or None
+        The declarations, which live as long as this cached value; None if none were needed.
+    """
+    import torch
+
+    if importlib.util.find_spec("torchvision") is None or _operators_load():
+        return None
+    library = torch.library.Library("torchvision", "DEF")  # noqa: TOR901 - kept alive by the cache
+    for schema in SCHEMAS:
+        library.define(schema)
+    return library
+
+
+def _operators_load() -> bool:
+    """Load torchvision's compiled library as torchvision itself would, before anything depends on it."""
+    import torch
+
+    if hasattr(torch.ops.torchvision, "nms"):
+        return True
+    found = importlib.util.find_spec("torchvision")
+    assert found is not None and found.origin is not None
+    for library in sorted(Path(found.origin).parent.glob("_C.*")):
+        with contextlib.suppress(OSError, RuntimeError):
+            torch.ops.load_library(str(library))
+    return hasattr(torch.ops.torchvision, "nms")
