@@ -1,0 +1,69 @@
+"""topwork: transfer learning by feature extraction; see README.md.
+
+This facade imports nothing until a name is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .extract.cut import Column
+    from .extract.extractor import Extractor
+    from .extract.job import extract
+    from .extract.layers import Layer, layers
+    from .extract.ledger import Ledger
+    from .extract.store.feature_store import FeatureStore
+    from .models.backbone import Backbone
+    from .models.input_spec import ImageSpec
+    from .models.loading import BackboneSpec, load_backbone
+    from .pipelines.bundle import load
+    from .pipelines.transfer import TransferClassifier
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Backbone",
+    "BackboneSpec",
+    "Column",
+    "Extractor",
+    "FeatureStore",
+    "ImageSpec",
+    "Layer",
+    "Ledger",
+    "TransferClassifier",
+    "extract",
+    "layers",
+    "load",
+    "load_backbone",
+]
+
+_HOMES = {
+    "Backbone": ".models.backbone",
+    "BackboneSpec": ".models.loading",
+    "Column": ".extract.cut",
+    "Extractor": ".extract.extractor",
+    "FeatureStore": ".extract.store.feature_store",
+    "ImageSpec": ".models.input_spec",
+    "Layer": ".extract.layers",
+    "Ledger": ".extract.ledger",
+    "TransferClassifier": ".pipelines.transfer",
+    "extract": ".extract",
+    "layers": ".extract.layers",
+    "load": ".pipelines.bundle",
+    "load_backbone": ".models.loading",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(_HOMES[name], __name__)
+    return module if name == "extract" else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

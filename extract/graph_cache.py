@@ -4,33 +4,74 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+import tempfile
+import uuid
+import weakref
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
+from ..errors import InputError
+from ..models.backbone import Backbone
+from ..models.loading import BackboneSpec
 from .export import GRAPH_FILE, export, package_versions
 from .graph import GRAPH_FORMAT, ExportedGraph
 from .identity import digest
 
-if TYPE_CHECKING:
-    from ..models.loading import BackboneSpec
-
 SOURCE_PACKAGES = ("timm", "torchvision", "transformers")
 
 
-def cached_graph(spec: BackboneSpec, layers: Sequence[str], pools: Sequence[str]) -> ExportedGraph:
-    """Return the graph for a request; load and export the backbone if no graph is cached.
+_exported: weakref.WeakKeyDictionary[Backbone, dict[Any, ExportedGraph]] = weakref.WeakKeyDictionary()
+_session_folder: list[tempfile.TemporaryDirectory[str]] = []
+
+
+def graph_for(backbone: str | BackboneSpec | Backbone | ExportedGraph, layers: Sequence[str], pools: Sequence[str]) -> ExportedGraph:
+    """Return the graph of a cut, exported only if it was not before.
 
     Parameters
     ----------
-    spec : BackboneSpec
+    backbone : str, BackboneSpec, Backbone or ExportedGraph
+        A graph stands for itself; its layers and poolings must be those asked for.
     layers, pools : sequence of str
         As for :func:`topwork.extract.export.export`.
     """
+    if isinstance(backbone, ExportedGraph):
+        return _checked(backbone, layers, pools)
+    spec = BackboneSpec(backbone) if isinstance(backbone, str) else backbone
+    if isinstance(spec, BackboneSpec):
+        return _cached(spec, spec.load, layers, pools)
+    if not isinstance(backbone, Backbone):
+        raise InputError(f"backbone is a {type(backbone).__name__}; expected a name such as 'timm:resnet50', or what "
+                         "load_backbone returns (a module needs load_backbone(module, input_spec=…))")
+    if backbone.spec is not None:
+        return _cached(backbone.spec, lambda: backbone, layers, pools)
+    return _exported_once(backbone, tuple(layers), tuple(pools))
+
+
+def _cached(spec: BackboneSpec, load: Callable[[], Backbone], layers: Sequence[str], pools: Sequence[str]) -> ExportedGraph:
     folder = cache_folder() / request_key(spec, layers, pools)
     if (folder / GRAPH_FILE).is_file():
         return ExportedGraph(folder / GRAPH_FILE)
-    return export(spec.load(), layers, pools, folder)
+    return export(load(), layers, pools, folder)
+
+
+def _exported_once(backbone: Backbone, layers: tuple[str, ...], pools: tuple[str, ...]) -> ExportedGraph:
+    """Export a caller's module once per process: no key would tell its code from another's."""
+    if not _session_folder:
+        _session_folder.append(tempfile.TemporaryDirectory(prefix="topwork-"))
+    graphs = _exported.setdefault(backbone, {})
+    if (layers, pools) not in graphs:
+        folder = Path(_session_folder[0].name) / uuid.uuid4().hex
+        graphs[layers, pools] = export(backbone, layers, pools, folder)
+    return graphs[layers, pools]
+
+
+def _checked(graph: ExportedGraph, layers: Sequence[str], pools: Sequence[str]) -> ExportedGraph:
+    columns = graph.metadata.columns
+    if {c.layer for c in columns} != set(layers) or not {c.pool for c in columns} <= {*pools, "none"}:
+        cuts = ", ".join(f"{c.layer} ({c.pool})" for c in columns)
+        raise InputError(f"this graph was exported with {cuts}; layer={list(layers)} and pool={list(pools)} need the backbone itself")
+    return graph
 
 
 def request_key(spec: BackboneSpec, layers: Sequence[str], pools: Sequence[str]) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -31,3 +34,11 @@ class Item:
     split: str | None = None
     size: int | None = None
     mtime_ns: int | None = None
+
+
+def content_digest(content: Any) -> str:
+    """Return the SHA-256 of an item's content: of a file's bytes, of an array's or image's pixels."""
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    pixels = np.asarray(content)
+    return hashlib.sha256(f"{pixels.dtype}{pixels.shape}".encode() + pixels.tobytes()).hexdigest()

@@ -1,0 +1,201 @@
+"""``Extractor``: items in, features out, with scikit-learn's interface."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+
+from ..errors import InputError
+from .decode import MAX_PIXELS
+from .engine import Result, RunOptions, Stages, run
+from .graph import ExportedGraph
+from .graph_cache import graph_for
+from .policy import ErrorPolicy
+from .session import Session, open_session
+from .sources.opening import open_source
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ..models.backbone import Backbone
+    from ..models.loading import BackboneSpec
+
+PRECISIONS = ("auto", "fp32")
+
+
+class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Features of a frozen backbone, cut at one or several layers.
+
+    Nothing is loaded or exported before the first use, so the estimator can be cloned and searched over for free.
+
+    Parameters
+    ----------
+    backbone : str, BackboneSpec, Backbone or ExportedGraph
+        What :func:`topwork.load_backbone` takes or returns, or a graph that was exported before.
+    layer : str or sequence of str
+        Names from :func:`topwork.layers`; ``"last"`` feeds the network's own classifier.
+    pool : str or sequence of str
+        ``"avg"``, ``"max"``, ``"flatten"``, or a grid such as ``"avg2x2"``, for feature maps. A vector stays as it is.
+    precision : {"auto", "fp32"}
+        Arithmetic of the graph.
+    provider : {"auto", "cpu", "cuda"}
+        Where the graph runs.
+    batch_size : int or "auto"
+        Items that are inferred at once.
+    on_error : str
+        ``"raise"`` (default) stops at an item that cannot be decoded; ``"record"`` and ``"limit:N%"`` leave it out of
+        the result, warn, and keep its reason in ``failures_``.
+    max_pixels : int
+        A larger image fails instead of being decoded.
+
+    Attributes
+    ----------
+    failures_ : list of (str, str)
+        Id and reason of the items that the last ``transform`` left out.
+    kept_ : ndarray of int
+        Positions of the items that are rows of the last result.
+
+    Examples
+    --------
+    >>> images = np.zeros((3, 40, 50, 3), np.uint8)
+    >>> Extractor("topwork:tiny", layer=["layer2", "last"]).fit_transform(images).shape
+    (3, 120)
+    """
+
+    def __init__(self, backbone: str | BackboneSpec | Backbone | ExportedGraph = "topwork:tiny",
+                 layer: str | Sequence[str] = "last", pool: str | Sequence[str] = "avg", precision: str = "auto",
+                 provider: str = "auto", batch_size: int | Literal["auto"] = "auto", on_error: str = "raise",
+                 max_pixels: int = MAX_PIXELS) -> None:
+        self.backbone = backbone
+        self.layer = layer
+        self.pool = pool
+        self.precision = precision
+        self.provider = provider
+        self.batch_size = batch_size
+        self.on_error = on_error
+        self.max_pixels = max_pixels
+
+    @classmethod
+    def from_graph(cls, graph: ExportedGraph, **options: Any) -> Extractor:
+        """Return an extractor for a graph that was exported before; torch is not needed to run it."""
+        columns = graph.metadata.columns
+        layers, pools = (list(dict.fromkeys(names)) for names in zip(*((c.layer, c.pool) for c in columns), strict=True))
+        return cls(graph, layer=layers, pool=pools, **options)
+
+    @property
+    def graph(self) -> ExportedGraph:
+        """The exported graph; made, or found in the cache, on first use."""
+        key = (self.backbone, _names(self.layer), _names(self.pool))
+        if getattr(self, "_graph_key", None) != key:
+            self._graph_key, self._graph = key, graph_for(*key)
+            self._session: Session | None = None
+        return self._graph
+
+    @property
+    def session(self) -> Session:
+        """The graph, loaded on its provider."""
+        graph = self.graph
+        if self._session is None or self._session_provider != self.provider:
+            self._session, self._session_provider = open_session(graph.path, self.provider), self.provider
+        return self._session
+
+    def fit(self, X: Any, y: Any = None) -> Extractor:
+        """Export the graph, or find it in the cache; nothing is learned from the items.
+
+        Parameters
+        ----------
+        X : sequence of items or source
+            Not looked at.
+        y : ignored
+
+        Returns
+        -------
+        Extractor
+            Itself.
+        """
+        self.run_options()
+        self.n_features_out_ = sum(column.width for column in self.graph.metadata.columns)
+        return self
+
+    def transform(self, X: Any) -> NDArray[np.float32]:
+        """Compute the features of items.
+
+        Parameters
+        ----------
+        X : sequence, or path
+            Paths, uint8 arrays ``(height, width, 3)`` or PIL images; or a folder or archive.
+
+        Returns
+        -------
+        ndarray of float32, shape (n_items, n_features)
+            Several layers are side by side, in the order given.
+
+        Raises
+        ------
+        StoppedError
+            By the error policy.
+        """
+        policy, source = ErrorPolicy.parse(self.on_error), open_source(X)
+        vectors: list[tuple[NDArray[np.float32], ...]] = []
+        kept, failures = [], list[tuple[str, str]]()
+        results = run(source, self.session, self.graph.metadata.input_spec, self.run_options(), Stages())
+        for position, result in enumerate(results):
+            if result.vectors is None:
+                _record(result, failures, policy, len(source))
+            else:
+                kept.append(position)
+                vectors.append(result.vectors)
+        self.failures_, self.kept_ = failures, np.array(kept, np.intp)
+        if failures:
+            warnings.warn(f"{len(failures)} of {len(source)} items failed and have no row; see failures_ and kept_", stacklevel=2)
+        return self._matrix(vectors)
+
+    def _matrix(self, vectors: list[tuple[NDArray[np.float32], ...]]) -> NDArray[np.float32]:
+        widths = [column.width for column in self.graph.metadata.columns]
+        matrix = np.empty((len(vectors), sum(widths)), np.float32)
+        for row, parts in zip(matrix, vectors, strict=True):
+            np.concatenate(parts, out=row)
+        return matrix
+
+    def run_options(self) -> RunOptions:
+        """Return the options for the engine, checked."""
+        if self.precision not in PRECISIONS:
+            raise InputError(f"precision={self.precision!r} of Extractor: expected one of {', '.join(PRECISIONS)}")
+        if self.batch_size == "auto":
+            return RunOptions(max_pixels=self.max_pixels)
+        if not isinstance(self.batch_size, int) or self.batch_size < 1:
+            raise InputError(f"batch_size={self.batch_size!r} of Extractor: expected a positive number or 'auto'")
+        return RunOptions(self.batch_size, self.max_pixels)
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
+        """Return a name for each feature: its column's, an underscore, its number."""
+        columns = self.graph.metadata.columns
+        return np.array([f"{column.name}_{i}" for column in columns for i in range(column.width)], dtype=object)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the session behind: it is opened again where the estimator goes."""
+        return {name: value for name, value in super().__getstate__().items() if not name.startswith("_session")} | {"_session": None}
+
+    def __sklearn_tags__(self) -> Any:
+        """Tell scikit-learn that items are no matrix, and that nothing is learned from them."""
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        tags.input_tags.two_d_array = False
+        tags.no_validation = True
+        return tags
+
+
+def _names(names: str | Sequence[str]) -> tuple[str, ...]:
+    chosen = (names,) if isinstance(names, str) else tuple(names)
+    if not chosen or not all(isinstance(name, str) and name for name in chosen):
+        raise InputError(f"layer or pool {names!r}: expected a name, or several")
+    return chosen
+
+
+def _record(result: Result, failures: list[tuple[str, str]], policy: ErrorPolicy, total: int) -> None:
+    failures.append((result.item.id, result.reason or ""))
+    policy.check(len(failures), total, *failures[-1])

@@ -1,0 +1,170 @@
+"""The main job: from a source to a store, running only what is not there yet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .engine import BATCH_SIZE, Result, RunOptions, run
+from .item import Item, content_digest
+from .ledger import Ledger
+from .policy import ErrorPolicy
+from .session import open_session
+from .sources.opening import open_source
+from .store.feature_store import FeatureStore
+from .store.part import Row
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+PART_ITEMS = 32 * BATCH_SIZE
+"""Items of one part, and what a killed job may have to compute again: a multiple of every batch size that is used."""
+
+Progress = Callable[[int, int], None]
+
+
+def extract(source: Any, store: FeatureStore | str | Path, *, labels: Sequence[Any] | None = None, on_error: str = "raise",
+            provider: str = "auto", options: RunOptions | None = None, progress: Progress | None = None) -> Ledger:
+    """Add the features of a source's items to a store.
+
+    Items that the store knows are left alone unless their content changed; a job that was interrupted goes on where it
+    stopped and ends with the same ids, ledger and matrices.
+
+    Parameters
+    ----------
+    source : str, path or sequence
+        A folder (its sub-folders name the labels), a ``.tar[.gz]``, or a sequence of paths, arrays and PIL images.
+    store : FeatureStore or path
+        As made by :meth:`FeatureStore.create`.
+    labels : sequence, optional
+        For a sequence of items.
+    on_error : str
+        ``"raise"`` stops at the first item that fails, ``"record"`` enters it into the ledger and goes on,
+        ``"limit:N%"`` stops when more than this share of the source has failed.
+    provider : {"auto", "cpu", "cuda"}
+        Where the graph runs.
+    options : RunOptions, optional
+        Batch size, bound on pixels, threads.
+    progress : callable, optional
+        Called with the number of inputs done and their total.
+
+    Returns
+    -------
+    Ledger
+        What became of every input of the source, and the seconds of each stage.
+
+    Raises
+    ------
+    StoppedError
+        By the error policy. Whole parts that were done are kept.
+    StoreLockedError
+        If another process is writing.
+    """
+    opened = open_source(source, labels)
+    store = store if isinstance(store, FeatureStore) else FeatureStore.open(store)
+    started, ledger = time.perf_counter(), Ledger(ignored=opened.ignored, fingerprint=store.fingerprint)
+    with store.writing():
+        job = _Job(store, ErrorPolicy.parse(on_error), ledger, len(opened), progress or (lambda done, total: None))
+        pending = job.pending(opened)
+        session = open_session(store.graph.path, provider)
+        results = run(pending, session, store.graph.metadata.input_spec, options or RunOptions(), ledger.stages, job.original)
+        for window in _windows(results, PART_ITEMS, job):
+            job.commit(window)
+    ledger.seconds = time.perf_counter() - started
+    return ledger
+
+
+def _windows(results: Iterator[Result], size: int, job: _Job) -> Iterator[list[Row]]:
+    """Turn results into rows, a part's worth at a time."""
+    rows: list[Row] = []
+    for result in results:
+        rows.append(job.row(result))
+        if len(rows) == size:
+            yield rows
+            rows = []
+    if rows:
+        yield rows
+
+
+class _Job:
+    """One job's state: the window that is being filled."""
+
+    def __init__(self, store: FeatureStore, policy: ErrorPolicy, ledger: Ledger, total: int, progress: Progress) -> None:
+        self.store, self.policy, self.ledger, self.total, self.progress = store, policy, ledger, total, progress
+        self.vectors: list[tuple[NDArray[np.float32], ...]] = []
+        self.row_of_id: dict[str, int] = {}
+        self.id_of_digest: dict[str, str] = {}
+
+    def pending(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Yield the items to work on; count the others as the store has them."""
+        seen: set[str] = set()
+        for item in items:
+            known = self.store.index.find(item.id)
+            if item.id in seen or (known is not None and _is_unchanged(item, known)):
+                self._count(item.id, *((known.status, known.reason) if known else ("duplicate", item.id)))
+            else:
+                seen.add(item.id)
+                yield item
+
+    def original(self, digest: str) -> str | None:
+        """Return the id of an item whose features for this content are at hand."""
+        return self.id_of_digest.get(digest) or self.store.index.id_of_digest(digest)
+
+    def row(self, result: Result) -> Row:
+        """Enter a result into the window and the ledger."""
+        vectors, reason = result.vectors, result.reason
+        status = "ok" if vectors is not None else "failed"
+        if result.duplicate_of is not None:
+            vectors = self._vectors_of(result.duplicate_of)
+            status, reason = ("failed", "same content as a failed item") if vectors is None else ("duplicate", result.duplicate_of)
+        place = None if vectors is None else self._place(result, vectors)
+        self._count(result.item.id, status, reason)
+        self.ledger.computed += 1
+        item = result.item
+        return Row(item.id, result.digest, status, reason, place, item.label, item.split, item.size, item.mtime_ns)
+
+    def _vectors_of(self, item_id: str) -> tuple[NDArray[np.float32], ...] | None:
+        place = self.row_of_id.get(item_id)
+        return self.vectors[place] if place is not None else self.store.vectors_of(item_id)
+
+    def _place(self, result: Result, vectors: tuple[NDArray[np.float32], ...]) -> int:
+        place = len(self.vectors)
+        self.vectors.append(vectors)
+        self.row_of_id[result.item.id] = place
+        self.id_of_digest.setdefault(result.digest, result.item.id)
+        return place
+
+    def _count(self, item_id: str, status: str, reason: str | None) -> None:
+        self.ledger.count(item_id, status, reason)
+        self.progress(self.ledger.items, self.total)
+        if status == "failed":
+            self.policy.check(self.ledger.failed, self.total, item_id, reason or "")
+
+    def commit(self, rows: list[Row]) -> None:
+        """Write the window as a part."""
+        started = time.perf_counter()
+        widths = [column.width for column in self.store.columns]
+        matrices = [_stack([vectors[i] for vectors in self.vectors], width) for i, width in enumerate(widths)]
+        self.store.add_part(rows, matrices)
+        self.vectors, self.row_of_id, self.id_of_digest = [], {}, {}
+        self.ledger.stages.write += time.perf_counter() - started
+
+
+def _stack(vectors: list[Any], width: int) -> NDArray[np.float32]:
+    return np.stack(vectors) if vectors else np.empty((0, width), np.float32)
+
+
+def _is_unchanged(item: Item, known: Row) -> bool:
+    """Compare size and modification time; if they differ, the content decides."""
+    if (item.size, item.mtime_ns) == (known.size, known.mtime_ns):
+        return True
+    try:
+        return content_digest(item.read()) == known.digest
+    except OSError:
+        return False
+
+

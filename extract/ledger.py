@@ -1,0 +1,60 @@
+"""The ledger of a job: what became of every input, and where the time went."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from .engine import Stages
+
+
+@dataclass
+class Ledger:
+    """Account of one job.
+
+    Attributes
+    ----------
+    items : int
+        Inputs of the source; ``ok + failed + duplicate``.
+    ok, failed, duplicate : int
+        How they ended, in this run or an earlier one.
+    computed : int
+        Those that were worked on in this run.
+    ignored : int
+        Files of the source that are no images.
+    failures : list of (str, str)
+        Id and reason of each failed input.
+    stages : Stages
+        Seconds per stage of this run, summed over threads.
+    seconds : float
+        Wall time of this run.
+    fingerprint : str
+        Of the store's input identity.
+    """
+
+    items: int = 0
+    ok: int = 0
+    failed: int = 0
+    duplicate: int = 0
+    computed: int = 0
+    ignored: int = 0
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    stages: Stages = field(default_factory=Stages)
+    seconds: float = 0.0
+    fingerprint: str = ""
+
+    def count(self, item_id: str, status: str, reason: str | None) -> None:
+        """Enter one input."""
+        self.items += 1
+        setattr(self, status, getattr(self, status) + 1)
+        if status == "failed":
+            self.failures.append((item_id, reason or ""))
+
+    @property
+    def items_per_second(self) -> float:
+        """Inputs worked on in this run per second of wall time."""
+        return self.computed / self.seconds if self.seconds else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a dictionary for machines."""
+        return {**asdict(self), "items_per_second": self.items_per_second}

@@ -1,0 +1,104 @@
+"""A tar archive of images; the folders in it are the labels."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ...errors import SourceError
+from ..item import Item
+from .labelling import is_image, label_and_split, text_of
+
+
+class ArchiveSource:
+    """All images of a tar, in the archive's order.
+
+    Links, devices and members whose name leaves the archive's root are refused: they are left out and counted.
+    An uncompressed archive is read at random places by several threads, a compressed one from start to end.
+
+    Parameters
+    ----------
+    path : Path
+        Its members are listed at once.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.ignored = 0
+        self._compressed = not tarfile_is_plain(path)
+        names = [text_of(member.name) for member in self._images(count=True)]
+        self._length = len(names)
+        self._prefix = _common_folder(names)
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return self._length
+
+    def __iter__(self) -> Iterator[Item]:
+        """Yield the images in the archive's order."""
+        for member, content in self._members():
+            identifier = PurePosixPath(text_of(member.name)).as_posix()
+            label, split = label_and_split(identifier.removeprefix(self._prefix))
+            yield Item(identifier, content, label, split, member.size, int(member.mtime) * 1_000_000_000)
+
+    def _members(self) -> Iterator[tuple[tarfile.TarInfo, Any]]:
+        if not self._compressed:
+            for member in self._images():
+                yield member, partial(_read_at, self.path, member.offset_data, member.size)
+            return
+        with _opened(self.path) as archive:
+            for member in archive:
+                if _is_wanted(member):
+                    stream = archive.extractfile(member)
+                    assert stream is not None
+                    content = stream.read()
+                    yield member, partial(bytes, content)
+
+    def _images(self, count: bool = False) -> Iterator[tarfile.TarInfo]:
+        with _opened(self.path) as archive:
+            for member in archive:
+                if _is_wanted(member):
+                    yield member
+                elif count and not member.isdir():
+                    self.ignored += 1
+
+
+def _opened(path: Path) -> tarfile.TarFile:
+    try:
+        return tarfile.open(path, "r:*")
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise SourceError(f"archive {path} cannot be read: {error}. Expected a .tar, .tar.gz or .tgz") from error
+
+
+def tarfile_is_plain(path: Path) -> bool:
+    """Tell whether an archive's members lie in the file as they are."""
+    try:
+        with tarfile.open(path, "r:"):
+            return True
+    except tarfile.TarError:
+        return False
+
+
+def _is_wanted(member: tarfile.TarInfo) -> bool:
+    """Tell whether a member is an image inside the archive's root: no link, device or absolute name."""
+    path = PurePosixPath(member.name)
+    return member.isfile() and not path.is_absolute() and ".." not in path.parts and is_image(member.name)
+
+
+def _common_folder(names: list[str]) -> str:
+    """Return the folder that all members share, with a slash, if there are folders below it."""
+    folders = {PurePosixPath(name).parts[:-1] for name in names}
+    shared = os.path.commonprefix(sorted(folders))
+    if len(folders) < 2:
+        shared = shared[:-1]
+    return "".join(f"{part}/" for part in shared)
+
+
+def _read_at(path: Path, offset: int, size: int) -> bytes:
+    with open(path, "rb") as stream:
+        stream.seek(offset)
+        return stream.read(size)

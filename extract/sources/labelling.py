@@ -1,0 +1,33 @@
+"""What the path of an image says: whether it is one, its label, its split."""
+
+from __future__ import annotations
+
+import os
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
+SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+
+def is_image(name: str) -> bool:
+    """Tell by its name whether a file should be an image; hidden files are not."""
+    base = name.rpartition("/")[2]
+    return base.lower().endswith(IMAGE_SUFFIXES) and not base.startswith(".")
+
+
+def label_and_split(identifier: str) -> tuple[str | None, str | None]:
+    """Return label and split of an image by its folders: the first one names the label, unless it names a split.
+
+    Examples
+    --------
+    >>> label_and_split("ants/1.jpg"), label_and_split("train/ants/1.jpg"), label_and_split("1.jpg")
+    (('ants', None), ('ants', 'train'), (None, None))
+    """
+    folders = identifier.split("/")[:-1]
+    split = SPLITS.get(folders[0].lower()) if folders else None
+    folders = folders[1:] if split else folders
+    return (folders[0] if folders else None), split
+
+
+def text_of(name: str) -> str:
+    """Return a file's name as text that can be stored, whatever its encoding was."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

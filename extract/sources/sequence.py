@@ -1,0 +1,56 @@
+"""Items given from Python: paths, arrays, PIL images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import SourceError
+from ..item import Item, content_digest
+from .file import facts, read_file
+
+
+class SequenceSource:
+    """A sequence of images, in its own order.
+
+    Parameters
+    ----------
+    items : sequence
+        Paths, uint8 arrays ``(height, width[, 3])``, or PIL images. A path is its own id; an array or image gets its
+        content's digest for one.
+    labels : sequence, optional
+        As many as there are items.
+    """
+
+    ignored = 0
+
+    def __init__(self, items: Any, labels: Sequence[Any] | None = None) -> None:
+        self.items = list(items)
+        self.labels = None if labels is None else list(labels)
+        if self.labels is not None and len(self.labels) != len(self.items):
+            raise SourceError(f"{len(self.items)} items but {len(self.labels)} labels; expected one label for each item")
+
+    def __len__(self) -> int:
+        """Return the number of items."""
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[Item]:
+        """Yield the items in their order."""
+        for position, value in enumerate(self.items):
+            label = None if self.labels is None else str(self.labels[position])
+            yield _item(value, label, position)
+
+
+def _item(value: Any, label: str | None, position: int) -> Item:
+    if isinstance(value, (str, os.PathLike)):
+        path = os.fspath(value)
+        return Item(Path(path).as_posix(), partial(read_file, path), label, None, *facts(path))
+    if isinstance(value, np.ndarray) or hasattr(value, "tobytes"):
+        return Item(f"array:{content_digest(value)[:32]}", lambda: value, label)
+    raise SourceError(f"item {position} is a {type(value).__name__}; expected a path, a uint8 array or a PIL image")
+

@@ -1,0 +1,1 @@
+"""The feature store: a directory of immutable parts and a log that makes them true."""

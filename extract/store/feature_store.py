@@ -1,0 +1,273 @@
+"""``FeatureStore``: features on disk, opened, read, checked."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...errors import InputError, StoreDamagedError, StoreError
+from ...models.weights import digest_of_file
+from ..atomic import new_folder, sweep, write_file
+from ..cut import Column
+from ..graph import ExportedGraph
+from ..identity import digest, require_same
+from .index import Index
+from .lock import write_lock
+from .log import Entry, Log
+from .part import Row, open_matrix, write_part
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ..extractor import Extractor
+
+STORE_FORMAT = 1
+STORE_FILE = "store.json"
+
+
+@dataclass(frozen=True)
+class StoredColumn:
+    """A column, its key in file names, and the graph that computes it."""
+
+    key: str
+    graph: str
+    column: Column
+
+
+class FeatureStore:
+    """A directory of features that one backbone computed.
+
+    Made by :meth:`create`, opened by :meth:`open`. What it shows is the state at that moment, or after its own writes.
+
+    Attributes
+    ----------
+    path : Path
+    identity : dict
+        The input identity: every item was computed by a backbone and preprocessing that agree with it.
+    """
+
+    def __init__(self, path: Path, identity: dict[str, Any]) -> None:
+        self.path = path
+        self.identity = identity
+        self.log = Log(path)
+        self.entries: list[Entry] = self.log.entries()
+        self._index: Index | None = None
+
+    @classmethod
+    def create(cls, path: str | Path, extractor: Extractor) -> FeatureStore:
+        """Create an empty store for an extractor's features.
+
+        Parameters
+        ----------
+        path : path
+            A folder that does not exist yet, or is empty.
+        extractor : Extractor
+            Its graph is copied into the store, so that items can be added without torch.
+
+        Raises
+        ------
+        StoreError
+            If there is something at `path`.
+        """
+        path = Path(path)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise StoreError(f"{path} exists already; open it with FeatureStore.open, or choose another folder")
+        graph = extractor.graph
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            path.rmdir()
+        with new_folder(path) as folder:
+            for name in ("graphs", "parts", "log"):
+                (folder / name).mkdir()
+            content = {"format": STORE_FORMAT, "fingerprint": digest(graph.metadata.identity), "identity": graph.metadata.identity}
+            write_file(folder / STORE_FILE, json.dumps(content, indent=1).encode())
+            _add_columns(folder, graph)
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: str | Path) -> FeatureStore:
+        """Open a store.
+
+        Raises
+        ------
+        StoreError
+            If there is no store at `path`, or another version wrote it.
+        StoreDamagedError
+            If its description or log is damaged.
+        """
+        path = Path(path)
+        if not is_store(path):
+            raise StoreError(f"{path} is not a feature store: it has no {STORE_FILE}. Create one with FeatureStore.create, "
+                             "or `topwork extract SOURCE --store DIR`.")
+        try:
+            fields = json.loads((path / STORE_FILE).read_bytes())
+            version, identity, fingerprint = fields["format"], fields["identity"], fields["fingerprint"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreDamagedError(f"{path / STORE_FILE} cannot be read: {error}. Restore it from a copy.") from error
+        if version != STORE_FORMAT:
+            raise StoreError(f"{path} has format {version}, expected {STORE_FORMAT}: another version of topwork wrote it")
+        if digest(identity) != fingerprint:
+            raise StoreDamagedError(f"{path / STORE_FILE} was changed: its identity does not have its fingerprint. Restore it from a copy.")
+        return cls(path, identity)
+
+    @property
+    def index(self) -> Index:
+        """The state that the log tells."""
+        if self._index is None:
+            self._index = Index(self.path, self.entries, writable=False)
+        return self._index
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the input identity."""
+        return digest(self.identity)
+
+    @cached_property
+    def stored_columns(self) -> tuple[StoredColumn, ...]:
+        """The columns with their keys and graphs."""
+        return tuple(StoredColumn(fields["key"], entry.details["graph"], Column(**fields["column"]))
+                     for entry in self.entries if entry.action == "add_columns" for fields in entry.details["columns"])
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns: one feature matrix each."""
+        return tuple(stored.column for stored in self.stored_columns)
+
+    @property
+    def graph(self) -> ExportedGraph:
+        """The graph that computes the store's columns."""
+        return ExportedGraph(self.path / self.stored_columns[0].graph)
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids of the rows of every matrix, in the order of first addition."""
+        return self.index.column("id")
+
+    @property
+    def labels(self) -> list[str | None]:
+        """Labels of the rows of every matrix."""
+        return self.index.column("label")
+
+    def failures(self) -> list[tuple[str, str]]:
+        """Return id and reason of every item that failed; such items have no row."""
+        return self.index.failures()
+
+    def matrix(self, column: str | None = None) -> NDArray[np.float32]:
+        """Return one column's features, or all columns side by side.
+
+        Parameters
+        ----------
+        column : str, optional
+            A column's name; may be left out to get all of them, in their order.
+
+        Returns
+        -------
+        ndarray of float32, shape (n_rows, n_features)
+            Read-only; a memory map where one part holds all rows in order.
+        """
+        chosen = [s for s in self.stored_columns if column in (None, s.column.name)]
+        if not chosen:
+            names = ", ".join(c.name for c in self.columns)
+            raise InputError(f"{self.path} has no column {column!r}; it has {names}")
+        matrices = [self._gather(stored) for stored in chosen]
+        matrix = matrices[0] if len(matrices) == 1 else np.concatenate(matrices, axis=1)
+        matrix.flags.writeable = False
+        return matrix
+
+    def _gather(self, stored: StoredColumn) -> NDArray[np.float32]:
+        parts, rows = np.array(self.index.column("part")), np.array(self.index.column("row"), np.int64)
+        names = list(dict.fromkeys(parts.tolist()))
+        if len(names) == 1 and np.array_equal(rows, np.arange(len(rows))):
+            mapped = open_matrix(self.path / names[0], stored.key)
+            if len(mapped) == len(rows):
+                return mapped
+        out = np.empty((len(rows), stored.column.width), stored.column.dtype)
+        for name in names:
+            here = parts == name
+            out[here] = open_matrix(self.path / name, stored.key)[rows[here]]
+        return out
+
+    def vectors_of(self, item_id: str) -> tuple[NDArray[np.float32], ...] | None:
+        """Return an item's row of every column, None if it has none."""
+        place = self.index.place(item_id)
+        if place is None:
+            return None
+        return tuple(np.array(open_matrix(self.path / place[0], s.key)[place[1]]) for s in self.stored_columns)
+
+    def verify(self) -> list[str]:
+        """Check every file that the log names against its SHA-256.
+
+        Returns
+        -------
+        list of str
+            The files that are missing or damaged; empty if all is well. A broken chain of the log raises.
+        """
+        named = {name: sha for entry in self.log.entries() for name, sha in entry.files.items()}
+        return [name for name, sha in named.items()
+                if not (self.path / name).is_file() or digest_of_file(self.path / name) != sha]
+
+    def require_extractor(self, graph: ExportedGraph) -> None:
+        """Raise an error that names the first difference if a graph's features do not belong here.
+
+        Raises
+        ------
+        IdentityError
+        """
+        require_same(graph.metadata.identity, self.identity, f"the backbone is not that of {self.path}")
+        ours = {column.name: column.to_json() for column in graph.metadata.columns}
+        require_same(ours, {column.name: column.to_json() for column in self.columns}, f"the columns are not those of {self.path}")
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[FeatureStore]:
+        """Hold the store's lock, with what interrupted writers left swept away and the index on disk up to date."""
+        with write_lock(self.path):
+            self.entries = self.log.entries()
+            for folder in (self.path, self.path / "parts", self.path / "log"):
+                sweep(folder)
+            self._sweep_parts()
+            self._index = Index(self.path, self.entries, writable=True)
+            try:
+                yield self
+            finally:
+                self._index.connection.close()
+                self._index = None
+
+    def _sweep_parts(self) -> None:
+        """Remove parts that were finished but never entered into the log."""
+        true = {entry.details["part"] for entry in self.entries if entry.action == "add_part"}
+        for folder in (self.path / "parts").iterdir():
+            if f"parts/{folder.name}" not in true:
+                shutil.rmtree(folder)
+
+    def add_part(self, rows: Sequence[Row], matrices: Sequence[NDArray[Any]]) -> None:
+        """Write one part and enter it into the log; only inside :meth:`writing`."""
+        number = sum(entry.action == "add_part" for entry in self.entries) + 1
+        name = f"parts/p{number:06d}"
+        keyed = {stored.key: matrix for stored, matrix in zip(self.stored_columns, matrices, strict=True)}
+        files = write_part(self.path / name, rows, keyed)
+        self.entries.append(self.log.append(self.entries[-1], "add_part", files, {"part": name, "items": len(rows)}))
+        self.index.apply(self.entries[-1], rows)
+
+
+def is_store(path: str | Path) -> bool:
+    """Tell whether a folder is a feature store."""
+    return (Path(path) / STORE_FILE).is_file()
+
+
+def _add_columns(root: Path, graph: ExportedGraph) -> None:
+    """Copy a graph and its certificate into a store and enter its columns into the log."""
+    columns = [{"key": f"c{number:04d}", "column": column.to_json()} for number, column in enumerate(graph.metadata.columns, 1)]
+    target = root / "graphs" / f"{columns[0]['key']}.onnx"
+    shutil.copyfile(graph.path, target)
+    copied = ExportedGraph(target)
+    shutil.copyfile(graph.certificate_path, copied.certificate_path)
+    Log(root).append(None, "add_columns", [target, copied.certificate_path],
+                     {"graph": target.relative_to(root).as_posix(), "columns": columns})
