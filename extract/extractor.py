@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from ..errors import InputError
+from .cut import Column
 from .decode import MAX_PIXELS
 from .engine import Result, RunOptions, Stages, run
 from .graph import ExportedGraph
@@ -96,6 +97,17 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return self._graph
 
     @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns whose features ``transform`` puts side by side."""
+        graph = self.graph
+        return tuple(graph.metadata.columns[i] for i in self._chosen(graph))
+
+    def _chosen(self, graph: ExportedGraph) -> list[int]:
+        """Return the places of the wanted columns among the graph's outputs, in the order of the layers."""
+        columns, pools = graph.metadata.columns, {*_names(self.pool), "none"}
+        return [i for layer in _names(self.layer) for i, c in enumerate(columns) if c.layer == layer and c.pool in pools]
+
+    @property
     def session(self) -> Session:
         """The graph, loaded on its provider."""
         graph = self.graph
@@ -118,7 +130,7 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             Itself.
         """
         self.run_options()
-        self.n_features_out_ = sum(column.width for column in self.graph.metadata.columns)
+        self.n_features_out_ = sum(column.width for column in self.columns)
         return self
 
     def transform(self, X: Any) -> NDArray[np.float32]:
@@ -142,21 +154,21 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         policy, source = ErrorPolicy.parse(self.on_error), open_source(X)
         vectors: list[tuple[NDArray[np.float32], ...]] = []
         kept, failures = [], list[tuple[str, str]]()
-        results = run(source, self.session, self.graph.metadata.input_spec, self.run_options(), Stages())
+        session, chosen = self.session, self._chosen(self.graph)
+        results = run(source, session, self.graph.metadata.input_spec, self.run_options(), Stages())
         for position, result in enumerate(results):
             if result.vectors is None:
                 _record(result, failures, policy, len(source))
             else:
                 kept.append(position)
-                vectors.append(result.vectors)
+                vectors.append(tuple(result.vectors[i] for i in chosen))
         self.failures_, self.kept_ = failures, np.array(kept, np.intp)
         if failures:
             warnings.warn(f"{len(failures)} of {len(source)} items failed and have no row; see failures_ and kept_", stacklevel=2)
         return self._matrix(vectors)
 
     def _matrix(self, vectors: list[tuple[NDArray[np.float32], ...]]) -> NDArray[np.float32]:
-        widths = [column.width for column in self.graph.metadata.columns]
-        matrix = np.empty((len(vectors), sum(widths)), np.float32)
+        matrix = np.empty((len(vectors), sum(column.width for column in self.columns)), np.float32)
         for row, parts in zip(matrix, vectors, strict=True):
             np.concatenate(parts, out=row)
         return matrix
@@ -173,8 +185,7 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
         """Return a name for each feature: its column's, an underscore, its number."""
-        columns = self.graph.metadata.columns
-        return np.array([f"{column.name}_{i}" for column in columns for i in range(column.width)], dtype=object)
+        return np.array([f"{column.name}_{i}" for column in self.columns for i in range(column.width)], dtype=object)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the session behind: it is opened again where the estimator goes."""

@@ -31,7 +31,7 @@ def graph_for(backbone: str | BackboneSpec | Backbone | ExportedGraph, layers: S
     Parameters
     ----------
     backbone : str, BackboneSpec, Backbone or ExportedGraph
-        A graph stands for itself; its layers and poolings must be those asked for.
+        A graph stands for itself; the layers and poolings must be among its own.
     layers, pools : sequence of str
         As for :func:`topwork.extract.export.export`.
     """
@@ -68,9 +68,11 @@ def _exported_once(backbone: Backbone, layers: tuple[str, ...], pools: tuple[str
 
 def _checked(graph: ExportedGraph, layers: Sequence[str], pools: Sequence[str]) -> ExportedGraph:
     columns = graph.metadata.columns
-    if {c.layer for c in columns} != set(layers) or not {c.pool for c in columns} <= {*pools, "none"}:
+    missing = [name for name in layers if not any(c.layer == name and c.pool in {*pools, "none"} for c in columns)]
+    if missing:
         cuts = ", ".join(f"{c.layer} ({c.pool})" for c in columns)
-        raise InputError(f"this graph was exported with {cuts}; layer={list(layers)} and pool={list(pools)} need the backbone itself")
+        raise InputError(f"layer {missing[0]!r} with pool={list(pools)} is not in this graph, which was exported with {cuts}; "
+                         "another cut needs the backbone itself")
     return graph
 
 

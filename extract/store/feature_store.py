@@ -160,25 +160,24 @@ class FeatureStore:
         """Return id and reason of every item that failed; such items have no row."""
         return self.index.failures()
 
-    def matrix(self, column: str | None = None) -> NDArray[np.float32]:
-        """Return one column's features, or all columns side by side.
+    def matrix(self, column: str) -> NDArray[np.float32]:
+        """Return one column's features.
 
         Parameters
         ----------
-        column : str, optional
-            A column's name; may be left out to get all of them, in their order.
+        column : str
+            A column's name.
 
         Returns
         -------
         ndarray of float32, shape (n_rows, n_features)
             Read-only; a memory map where one part holds all rows in order.
         """
-        chosen = [s for s in self.stored_columns if column in (None, s.column.name)]
+        chosen = [stored for stored in self.stored_columns if stored.column.name == column]
         if not chosen:
             names = ", ".join(c.name for c in self.columns)
             raise InputError(f"{self.path} has no column {column!r}; it has {names}")
-        matrices = [self._gather(stored) for stored in chosen]
-        matrix = matrices[0] if len(matrices) == 1 else np.concatenate(matrices, axis=1)
+        matrix = self._gather(chosen[0])
         matrix.flags.writeable = False
         return matrix
 
@@ -214,16 +213,24 @@ class FeatureStore:
         return [name for name, sha in named.items()
                 if not (self.path / name).is_file() or digest_of_file(self.path / name) != sha]
 
-    def require_extractor(self, graph: ExportedGraph) -> None:
-        """Raise an error that names the first difference if a graph's features do not belong here.
+    def require_columns(self, identity: dict[str, Any], columns: Sequence[Column]) -> None:
+        """Raise an error that names the first difference if an extractor's features do not belong here.
+
+        Parameters
+        ----------
+        identity : dict
+            The extractor's input identity.
+        columns : sequence of Column
+            Each must be a column of the store.
 
         Raises
         ------
         IdentityError
         """
-        require_same(graph.metadata.identity, self.identity, f"the backbone is not that of {self.path}")
-        ours = {column.name: column.to_json() for column in graph.metadata.columns}
-        require_same(ours, {column.name: column.to_json() for column in self.columns}, f"the columns are not those of {self.path}")
+        require_same(identity, self.identity, f"the backbone is not that of {self.path}")
+        ours = {column.name: column.to_json() for column in self.columns}
+        for column in columns:
+            require_same(column.to_json(), ours.get(column.name, {}), f"column {column.name!r} is not in {self.path}")
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[FeatureStore]:

@@ -1,0 +1,5 @@
+"""``python -m topwork``."""
+
+from .pipelines.cli.main import main
+
+main()

@@ -1,0 +1,1 @@
+"""Estimators on feature matrices: (X, y) in, predictions out."""

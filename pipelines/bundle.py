@@ -1,0 +1,151 @@
+"""Bundles: a trained classifier as a folder without pickles, with a manifest that holds every file's digest."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import BundleError
+from ..extract.atomic import new_folder, write_file
+from ..extract.graph import ExportedGraph
+from ..extract.identity import digest
+from ..extract.subgraph import select_columns
+from ..models.weights import digest_of_file
+
+if TYPE_CHECKING:
+    from .transfer import TransferClassifier
+
+BUNDLE_FORMAT = 1
+MANIFEST = "bundle.json"
+GRAPH_FILE = "extractor.onnx"
+HEAD_FILE = "head.skops"
+
+
+def save(classifier: TransferClassifier, path: Path) -> None:
+    """Write a bundle, whole or not at all; a bundle that is there already is replaced.
+
+    Parameters
+    ----------
+    classifier : TransferClassifier
+        Fitted.
+    path : Path
+        A folder. It holds ``bundle.json``, ``extractor.onnx`` with its certificate, and ``head.skops``.
+
+    Raises
+    ------
+    BundleError
+        If there is something at `path` that is no bundle.
+    """
+    import skops.io
+    from sklearn.utils.validation import check_is_fitted
+
+    check_is_fitted(classifier, "head_")
+    if path.exists() and not (path / MANIFEST).is_file():
+        raise BundleError(f"{path} exists and is no bundle; choose another folder")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    building = path.with_name(f"{path.name}.new")
+    shutil.rmtree(building, ignore_errors=True)
+    with new_folder(building) as folder:
+        select_columns(classifier.extractor_.graph, [c.name for c in classifier.extractor_.columns], folder / GRAPH_FILE)
+        skops.io.dump(classifier.head_, folder / HEAD_FILE)
+        files = {file.name: digest_of_file(file) for file in sorted(folder.iterdir())}
+        write_file(folder / MANIFEST, json.dumps(_manifest(classifier, files), indent=1, default=str).encode())
+    _replace(building, path)
+
+
+def _replace(new: Path, path: Path) -> None:
+    """Put a folder in another's place."""
+    old = path.with_name(f"{path.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if path.exists():
+        path.rename(old)
+    new.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _manifest(classifier: TransferClassifier, files: dict[str, str]) -> dict[str, Any]:
+    metadata = classifier.extractor_.graph.metadata
+    head = classifier.head if isinstance(classifier.head, str) else type(classifier.head).__name__
+    return {
+        "format": BUNDLE_FORMAT,
+        "topwork": version("topwork"),
+        "files": files,
+        "classes": classifier.classes_.tolist(),
+        "head": head,
+        "fingerprint": metadata.fingerprint,
+        "identity": metadata.identity,
+        "columns": [column.to_json() for column in classifier.extractor_.columns],
+        "training": {"rows": classifier.n_rows_, "scikit-learn": version("scikit-learn"), "classes_digest": digest(classifier.classes_.tolist())},
+    }
+
+
+def load(path: str | Path, trusted: Sequence[str] = ()) -> TransferClassifier:
+    """Load a bundle; nothing in it is unpickled, and torch is not needed.
+
+    Parameters
+    ----------
+    path : path
+        A folder that :meth:`TransferClassifier.save` wrote.
+    trusted : sequence of str
+        Types that the head may hold beyond those of scikit-learn, numpy and scipy that are known to be safe.
+
+    Returns
+    -------
+    TransferClassifier
+        Fitted.
+
+    Raises
+    ------
+    BundleError
+        If the folder is no bundle, a file is missing or changed, or the head holds a type that is not trusted.
+    """
+    from .transfer import TransferClassifier
+
+    path = Path(path)
+    manifest = read_manifest(path)
+    for name, sha in manifest["files"].items():
+        _check_file(path, name, sha)
+    graph = ExportedGraph(path / GRAPH_FILE)
+    columns = graph.metadata.columns
+    head = _load_head(path / HEAD_FILE, trusted)
+    classifier = TransferClassifier(graph, [c.layer for c in columns], list(dict.fromkeys(c.pool for c in columns)), manifest["head"])
+    classifier.extractor_ = classifier._extractor().fit(None)
+    classifier.head_, classifier.classes_, classifier.n_rows_ = head, head.classes_, manifest["training"]["rows"]
+    return classifier
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read and check a bundle's manifest."""
+    try:
+        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_bytes())
+        found = manifest["format"]
+    except FileNotFoundError as error:
+        raise BundleError(f"{path} is not a bundle: it has no {MANIFEST}. `topwork fit … --out DIR` writes one.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{path / MANIFEST} cannot be read: {error}. Save the bundle again.") from error
+    if found != BUNDLE_FORMAT:
+        raise BundleError(f"{path} has format {found}, expected {BUNDLE_FORMAT}: another version of topwork wrote it")
+    return manifest
+
+
+def _check_file(path: Path, name: str, sha: str) -> None:
+    if Path(name).name != name:
+        raise BundleError(f"{path / MANIFEST} names {name!r}; expected a file within the bundle")
+    if not (path / name).is_file():
+        raise BundleError(f"{path / name} is missing; copy the whole bundle again")
+    if digest_of_file(path / name) != sha:
+        raise BundleError(f"{path / name} is not what the manifest says: it was changed or damaged. Copy or save the bundle again.")
+
+
+def _load_head(file: Path, trusted: Sequence[str]) -> Any:
+    import skops.io
+
+    unknown = sorted(set(skops.io.get_untrusted_types(file=file)) - set(trusted))
+    if unknown:
+        raise BundleError(f"{file} holds types that are not trusted: {', '.join(unknown)}. If you trust whoever made the bundle, "
+                          f"load it with trusted={unknown!r} (--trust NAME).")
+    return skops.io.load(file, trusted=list(trusted))

@@ -1,0 +1,129 @@
+"""Commands that train heads and use what was trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ...errors import InputError
+from .options import (
+    BackboneOption,
+    BackboneOptions,
+    BundleArgument,
+    CutOptions,
+    DataArgument,
+    JsonOption,
+    RunFlags,
+    SourceArgument,
+    TrustOption,
+    grouped,
+)
+from .output import print_failures, print_json, print_table
+
+if TYPE_CHECKING:
+    from ..transfer import TransferClassifier
+
+
+def heads(as_json: JsonOption = False) -> None:
+    """List the heads that have a name, and what they are good for."""
+    from ...heads.registry import HEADS
+
+    if as_json:
+        print_json({"heads": [{"name": entry.name, "good_for": entry.good_for} for entry in HEADS.values()]})
+        return
+    width = max(map(len, HEADS))
+    for entry in HEADS.values():
+        typer.echo(f"{entry.name:{width}}  {entry.good_for}")
+
+
+@grouped
+def fit(source: DataArgument, out: Annotated[Path, typer.Option(help="The bundle to write.")], model: BackboneOptions,
+        cut: CutOptions, run: RunFlags, head: Annotated[str, typer.Option(help="A name from `topwork heads`.")] = "logreg",
+        backbone: BackboneOption = "topwork:tiny",
+        store: Annotated[Path | None, typer.Option(help="Keep the features of SOURCE here.")] = None,
+        as_json: JsonOption = False) -> None:
+    """Train a head, on a source or on the features of a store, and save a bundle."""
+    from ...extract.store.feature_store import FeatureStore, is_store
+    from ..transfer import TransferClassifier
+
+    data: Any = source
+    if is_store(source):
+        if store is not None or model != BackboneOptions():
+            raise InputError(f"{source} is a feature store: its backbone is settled, so --store and the options of the backbone do not apply")
+        data = FeatureStore.open(source)
+        layers = None if cut.layer is None else cut.layers
+        classifier = TransferClassifier.from_store(data, layers, head=head, **run.parameters())
+    else:
+        classifier = TransferClassifier(model.spec(backbone), cut.layers, cut.pools, head, store, **run.parameters())
+    classifier.fit(data)
+    classifier.save(out)
+    _report_fit(classifier, out, head, as_json)
+
+
+def _report_fit(classifier: TransferClassifier, out: Path, head: str, as_json: bool) -> None:
+    facts = {"bundle": str(out), "head": head, "n": classifier.n_rows_, "classes": classifier.classes_.tolist(),
+             "columns": [column.name for column in classifier.extractor_.columns], "failed": len(classifier.failures_)}
+    if as_json:
+        print_json(facts)
+        return
+    typer.echo(f"{head} on {', '.join(facts['columns'])}: {facts['n']} items of {len(classifier.classes_)} classes")  # type: ignore[arg-type]
+    print_failures(classifier.failures_)
+    typer.echo(f"saved {out}")
+
+
+@grouped
+def evaluate(bundle: BundleArgument, source: DataArgument, run: RunFlags, trust: TrustOption = None, as_json: JsonOption = False) -> None:
+    """Measure the accuracy of a bundle on labelled items."""
+    from ...extract.store.feature_store import FeatureStore, is_store
+    from ..evaluation import evaluate as evaluate_classifier
+
+    classifier = _loaded(bundle, trust, run)
+    scores = evaluate_classifier(classifier, FeatureStore.open(source) if is_store(source) else source)
+    if as_json:
+        print_json(scores)
+        return
+    typer.echo(f"accuracy {scores['accuracy']:.4f} on {scores['n']} items")
+    print_failures(classifier.failures_)
+    print_table(["label", "items", "accuracy"], [[name, str(entry["n"]), f"{entry['accuracy']:.4f}"]
+                                                 for name, entry in scores["per_class"].items()])
+
+
+@grouped
+def predict(bundle: BundleArgument, source: SourceArgument, out: Annotated[Path, typer.Option(help="A .csv or .jsonl file to write.")],
+            run: RunFlags, trust: TrustOption = None, as_json: JsonOption = False) -> None:
+    """Predict the labels of items."""
+    from ..prediction_table import write_predictions
+
+    counts = write_predictions(_loaded(bundle, trust, run), source, out)
+    if as_json:
+        print_json(counts)
+    else:
+        typer.echo(f"{counts['items']} items: {counts['ok']} predicted, {counts['failed']} failed; wrote {out}")
+
+
+def export(bundle: BundleArgument, out: Annotated[Path, typer.Argument(help="The ONNX file to write.")], trust: TrustOption = None,
+           as_json: JsonOption = False) -> None:
+    """Write backbone and head as one ONNX file, checked against the two run apart."""
+    from ..bundle import load
+    from ..fuse import export_fused
+
+    export_fused(load(bundle, trust or ()), out)
+    if as_json:
+        print_json({"model": str(out), "bytes": out.stat().st_size})
+    else:
+        typer.echo(f"wrote {out}, {out.stat().st_size / 1e6:.1f} MB; it agrees with backbone and head run apart")
+
+
+def _loaded(bundle: Path, trust: list[str] | None, run: RunFlags) -> TransferClassifier:
+    """Load a bundle and set how it runs."""
+    import warnings
+
+    from ..bundle import load
+
+    warnings.filterwarnings("ignore", message=".*items failed and have no row")  # the commands print the failures
+    classifier = load(bundle, trust or ())
+    classifier.set_params(**run.parameters())
+    classifier.extractor_.set_params(**run.parameters())
+    return classifier

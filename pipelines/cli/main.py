@@ -1,0 +1,36 @@
+"""The ``topwork`` command: one place where commands are put together and errors become exit codes."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from ...errors import TopworkError
+from . import backbone_commands, demo_command, head_commands, store_commands
+
+app = typer.Typer(name="topwork", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+                  help="Transfer learning by feature extraction: cut a backbone, export it once, train heads from cached features.")
+store_app = typer.Typer(no_args_is_help=True, help="Look into a feature store.")
+
+app.command("layers")(backbone_commands.layers)
+app.command("extract")(store_commands.extract)
+app.add_typer(store_app, name="store")
+store_app.command("info")(store_commands.info)
+store_app.command("verify")(store_commands.verify)
+store_app.command("failures")(store_commands.failures)
+app.command("fit")(head_commands.fit)
+app.command("evaluate")(head_commands.evaluate)
+app.command("predict")(head_commands.predict)
+app.command("export")(head_commands.export)
+app.command("heads")(head_commands.heads)
+app.command("demo")(demo_command.demo)
+
+
+def main() -> None:
+    """Run the command line; exit with 0, 1 (stopped by policy), 2 (usage or input) or 3 (environment)."""
+    try:
+        app()
+    except TopworkError as error:
+        typer.echo(f"topwork: {error}", err=True)
+        sys.exit(error.exit_code)

@@ -1,0 +1,165 @@
+"""Groups of options that several commands share.
+
+A command takes a group as one argument; :func:`grouped` spreads it into options on the command line.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from ...errors import InputError
+
+if TYPE_CHECKING:
+    from ...extract.extractor import Extractor
+    from ...models.loading import BackboneSpec
+
+MODEL, CUT, RUN = "Backbone", "Cut", "Run"
+
+
+def _option(text: str, panel: str, *names: str) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel=panel)
+
+
+@dataclass(frozen=True)
+class BackboneOptions:
+    """Which network, with which weights and preprocessing."""
+
+    weights: Annotated[str | None, _option("Weights: a .safetensors, .pth, .th or .pt file, or 'random'.", MODEL)] = None
+    model_arg: Annotated[list[str] | None, _option("Argument of the architecture, as key=value; repeatable.", MODEL)] = None
+    mean: Annotated[str | None, _option("Mean per channel, as 0.5,0.5,0.5.", MODEL)] = None
+    std: Annotated[str | None, _option("Standard deviation per channel.", MODEL)] = None
+    size: Annotated[str | None, _option("Size of the input, as 224 or 192x256 (height x width).", MODEL)] = None
+    crop: Annotated[float | None, _option("Share of the shorter side that is kept.", MODEL)] = None
+    interpolation: Annotated[str | None, _option("Filter for resizing, as Pillow names it.", MODEL)] = None
+
+    def spec(self, name: str) -> BackboneSpec:
+        """Return the specification of a backbone."""
+        from ...models.input_spec import ImageOverrides
+        from ...models.loading import BackboneSpec
+
+        changes = ImageOverrides(mean=_numbers(self.mean), std=_numbers(self.std), size=_size(self.size), crop=self.crop,
+                                 interpolation=self.interpolation)
+        return BackboneSpec(name, self.weights, _model_args(self.model_arg or []), changes)
+
+
+@dataclass(frozen=True)
+class CutOptions:
+    """Where to cut."""
+
+    layer: Annotated[str | None, _option("Layers to cut at, separated by commas.", CUT)] = None
+    pool: Annotated[str, _option("Pooling of feature maps: avg, max, flatten, avg2x2; several by commas.", CUT)] = "avg"
+
+    @property
+    def layers(self) -> list[str]:
+        """The layers; ``last`` by default."""
+        return (self.layer or "last").split(",")
+
+    @property
+    def pools(self) -> list[str]:
+        """The poolings."""
+        return self.pool.split(",")
+
+
+@dataclass(frozen=True)
+class RunFlags:
+    """How to run."""
+
+    precision: Annotated[str, _option("Arithmetic: auto or fp32.", RUN)] = "auto"
+    provider: Annotated[str, _option("Execution provider: auto, cpu or cuda.", RUN)] = "auto"
+    decode: Annotated[str, _option("How pixels are decoded: exact, as Pillow does.", RUN)] = "exact"
+    batch_size: Annotated[str, _option("Items that are inferred at once, or auto.", RUN)] = "auto"
+    max_pixels: Annotated[int, _option("A larger image fails instead of being decoded.", RUN)] = 89_478_485
+    on_error: Annotated[str, _option("Items that fail: record, raise or limit:N%.", RUN)] = "record"
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters that :class:`Extractor` and :class:`TransferClassifier` take."""
+        if self.decode != "exact":
+            raise InputError(f"--decode {self.decode}: expected 'exact'")
+        size = self.batch_size
+        if size != "auto" and not size.isdigit():
+            raise InputError(f"--batch-size {size}: expected a positive number or auto")
+        return {"precision": self.precision, "provider": self.provider, "max_pixels": self.max_pixels, "on_error": self.on_error,
+                "batch_size": size if size == "auto" else int(size)}
+
+
+def extractor(name: str, backbone: BackboneOptions, cut: CutOptions, run: RunFlags) -> Extractor:
+    """Return the extractor that the options describe."""
+    from ...extract.extractor import Extractor
+
+    return Extractor(backbone.spec(name), cut.layers, cut.pools, **run.parameters())
+
+
+def grouped(function: Callable[..., None]) -> Callable[..., None]:
+    """Spread arguments that are annotated with a group of options into one option per field."""
+    hints = get_type_hints(function, include_extras=True)
+    groups = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+
+    @functools.wraps(function)
+    def command(**values: Any) -> None:
+        for name, group in groups.items():
+            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
+        function(**values)
+
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        parameters += _spread(groups[name]) if name in groups else [parameter.replace(annotation=hints[name], kind=_KEYWORD)]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    return command
+
+
+_KEYWORD = inspect.Parameter.KEYWORD_ONLY
+
+
+def _spread(group: Any) -> list[inspect.Parameter]:
+    hints = get_type_hints(group, include_extras=True)
+    return [inspect.Parameter(f.name, _KEYWORD, default=f.default, annotation=hints[f.name]) for f in fields(group)]
+
+
+def _numbers(text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"{text!r}: expected numbers separated by commas, such as 0.5,0.5,0.5") from error
+    return values * 3 if len(values) == 1 else values
+
+
+def _size(text: str | None) -> int | tuple[int, int] | None:
+    if text is None:
+        return None
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isdigit() for side in sides):
+        raise InputError(f"--size {text}: expected pixels, as 224 or 192x256")
+    return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
+
+
+def _model_args(pairs: list[str]) -> dict[str, Any]:
+    """Read ``key=value``; a value that is no Python literal is a string."""
+    arguments: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise InputError(f"--model-arg {pair}: expected key=value, such as num_classes=0")
+        try:
+            arguments[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            arguments[key] = value
+    return arguments
+
+
+SourceArgument = Annotated[str, typer.Argument(help="A folder of images (its sub-folders are labels) or a .tar[.gz].")]
+DataArgument = Annotated[str, typer.Argument(help="A folder of images, a .tar[.gz], or a feature store.")]
+BundleArgument = Annotated[Path, typer.Argument(help="A bundle, as `topwork fit` writes it.")]
+BackboneOption = Annotated[str, typer.Option(help="timm:NAME, torchvision:NAME or topwork:tiny.", rich_help_panel=MODEL)]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, for machines.")]
+TrustOption = Annotated[list[str] | None, typer.Option(help="A type that the bundle's head may hold; repeatable.")]

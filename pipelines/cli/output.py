@@ -1,0 +1,67 @@
+"""What the commands print: tables for people, JSON for machines, a progress bar on a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from ...extract.ledger import Ledger
+
+SHOWN_FAILURES = 10
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """Print one object on standard output."""
+    typer.echo(json.dumps(value, default=str))
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table in plain columns; all but the first are set flush right."""
+    table = [list(header), *(list(row) for row in rows)]
+    widths = [max(len(row[i]) for row in table) for i in range(len(header))]
+    for row in table:
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        typer.echo("  ".join(cells).rstrip())
+
+
+def print_ledger(ledger: Ledger) -> None:
+    """Print what became of a job's inputs, and where its time went."""
+    typer.echo(f"{ledger.items} items: {ledger.ok} ok, {ledger.failed} failed, {ledger.duplicate} duplicate"
+               + (f"; {ledger.ignored} other files left out" if ledger.ignored else ""))
+    print_failures(ledger.failures)
+    if not ledger.computed:
+        typer.echo("nothing to compute: everything is in the store")
+        return
+    stages = ledger.stages
+    typer.echo(f"computed {ledger.computed} in {ledger.seconds:.1f} s, {ledger.items_per_second:.0f} items/s (read {stages.read:.1f} s, "
+               f"decode {stages.decode:.1f} s, infer {stages.infer:.1f} s, write {stages.write:.1f} s, summed over threads)")
+
+
+def print_failures(failures: Sequence[tuple[str, str]]) -> None:
+    """Print the first failures with their reasons."""
+    for item_id, reason in failures[:SHOWN_FAILURES]:
+        typer.echo(f"  failed: {item_id}: {reason}")
+    if len(failures) > SHOWN_FAILURES:
+        typer.echo(f"  … and {len(failures) - SHOWN_FAILURES} more")
+
+
+@contextlib.contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function that draws progress on standard error, if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TextColumn("{task.speed:.0f} items/s"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(title, total=None)
+        progress.tasks[0].fields["speed"] = 0
+        yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -1,0 +1,88 @@
+"""Commands that fill a feature store, and look into one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ...errors import StoreDamagedError
+from .options import BackboneOption, BackboneOptions, CutOptions, JsonOption, RunFlags, SourceArgument, extractor, grouped
+from .output import print_failures, print_json, print_ledger, print_table, progress_bar
+
+if TYPE_CHECKING:
+    from ...extract.extractor import Extractor
+    from ...extract.store.feature_store import FeatureStore
+
+StoreArgument = Annotated[Path, typer.Argument(help="A feature store.")]
+
+
+@grouped
+def extract(source: SourceArgument, store: Annotated[Path, typer.Option(help="The store; made if it is not there.")],
+            model: BackboneOptions, cut: CutOptions, run: RunFlags, backbone: BackboneOption = "topwork:tiny",
+            as_json: JsonOption = False) -> None:
+    """Compute the features of a source's items that a store does not have yet."""
+    from ...extract.job import extract as extract_job
+
+    wanted = extractor(backbone, model, cut, run)
+    target = open_or_create(store, wanted)
+    with progress_bar("extract") as progress:
+        ledger = extract_job(source, target, on_error=run.on_error, provider=run.provider, options=wanted.run_options(),
+                             progress=progress)
+    if as_json:
+        print_json(ledger.to_json())
+    else:
+        print_ledger(ledger)
+
+
+def open_or_create(path: Path, wanted: Extractor) -> FeatureStore:
+    """Open a store after checking that an extractor's features belong there, or create it."""
+    from ...extract.store.feature_store import FeatureStore, is_store
+
+    if not is_store(path):
+        return FeatureStore.create(path, wanted)
+    store = FeatureStore.open(path)
+    store.require_columns(wanted.graph.metadata.identity, wanted.columns)
+    return store
+
+
+def info(store: StoreArgument, as_json: JsonOption = False) -> None:
+    """Show what a store holds."""
+    from ...extract.store.feature_store import FeatureStore
+
+    opened = FeatureStore.open(store)
+    counts = {status: opened.index.counts().get(status, 0) for status in ("ok", "failed", "duplicate")}
+    facts = {"items": sum(counts.values()), **counts, "items_per_second": None, "fingerprint": opened.fingerprint,
+             "backbone": opened.identity["architecture"], "columns": [column.to_json() for column in opened.columns]}
+    if as_json:
+        print_json(facts)
+        return
+    typer.echo(f"{store}: {facts['items']} items ({', '.join(f'{n} {status}' for status, n in counts.items())})")
+    typer.echo(f"backbone {facts['backbone']}, fingerprint {opened.fingerprint[:16]}")
+    print_table(["column", "pool", "features"], [[c.name, c.pool, str(c.width)] for c in opened.columns])
+
+
+def verify(store: StoreArgument, as_json: JsonOption = False) -> None:
+    """Check every file of a store against its SHA-256."""
+    from ...extract.store.feature_store import FeatureStore
+
+    damaged = FeatureStore.open(store).verify()
+    if as_json:
+        print_json({"damaged": damaged})
+    if damaged:
+        raise StoreDamagedError(f"{len(damaged)} files of {store} are missing or damaged: {', '.join(damaged)}. Restore them from a copy.")
+    if not as_json:
+        typer.echo("every file is as it was written")
+
+
+def failures(store: StoreArgument, as_json: JsonOption = False) -> None:
+    """List the items that failed, with their reasons."""
+    from ...extract.store.feature_store import FeatureStore
+
+    found = FeatureStore.open(store).failures()
+    if as_json:
+        print_json({"failures": [{"id": item_id, "reason": reason} for item_id, reason in found]})
+        return
+    typer.echo(f"{len(found)} failed")
+    print_failures(found)

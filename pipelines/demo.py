@@ -1,0 +1,150 @@
+"""The demonstration: hand-written digits, ten labels for each class, and a backbone that has never seen a digit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..extract.extractor import Extractor
+from ..extract.job import extract
+from ..extract.session import open_session
+from ..extract.store.feature_store import FeatureStore
+from ..heads.registry import resolve_head
+from ..models.loading import BackboneSpec
+from .transfer import TransferClassifier
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+LAYERS = ("layer1", "layer2", "layer3")
+POOL = "avg2x2"
+HEAD = "logreg"
+SHOTS = 10
+DRAWS = 8
+
+
+@dataclass(frozen=True)
+class Score:
+    """Accuracy of a head on one kind of features, over several draws of the labelled items."""
+
+    features: str
+    width: int
+    mean: float
+    spread: float
+
+
+def run_demo(folder: Path, say: Callable[[str], None]) -> None:
+    """Run the whole of topwork once, on scikit-learn's digits; needs no network.
+
+    Parameters
+    ----------
+    folder : Path
+        Where images, stores, bundle and ONNX file are written.
+    say : callable
+        Takes each line of the report. Every number in it is measured in this run.
+    """
+    labels = write_digits(folder / "digits")
+    say(f"1,797 digits as PNG files in {folder / 'digits'}; {SHOTS} labels for each class, {DRAWS} draws, head {HEAD}\n")
+    pretrained = _store(folder, "pretrained", BackboneSpec("topwork:tiny"))
+    untrained = _store(folder, "random", BackboneSpec("topwork:tiny", weights="random"))
+    say(f"one pass of topwork:tiny for three layers: {pretrained.seconds:.1f} s, {pretrained.rate:.0f} images/s\n")
+    scores = _scores(pretrained.store, untrained.store)
+    say(_table(scores))
+    best = max(scores[-len(LAYERS):], key=lambda score: score.mean)
+    say(f"\nBest layer: {best.features}. Deeper is not better: the digits are unlike the photographs that the backbone learned from.\n")
+    _finish(folder, pretrained, best.features, labels, say)
+
+
+@dataclass(frozen=True)
+class _Extraction:
+    store: FeatureStore
+    seconds: float
+    rate: float
+
+
+def write_digits(folder: Path) -> NDArray[Any]:
+    """Write the digits as one folder of PNG files for each label, and return the labels in the order of the files."""
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    for number, (pixels, label) in enumerate(zip(digits.images, digits.target, strict=True)):
+        path = folder / str(label) / f"{number:04d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((pixels * 255 / 16).round().astype(np.uint8)).save(path)
+    return np.sort(digits.target)
+
+
+def _store(folder: Path, name: str, spec: BackboneSpec) -> _Extraction:
+    extractor = Extractor(spec, LAYERS, POOL).fit(None)
+    store = FeatureStore.create(folder / f"features-{name}", extractor)
+    ledger = extract(folder / "digits", store)
+    return _Extraction(FeatureStore.open(store.path), ledger.seconds, ledger.items_per_second)
+
+
+def _scores(pretrained: FeatureStore, untrained: FeatureStore) -> list[Score]:
+    """Score raw pixels, the same network with random weights, and each layer, all on the same draws."""
+    from sklearn.datasets import load_digits
+
+    labels = np.array(pretrained.labels)
+    digits = load_digits()
+    order = np.lexsort((np.arange(len(digits.target)), digits.target))  # the order of the files: by label, then number
+    pixels = digits.data[order].astype(np.float32)
+    scores = [_score("raw pixels", pixels, labels)]
+    scores += [_score(f"random {layer}", untrained.matrix(layer), labels) for layer in LAYERS]
+    return scores + [_score(layer, pretrained.matrix(layer), labels) for layer in LAYERS]
+
+
+def _score(name: str, features: NDArray[np.float32], labels: NDArray[Any]) -> Score:
+    accuracies = [resolve_head(HEAD).fit(features[train], labels[train]).score(features[~train], labels[~train])
+                  for train in _draws(labels)]
+    return Score(name, features.shape[1], float(np.mean(accuracies)), float(np.std(accuracies)))
+
+
+def _draws(labels: NDArray[Any]) -> Iterator[NDArray[np.bool_]]:
+    """Yield masks of the labelled items: the same number of each class, drawn at random."""
+    generator = np.random.default_rng(0)
+    for _ in range(DRAWS):
+        train = np.zeros(len(labels), bool)
+        for label in np.unique(labels):
+            train[generator.choice(np.flatnonzero(labels == label), SHOTS, replace=False)] = True
+        yield train
+
+
+def _table(scores: list[Score]) -> str:
+    lines = [f"{'features':14}{'width':>7}{'accuracy':>10}{'spread':>9}"]
+    lines += [f"{s.features:14}{s.width:>7}{s.mean:>10.3f}{s.spread:>9.3f}" for s in scores]
+    return "\n".join(lines)
+
+
+def _finish(folder: Path, pretrained: _Extraction, layer: str, labels: NDArray[Any], say: Callable[[str], None]) -> None:
+    """Fit on the best layer, save, refit from the cache, export, and run the exported file."""
+    classifier = TransferClassifier.from_store(pretrained.store, layer, head=HEAD).fit(pretrained.store)
+    classifier.save(folder / "bundle")
+    started = time.perf_counter()
+    store = FeatureStore.open(pretrained.store.path)
+    TransferClassifier.from_store(store, layer, head=HEAD).fit(store)
+    refit = time.perf_counter() - started
+    say(f"Extracting the features took {pretrained.seconds:.2f} s; refitting all {len(labels):,} from the cache {refit:.2f} s.")
+    classifier.to_onnx(folder / "model.onnx")
+    agreeing, count = _run_fused(folder, classifier)
+    size = (folder / "model.onnx").stat().st_size / 1e6
+    say(f"Bundle in {folder / 'bundle'}; backbone and head as one file in {folder / 'model.onnx'} ({size:.1f} MB),")
+    say(f"which run by ONNX Runtime alone gives the classifier's label on {agreeing} of {count} images.")
+
+
+def _run_fused(folder: Path, classifier: TransferClassifier) -> tuple[int, int]:
+    """Run the fused file on some images and count the labels that agree."""
+    from ..extract.decode import decode
+    from ..extract.resize import to_pixels
+
+    paths = sorted((folder / "digits").rglob("*.png"))[::18]
+    spec = classifier.extractor_.graph.metadata.input_spec
+    images = np.stack([to_pixels(decode(path.read_bytes(), spec), spec) for path in paths])
+    found = open_session(folder / "model.onnx", "cpu").run(images)[0]
+    return int((np.asarray(found) == classifier.predict(paths)).sum()), len(paths)

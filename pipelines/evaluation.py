@@ -1,0 +1,45 @@
+"""How well a classifier does on labelled items."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..extract.sources.opening import open_source
+from ..extract.store.feature_store import FeatureStore
+
+if TYPE_CHECKING:
+    from .transfer import TransferClassifier
+
+
+def evaluate(classifier: TransferClassifier, data: Any) -> dict[str, Any]:
+    """Compare predictions with the labels of a source or store.
+
+    Parameters
+    ----------
+    classifier : TransferClassifier
+        Fitted.
+    data : str, path or FeatureStore
+        With labels.
+
+    Returns
+    -------
+    dict
+        ``accuracy``; ``n``, the number of items with a label that were predicted; ``failed``; ``unlabelled``; and
+        ``per_class``: for each label its number of items and the share predicted right.
+    """
+    predicted = classifier.predict(data)
+    labels = data.labels if isinstance(data, FeatureStore) else [item.label for item in open_source(data)]
+    if not isinstance(data, FeatureStore):
+        labels = [labels[position] for position in classifier.extractor_.kept_]
+    pairs = [(str(label), str(guess)) for label, guess in zip(labels, predicted.tolist(), strict=True) if label is not None]
+    if not pairs:
+        raise InputError("no item has a label; expected a folder whose sub-folders name the labels, or a store made from one")
+    right = [label == guess for label, guess in pairs]
+    names = np.array([label for label, _ in pairs])
+    per_class = {name: {"n": int((names == name).sum()), "accuracy": float(np.mean(np.array(right)[names == name]))}
+                 for name in sorted(set(names.tolist()))}
+    return {"accuracy": float(np.mean(right)), "n": len(pairs), "failed": len(classifier.failures_),
+            "unlabelled": len(labels) - len(pairs), "per_class": per_class}

@@ -1,0 +1,71 @@
+"""Predictions as a file: one line for each input, failed ones with their reason."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from ..extract.atomic import write_file
+from ..extract.sources.opening import open_source
+
+if TYPE_CHECKING:
+    from .transfer import TransferClassifier
+
+SUFFIXES = (".csv", ".jsonl")
+
+
+def write_predictions(classifier: TransferClassifier, source: str, path: Path) -> dict[str, int]:
+    """Predict a source's items and write a table.
+
+    Parameters
+    ----------
+    classifier : TransferClassifier
+        Its ``on_error`` decides about items that cannot be decoded.
+    source : str
+        A folder or archive.
+    path : Path
+        A ``.csv`` or ``.jsonl`` file with ``id``, ``label``, ``status``, ``reason`` and, if the head has them, a
+        probability for each class.
+
+    Returns
+    -------
+    dict
+        Number of ``items``, ``ok`` and ``failed``.
+    """
+    if path.suffix not in SUFFIXES:
+        raise InputError(f"{path}: expected a file that ends in {' or '.join(SUFFIXES)}")
+    rows = prediction_rows(classifier, source)
+    text = _csv(rows) if path.suffix == ".csv" else "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
+    write_file(path, text.encode())
+    failed = sum(row["status"] == "failed" for row in rows)
+    return {"items": len(rows), "ok": len(rows) - failed, "failed": failed}
+
+
+def prediction_rows(classifier: TransferClassifier, source: str) -> list[dict[str, Any]]:
+    """Return one dictionary for each input, in the source's order."""
+    features = classifier.extractor_.transform(source)
+    kept, reasons = set(classifier.extractor_.kept_.tolist()), dict(classifier.extractor_.failures_)
+    labels = iter(classifier.head_.predict(features).tolist() if len(features) else [])
+    has_probabilities = hasattr(classifier.head_, "predict_proba") and len(features)
+    probabilities = iter(classifier.head_.predict_proba(features).tolist() if has_probabilities else [])
+    rows = []
+    for position, item in enumerate(open_source(source)):
+        row: dict[str, Any] = {"id": item.id, "label": None, "status": "failed", "reason": reasons.get(item.id)}
+        if position in kept:
+            row |= {"label": next(labels), "status": "ok", "reason": None}
+            row |= {f"p_{name}": round(p, 6) for name, p in zip(classifier.classes_.tolist(), next(probabilities, []), strict=False)}
+        rows.append(row)
+    return rows
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    stream = io.StringIO(newline="")
+    writer = csv.DictWriter(stream, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
