@@ -93,8 +93,10 @@ def _run(session: Session, images: NDArray[np.uint8]) -> list[NDArray[np.float32
     try:
         return session.run(images)
     except Exception as error:
-        raise ParityError(f"the exported graph does not run on a batch of {len(images)}: {error}. "
-                          "Expected a free batch size; the exporter may have fixed it.") from error
+        raise ParityError(
+            f"the exported graph does not run on a batch of {len(images)}: {error}. "
+            "Expected a free batch size; the exporter may have fixed it."
+        ) from error
 
 
 def _compare(name: str, batch: int, found: NDArray[np.float32], expected: NDArray[np.float32]) -> Deviation:
@@ -112,9 +114,11 @@ def _compare(name: str, batch: int, found: NDArray[np.float32], expected: NDArra
 def _require(deviation: Deviation, tolerance: float) -> None:
     if not deviation.relative_l2 <= tolerance:
         raise ParityError(
-            f"the exported graph differs from the network: output {deviation.output!r}, batch of {deviation.batch}, relative "
-            f"L2 error {deviation.relative_l2:.2g}, cosine {deviation.cosine:.4f}; expected at most {tolerance:.0e}. "
-            "Nothing was kept. Please report the architecture.")
+            f"the exported graph differs from the network: output {deviation.output!r}, batch of {deviation.batch}, "
+            f"relative L2 error {deviation.relative_l2:.2g}, cosine {deviation.cosine:.4f}; "
+            f"expected at most {tolerance:.0e}. "
+            "Nothing was kept. Please report the architecture."
+        )
 
 
 def reference(cut: Cut, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
@@ -155,8 +159,11 @@ def _module_values(cut: Cut, inputs: Any) -> dict[str, Any]:
         watch(name, modules[name])
     classifier = classifier_of(cut.traced, cut.backbone)
     if classifier:
-        handles.append(modules[classifier].register_forward_pre_hook(
-            lambda _module, args: values.__setitem__(LAST, args[0].clone())))
+        handles.append(
+            modules[classifier].register_forward_pre_hook(
+                lambda _module, args: values.__setitem__(LAST, args[0].clone())
+            )
+        )
     try:
         with torch.no_grad():
             output = cut.backbone.module(inputs)

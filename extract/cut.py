@@ -62,7 +62,9 @@ class Cut:
     def names(self) -> tuple[str, ...]:
         """Names of the outputs."""
         counts = [layer.name for layer, _ in self.chosen]
-        return tuple(layer.name if counts.count(layer.name) == 1 else f"{layer.name}.{pool}" for layer, pool in self.chosen)
+        return tuple(
+            layer.name if counts.count(layer.name) == 1 else f"{layer.name}.{pool}" for layer, pool in self.chosen
+        )
 
 
 def choose(backbone: Backbone, traced: Trace, layer_names: Sequence[str], pools: Sequence[str]) -> Cut:
@@ -77,7 +79,9 @@ def choose(backbone: Backbone, traced: Trace, layer_names: Sequence[str], pools:
     for name in layer_names:
         layer = describe(traced, backbone, name)
         if layer is None:
-            raise LayerError(f"layer {name!r} yields a value with too many axes to pool; choose another from `topwork layers`")
+            raise LayerError(
+                f"layer {name!r} yields a value with too many axes to pool; choose another from `topwork layers`"
+            )
         for pool in pools:
             chosen[layer, resolve_pooling(layer, pool)] = None
     return Cut(backbone, traced, tuple(chosen))

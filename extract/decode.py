@@ -66,8 +66,10 @@ def _opened(content: Any) -> Image.Image:
 
 def _from_array(array: np.ndarray[Any, Any]) -> Image.Image:
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
-        raise DecodeError(f"array of {array.dtype} and shape {array.shape}; expected uint8 pixels of shape (height, width), "
-                          "(height, width, 3) or (height, width, 4)")
+        raise DecodeError(
+            f"array of {array.dtype} and shape {array.shape}; expected uint8 pixels of shape (height, width), "
+            "(height, width, 3) or (height, width, 4)"
+        )
     return Image.fromarray(array)
 
 

@@ -1,7 +1,7 @@
 """Read, decode and infer, as stages that run at the same time; items keep their order.
 
-Batches are made by position: item ``i`` of a run belongs to batch ``i // batch_size`` whatever became of its neighbours,
-so a job that goes on after an interruption computes the same batches again.
+Batches are made by position: item ``i`` of a run belongs to batch ``i // batch_size`` whatever became of its
+neighbours, so a job that goes on after an interruption computes the same batches again.
 """
 
 from __future__ import annotations
@@ -90,8 +90,14 @@ class _Decoded:
     seconds: tuple[float, float] = field(default=(0.0, 0.0))
 
 
-def run(items: Iterable[Item], session: Session, spec: InputSpec, options: RunOptions, stages: Stages,
-        original: Callable[[str], str | None] = lambda digest: None) -> Iterator[Result]:
+def run(
+    items: Iterable[Item],
+    session: Session,
+    spec: InputSpec,
+    options: RunOptions,
+    stages: Stages,
+    original: Callable[[str], str | None] = lambda digest: None,
+) -> Iterator[Result]:
     """Compute the features of items.
 
     Parameters
@@ -160,7 +166,9 @@ def _decode_item(item: Item, spec: InputSpec, max_pixels: int) -> _Decoded:
     return _Decoded(item, digest, pixels, reason, (read - started, time.perf_counter() - read))
 
 
-def _infer(batch: list[_Decoded], session: Session, stages: Stages, original: Callable[[str], str | None]) -> list[Result]:
+def _infer(
+    batch: list[_Decoded], session: Session, stages: Stages, original: Callable[[str], str | None]
+) -> list[Result]:
     """Run the good items of a batch that are no duplicates, each content once."""
     first_of: dict[str, str] = {}
     duplicates: dict[int, str] = {}
@@ -176,7 +184,9 @@ def _infer(batch: list[_Decoded], session: Session, stages: Stages, original: Ca
             chosen.append(position)
     vectors = _vectors([batch[position].pixels for position in chosen], session, stages)
     computed = dict(zip(chosen, vectors, strict=True))
-    return [_result(decoded, computed.get(position), duplicates.get(position)) for position, decoded in enumerate(batch)]
+    return [
+        _result(decoded, computed.get(position), duplicates.get(position)) for position, decoded in enumerate(batch)
+    ]
 
 
 def _vectors(pixels: list[Any], session: Session, stages: Stages) -> list[tuple[NDArray[np.float32], ...]]:

@@ -94,8 +94,15 @@ def _onnx_model(cut: Cut, network: nn.Module) -> Any:
     try:
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
-                network, (example,), dynamo=True, dynamic_shapes=({0: torch.export.Dim("batch")},), opset_version=OPSET,
-                input_names=[INPUT_NAME], output_names=list(cut.names), verbose=False)
+                network,
+                (example,),
+                dynamo=True,
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                opset_version=OPSET,
+                input_names=[INPUT_NAME],
+                output_names=list(cut.names),
+                verbose=False,
+            )
     except Exception as error:
         raise ExportError(f"{cut.backbone.name} cannot be exported at {', '.join(cut.names)}: {error}") from error
     assert program is not None
@@ -106,7 +113,13 @@ def _stripped(model: Any) -> Any:
     """Remove stack traces and file names that the exporter writes beside every operation."""
     del model.metadata_props[:], model.graph.metadata_props[:]
     model.graph.doc_string = model.doc_string = ""
-    for part in (*model.graph.node, *model.graph.value_info, *model.graph.initializer, *model.graph.input, *model.graph.output):
+    for part in (
+        *model.graph.node,
+        *model.graph.value_info,
+        *model.graph.initializer,
+        *model.graph.input,
+        *model.graph.output,
+    ):
         part.doc_string = ""
         del part.metadata_props[:]
     del model.graph.value_info[:]
@@ -134,4 +147,3 @@ def package_versions(*more: str) -> dict[str, str]:
         with contextlib.suppress(PackageNotFoundError):
             found[package] = version(package)
     return found
-

@@ -67,10 +67,17 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     (3, 120)
     """
 
-    def __init__(self, backbone: str | BackboneSpec | Backbone | ExportedGraph = "topwork:tiny",
-                 layer: str | Sequence[str] = "last", pool: str | Sequence[str] = "avg", precision: str = "auto",
-                 provider: str = "auto", batch_size: int | Literal["auto"] = "auto", on_error: str = "raise",
-                 max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(
+        self,
+        backbone: str | BackboneSpec | Backbone | ExportedGraph = "topwork:tiny",
+        layer: str | Sequence[str] = "last",
+        pool: str | Sequence[str] = "avg",
+        precision: str = "auto",
+        provider: str = "auto",
+        batch_size: int | Literal["auto"] = "auto",
+        on_error: str = "raise",
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
         self.backbone = backbone
         self.layer = layer
         self.pool = pool
@@ -84,7 +91,9 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def from_graph(cls, graph: ExportedGraph, **options: Any) -> Extractor:
         """Return an extractor for a graph that was exported before; torch is not needed to run it."""
         columns = graph.metadata.columns
-        layers, pools = (list(dict.fromkeys(names)) for names in zip(*((c.layer, c.pool) for c in columns), strict=True))
+        layers, pools = (
+            list(dict.fromkeys(names)) for names in zip(*((c.layer, c.pool) for c in columns), strict=True)
+        )
         return cls(graph, layer=layers, pool=pools, **options)
 
     @property
@@ -94,6 +103,7 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if getattr(self, "_graph_key", None) != key:
             self._graph_key, self._graph = key, graph_for(*key)
             self._session: Session | None = None
+            self._session_provider = self.provider
         return self._graph
 
     @property
@@ -105,7 +115,9 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def _chosen(self, graph: ExportedGraph) -> list[int]:
         """Return the places of the wanted columns among the graph's outputs, in the order of the layers."""
         columns, pools = graph.metadata.columns, {*_names(self.pool), "none"}
-        return [i for layer in _names(self.layer) for i, c in enumerate(columns) if c.layer == layer and c.pool in pools]
+        return [
+            i for layer in _names(self.layer) for i, c in enumerate(columns) if c.layer == layer and c.pool in pools
+        ]
 
     @property
     def session(self) -> Session:
@@ -164,7 +176,9 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 vectors.append(tuple(result.vectors[i] for i in chosen))
         self.failures_, self.kept_ = failures, np.array(kept, np.intp)
         if failures:
-            warnings.warn(f"{len(failures)} of {len(source)} items failed and have no row; see failures_ and kept_", stacklevel=2)
+            warnings.warn(
+                f"{len(failures)} of {len(source)} items failed and have no row; see failures_ and kept_", stacklevel=2
+            )
         return self._matrix(vectors)
 
     def _matrix(self, vectors: list[tuple[NDArray[np.float32], ...]]) -> NDArray[np.float32]:
@@ -189,7 +203,9 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the session behind: it is opened again where the estimator goes."""
-        return {name: value for name, value in super().__getstate__().items() if not name.startswith("_session")} | {"_session": None}
+        return {name: value for name, value in super().__getstate__().items() if not name.startswith("_session")} | {
+            "_session": None
+        }
 
     def __sklearn_tags__(self) -> Any:
         """Tell scikit-learn that items are no matrix, and that nothing is learned from them."""

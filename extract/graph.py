@@ -51,15 +51,24 @@ class GraphMetadata:
 
     def to_text(self) -> str:
         """Return the text that is kept in the ONNX file."""
-        return json.dumps({"format": GRAPH_FORMAT, "fingerprint": self.fingerprint, "backbone": self.backbone,
-                           "columns": [column.to_json() for column in self.columns]}, sort_keys=True)
+        return json.dumps(
+            {
+                "format": GRAPH_FORMAT,
+                "fingerprint": self.fingerprint,
+                "backbone": self.backbone,
+                "columns": [column.to_json() for column in self.columns],
+            },
+            sort_keys=True,
+        )
 
     @classmethod
     def from_text(cls, text: str) -> GraphMetadata:
         """Read what :meth:`to_text` wrote."""
         fields = json.loads(text)
         if fields["format"] != GRAPH_FORMAT:
-            raise InputError(f"this graph has format {fields['format']}, expected {GRAPH_FORMAT}: another version wrote it")
+            raise InputError(
+                f"this graph has format {fields['format']}, expected {GRAPH_FORMAT}: another version wrote it"
+            )
         return cls(fields["backbone"], tuple(Column(**column) for column in fields["columns"]))
 
 

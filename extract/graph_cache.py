@@ -25,7 +25,9 @@ _exported: weakref.WeakKeyDictionary[Backbone, dict[Any, ExportedGraph]] = weakr
 _session_folder: list[tempfile.TemporaryDirectory[str]] = []
 
 
-def graph_for(backbone: str | BackboneSpec | Backbone | ExportedGraph, layers: Sequence[str], pools: Sequence[str]) -> ExportedGraph:
+def graph_for(
+    backbone: str | BackboneSpec | Backbone | ExportedGraph, layers: Sequence[str], pools: Sequence[str]
+) -> ExportedGraph:
     """Return the graph of a cut, exported only if it was not before.
 
     Parameters
@@ -41,14 +43,18 @@ def graph_for(backbone: str | BackboneSpec | Backbone | ExportedGraph, layers: S
     if isinstance(spec, BackboneSpec):
         return _cached(spec, spec.load, layers, pools)
     if not isinstance(backbone, Backbone):
-        raise InputError(f"backbone is a {type(backbone).__name__}; expected a name such as 'timm:resnet50', or what "
-                         "load_backbone returns (a module needs load_backbone(module, input_spec=…))")
+        raise InputError(
+            f"backbone is a {type(backbone).__name__}; expected a name such as 'timm:resnet50', or what "
+            "load_backbone returns (a module needs load_backbone(module, input_spec=…))"
+        )
     if backbone.spec is not None:
         return _cached(backbone.spec, lambda: backbone, layers, pools)
     return _exported_once(backbone, tuple(layers), tuple(pools))
 
 
-def _cached(spec: BackboneSpec, load: Callable[[], Backbone], layers: Sequence[str], pools: Sequence[str]) -> ExportedGraph:
+def _cached(
+    spec: BackboneSpec, load: Callable[[], Backbone], layers: Sequence[str], pools: Sequence[str]
+) -> ExportedGraph:
     folder = cache_folder() / request_key(spec, layers, pools)
     if (folder / GRAPH_FILE).is_file():
         return ExportedGraph(folder / GRAPH_FILE)
@@ -71,15 +77,24 @@ def _checked(graph: ExportedGraph, layers: Sequence[str], pools: Sequence[str]) 
     missing = [name for name in layers if not any(c.layer == name and c.pool in {*pools, "none"} for c in columns)]
     if missing:
         cuts = ", ".join(f"{c.layer} ({c.pool})" for c in columns)
-        raise InputError(f"layer {missing[0]!r} with pool={list(pools)} is not in this graph, which was exported with {cuts}; "
-                         "another cut needs the backbone itself")
+        raise InputError(
+            f"layer {missing[0]!r} with pool={list(pools)} is not in this graph, which was exported with {cuts}; "
+            "another cut needs the backbone itself"
+        )
     return graph
 
 
 def request_key(spec: BackboneSpec, layers: Sequence[str], pools: Sequence[str]) -> str:
     """Return the digest of everything that decides a graph: specification, options, weights file, versions."""
-    return digest({"format": GRAPH_FORMAT, "backbone": spec.request(), "layers": list(layers), "pools": list(pools),
-                   "versions": package_versions(*SOURCE_PACKAGES)})
+    return digest(
+        {
+            "format": GRAPH_FORMAT,
+            "backbone": spec.request(),
+            "layers": list(layers),
+            "pools": list(pools),
+            "versions": package_versions(*SOURCE_PACKAGES),
+        }
+    )
 
 
 def cache_folder() -> Path:

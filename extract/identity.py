@@ -50,8 +50,10 @@ def require_same(found: dict[str, Any], expected: dict[str, Any], what: str) -> 
             continue
         if isinstance(ours, dict) and isinstance(theirs, dict):
             require_same(ours, theirs, f"{what}, {name}")
-        raise IdentityError(f"{what}: {name} is {_short(ours)}, expected {_short(theirs)}. "
-                            "Features of different backbones cannot be mixed: use another store, or the same backbone.")
+        raise IdentityError(
+            f"{what}: {name} is {_short(ours)}, expected {_short(theirs)}. "
+            "Features of different backbones cannot be mixed: use another store, or the same backbone."
+        )
 
 
 def _short(value: Any) -> str:

@@ -17,6 +17,7 @@ from .session import open_session
 from .sources.opening import open_source
 from .store.feature_store import FeatureStore
 from .store.part import Row
+from .store.writer import StoreWriter, open_writer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,8 +28,16 @@ PART_ITEMS = 32 * BATCH_SIZE
 Progress = Callable[[int, int], None]
 
 
-def extract(source: Any, store: FeatureStore | str | Path, *, labels: Sequence[Any] | None = None, on_error: str = "raise",
-            provider: str = "auto", options: RunOptions | None = None, progress: Progress | None = None) -> Ledger:
+def extract(
+    source: Any,
+    store: FeatureStore | str | Path,
+    *,
+    labels: Sequence[Any] | None = None,
+    on_error: str = "raise",
+    provider: str = "auto",
+    options: RunOptions | None = None,
+    progress: Progress | None = None,
+) -> Ledger:
     """Add the features of a source's items to a store.
 
     Items that the store knows are left alone unless their content changed; a job that was interrupted goes on where it
@@ -67,11 +76,13 @@ def extract(source: Any, store: FeatureStore | str | Path, *, labels: Sequence[A
     opened = open_source(source, labels)
     store = store if isinstance(store, FeatureStore) else FeatureStore.open(store)
     started, ledger = time.perf_counter(), Ledger(ignored=opened.ignored, fingerprint=store.fingerprint)
-    with store.writing():
-        job = _Job(store, ErrorPolicy.parse(on_error), ledger, len(opened), progress or (lambda done, total: None))
+    with open_writer(store) as writer:
+        job = _Job(writer, ErrorPolicy.parse(on_error), ledger, len(opened), progress or (lambda done, total: None))
         pending = job.pending(opened)
         session = open_session(store.graph.path, provider)
-        results = run(pending, session, store.graph.metadata.input_spec, options or RunOptions(), ledger.stages, job.original)
+        results = run(
+            pending, session, store.graph.metadata.input_spec, options or RunOptions(), ledger.stages, job.original
+        )
         for window in _windows(results, PART_ITEMS, job):
             job.commit(window)
     ledger.seconds = time.perf_counter() - started
@@ -93,8 +104,10 @@ def _windows(results: Iterator[Result], size: int, job: _Job) -> Iterator[list[R
 class _Job:
     """One job's state: the window that is being filled."""
 
-    def __init__(self, store: FeatureStore, policy: ErrorPolicy, ledger: Ledger, total: int, progress: Progress) -> None:
-        self.store, self.policy, self.ledger, self.total, self.progress = store, policy, ledger, total, progress
+    def __init__(
+        self, writer: StoreWriter, policy: ErrorPolicy, ledger: Ledger, total: int, progress: Progress
+    ) -> None:
+        self.writer, self.policy, self.ledger, self.total, self.progress = writer, policy, ledger, total, progress
         self.vectors: list[tuple[NDArray[np.float32], ...]] = []
         self.row_of_id: dict[str, int] = {}
         self.id_of_digest: dict[str, str] = {}
@@ -103,7 +116,7 @@ class _Job:
         """Yield the items to work on; count the others as the store has them."""
         seen: set[str] = set()
         for item in items:
-            known = self.store.index.find(item.id)
+            known = self.writer.index.find(item.id)
             if item.id in seen or (known is not None and _is_unchanged(item, known)):
                 self._count(item.id, *((known.status, known.reason) if known else ("duplicate", item.id)))
             else:
@@ -112,7 +125,7 @@ class _Job:
 
     def original(self, digest: str) -> str | None:
         """Return the id of an item whose features for this content are at hand."""
-        return self.id_of_digest.get(digest) or self.store.index.id_of_digest(digest)
+        return self.id_of_digest.get(digest) or self.writer.index.id_of_digest(digest)
 
     def row(self, result: Result) -> Row:
         """Enter a result into the window and the ledger."""
@@ -120,7 +133,9 @@ class _Job:
         status = "ok" if vectors is not None else "failed"
         if result.duplicate_of is not None:
             vectors = self._vectors_of(result.duplicate_of)
-            status, reason = ("failed", "same content as a failed item") if vectors is None else ("duplicate", result.duplicate_of)
+            status, reason = (
+                ("failed", "same content as a failed item") if vectors is None else ("duplicate", result.duplicate_of)
+            )
         place = None if vectors is None else self._place(result, vectors)
         self._count(result.item.id, status, reason)
         self.ledger.computed += 1
@@ -129,7 +144,7 @@ class _Job:
 
     def _vectors_of(self, item_id: str) -> tuple[NDArray[np.float32], ...] | None:
         place = self.row_of_id.get(item_id)
-        return self.vectors[place] if place is not None else self.store.vectors_of(item_id)
+        return self.vectors[place] if place is not None else self.writer.vectors_of(item_id)
 
     def _place(self, result: Result, vectors: tuple[NDArray[np.float32], ...]) -> int:
         place = len(self.vectors)
@@ -147,9 +162,9 @@ class _Job:
     def commit(self, rows: list[Row]) -> None:
         """Write the window as a part."""
         started = time.perf_counter()
-        widths = [column.width for column in self.store.columns]
+        widths = [column.width for column in self.writer.store.columns]
         matrices = [_stack([vectors[i] for vectors in self.vectors], width) for i, width in enumerate(widths)]
-        self.store.add_part(rows, matrices)
+        self.writer.add_part(rows, matrices)
         self.vectors, self.row_of_id, self.id_of_digest = [], {}, {}
         self.ledger.stages.write += time.perf_counter() - started
 
@@ -166,5 +181,3 @@ def _is_unchanged(item: Item, known: Row) -> bool:
         return content_digest(item.read()) == known.digest
     except OSError:
         return False
-
-

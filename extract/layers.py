@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .trace import Trace, node_of, trace
 
@@ -81,15 +81,16 @@ def describe(traced: Trace, backbone: Backbone, name: str) -> Layer | None:
 
 def _channel_axis(node: Node) -> int | None:
     """Find the channels of a map: follow its value back to an operation that tells, or else judge by its sides."""
-    pending, seen = [(node, (0, 1, 2, 3))], {node}
+    start: tuple[int, ...] = (0, 1, 2, 3)
+    pending, seen = [(node, start)], {node}
     while pending:
         current, order = pending.pop(0)  # order[i]: the axis of the current value that becomes axis i of the map
         channels = _told_by(current)
         if channels is not None:
             return _place(order, channels)
         if str(current.target) == "aten.permute.default":
-            moved = [axis % 4 for axis in current.args[1]]  # type: ignore[union-attr, operator, misc]
-            order = tuple(moved[axis] for axis in order)  # type: ignore[assignment]
+            axes: Any = current.args[1]
+            order = tuple(axes[axis] % 4 for axis in order)
         for source in current.all_input_nodes:
             if source not in seen and _axes(source) == 4:
                 seen.add(source)

@@ -45,6 +45,12 @@ class ErrorPolicy:
         StoppedError
         """
         if failed > self.limit * total:
-            bound = "the policy is to stop at the first" if self.limit == 0 else f"at most {self.limit:.1%} of {total} may fail"
-            raise StoppedError(f"{item_id} failed: {reason} ({failed} failed so far; {bound}). Mend or remove it, or use "
-                               "on_error='record' (--on-error record) to go on without it.")
+            bound = (
+                "the policy is to stop at the first"
+                if self.limit == 0
+                else f"at most {self.limit:.1%} of {total} may fail"
+            )
+            raise StoppedError(
+                f"{item_id} failed: {reason} ({failed} failed so far; {bound}). Mend or remove it, or use "
+                "on_error='record' (--on-error record) to go on without it."
+            )

@@ -35,8 +35,10 @@ def resolve_pooling(layer: Layer, pool: str) -> str:
     allowed = applicable(layer)
     if pool in allowed or (len(allowed) > 1 and GRID.fullmatch(pool)):
         return pool
-    raise LayerError(f"pooling {pool!r} does not apply to {layer.name!r}, which yields {layer.kind} of shape {layer.shape}; "
-                     f"applicable: {', '.join(allowed)}")
+    raise LayerError(
+        f"pooling {pool!r} does not apply to {layer.name!r}, which yields {layer.kind} of shape {layer.shape}; "
+        f"applicable: {', '.join(allowed)}"
+    )
 
 
 def applicable(layer: Layer) -> tuple[str, ...]:

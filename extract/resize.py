@@ -12,13 +12,18 @@ from ..models.input_spec import ImageSpec
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FILTERS = {"nearest": Image.Resampling.NEAREST, "bilinear": Image.Resampling.BILINEAR,
-           "bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS,
-           "box": Image.Resampling.BOX, "hamming": Image.Resampling.HAMMING}
+FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+    "box": Image.Resampling.BOX,
+    "hamming": Image.Resampling.HAMMING,
+}
 
 
 LARGEST_RESIZED = 16_000_000
-"""Pixels of the resized image beyond which only the crop is computed: a ribbon of 5,000 x 1 pixels would fill a gigabyte."""
+"""Pixels of the resized image beyond which only the crop is computed: a ribbon of 5,000 x 1 would fill a gigabyte."""
 
 
 def to_pixels(image: Image.Image, spec: ImageSpec) -> NDArray[np.uint8]:
@@ -58,11 +63,15 @@ def _crop(resized: int, size: int) -> tuple[int, int]:
     return (round((resized - size) / 2), size) if resized >= size else (0, resized)
 
 
-def _only_the_crop(image: Image.Image, spec: ImageSpec, resized: tuple[int, int], crop: tuple[int, int, int, int]) -> Image.Image:
+def _only_the_crop(
+    image: Image.Image, spec: ImageSpec, resized: tuple[int, int], crop: tuple[int, int, int, int]
+) -> Image.Image:
     """Resize the rows of the crop, then its columns; rounding differs from a whole resize by a level here and there."""
     kind, (left, top, columns, rows) = FILTERS[spec.interpolation], crop
     across, down = image.width / resized[0], image.height / resized[1]
-    middle = image.resize((columns, image.height), kind, box=(left * across, 0, (left + columns) * across, image.height))
+    middle = image.resize(
+        (columns, image.height), kind, box=(left * across, 0, (left + columns) * across, image.height)
+    )
     return middle.resize((columns, rows), kind, box=(0, top * down, columns, (top + rows) * down))
 
 

@@ -65,10 +65,13 @@ def open_session(graph: Path | bytes, provider: str = "auto", threads: int | Non
     options.intra_op_num_threads = threads or available_cores()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # decoding needs the cores, too
     runtime = onnxruntime.InferenceSession(
-        graph if isinstance(graph, bytes) else str(graph), options, providers=[PROVIDERS[chosen]])
+        graph if isinstance(graph, bytes) else str(graph), options, providers=[PROVIDERS[chosen]]
+    )
     if runtime.get_providers()[0] != PROVIDERS[chosen]:
-        raise ProviderError(f"ONNX Runtime could not load the provider {chosen!r} and would run on "
-                            f"{runtime.get_providers()[0]}; expected {PROVIDERS[chosen]}. Check its drivers and libraries.")
+        raise ProviderError(
+            f"ONNX Runtime could not load the provider {chosen!r} and would run on "
+            f"{runtime.get_providers()[0]}; expected {PROVIDERS[chosen]}. Check its drivers and libraries."
+        )
     return Session(runtime, chosen)
 
 
@@ -79,8 +82,10 @@ def choose_provider(provider: str, available: list[str]) -> str:
     if provider not in PROVIDERS:
         raise InputError(f"provider {provider!r} does not exist; expected auto, {', '.join(PROVIDERS)}")
     if PROVIDERS[provider] not in available:
-        raise ProviderError(f"provider {provider!r} is not there; found {', '.join(available)}. "
-                            f"Install the package {PACKAGES[provider]}, or use provider='auto'.")
+        raise ProviderError(
+            f"provider {provider!r} is not there; found {', '.join(available)}. "
+            f"Install the package {PACKAGES[provider]}, or use provider='auto'."
+        )
     return provider
 
 

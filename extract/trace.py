@@ -59,7 +59,7 @@ def trace(backbone: Backbone) -> Trace:
             inside.setdefault(call, []).append(node)
     exits = {call: _exit(nodes) for call, nodes in inside.items() if call}
     values = {call: node for call, node in exits.items() if node is not None and _is_batch_of_features(node)}
-    output = module.graph.output_node().args[0]
+    output: Any = module.graph.output_node().args[0]
     output = output[0] if isinstance(output, (tuple, list)) else output
     entries = {call: _entry(nodes, live) for call, nodes in inside.items() if call}
     order = {node: position for position, node in enumerate(module.graph.nodes)}
@@ -80,7 +80,9 @@ def _functional_graph(backbone: Backbone) -> GraphModule:
     except Exception as error:
         raise ExportError(f"{backbone.name} cannot be traced by torch.export: {_first_line(error)}") from error
     assert isinstance(module, torch.fx.GraphModule)
-    for node in list(module.graph.nodes):  # input checks of the traced example: they would come between us and the input
+    for node in list(
+        module.graph.nodes
+    ):  # input checks of the traced example: they would come between us and the input
         if node.op == "call_module" and not node.users:
             module.graph.erase_node(node)
     return module
@@ -138,8 +140,13 @@ def _is_batch_of_features(node: Node) -> bool:
     """Tell whether a value is float, has the free batch size first and fixed sizes behind it."""
     value = node.meta["val"]
     batch, *rest = value.shape or (0,)
-    return value.is_floating_point() and not isinstance(batch, int) and bool(rest) and all(isinstance(n, int) for n in rest) \
+    return (
+        value.is_floating_point()
+        and not isinstance(batch, int)
+        and bool(rest)
+        and all(isinstance(n, int) for n in rest)
         and str(batch).isidentifier()
+    )
 
 
 def node_of(traced: Trace, backbone: Backbone, layer: str) -> Node:
@@ -157,8 +164,10 @@ def node_of(traced: Trace, backbone: Backbone, layer: str) -> Node:
     import difflib
 
     near = difflib.get_close_matches(layer, list(traced.values), n=4, cutoff=0.4) or list(traced.values)[-5:-1]
-    raise LayerError(f"{backbone.name} has no layer {layer!r} that can be cut; close: {', '.join(near)}. "
-                     "`topwork layers` lists them all.")
+    raise LayerError(
+        f"{backbone.name} has no layer {layer!r} that can be cut; close: {', '.join(near)}. "
+        "`topwork layers` lists them all."
+    )
 
 
 def _last(traced: Trace, backbone: Backbone) -> Node:

@@ -73,14 +73,17 @@ def _svm() -> Any:
     return _scaled(SVC())
 
 
-HEADS = {entry.name: entry for entry in (
-    HeadEntry("logreg", "a strong linear default with probabilities (standardised, L2, C=0.1)", _logreg),
-    HeadEntry("ridge", "many labels, very fast; its penalty is chosen by leave-one-out; no probabilities", _ridge),
-    HeadEntry("lda", "few labels for each class; a shrunk covariance (Ledoit-Wolf), no parameter to choose", _lda),
-    HeadEntry("knn", "no training; classes of any shape; the five nearest by cosine", _knn),
-    HeadEntry("centroid", "one or two labels for each class (standardised)", _centroid),
-    HeadEntry("svm", "classes that no plane divides; up to some ten thousand rows; no probabilities", _svm),
-)}
+HEADS = {
+    entry.name: entry
+    for entry in (
+        HeadEntry("logreg", "a strong linear default with probabilities (standardised, L2, C=0.1)", _logreg),
+        HeadEntry("ridge", "many labels, very fast; its penalty is chosen by leave-one-out; no probabilities", _ridge),
+        HeadEntry("lda", "few labels for each class; a shrunk covariance (Ledoit-Wolf), no parameter to choose", _lda),
+        HeadEntry("knn", "no training; classes of any shape; the five nearest by cosine", _knn),
+        HeadEntry("centroid", "one or two labels for each class (standardised)", _centroid),
+        HeadEntry("svm", "classes that no plane divides; up to some ten thousand rows; no probabilities", _svm),
+    )
+}
 
 
 def resolve_head(head: Any) -> Any:
@@ -108,5 +111,7 @@ def resolve_head(head: Any) -> Any:
             raise InputError(f"head {head!r} does not exist; known: {', '.join(HEADS)}, or any scikit-learn estimator")
         return HEADS[head].make()
     if not (hasattr(head, "fit") and hasattr(head, "predict") and hasattr(head, "get_params")):
-        raise InputError(f"head is a {type(head).__name__}; expected one of {', '.join(HEADS)}, or a scikit-learn estimator")
+        raise InputError(
+            f"head is a {type(head).__name__}; expected one of {', '.join(HEADS)}, or a scikit-learn estimator"
+        )
     return clone(head)

@@ -59,8 +59,12 @@ class Backbone:
 
     def identity(self) -> dict[str, Any]:
         """Return what makes features of this backbone comparable; see :mod:`topwork.extract.identity`."""
-        return {"architecture": self.name, "arguments": self.arguments, "weights": self.weights_digest,
-                "input": self.input_spec.to_json()}
+        return {
+            "architecture": self.name,
+            "arguments": self.arguments,
+            "weights": self.weights_digest,
+            "input": self.input_spec.to_json(),
+        }
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Backbone:
         """Share the network between copies of an estimator (``sklearn.base.clone`` copies parameters)."""

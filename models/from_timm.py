@@ -21,7 +21,9 @@ def build(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> Built:
     architecture = name.partition(".")[0]
     if not name.startswith(("hf-hub:", "hf_hub:", "local-dir:")) and not timm.is_model(architecture):
         near = difflib.get_close_matches(architecture, timm.list_models(), n=3)
-        raise InputError(f"timm has no model {name!r}; {'close: ' + ', '.join(near) if near else 'see timm.list_models()'}")
+        raise InputError(
+            f"timm has no model {name!r}; {'close: ' + ', '.join(near) if near else 'see timm.list_models()'}"
+        )
     with fetching(f"timm:{name}", wanted=pretrained):
         module = timm.create_model(name, pretrained=pretrained, **model_args)
     return Built(module, image_spec(timm.data.resolve_model_data_config(module)), classifier_name(module))

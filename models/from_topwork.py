@@ -11,8 +11,9 @@ from .registry import Built
 from .weights import load_weights
 
 WEIGHTS = Path(__file__).parent / "tiny" / "weights.safetensors"
-INPUT = ImageSpec(size=(32, 32), resize=32, interpolation="bicubic",
-                  mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
+INPUT = ImageSpec(
+    size=(32, 32), resize=32, interpolation="bicubic", mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616)
+)
 
 
 def build(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> Built:

@@ -118,4 +118,5 @@ def input_spec_from_json(fields: dict[str, Any]) -> InputSpec:
     kind = fields.pop("kind", None)
     if kind != "image":
         raise InputError(f"input of kind {kind!r}: this version of topwork knows 'image'; a newer one wrote this file")
-    return ImageSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+    return ImageSpec(**values)

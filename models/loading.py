@@ -38,7 +38,7 @@ class BackboneSpec:
     name: str
     weights: str | Path | None = None
     model_args: dict[str, Any] = field(default_factory=dict)
-    preprocessing: ImageOverrides = ImageOverrides()
+    preprocessing: ImageOverrides = field(default_factory=ImageOverrides)
 
     def load(self) -> Backbone:
         """Load the backbone; see :func:`load_backbone`."""
@@ -47,8 +47,12 @@ class BackboneSpec:
         if self.weights_file is not None:
             load_weights(built.module, self.weights_file)
         return Backbone.from_module(
-            _architecture(self.name), built.module, built.input_spec.override(self.preprocessing),
-            arguments=self.model_args, classifier=built.classifier, spec=self,
+            _architecture(self.name),
+            built.module,
+            built.input_spec.override(self.preprocessing),
+            arguments=self.model_args,
+            classifier=built.classifier,
+            spec=self,
         )
 
     @property
@@ -61,12 +65,22 @@ class BackboneSpec:
         file = self.weights_file
         if file is not None and not file.is_file():
             raise InputError(f"weights file {file} does not exist; expected a .safetensors, .pth, .th or .pt file")
-        return {"name": self.name, "weights": self.weights if file is None else digest_of_file(file),
-                "model_args": self.model_args, "preprocessing": asdict(self.preprocessing)}
+        return {
+            "name": self.name,
+            "weights": self.weights if file is None else digest_of_file(file),
+            "model_args": self.model_args,
+            "preprocessing": asdict(self.preprocessing),
+        }
 
 
-def load_backbone(backbone: str | nn.Module, *, input_spec: InputSpec | None = None, weights: str | Path | None = None,
-                  model_args: dict[str, Any] | None = None, **preprocessing: Any) -> Backbone:
+def load_backbone(
+    backbone: str | nn.Module,
+    *,
+    input_spec: InputSpec | None = None,
+    weights: str | Path | None = None,
+    model_args: dict[str, Any] | None = None,
+    **preprocessing: Any,
+) -> Backbone:
     """Load a network to be cut.
 
     Parameters
@@ -109,7 +123,9 @@ def load_backbone(backbone: str | nn.Module, *, input_spec: InputSpec | None = N
             raise InputError(f"{backbone!r} brings its own input specification; change it with mean=, std=, size=, …")
         return BackboneSpec(backbone, weights, model_args or {}, changes).load()
     if input_spec is None or model_args or weights:
-        raise InputError("a module needs input_spec=, and takes neither weights= nor model_args=: load them into it first")
+        raise InputError(
+            "a module needs input_spec=, and takes neither weights= nor model_args=: load them into it first"
+        )
     name = f"{type(backbone).__module__}.{type(backbone).__qualname__}"
     return Backbone.from_module(name, private_copy(backbone), input_spec.override(changes))
 

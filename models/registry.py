@@ -61,5 +61,6 @@ def find_source(backbone: str) -> tuple[Source, str]:
 def require_package(package: str | None, purpose: str) -> None:
     """Raise an error that names the package to install if it is not there."""
     if package is not None and importlib.util.find_spec(package) is None:
-        raise MissingPackageError(f"{purpose} needs the package {package}, which is not installed: "
-                                  f"pip install 'topwork[{package}]'")
+        raise MissingPackageError(
+            f"{purpose} needs the package {package}, which is not installed: pip install 'topwork[{package}]'"
+        )

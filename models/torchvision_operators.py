@@ -34,7 +34,7 @@ def ensure_torchvision_operators() -> Any:
 
     if importlib.util.find_spec("torchvision") is None or _operators_load():
         return None
-    library = torch.library.Library("torchvision", "DEF")  # noqa: TOR901 - kept alive by the cache
+    library: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     for schema in SCHEMAS:
         library.define(schema)
     return library
@@ -47,8 +47,9 @@ def _operators_load() -> bool:
     if hasattr(torch.ops.torchvision, "nms"):
         return True
     found = importlib.util.find_spec("torchvision")
-    assert found is not None and found.origin is not None
+    assert found is not None
+    assert found.origin is not None
     for library in sorted(Path(found.origin).parent.glob("_C.*")):
         with contextlib.suppress(OSError, RuntimeError):
-            torch.ops.load_library(str(library))
+            torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
     return hasattr(torch.ops.torchvision, "nms")

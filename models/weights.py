@@ -54,8 +54,10 @@ def read_tensors(path: Path) -> dict[str, Any]:
     try:
         return _read_safetensors(path) if path.suffix == ".safetensors" else _read_checkpoint(path)
     except pickle.UnpicklingError as error:
-        raise WeightsError(f"{path} holds more than tensors and would run code when read: {error}. "
-                           "Save its state_dict alone, best as .safetensors.") from error
+        raise WeightsError(
+            f"{path} holds more than tensors and would run code when read: {error}. "
+            "Save its state_dict alone, best as .safetensors."
+        ) from error
     except Exception as error:
         raise WeightsError(f"{path} cannot be read as weights: {error}. Expected a state_dict.") from error
 
@@ -63,7 +65,8 @@ def read_tensors(path: Path) -> dict[str, Any]:
 def _read_safetensors(path: Path) -> dict[str, Any]:
     from safetensors.torch import load_file
 
-    return load_file(path)
+    tensors: dict[str, Any] = load_file(path)
+    return tensors
 
 
 def _read_checkpoint(path: Path) -> dict[str, Any]:
@@ -87,7 +90,7 @@ def strip_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Remove what wrappers (data parallelism, compilation) put before every name."""
     for prefix in PREFIXES:
         if state and all(name.startswith(prefix) for name in state):
-            return strip_prefixes({name[len(prefix):]: value for name, value in state.items()})
+            return strip_prefixes({name[len(prefix) :]: value for name, value in state.items()})
     return state
 
 

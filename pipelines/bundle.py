@@ -50,7 +50,9 @@ def save(classifier: TransferClassifier, path: Path) -> None:
     building = path.with_name(f"{path.name}.new")
     shutil.rmtree(building, ignore_errors=True)
     with new_folder(building) as folder:
-        select_columns(classifier.extractor_.graph, [c.name for c in classifier.extractor_.columns], folder / GRAPH_FILE)
+        select_columns(
+            classifier.extractor_.graph, [c.name for c in classifier.extractor_.columns], folder / GRAPH_FILE
+        )
         skops.io.dump(classifier.head_, folder / HEAD_FILE)
         files = {file.name: digest_of_file(file) for file in sorted(folder.iterdir())}
         write_file(folder / MANIFEST, json.dumps(_manifest(classifier, files), indent=1, default=str).encode())
@@ -79,7 +81,11 @@ def _manifest(classifier: TransferClassifier, files: dict[str, str]) -> dict[str
         "fingerprint": metadata.fingerprint,
         "identity": metadata.identity,
         "columns": [column.to_json() for column in classifier.extractor_.columns],
-        "training": {"rows": classifier.n_rows_, "scikit-learn": version("scikit-learn"), "classes_digest": digest(classifier.classes_.tolist())},
+        "training": {
+            "rows": classifier.n_rows_,
+            "scikit-learn": version("scikit-learn"),
+            "classes_digest": digest(classifier.classes_.tolist()),
+        },
     }
 
 
@@ -112,7 +118,9 @@ def load(path: str | Path, trusted: Sequence[str] = ()) -> TransferClassifier:
     graph = ExportedGraph(path / GRAPH_FILE)
     columns = graph.metadata.columns
     head = _load_head(path / HEAD_FILE, trusted)
-    classifier = TransferClassifier(graph, [c.layer for c in columns], list(dict.fromkeys(c.pool for c in columns)), manifest["head"])
+    classifier = TransferClassifier(
+        graph, [c.layer for c in columns], list(dict.fromkeys(c.pool for c in columns)), manifest["head"]
+    )
     classifier.extractor_ = classifier._extractor().fit(None)
     classifier.head_, classifier.classes_, classifier.n_rows_ = head, head.classes_, manifest["training"]["rows"]
     return classifier
@@ -124,7 +132,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads((path / MANIFEST).read_bytes())
         found = manifest["format"]
     except FileNotFoundError as error:
-        raise BundleError(f"{path} is not a bundle: it has no {MANIFEST}. `topwork fit … --out DIR` writes one.") from error
+        raise BundleError(
+            f"{path} is not a bundle: it has no {MANIFEST}. `topwork fit … --out DIR` writes one."
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{path / MANIFEST} cannot be read: {error}. Save the bundle again.") from error
     if found != BUNDLE_FORMAT:
@@ -138,7 +148,9 @@ def _check_file(path: Path, name: str, sha: str) -> None:
     if not (path / name).is_file():
         raise BundleError(f"{path / name} is missing; copy the whole bundle again")
     if digest_of_file(path / name) != sha:
-        raise BundleError(f"{path / name} is not what the manifest says: it was changed or damaged. Copy or save the bundle again.")
+        raise BundleError(
+            f"{path / name} is not what the manifest says: it was changed or damaged. Copy or save the bundle again."
+        )
 
 
 def _load_head(file: Path, trusted: Sequence[str]) -> Any:
@@ -146,6 +158,8 @@ def _load_head(file: Path, trusted: Sequence[str]) -> Any:
 
     unknown = sorted(set(skops.io.get_untrusted_types(file=file)) - set(trusted))
     if unknown:
-        raise BundleError(f"{file} holds types that are not trusted: {', '.join(unknown)}. If you trust whoever made the bundle, "
-                          f"load it with trusted={unknown!r} (--trust NAME).")
+        raise BundleError(
+            f"{file} holds types that are not trusted: {', '.join(unknown)}. If you trust whoever made the bundle, "
+            f"load it with trusted={unknown!r} (--trust NAME)."
+        )
     return skops.io.load(file, trusted=list(trusted))

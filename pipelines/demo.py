@@ -49,14 +49,17 @@ def run_demo(folder: Path, say: Callable[[str], None]) -> None:
         Takes each line of the report. Every number in it is measured in this run.
     """
     labels = write_digits(folder / "digits")
-    say(f"1,797 digits as PNG files in {folder / 'digits'}; {SHOTS} labels for each class, {DRAWS} draws, head {HEAD}\n")
+    say(
+        f"1,797 digits as PNG files in {folder / 'digits'}; {SHOTS} labels for each class, {DRAWS} draws, head {HEAD}\n"
+    )
     pretrained = _store(folder, "pretrained", BackboneSpec("topwork:tiny"))
     untrained = _store(folder, "random", BackboneSpec("topwork:tiny", weights="random"))
     say(f"one pass of topwork:tiny for three layers: {pretrained.seconds:.1f} s, {pretrained.rate:.0f} images/s\n")
     scores = _scores(pretrained.store, untrained.store)
     say(_table(scores))
-    best = max(scores[-len(LAYERS):], key=lambda score: score.mean)
-    say(f"\nBest layer: {best.features}. Deeper is not better: the digits are unlike the photographs that the backbone learned from.\n")
+    best = max(scores[-len(LAYERS) :], key=lambda score: score.mean)
+    deeper = "" if best is scores[-1] else ": the deepest is not the best for a task so unlike the backbone's own"
+    say(f"\nBest layer: {best.features}{deeper}.\n")
     _finish(folder, pretrained, best.features, labels, say)
 
 
@@ -101,8 +104,10 @@ def _scores(pretrained: FeatureStore, untrained: FeatureStore) -> list[Score]:
 
 
 def _score(name: str, features: NDArray[np.float32], labels: NDArray[Any]) -> Score:
-    accuracies = [resolve_head(HEAD).fit(features[train], labels[train]).score(features[~train], labels[~train])
-                  for train in _draws(labels)]
+    accuracies = [
+        resolve_head(HEAD).fit(features[train], labels[train]).score(features[~train], labels[~train])
+        for train in _draws(labels)
+    ]
     return Score(name, features.shape[1], float(np.mean(accuracies)), float(np.std(accuracies)))
 
 
@@ -122,7 +127,9 @@ def _table(scores: list[Score]) -> str:
     return "\n".join(lines)
 
 
-def _finish(folder: Path, pretrained: _Extraction, layer: str, labels: NDArray[Any], say: Callable[[str], None]) -> None:
+def _finish(
+    folder: Path, pretrained: _Extraction, layer: str, labels: NDArray[Any], say: Callable[[str], None]
+) -> None:
     """Fit on the best layer, save, refit from the cache, export, and run the exported file."""
     classifier = TransferClassifier.from_store(pretrained.store, layer, head=HEAD).fit(pretrained.store)
     classifier.save(folder / "bundle")
@@ -130,7 +137,7 @@ def _finish(folder: Path, pretrained: _Extraction, layer: str, labels: NDArray[A
     store = FeatureStore.open(pretrained.store.path)
     TransferClassifier.from_store(store, layer, head=HEAD).fit(store)
     refit = time.perf_counter() - started
-    say(f"Extracting the features took {pretrained.seconds:.2f} s; refitting all {len(labels):,} from the cache {refit:.2f} s.")
+    say(f"Extracting took {pretrained.seconds:.2f} s; refitting all {len(labels):,} rows from the cache {refit:.2f} s.")
     classifier.to_onnx(folder / "model.onnx")
     agreeing, count = _run_fused(folder, classifier)
     size = (folder / "model.onnx").stat().st_size / 1e6

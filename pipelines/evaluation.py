@@ -34,12 +34,23 @@ def evaluate(classifier: TransferClassifier, data: Any) -> dict[str, Any]:
     labels = data.labels if isinstance(data, FeatureStore) else [item.label for item in open_source(data)]
     if not isinstance(data, FeatureStore):
         labels = [labels[position] for position in classifier.extractor_.kept_]
-    pairs = [(str(label), str(guess)) for label, guess in zip(labels, predicted.tolist(), strict=True) if label is not None]
+    pairs = [
+        (str(label), str(guess)) for label, guess in zip(labels, predicted.tolist(), strict=True) if label is not None
+    ]
     if not pairs:
-        raise InputError("no item has a label; expected a folder whose sub-folders name the labels, or a store made from one")
+        raise InputError(
+            "no item has a label; expected a folder whose sub-folders name the labels, or a store made from one"
+        )
     right = [label == guess for label, guess in pairs]
     names = np.array([label for label, _ in pairs])
-    per_class = {name: {"n": int((names == name).sum()), "accuracy": float(np.mean(np.array(right)[names == name]))}
-                 for name in sorted(set(names.tolist()))}
-    return {"accuracy": float(np.mean(right)), "n": len(pairs), "failed": len(classifier.failures_),
-            "unlabelled": len(labels) - len(pairs), "per_class": per_class}
+    per_class = {
+        name: {"n": int((names == name).sum()), "accuracy": float(np.mean(np.array(right)[names == name]))}
+        for name in sorted(set(names.tolist()))
+    }
+    return {
+        "accuracy": float(np.mean(right)),
+        "n": len(pairs),
+        "failed": len(classifier.failures_),
+        "unlabelled": len(labels) - len(pairs),
+        "per_class": per_class,
+    }

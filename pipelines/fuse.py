@@ -81,12 +81,17 @@ def _head_model(head: Any, width: int) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model = skl2onnx.to_onnx(head, initial_types=[("features", FloatTensorType([None, width]))],
-                                     options={id(last): {"zipmap": False}} if probabilities else None,
-                                     target_opset={"": OPSET, "ai.onnx.ml": 3})
+            model = skl2onnx.to_onnx(
+                head,
+                initial_types=[("features", FloatTensorType([None, width]))],
+                options={id(last): {"zipmap": False}} if probabilities else None,
+                target_opset={"": OPSET, "ai.onnx.ml": 3},
+            )
     except Exception as error:
-        raise ExportError(f"the head {type(last).__name__} cannot be written as ONNX: {str(error).strip().splitlines()[0]}. "
-                          "Heads that can: logreg, ridge, lda, knn, centroid, svm, and what skl2onnx supports.") from error
+        raise ExportError(
+            f"the head {type(last).__name__} cannot be written as ONNX: {str(error).strip().splitlines()[0]}. "
+            "Heads that can: logreg, ridge, lda, knn, centroid, svm, and what skl2onnx supports."
+        ) from error
     keep = 2 if probabilities else 1
     del model.graph.output[keep:]
     return model
@@ -99,8 +104,12 @@ def _merged(body: Any, head: Any, names: list[str]) -> Any:
 
     head = compose.add_prefix(head, "head/")
     joined = "head/joined_features"
-    head.graph.node.insert(0, helper.make_node("Concat", names, [joined], axis=1) if len(names) > 1
-                           else helper.make_node("Identity", names, [joined]))
+    head.graph.node.insert(
+        0,
+        helper.make_node("Concat", names, [joined], axis=1)
+        if len(names) > 1
+        else helper.make_node("Identity", names, [joined]),
+    )
     _rename_input(head.graph, joined)
     del head.graph.input[:]
     head.graph.input.extend(body.graph.output)
@@ -143,13 +152,17 @@ def _compare(classifier: TransferClassifier, features: NDArray[np.float32], foun
         expected = head.predict_proba(features)
         worst = float(np.abs(expected - found[1]).max())
         if not worst <= TOLERANCE:
-            raise ParityError(f"probabilities of the fused graph differ by {worst:.2g} from backbone and head run apart; "
-                              f"expected at most {TOLERANCE:.0e}. Nothing was written.")
+            raise ParityError(
+                f"probabilities of the fused graph differ by {worst:.2g} from backbone and head run apart; "
+                f"expected at most {TOLERANCE:.0e}. Nothing was written."
+            )
         margins = np.sort(expected, axis=1)
         clear = margins[:, -1] - margins[:, -2] > 2 * TOLERANCE
     else:
         clear = np.ones(len(features), bool)
     wrong = (labels.astype(classifier.classes_.dtype) != head.predict(features)) & clear
     if wrong.any():
-        raise ParityError(f"{wrong.sum()} of {len(wrong)} labels of the fused graph differ from backbone and head run apart. "
-                          "Nothing was written.")
+        raise ParityError(
+            f"{wrong.sum()} of {len(wrong)} labels of the fused graph differ from backbone and head run apart. "
+            "Nothing was written."
+        )

@@ -14,7 +14,9 @@ def register_converters() -> None:
     from skl2onnx import update_registered_converter
     from sklearn.neighbors import NearestCentroid
 
-    update_registered_converter(NearestCentroid, "TopworkNearestCentroid", _shapes, _convert, options={"zipmap": [False]})
+    update_registered_converter(
+        NearestCentroid, "TopworkNearestCentroid", _shapes, _convert, options={"zipmap": [False]}
+    )
 
 
 def _shapes(operator: Any) -> None:
@@ -39,9 +41,15 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
     spread = np.where(model.within_class_std_dev_ == 0, 1.0, model.within_class_std_dev_)
     scaled = _scores(operator.inputs[0], model.centroids_, spread, 2 * prior, opset)
     uniform = np.allclose(model.class_prior_, 1 / len(prior))
-    nearest = _scores(operator.inputs[0], model.centroids_, np.ones_like(spread), 0 * prior, opset) if uniform else scaled
+    nearest = (
+        _scores(operator.inputs[0], model.centroids_, np.ones_like(spread), 0 * prior, opset) if uniform else scaled
+    )
     index = OnnxArgMax(nearest, axis=1, keepdims=0, op_version=opset)
-    classes = model.classes_.astype(np.int64) if model.classes_.dtype.kind in "biu" else model.classes_.astype(str).astype(object)
+    classes = (
+        model.classes_.astype(np.int64)
+        if model.classes_.dtype.kind in "biu"
+        else model.classes_.astype(str).astype(object)
+    )
     labels = OnnxGather(classes, index, op_version=opset)
     OnnxIdentity(labels, op_version=opset, output_names=operator.outputs[:1]).add_to(scope, container)
     OnnxSoftmax(scaled, axis=1, op_version=opset, output_names=operator.outputs[1:]).add_to(scope, container)

@@ -57,7 +57,10 @@ def prediction_rows(classifier: TransferClassifier, source: str) -> list[dict[st
         row: dict[str, Any] = {"id": item.id, "label": None, "status": "failed", "reason": reasons.get(item.id)}
         if position in kept:
             row |= {"label": next(labels), "status": "ok", "reason": None}
-            row |= {f"p_{name}": round(p, 6) for name, p in zip(classifier.classes_.tolist(), next(probabilities, []), strict=False)}
+            row |= {
+                f"p_{name}": round(p, 6)
+                for name, p in zip(classifier.classes_.tolist(), next(probabilities, []), strict=False)
+            }
         rows.append(row)
     return rows
 

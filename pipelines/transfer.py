@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 def _head_has(method: str) -> Any:
     """Tell scikit-learn whether the head offers a method."""
+
     def check(self: TransferClassifier) -> bool:
         head = getattr(self, "head_", None)
         return hasattr(resolve_head(self.head) if head is None else head, method)
@@ -68,10 +69,19 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ['blue']
     """
 
-    def __init__(self, backbone: str | BackboneSpec | Backbone | ExportedGraph = "topwork:tiny",
-                 layer: str | Sequence[str] = "last", pool: str | Sequence[str] = "avg", head: Any = "logreg",
-                 store: str | Path | None = None, precision: str = "auto", provider: str = "auto",
-                 batch_size: int | Literal["auto"] = "auto", on_error: str = "raise", max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(
+        self,
+        backbone: str | BackboneSpec | Backbone | ExportedGraph = "topwork:tiny",
+        layer: str | Sequence[str] = "last",
+        pool: str | Sequence[str] = "avg",
+        head: Any = "logreg",
+        store: str | Path | None = None,
+        precision: str = "auto",
+        provider: str = "auto",
+        batch_size: int | Literal["auto"] = "auto",
+        on_error: str = "raise",
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
         self.backbone = backbone
         self.layer = layer
         self.pool = pool
@@ -84,7 +94,9 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.max_pixels = max_pixels
 
     @classmethod
-    def from_store(cls, store: FeatureStore, layer: str | Sequence[str] | None = None, **options: Any) -> TransferClassifier:
+    def from_store(
+        cls, store: FeatureStore, layer: str | Sequence[str] | None = None, **options: Any
+    ) -> TransferClassifier:
         """Return a classifier, not yet fitted, for the features of a store.
 
         Parameters
@@ -127,8 +139,16 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def _extractor(self) -> Extractor:
-        return Extractor(self.backbone, self.layer, self.pool, self.precision, self.provider, self.batch_size,
-                         self.on_error, self.max_pixels)
+        return Extractor(
+            self.backbone,
+            self.layer,
+            self.pool,
+            self.precision,
+            self.provider,
+            self.batch_size,
+            self.on_error,
+            self.max_pixels,
+        )
 
     def _labelled(self, X: Any, y: Any) -> tuple[NDArray[np.float32], Any]:
         """Return features and labels of the items that have both."""
@@ -152,8 +172,14 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             store.require_columns(self.extractor_.graph.metadata.identity, self.extractor_.columns)
         else:
             store = FeatureStore.create(self.store, self.extractor_)
-        ledger = extract(X, store, labels=None if isinstance(X, (str, Path)) else labels, on_error=self.on_error,
-                         provider=self.provider, options=self.extractor_.run_options())
+        ledger = extract(
+            X,
+            store,
+            labels=None if isinstance(X, (str, Path)) else labels,
+            on_error=self.on_error,
+            provider=self.provider,
+            options=self.extractor_.run_options(),
+        )
         self.failures_ = ledger.failures
         return store
 
@@ -179,13 +205,13 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "head_")
         return np.asarray(self.head_.predict(self._features(X)))
 
-    @_head_has("predict_proba")
+    @_head_has("predict_proba")  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any) -> NDArray[np.floating[Any]]:
         """Return probabilities ``(n_items, n_classes)``, in the order of ``classes_``."""
         check_is_fitted(self, "head_")
         return np.asarray(self.head_.predict_proba(self._features(X)))
 
-    @_head_has("decision_function")
+    @_head_has("decision_function")  # type: ignore[untyped-decorator]
     def decision_function(self, X: Any) -> NDArray[np.floating[Any]]:
         """Return the head's scores for each item."""
         check_is_fitted(self, "head_")
@@ -228,5 +254,7 @@ def _checked_labels(labels: Any, count: int) -> NDArray[Any]:
         raise InputError(f"{count} items but labels of shape {array.shape}; expected one label for each item")
     missing = sum(label is None for label in array.tolist())
     if missing:
-        raise InputError(f"{missing} of {count} items have no label; pass y, or put the items into folders named after their labels")
+        raise InputError(
+            f"{missing} of {count} items have no label; pass y, or put the items into folders named after their labels"
+        )
     return array

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import itertools
 import tarfile
 from collections.abc import Iterator
 from functools import partial
@@ -91,11 +91,12 @@ def _is_wanted(member: tarfile.TarInfo) -> bool:
 
 def _common_folder(names: list[str]) -> str:
     """Return the folder that all members share, with a slash, if there are folders below it."""
-    folders = {PurePosixPath(name).parts[:-1] for name in names}
-    shared = os.path.commonprefix(sorted(folders))
-    if len(folders) < 2:
-        shared = shared[:-1]
-    return "".join(f"{part}/" for part in shared)
+    folders = sorted({PurePosixPath(name).parts[:-1] for name in names})
+    if not folders:
+        return ""
+    first, last = folders[0], folders[-1] if len(folders) > 1 else folders[0][:-1]
+    shared = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
+    return "".join(f"{part}/" for part, _ in shared)
 
 
 def _read_at(path: Path, offset: int, size: int) -> bytes:

@@ -58,5 +58,7 @@ class FolderSource:
 
 
 def _refuse(error: OSError) -> None:
-    raise SourceError(f"folder {error.filename} cannot be listed: {error.strerror}. Its items would be missed; "
-                      "change its permissions or move it away.") from error
+    raise SourceError(
+        f"folder {error.filename} cannot be listed: {error.strerror}. Its items would be missed; "
+        "change its permissions or move it away."
+    ) from error

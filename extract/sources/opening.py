@@ -55,7 +55,9 @@ def open_source(source: Any, labels: Sequence[Any] | None = None) -> Source:
     elif path.name.endswith((".tar", ".tar.gz", ".tgz")):
         opened = ArchiveSource(path)
     else:
-        raise SourceError(f"source {path} is of an unknown kind; expected a folder of images or a .tar, .tar.gz or .tgz")
+        raise SourceError(
+            f"source {path} is of an unknown kind; expected a folder of images or a .tar, .tar.gz or .tgz"
+        )
     if not len(opened):
         raise SourceError(f"source {path} holds no images ({opened.ignored} other files)")
     return opened

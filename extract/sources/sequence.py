@@ -33,7 +33,9 @@ class SequenceSource:
         self.items = list(items)
         self.labels = None if labels is None else list(labels)
         if self.labels is not None and len(self.labels) != len(self.items):
-            raise SourceError(f"{len(self.items)} items but {len(self.labels)} labels; expected one label for each item")
+            raise SourceError(
+                f"{len(self.items)} items but {len(self.labels)} labels; expected one label for each item"
+            )
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -53,4 +55,3 @@ def _item(value: Any, label: str | None, position: int) -> Item:
     if isinstance(value, np.ndarray) or hasattr(value, "tobytes"):
         return Item(f"array:{content_digest(value)[:32]}", lambda: value, label)
     raise SourceError(f"item {position} is a {type(value).__name__}; expected a path, a uint8 array or a PIL image")
-

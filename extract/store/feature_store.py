@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,14 +15,13 @@ import numpy as np
 
 from ...errors import InputError, StoreDamagedError, StoreError
 from ...models.weights import digest_of_file
-from ..atomic import new_folder, sweep, write_file
+from ..atomic import new_folder, write_file
 from ..cut import Column
 from ..graph import ExportedGraph
 from ..identity import digest, require_same
 from .index import Index
-from .lock import write_lock
 from .log import Entry, Log
-from .part import Row, open_matrix, write_part
+from .part import open_matrix
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -87,7 +86,11 @@ class FeatureStore:
         with new_folder(path) as folder:
             for name in ("graphs", "parts", "log"):
                 (folder / name).mkdir()
-            content = {"format": STORE_FORMAT, "fingerprint": digest(graph.metadata.identity), "identity": graph.metadata.identity}
+            content = {
+                "format": STORE_FORMAT,
+                "fingerprint": digest(graph.metadata.identity),
+                "identity": graph.metadata.identity,
+            }
             write_file(folder / STORE_FILE, json.dumps(content, indent=1).encode())
             _add_columns(folder, graph)
         return cls.open(path)
@@ -105,17 +108,23 @@ class FeatureStore:
         """
         path = Path(path)
         if not is_store(path):
-            raise StoreError(f"{path} is not a feature store: it has no {STORE_FILE}. Create one with FeatureStore.create, "
-                             "or `topwork extract SOURCE --store DIR`.")
+            raise StoreError(
+                f"{path} is not a feature store: it has no {STORE_FILE}. Create one with FeatureStore.create, "
+                "or `topwork extract SOURCE --store DIR`."
+            )
         try:
             fields = json.loads((path / STORE_FILE).read_bytes())
             version, identity, fingerprint = fields["format"], fields["identity"], fields["fingerprint"]
         except (ValueError, KeyError, TypeError) as error:
             raise StoreDamagedError(f"{path / STORE_FILE} cannot be read: {error}. Restore it from a copy.") from error
         if version != STORE_FORMAT:
-            raise StoreError(f"{path} has format {version}, expected {STORE_FORMAT}: another version of topwork wrote it")
+            raise StoreError(
+                f"{path} has format {version}, expected {STORE_FORMAT}: another version of topwork wrote it"
+            )
         if digest(identity) != fingerprint:
-            raise StoreDamagedError(f"{path / STORE_FILE} was changed: its identity does not have its fingerprint. Restore it from a copy.")
+            raise StoreDamagedError(
+                f"{path / STORE_FILE} was changed: its identity does not have its fingerprint. Restore it from a copy."
+            )
         return cls(path, identity)
 
     @property
@@ -133,8 +142,12 @@ class FeatureStore:
     @cached_property
     def stored_columns(self) -> tuple[StoredColumn, ...]:
         """The columns with their keys and graphs."""
-        return tuple(StoredColumn(fields["key"], entry.details["graph"], Column(**fields["column"]))
-                     for entry in self.entries if entry.action == "add_columns" for fields in entry.details["columns"])
+        return tuple(
+            StoredColumn(fields["key"], entry.details["graph"], Column(**fields["column"]))
+            for entry in self.entries
+            if entry.action == "add_columns"
+            for fields in entry.details["columns"]
+        )
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -194,13 +207,6 @@ class FeatureStore:
             out[here] = open_matrix(self.path / name, stored.key)[rows[here]]
         return out
 
-    def vectors_of(self, item_id: str) -> tuple[NDArray[np.float32], ...] | None:
-        """Return an item's row of every column, None if it has none."""
-        place = self.index.place(item_id)
-        if place is None:
-            return None
-        return tuple(np.array(open_matrix(self.path / place[0], s.key)[place[1]]) for s in self.stored_columns)
-
     def verify(self) -> list[str]:
         """Check every file that the log names against its SHA-256.
 
@@ -210,8 +216,11 @@ class FeatureStore:
             The files that are missing or damaged; empty if all is well. A broken chain of the log raises.
         """
         named = {name: sha for entry in self.log.entries() for name, sha in entry.files.items()}
-        return [name for name, sha in named.items()
-                if not (self.path / name).is_file() or digest_of_file(self.path / name) != sha]
+        return [
+            name
+            for name, sha in named.items()
+            if not (self.path / name).is_file() or digest_of_file(self.path / name) != sha
+        ]
 
     def require_columns(self, identity: dict[str, Any], columns: Sequence[Column]) -> None:
         """Raise an error that names the first difference if an extractor's features do not belong here.
@@ -232,36 +241,11 @@ class FeatureStore:
         for column in columns:
             require_same(column.to_json(), ours.get(column.name, {}), f"column {column.name!r} is not in {self.path}")
 
-    @contextlib.contextmanager
-    def writing(self) -> Iterator[FeatureStore]:
-        """Hold the store's lock, with what interrupted writers left swept away and the index on disk up to date."""
-        with write_lock(self.path):
-            self.entries = self.log.entries()
-            for folder in (self.path, self.path / "parts", self.path / "log"):
-                sweep(folder)
-            self._sweep_parts()
-            self._index = Index(self.path, self.entries, writable=True)
-            try:
-                yield self
-            finally:
-                self._index.connection.close()
-                self._index = None
-
-    def _sweep_parts(self) -> None:
-        """Remove parts that were finished but never entered into the log."""
-        true = {entry.details["part"] for entry in self.entries if entry.action == "add_part"}
-        for folder in (self.path / "parts").iterdir():
-            if f"parts/{folder.name}" not in true:
-                shutil.rmtree(folder)
-
-    def add_part(self, rows: Sequence[Row], matrices: Sequence[NDArray[Any]]) -> None:
-        """Write one part and enter it into the log; only inside :meth:`writing`."""
-        number = sum(entry.action == "add_part" for entry in self.entries) + 1
-        name = f"parts/p{number:06d}"
-        keyed = {stored.key: matrix for stored, matrix in zip(self.stored_columns, matrices, strict=True)}
-        files = write_part(self.path / name, rows, keyed)
-        self.entries.append(self.log.append(self.entries[-1], "add_part", files, {"part": name, "items": len(rows)}))
-        self.index.apply(self.entries[-1], rows)
+    def refresh(self) -> None:
+        """Show what has been written since the store was opened."""
+        self.entries = self.log.entries()
+        self._index = None
+        self.__dict__.pop("stored_columns", None)
 
 
 def is_store(path: str | Path) -> bool:
@@ -271,10 +255,16 @@ def is_store(path: str | Path) -> bool:
 
 def _add_columns(root: Path, graph: ExportedGraph) -> None:
     """Copy a graph and its certificate into a store and enter its columns into the log."""
-    columns = [{"key": f"c{number:04d}", "column": column.to_json()} for number, column in enumerate(graph.metadata.columns, 1)]
+    columns = [
+        {"key": f"c{number:04d}", "column": column.to_json()} for number, column in enumerate(graph.metadata.columns, 1)
+    ]
     target = root / "graphs" / f"{columns[0]['key']}.onnx"
     shutil.copyfile(graph.path, target)
     copied = ExportedGraph(target)
     shutil.copyfile(graph.certificate_path, copied.certificate_path)
-    Log(root).append(None, "add_columns", [target, copied.certificate_path],
-                     {"graph": target.relative_to(root).as_posix(), "columns": columns})
+    Log(root).append(
+        None,
+        "add_columns",
+        [target, copied.certificate_path],
+        {"graph": target.relative_to(root).as_posix(), "columns": columns},
+    )

@@ -93,7 +93,9 @@ class Index:
 
     def failures(self) -> list[tuple[str, str]]:
         """Return id and reason of each failed item, in order of first addition."""
-        return self.connection.execute("SELECT id, reason FROM items WHERE status = 'failed' ORDER BY position").fetchall()
+        return self.connection.execute(
+            "SELECT id, reason FROM items WHERE status = 'failed' ORDER BY position"
+        ).fetchall()
 
     def counts(self) -> dict[str, int]:
         """Return the number of items by status."""

@@ -28,8 +28,10 @@ def write_lock(root: Path) -> Iterator[None]:
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
     except FileExistsError as error:
-        raise StoreLockedError(f"{root} is being written by another process ({_holder(path)}). Wait for it to end; if that "
-                               f"host is gone, remove {path}.") from error
+        raise StoreLockedError(
+            f"{root} is being written by another process ({_holder(path)}). Wait for it to end; if that "
+            f"host is gone, remove {path}."
+        ) from error
     try:
         os.write(descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
         os.close(descriptor)

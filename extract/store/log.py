@@ -76,8 +76,10 @@ class Log:
         except (ValueError, KeyError, TypeError) as error:
             raise StoreDamagedError(f"log entry {path} cannot be read: {error}. Restore it from a copy.") from error
         if path.stem != f"{number:0{DIGITS}d}" or entry.number != number or fields["previous"] != previous:
-            raise StoreDamagedError(f"log entry {path} does not follow from the one before it: an entry is missing or "
-                                    "was changed. Restore the folder log/ from a copy.")
+            raise StoreDamagedError(
+                f"log entry {path} does not follow from the one before it: an entry is missing or "
+                "was changed. Restore the folder log/ from a copy."
+            )
         return entry
 
     def append(self, last: Entry | None, action: str, files: list[Path], details: Mapping[str, Any]) -> Entry:
@@ -99,14 +101,24 @@ class Log:
         """
         number = last.number + 1 if last else 1
         digests = {path.relative_to(self.root).as_posix(): digest_of_file(path) for path in files}
-        content = json.dumps({"number": number, "previous": last.digest if last else None, "action": action,
-                              "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "files": digests,
-                              "details": details}, indent=1).encode()
+        content = json.dumps(
+            {
+                "number": number,
+                "previous": last.digest if last else None,
+                "action": action,
+                "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "files": digests,
+                "details": details,
+            },
+            indent=1,
+        ).encode()
         try:
             write_file(self.folder / f"{number:0{DIGITS}d}.json", content, exclusive=True)
         except FileExistsError as error:
-            raise StoreLockedError(f"another process has written log entry {number} of {self.root} at the same time. "
-                                   "Run the command again: it goes on from there.") from error
+            raise StoreLockedError(
+                f"another process has written log entry {number} of {self.root} at the same time. "
+                "Run the command again: it goes on from there."
+            ) from error
         return Entry(number, action, digests, details, _sha256(content))
 
 

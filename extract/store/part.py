@@ -114,5 +114,7 @@ def open_matrix(folder: Path, key: str) -> NDArray[np.float32]:
 
 
 def _damaged(path: Path, error: Exception) -> StoreDamagedError:
-    return StoreDamagedError(f"{path} is missing or damaged: {error}. `topwork store verify` lists what is affected; "
-                             "restore the file from a copy.")
+    return StoreDamagedError(
+        f"{path} is missing or damaged: {error}. `topwork store verify` lists what is affected; "
+        "restore the file from a copy."
+    )

@@ -16,6 +16,7 @@ import copy
 import io
 import tarfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -69,19 +70,26 @@ def augment(images: Tensor, pad: int = 4, hole: int = 8) -> Tensor:
     return crops.permute(0, 3, 1, 2)  # (n, 3, size, size)
 
 
-def train_epoch(model: nn.Module, batches: list[Tensor], data: tuple[Tensor, Tensor], optimiser: torch.optim.SGD,
-                schedule: torch.optim.lr_scheduler.OneCycleLR, average: nn.Module) -> None:
+def train_epoch(
+    network: nn.Module,
+    compiled: Callable[[Tensor], Tensor],
+    batches: list[Tensor],
+    data: tuple[Tensor, Tensor],
+    optimiser: torch.optim.SGD,
+    schedule: torch.optim.lr_scheduler.OneCycleLR,
+    average: nn.Module,
+) -> None:
     """Make one pass over the data."""
     for index in batches:
         inputs = normalise(augment(data[0][index])).to(memory_format=torch.channels_last)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            scores = model(inputs)
+            scores = compiled(inputs)
         loss = functional.cross_entropy(scores.float(), data[1][index], label_smoothing=0.1)
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
-        update_average(average, model, decay=0.998)
+        update_average(average, network, decay=0.998)
 
 
 @torch.no_grad()
@@ -96,7 +104,7 @@ def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
 def accuracy(model: nn.Module, images: Tensor, targets: Tensor) -> float:
     """Return the share of images whose highest score is the right class."""
     model.eval()
-    guesses = torch.cat([model(normalise(block)).argmax(1) for block in images.split(1000)])
+    guesses = torch.cat([model(normalise(block)).argmax(1) for block in torch.split(images, 1000)])
     return (guesses == targets).float().mean().item()
 
 
@@ -104,19 +112,23 @@ def train(archives: tuple[Path, Path], epochs: int, batch_size: int, out: Path) 
     """Train, print the test accuracy of each epoch, write the averaged weights."""
     torch.manual_seed(0)
     data, test = read_archive(archives[0]), read_archive(archives[1])
-    model = TinyResNet().to(memory_format=torch.channels_last)
+    model = TinyResNet()
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(model).eval()
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
     steps = len(data[0]) // batch_size
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=0.4, epochs=epochs, steps_per_epoch=steps,
-                                                   pct_start=0.25)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, max_lr=0.4, epochs=epochs, steps_per_epoch=steps, pct_start=0.25
+    )
     compiled, started = torch.compile(model), time.monotonic()
     for epoch in range(epochs):
         model.train()
-        batches = list(torch.randperm(len(data[0]))[: steps * batch_size].split(batch_size))
-        train_epoch(compiled, batches, data, optimiser, schedule, average)
+        batches = list(torch.split(torch.randperm(len(data[0]))[: steps * batch_size], batch_size))
+        train_epoch(model, compiled, batches, data, optimiser, schedule, average)
         minutes = (time.monotonic() - started) / 60
-        print(f"epoch {epoch + 1}/{epochs}  test accuracy {accuracy(average, *test):.4f}  {minutes:.1f} min", flush=True)
+        print(
+            f"epoch {epoch + 1}/{epochs}  test accuracy {accuracy(average, *test):.4f}  {minutes:.1f} min", flush=True
+        )
         save_file({k: v.contiguous() for k, v in average.state_dict().items()}, out)
 
 

@@ -11,7 +11,11 @@ import typer
 from ...errors import InputError
 
 
-def demo(keep: Annotated[Path | None, typer.Option(help="Keep images, store, bundle and ONNX file in this new folder.")] = None) -> None:
+def demo(
+    keep: Annotated[
+        Path | None, typer.Option(help="Keep images, store, bundle and ONNX file in this new folder.")
+    ] = None,
+) -> None:
     """Show transfer on hand-written digits, within a minute and without a network."""
     from ..demo import run_demo
 

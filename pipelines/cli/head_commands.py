@@ -39,11 +39,17 @@ def heads(as_json: JsonOption = False) -> None:
 
 
 @grouped
-def fit(source: DataArgument, out: Annotated[Path, typer.Option(help="The bundle to write.")], model: BackboneOptions,
-        cut: CutOptions, run: RunFlags, head: Annotated[str, typer.Option(help="A name from `topwork heads`.")] = "logreg",
-        backbone: BackboneOption = "topwork:tiny",
-        store: Annotated[Path | None, typer.Option(help="Keep the features of SOURCE here.")] = None,
-        as_json: JsonOption = False) -> None:
+def fit(
+    source: DataArgument,
+    out: Annotated[Path, typer.Option(help="The bundle to write.")],
+    model: BackboneOptions,
+    cut: CutOptions,
+    run: RunFlags,
+    head: Annotated[str, typer.Option(help="A name from `topwork heads`.")] = "logreg",
+    backbone: BackboneOption = "topwork:tiny",
+    store: Annotated[Path | None, typer.Option(help="Keep the features of SOURCE here.")] = None,
+    as_json: JsonOption = False,
+) -> None:
     """Train a head, on a source or on the features of a store, and save a bundle."""
     from ...extract.store.feature_store import FeatureStore, is_store
     from ..transfer import TransferClassifier
@@ -51,7 +57,9 @@ def fit(source: DataArgument, out: Annotated[Path, typer.Option(help="The bundle
     data: Any = source
     if is_store(source):
         if store is not None or model != BackboneOptions():
-            raise InputError(f"{source} is a feature store: its backbone is settled, so --store and the options of the backbone do not apply")
+            raise InputError(
+                f"{source} is a feature store, whose backbone is settled: --store and --weights … do not apply"
+            )
         data = FeatureStore.open(source)
         layers = None if cut.layer is None else cut.layers
         classifier = TransferClassifier.from_store(data, layers, head=head, **run.parameters())
@@ -63,18 +71,26 @@ def fit(source: DataArgument, out: Annotated[Path, typer.Option(help="The bundle
 
 
 def _report_fit(classifier: TransferClassifier, out: Path, head: str, as_json: bool) -> None:
-    facts = {"bundle": str(out), "head": head, "n": classifier.n_rows_, "classes": classifier.classes_.tolist(),
-             "columns": [column.name for column in classifier.extractor_.columns], "failed": len(classifier.failures_)}
+    facts: dict[str, Any] = {
+        "bundle": str(out),
+        "head": head,
+        "n": classifier.n_rows_,
+        "classes": classifier.classes_.tolist(),
+        "columns": [column.name for column in classifier.extractor_.columns],
+        "failed": len(classifier.failures_),
+    }
     if as_json:
         print_json(facts)
         return
-    typer.echo(f"{head} on {', '.join(facts['columns'])}: {facts['n']} items of {len(classifier.classes_)} classes")  # type: ignore[arg-type]
+    typer.echo(f"{head} on {', '.join(facts['columns'])}: {facts['n']} items of {len(classifier.classes_)} classes")
     print_failures(classifier.failures_)
     typer.echo(f"saved {out}")
 
 
 @grouped
-def evaluate(bundle: BundleArgument, source: DataArgument, run: RunFlags, trust: TrustOption = None, as_json: JsonOption = False) -> None:
+def evaluate(
+    bundle: BundleArgument, source: DataArgument, run: RunFlags, trust: TrustOption = None, as_json: JsonOption = False
+) -> None:
     """Measure the accuracy of a bundle on labelled items."""
     from ...extract.store.feature_store import FeatureStore, is_store
     from ..evaluation import evaluate as evaluate_classifier
@@ -86,13 +102,21 @@ def evaluate(bundle: BundleArgument, source: DataArgument, run: RunFlags, trust:
         return
     typer.echo(f"accuracy {scores['accuracy']:.4f} on {scores['n']} items")
     print_failures(classifier.failures_)
-    print_table(["label", "items", "accuracy"], [[name, str(entry["n"]), f"{entry['accuracy']:.4f}"]
-                                                 for name, entry in scores["per_class"].items()])
+    print_table(
+        ["label", "items", "accuracy"],
+        [[name, str(entry["n"]), f"{entry['accuracy']:.4f}"] for name, entry in scores["per_class"].items()],
+    )
 
 
 @grouped
-def predict(bundle: BundleArgument, source: SourceArgument, out: Annotated[Path, typer.Option(help="A .csv or .jsonl file to write.")],
-            run: RunFlags, trust: TrustOption = None, as_json: JsonOption = False) -> None:
+def predict(
+    bundle: BundleArgument,
+    source: SourceArgument,
+    out: Annotated[Path, typer.Option(help="A .csv or .jsonl file to write.")],
+    run: RunFlags,
+    trust: TrustOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Predict the labels of items."""
     from ..prediction_table import write_predictions
 
@@ -103,8 +127,12 @@ def predict(bundle: BundleArgument, source: SourceArgument, out: Annotated[Path,
         typer.echo(f"{counts['items']} items: {counts['ok']} predicted, {counts['failed']} failed; wrote {out}")
 
 
-def export(bundle: BundleArgument, out: Annotated[Path, typer.Argument(help="The ONNX file to write.")], trust: TrustOption = None,
-           as_json: JsonOption = False) -> None:
+def export(
+    bundle: BundleArgument,
+    out: Annotated[Path, typer.Argument(help="The ONNX file to write.")],
+    trust: TrustOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Write backbone and head as one ONNX file, checked against the two run apart."""
     from ..bundle import load
     from ..fuse import export_fused

@@ -9,8 +9,13 @@ import typer
 from ...errors import TopworkError
 from . import backbone_commands, demo_command, head_commands, store_commands
 
-app = typer.Typer(name="topwork", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-                  help="Transfer learning by feature extraction: cut a backbone, export it once, train heads from cached features.")
+app = typer.Typer(
+    name="topwork",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Transfer learning by feature extraction: cut a backbone, export it once, train heads from cached features.",
+)
 store_app = typer.Typer(no_args_is_help=True, help="Look into a feature store.")
 
 app.command("layers")(backbone_commands.layers)

@@ -32,8 +32,12 @@ def _option(text: str, panel: str, *names: str) -> Any:
 class BackboneOptions:
     """Which network, with which weights and preprocessing."""
 
-    weights: Annotated[str | None, _option("Weights: a .safetensors, .pth, .th or .pt file, or 'random'.", MODEL)] = None
-    model_arg: Annotated[list[str] | None, _option("Argument of the architecture, as key=value; repeatable.", MODEL)] = None
+    weights: Annotated[str | None, _option("Weights: a .safetensors, .pth, .th or .pt file, or 'random'.", MODEL)] = (
+        None
+    )
+    model_arg: Annotated[
+        list[str] | None, _option("Argument of the architecture, as key=value; repeatable.", MODEL)
+    ] = None
     mean: Annotated[str | None, _option("Mean per channel, as 0.5,0.5,0.5.", MODEL)] = None
     std: Annotated[str | None, _option("Standard deviation per channel.", MODEL)] = None
     size: Annotated[str | None, _option("Size of the input, as 224 or 192x256 (height x width).", MODEL)] = None
@@ -45,8 +49,13 @@ class BackboneOptions:
         from ...models.input_spec import ImageOverrides
         from ...models.loading import BackboneSpec
 
-        changes = ImageOverrides(mean=_numbers(self.mean), std=_numbers(self.std), size=_size(self.size), crop=self.crop,
-                                 interpolation=self.interpolation)
+        changes = ImageOverrides(
+            mean=_numbers(self.mean),
+            std=_numbers(self.std),
+            size=_size(self.size),
+            crop=self.crop,
+            interpolation=self.interpolation,
+        )
         return BackboneSpec(name, self.weights, _model_args(self.model_arg or []), changes)
 
 
@@ -86,8 +95,13 @@ class RunFlags:
         size = self.batch_size
         if size != "auto" and not size.isdigit():
             raise InputError(f"--batch-size {size}: expected a positive number or auto")
-        return {"precision": self.precision, "provider": self.provider, "max_pixels": self.max_pixels, "on_error": self.on_error,
-                "batch_size": size if size == "auto" else int(size)}
+        return {
+            "precision": self.precision,
+            "provider": self.provider,
+            "max_pixels": self.max_pixels,
+            "on_error": self.on_error,
+            "batch_size": size if size == "auto" else int(size),
+        }
 
 
 def extractor(name: str, backbone: BackboneOptions, cut: CutOptions, run: RunFlags) -> Extractor:
@@ -100,7 +114,7 @@ def extractor(name: str, backbone: BackboneOptions, cut: CutOptions, run: RunFla
 def grouped(function: Callable[..., None]) -> Callable[..., None]:
     """Spread arguments that are annotated with a group of options into one option per field."""
     hints = get_type_hints(function, include_extras=True)
-    groups = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
 
     @functools.wraps(function)
     def command(**values: Any) -> None:
@@ -110,7 +124,9 @@ def grouped(function: Callable[..., None]) -> Callable[..., None]:
 
     parameters: list[inspect.Parameter] = []
     for name, parameter in inspect.signature(function).parameters.items():
-        parameters += _spread(groups[name]) if name in groups else [parameter.replace(annotation=hints[name], kind=_KEYWORD)]
+        parameters += (
+            _spread(groups[name]) if name in groups else [parameter.replace(annotation=hints[name], kind=_KEYWORD)]
+        )
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     return command
@@ -160,6 +176,8 @@ def _model_args(pairs: list[str]) -> dict[str, Any]:
 SourceArgument = Annotated[str, typer.Argument(help="A folder of images (its sub-folders are labels) or a .tar[.gz].")]
 DataArgument = Annotated[str, typer.Argument(help="A folder of images, a .tar[.gz], or a feature store.")]
 BundleArgument = Annotated[Path, typer.Argument(help="A bundle, as `topwork fit` writes it.")]
-BackboneOption = Annotated[str, typer.Option(help="timm:NAME, torchvision:NAME or topwork:tiny.", rich_help_panel=MODEL)]
+BackboneOption = Annotated[
+    str, typer.Option(help="timm:NAME, torchvision:NAME or topwork:tiny.", rich_help_panel=MODEL)
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, for machines.")]
 TrustOption = Annotated[list[str] | None, typer.Option(help="A type that the bundle's head may hold; repeatable.")]

@@ -32,15 +32,20 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def print_ledger(ledger: Ledger) -> None:
     """Print what became of a job's inputs, and where its time went."""
-    typer.echo(f"{ledger.items} items: {ledger.ok} ok, {ledger.failed} failed, {ledger.duplicate} duplicate"
-               + (f"; {ledger.ignored} other files left out" if ledger.ignored else ""))
+    typer.echo(
+        f"{ledger.items} items: {ledger.ok} ok, {ledger.failed} failed, {ledger.duplicate} duplicate"
+        + (f"; {ledger.ignored} other files left out" if ledger.ignored else "")
+    )
     print_failures(ledger.failures)
     if not ledger.computed:
         typer.echo("nothing to compute: everything is in the store")
         return
     stages = ledger.stages
-    typer.echo(f"computed {ledger.computed} in {ledger.seconds:.1f} s, {ledger.items_per_second:.0f} items/s (read {stages.read:.1f} s, "
-               f"decode {stages.decode:.1f} s, infer {stages.infer:.1f} s, write {stages.write:.1f} s, summed over threads)")
+    typer.echo(
+        f"computed {ledger.computed} in {ledger.seconds:.1f} s, {ledger.items_per_second:.0f} items/s; summed over "
+        f"threads: read {stages.read:.1f} s, decode {stages.decode:.1f} s, infer {stages.infer:.1f} s, "
+        f"write {stages.write:.1f} s"
+    )
 
 
 def print_failures(failures: Sequence[tuple[str, str]]) -> None:
@@ -60,7 +65,13 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TextColumn("{task.speed:.0f} items/s"), TimeRemainingColumn())
+    columns = (
+        TextColumn(title),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.speed:.0f} items/s"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(title, total=None)
         progress.tasks[0].fields["speed"] = 0

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ...errors import StoreDamagedError
-from .options import BackboneOption, BackboneOptions, CutOptions, JsonOption, RunFlags, SourceArgument, extractor, grouped
+from .options import (
+    BackboneOption,
+    BackboneOptions,
+    CutOptions,
+    JsonOption,
+    RunFlags,
+    SourceArgument,
+    extractor,
+    grouped,
+)
 from .output import print_failures, print_json, print_ledger, print_table, progress_bar
 
 if TYPE_CHECKING:
@@ -19,17 +28,29 @@ StoreArgument = Annotated[Path, typer.Argument(help="A feature store.")]
 
 
 @grouped
-def extract(source: SourceArgument, store: Annotated[Path, typer.Option(help="The store; made if it is not there.")],
-            model: BackboneOptions, cut: CutOptions, run: RunFlags, backbone: BackboneOption = "topwork:tiny",
-            as_json: JsonOption = False) -> None:
+def extract(
+    source: SourceArgument,
+    store: Annotated[Path, typer.Option(help="The store; made if it is not there.")],
+    model: BackboneOptions,
+    cut: CutOptions,
+    run: RunFlags,
+    backbone: BackboneOption = "topwork:tiny",
+    as_json: JsonOption = False,
+) -> None:
     """Compute the features of a source's items that a store does not have yet."""
     from ...extract.job import extract as extract_job
 
     wanted = extractor(backbone, model, cut, run)
     target = open_or_create(store, wanted)
     with progress_bar("extract") as progress:
-        ledger = extract_job(source, target, on_error=run.on_error, provider=run.provider, options=wanted.run_options(),
-                             progress=progress)
+        ledger = extract_job(
+            source,
+            target,
+            on_error=run.on_error,
+            provider=run.provider,
+            options=wanted.run_options(),
+            progress=progress,
+        )
     if as_json:
         print_json(ledger.to_json())
     else:
@@ -53,8 +74,14 @@ def info(store: StoreArgument, as_json: JsonOption = False) -> None:
 
     opened = FeatureStore.open(store)
     counts = {status: opened.index.counts().get(status, 0) for status in ("ok", "failed", "duplicate")}
-    facts = {"items": sum(counts.values()), **counts, "items_per_second": None, "fingerprint": opened.fingerprint,
-             "backbone": opened.identity["architecture"], "columns": [column.to_json() for column in opened.columns]}
+    facts = {
+        "items": sum(counts.values()),
+        **counts,
+        "items_per_second": None,
+        "fingerprint": opened.fingerprint,
+        "backbone": opened.identity["architecture"],
+        "columns": [column.to_json() for column in opened.columns],
+    }
     if as_json:
         print_json(facts)
         return
@@ -71,7 +98,9 @@ def verify(store: StoreArgument, as_json: JsonOption = False) -> None:
     if as_json:
         print_json({"damaged": damaged})
     if damaged:
-        raise StoreDamagedError(f"{len(damaged)} files of {store} are missing or damaged: {', '.join(damaged)}. Restore them from a copy.")
+        raise StoreDamagedError(
+            f"{len(damaged)} files of {store} are missing or damaged: {', '.join(damaged)}. Restore them from a copy."
+        )
     if not as_json:
         typer.echo("every file is as it was written")
 

@@ -1,0 +1,33 @@
+# The whole tool belt: make demo, make test, make lint, make bench, make docs.
+PYTHON ?= python3
+BIN = .venv/bin
+
+.PHONY: demo test lint bench docs
+
+demo: .venv/ready
+	$(BIN)/topwork demo
+
+test: lint
+	$(BIN)/python -m pytest
+
+# The folder of a checkout may have any name, and mypy wants that of the package: check through a link outside the tree.
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	link=$$(mktemp -d) && ln -s "$(CURDIR)" "$$link/topwork" && cd "$$link" && trap 'rm -rf "$$link"' EXIT && \
+	"$(CURDIR)/$(BIN)/mypy" --config-file topwork/pyproject.toml -p topwork && \
+	PYTHONPATH="$$link" "$(CURDIR)/$(BIN)/lint-imports" --config topwork/pyproject.toml --no-cache && \
+	"$(CURDIR)/$(BIN)/numpydoc" lint --config topwork $$(cd topwork && git ls-files 'extract/*.py' 'heads/*.py' 'models/*.py' 'pipelines/*.py' | sed 's|^|topwork/|')
+
+bench: .venv/ready
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/page.py
+
+docs: .venv/ready
+	$(BIN)/python docs/build.py
+
+.venv/ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@

@@ -1,0 +1,90 @@
+"""The one writer of a store: it holds the lock, clears what interrupted writers left, and adds parts."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..atomic import sweep
+from .feature_store import FeatureStore
+from .index import Index
+from .lock import write_lock
+from .part import Row, open_matrix, write_part
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class StoreWriter:
+    """A store that may be added to; made by :func:`open_writer`.
+
+    Attributes
+    ----------
+    store : FeatureStore
+    index : Index
+        On disk, up to date after every part.
+    """
+
+    def __init__(self, store: FeatureStore) -> None:
+        self.store = store
+        self.entries = store.log.entries()
+        self.index = Index(store.path, self.entries, writable=True)
+
+    def add_part(self, rows: Sequence[Row], matrices: Sequence[NDArray[Any]]) -> None:
+        """Write one part and enter it into the log.
+
+        Parameters
+        ----------
+        rows : sequence of Row
+        matrices : sequence of ndarray
+            One for each column of the store, with a row for each item that has features.
+        """
+        name = f"parts/p{len(self._true_parts()) + 1:06d}"
+        keyed = {stored.key: matrix for stored, matrix in zip(self.store.stored_columns, matrices, strict=True)}
+        files = write_part(self.store.path / name, rows, keyed)
+        details = {"part": name, "items": len(rows)}
+        self.entries.append(self.store.log.append(self.entries[-1], "add_part", files, details))
+        self.index.apply(self.entries[-1], rows)
+
+    def vectors_of(self, item_id: str) -> tuple[NDArray[np.float32], ...] | None:
+        """Return an item's row of every column, None if it has none."""
+        place = self.index.place(item_id)
+        if place is None:
+            return None
+        part, row = place
+        return tuple(np.array(open_matrix(self.store.path / part, s.key)[row]) for s in self.store.stored_columns)
+
+    def _true_parts(self) -> set[str]:
+        return {entry.details["part"] for entry in self.entries if entry.action == "add_part"}
+
+    def _sweep(self) -> None:
+        """Remove temporary files, and parts that were finished but never entered into the log."""
+        for folder in (self.store.path, self.store.path / "parts", self.store.path / "log"):
+            sweep(folder)
+        true = self._true_parts()
+        for folder in (self.store.path / "parts").iterdir():
+            if f"parts/{folder.name}" not in true:
+                shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def open_writer(store: FeatureStore) -> Iterator[StoreWriter]:
+    """Hold a store's lock and write to it.
+
+    Raises
+    ------
+    StoreLockedError
+        If another process is writing.
+    """
+    with write_lock(store.path):
+        writer = StoreWriter(store)
+        writer._sweep()
+        try:
+            yield writer
+        finally:
+            writer.index.connection.close()
+            store.refresh()
