@@ -47,6 +47,7 @@ def export(backbone: Backbone, layers: Sequence[str], pools: Sequence[str], fold
     Returns
     -------
     ExportedGraph
+        The file, described by its own metadata.
 
     Raises
     ------

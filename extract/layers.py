@@ -53,6 +53,7 @@ def layers(backbone: Backbone) -> list[Layer]:
     Returns
     -------
     list of Layer
+        Every value that the output of a named module yields, and ``last``.
 
     Examples
     --------

@@ -39,6 +39,7 @@ def to_pixels(image: Image.Image, spec: ImageSpec) -> NDArray[np.uint8]:
     Returns
     -------
     ndarray of uint8, shape (height, width, 3)
+        Height and width as the specification says.
 
     Examples
     --------

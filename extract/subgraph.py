@@ -26,6 +26,7 @@ def select_columns(graph: ExportedGraph, names: Sequence[str], path: Path) -> Ex
     Returns
     -------
     ExportedGraph
+        The new file.
     """
     import onnx
 

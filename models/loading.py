@@ -100,6 +100,7 @@ def load_backbone(
     Returns
     -------
     Backbone
+        In evaluation mode, with its input specification and the digest of its weights.
 
     Raises
     ------

@@ -1,0 +1,76 @@
+"""The public surface: what there is, that it is documented, and that importing it costs nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import topwork
+from numpydoc.validate import validate
+
+PUBLIC = [
+    "Backbone",
+    "BackboneSpec",
+    "Column",
+    "Extractor",
+    "FeatureStore",
+    "ImageSpec",
+    "Layer",
+    "Ledger",
+    "TransferClassifier",
+    "extract",
+    "layers",
+    "load",
+    "load_backbone",
+]
+HEAVY = ("torch", "onnxruntime", "sklearn", "onnx", "numpy", "PIL", "pyarrow", "typer")
+
+
+def test_public_names_are_frozen() -> None:
+    assert sorted(topwork.__all__) == PUBLIC
+    assert set(PUBLIC) <= set(dir(topwork))
+
+
+def test_every_public_name_resolves() -> None:
+    for name in PUBLIC:
+        assert callable(getattr(topwork, name)), name
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = topwork.nothing
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_docstrings_document_every_parameter(name: str) -> None:
+    target = "topwork.extract.job.extract" if name == "extract" else f"topwork.{name}"
+    home = getattr(topwork, name) if name != "extract" else None
+    path = target if home is None else f"{home.__module__}.{name}"
+    wanted = ("GL08", "SS01", "SS02", "SS03", "PR01", "PR02", "PR03", "RT03", "YD01")
+    found = [(code, text) for code, text in validate(path)["errors"] if code in wanted]
+    assert found == []
+
+
+def test_import_takes_nothing_heavy_along() -> None:
+    code = f"import sys, topwork; print([m for m in {HEAVY} if m in sys.modules])"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )
+
+
+def test_help_takes_no_runtime_along() -> None:
+    code = (
+        "import sys; sys.argv = ['topwork', '--help']\n"
+        "from topwork.pipelines.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit: print('LOADED', [m for m in ('torch', 'onnxruntime', 'sklearn', 'onnx') if m in sys.modules])"
+    )
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "LOADED []" in output
+
+
+def test_extract_is_both_a_package_and_the_job(tmp_path: object) -> None:
+    code = "import topwork, topwork.extract.session; topwork.extract('/nowhere', '/nowhere')"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "SourceError: source /nowhere does not exist" in result.stderr
