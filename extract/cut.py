@@ -35,6 +35,8 @@ class Column:
         Number of features.
     precision, dtype : str
         How the features are computed, and stored.
+    format : int
+        Version of what a column means.
     """
 
     name: str

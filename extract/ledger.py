@@ -12,7 +12,7 @@ from .engine import Stages
 class Ledger:
     """Account of one job.
 
-    Attributes
+    Parameters
     ----------
     items : int
         Inputs of the source; ``ok + failed + duplicate``.

@@ -6,6 +6,7 @@ import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..errors import InputError
 from .input_spec import InputSpec
 from .weights import digest_of_state
 
@@ -39,7 +40,9 @@ class Backbone:
     spec : BackboneSpec or None
         How to load the same backbone again; None for a module that the caller made.
     tolerance : float
-        Largest relative L2 error that an export of this architecture may have.
+        Largest relative L2 error that an export of this architecture may have; at most 1e-3.
+    weights_digest : str
+        SHA-256 of the weights, over their names, dtypes, shapes and bytes.
     """
 
     name: str
@@ -54,6 +57,8 @@ class Backbone:
     @classmethod
     def from_module(cls, name: str, module: nn.Module, input_spec: InputSpec, **details: Any) -> Backbone:
         """Freeze a module and digest its weights."""
+        if not 0 < details.get("tolerance", DEFAULT_TOLERANCE) <= LARGEST_TOLERANCE:
+            raise InputError(f"tolerance={details['tolerance']}: expected more than 0 and at most {LARGEST_TOLERANCE}")
         module = module.eval().requires_grad_(False)
         return cls(name, module, input_spec, weights_digest=digest_of_state(module), **details)
 

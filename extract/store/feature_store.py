@@ -46,9 +46,10 @@ class FeatureStore:
 
     Made by :meth:`create`, opened by :meth:`open`. What it shows is the state at that moment, or after its own writes.
 
-    Attributes
+    Parameters
     ----------
     path : Path
+        The store's folder.
     identity : dict
         The input identity: every item was computed by a backbone and preprocessing that agree with it.
     """
