@@ -21,10 +21,9 @@ lint: .venv/ready
 
 bench: .venv/ready
 	$(BIN)/python benchmarks/startup.py
-	$(BIN)/python benchmarks/page.py
 
 docs: .venv/ready
-	$(BIN)/python docs/build.py
+	$(BIN)/sphinx-build -q -b html docs docs/_build
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv

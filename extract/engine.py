@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -57,6 +57,21 @@ class Stages:
     write: float = 0.0
 
 
+Vectors: TypeAlias = "tuple[NDArray[np.float32], ...]"
+"""One vector for each output of the graph."""
+
+
+@dataclass(frozen=True)
+class Original:
+    """An item whose features for a content are at hand."""
+
+    id: str
+    vectors: Vectors
+
+
+Known: TypeAlias = Callable[[str], Original | None]
+
+
 @dataclass(frozen=True)
 class Result:
     """What became of one item.
@@ -67,7 +82,7 @@ class Result:
     digest : str
         SHA-256 of the content, "" if it could not be read.
     vectors : tuple of ndarray, or None
-        One float32 vector for each output; None if the item failed or is a duplicate.
+        One float32 vector for each output; None if the item failed.
     reason : str or None
         Why it failed.
     duplicate_of : str or None
@@ -76,7 +91,7 @@ class Result:
 
     item: Item
     digest: str
-    vectors: tuple[NDArray[np.float32], ...] | None = None
+    vectors: Vectors | None = None
     reason: str | None = None
     duplicate_of: str | None = None
 
@@ -96,7 +111,7 @@ def run(
     spec: InputSpec,
     options: RunOptions,
     stages: Stages,
-    original: Callable[[str], str | None] = lambda digest: None,
+    known: Known = lambda digest: None,
 ) -> Iterator[Result]:
     """Compute the features of items.
 
@@ -109,8 +124,8 @@ def run(
     options : RunOptions
     stages : Stages
         Its seconds are counted up.
-    original : callable
-        Returns the id of an item that is known to have this content digest, or None.
+    known : callable
+        Returns an item that has this content digest and its vectors, or None: it is not computed again.
 
     Yields
     ------
@@ -122,7 +137,7 @@ def run(
         for decoded in batch:
             stages.read += decoded.seconds[0]
             stages.decode += decoded.seconds[1]
-        yield from _infer(batch, session, stages, original)
+        yield from _infer(batch, session, stages, known)
 
 
 def _batches(items: Iterable[_Decoded], size: int) -> Iterator[list[_Decoded]]:
@@ -166,30 +181,22 @@ def _decode_item(item: Item, spec: InputSpec, max_pixels: int) -> _Decoded:
     return _Decoded(item, digest, pixels, reason, (read - started, time.perf_counter() - read))
 
 
-def _infer(
-    batch: list[_Decoded], session: Session, stages: Stages, original: Callable[[str], str | None]
-) -> list[Result]:
-    """Run the good items of a batch that are no duplicates, each content once."""
-    first_of: dict[str, str] = {}
-    duplicates: dict[int, str] = {}
-    chosen: list[int] = []
-    for position, decoded in enumerate(batch):
-        if decoded.pixels is None:
-            continue
-        known = first_of.get(decoded.digest) or original(decoded.digest)
-        if known is not None:
-            duplicates[position] = known
-        else:
-            first_of[decoded.digest] = decoded.item.id
-            chosen.append(position)
-    vectors = _vectors([batch[position].pixels for position in chosen], session, stages)
-    computed = dict(zip(chosen, vectors, strict=True))
-    return [
-        _result(decoded, computed.get(position), duplicates.get(position)) for position, decoded in enumerate(batch)
-    ]
+def _infer(batch: list[_Decoded], session: Session, stages: Stages, known: Known) -> list[Result]:
+    """Run the good items of a batch, each content once."""
+    originals: dict[str, Original | None] = {}
+    first: dict[str, _Decoded] = {}
+    for decoded in batch:
+        if decoded.pixels is not None and decoded.digest not in originals:
+            originals[decoded.digest] = known(decoded.digest)
+            if originals[decoded.digest] is None:
+                first[decoded.digest] = decoded
+    vectors = _vectors([decoded.pixels for decoded in first.values()], session, stages)
+    for (digest, decoded), computed in zip(first.items(), vectors, strict=True):
+        originals[digest] = Original(decoded.item.id, computed)
+    return [_result(decoded, originals.get(decoded.digest), first.get(decoded.digest) is decoded) for decoded in batch]
 
 
-def _vectors(pixels: list[Any], session: Session, stages: Stages) -> list[tuple[NDArray[np.float32], ...]]:
+def _vectors(pixels: list[Any], session: Session, stages: Stages) -> list[Vectors]:
     if not pixels:
         return []
     started = time.perf_counter()
@@ -198,7 +205,9 @@ def _vectors(pixels: list[Any], session: Session, stages: Stages) -> list[tuple[
     return list(zip(*outputs, strict=True))
 
 
-def _result(decoded: _Decoded, vectors: tuple[NDArray[np.float32], ...] | None, duplicate_of: str | None) -> Result:
-    if vectors is not None and not all(np.isfinite(vector).all() for vector in vectors):
+def _result(decoded: _Decoded, original: Original | None, is_first: bool) -> Result:
+    if decoded.pixels is None or original is None:
+        return Result(decoded.item, decoded.digest, reason=decoded.reason)
+    if not all(np.isfinite(vector).all() for vector in original.vectors):
         return Result(decoded.item, decoded.digest, reason="the network's features are not finite")
-    return Result(decoded.item, decoded.digest, vectors, decoded.reason, duplicate_of)
+    return Result(decoded.item, decoded.digest, original.vectors, duplicate_of=None if is_first else original.id)

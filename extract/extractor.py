@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from ..errors import InputError
 from .cut import Column
 from .decode import MAX_PIXELS
-from .engine import Result, RunOptions, Stages, run
+from .engine import Result, RunOptions, Stages, Vectors, run
 from .graph import ExportedGraph
 from .graph_cache import graph_for
 from .policy import ErrorPolicy
@@ -164,7 +164,7 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             By the error policy.
         """
         policy, source = ErrorPolicy.parse(self.on_error), open_source(X)
-        vectors: list[tuple[NDArray[np.float32], ...]] = []
+        vectors: list[Vectors] = []
         kept, failures = [], list[tuple[str, str]]()
         session, chosen = self.session, self._chosen(self.graph)
         results = run(source, session, self.graph.metadata.input_spec, self.run_options(), Stages())
@@ -181,7 +181,7 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             )
         return self._matrix(vectors)
 
-    def _matrix(self, vectors: list[tuple[NDArray[np.float32], ...]]) -> NDArray[np.float32]:
+    def _matrix(self, vectors: list[Vectors]) -> NDArray[np.float32]:
         matrix = np.empty((len(vectors), sum(column.width for column in self.columns)), np.float32)
         for row, parts in zip(matrix, vectors, strict=True):
             np.concatenate(parts, out=row)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .engine import BATCH_SIZE, Result, RunOptions, run
+from .engine import BATCH_SIZE, Original, Result, RunOptions, Vectors, run
 from .item import Item, content_digest
 from .ledger import Ledger
 from .policy import ErrorPolicy
@@ -81,7 +81,7 @@ def extract(
         pending = job.pending(opened)
         session = open_session(store.graph.path, provider)
         results = run(
-            pending, session, store.graph.metadata.input_spec, options or RunOptions(), ledger.stages, job.original
+            pending, session, store.graph.metadata.input_spec, options or RunOptions(), ledger.stages, job.known
         )
         for window in _windows(results, PART_ITEMS, job):
             job.commit(window)
@@ -108,7 +108,7 @@ class _Job:
         self, writer: StoreWriter, policy: ErrorPolicy, ledger: Ledger, total: int, progress: Progress
     ) -> None:
         self.writer, self.policy, self.ledger, self.total, self.progress = writer, policy, ledger, total, progress
-        self.vectors: list[tuple[NDArray[np.float32], ...]] = []
+        self.vectors: list[Vectors] = []
         self.row_of_id: dict[str, int] = {}
         self.id_of_digest: dict[str, str] = {}
 
@@ -123,30 +123,27 @@ class _Job:
                 seen.add(item.id)
                 yield item
 
-    def original(self, digest: str) -> str | None:
-        """Return the id of an item whose features for this content are at hand."""
-        return self.id_of_digest.get(digest) or self.writer.index.id_of_digest(digest)
+    def known(self, digest: str) -> Original | None:
+        """Return an item of this content, from the window or the store."""
+        item_id = self.id_of_digest.get(digest)
+        if item_id is not None:
+            return Original(item_id, self.vectors[self.row_of_id[item_id]])
+        item_id = self.writer.index.id_of_digest(digest)
+        vectors = None if item_id is None else self.writer.vectors_of(item_id)
+        return None if item_id is None or vectors is None else Original(item_id, vectors)
 
     def row(self, result: Result) -> Row:
         """Enter a result into the window and the ledger."""
-        vectors, reason = result.vectors, result.reason
-        status = "ok" if vectors is not None else "failed"
-        if result.duplicate_of is not None:
-            vectors = self._vectors_of(result.duplicate_of)
-            status, reason = (
-                ("failed", "same content as a failed item") if vectors is None else ("duplicate", result.duplicate_of)
-            )
-        place = None if vectors is None else self._place(result, vectors)
+        status, reason, place = "failed", result.reason, None
+        if result.vectors is not None:
+            status, reason = ("duplicate", result.duplicate_of) if result.duplicate_of else ("ok", None)
+            place = self._place(result, result.vectors)
         self._count(result.item.id, status, reason)
         self.ledger.computed += 1
         item = result.item
         return Row(item.id, result.digest, status, reason, place, item.label, item.split, item.size, item.mtime_ns)
 
-    def _vectors_of(self, item_id: str) -> tuple[NDArray[np.float32], ...] | None:
-        place = self.row_of_id.get(item_id)
-        return self.vectors[place] if place is not None else self.writer.vectors_of(item_id)
-
-    def _place(self, result: Result, vectors: tuple[NDArray[np.float32], ...]) -> int:
+    def _place(self, result: Result, vectors: Vectors) -> int:
         place = len(self.vectors)
         self.vectors.append(vectors)
         self.row_of_id[result.item.id] = place

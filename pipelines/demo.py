@@ -26,6 +26,8 @@ POOL = "avg2x2"
 HEAD = "logreg"
 SHOTS = 10
 DRAWS = 8
+TRAINING = 1000
+"""Digits in the folder ``train/``; the others were written by other people."""
 
 
 @dataclass(frozen=True)
@@ -48,19 +50,19 @@ def run_demo(folder: Path, say: Callable[[str], None]) -> None:
     say : callable
         Takes each line of the report. Every number in it is measured in this run.
     """
-    labels = write_digits(folder / "digits")
+    digits = write_digits(folder / "digits")
     say(
         f"1,797 digits as PNG files in {folder / 'digits'}; {SHOTS} labels for each class, {DRAWS} draws, head {HEAD}\n"
     )
     pretrained = _store(folder, "pretrained", BackboneSpec("topwork:tiny"))
     untrained = _store(folder, "random", BackboneSpec("topwork:tiny", weights="random"))
     say(f"one pass of topwork:tiny for three layers: {pretrained.seconds:.1f} s, {pretrained.rate:.0f} images/s\n")
-    scores = _scores(pretrained.store, untrained.store)
+    scores = _scores(digits, pretrained.store, untrained.store)
     say(_table(scores))
     best = max(scores[-len(LAYERS) :], key=lambda score: score.mean)
     deeper = "" if best is scores[-1] else ": the deepest is not the best for a task so unlike the backbone's own"
     say(f"\nBest layer: {best.features}{deeper}.\n")
-    _finish(folder, pretrained, best.features, labels, say)
+    _finish(folder, pretrained, best.features, [digit.path for digit in digits], say)
 
 
 @dataclass(frozen=True)
@@ -70,17 +72,37 @@ class _Extraction:
     rate: float
 
 
-def write_digits(folder: Path) -> NDArray[Any]:
-    """Write the digits as one folder of PNG files for each label, and return the labels in the order of the files."""
+@dataclass(frozen=True)
+class Digit:
+    """One of scikit-learn's digits, and the file it was written to."""
+
+    path: Path
+    pixels: NDArray[np.float64]
+
+
+def write_digits(folder: Path) -> list[Digit]:
+    """Write the digits as PNG files, ``train/3/0012.png`` and ``test/3/1500.png``.
+
+    Parameters
+    ----------
+    folder : Path
+        Made here.
+
+    Returns
+    -------
+    list of Digit
+        In the order in which a source lists the files.
+    """
     from PIL import Image
     from sklearn.datasets import load_digits
 
-    digits = load_digits()
-    for number, (pixels, label) in enumerate(zip(digits.images, digits.target, strict=True)):
-        path = folder / str(label) / f"{number:04d}.png"
+    data, digits = load_digits(), []
+    for number, (pixels, label) in enumerate(zip(data.images, data.target, strict=True)):
+        path = folder / ("train" if number < TRAINING else "test") / str(label) / f"{number:04d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray((pixels * 255 / 16).round().astype(np.uint8)).save(path)
-    return np.sort(digits.target)
+        digits.append(Digit(path, pixels.ravel()))
+    return sorted(digits, key=lambda digit: digit.path.parts)
 
 
 def _store(folder: Path, name: str, spec: BackboneSpec) -> _Extraction:
@@ -90,14 +112,10 @@ def _store(folder: Path, name: str, spec: BackboneSpec) -> _Extraction:
     return _Extraction(FeatureStore.open(store.path), ledger.seconds, ledger.items_per_second)
 
 
-def _scores(pretrained: FeatureStore, untrained: FeatureStore) -> list[Score]:
+def _scores(digits: list[Digit], pretrained: FeatureStore, untrained: FeatureStore) -> list[Score]:
     """Score raw pixels, the same network with random weights, and each layer, all on the same draws."""
-    from sklearn.datasets import load_digits
-
     labels = np.array(pretrained.labels)
-    digits = load_digits()
-    order = np.lexsort((np.arange(len(digits.target)), digits.target))  # the order of the files: by label, then number
-    pixels = digits.data[order].astype(np.float32)
+    pixels = np.stack([digit.pixels for digit in digits]).astype(np.float32)  # (n, 64)
     scores = [_score("raw pixels", pixels, labels)]
     scores += [_score(f"random {layer}", untrained.matrix(layer), labels) for layer in LAYERS]
     return scores + [_score(layer, pretrained.matrix(layer), labels) for layer in LAYERS]
@@ -127,9 +145,7 @@ def _table(scores: list[Score]) -> str:
     return "\n".join(lines)
 
 
-def _finish(
-    folder: Path, pretrained: _Extraction, layer: str, labels: NDArray[Any], say: Callable[[str], None]
-) -> None:
+def _finish(folder: Path, pretrained: _Extraction, layer: str, paths: list[Path], say: Callable[[str], None]) -> None:
     """Fit on the best layer, save, refit from the cache, export, and run the exported file."""
     classifier = TransferClassifier.from_store(pretrained.store, layer, head=HEAD).fit(pretrained.store)
     classifier.save(folder / "bundle")
@@ -137,21 +153,20 @@ def _finish(
     store = FeatureStore.open(pretrained.store.path)
     TransferClassifier.from_store(store, layer, head=HEAD).fit(store)
     refit = time.perf_counter() - started
-    say(f"Extracting took {pretrained.seconds:.2f} s; refitting all {len(labels):,} rows from the cache {refit:.2f} s.")
+    say(f"Extracting took {pretrained.seconds:.2f} s; refitting all {len(paths):,} rows from the cache {refit:.2f} s.")
     classifier.to_onnx(folder / "model.onnx")
-    agreeing, count = _run_fused(folder, classifier)
+    agreeing, count = _run_fused(folder / "model.onnx", classifier, paths[::18])
     size = (folder / "model.onnx").stat().st_size / 1e6
     say(f"Bundle in {folder / 'bundle'}; backbone and head as one file in {folder / 'model.onnx'} ({size:.1f} MB),")
     say(f"which run by ONNX Runtime alone gives the classifier's label on {agreeing} of {count} images.")
 
 
-def _run_fused(folder: Path, classifier: TransferClassifier) -> tuple[int, int]:
+def _run_fused(model: Path, classifier: TransferClassifier, paths: list[Path]) -> tuple[int, int]:
     """Run the fused file on some images and count the labels that agree."""
     from ..extract.decode import decode
     from ..extract.resize import to_pixels
 
-    paths = sorted((folder / "digits").rglob("*.png"))[::18]
     spec = classifier.extractor_.graph.metadata.input_spec
     images = np.stack([to_pixels(decode(path.read_bytes(), spec), spec) for path in paths])
-    found = open_session(folder / "model.onnx", "cpu").run(images)[0]
+    found = open_session(model, "cpu").run(images)[0]
     return int((np.asarray(found) == classifier.predict(paths)).sum()), len(paths)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from ...errors import SourceError
 from ..item import Item
 
 
+@runtime_checkable
 class Source(Protocol):
     """A sized collection of items, in a fixed order, that can be gone through again."""
 
@@ -29,7 +30,7 @@ def open_source(source: Any, labels: Sequence[Any] | None = None) -> Source:
 
     Parameters
     ----------
-    source : str, path, or sequence
+    source : str, path, sequence or Source
         A folder, whose sub-folders name the labels; a ``.tar``, ``.tar.gz`` or ``.tgz``; or a sequence of paths, uint8
         arrays and PIL images.
     labels : sequence, optional
@@ -44,6 +45,8 @@ def open_source(source: Any, labels: Sequence[Any] | None = None) -> Source:
     from .folder import FolderSource
     from .sequence import SequenceSource
 
+    if isinstance(source, Source):
+        return source
     if not isinstance(source, (str, Path)):
         return SequenceSource(source, labels)
     path = Path(source)

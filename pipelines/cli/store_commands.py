@@ -39,12 +39,14 @@ def extract(
 ) -> None:
     """Compute the features of a source's items that a store does not have yet."""
     from ...extract.job import extract as extract_job
+    from ...extract.sources.opening import open_source
 
+    opened = open_source(source)
     wanted = extractor(backbone, model, cut, run)
     target = open_or_create(store, wanted)
     with progress_bar("extract") as progress:
         ledger = extract_job(
-            source,
+            opened,
             target,
             on_error=run.on_error,
             provider=run.provider,
