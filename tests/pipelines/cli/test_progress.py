@@ -1,0 +1,47 @@
+"""The progress bar is drawn on a terminal, on standard error, and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+def extract_command(images: Path, store: Path) -> list[str]:
+    return [sys.executable, "-m", "topwork", "extract", str(images), "--store", str(store)]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_bar_on_a_terminal_shows_items_and_speed(tmp_path: Path, write_images: Callable[..., Path]) -> None:
+    reader, writer = os.openpty()
+    command = extract_command(write_images(each=40), tmp_path / "store")
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=writer, env={**os.environ, "TERM": "xterm"}
+    ) as process:
+        os.close(writer)
+        drawn = b""
+        while chunk := _read(reader):
+            drawn += chunk
+        output = process.communicate()[0]
+    os.close(reader)
+    assert process.returncode == 0, drawn
+    assert b"80/80" in drawn
+    assert b"items/s" in drawn
+    assert output.startswith(b"80 items: 80 ok")
+
+
+def _read(reader: int) -> bytes:
+    try:
+        return os.read(reader, 4096)
+    except OSError:  # Linux: the other side has closed
+        return b""
+
+
+def test_no_bar_in_a_pipe(tmp_path: Path, write_images: Callable[..., Path]) -> None:
+    command = extract_command(write_images(), tmp_path / "store")
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stderr == ""
