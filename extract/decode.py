@@ -7,7 +7,7 @@ import warnings
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from ..errors import DecodeError
 from ..models.input_spec import ImageSpec
@@ -50,6 +50,8 @@ def decode(content: Any, spec: ImageSpec, max_pixels: int = MAX_PIXELS) -> Image
         return _rgb(ImageOps.exif_transpose(image) if spec.orientation == "exif" else image)
     except DecodeError:
         raise
+    except UnidentifiedImageError as error:  # its own message holds the address of an object
+        raise DecodeError("not an image of a known format") from error
     except Exception as error:
         raise DecodeError(f"{type(error).__name__}: {error}") from error
 
@@ -65,6 +67,8 @@ def _opened(content: Any) -> Image.Image:
 
 
 def _from_array(array: np.ndarray[Any, Any]) -> Image.Image:
+    if array.size == 0:
+        raise DecodeError(f"array of shape {array.shape} has no pixels")
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
         raise DecodeError(
             f"array of {array.dtype} and shape {array.shape}; expected uint8 pixels of shape (height, width), "

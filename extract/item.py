@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from PIL import Image
+
+ORIENTATION_TAG = 0x0112
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,20 @@ class Item:
 
 
 def content_digest(content: Any) -> str:
-    """Return the SHA-256 of an item's content: of a file's bytes, of an array's or image's pixels."""
+    """Return the SHA-256 of an item's content: of a file's bytes, of an array's or image's pixels.
+
+    What else decides how an image looks (mode, palette, transparency, orientation) is part of it; a plain RGB image has
+    the digest of its array.
+    """
     if isinstance(content, bytes):
         return hashlib.sha256(content).hexdigest()
     pixels = np.asarray(content)
-    return hashlib.sha256(f"{pixels.dtype}{pixels.shape}".encode() + pixels.tobytes()).hexdigest()
+    look = _look(content) if isinstance(content, Image.Image) else ""
+    return hashlib.sha256(f"{pixels.dtype}{pixels.shape}{look}".encode() + pixels.tobytes()).hexdigest()
+
+
+def _look(image: Image.Image) -> str:
+    orientation = image.getexif().get(ORIENTATION_TAG, 1)
+    if image.mode == "RGB" and orientation == 1:
+        return ""
+    return f"{image.mode}{image.getpalette()}{image.info.get('transparency')}{orientation}"

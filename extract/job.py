@@ -16,6 +16,7 @@ from .policy import ErrorPolicy
 from .session import open_session
 from .sources.opening import open_source
 from .store.feature_store import FeatureStore
+from .store.index import Index
 from .store.part import Row
 from .store.writer import StoreWriter, open_writer
 
@@ -78,6 +79,7 @@ def extract(
     started, ledger = time.perf_counter(), Ledger(ignored=opened.ignored, fingerprint=store.fingerprint)
     with open_writer(store) as writer:
         job = _Job(writer, ErrorPolicy.parse(on_error), ledger, len(opened), progress or (lambda done, total: None))
+        job.changed = _changed(opened, writer.index)
         pending = job.pending(opened)
         session = open_session(store.graph.path, provider)
         results = run(
@@ -111,26 +113,31 @@ class _Job:
         self.vectors: list[Vectors] = []
         self.row_of_id: dict[str, int] = {}
         self.id_of_digest: dict[str, str] = {}
+        self.changed: set[str] = set()
 
     def pending(self, items: Iterable[Item]) -> Iterator[Item]:
         """Yield the items to work on; count the others as the store has them."""
         seen: set[str] = set()
         for item in items:
-            known = self.writer.index.find(item.id)
-            if item.id in seen or (known is not None and _is_unchanged(item, known)):
-                self._count(item.id, *((known.status, known.reason) if known else ("duplicate", item.id)))
+            known = None if item.id in self.changed else self.writer.index.find(item.id)
+            if item.id in seen:
+                self._count(item.id, "duplicate", item.id)
+            elif known is not None:
+                self._count(item.id, known.status, known.reason)
             else:
-                seen.add(item.id)
                 yield item
+            seen.add(item.id)
 
     def known(self, digest: str) -> Original | None:
         """Return an item of this content, from the window or the store."""
         item_id = self.id_of_digest.get(digest)
         if item_id is not None:
             return Original(item_id, self.vectors[self.row_of_id[item_id]])
-        item_id = self.writer.index.id_of_digest(digest)
-        vectors = None if item_id is None else self.writer.vectors_of(item_id)
-        return None if item_id is None or vectors is None else Original(item_id, vectors)
+        for item_id in self.writer.index.ids_of_digest(digest):
+            vectors = None if item_id in self.changed else self.writer.vectors_of(item_id)
+            if vectors is not None:
+                return Original(item_id, vectors)
+        return None
 
     def row(self, result: Result) -> Row:
         """Enter a result into the window and the ledger."""
@@ -139,6 +146,7 @@ class _Job:
             status, reason = ("duplicate", result.duplicate_of) if result.duplicate_of else ("ok", None)
             place = self._place(result, result.vectors)
         self._count(result.item.id, status, reason)
+        self.changed.discard(result.item.id)
         self.ledger.computed += 1
         item = result.item
         return Row(item.id, result.digest, status, reason, place, item.label, item.split, item.size, item.mtime_ns)
@@ -168,6 +176,14 @@ class _Job:
 
 def _stack(vectors: list[Any], width: int) -> NDArray[np.float32]:
     return np.stack(vectors) if vectors else np.empty((0, width), np.float32)
+
+
+def _changed(items: Iterable[Item], index: Index) -> set[str]:
+    """Return the ids of known items whose content is not what the store has: their features are of no use any more."""
+    if not index.counts():
+        return set()
+    found = ((item, index.find(item.id)) for item in items)
+    return {item.id for item, known in found if known is not None and not _is_unchanged(item, known)}
 
 
 def _is_unchanged(item: Item, known: Row) -> bool:

@@ -41,7 +41,8 @@ class ImageSpec:
     mean, std : tuple of 3 floats
         Per channel, for pixels scaled to 0 .. 1. Applied inside the graph.
     orientation : {"exif", "stored"}
-        Turn photographs upright as their EXIF tag says, or leave the pixels as they are stored.
+        Turn photographs upright as their EXIF tag says, or leave the pixels as they are stored (but for TIFF, which
+        Pillow always turns).
 
     Examples
     --------

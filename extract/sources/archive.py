@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import tarfile
+import zlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -11,7 +13,7 @@ from typing import Any
 
 from ...errors import SourceError
 from ..item import Item
-from .labelling import is_image, label_and_split, text_of
+from .labelling import SPLITS, is_image, label_and_split, text_of
 
 
 class ArchiveSource:
@@ -67,10 +69,12 @@ class ArchiveSource:
                     self.ignored += 1
 
 
-def _opened(path: Path) -> tarfile.TarFile:
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tarfile.TarFile]:
     try:
-        return tarfile.open(path, "r:*")
-    except (tarfile.TarError, EOFError, OSError) as error:
+        with tarfile.open(path, "r:*") as archive:
+            yield archive
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise SourceError(f"archive {path} cannot be read: {error}. Expected a .tar, .tar.gz or .tgz") from error
 
 
@@ -90,12 +94,13 @@ def _is_wanted(member: tarfile.TarInfo) -> bool:
 
 
 def _common_folder(names: list[str]) -> str:
-    """Return the folder that all members share, with a slash, if there are folders below it."""
+    """Return the folder that all members share, with a slash, if there are folders below it and it names no split."""
     folders = sorted({PurePosixPath(name).parts[:-1] for name in names})
     if not folders:
         return ""
     first, last = folders[0], folders[-1] if len(folders) > 1 else folders[0][:-1]
-    shared = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
+    pairs = zip(first, last, strict=False)
+    shared = itertools.takewhile(lambda pair: pair[0] == pair[1] and pair[0].lower() not in SPLITS, pairs)
     return "".join(f"{part}/" for part, _ in shared)
 
 

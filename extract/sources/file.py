@@ -16,5 +16,7 @@ def facts(path: str) -> tuple[int | None, int | None]:
 
 def read_file(path: str) -> bytes:
     """Return a file's content."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OSError("not a regular file")  # a pipe would be waited for without end
     with open(path, "rb") as stream:
         return stream.read()

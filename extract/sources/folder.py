@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 from ...errors import SourceError
 from ..item import Item
 from .file import facts, read_file
 from .labelling import is_image, label_and_split, text_of
 
+_File: TypeAlias = tuple[str, str, int | None, int | None]
+"""Id, path, size and modification time."""
+
 
 class FolderSource:
     """All images below a folder, sorted by path.
 
-    Links are followed; a folder that was reached before is not entered again.
+    Links are followed, except into a folder that they lie in.
 
     Parameters
     ----------
@@ -27,7 +30,7 @@ class FolderSource:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.ignored = 0
-        self._files = sorted(self._walk(root), key=lambda entry: entry[0].split("/"))
+        self._files = sorted(self._walk(root, frozenset()), key=lambda file: file[0].split("/"))
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -39,26 +42,22 @@ class FolderSource:
             label, split = label_and_split(identifier)
             yield Item(identifier, partial(read_file, path), label, split, size, mtime_ns)
 
-    def _walk(self, root: Path) -> Iterator[tuple[str, str, int | None, int | None]]:
-        seen: set[tuple[int, int]] = set()
-        for folder, subfolders, files in os.walk(root, followlinks=True, onerror=_refuse):
-            status = os.stat(folder)
-            if (status.st_dev, status.st_ino) in seen:
-                subfolders.clear()
-                continue
-            seen.add((status.st_dev, status.st_ino))
-            subfolders.sort()
-            for name in files:
-                path = os.path.join(folder, name)
-                if is_image(name):
-                    identifier = text_of(os.path.relpath(path, root)).replace(os.sep, "/")
-                    yield identifier, path, *facts(path)
-                else:
-                    self.ignored += 1
-
-
-def _refuse(error: OSError) -> None:
-    raise SourceError(
-        f"folder {error.filename} cannot be listed: {error.strerror}. Its items would be missed; "
-        "change its permissions or move it away."
-    ) from error
+    def _walk(self, folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[_File]:
+        """Yield the images below a folder; one that is its own ancestor by way of a link is not entered."""
+        try:
+            status, entries = folder.stat(), list(folder.iterdir())
+        except OSError as error:
+            raise SourceError(
+                f"folder {folder} cannot be listed: {error.strerror}. Its items would be missed; "
+                "change its permissions or move it away."
+            ) from error
+        key = (status.st_dev, status.st_ino)
+        if key in above:
+            return
+        for entry in entries:
+            if entry.is_dir():
+                yield from self._walk(entry, above | {key})
+            elif is_image(entry.name):
+                yield text_of(entry.relative_to(self.root).as_posix()), str(entry), *facts(str(entry))
+            else:
+                self.ignored += 1

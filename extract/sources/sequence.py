@@ -44,7 +44,7 @@ class SequenceSource:
     def __iter__(self) -> Iterator[Item]:
         """Yield the items in their order."""
         for position, value in enumerate(self.items):
-            label = None if self.labels is None else str(self.labels[position])
+            label = None if self.labels is None or self.labels[position] is None else str(self.labels[position])
             yield _item(value, label, position)
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
+import os
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from ...models.weights import digest_of_file
+from ..atomic import TEMPORARY, write_file
 from .log import Entry
 from .part import Row, read_rows
 
 INDEX_FILE = "index.sqlite"
+DIGEST_FILE = "index.sha256"
+WORKING_FILE = f"{TEMPORARY}index.sqlite"
 INDEX_FORMAT = 1
 FIELDS = tuple(field.name for field in fields(Row))
 
@@ -32,6 +37,10 @@ ON CONFLICT (id) DO UPDATE SET part = excluded.part, {", ".join(f"{name} = exclu
 class Index:
     """The state of a store: every item once, at the position of its first addition, as its latest part left it.
 
+    SQLite does not notice a changed value, so a digest lies beside the file, and a file that does not have it is
+    rebuilt. A reader works on a copy in memory, which is its snapshot; the writer on a copy on disk, which takes the
+    file's place when it is closed.
+
     Parameters
     ----------
     root : Path
@@ -39,46 +48,59 @@ class Index:
     entries : sequence of Entry
         The log, which the index is brought up to.
     writable : bool
-        Keep the index on disk; a reader whose index is stale rebuilds it in memory.
+        Put the index on disk when it is closed.
     """
 
     def __init__(self, root: Path, entries: Sequence[Entry], writable: bool) -> None:
         self.root = root
-        self.connection = self._opened(entries, writable)
+        self.working = root / WORKING_FILE if writable else None
+        self.connection = self._connected(_trusted(root))
+        number = _head(self.connection, entries)
+        if number is None:
+            self.connection.close()
+            self.connection, number = self._connected(None), 0
+        for entry in entries[number:]:
+            self.apply(entry, read_rows(root / entry.details["part"]) if entry.action == "add_part" else [])
 
-    def _opened(self, entries: Sequence[Entry], writable: bool) -> sqlite3.Connection:
-        path = self.root / INDEX_FILE
-        with contextlib.suppress(sqlite3.Error):
-            connection = sqlite3.connect(path if writable else f"{path.absolute().as_uri()}?mode=ro", uri=not writable)
-            number = _head(connection, entries)
-            if number == len(entries) or (number is not None and writable):
-                return self._caught_up(connection, entries[number:])
-            connection.close()
-        if not writable:
-            return self._caught_up(_created(":memory:"), entries)
-        path.unlink(missing_ok=True)
-        return self._caught_up(_created(path), entries)
-
-    def _caught_up(self, connection: sqlite3.Connection, entries: Iterable[Entry]) -> sqlite3.Connection:
-        for entry in entries:
-            rows = read_rows(self.root / entry.details["part"]) if entry.action == "add_part" else []
-            _apply(connection, entry, rows)
+    def _connected(self, content: bytes | None) -> sqlite3.Connection:
+        """Return a copy of an index, or a new one."""
+        if self.working is None:
+            connection = sqlite3.connect(":memory:")
+            if content is not None:
+                connection.deserialize(content)
+        else:
+            self.working.write_bytes(content or b"")
+            connection = sqlite3.connect(self.working)
+            connection.execute("PRAGMA journal_mode = OFF")  # what is disposable need not survive a crash
+            connection.execute("PRAGMA synchronous = OFF")
+        if content is None:
+            connection.executescript(SCHEMA)
         return connection
 
+    def close(self) -> None:
+        """Close the index; a writer's becomes the store's."""
+        self.connection.close()
+        if self.working is not None:
+            write_file(self.root / DIGEST_FILE, digest_of_file(self.working).encode())
+            os.replace(self.working, self.root / INDEX_FILE)
+
     def apply(self, entry: Entry, rows: Sequence[Row]) -> None:
-        """Take in a new entry of the log, whose rows the caller has at hand."""
-        _apply(self.connection, entry, rows)
+        """Take in a new entry of the log, with the rows of its part."""
+        part = entry.details.get("part")
+        with self.connection:
+            values = [(part, *(getattr(row, name) for name in FIELDS)) for row in rows]
+            self.connection.executemany(UPSERT, values)
+            self.connection.execute("UPDATE head SET number = ?, digest = ?", (entry.number, entry.digest))
 
     def find(self, item_id: str) -> Row | None:
         """Return the state of an item, None if the store does not know it."""
         found = self.connection.execute(f"SELECT {', '.join(FIELDS)} FROM items WHERE id = ?", (item_id,)).fetchone()
         return Row(*found) if found else None
 
-    def id_of_digest(self, digest: str) -> str | None:
-        """Return the first item with features that has this content."""
-        query = "SELECT id FROM items WHERE digest = ? AND row IS NOT NULL ORDER BY position LIMIT 1"
-        found = self.connection.execute(query, (digest,)).fetchone()
-        return found[0] if found else None
+    def ids_of_digest(self, digest: str) -> list[str]:
+        """Return the items with features that have this content, in order of first addition."""
+        query = "SELECT id FROM items WHERE digest = ? AND row IS NOT NULL ORDER BY position"
+        return [item_id for (item_id,) in self.connection.execute(query, (digest,))]
 
     def place(self, item_id: str) -> tuple[str, int] | None:
         """Return part and row of an item's features, None if it has none."""
@@ -102,10 +124,13 @@ class Index:
         return dict(self.connection.execute("SELECT status, COUNT(*) FROM items GROUP BY status").fetchall())
 
 
-def _created(path: Path | str) -> sqlite3.Connection:
-    connection = sqlite3.connect(path)
-    connection.executescript(SCHEMA)
-    return connection
+def _trusted(root: Path) -> bytes | None:
+    """Return the content of the index file, None if it is missing or not what its digest says."""
+    try:
+        content, digest = (root / INDEX_FILE).read_bytes(), (root / DIGEST_FILE).read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError):
+        return None
+    return content if hashlib.sha256(content).hexdigest() == digest else None
 
 
 def _head(connection: sqlite3.Connection, entries: Sequence[Entry]) -> int | None:
@@ -114,10 +139,3 @@ def _head(connection: sqlite3.Connection, entries: Sequence[Entry]) -> int | Non
     if format_ != INDEX_FORMAT or number > len(entries):
         return None
     return int(number) if number == 0 or entries[number - 1].digest == digest else None
-
-
-def _apply(connection: sqlite3.Connection, entry: Entry, rows: Sequence[Row]) -> None:
-    with connection:
-        part = entry.details.get("part")
-        connection.executemany(UPSERT, [(part, *(getattr(row, name) for name in FIELDS)) for row in rows])
-        connection.execute("UPDATE head SET number = ?, digest = ?", (entry.number, entry.digest))

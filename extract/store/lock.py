@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...errors import StoreLockedError
+from ..atomic import write_file
 
 LOCK_FILE = "write.lock"
 
@@ -25,16 +26,15 @@ def write_lock(root: Path) -> Iterator[None]:
     """
     path = root / LOCK_FILE
     _remove_if_stale(path)
+    holder = json.dumps({"pid": os.getpid(), "host": socket.gethostname()})
     try:
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        write_file(path, holder.encode(), exclusive=True)
     except FileExistsError as error:
         raise StoreLockedError(
             f"{root} is being written by another process ({_holder(path)}). Wait for it to end; if that "
             f"host is gone, remove {path}."
         ) from error
     try:
-        os.write(descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
-        os.close(descriptor)
         yield
     finally:
         path.unlink(missing_ok=True)
@@ -48,7 +48,7 @@ def _remove_if_stale(path: Path) -> None:
 
 
 def _holder(path: Path) -> dict[str, object] | None:
-    """Return who holds the lock; a lock without content was left by a process that died between two system calls."""
+    """Return who holds the lock; one that cannot be read was damaged, as it is written whole or not at all."""
     with contextlib.suppress(FileNotFoundError):
         try:
             holder: dict[str, object] = json.loads(path.read_bytes())
@@ -61,7 +61,7 @@ def _holder(path: Path) -> dict[str, object] | None:
 def _is_alive(pid: object) -> bool:
     if not isinstance(pid, int) or pid <= 0:
         return False
-    if pid == os.getpid():
+    if pid == os.getpid() or os.name == "nt":  # Windows has no harmless signal to ask with
         return True
     try:
         os.kill(pid, 0)

@@ -1,4 +1,4 @@
-"""The log of a store: numbered entries, each with the digest of the one before it and of the files it names."""
+"""The log of a store: numbered entries, each with the digests of the one before it, of its files, and of itself."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import StoreDamagedError, StoreLockedError
+from ...errors import StoreDamagedError, StoreError, StoreLockedError
 from ...models.weights import digest_of_file
 from ..atomic import write_file
+from ..identity import digest
 
 DIGITS = 10
+ACTIONS = ("add_columns", "add_part")
 
 
 @dataclass(frozen=True)
@@ -73,12 +75,21 @@ class Log:
         try:
             fields = json.loads(content)
             entry = Entry(fields["number"], fields["action"], fields["files"], fields["details"], _sha256(content))
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreDamagedError(f"log entry {path} cannot be read: {error}. Restore it from a copy.") from error
-        if path.stem != f"{number:0{DIGITS}d}" or entry.number != number or fields["previous"] != previous:
+            seal, linked = fields.pop("seal"), fields["previous"] == previous
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StoreDamagedError(f"log entry {path} cannot be read: {error!r}. Restore it from a copy.") from error
+        if seal != digest(fields):
+            raise StoreDamagedError(
+                f"log entry {path} was changed: it does not have its own digest. Restore it from a copy."
+            )
+        if path.stem != f"{number:0{DIGITS}d}" or entry.number != number or not linked:
             raise StoreDamagedError(
                 f"log entry {path} does not follow from the one before it: an entry is missing or "
                 "was changed. Restore the folder log/ from a copy."
+            )
+        if entry.action not in ACTIONS:
+            raise StoreError(
+                f"log entry {path} has an action {entry.action!r}, which only another version of topwork knows"
             )
         return entry
 
@@ -101,17 +112,15 @@ class Log:
         """
         number = last.number + 1 if last else 1
         digests = {path.relative_to(self.root).as_posix(): digest_of_file(path) for path in files}
-        content = json.dumps(
-            {
-                "number": number,
-                "previous": last.digest if last else None,
-                "action": action,
-                "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                "files": digests,
-                "details": details,
-            },
-            indent=1,
-        ).encode()
+        fields = {
+            "number": number,
+            "previous": last.digest if last else None,
+            "action": action,
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "files": digests,
+            "details": details,
+        }
+        content = json.dumps({**fields, "seal": digest(fields)}, indent=1).encode()
         try:
             write_file(self.folder / f"{number:0{DIGITS}d}.json", content, exclusive=True)
         except FileExistsError as error:

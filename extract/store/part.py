@@ -109,7 +109,7 @@ def open_matrix(folder: Path, key: str) -> NDArray[np.float32]:
     try:
         matrix: NDArray[np.float32] = np.load(folder / f"{key}.npy", mmap_mode="r", allow_pickle=False)
         return matrix
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise _damaged(folder / f"{key}.npy", error) from error
 
 

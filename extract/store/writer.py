@@ -32,6 +32,7 @@ class StoreWriter:
     def __init__(self, store: FeatureStore) -> None:
         self.store = store
         self.entries = store.log.entries()
+        self._sweep()
         self.index = Index(store.path, self.entries, writable=True)
 
     def add_part(self, rows: Sequence[Row], matrices: Sequence[NDArray[Any]]) -> None:
@@ -67,7 +68,7 @@ class StoreWriter:
             sweep(folder)
         true = self._true_parts()
         for folder in (self.store.path / "parts").iterdir():
-            if f"parts/{folder.name}" not in true:
+            if folder.is_dir() and f"parts/{folder.name}" not in true:
                 shutil.rmtree(folder)
 
 
@@ -82,9 +83,8 @@ def open_writer(store: FeatureStore) -> Iterator[StoreWriter]:
     """
     with write_lock(store.path):
         writer = StoreWriter(store)
-        writer._sweep()
         try:
             yield writer
         finally:
-            writer.index.connection.close()
+            writer.index.close()
             store.refresh()

@@ -1,0 +1,120 @@
+"""An archive as a source: the same items as a folder, and nothing from outside its root."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from topwork.errors import SourceError
+from topwork.extract.sources.archive import ArchiveSource
+from topwork.extract.sources.folder import FolderSource
+from topwork.extract.sources.opening import open_source
+
+WriteImages = Callable[..., Path]
+MODES = {"images.tar": "w", "images.tar.gz": "w:gz", "images.tgz": "w:gz"}
+
+
+def packed(root: Path, name: str, prefix: str = "") -> Path:
+    """Return an archive of a folder, its members in order of path."""
+    archive = root.with_name(name)
+    with tarfile.open(archive, MODES[name]) as tar:
+        for path in sorted(root.rglob("*")):
+            tar.add(path, prefix + path.relative_to(root).as_posix(), recursive=False)
+    return archive
+
+
+def archive_of(path: Path, members: list[str | tarfile.TarInfo]) -> ArchiveSource:
+    with tarfile.open(path, "w") as tar:
+        for member in members:
+            info = member if isinstance(member, tarfile.TarInfo) else tarfile.TarInfo(member)
+            info.size = 5 if info.isfile() else 0
+            tar.addfile(info, io.BytesIO(b"pixel"))
+    return ArchiveSource(path)
+
+
+def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+@pytest.mark.parametrize("name", MODES)
+@pytest.mark.parametrize("prefix", ["", "./"])
+@pytest.mark.parametrize(
+    "labels", [("ants", "bees"), ("train/ants", "train/bees", "val/ants"), ("train/ants", "train/bees")]
+)
+def test_archive_has_the_items_of_its_folder(
+    write_images: WriteImages, name: str, prefix: str, labels: tuple[str, ...]
+) -> None:
+    root = write_images(labels=labels, each=2)
+    (root / "notes.txt").write_text("no image")
+    folder, archive = FolderSource(root), open_source(packed(root, name, prefix))
+    assert isinstance(archive, ArchiveSource)
+    assert (len(archive), archive.ignored) == (len(folder), folder.ignored) == (2 * len(labels), 1)
+    for _ in range(2):
+        ours, theirs = list(archive), list(folder)
+        assert [(i.id, i.label, i.split, i.size) for i in ours] == [(i.id, i.label, i.split, i.size) for i in theirs]
+        assert [i.read() for i in ours] == [i.read() for i in theirs]
+        assert [i.mtime_ns for i in ours] == [int(i.mtime_ns or 0) // 10**9 * 10**9 for i in theirs]
+
+
+def test_members_of_an_uncompressed_archive_are_read_in_any_order(write_images: WriteImages) -> None:
+    root = write_images(each=3)
+    items = list(ArchiveSource(packed(root, "images.tar")))
+    assert [item.read() for item in reversed(items)] == [(root / item.id).read_bytes() for item in reversed(items)]
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (["data/v1/ants/1.jpg", "data/v1/bees/1.jpg"], ["ants", "bees"]),
+        (["data/train/ants/1.jpg", "data/val/bees/1.jpg"], ["ants", "bees"]),
+        (["data/ants/1.jpg", "data/ants/2.jpg"], ["ants", "ants"]),
+        (["data/ants/1.jpg", "data/2.jpg"], ["ants", None]),
+        (["ants/1.jpg", "2.jpg"], ["ants", None]),
+        (["1.jpg", "2.jpg"], [None, None]),
+        (["ants/a/1.jpg", "antsy/a/1.jpg"], ["ants", "antsy"]),
+    ],
+    ids=lambda value: "+".join(map(str, value)),
+)
+def test_folder_that_all_members_share_is_no_label(tmp_path: Path, names: list[str], labels: list[str | None]) -> None:
+    items = list(archive_of(tmp_path / "a.tar", list(names)))
+    assert [item.id for item in items] == names
+    assert [item.label for item in items] == labels
+
+
+def test_names_outside_the_root_links_and_devices_are_refused_and_counted(tmp_path: Path) -> None:
+    refused: list[str | tarfile.TarInfo] = [
+        "../up.jpg",
+        "ants/../../up.jpg",
+        "/etc/absolute.jpg",
+        special("ants/symbolic.jpg", tarfile.SYMTYPE, "/etc/passwd"),
+        special("ants/hard.jpg", tarfile.LNKTYPE, "ants/1.jpg"),
+        special("ants/device.jpg", tarfile.CHRTYPE),
+        special("ants/pipe.jpg", tarfile.FIFOTYPE),
+    ]
+    source = archive_of(tmp_path / "a.tar", ["ants/1.jpg", *refused, "bees/2.jpg"])
+    assert [(item.id, item.label, item.read()) for item in source] == [
+        ("ants/1.jpg", "ants", b"pixel"),
+        ("bees/2.jpg", "bees", b"pixel"),
+    ]
+    assert (len(source), source.ignored) == (2, len(refused))
+
+
+@pytest.mark.parametrize("name", ["images.tar", "images.tar.gz"])
+@pytest.mark.parametrize("content", [b"", b"no archive at all, but a text\n" * 50], ids=["empty", "text"])
+def test_what_is_no_archive_is_refused(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SourceError, match="cannot be read"):
+        ArchiveSource(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["images.tar", "images.tar.gz"])
+def test_a_truncated_archive_is_refused_by_name(write_images: WriteImages, name: str) -> None:
+    archive = packed(write_images(each=5), name)
+    archive.write_bytes(archive.read_bytes()[: archive.stat().st_size // 2])
+    with pytest.raises(SourceError, match=name):
+        ArchiveSource(archive)

@@ -1,0 +1,179 @@
+"""The store as its readers see it: content, identity, damage."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from topwork.errors import IdentityError, InputError, StoreDamagedError, StoreError, TopworkError
+from topwork.extract.extractor import Extractor
+from topwork.extract.job import extract
+from topwork.extract.store.feature_store import FeatureStore
+from topwork.extract.store.index import DIGEST_FILE, INDEX_FILE
+from topwork.models.input_spec import ImageOverrides
+from topwork.models.loading import BackboneSpec
+
+WriteImages = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Extractor:
+    return Extractor("topwork:tiny", layer=["layer2", "last"])
+
+
+@pytest.fixture
+def store(tiny: Extractor, write_images: WriteImages, tmp_path: Path) -> FeatureStore:
+    store = FeatureStore.create(tmp_path / "new" / "features", tiny)
+    extract(write_images(), store)
+    return store
+
+
+def flip(path: Path, position: int, bit: int = 0) -> None:
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1 << bit
+    path.write_bytes(content)
+
+
+def test_store_shows_ids_labels_and_features_in_one_order(store: FeatureStore, tiny: Extractor, tmp_path: Path) -> None:
+    assert store.ids == [f"{label}/{i}.png" for label in ("cat", "dog") for i in range(3)]
+    assert store.labels == ["cat"] * 3 + ["dog"] * 3
+    assert store.failures() == []
+    assert [column.name for column in store.columns] == ["layer2", "last"]
+    together = np.hstack([store.matrix("layer2"), store.matrix("last")])
+    expected = tiny.transform([tmp_path / "images" / item_id for item_id in store.ids])
+    np.testing.assert_allclose(together, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_matrix_of_one_part_is_a_read_only_map(store: FeatureStore) -> None:
+    matrix = store.matrix("last")
+    assert isinstance(matrix, np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        matrix[0, 0] = 1
+
+
+def test_numpy_alone_reads_the_features(store: FeatureStore) -> None:
+    plain = np.load(store.path / "parts" / "p000001" / "c0002.npy", mmap_mode="r")
+    assert (plain.dtype.str, plain.flags.c_contiguous, plain.shape) == ("<f4", True, store.matrix("last").shape)
+    np.testing.assert_array_equal(plain, store.matrix("last"))
+
+
+def test_opened_again_it_is_the_same(store: FeatureStore, tiny: Extractor) -> None:
+    again = FeatureStore.open(str(store.path))
+    assert (again.ids, again.labels, again.columns) == (store.ids, store.labels, store.columns)
+    assert again.fingerprint == store.fingerprint
+    assert again.identity == tiny.graph.metadata.identity
+    np.testing.assert_array_equal(again.matrix("layer2"), store.matrix("layer2"))
+
+
+def test_empty_store_has_empty_matrices(tiny: Extractor, tmp_path: Path) -> None:
+    (tmp_path / "features").mkdir()
+    store = FeatureStore.create(tmp_path / "features", tiny)
+    assert (store.ids, store.labels, store.failures(), store.verify()) == ([], [], [], [])
+    assert store.matrix("layer2").shape == (0, tiny.columns[0].width)
+
+
+def test_what_is_there_is_never_overwritten(store: FeatureStore, tiny: Extractor, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for path in (store.path, tmp_path / "images", tmp_path / "file"):
+        with pytest.raises(StoreError, match="exists already"):
+            FeatureStore.create(path, tiny)
+    assert len(FeatureStore.open(store.path).ids) == 6
+
+
+def test_folder_that_is_no_store_is_refused(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "nothing"):
+        with pytest.raises(StoreError, match=r"is not a feature store: it has no store\.json"):
+            FeatureStore.open(path)
+
+
+def test_unknown_column_is_refused_and_the_others_named(store: FeatureStore) -> None:
+    with pytest.raises(InputError, match="no column 'layer9'; it has layer2, last"):
+        store.matrix("layer9")
+
+
+@pytest.mark.parametrize(
+    ("other", "field"),
+    [
+        (BackboneSpec("topwork:tiny", "random"), "weights"),
+        (BackboneSpec("topwork:tiny", None, {}, ImageOverrides(mean=(0.1, 0.2, 0.3))), "mean"),
+        (BackboneSpec("topwork:tiny", None, {}, ImageOverrides(interpolation="bilinear")), "interpolation"),
+    ],
+    ids=["weights", "mean", "interpolation"],
+)
+def test_features_of_another_backbone_are_refused_and_the_field_named(
+    store: FeatureStore, other: BackboneSpec, field: str
+) -> None:
+    theirs = Extractor(other, layer=["layer2", "last"])
+    with pytest.raises(IdentityError, match=field):
+        store.require_columns(theirs.graph.metadata.identity, theirs.columns)
+
+
+def test_column_that_the_store_lacks_is_refused_by_name(store: FeatureStore, tiny: Extractor) -> None:
+    store.require_columns(tiny.graph.metadata.identity, tiny.columns[:1])
+    theirs = Extractor("topwork:tiny", layer="layer1")
+    with pytest.raises(IdentityError, match="column 'layer1'"):
+        store.require_columns(theirs.graph.metadata.identity, theirs.columns)
+
+
+def test_a_flipped_bit_in_any_file_is_found(store: FeatureStore) -> None:
+    assert store.verify() == []
+    generator = np.random.default_rng(0)
+    files = sorted(
+        path for path in store.path.rglob("*") if path.is_file() and path.name not in (INDEX_FILE, DIGEST_FILE)
+    )
+    assert {path.name for path in files} >= {
+        "store.json",
+        "0000000002.json",
+        "items.parquet",
+        "c0002.npy",
+        "c0001.onnx",
+    }
+    missed = []
+    for path in files:
+        for _ in range(4 if path.suffix == ".onnx" else 25):
+            position, bit = int(generator.integers(path.stat().st_size)), int(generator.integers(8))
+            flip(path, position, bit)
+            try:
+                if not FeatureStore.open(store.path).verify():
+                    missed.append((path.name, position, bit))
+            except StoreError:
+                pass
+            flip(path, position, bit)
+    assert missed == []
+    assert store.verify() == []
+
+
+def test_verify_names_missing_and_damaged_files(store: FeatureStore) -> None:
+    (store.path / "parts/p000001/items.parquet").unlink()
+    flip(store.path / "parts/p000001/c0001.npy", -1)
+    assert store.verify() == ["parts/p000001/items.parquet", "parts/p000001/c0001.npy"]
+
+
+def test_truncated_part_is_an_error_on_reading(store: FeatureStore) -> None:
+    path = store.path / "parts/p000001/c0001.npy"
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(StoreDamagedError, match=r"c0001\.npy is missing or damaged"):
+        FeatureStore.open(store.path).matrix("layer2")
+    assert FeatureStore.open(store.path).matrix("last").shape[0] == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (lambda fields: fields | {"format": 99}, "format 99, expected 1"),
+        (lambda fields: fields | {"identity": {**fields["identity"], "weights": "0" * 64}}, "was changed"),
+        (lambda fields: {"format": 1}, "cannot be read"),
+        (lambda fields: [], "cannot be read"),
+    ],
+    ids=["format", "identity", "fields", "kind"],
+)
+def test_description_that_was_changed_is_refused(
+    store: FeatureStore, change: Callable[[dict[str, object]], object], error: str
+) -> None:
+    path = store.path / "store.json"
+    path.write_text(json.dumps(change(json.loads(path.read_bytes()))))
+    with pytest.raises(TopworkError, match=error):
+        FeatureStore.open(store.path)

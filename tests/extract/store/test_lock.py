@@ -1,0 +1,75 @@
+"""One writer at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from topwork.errors import StoreLockedError
+from topwork.extract.store.lock import LOCK_FILE, write_lock
+
+
+def ended_process() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def write(root: Path, pid: int, host: str) -> None:
+    (root / LOCK_FILE).write_text(json.dumps({"pid": pid, "host": host}))
+
+
+def test_lock_names_its_holder_and_goes_at_the_end(tmp_path: Path) -> None:
+    with write_lock(tmp_path):
+        holder = json.loads((tmp_path / LOCK_FILE).read_bytes())
+        assert holder == {"pid": os.getpid(), "host": socket.gethostname()}
+    assert not (tmp_path / LOCK_FILE).exists()
+
+
+def test_second_writer_is_refused_and_the_first_keeps_its_lock(tmp_path: Path) -> None:
+    with write_lock(tmp_path):
+        with pytest.raises(StoreLockedError, match=rf"another process .*{os.getpid()}"), write_lock(tmp_path):
+            pass
+        assert (tmp_path / LOCK_FILE).exists()
+    with write_lock(tmp_path):
+        pass
+
+
+def test_lock_is_released_when_the_work_fails(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="on purpose"), write_lock(tmp_path):
+        raise RuntimeError("on purpose")
+    with write_lock(tmp_path):
+        pass
+
+
+def test_lock_of_a_process_that_has_ended_is_taken_over(tmp_path: Path) -> None:
+    write(tmp_path, ended_process(), socket.gethostname())
+    with write_lock(tmp_path):
+        assert json.loads((tmp_path / LOCK_FILE).read_bytes())["pid"] == os.getpid()
+
+
+def test_lock_without_content_is_taken_over(tmp_path: Path) -> None:
+    (tmp_path / LOCK_FILE).touch()
+    with write_lock(tmp_path):
+        assert json.loads((tmp_path / LOCK_FILE).read_bytes())["pid"] == os.getpid()
+
+
+def test_lock_of_a_process_that_runs_is_respected(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        write(tmp_path, process.pid, socket.gethostname())
+        with pytest.raises(StoreLockedError, match=str(process.pid)), write_lock(tmp_path):
+            pass
+    finally:
+        process.communicate(b"\n")
+
+
+def test_lock_of_another_host_is_respected(tmp_path: Path) -> None:
+    write(tmp_path, ended_process(), "another.example.org")
+    with pytest.raises(StoreLockedError, match=r"another\.example\.org.*remove .*write\.lock"), write_lock(tmp_path):
+        pass

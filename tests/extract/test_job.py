@@ -1,0 +1,288 @@
+"""The main job: every input accounted for, nothing computed twice, the same end whatever happened before."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from topwork.errors import StoppedError, StoreLockedError
+from topwork.extract import job
+from topwork.extract.engine import RunOptions
+from topwork.extract.extractor import Extractor
+from topwork.extract.job import extract
+from topwork.extract.ledger import Ledger
+from topwork.extract.store.feature_store import FeatureStore
+from topwork.extract.store.writer import open_writer
+
+OPTIONS = RunOptions(batch_size=2)
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Extractor:
+    return Extractor("topwork:tiny", layer=["layer2", "last"])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_parts() -> Iterator[None]:
+    """Let four items fill a part, so that a few images are a job of several parts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(job, "PART_ITEMS", 4)
+        yield
+
+
+def png(seed: int) -> bytes:
+    stream = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 256, (36, 40, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+BROKEN = {"empty": b"", "text": b"no image", "truncated": png(0)[:-500]}
+
+
+def write(root: Path, contents: list[bytes]) -> Path:
+    for number, content in enumerate(contents):
+        path = root / f"label{number % 3}" / f"{number:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return root
+
+
+def new_store(path: Path, tiny: Extractor) -> FeatureStore:
+    return FeatureStore.create(path / "features", tiny)
+
+
+def account(ledger: Ledger) -> tuple[int, int, int, int]:
+    return ledger.items, ledger.ok, ledger.failed, ledger.duplicate
+
+
+def state(store: FeatureStore) -> dict[str, Any]:
+    """Return all that a store says; matrices as bytes."""
+    store = FeatureStore.open(store.path)
+    return {
+        "ids": store.ids,
+        "labels": store.labels,
+        "failures": store.failures(),
+        "status": store.index.column("status"),
+        "reason": store.index.column("reason"),
+        "matrices": [np.asarray(store.matrix(column.name)).tobytes() for column in store.columns],
+    }
+
+
+def features(tiny: Extractor, root: Path, ids: list[str]) -> np.ndarray:
+    return np.vstack([tiny.transform([root / item_id]) for item_id in ids])
+
+
+def stored(store: FeatureStore) -> np.ndarray:
+    store = FeatureStore.open(store.path)
+    return np.hstack([store.matrix(column.name) for column in store.columns])
+
+
+def assert_right(store: FeatureStore, tiny: Extractor, root: Path) -> None:
+    """Check that every row is the feature of the file that its id names."""
+    np.testing.assert_allclose(stored(store), features(tiny, root, store.ids), rtol=1e-5, atol=1e-6)
+
+
+CONTENT = st.one_of(st.integers(0, 5), st.sampled_from(sorted(BROKEN)))
+
+
+@settings(max_examples=25, deadline=None)
+@given(kinds=st.lists(CONTENT, min_size=1, max_size=14), stop_after=st.integers(0, 14))
+def test_any_mix_of_items_is_accounted_for_even_after_an_interruption(
+    tiny: Extractor, tmp_path_factory: pytest.TempPathFactory, kinds: list[int | str], stop_after: int
+) -> None:
+    folder = tmp_path_factory.mktemp("mix")
+    root = write(folder / "images", [BROKEN[k] if isinstance(k, str) else png(k) for k in kinds])
+    paths = sorted(root.rglob("*.png"))
+    kind_of = {path.relative_to(root).as_posix(): kinds[int(path.stem)] for path in paths}
+    good = [item_id for item_id, kind in kind_of.items() if isinstance(kind, int)]
+
+    def interrupt(done: int, total: int) -> None:
+        if done > stop_after:
+            raise KeyboardInterrupt
+
+    interrupted, whole = new_store(folder / "a", tiny), new_store(folder / "b", tiny)
+    try:
+        extract(root, interrupted, on_error="record", options=OPTIONS, progress=interrupt)
+    except KeyboardInterrupt:
+        assert len(FeatureStore.open(interrupted.path).ids) <= stop_after
+    resumed = extract(root, interrupted, on_error="record", options=OPTIONS)
+    ledger = extract(root, whole, on_error="record", options=OPTIONS)
+
+    distinct = len({kind_of[item_id] for item_id in good})
+    assert account(ledger) == (len(kinds), distinct, len(kinds) - len(good), len(good) - distinct)
+    assert (account(resumed), resumed.failures) == (account(ledger), ledger.failures)
+    assert state(interrupted) == state(whole)
+    assert whole.ids == good
+    assert whole.labels == [item_id.split("/")[0] for item_id in good]
+    assert [item_id for item_id, _ in whole.failures()] == [i for i in kind_of if i not in good]
+    if good:
+        assert_right(whole, tiny, root)
+
+
+def test_running_again_computes_nothing_and_changes_nothing(tiny: Extractor, tmp_path: Path) -> None:
+    root = write(tmp_path / "images", [png(0), b"", png(0), png(1), png(2), b"text", png(1)])
+    store = new_store(tmp_path, tiny)
+    first = extract(root, store, on_error="record", options=OPTIONS)
+    files = {path: path.read_bytes() for path in store.path.rglob("*") if path.is_file()}
+    again = extract(root, store, on_error="record", options=OPTIONS)
+    assert (first.computed, again.computed) == (7, 0)
+    assert account(first) == account(again) == (7, 3, 2, 2)
+    assert first.failures == again.failures
+    assert {path: path.read_bytes() for path in store.path.rglob("*") if path.is_file()} == files
+
+
+def test_touching_a_file_computes_nothing(tiny: Extractor, tmp_path: Path) -> None:
+    root = write(tmp_path / "images", [png(0), b"", png(1)])
+    store = new_store(tmp_path, tiny)
+    extract(root, store, on_error="record")
+    before = state(store)
+    for path in root.rglob("*.png"):
+        os.utime(path, ns=(1, 1))
+    assert extract(root, store, on_error="record").computed == 0
+    assert state(store) == before
+
+
+def test_changed_content_replaces_the_row_in_place(tiny: Extractor, tmp_path: Path) -> None:
+    root = write(tmp_path / "images", [png(i) for i in range(6)])
+    store = new_store(tmp_path, tiny)
+    extract(root, store)
+    ids = store.ids
+    (root / ids[1]).write_bytes(png(100))
+    (root / ids[4]).write_bytes(b"broken now, and of another size")
+    ledger = extract(root, store, on_error="record")
+    assert (ledger.computed, *account(ledger)) == (2, 6, 5, 1, 0)
+    assert store.ids == [*ids[:4], ids[5]]
+    assert [item_id for item_id, _ in store.failures()] == [ids[4]]
+    assert_right(store, tiny, root)
+    (root / ids[4]).write_bytes(png(101))
+    extract(root, store)
+    assert (store.ids, store.failures()) == (ids, [])
+    assert_right(store, tiny, root)
+
+
+def test_contents_that_change_places_keep_their_features(tiny: Extractor, tmp_path: Path) -> None:
+    root = write(tmp_path / "images", [png(i) for i in range(6)])
+    store = new_store(tmp_path, tiny)
+    extract(root, store)
+    first, second = root / store.ids[0], root / store.ids[3]
+    contents = first.read_bytes(), second.read_bytes()
+    for path, content in zip((second, first), contents, strict=True):
+        path.write_bytes(content)
+        os.utime(path, ns=(1, 1))
+    assert extract(root, store).computed == 2
+    assert_right(store, tiny, root)
+    for item_id in store.ids:
+        row = store.index.find(item_id)
+        assert row is not None
+        if row.status == "duplicate":
+            original = store.index.find(row.reason or "")
+            assert original is not None
+            assert original.digest == row.digest, f"{item_id} is no duplicate of {original.id}"
+
+
+def test_duplicates_have_rows_of_their_own_equal_to_the_original(tiny: Extractor, tmp_path: Path) -> None:
+    root = write(tmp_path / "images", [png(0), png(1), png(2), png(0), png(0)])
+    store = new_store(tmp_path, tiny)
+    ledger = extract(root, store)
+    new, copy = sorted(write(tmp_path / "later", [png(3), png(2)]).rglob("*.png"))
+    more = extract([new, copy], store)
+    assert (account(ledger), account(more)) == ((5, 3, 0, 2), (2, 1, 0, 1))
+    rows = dict(zip(store.ids, stored(store), strict=True))
+    assert list(rows) == [*(f"label{i % 3}/{i:03d}.png" for i in (0, 3, 1, 4, 2)), new.as_posix(), copy.as_posix()]
+    for item_id, original in (
+        ("label0/003.png", "label0/000.png"),
+        ("label1/004.png", "label0/000.png"),
+        (copy.as_posix(), "label2/002.png"),
+    ):
+        np.testing.assert_array_equal(rows[item_id], rows[original])
+        row = store.index.find(item_id)
+        assert row is not None
+        assert (row.status, row.reason) == ("duplicate", original)
+
+
+def test_an_item_given_twice_is_one_row_and_the_same_account_each_time(tiny: Extractor, tmp_path: Path) -> None:
+    root = write(tmp_path / "images", [png(0), png(1)])
+    paths = [*sorted(root.rglob("*.png")), root / "label0/000.png"]
+    store = new_store(tmp_path, tiny)
+    assert account(extract(paths, store)) == account(extract(paths, store)) == (3, 2, 0, 1)
+    assert store.ids == [path.as_posix() for path in paths[:2]]
+
+
+def test_labels_of_a_sequence_are_stored(tiny: Extractor, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (5, 33, 33, 3), dtype=np.uint8)
+    store = new_store(tmp_path, tiny)
+    extract(images, store, labels=["b", "a", "b", "c", "a"])
+    assert store.labels == ["b", "a", "b", "c", "a"]
+    np.testing.assert_allclose(stored(store), tiny.transform(images), rtol=1e-5, atol=1e-6)
+
+
+def test_raise_stops_at_the_first_failure_and_keeps_whole_parts(tiny: Extractor, tmp_path: Path) -> None:
+    root = write(tmp_path / "images", [png(i) for i in range(9)])
+    (root / "label2" / "005.png").write_bytes(b"")
+    store = new_store(tmp_path, tiny)
+    with pytest.raises(StoppedError, match=r"label2/005\.png failed: the file is empty .*on_error='record'"):
+        extract(root, store, options=OPTIONS)
+    assert store.ids == ["label0/000.png", "label0/003.png", "label0/006.png", "label1/001.png"]
+    ledger = extract(root, store, on_error="record", options=OPTIONS)
+    assert (ledger.computed, *account(ledger)) == (5, 9, 8, 1, 0)
+    with pytest.raises(StoppedError, match="005"):
+        extract(root, store)
+
+
+@pytest.mark.parametrize(("policy", "stops"), [("limit:20%", False), ("limit:19%", True), ("record", False)])
+def test_limit_is_a_share_of_the_source(tiny: Extractor, tmp_path: Path, policy: str, stops: bool) -> None:
+    root = write(tmp_path / "images", [b"", b"text", *(png(i) for i in range(8))])
+    store = new_store(tmp_path, tiny)
+    if stops:
+        with pytest.raises(StoppedError, match="2 failed so far"):
+            extract(root, store, on_error=policy)
+    else:
+        ledger = extract(root, store, on_error=policy)
+        assert account(ledger) == (10, 8, 2, 0)
+        assert [item_id for item_id, _ in ledger.failures] == ["label0/000.png", "label1/001.png"]
+        assert ledger.failures == store.failures()
+
+
+def test_a_source_of_only_failures_leaves_an_empty_store(tiny: Extractor, tmp_path: Path) -> None:
+    root = write(tmp_path / "images", [b"", b"text"])
+    store = new_store(tmp_path, tiny)
+    assert account(extract(root, store, on_error="record")) == (2, 0, 2, 0)
+    assert (store.ids, store.matrix("last").shape) == ([], (0, tiny.columns[1].width))
+
+
+def test_a_dangling_link_is_a_failed_item_until_it_leads_somewhere(tiny: Extractor, tmp_path: Path) -> None:
+    root = write(tmp_path / "images", [png(0)])
+    (root / "label0" / "link.png").symlink_to(tmp_path / "target.png")
+    store = new_store(tmp_path, tiny)
+    assert extract(root, store, on_error="record").failures == [
+        ("label0/link.png", "FileNotFoundError: No such file or directory")
+    ]
+    (tmp_path / "target.png").write_bytes(png(1))
+    assert account(extract(root, store)) == (2, 2, 0, 0)
+    assert_right(store, tiny, root)
+
+
+def test_other_files_are_counted_as_ignored(tiny: Extractor, write_images: Callable[..., Path], tmp_path: Path) -> None:
+    root = write_images()
+    (root / "notes.txt").write_text("x")
+    seen: list[tuple[int, int]] = []
+    ledger = extract(root, new_store(tmp_path, tiny), progress=lambda done, total: seen.append((done, total)))
+    assert (ledger.items, ledger.ignored) == (6, 1)
+    assert seen == [(i, 6) for i in range(1, 7)]
+    assert ledger.to_json()["items"] == 6
+
+
+def test_second_writer_is_refused(tiny: Extractor, write_images: Callable[..., Path], tmp_path: Path) -> None:
+    store = new_store(tmp_path, tiny)
+    with open_writer(store), pytest.raises(StoreLockedError):
+        extract(write_images(), store.path)
+    assert extract(write_images(), store.path).ok == 6

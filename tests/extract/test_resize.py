@@ -1,0 +1,92 @@
+"""Resizing and cropping: the pixels that torchvision and timm would give the network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from topwork.extract.decode import decode
+from topwork.extract.resize import LARGEST_RESIZED, to_pixels
+from topwork.models.input_spec import INTERPOLATIONS, ImageSpec
+from topwork.models.torchvision_operators import ensure_torchvision_operators
+
+LANDSCAPE, PORTRAIT, ODD, TINY, LONG = (
+    (500, 375),
+    (375, 500),
+    (301, 199),
+    [(1, 1), (5, 7), (2, 3)],
+    [(900, 4), (3, 700)],
+)
+RIBBONS = [(1300, 1), (1, 1300)]
+
+
+def noise(width: int, height: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def by_torchvision(image: Image.Image, spec: ImageSpec) -> np.ndarray:
+    ensure_torchvision_operators()
+    from torchvision.transforms import CenterCrop, InterpolationMode, Resize
+
+    return np.asarray(CenterCrop(spec.size)(Resize(spec.resize, InterpolationMode(spec.interpolation))(image)))
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("size", [LANDSCAPE, PORTRAIT, ODD, (224, 224), (257, 256), *TINY, *LONG], ids=str)
+@pytest.mark.parametrize(
+    ("crop", "resize"), [((224, 224), 256), ((96, 96), 96), ((60, 90), 68)], ids=["usual", "whole", "wide"]
+)
+def test_equals_torchvision(size: tuple[int, int], interpolation: str, crop: tuple[int, int], resize: int) -> None:
+    spec, image = ImageSpec(size=crop, resize=resize, interpolation=interpolation), noise(*size)
+    np.testing.assert_array_equal(to_pixels(image, spec), by_torchvision(image, spec))
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("size", RIBBONS, ids=str)
+def test_ribbon_is_within_one_level_of_torchvision(size: tuple[int, int], interpolation: str) -> None:
+    spec, image = ImageSpec(size=(112, 112), resize=128, interpolation=interpolation), noise(*size)
+    assert np.prod(spec.resized(image.height, image.width)) > LARGEST_RESIZED
+    difference = np.abs(to_pixels(image, spec).astype(int) - by_torchvision(image, spec))
+    assert difference.max() <= 1
+    assert (difference > 0).mean() <= 0.0005
+
+
+def test_equals_the_evaluation_transform_of_timm_on_photographs(hymenoptera: Path) -> None:
+    ensure_torchvision_operators()
+    from timm.data import create_transform
+
+    transform = create_transform((3, 224, 224), interpolation="bicubic", mean=(0, 0, 0), std=(1, 1, 1), crop_pct=0.875)
+    spec = ImageSpec(size=(224, 224), resize=256)
+    photographs = sorted(hymenoptera.glob("val/*/*.jpg"))[::8]
+    assert len({Image.open(path).size for path in photographs}) > 5
+    for path in photographs:
+        theirs = transform(Image.open(path).convert("RGB")).permute(1, 2, 0).numpy() * 255
+        np.testing.assert_array_equal(to_pixels(decode(path.read_bytes(), spec), spec), theirs.round(), str(path))
+
+
+def test_squash_ignores_the_proportions() -> None:
+    spec, image = ImageSpec(size=(48, 64), resize=48, fit="squash"), noise(150, 31)
+    expected = np.asarray(image.resize((64, 48), Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(to_pixels(image, spec), expected)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    image=st.tuples(st.integers(1, 400), st.integers(1, 400)),
+    size=st.tuples(st.integers(1, 64), st.integers(1, 64)),
+    extra=st.integers(0, 20),
+    fit=st.sampled_from(["shorter", "squash"]),
+    interpolation=st.sampled_from(INTERPOLATIONS),
+)
+def test_any_image_becomes_what_the_specification_says(
+    image: tuple[int, int], size: tuple[int, int], extra: int, fit: str, interpolation: str
+) -> None:
+    spec = ImageSpec(size=size, resize=min(size) + extra, fit=fit, interpolation=interpolation)  # type: ignore[arg-type]
+    pixels = to_pixels(Image.new("RGB", image, (255, 255, 255)), spec)
+    assert (pixels.shape, pixels.dtype) == ((*size, 3), np.dtype(np.uint8))
+    rows, columns = spec.resized(image[1], image[0])
+    assert (pixels == 255).sum() == 3 * min(rows, size[0]) * min(columns, size[1])
