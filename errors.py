@@ -103,3 +103,17 @@ class ProviderError(SetupError, RuntimeError):
 
 class HubError(SetupError, OSError):
     """Pre-trained weights cannot be fetched."""
+
+
+def reason(error: BaseException) -> str:
+    """Return the first line of what an exception says, or its type if it says nothing.
+
+    Parameters
+    ----------
+    error : exception
+        Followed to its root cause.
+    """
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

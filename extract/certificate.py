@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ParityError
+from .reference import reference
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -119,56 +120,3 @@ def _require(deviation: Deviation, tolerance: float) -> None:
             f"expected at most {tolerance:.0e}. "
             "Nothing was kept. Please report the architecture."
         )
-
-
-def reference(cut: Cut, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-    """Run the untouched network on images ``(batch, height, width, 3)`` and pool what its modules yield."""
-    import torch
-
-    from .pooling import pooled
-
-    spec = cut.backbone.input_spec
-    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255  # -> (batch, 3, height, width)
-    inputs = (pixels - torch.tensor(spec.mean).view(1, 3, 1, 1)) / torch.tensor(spec.std).view(1, 3, 1, 1)
-    values = _module_values(cut, inputs)
-    return [pooled(values[layer.name], pool, layer.channel_axis).numpy() for layer, pool in cut.chosen]
-
-
-def _module_values(cut: Cut, inputs: Any) -> dict[str, Any]:
-    """Run the network once with hooks; every value is cloned, as a later operation may overwrite it."""
-    import torch
-
-    from .layers import LAST
-    from .trace import classifier_of
-
-    values: dict[str, torch.Tensor] = {}
-    calls: dict[str, int] = {}
-    handles = []
-
-    def watch(name: str, module: torch.nn.Module) -> None:
-        def hook(_module: Any, _inputs: Any, output: Any) -> None:
-            calls[name] = calls.get(name, 0) + 1
-            key = name if calls[name] == 1 else f"{name}@{calls[name]}"
-            if isinstance(output, torch.Tensor):
-                values[key] = output.clone()
-
-        handles.append(module.register_forward_hook(hook))
-
-    modules = dict(cut.backbone.module.named_modules())
-    for name in {layer.name.partition("@")[0] for layer, _ in cut.chosen} & set(modules):
-        watch(name, modules[name])
-    classifier = classifier_of(cut.traced, cut.backbone)
-    if classifier:
-        handles.append(
-            modules[classifier].register_forward_pre_hook(
-                lambda _module, args: values.__setitem__(LAST, args[0].clone())
-            )
-        )
-    try:
-        with torch.no_grad():
-            output = cut.backbone.module(inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    values.setdefault(LAST, output)
-    return values

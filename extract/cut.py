@@ -108,7 +108,7 @@ def cut_network(cut: Cut) -> nn.Module:
             self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1))
 
         def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            x = image.permute(0, 3, 1, 2).float()  # (batch, height, width, 3) -> (batch, 3, height, width)
+            x = image.permute(0, 3, 1, 2).contiguous().float()  # (batch, height, width, 3) -> (batch, 3, height, width)
             values = self.body((x / 255 - self.mean) / self.std)
             return tuple(pooling(value) for pooling, value in zip(self.poolings, values, strict=True))
 

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ExportError
+from ..errors import ExportError, reason
 from .atomic import new_folder
 from .certificate import Certificate, certify
 from .cut import Column, Cut, choose, cut_network
@@ -105,7 +105,9 @@ def _onnx_model(cut: Cut, network: nn.Module) -> Any:
                 verbose=False,
             )
     except Exception as error:
-        raise ExportError(f"{cut.backbone.name} cannot be exported at {', '.join(cut.names)}: {error}") from error
+        raise ExportError(
+            f"{cut.backbone.name} cannot be exported at {', '.join(cut.names)}: {reason(error)}"
+        ) from error
     assert program is not None
     return _stripped(program.model_proto)
 

@@ -91,9 +91,8 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def from_graph(cls, graph: ExportedGraph, **options: Any) -> Extractor:
         """Return an extractor for a graph that was exported before; torch is not needed to run it."""
         columns = graph.metadata.columns
-        layers, pools = (
-            list(dict.fromkeys(names)) for names in zip(*((c.layer, c.pool) for c in columns), strict=True)
-        )
+        layers = list(dict.fromkeys(column.layer for column in columns))
+        pools = list(dict.fromkeys(column.pool for column in columns if column.pool != "none")) or ["none"]
         return cls(graph, layer=layers, pool=pools, **options)
 
     @property

@@ -74,11 +74,13 @@ def _exported_once(backbone: Backbone, layers: tuple[str, ...], pools: tuple[str
 
 def _checked(graph: ExportedGraph, layers: Sequence[str], pools: Sequence[str]) -> ExportedGraph:
     columns = graph.metadata.columns
-    missing = [name for name in layers if not any(c.layer == name and c.pool in {*pools, "none"} for c in columns)]
+    there = {(c.layer, c.pool) for c in columns}
+    wanted = [(layer, pool) for layer in layers for pool in pools if (layer, "none") not in there]
+    missing = [pair for pair in wanted if pair not in there]
     if missing:
         cuts = ", ".join(f"{c.layer} ({c.pool})" for c in columns)
         raise InputError(
-            f"layer {missing[0]!r} with pool={list(pools)} is not in this graph, which was exported with {cuts}; "
+            f"layer {missing[0][0]!r} with pool {missing[0][1]!r} is not in this graph, which was exported with {cuts}; "
             "another cut needs the backbone itself"
         )
     return graph

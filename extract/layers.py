@@ -113,6 +113,7 @@ def _told_by(node: Node) -> int | None:
 
 def _axes(node: Node) -> int:
     value = node.meta.get("val")
+    value = value[0] if isinstance(value, (tuple, list)) else value  # BatchNorm yields its statistics, too
     return getattr(value, "ndim", 0)
 
 

@@ -11,7 +11,7 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ExportError, LayerError
+from ..errors import ExportError, LayerError, reason
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
@@ -55,13 +55,13 @@ def trace(backbone: Backbone) -> Trace:
     live = _live_nodes(module)
     inside: dict[str, list[Node]] = {}
     for node in live:
-        for call in _calls(node):
+        for call in calls(node):
             inside.setdefault(call, []).append(node)
     exits = {call: _exit(nodes) for call, nodes in inside.items() if call}
     values = {call: node for call, node in exits.items() if node is not None and _is_batch_of_features(node)}
     output: Any = module.graph.output_node().args[0]
     output = output[0] if isinstance(output, (tuple, list)) else output
-    entries = {call: _entry(nodes, live) for call, nodes in inside.items() if call}
+    entries = {call: _entry(call, nodes, live) for call, nodes in inside.items() if call}
     order = {node: position for position, node in enumerate(module.graph.nodes)}
     values = dict(sorted(values.items(), key=lambda pair: (order[pair[1]], -pair[0].count("."))))
     return Trace(module, {**values, "": output}, {k: v for k, v in entries.items() if v is not None})
@@ -78,7 +78,7 @@ def _functional_graph(backbone: Backbone) -> GraphModule:
             program = torch.export.export(backbone.module, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
             module = program.run_decompositions({}).module()
     except Exception as error:
-        raise ExportError(f"{backbone.name} cannot be traced by torch.export: {_first_line(error)}") from error
+        raise ExportError(f"{backbone.name} cannot be traced by torch.export: {reason(error)}") from error
     assert isinstance(module, torch.fx.GraphModule)
     for node in list(
         module.graph.nodes
@@ -86,10 +86,6 @@ def _functional_graph(backbone: Backbone) -> GraphModule:
         if node.op == "call_module" and not node.users:
             module.graph.erase_node(node)
     return module
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _live_nodes(module: GraphModule) -> list[Node]:
@@ -101,7 +97,7 @@ def _live_nodes(module: GraphModule) -> list[Node]:
     return list(live)
 
 
-def _calls(node: Node) -> list[str]:
+def calls(node: Node) -> list[str]:
     """Return the module calls a node ran in, outermost first, each with its place in the order of calls."""
     stack: dict[str, Any] = node.meta.get("nn_module_stack") or {}
     return [_call_name(key, path) for key, (path, _) in stack.items()]
@@ -120,10 +116,16 @@ def _exit(nodes: list[Node]) -> Node | None:
     return leaving[0] if len(leaving) == 1 else None
 
 
-def _entry(nodes: list[Node], live: list[Node]) -> Node | None:
-    """Return the first activation that enters these nodes."""
+def _entry(call: str, nodes: list[Node], live: list[Node]) -> Node | None:
+    """Return the first activation that enters these nodes.
+
+    Making in-place operations functional may move a reshape from before a linear layer into it: its own operand counts.
+    """
     members, alive = set(nodes), set(live)
-    for node in nodes:
+    first = next((node for node in nodes if str(node.target) not in RESHAPES), nodes[0])
+    if str(first.target) in LINEAR and calls(first)[-1] == call:
+        members = {first}
+    for node in (n for n in nodes if n in members):
         for source in node.all_input_nodes:
             if source in alive and source not in members and _is_tensor(source):
                 return source
@@ -187,4 +189,4 @@ def _output_module(traced: Trace) -> str:
     node = traced.values[""]
     while str(node.target) in RESHAPES:
         node = node.all_input_nodes[0]
-    return _calls(node)[-1] if str(node.target) in LINEAR and _calls(node) else ""
+    return calls(node)[-1] if str(node.target) in LINEAR and calls(node) else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from ..errors import HubError
+from ..errors import HubError, reason
 
 
 @contextlib.contextmanager
@@ -20,11 +20,10 @@ def fetching(backbone: str, wanted: bool) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not wanted:
+        if not wanted or not isinstance(error, (OSError, RuntimeError)):
             raise
-        cause = str(error).strip().splitlines() or [type(error).__name__]
         raise HubError(
-            f"the pre-trained weights of {backbone} could not be fetched: {cause[0]} "
+            f"the pre-trained weights of {backbone} could not be fetched: {reason(error)} "
             "Expected a network connection or a copy fetched before. Without them pass a local file "
             "(weights='file.safetensors', --weights FILE), or weights='random' for an untrained network."
         ) from error

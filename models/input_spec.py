@@ -59,7 +59,11 @@ class ImageSpec:
     orientation: Literal["exif", "stored"] = "exif"
 
     def __post_init__(self) -> None:
-        """Refuse what no network could eat."""
+        """Make numbers plain, so that equal specifications have equal digests, and refuse what no network could eat."""
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
+        object.__setattr__(self, "size", tuple(int(side) for side in self.size))
+        object.__setattr__(self, "resize", int(self.resize))
         if len(self.size) != 2 or min(self.size) < 1 or self.resize < 1:
             raise InputError(f"size={self.size} and resize={self.resize}: expected positive numbers of pixels")
         if self.interpolation not in INTERPOLATIONS:
@@ -87,14 +91,16 @@ class ImageSpec:
     def override(self, changes: ImageOverrides) -> ImageSpec:
         """Return a copy with the user's changes; a new size keeps the share that is cropped."""
         size = self.size if changes.size is None else _pair(changes.size)
-        crop = self.crop if changes.crop is None else changes.crop
-        if not 0 < crop <= 1:
-            raise InputError(f"crop={crop}: expected a share above 0 and at most 1")
-        unchanged = changes.size is None and changes.crop is None
+        if changes.crop is None:
+            resize = min(size) * self.resize // min(self.size)
+        elif 0 < changes.crop <= 1:
+            resize = math.floor(min(size) / changes.crop)
+        else:
+            raise InputError(f"crop={changes.crop}: expected a share above 0 and at most 1")
         return replace(
             self,
             size=size,
-            resize=self.resize if unchanged else math.floor(min(size) / crop),
+            resize=resize,
             interpolation=changes.interpolation or self.interpolation,
             mean=self.mean if changes.mean is None else tuple(changes.mean),
             std=self.std if changes.std is None else tuple(changes.std),

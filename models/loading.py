@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
+from ..errors import InputError, TopworkError
 from .backbone import Backbone, private_copy
 from .input_spec import ImageOverrides, InputSpec
 from .registry import Built, Source, find_source
@@ -147,7 +147,9 @@ def _build(source: Source, name: str, spec: BackboneSpec) -> Built:
         torch.manual_seed(SEED)
         try:
             return source.build(name, pretrained=spec.weights is None, model_args=spec.model_args)
-        except TypeError as error:
+        except TopworkError:
+            raise
+        except (TypeError, ValueError) as error:
             raise InputError(f"{spec.name} cannot be made with model_args={spec.model_args}: {error}") from error
 
 

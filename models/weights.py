@@ -55,11 +55,17 @@ def read_tensors(path: Path) -> dict[str, Any]:
         return _read_safetensors(path) if path.suffix == ".safetensors" else _read_checkpoint(path)
     except pickle.UnpicklingError as error:
         raise WeightsError(
-            f"{path} holds more than tensors and would run code when read: {error}. "
+            f"{path} holds more than tensors and would run code when read: {_culprit(error)} "
             "Save its state_dict alone, best as .safetensors."
         ) from error
     except Exception as error:
         raise WeightsError(f"{path} cannot be read as weights: {error}. Expected a state_dict.") from error
+
+
+def _culprit(error: Exception) -> str:
+    """Quote what torch found, but not its advice to read the file unsafely after all."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line for line in lines if "GLOBAL" in line or "instruction" in line), "an object of unknown type.")
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:

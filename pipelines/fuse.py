@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import ExportError, ParityError
+from ..errors import ExportError, ParityError, reason
 from ..extract.atomic import write_file
 from ..extract.export import OPSET
 from ..extract.session import Session, open_session
@@ -89,7 +89,7 @@ def _head_model(head: Any, width: int) -> Any:
             )
     except Exception as error:
         raise ExportError(
-            f"the head {type(last).__name__} cannot be written as ONNX: {str(error).strip().splitlines()[0]}. "
+            f"the head {type(last).__name__} cannot be written as ONNX: {reason(error)}. "
             "Heads that can: logreg, ridge, lda, knn, centroid, svm, and what skl2onnx supports."
         ) from error
     keep = 2 if probabilities else 1

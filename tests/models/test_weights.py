@@ -1,0 +1,146 @@
+"""Weights files: every ending and wrapper, mismatches that are listed, and code that is never run."""
+
+from __future__ import annotations
+
+import collections
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from topwork.errors import WeightsError
+from topwork.models.weights import digest_of_file, digest_of_state, load_weights
+from torch import nn
+
+
+def network(seed: int, width: int = 4) -> nn.Sequential:
+    torch.manual_seed(seed)
+    module = nn.Sequential(nn.Conv2d(3, width, 3), nn.BatchNorm2d(width), nn.Flatten(), nn.LazyLinear(2))
+    module(torch.randn(4, 3, 6, 6))  # fills the statistics of BatchNorm with something that is not the default
+    return module
+
+
+def save(state: dict[str, Any], path: Path) -> Path:
+    save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".th", ".pt", ".bin"])
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.module."])
+def test_every_ending_and_prefix_loads_the_same_tensors(suffix: str, prefix: str, tmp_path: Path) -> None:
+    source, target = network(0), network(1)
+    assert digest_of_state(source) != digest_of_state(target)
+    load_weights(target, save({prefix + n: t for n, t in source.state_dict().items()}, tmp_path / f"file{suffix}"))
+    assert digest_of_state(source) == digest_of_state(target)
+
+
+@pytest.mark.parametrize("wrapper", ["state_dict", "model_state_dict", "model", "model_ema"])
+def test_tensors_under_a_wrapper_are_found(wrapper: str, tmp_path: Path) -> None:
+    source, target = network(0), network(1)
+    state = {"module." + n: t for n, t in source.state_dict().items()}
+    checkpoint = {"epoch": 3, "best_prec1": 91.7, wrapper: collections.OrderedDict(state)}
+    load_weights(target, save(checkpoint, tmp_path / "file.pth"))
+    assert digest_of_state(source) == digest_of_state(target)
+
+
+def test_published_checkpoint_is_read_through_its_wrapper_and_prefix(data: Path) -> None:
+    from topwork.models.weights import read_tensors, strip_prefixes, unwrap
+
+    state = strip_prefixes(unwrap(read_tensors(data / "backbones" / "resnet20-cifar10.th")))
+    assert state["conv1.weight"].shape == (16, 3, 3, 3)
+    assert state["linear.weight"].shape == (10, 64)
+    assert sum(t.numel() for n, t in state.items() if "running" not in n) == 269_722  # He et al. 2015, table 6: 0.27 M
+
+
+def test_missing_unexpected_and_reshaped_names_are_listed(tmp_path: Path) -> None:
+    module = network(0)
+    state = module.state_dict()
+    state["extra.weight"] = torch.zeros(1)
+    state["0.weight"] = torch.zeros(4, 3, 5, 5)
+    del state["3.bias"]
+    before = digest_of_state(module)
+    with pytest.raises(WeightsError) as caught:
+        load_weights(module, save(state, tmp_path / "file.safetensors"))
+    message = str(caught.value)
+    assert "missing: 3.bias;" in message
+    assert "unexpected: extra.weight;" in message
+    assert "of another shape: 0.weight (4, 3, 5, 5), expected (4, 3, 3, 3)" in message
+    assert "num_classes=0" in message
+    assert digest_of_state(module) == before
+
+
+def test_long_lists_of_names_are_cut_with_their_number(tmp_path: Path) -> None:
+    state = {**network(0).state_dict(), **{f"more.{i:02}": torch.zeros(1) for i in range(20)}}
+    with pytest.raises(WeightsError, match=r"more\.11 and 8 more"):
+        load_weights(network(0), save(state, tmp_path / "file.pth"))
+
+
+def test_counter_of_batches_may_be_absent(tmp_path: Path) -> None:
+    source, target = network(0), network(1)
+    state = {n: t for n, t in source.state_dict().items() if not n.endswith("num_batches_tracked")}
+    load_weights(target, save(state, tmp_path / "file.pth"))
+    assert digest_of_state(source) == digest_of_state(target)
+
+
+class Payload:
+    """An object that makes a folder when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_malicious_pickle_is_refused_without_running_it(legacy: bool, tmp_path: Path) -> None:
+    ran, file = tmp_path / "ran", tmp_path / "file.pth"
+    state = {"state_dict": network(0).state_dict(), "more": Payload(ran)}
+    torch.save(state, file, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(WeightsError, match=r"(?s)would run code when read.*mkdir.*best as \.safetensors") as caught:
+        load_weights(network(0), file)
+    assert "`weights_only` set to `False`" not in str(caught.value)  # no advice to run it after all
+    assert not ran.exists()
+    torch.load(file, weights_only=False)
+    assert ran.is_dir()  # the payload is live: refusing it is what kept it from running
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_damaged_file_is_an_error_that_names_it(suffix: str, tmp_path: Path) -> None:
+    file = save(network(0).state_dict(), tmp_path / f"file{suffix}")
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(WeightsError, match=f"file{suffix}"):
+        load_weights(network(0), file)
+
+
+@pytest.mark.parametrize(("name", "message"), [("absent.pth", "does not exist"), ("file.h5", "unknown ending")])
+def test_file_that_cannot_be_weights_is_refused(name: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "file.h5").touch()
+    with pytest.raises(WeightsError, match=f"{message}; expected one of .safetensors, .pth"):
+        load_weights(network(0), tmp_path / name)
+
+
+def test_checkpoint_without_a_dictionary_is_refused(tmp_path: Path) -> None:
+    torch.save([torch.zeros(1)], tmp_path / "file.pt")
+    with pytest.raises(WeightsError, match="found a list, not a dictionary of tensors"):
+        load_weights(network(0), tmp_path / "file.pt")
+
+
+def test_digest_of_state_sees_values_statistics_and_shapes_but_no_counter() -> None:
+    base = digest_of_state(network(0))
+    for name in ("0.weight", "1.running_var", "3.bias"):
+        changed = network(0)
+        changed.state_dict()[name].view(-1)[0] += 1e-6
+        assert digest_of_state(changed) != base, name
+    counted = network(0)
+    counted.state_dict()["1.num_batches_tracked"] += 1
+    assert digest_of_state(counted) == base
+    assert digest_of_state(nn.Linear(2, 3, bias=False)) != digest_of_state(nn.Linear(3, 2, bias=False))
+
+
+def test_digest_of_file_is_its_sha256(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"abc")
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert digest_of_file(tmp_path / "file") == expected
