@@ -90,9 +90,7 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     @classmethod
     def from_graph(cls, graph: ExportedGraph, **options: Any) -> Extractor:
         """Return an extractor for a graph that was exported before; torch is not needed to run it."""
-        columns = graph.metadata.columns
-        layers = list(dict.fromkeys(column.layer for column in columns))
-        pools = list(dict.fromkeys(column.pool for column in columns if column.pool != "none")) or ["none"]
+        layers, pools = graph.metadata.cuts
         return cls(graph, layer=layers, pool=pools, **options)
 
     @property

@@ -49,6 +49,13 @@ class GraphMetadata:
         """Digest of the input identity."""
         return digest(self.identity)
 
+    @property
+    def cuts(self) -> tuple[list[str], list[str]]:
+        """The layers and the poolings of the columns, each once; vectors need no pooling."""
+        layers = list(dict.fromkeys(column.layer for column in self.columns))
+        pools = list(dict.fromkeys(column.pool for column in self.columns if column.pool != "none"))
+        return layers, pools or ["none"]
+
     def to_text(self) -> str:
         """Return the text that is kept in the ONNX file."""
         return json.dumps(

@@ -80,7 +80,7 @@ def _checked(graph: ExportedGraph, layers: Sequence[str], pools: Sequence[str]) 
     if missing:
         cuts = ", ".join(f"{c.layer} ({c.pool})" for c in columns)
         raise InputError(
-            f"layer {missing[0][0]!r} with pool {missing[0][1]!r} is not in this graph, which was exported with {cuts}; "
+            f"layer {missing[0][0]!r} with pool {missing[0][1]!r} is not in this graph, exported with {cuts}; "
             "another cut needs the backbone itself"
         )
     return graph

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, ProviderError
 
@@ -35,9 +33,9 @@ class Session:
     runtime: onnxruntime.InferenceSession
     provider: str
 
-    def run(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        """Compute every output for a batch ``(batch, height, width, 3)``, each ``(batch, features)``."""
-        return self.runtime.run(None, {self.runtime.get_inputs()[0].name: images})  # type: ignore[no-any-return]
+    def run(self, batch: NDArray[Any]) -> list[NDArray[Any]]:
+        """Compute every output for a batch: of images ``(batch, height, width, 3)``, each ``(batch, features)``."""
+        return self.runtime.run(None, {self.runtime.get_inputs()[0].name: batch})  # type: ignore[no-any-return]
 
 
 def open_session(graph: Path | bytes, provider: str = "auto", threads: int | None = None) -> Session:
@@ -59,7 +57,7 @@ def open_session(graph: Path | bytes, provider: str = "auto", threads: int | Non
     """
     import onnxruntime
 
-    chosen = choose_provider(provider, onnxruntime.get_available_providers())
+    chosen = require_provider(provider)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads or available_cores()
@@ -87,6 +85,13 @@ def choose_provider(provider: str, available: list[str]) -> str:
             f"Install the package {PACKAGES[provider]}, or use provider='auto'."
         )
     return provider
+
+
+def require_provider(provider: str) -> str:
+    """Return the name of the provider that would be loaded; see :func:`open_session`."""
+    import onnxruntime
+
+    return choose_provider(provider, onnxruntime.get_available_providers())
 
 
 def available_cores() -> int:

@@ -58,13 +58,13 @@ def _knn() -> Any:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import Normalizer
 
-    return make_pipeline(Normalizer(), KNeighborsClassifier(n_neighbors=5))
+    return make_pipeline(Normalizer(), KNeighborsClassifier(n_neighbors=5, algorithm="brute"))
 
 
 def _centroid() -> Any:
-    from sklearn.neighbors import NearestCentroid
+    from .centroid import Centroid
 
-    return _scaled(NearestCentroid())
+    return _scaled(Centroid())
 
 
 def _svm() -> Any:
@@ -72,6 +72,9 @@ def _svm() -> Any:
 
     return _scaled(SVC())
 
+
+OWN_TYPES = ("topwork.heads.centroid.Centroid",)
+"""Types of ours that a saved head may hold."""
 
 HEADS = {
     entry.name: entry

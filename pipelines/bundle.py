@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-import shutil
+import tempfile
+import zipfile
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BundleError
-from ..extract.atomic import new_folder, write_file
+from ..extract.atomic import TEMPORARY, new_folder, sync_folder, write_file
 from ..extract.graph import ExportedGraph
 from ..extract.identity import digest
 from ..extract.subgraph import select_columns
+from ..heads.registry import OWN_TYPES
 from ..models.weights import digest_of_file
 
 if TYPE_CHECKING:
@@ -47,37 +49,28 @@ def save(classifier: TransferClassifier, path: Path) -> None:
     if path.exists() and not (path / MANIFEST).is_file():
         raise BundleError(f"{path} exists and is no bundle; choose another folder")
     path.parent.mkdir(parents=True, exist_ok=True)
-    building = path.with_name(f"{path.name}.new")
-    shutil.rmtree(building, ignore_errors=True)
-    with new_folder(building) as folder:
-        select_columns(
-            classifier.extractor_.graph, [c.name for c in classifier.extractor_.columns], folder / GRAPH_FILE
-        )
-        skops.io.dump(classifier.head_, folder / HEAD_FILE)
-        files = {file.name: digest_of_file(file) for file in sorted(folder.iterdir())}
-        write_file(folder / MANIFEST, json.dumps(_manifest(classifier, files), indent=1, default=str).encode())
-    _replace(building, path)
-
-
-def _replace(new: Path, path: Path) -> None:
-    """Put a folder in another's place."""
-    old = path.with_name(f"{path.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if path.exists():
-        path.rename(old)
-    new.rename(path)
-    shutil.rmtree(old, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}{path.name}-", dir=path.parent) as beside:
+        with new_folder(Path(beside) / "new") as folder:
+            select_columns(
+                classifier.extractor_.graph, [c.name for c in classifier.extractor_.columns], folder / GRAPH_FILE
+            )
+            skops.io.dump(classifier.head_, folder / HEAD_FILE)
+            files = {file.name: digest_of_file(file) for file in sorted(folder.iterdir())}
+            write_file(folder / MANIFEST, json.dumps(_manifest(classifier, files), indent=1, default=str).encode())
+        if path.exists():
+            path.rename(Path(beside) / "old")
+        (Path(beside) / "new").rename(path)
+    sync_folder(path.parent)
 
 
 def _manifest(classifier: TransferClassifier, files: dict[str, str]) -> dict[str, Any]:
     metadata = classifier.extractor_.graph.metadata
-    head = classifier.head if isinstance(classifier.head, str) else type(classifier.head).__name__
     return {
         "format": BUNDLE_FORMAT,
         "topwork": version("topwork"),
         "files": files,
         "classes": classifier.classes_.tolist(),
-        "head": head,
+        "head": classifier.head if isinstance(classifier.head, str) else None,
         "fingerprint": metadata.fingerprint,
         "identity": metadata.identity,
         "columns": [column.to_json() for column in classifier.extractor_.columns],
@@ -109,18 +102,18 @@ def load(path: str | Path, trusted: Sequence[str] = ()) -> TransferClassifier:
     BundleError
         If the folder is no bundle, a file is missing or changed, or the head holds a type that is not trusted.
     """
+    from sklearn.base import clone
+
     from .transfer import TransferClassifier
 
     path = Path(path)
     manifest = read_manifest(path)
     for name, sha in manifest["files"].items():
         _check_file(path, name, sha)
-    graph = ExportedGraph(path / GRAPH_FILE)
-    columns = graph.metadata.columns
     head = _load_head(path / HEAD_FILE, trusted)
-    classifier = TransferClassifier(
-        graph, [c.layer for c in columns], list(dict.fromkeys(c.pool for c in columns)), manifest["head"]
-    )
+    if head.classes_.tolist() != manifest["classes"]:
+        raise BundleError(f"{path / MANIFEST} names classes that are not the head's. Save the bundle again.")
+    classifier = TransferClassifier.from_graph(ExportedGraph(path / GRAPH_FILE), head=manifest["head"] or clone(head))
     classifier.extractor_ = classifier._extractor().fit(None)
     classifier.head_, classifier.classes_, classifier.n_rows_ = head, head.classes_, manifest["training"]["rows"]
     return classifier
@@ -130,15 +123,18 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """Read and check a bundle's manifest."""
     try:
         manifest: dict[str, Any] = json.loads((path / MANIFEST).read_bytes())
-        found = manifest["format"]
-    except FileNotFoundError as error:
+        found, _ = manifest["format"], (manifest["classes"], manifest["head"], manifest["training"]["rows"])
+        missing = sorted({GRAPH_FILE, HEAD_FILE} - dict(manifest["files"]).keys())
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise BundleError(
             f"{path} is not a bundle: it has no {MANIFEST}. `topwork fit … --out DIR` writes one."
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise BundleError(f"{path / MANIFEST} cannot be read: {error}. Save the bundle again.") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BundleError(f"{path / MANIFEST} cannot be read: {error!r}. Save the bundle again.") from error
     if found != BUNDLE_FORMAT:
         raise BundleError(f"{path} has format {found}, expected {BUNDLE_FORMAT}: another version of topwork wrote it")
+    if missing:
+        raise BundleError(f"{path / MANIFEST} does not name {', '.join(missing)}. Save the bundle again.")
     return manifest
 
 
@@ -156,10 +152,14 @@ def _check_file(path: Path, name: str, sha: str) -> None:
 def _load_head(file: Path, trusted: Sequence[str]) -> Any:
     import skops.io
 
-    unknown = sorted(set(skops.io.get_untrusted_types(file=file)) - set(trusted))
+    allowed = {*OWN_TYPES, *trusted}
+    try:
+        unknown = sorted(set(skops.io.get_untrusted_types(file=file)) - allowed)
+    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise BundleError(f"{file} cannot be read: {error}. Expected a head as skops writes it.") from error
     if unknown:
         raise BundleError(
             f"{file} holds types that are not trusted: {', '.join(unknown)}. If you trust whoever made the bundle, "
             f"load it with trusted={unknown!r} (--trust NAME)."
         )
-    return skops.io.load(file, trusted=list(trusted))
+    return skops.io.load(file, trusted=sorted(allowed))

@@ -30,16 +30,17 @@ def evaluate(classifier: TransferClassifier, data: Any) -> dict[str, Any]:
         ``accuracy``; ``n``, the number of items with a label that were predicted; ``failed``; ``unlabelled``; and
         ``per_class``: for each label its number of items and the share predicted right.
     """
-    predicted = classifier.predict(data)
-    labels = data.labels if isinstance(data, FeatureStore) else [item.label for item in open_source(data)]
-    if not isinstance(data, FeatureStore):
-        labels = [labels[position] for position in classifier.extractor_.kept_]
-    pairs = [
-        (str(label), str(guess)) for label, guess in zip(labels, predicted.tolist(), strict=True) if label is not None
-    ]
+    predicted = classifier.predict(data).tolist()
+    if isinstance(data, FeatureStore):
+        labels = data.labels
+    else:
+        own = [item.label for item in open_source(data)]
+        labels = [own[position] for position in classifier.extractor_.kept_]
+    pairs = [(str(label), str(guess)) for label, guess in zip(labels, predicted, strict=True) if label is not None]
     if not pairs:
         raise InputError(
-            "no item has a label; expected a folder whose sub-folders name the labels, or a store made from one"
+            "no item has a label; expected a folder whose sub-folders name the labels, or a store made from one "
+            f"({len(predicted)} items were predicted, {len(classifier.failures_)} failed)"
         )
     right = [label == guess for label, guess in pairs]
     names = np.array([label for label, _ in pairs])

@@ -1,4 +1,4 @@
-"""ONNX converters for heads that skl2onnx has none for."""
+"""ONNX converters for heads that skl2onnx has none for, or whose own differ from scikit-learn."""
 
 from __future__ import annotations
 
@@ -7,15 +7,25 @@ from typing import Any
 
 import numpy as np
 
+OPTIONS = {"zipmap": [False]}
+
 
 @cache
 def register_converters() -> None:
-    """Teach skl2onnx the nearest centroid classifier."""
+    """Teach skl2onnx the nearest centroid classifier, and binary discriminant analysis.
+
+    skl2onnx 1.20 writes the sigmoid of twice the decision for a ``LinearDiscriminantAnalysis`` of two classes.
+    """
     from skl2onnx import update_registered_converter
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
     from sklearn.neighbors import NearestCentroid
 
+    from ..heads.centroid import Centroid
+
+    for model in (NearestCentroid, Centroid):
+        update_registered_converter(model, f"Topwork{model.__name__}", _shapes, _convert_centroid, options=OPTIONS)
     update_registered_converter(
-        NearestCentroid, "TopworkNearestCentroid", _shapes, _convert, options={"zipmap": [False]}
+        LinearDiscriminantAnalysis, "TopworkDiscriminant", _shapes, _convert_discriminant, options=OPTIONS
     )
 
 
@@ -29,37 +39,52 @@ def _shapes(operator: Any) -> None:
     operator.outputs[1].type = FloatTensorType([rows, len(classes)])
 
 
-def _convert(scope: Any, operator: Any, container: Any) -> None:
+def _convert_discriminant(scope: Any, operator: Any, container: Any) -> None:
+    """Write the softmax of the decisions; for two classes there is one decision, against zero."""
+    model, opset = operator.raw_operator, container.target_opset
+    weights, constant = model.coef_.T, model.intercept_  # (features, decisions), (decisions,)
+    if weights.shape[1] == 1:
+        weights, constant = np.hstack([0 * weights, weights]), np.concatenate([[0.0], constant])
+    scores = _affine(operator.inputs[0], weights, constant, opset)
+    _write(scope, operator, container, scores, scores)
+
+
+def _convert_centroid(scope: Any, operator: Any, container: Any) -> None:
     """Write the labels as scikit-learn's ``predict``, the probabilities as its ``predict_proba``.
 
     The two use different distances: plain ones, and ones divided by the spread within the classes.
     """
-    from skl2onnx.algebra.onnx_ops import OnnxArgMax, OnnxGather, OnnxIdentity, OnnxSoftmax
-
     model, opset = operator.raw_operator, container.target_opset
     prior = np.log(model.class_prior_)
     spread = np.where(model.within_class_std_dev_ == 0, 1.0, model.within_class_std_dev_)
-    scaled = _scores(operator.inputs[0], model.centroids_, spread, 2 * prior, opset)
-    uniform = np.allclose(model.class_prior_, 1 / len(prior))
-    nearest = (
-        _scores(operator.inputs[0], model.centroids_, np.ones_like(spread), 0 * prior, opset) if uniform else scaled
-    )
-    index = OnnxArgMax(nearest, axis=1, keepdims=0, op_version=opset)
-    classes = (
-        model.classes_.astype(np.int64)
-        if model.classes_.dtype.kind in "biu"
-        else model.classes_.astype(str).astype(object)
-    )
-    labels = OnnxGather(classes, index, op_version=opset)
+    scaled = _closeness(operator.inputs[0], model.centroids_, spread, 2 * prior, opset)
+    nearest = scaled
+    if np.allclose(model.class_prior_, 1 / len(prior)):
+        nearest = _closeness(operator.inputs[0], model.centroids_, np.ones_like(spread), 0 * prior, opset)
+    _write(scope, operator, container, nearest, scaled)
+
+
+def _write(scope: Any, operator: Any, container: Any, best: Any, scores: Any) -> None:
+    """Write the class of the highest of one set of scores, and the softmax of another."""
+    from skl2onnx.algebra.onnx_ops import OnnxArgMax, OnnxGather, OnnxIdentity, OnnxSoftmax
+
+    opset, classes = container.target_opset, operator.raw_operator.classes_
+    index = OnnxArgMax(best, axis=1, keepdims=0, op_version=opset)
+    names = classes.astype(np.int64) if classes.dtype.kind in "biu" else classes.astype(str).astype(object)
+    labels = OnnxGather(names, index, op_version=opset)
     OnnxIdentity(labels, op_version=opset, output_names=operator.outputs[:1]).add_to(scope, container)
-    OnnxSoftmax(scaled, axis=1, op_version=opset, output_names=operator.outputs[1:]).add_to(scope, container)
+    OnnxSoftmax(scores, axis=1, op_version=opset, output_names=operator.outputs[1:]).add_to(scope, container)
 
 
-def _scores(features: Any, centroids: Any, spread: Any, offset: Any, opset: int) -> Any:
+def _closeness(features: Any, centroids: Any, spread: Any, offset: Any, opset: int) -> Any:
     """Return minus the squared distances to the centroids, up to a term that all classes share."""
+    constant = offset - ((centroids / spread) ** 2).sum(axis=1)
+    return _affine(features, 2 * (centroids / spread**2).T, constant, opset)
+
+
+def _affine(features: Any, weights: Any, constant: Any, opset: int) -> Any:
+    """Return ``features @ weights + constant`` in float32."""
     from skl2onnx.algebra.onnx_ops import OnnxAdd, OnnxMatMul
 
-    weights = 2 * (centroids / spread**2).T  # (features, classes)
-    constant = offset - ((centroids / spread) ** 2).sum(axis=1)
     product = OnnxMatMul(features, weights.astype(np.float32), op_version=opset)
     return OnnxAdd(product, constant.astype(np.float32), op_version=opset)

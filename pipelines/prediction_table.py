@@ -40,6 +40,7 @@ def write_predictions(classifier: TransferClassifier, source: str, path: Path) -
         raise InputError(f"{path}: expected a file that ends in {' or '.join(SUFFIXES)}")
     rows = prediction_rows(classifier, source)
     text = _csv(rows) if path.suffix == ".csv" else "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, text.encode())
     failed = sum(row["status"] == "failed" for row in rows)
     return {"items": len(rows), "ok": len(rows) - failed, "failed": failed}

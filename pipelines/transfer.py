@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, is_classifier
 from sklearn.metrics import accuracy_score
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
@@ -15,10 +15,9 @@ from sklearn.utils.validation import check_is_fitted
 from ..errors import InputError
 from ..extract.decode import MAX_PIXELS
 from ..extract.extractor import Extractor
-from ..extract.job import extract
-from ..extract.sources.opening import open_source
-from ..extract.store.feature_store import FeatureStore, is_store
+from ..extract.store.feature_store import FeatureStore
 from ..heads.registry import resolve_head
+from .features import Features, features_of, labels_of, stored_features_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -109,9 +108,20 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         **options
             Other parameters of the classifier.
         """
-        columns = store.columns
-        pools = list(dict.fromkeys(column.pool for column in columns))
-        return cls(store.graph, layer=layer or list(dict.fromkeys(c.layer for c in columns)), pool=pools, **options)
+        return cls.from_graph(store.graph, **({} if layer is None else {"layer": layer}), **options)
+
+    @classmethod
+    def from_graph(cls, graph: ExportedGraph, **options: Any) -> TransferClassifier:
+        """Return a classifier, not yet fitted, for a graph that was exported before.
+
+        Parameters
+        ----------
+        graph : ExportedGraph
+        **options
+            Parameters of the classifier; layer and pool are by default all that the graph has.
+        """
+        layers, pools = graph.metadata.cuts
+        return cls(graph, **{"layer": layers, "pool": pools, **options})
 
     def fit(self, X: Any, y: Any = None) -> TransferClassifier:
         """Compute features where none are stored, and train the head on them.
@@ -131,14 +141,31 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         InputError
-            If there is no label, or not one for each item.
+            If there is not one label for each item, if no item can be used, or if there is only one label.
         """
         self.extractor_ = self._extractor().fit(None)
-        features, labels = self._labelled(X, y)
-        self.head_ = resolve_head(self.head).fit(features, labels)
+        labels = labels_of(X, y)
+        if self.store is None or isinstance(X, FeatureStore):
+            features = features_of(self.extractor_, X)
+        else:
+            features = stored_features_of(self.extractor_, X, labels, Path(self.store))
+        self.failures_ = features.failures
+        self.head_ = self._fitted_head(features.matrix, labels[features.kept])
         self.classes_ = self.head_.classes_
-        self.n_rows_ = len(features)
+        self.n_rows_ = len(features.matrix)
         return self
+
+    def _fitted_head(self, matrix: NDArray[np.float32], labels: NDArray[Any]) -> Any:
+        head = resolve_head(self.head)
+        if not is_classifier(head):
+            raise InputError(
+                f"head is a {type(head).__name__}, which is no classifier; expected one that predicts labels"
+            )
+        if not len(matrix):
+            raise InputError(f"no item can be used: {len(self.failures_)} failed{_first_reason(self.failures_)}")
+        if len(set(labels.tolist())) < 2:
+            raise InputError(f"all {len(labels)} items have the label {labels[0]!r}; expected at least two classes")
+        return head.fit(matrix, labels)
 
     def _extractor(self) -> Extractor:
         return Extractor(
@@ -152,49 +179,10 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self.max_pixels,
         )
 
-    def _labelled(self, X: Any, y: Any) -> tuple[NDArray[np.float32], Any]:
-        """Return features and labels of the items that have both."""
-        if isinstance(X, FeatureStore):
-            return self._features(X), _checked_labels(X.labels if y is None else y, len(X.ids))
-        source = open_source(X)
-        labels = _checked_labels([item.label for item in source] if y is None else y, len(source))
-        if self.store is None:
-            features = self._features(X)
-            return features, labels[self.extractor_.kept_]
-        store = self._filled_store(X, labels)
-        rows = {item_id: row for row, item_id in enumerate(store.ids)}
-        places = [(position, rows[item.id]) for position, item in enumerate(source) if item.id in rows]
-        kept, wanted = (np.array(side, np.intp) for side in zip(*places, strict=True))
-        return self._features(store)[wanted], labels[kept]
-
-    def _filled_store(self, X: Any, labels: Any) -> FeatureStore:
-        assert self.store is not None
-        if is_store(self.store):
-            store = FeatureStore.open(self.store)
-            store.require_columns(self.extractor_.graph.metadata.identity, self.extractor_.columns)
-        else:
-            store = FeatureStore.create(self.store, self.extractor_)
-        ledger = extract(
-            X,
-            store,
-            labels=None if isinstance(X, (str, Path)) else labels,
-            on_error=self.on_error,
-            provider=self.provider,
-            options=self.extractor_.run_options(),
-        )
-        self.failures_ = ledger.failures
-        return store
-
-    def _features(self, X: Any) -> NDArray[np.float32]:
-        """Return the features of items, or those of a store if they are of the same backbone and columns."""
-        if isinstance(X, FeatureStore):
-            columns = self.extractor_.columns
-            X.require_columns(self.extractor_.graph.metadata.identity, columns)
-            self.failures_ = X.failures()
-            matrices = [X.matrix(column.name) for column in columns]
-            return matrices[0] if len(matrices) == 1 else np.concatenate(matrices, axis=1)
-        features = self.extractor_.transform(X)
-        self.failures_ = self.extractor_.failures_
+    def _features(self, X: Any) -> Features:
+        check_is_fitted(self, "head_")
+        features = features_of(self.extractor_, X)
+        self.failures_ = features.failures
         return features
 
     def predict(self, X: Any) -> NDArray[Any]:
@@ -204,31 +192,26 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ----------
         X : sequence, path or FeatureStore
         """
-        check_is_fitted(self, "head_")
-        return np.asarray(self.head_.predict(self._features(X)))
+        matrix = self._features(X).matrix
+        return np.asarray(self.head_.predict(matrix)) if len(matrix) else self.classes_[:0]
 
     @_head_has("predict_proba")  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any) -> NDArray[np.floating[Any]]:
         """Return probabilities ``(n_items, n_classes)``, in the order of ``classes_``."""
-        check_is_fitted(self, "head_")
-        return np.asarray(self.head_.predict_proba(self._features(X)))
+        matrix = self._features(X).matrix
+        return np.asarray(self.head_.predict_proba(matrix)) if len(matrix) else np.empty((0, len(self.classes_)))
 
     @_head_has("decision_function")  # type: ignore[untyped-decorator]
     def decision_function(self, X: Any) -> NDArray[np.floating[Any]]:
         """Return the head's scores for each item."""
-        check_is_fitted(self, "head_")
-        return np.asarray(self.head_.decision_function(self._features(X)))
+        matrix = self._features(X).matrix
+        return np.asarray(self.head_.decision_function(matrix))
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the accuracy on items; without `y`, on the source's own labels."""
-        check_is_fitted(self, "head_")
-        features, labels = self._features(X), None
-        if isinstance(X, FeatureStore):
-            labels = _checked_labels(X.labels if y is None else y, len(features))
-        else:
-            source = open_source(X)
-            labels = _checked_labels([i.label for i in source] if y is None else y, len(source))[self.extractor_.kept_]
-        return float(accuracy_score(labels, self.head_.predict(features), sample_weight=sample_weight))
+        features = self._features(X)
+        labels = labels_of(X, y)[features.kept]
+        return float(accuracy_score(labels, self.head_.predict(features.matrix), sample_weight=sample_weight))
 
     def save(self, path: str | Path) -> None:
         """Write a bundle; see :func:`topwork.pipelines.bundle.save`."""
@@ -250,13 +233,5 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
 
-def _checked_labels(labels: Any, count: int) -> NDArray[Any]:
-    array = np.asarray(labels)
-    if array.ndim != 1 or len(array) != count:
-        raise InputError(f"{count} items but labels of shape {array.shape}; expected one label for each item")
-    missing = sum(label is None for label in array.tolist())
-    if missing:
-        raise InputError(
-            f"{missing} of {count} items have no label; pass y, or put the items into folders named after their labels"
-        )
-    return array
+def _first_reason(failures: list[tuple[str, str]]) -> str:
+    return f", the first was {failures[0][0]}: {failures[0][1]}" if failures else ""

@@ -97,6 +97,21 @@ class FeatureStore:
         return cls.open(path)
 
     @classmethod
+    def open_or_create(cls, path: str | Path, extractor: Extractor) -> FeatureStore:
+        """Open a store after checking that an extractor's features belong there, or create it.
+
+        Raises
+        ------
+        IdentityError
+            If the store's features are those of another backbone, or lack one of the extractor's columns.
+        """
+        if not is_store(path):
+            return cls.create(path, extractor)
+        store = cls.open(path)
+        store.require_columns(extractor.graph.metadata.identity, extractor.columns)
+        return store
+
+    @classmethod
     def open(cls, path: str | Path) -> FeatureStore:
         """Open a store.
 

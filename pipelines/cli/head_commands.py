@@ -46,7 +46,7 @@ def fit(
     cut: CutOptions,
     run: RunFlags,
     head: Annotated[str, typer.Option(help="A name from `topwork heads`.")] = "logreg",
-    backbone: BackboneOption = "topwork:tiny",
+    backbone: BackboneOption = None,
     store: Annotated[Path | None, typer.Option(help="Keep the features of SOURCE here.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -56,13 +56,16 @@ def fit(
 
     data: Any = source
     if is_store(source):
-        if store is not None or model != BackboneOptions():
+        if backbone is not None or store is not None or model != BackboneOptions():
             raise InputError(
-                f"{source} is a feature store, whose backbone is settled: --store and --weights … do not apply"
+                f"{source} is a feature store, whose backbone is settled: --backbone, --weights, … and --store "
+                "do not apply"
             )
         data = FeatureStore.open(source)
-        layers = None if cut.layer is None else cut.layers
-        classifier = TransferClassifier.from_store(data, layers, head=head, **run.parameters())
+        chosen = {"layer": cut.layers if cut.layer else None, "pool": cut.pools if cut.pool else None}
+        classifier = TransferClassifier.from_graph(
+            data.graph, **{name: value for name, value in chosen.items() if value}, head=head, **run.parameters()
+        )
     else:
         classifier = TransferClassifier(model.spec(backbone), cut.layers, cut.pools, head, store, **run.parameters())
     classifier.fit(data)
@@ -146,11 +149,8 @@ def export(
 
 def _loaded(bundle: Path, trust: list[str] | None, run: RunFlags) -> TransferClassifier:
     """Load a bundle and set how it runs."""
-    import warnings
-
     from ..bundle import load
 
-    warnings.filterwarnings("ignore", message=".*items failed and have no row")  # the commands print the failures
     classifier = load(bundle, trust or ())
     classifier.set_params(**run.parameters())
     classifier.extractor_.set_params(**run.parameters())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 import typer
 
@@ -34,6 +35,7 @@ app.command("demo")(demo_command.demo)
 
 def main() -> None:
     """Run the command line; exit with 0, 1 (stopped by policy), 2 (usage or input) or 3 (environment)."""
+    warnings.filterwarnings("ignore", message=".*items failed and have no row")  # the commands print the failures
     try:
         app()
     except TopworkError as error:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ...extract.extractor import Extractor
     from ...models.loading import BackboneSpec
 
+DEFAULT_BACKBONE = "topwork:tiny"
 MODEL, CUT, RUN = "Backbone", "Cut", "Run"
 
 
@@ -44,8 +45,8 @@ class BackboneOptions:
     crop: Annotated[float | None, _option("Share of the shorter side that is kept.", MODEL)] = None
     interpolation: Annotated[str | None, _option("Filter for resizing, as Pillow names it.", MODEL)] = None
 
-    def spec(self, name: str) -> BackboneSpec:
-        """Return the specification of a backbone."""
+    def spec(self, name: str | None) -> BackboneSpec:
+        """Return the specification of a backbone; the built-in one by default."""
         from ...models.input_spec import ImageOverrides
         from ...models.loading import BackboneSpec
 
@@ -56,7 +57,7 @@ class BackboneOptions:
             crop=self.crop,
             interpolation=self.interpolation,
         )
-        return BackboneSpec(name, self.weights, _model_args(self.model_arg or []), changes)
+        return BackboneSpec(name or DEFAULT_BACKBONE, self.weights, _model_args(self.model_arg or []), changes)
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,9 @@ class CutOptions:
     """Where to cut."""
 
     layer: Annotated[str | None, _option("Layers to cut at, separated by commas.", CUT)] = None
-    pool: Annotated[str, _option("Pooling of feature maps: avg, max, flatten, avg2x2; several by commas.", CUT)] = "avg"
+    pool: Annotated[
+        str | None, _option("Pooling of maps: avg (default), max, flatten, avg2x2; several by commas.", CUT)
+    ] = None
 
     @property
     def layers(self) -> list[str]:
@@ -73,8 +76,8 @@ class CutOptions:
 
     @property
     def pools(self) -> list[str]:
-        """The poolings."""
-        return self.pool.split(",")
+        """The poolings; ``avg`` by default."""
+        return (self.pool or "avg").split(",")
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ class RunFlags:
         if self.decode != "exact":
             raise InputError(f"--decode {self.decode}: expected 'exact'")
         size = self.batch_size
-        if size != "auto" and not size.isdigit():
+        if size != "auto" and not size.isdecimal():
             raise InputError(f"--batch-size {size}: expected a positive number or auto")
         return {
             "precision": self.precision,
@@ -104,7 +107,7 @@ class RunFlags:
         }
 
 
-def extractor(name: str, backbone: BackboneOptions, cut: CutOptions, run: RunFlags) -> Extractor:
+def extractor(name: str | None, backbone: BackboneOptions, cut: CutOptions, run: RunFlags) -> Extractor:
     """Return the extractor that the options describe."""
     from ...extract.extractor import Extractor
 
@@ -154,7 +157,7 @@ def _size(text: str | None) -> int | tuple[int, int] | None:
     if text is None:
         return None
     sides = text.lower().split("x")
-    if len(sides) > 2 or not all(side.isdigit() for side in sides):
+    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
         raise InputError(f"--size {text}: expected pixels, as 224 or 192x256")
     return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
 
@@ -177,7 +180,7 @@ SourceArgument = Annotated[str, typer.Argument(help="A folder of images (its sub
 DataArgument = Annotated[str, typer.Argument(help="A folder of images, a .tar[.gz], or a feature store.")]
 BundleArgument = Annotated[Path, typer.Argument(help="A bundle, as `topwork fit` writes it.")]
 BackboneOption = Annotated[
-    str, typer.Option(help="timm:NAME, torchvision:NAME or topwork:tiny.", rich_help_panel=MODEL)
+    str | None, typer.Option(help="timm:NAME, torchvision:NAME or topwork:tiny (default).", rich_help_panel=MODEL)
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, for machines.")]
 TrustOption = Annotated[list[str] | None, typer.Option(help="A type that the bundle's head may hold; repeatable.")]

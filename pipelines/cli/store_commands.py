@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -20,10 +20,6 @@ from .options import (
 )
 from .output import print_failures, print_json, print_ledger, print_table, progress_bar
 
-if TYPE_CHECKING:
-    from ...extract.extractor import Extractor
-    from ...extract.store.feature_store import FeatureStore
-
 StoreArgument = Annotated[Path, typer.Argument(help="A feature store.")]
 
 
@@ -34,16 +30,21 @@ def extract(
     model: BackboneOptions,
     cut: CutOptions,
     run: RunFlags,
-    backbone: BackboneOption = "topwork:tiny",
+    backbone: BackboneOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compute the features of a source's items that a store does not have yet."""
     from ...extract.job import extract as extract_job
+    from ...extract.policy import ErrorPolicy
+    from ...extract.session import require_provider
     from ...extract.sources.opening import open_source
+    from ...extract.store.feature_store import FeatureStore
 
     opened = open_source(source)
     wanted = extractor(backbone, model, cut, run)
-    target = open_or_create(store, wanted)
+    ErrorPolicy.parse(run.on_error)
+    require_provider(run.provider)
+    target = FeatureStore.open_or_create(store, wanted)
     with progress_bar("extract") as progress:
         ledger = extract_job(
             opened,
@@ -57,17 +58,6 @@ def extract(
         print_json(ledger.to_json())
     else:
         print_ledger(ledger)
-
-
-def open_or_create(path: Path, wanted: Extractor) -> FeatureStore:
-    """Open a store after checking that an extractor's features belong there, or create it."""
-    from ...extract.store.feature_store import FeatureStore, is_store
-
-    if not is_store(path):
-        return FeatureStore.create(path, wanted)
-    store = FeatureStore.open(path)
-    store.require_columns(wanted.graph.metadata.identity, wanted.columns)
-    return store
 
 
 def info(store: StoreArgument, as_json: JsonOption = False) -> None:

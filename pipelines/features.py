@@ -1,0 +1,98 @@
+"""Features and labels of whatever the user has: items, a source, a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ..errors import InputError
+from ..extract.extractor import Extractor
+from ..extract.job import extract
+from ..extract.sources.opening import open_source
+from ..extract.store.feature_store import FeatureStore
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Features(NamedTuple):
+    """Features of the items that could be used, and what became of the others.
+
+    ``kept`` are the positions of the used ones among all items, ``failures`` id and reason of the others.
+    """
+
+    matrix: NDArray[np.float32]
+    kept: NDArray[np.intp]
+    failures: list[tuple[str, str]]
+
+
+def features_of(extractor: Extractor, X: Any) -> Features:
+    """Return the features of items, or those of a store if they are of the same backbone and columns.
+
+    Parameters
+    ----------
+    extractor : Extractor
+    X : sequence, path or FeatureStore
+
+    Raises
+    ------
+    IdentityError
+        If a store's features are those of another backbone or lack a column.
+    """
+    if not isinstance(X, FeatureStore):
+        return Features(extractor.transform(X), extractor.kept_, extractor.failures_)
+    X.require_columns(extractor.graph.metadata.identity, extractor.columns)
+    matrices = [X.matrix(column.name) for column in extractor.columns]
+    matrix = matrices[0] if len(matrices) == 1 else np.concatenate(matrices, axis=1)
+    return Features(matrix, np.arange(len(matrix)), X.failures())
+
+
+def stored_features_of(extractor: Extractor, X: Any, labels: NDArray[Any], path: Path) -> Features:
+    """Return the features of items by way of a store, which is made or added to.
+
+    Parameters
+    ----------
+    extractor : Extractor
+    X : sequence or path
+    labels : ndarray
+        One for each item.
+    path : Path
+        The store.
+    """
+    source = open_source(X, None if isinstance(X, (str, Path)) else labels.tolist())
+    store = FeatureStore.open_or_create(path, extractor)
+    ledger = extract(
+        source, store, on_error=extractor.on_error, provider=extractor.provider, options=extractor.run_options()
+    )
+    rows = {item_id: row for row, item_id in enumerate(store.ids)}
+    places = [(position, rows[item.id]) for position, item in enumerate(source) if item.id in rows]
+    kept, wanted = np.array(places, np.intp).reshape(-1, 2).T
+    return Features(features_of(extractor, store).matrix[wanted], kept, ledger.failures)
+
+
+def labels_of(X: Any, y: Any = None) -> NDArray[Any]:
+    """Return the user's labels, or the source's own, one for each item.
+
+    Parameters
+    ----------
+    X : sequence, path, Source or FeatureStore
+    y : sequence, optional
+
+    Raises
+    ------
+    InputError
+        If a label is missing.
+    """
+    own = X.labels if isinstance(X, FeatureStore) else [item.label for item in open_source(X)] if y is None else []
+    count = len(X.ids) if isinstance(X, FeatureStore) else len(open_source(X))
+    array = np.asarray(own if y is None else y)
+    if array.ndim != 1 or len(array) != count:
+        raise InputError(f"{count} items but labels of shape {array.shape}; expected one label for each item")
+    missing = sum(label is None for label in array.tolist())
+    if missing:
+        raise InputError(
+            f"{missing} of {count} items have no label; pass y, or put the items into folders named after their labels"
+        )
+    return array

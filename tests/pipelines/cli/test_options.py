@@ -1,0 +1,172 @@
+"""Options: what is written on the command line reaches the backbone; what cannot be read is an error that says so."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+from hypothesis import example, given
+from hypothesis import strategies as st
+from topwork import Extractor
+from topwork.errors import InputError
+from topwork.models.input_spec import ImageOverrides
+from topwork.models.loading import BackboneSpec
+from topwork.pipelines.cli.main import app
+from topwork.pipelines.cli.options import BackboneOptions, CutOptions, RunFlags, extractor, grouped
+from typer.testing import CliRunner
+
+NAMES = st.from_regex(r"[a-z_]{1,12}", fullmatch=True)
+VALUES = st.one_of(st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.booleans(), st.none(), st.text())
+
+
+def commands(command: Any = None, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    """Return every command and group of commands by its path."""
+    command = command or typer.main.get_command(app)
+    found = {path: command}
+    for name, child in getattr(command, "commands", {}).items():
+        found |= commands(child, (*path, name))
+    return found
+
+
+@pytest.mark.parametrize("path", commands(), ids=" ".join)
+def test_help_shows_every_option_within_80_columns(path: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(app, [*path, "--help"], env={"COLUMNS": "80", "TERM": "dumb"})
+    assert result.exit_code == 0
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    command = commands()[path]
+    names = [name for parameter in command.params for name in parameter.opts if name.startswith("--")]
+    assert [name for name in names if name not in result.stdout] == []
+    assert set(getattr(command, "commands", {})) <= set(result.stdout.replace("│", " ").split())
+    assert "BackboneOptions" not in result.stdout
+
+
+def test_commands_are_those_of_the_documentation() -> None:
+    assert {" ".join(path) for path in commands()} >= {
+        "layers", "extract", "store info", "store verify", "store failures",
+        "fit", "evaluate", "predict", "export", "heads", "demo",
+    }  # fmt: skip
+
+
+def test_options_describe_the_backbone() -> None:
+    options = BackboneOptions(
+        "random", ["num_classes=0", "pad_type=same", "bn_eps=1e-3"], "0.5", "0.1,0.2,0.3", "192x256", 0.9, "bilinear"
+    )
+    assert options.spec("timm:resnet18") == BackboneSpec(
+        "timm:resnet18",
+        "random",
+        {"num_classes": 0, "pad_type": "same", "bn_eps": 1e-3},
+        ImageOverrides((0.5, 0.5, 0.5), (0.1, 0.2, 0.3), (192, 256), 0.9, "bilinear"),
+    )
+    assert BackboneOptions().spec("topwork:tiny") == BackboneSpec("topwork:tiny")
+    assert BackboneOptions(size="224").spec("x").preprocessing.size == 224
+
+
+def test_cut_and_run_options_describe_the_extractor() -> None:
+    run = RunFlags(provider="cpu", batch_size="7", max_pixels=10, on_error="limit:5%")
+    found = extractor("topwork:tiny", BackboneOptions(), CutOptions("layer1,layer2@2", "avg,max"), run).get_params()
+    assert found["layer"] == ["layer1", "layer2@2"]
+    assert found["pool"] == ["avg", "max"]
+    assert {name: found[name] for name in run.parameters()} == run.parameters()
+    assert (found["provider"], found["batch_size"], found["max_pixels"], found["on_error"]) == (
+        "cpu",
+        7,
+        10,
+        "limit:5%",
+    )
+    assert (CutOptions().layers, CutOptions().pools) == (["last"], ["avg"])
+
+
+def test_defaults_of_the_command_line_record_failures_and_choose_by_themselves() -> None:
+    parameters = RunFlags().parameters()
+    assert (parameters["on_error"], parameters["batch_size"], parameters["provider"]) == ("record", "auto", "auto")
+    assert parameters["max_pixels"] == inspect.signature(Extractor).parameters["max_pixels"].default
+
+
+@given(st.dictionaries(NAMES, VALUES))
+def test_model_arguments_are_read_as_python_writes_them(arguments: dict[str, Any]) -> None:
+    pairs = [f"{name}={value!r}" for name, value in arguments.items()]
+    assert BackboneOptions(model_arg=pairs).spec("x").model_args == arguments
+
+
+@given(st.from_regex(r"[a-z][a-z0-9./-]*", fullmatch=True))
+@example("a=b")
+@example("((((")
+def test_model_argument_that_is_no_literal_is_text(text: str) -> None:
+    assert BackboneOptions(model_arg=[f"name={text}"]).spec("x").model_args == {"name": text}
+
+
+def read_or_refused(read: Callable[[], Any], message: str) -> Any:
+    """Return what was read, or None if it was refused with this message."""
+    try:
+        return read()
+    except InputError as error:
+        text = str(error)
+    assert message in text
+    return None
+
+
+@given(st.text())
+@example("²")
+@example("0x0")
+@example("1x2x3")
+@example("")
+def test_size_is_read_or_refused(text: str) -> None:
+    size = read_or_refused(
+        lambda: BackboneOptions(size=text).spec("x").preprocessing.size, "expected pixels, as 224 or 192x256"
+    )
+    if size is not None:
+        assert [int(part) for part in text.lower().split("x")] == list(np.atleast_1d(size))
+
+
+@given(st.text())
+@example("²")
+@example("-1")
+@example("1.5")
+def test_batch_size_is_read_or_refused(text: str) -> None:
+    size = read_or_refused(
+        lambda: RunFlags(batch_size=text).parameters()["batch_size"], "expected a positive number or auto"
+    )
+    assert size in (None, text) or size == int(text)
+
+
+@given(st.text())
+@example("0.5,,0.5")
+@example("1,2,3")
+def test_mean_is_read_or_refused(text: str) -> None:
+    mean = read_or_refused(
+        lambda: BackboneOptions(mean=text).spec("x").preprocessing.mean, "expected numbers separated by commas"
+    )
+    if mean is not None:
+        values = [float(part) for part in text.split(",")]
+        assert repr(list(mean)) == repr(values * 3 if len(values) == 1 else values)
+
+
+@pytest.mark.parametrize("pair", ["num_classes", "=3", ""])
+def test_model_argument_needs_a_name_and_a_value(pair: str) -> None:
+    with pytest.raises(InputError, match="expected key=value, such as num_classes=0"):
+        BackboneOptions(model_arg=[pair]).spec("x")
+
+
+def test_decoding_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(InputError, match="--decode fast: expected 'exact'"):
+        RunFlags(decode="fast").parameters()
+
+
+def test_groups_are_spread_into_options_and_put_together_again() -> None:
+    taken: list[Any] = []
+
+    @grouped
+    def command(source: str, cut: CutOptions, run: RunFlags, as_json: bool = False) -> None:
+        """Take options."""
+        taken.append((source, cut, run, as_json))
+
+    application = typer.Typer()
+    application.command()(command)
+    arguments = ["here", "--layer", "a,b", "--batch-size", "3", "--as-json"]
+    result = CliRunner().invoke(application, arguments)
+    assert result.exit_code == 0, result.output
+    assert taken == [("here", CutOptions("a,b"), RunFlags(batch_size="3"), True)]
