@@ -6,8 +6,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import LayerError
+from .flow import ancestors
 from .layers import Layer, describe
-from .pooling import pooling_module, resolve_pooling
+from .pooling import AUTO, pooling_module, resolve_pooling
+from .tokens import own_pooling
 from .trace import Trace, node_of
 
 if TYPE_CHECKING:
@@ -78,6 +80,7 @@ def choose(backbone: Backbone, traced: Trace, layer_names: Sequence[str], pools:
         If a layer does not exist, yields nothing that can be pooled, or a pooling does not apply.
     """
     chosen: dict[tuple[Layer, str], None] = {}
+    own = own_pooling(traced, backbone) if AUTO in pools else ""
     for name in layer_names:
         layer = describe(traced, backbone, name)
         if layer is None:
@@ -85,7 +88,7 @@ def choose(backbone: Backbone, traced: Trace, layer_names: Sequence[str], pools:
                 f"layer {name!r} yields a value with too many axes to pool; choose another from `topwork layers`"
             )
         for pool in pools:
-            chosen[layer, resolve_pooling(layer, pool)] = None
+            chosen[layer, resolve_pooling(layer, pool, own)] = None
     return Cut(backbone, traced, tuple(chosen))
 
 
@@ -94,7 +97,7 @@ def cut_network(cut: Cut) -> nn.Module:
     import torch
 
     spec = cut.backbone.input_spec
-    body = _ancestors(cut.traced.module, [node_of(cut.traced, cut.backbone, layer.name) for layer, _ in cut.chosen])
+    body = _only(cut.traced.module, [node_of(cut.traced, cut.backbone, layer.name) for layer, _ in cut.chosen])
     poolings = torch.nn.ModuleList(pooling_module(layer, pool) for layer, pool in cut.chosen)
 
     class CutNetwork(torch.nn.Module):
@@ -115,17 +118,11 @@ def cut_network(cut: Cut) -> nn.Module:
     return CutNetwork().eval()
 
 
-def _ancestors(module: GraphModule, outputs: list[Node]) -> GraphModule:
+def _only(module: GraphModule, outputs: list[Node]) -> GraphModule:
     """Return a graph of only what the outputs need; parameters above the last cut are not in it."""
     import torch
 
-    needed: set[Node] = set()
-    open_nodes = list(outputs)
-    while open_nodes:
-        node = open_nodes.pop()
-        if node not in needed:
-            needed.add(node)
-            open_nodes.extend(node.all_input_nodes)
+    needed = ancestors(outputs)
     graph, copies = torch.fx.Graph(), dict[torch.fx.Node, torch.fx.Node]()
     for node in module.graph.nodes:
         if node in needed or node.op == "placeholder":

@@ -16,9 +16,10 @@ from ..errors import ExportError, reason
 from .atomic import new_folder
 from .certificate import Certificate, certify
 from .cut import Column, Cut, choose, cut_network
+from .flow import EXAMPLE_BATCH
 from .graph import METADATA_KEY, ExportedGraph, GraphMetadata
 from .session import Session, open_session
-from .trace import EXAMPLE_BATCH, trace
+from .trace import trace
 
 if TYPE_CHECKING:
     from torch import nn

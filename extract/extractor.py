@@ -16,6 +16,7 @@ from .engine import Result, RunOptions, Stages, Vectors, run
 from .graph import ExportedGraph
 from .graph_cache import graph_for
 from .policy import ErrorPolicy
+from .progress import report
 from .session import Session, open_session
 from .sources.opening import open_source
 
@@ -40,7 +41,9 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     layer : str or sequence of str
         Names from :func:`topwork.layers`; ``"last"`` feeds the network's own classifier.
     pool : str or sequence of str
-        ``"avg"``, ``"max"``, ``"flatten"``, or a grid such as ``"avg2x2"``, for feature maps. A vector stays as it is.
+        For feature maps ``"avg"``, ``"max"``, ``"gem"``, ``"flatten"``, or a grid such as ``"avg2x2"``; for tokens
+        ``"mean"``, ``"max"``, ``"gem"`` (without class and register tokens), ``"cls"``, ``"flatten"``; ``"cls+mean"``
+        puts two side by side; ``"auto"`` does what the network does before its classifier. A vector stays as it is.
     precision : {"auto", "fp32"}
         Arithmetic of the graph.
     provider : {"auto", "cpu", "cuda"}
@@ -166,6 +169,7 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         session, chosen = self.session, self._chosen(self.graph)
         results = run(source, session, self.graph.metadata.input_spec, self.run_options(), Stages())
         for position, result in enumerate(results):
+            report(position + 1, len(source))
             if result.vectors is None:
                 _record(result, failures, policy, len(source))
             else:

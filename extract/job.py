@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .engine import BATCH_SIZE, Original, Result, RunOptions, Vectors, run
+from .engine import Original, Result, RunOptions, Vectors, run
 from .item import Item, content_digest
 from .ledger import Ledger
 from .policy import ErrorPolicy
+from .progress import Progress, report
 from .session import open_session
-from .sources.opening import open_source
+from .sources.opening import Source, open_source
 from .store.feature_store import FeatureStore
 from .store.index import Index
 from .store.part import Row
@@ -23,10 +25,8 @@ from .store.writer import StoreWriter, open_writer
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-PART_ITEMS = 32 * BATCH_SIZE
-"""Items of one part, and what a killed job may have to compute again: a multiple of every batch size that is used."""
-
-Progress = Callable[[int, int], None]
+PART_ITEMS = 1024
+"""About as many items make one part; it is what a killed job may have to compute again."""
 
 
 def extract(
@@ -38,6 +38,7 @@ def extract(
     provider: str = "auto",
     options: RunOptions | None = None,
     progress: Progress | None = None,
+    patience: float = 0.0,
 ) -> Ledger:
     """Add the features of a source's items to a store.
 
@@ -61,6 +62,8 @@ def extract(
         Batch size, bound on pixels, threads.
     progress : callable, optional
         Called with the number of inputs done and their total.
+    patience : float
+        Seconds to wait for another process that is writing.
 
     Returns
     -------
@@ -74,21 +77,31 @@ def extract(
     StoreLockedError
         If another process is writing.
     """
-    opened = open_source(source, labels)
+    opened, policy = open_source(source, labels), ErrorPolicy.parse(on_error)
     store = store if isinstance(store, FeatureStore) else FeatureStore.open(store)
     started, ledger = time.perf_counter(), Ledger(ignored=opened.ignored, fingerprint=store.fingerprint)
-    with open_writer(store) as writer:
-        job = _Job(writer, ErrorPolicy.parse(on_error), ledger, len(opened), progress or (lambda done, total: None))
-        job.changed = _changed(opened, writer.index)
-        pending = job.pending(opened)
-        session = open_session(store.graph.path, provider)
-        results = run(
-            pending, session, store.graph.metadata.input_spec, options or RunOptions(), ledger.stages, job.known
-        )
-        for window in _windows(results, PART_ITEMS, job):
-            job.commit(window)
+    store.refresh()
+    counter = _Counter(store.index, policy, ledger, len(opened), progress or report)
+    if counter.is_all_done(opened):
+        deque(counter.pending(opened), maxlen=0)  # counts what is there; readers and finished jobs need no lock
+    else:
+        with open_writer(store, patience) as writer:
+            counter.look_again(opened, writer.index)
+            _compute(_Job(writer, counter), opened, provider, options or RunOptions())
+    ledger.absent = sum(store.index.counts().values()) - ledger.items
     ledger.seconds = time.perf_counter() - started
     return ledger
+
+
+def _compute(job: _Job, source: Source, provider: str, options: RunOptions) -> None:
+    """Run the items that are not in the store, a part at a time."""
+    store, ledger = job.writer.store, job.counter.ledger
+    session = open_session(store.graph.path, provider)
+    pending = job.counter.pending(source)
+    results = run(pending, session, store.graph.metadata.input_spec, options, ledger.stages, job.known)
+    whole_batches = options.batch_size * max(1, PART_ITEMS // options.batch_size)
+    for window in _windows(results, whole_batches, job):
+        job.commit(window)
 
 
 def _windows(results: Iterator[Result], size: int, job: _Job) -> Iterator[list[Row]]:
@@ -103,30 +116,57 @@ def _windows(results: Iterator[Result], size: int, job: _Job) -> Iterator[list[R
         yield rows
 
 
-class _Job:
-    """One job's state: the window that is being filled."""
+class _Counter:
+    """What a job knows of its inputs: which are done, which have changed, how each ended."""
 
-    def __init__(
-        self, writer: StoreWriter, policy: ErrorPolicy, ledger: Ledger, total: int, progress: Progress
-    ) -> None:
-        self.writer, self.policy, self.ledger, self.total, self.progress = writer, policy, ledger, total, progress
-        self.vectors: list[Vectors] = []
-        self.row_of_id: dict[str, int] = {}
-        self.id_of_digest: dict[str, str] = {}
+    def __init__(self, index: Index, policy: ErrorPolicy, ledger: Ledger, total: int, progress: Progress) -> None:
+        self.index, self.policy, self.ledger, self.total, self.progress = index, policy, ledger, total, progress
         self.changed: set[str] = set()
+
+    def is_all_done(self, items: Source) -> bool:
+        """Tell whether the store has every item, unchanged."""
+        self.look_again(items, self.index)
+        return not self.changed and all(self.index.find(item.id) is not None for item in items)
+
+    def look_again(self, items: Source, index: Index) -> None:
+        """Find the known items whose content is not what the store has: their features are of no use any more."""
+        self.index = index
+        if index.counts():
+            found = ((item, index.find(item.id)) for item in items)
+            self.changed = {item.id for item, known in found if known is not None and not _is_unchanged(item, known)}
 
     def pending(self, items: Iterable[Item]) -> Iterator[Item]:
         """Yield the items to work on; count the others as the store has them."""
-        seen: set[str] = set()
         for item in items:
-            known = None if item.id in self.changed else self.writer.index.find(item.id)
-            if item.id in seen:
-                self._count(item.id, "duplicate", item.id)
-            elif known is not None:
-                self._count(item.id, known.status, known.reason)
-            else:
+            known = None if item.id in self.changed else self.index.find(item.id)
+            if known is None:
                 yield item
-            seen.add(item.id)
+            else:
+                self.count(item.id, known.status, known.reason)
+
+    def count(self, item_id: str, status: str, reason: str | None) -> None:
+        """Enter the end of one item."""
+        self.ledger.count(item_id, status, reason)
+        self.progress(self.ledger.items, self.total)
+        if status == "failed":
+            self.policy.check(self.ledger.failed, self.total, item_id, reason or "")
+
+    def count_computed(self, item_id: str, status: str, reason: str | None) -> None:
+        """Enter the end of an item that was worked on."""
+        self.ledger.computed += 1
+        self.ledger.replaced += item_id in self.changed
+        self.changed.discard(item_id)
+        self.count(item_id, status, reason)
+
+
+class _Job:
+    """One job's state: the window that is being filled."""
+
+    def __init__(self, writer: StoreWriter, counter: _Counter) -> None:
+        self.writer, self.counter = writer, counter
+        self.vectors: list[Vectors] = []
+        self.row_of_id: dict[str, int] = {}
+        self.id_of_digest: dict[str, str] = {}
 
     def known(self, digest: str) -> Original | None:
         """Return an item of this content, from the window or the store."""
@@ -134,7 +174,7 @@ class _Job:
         if item_id is not None:
             return Original(item_id, self.vectors[self.row_of_id[item_id]])
         for item_id in self.writer.index.ids_of_digest(digest):
-            vectors = None if item_id in self.changed else self.writer.vectors_of(item_id)
+            vectors = None if item_id in self.counter.changed else self.writer.vectors_of(item_id)
             if vectors is not None:
                 return Original(item_id, vectors)
         return None
@@ -145,9 +185,7 @@ class _Job:
         if result.vectors is not None:
             status, reason = ("duplicate", result.duplicate_of) if result.duplicate_of else ("ok", None)
             place = self._place(result, result.vectors)
-        self._count(result.item.id, status, reason)
-        self.changed.discard(result.item.id)
-        self.ledger.computed += 1
+        self.counter.count_computed(result.item.id, status, reason)
         item = result.item
         return Row(item.id, result.digest, status, reason, place, item.label, item.split, item.size, item.mtime_ns)
 
@@ -158,12 +196,6 @@ class _Job:
         self.id_of_digest.setdefault(result.digest, result.item.id)
         return place
 
-    def _count(self, item_id: str, status: str, reason: str | None) -> None:
-        self.ledger.count(item_id, status, reason)
-        self.progress(self.ledger.items, self.total)
-        if status == "failed":
-            self.policy.check(self.ledger.failed, self.total, item_id, reason or "")
-
     def commit(self, rows: list[Row]) -> None:
         """Write the window as a part."""
         started = time.perf_counter()
@@ -171,24 +203,16 @@ class _Job:
         matrices = [_stack([vectors[i] for vectors in self.vectors], width) for i, width in enumerate(widths)]
         self.writer.add_part(rows, matrices)
         self.vectors, self.row_of_id, self.id_of_digest = [], {}, {}
-        self.ledger.stages.write += time.perf_counter() - started
+        self.counter.ledger.stages.write += time.perf_counter() - started
 
 
 def _stack(vectors: list[Any], width: int) -> NDArray[np.float32]:
     return np.stack(vectors) if vectors else np.empty((0, width), np.float32)
 
 
-def _changed(items: Iterable[Item], index: Index) -> set[str]:
-    """Return the ids of known items whose content is not what the store has: their features are of no use any more."""
-    if not index.counts():
-        return set()
-    found = ((item, index.find(item.id)) for item in items)
-    return {item.id for item, known in found if known is not None and not _is_unchanged(item, known)}
-
-
 def _is_unchanged(item: Item, known: Row) -> bool:
-    """Compare size and modification time; if they differ, the content decides."""
-    if (item.size, item.mtime_ns) == (known.size, known.mtime_ns):
+    """Compare size and modification time; if they differ, or there is no time, the content decides."""
+    if item.mtime_ns is not None and (item.size, item.mtime_ns) == (known.size, known.mtime_ns):
         return True
     try:
         return content_digest(item.read()) == known.digest

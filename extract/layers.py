@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from .flow import ancestors, flops_of, gates, live_nodes, parameters_of
+from .tokens import prefix_tokens
 from .trace import Trace, node_of, trace
 
 if TYPE_CHECKING:
@@ -34,12 +36,22 @@ class Layer:
         A feature map, a sequence of tokens, or one vector.
     channel_axis : int or None
         Where the channels of a map are, in `shape`: 0 for channels first, -1 for channels last, None if unknown.
+    prefix_tokens : int
+        Tokens at the start of a sequence that are not of the input: class, distillation and register tokens.
+    parameters, flops : float
+        Share of the network's parameters, and of its multiplications and additions, that the cut keeps.
+    single_tensor : bool
+        All data of the network flows through this value: what lies above can be computed from it alone.
     """
 
     name: str
     shape: tuple[int, ...]
     kind: Kind
     channel_axis: int | None = None
+    prefix_tokens: int = 0
+    parameters: float = 0.0
+    flops: float = 0.0
+    single_tensor: bool = False
 
 
 def layers(backbone: Backbone) -> list[Layer]:
@@ -64,7 +76,22 @@ def layers(backbone: Backbone) -> list[Layer]:
     traced = trace(backbone)
     names = [name for name in traced.values if name] + [LAST]
     described = (describe(traced, backbone, name) for name in names)
-    return [layer for layer in described if layer is not None]
+    return _measured(traced, backbone, [layer for layer in described if layer is not None])
+
+
+def _measured(traced: Trace, backbone: Backbone, found: list[Layer]) -> list[Layer]:
+    """Add what lies below each cut, and whether all data flows through it."""
+    whole = ancestors([traced.values[""]])
+    passed = gates(live_nodes(traced.module), traced.values[""])
+    parameters, flops = max(1, parameters_of(whole)), max(1, sum(map(flops_of, whole)))
+    measured = []
+    for layer in found:
+        node = node_of(traced, backbone, layer.name)
+        below = ancestors([node])
+        share = parameters_of(below) / parameters
+        cost = sum(map(flops_of, below)) / flops
+        measured.append(replace(layer, parameters=share, flops=cost, single_tensor=node in passed))
+    return measured
 
 
 def describe(traced: Trace, backbone: Backbone, name: str) -> Layer | None:
@@ -74,7 +101,7 @@ def describe(traced: Trace, backbone: Backbone, name: str) -> Layer | None:
     if len(shape) == 1:
         return Layer(name, shape, "vector")
     if len(shape) == 2:
-        return Layer(name, shape, "tokens")
+        return Layer(name, shape, "tokens", prefix_tokens=prefix_tokens(traced, node))
     if len(shape) == 3:
         return Layer(name, shape, "map", _channel_axis(node))
     return None

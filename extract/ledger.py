@@ -20,6 +20,10 @@ class Ledger:
         How they ended, in this run or an earlier one.
     computed : int
         Those that were worked on in this run.
+    replaced : int
+        Those of them whose features in the store were of other content under the same id.
+    absent : int
+        Items of the store that are not in this source; they are kept.
     ignored : int
         Files of the source that are no images.
     failures : list of (str, str)
@@ -37,6 +41,8 @@ class Ledger:
     failed: int = 0
     duplicate: int = 0
     computed: int = 0
+    replaced: int = 0
+    absent: int = 0
     ignored: int = 0
     failures: list[tuple[str, str]] = field(default_factory=list)
     stages: Stages = field(default_factory=Stages)

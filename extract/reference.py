@@ -44,7 +44,7 @@ def reference(cut: Cut, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().float() / 255  # -> (batch, 3, height, width)
     inputs = (pixels - torch.tensor(spec.mean).view(1, 3, 1, 1)) / torch.tensor(spec.std).view(1, 3, 1, 1)
     values = _Watch(cut).run(inputs)
-    return [pooled(values[layer.name], pool, layer.channel_axis).numpy() for layer, pool in cut.chosen]
+    return [pooled(values[layer.name], pool, layer).numpy() for layer, pool in cut.chosen]
 
 
 class _Watch:

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ExportError, LayerError, reason
+from .flow import EXAMPLE_BATCH, live_nodes, tensor_of
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
 
     from ..models.backbone import Backbone
 
-EXAMPLE_BATCH = 2
 RESHAPES = ("aten.view.default", "aten.squeeze.dim", "aten.squeeze.dims")
 LINEAR = ("aten.linear.default", "aten.addmm.default", "aten.conv2d.default")
 
@@ -52,7 +52,7 @@ def trace(backbone: Backbone) -> Trace:
         If ``torch.export`` cannot follow the network.
     """
     module = _functional_graph(backbone)
-    live = _live_nodes(module)
+    live = live_nodes(module)
     inside: dict[str, list[Node]] = {}
     for node in live:
         for call in calls(node):
@@ -80,21 +80,10 @@ def _functional_graph(backbone: Backbone) -> GraphModule:
     except Exception as error:
         raise ExportError(f"{backbone.name} cannot be traced by torch.export: {reason(error)}") from error
     assert isinstance(module, torch.fx.GraphModule)
-    for node in list(
-        module.graph.nodes
-    ):  # input checks of the traced example: they would come between us and the input
+    for node in list(module.graph.nodes):  # checks of the input come between us and it
         if node.op == "call_module" and not node.users:
             module.graph.erase_node(node)
     return module
-
-
-def _live_nodes(module: GraphModule) -> list[Node]:
-    """Return the nodes that depend on the image, in order."""
-    live: dict[Node, None] = {}
-    for node in module.graph.nodes:
-        if node.op == "placeholder" or (node.op != "output" and any(n in live for n in node.all_input_nodes)):
-            live[node] = None
-    return list(live)
 
 
 def calls(node: Node) -> list[str]:
@@ -112,7 +101,7 @@ def _call_name(key: str, path: str) -> str:
 def _exit(nodes: list[Node]) -> Node | None:
     """Return the one tensor that leaves these nodes, None if there are none or several."""
     members = set(nodes)
-    leaving = [n for n in nodes if _is_tensor(n) and any(user not in members for user in n.users)]
+    leaving = [n for n in nodes if tensor_of(n) is not None and any(user not in members for user in n.users)]
     return leaving[0] if len(leaving) == 1 else None
 
 
@@ -127,15 +116,9 @@ def _entry(call: str, nodes: list[Node], live: list[Node]) -> Node | None:
         members = {first}
     for node in (n for n in nodes if n in members):
         for source in node.all_input_nodes:
-            if source in alive and source not in members and _is_tensor(source):
+            if source in alive and source not in members and tensor_of(source) is not None:
                 return source
     return None
-
-
-def _is_tensor(node: Node) -> bool:
-    import torch
-
-    return isinstance(node.meta.get("val"), torch.Tensor)
 
 
 def _is_batch_of_features(node: Node) -> bool:

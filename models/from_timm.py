@@ -26,7 +26,14 @@ def build(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> Built:
         )
     with fetching(f"timm:{name}", wanted=pretrained):
         module = timm.create_model(name, pretrained=pretrained, **model_args)
-    return Built(module, image_spec(timm.data.resolve_model_data_config(module)), classifier_name(module))
+    config = timm.data.resolve_model_data_config(module)
+    if "img_size" in model_args:  # timm keeps the size of the pre-trained weights in its configuration
+        config["input_size"] = (3, *_pair(model_args["img_size"]))
+    return Built(module, image_spec(config), classifier_name(module))
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
 def image_spec(config: dict[str, Any]) -> ImageSpec:

@@ -23,7 +23,7 @@ def fetching(backbone: str, wanted: bool) -> Iterator[None]:
         if not wanted or not isinstance(error, (OSError, RuntimeError)):
             raise
         raise HubError(
-            f"the pre-trained weights of {backbone} could not be fetched: {reason(error)} "
+            f"the pre-trained weights of {backbone} could not be fetched: {reason(error).rstrip('.')}. "
             "Expected a network connection or a copy fetched before. Without them pass a local file "
             "(weights='file.safetensors', --weights FILE), or weights='random' for an untrained network."
         ) from error

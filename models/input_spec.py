@@ -62,12 +62,14 @@ class ImageSpec:
         """Make numbers plain, so that equal specifications have equal digests, and refuse what no network could eat."""
         for name in ("mean", "std"):
             object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
-        object.__setattr__(self, "size", tuple(int(side) for side in self.size))
+        object.__setattr__(self, "size", tuple(int(side) for side in _pair(self.size)))
         object.__setattr__(self, "resize", int(self.resize))
         if len(self.size) != 2 or min(self.size) < 1 or self.resize < 1:
             raise InputError(f"size={self.size} and resize={self.resize}: expected positive numbers of pixels")
-        if self.interpolation not in INTERPOLATIONS:
-            raise InputError(f"interpolation={self.interpolation!r}: expected one of {', '.join(INTERPOLATIONS)}")
+        choices = {"interpolation": INTERPOLATIONS, "fit": ("shorter", "squash"), "orientation": ("exif", "stored")}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise InputError(f"{name}={getattr(self, name)!r}: expected one of {', '.join(allowed)}")
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != 3 or not all(math.isfinite(v) for v in values):
                 raise InputError(f"{name}={values}: expected three finite numbers, one per channel (red, green, blue)")

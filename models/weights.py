@@ -12,7 +12,7 @@ from ..errors import WeightsError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-SUFFIXES = (".safetensors", ".pth", ".th", ".pt", ".bin")
+SUFFIXES = (".safetensors", ".pth", ".th", ".pt")
 WRAPPERS = ("state_dict", "model_state_dict", "model", "model_ema", "module")
 PREFIXES = ("module.", "_orig_mod.")
 SHOWN = 12

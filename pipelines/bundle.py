@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from ..errors import BundleError
 from ..extract.atomic import TEMPORARY, new_folder, sync_folder, write_file
 from ..extract.graph import ExportedGraph
-from ..extract.identity import digest
 from ..extract.subgraph import select_columns
 from ..heads.registry import OWN_TYPES
 from ..models.weights import digest_of_file
@@ -77,7 +76,6 @@ def _manifest(classifier: TransferClassifier, files: dict[str, str]) -> dict[str
         "training": {
             "rows": classifier.n_rows_,
             "scikit-learn": version("scikit-learn"),
-            "classes_digest": digest(classifier.classes_.tolist()),
         },
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,17 +31,23 @@ def evaluate(classifier: TransferClassifier, data: Any) -> dict[str, Any]:
         ``accuracy``; ``n``, the number of items with a label that were predicted; ``failed``; ``unlabelled``; and
         ``per_class``: for each label its number of items and the share predicted right.
     """
+    data = data if isinstance(data, FeatureStore) else open_source(data)
     predicted = classifier.predict(data).tolist()
     if isinstance(data, FeatureStore):
         labels = data.labels
     else:
-        own = [item.label for item in open_source(data)]
+        own = [item.label for item in data]
         labels = [own[position] for position in classifier.extractor_.kept_]
     pairs = [(str(label), str(guess)) for label, guess in zip(labels, predicted, strict=True) if label is not None]
     if not pairs:
         raise InputError(
             "no item has a label; expected a folder whose sub-folders name the labels, or a store made from one "
             f"({len(predicted)} items were predicted, {len(classifier.failures_)} failed)"
+        )
+    known = {str(name) for name in classifier.classes_.tolist()}
+    if not known & {label for label, _ in pairs}:
+        raise InputError(
+            f"none of the labels ({_few(label for label, _ in pairs)}) is one that the head knows ({_few(known)})"
         )
     right = [label == guess for label, guess in pairs]
     names = np.array([label for label, _ in pairs])
@@ -55,3 +62,8 @@ def evaluate(classifier: TransferClassifier, data: Any) -> dict[str, Any]:
         "unlabelled": len(labels) - len(pairs),
         "per_class": per_class,
     }
+
+
+def _few(names: Iterable[str]) -> str:
+    distinct = sorted(set(names))
+    return ", ".join(distinct[:5]) + (", …" if len(distinct) > 5 else "")

@@ -10,11 +10,14 @@ import numpy as np
 from ..errors import InputError
 from ..extract.extractor import Extractor
 from ..extract.job import extract
-from ..extract.sources.opening import open_source
+from ..extract.sources.opening import Source
 from ..extract.store.feature_store import FeatureStore
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+PATIENCE = 600.0
+"""Seconds for which a fit waits for another that fills the same store, as in a parallel search."""
 
 
 class Features(NamedTuple):
@@ -49,22 +52,19 @@ def features_of(extractor: Extractor, X: Any) -> Features:
     return Features(matrix, np.arange(len(matrix)), X.failures())
 
 
-def stored_features_of(extractor: Extractor, X: Any, labels: NDArray[Any], path: Path) -> Features:
+def stored_features_of(extractor: Extractor, source: Source, path: Path) -> Features:
     """Return the features of items by way of a store, which is made or added to.
 
     Parameters
     ----------
     extractor : Extractor
-    X : sequence or path
-    labels : ndarray
-        One for each item.
+    source : Source
     path : Path
         The store.
     """
-    source = open_source(X, None if isinstance(X, (str, Path)) else labels.tolist())
-    store = FeatureStore.open_or_create(path, extractor)
+    store, options = FeatureStore.open_or_create(path, extractor), extractor.run_options()
     ledger = extract(
-        source, store, on_error=extractor.on_error, provider=extractor.provider, options=extractor.run_options()
+        source, store, on_error=extractor.on_error, provider=extractor.provider, options=options, patience=PATIENCE
     )
     rows = {item_id: row for row, item_id in enumerate(store.ids)}
     places = [(position, rows[item.id]) for position, item in enumerate(source) if item.id in rows]
@@ -72,12 +72,12 @@ def stored_features_of(extractor: Extractor, X: Any, labels: NDArray[Any], path:
     return Features(features_of(extractor, store).matrix[wanted], kept, ledger.failures)
 
 
-def labels_of(X: Any, y: Any = None) -> NDArray[Any]:
+def labels_of(X: Source | FeatureStore, y: Any = None) -> NDArray[Any]:
     """Return the user's labels, or the source's own, one for each item.
 
     Parameters
     ----------
-    X : sequence, path, Source or FeatureStore
+    X : Source or FeatureStore
     y : sequence, optional
 
     Raises
@@ -85,8 +85,10 @@ def labels_of(X: Any, y: Any = None) -> NDArray[Any]:
     InputError
         If a label is missing.
     """
-    own = X.labels if isinstance(X, FeatureStore) else [item.label for item in open_source(X)] if y is None else []
-    count = len(X.ids) if isinstance(X, FeatureStore) else len(open_source(X))
+    if isinstance(X, FeatureStore):
+        own, count = X.labels, len(X.ids)
+    else:
+        own, count = [item.label for item in X] if y is None else [], len(X)
     array = np.asarray(own if y is None else y)
     if array.ndim != 1 or len(array) != count:
         raise InputError(f"{count} items but labels of shape {array.shape}; expected one label for each item")

@@ -48,13 +48,14 @@ def write_predictions(classifier: TransferClassifier, source: str, path: Path) -
 
 def prediction_rows(classifier: TransferClassifier, source: str) -> list[dict[str, Any]]:
     """Return one dictionary for each input, in the source's order."""
-    features = classifier.extractor_.transform(source)
+    items = open_source(source)
+    features = classifier.extractor_.transform(items)
     kept, reasons = set(classifier.extractor_.kept_.tolist()), dict(classifier.extractor_.failures_)
     labels = iter(classifier.head_.predict(features).tolist() if len(features) else [])
     has_probabilities = hasattr(classifier.head_, "predict_proba") and len(features)
     probabilities = iter(classifier.head_.predict_proba(features).tolist() if has_probabilities else [])
     rows = []
-    for position, item in enumerate(open_source(source)):
+    for position, item in enumerate(items):
         row: dict[str, Any] = {"id": item.id, "label": None, "status": "failed", "reason": reasons.get(item.id)}
         if position in kept:
             row |= {"label": next(labels), "status": "ok", "reason": None}

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..errors import InputError
 from ..extract.decode import MAX_PIXELS
 from ..extract.extractor import Extractor
+from ..extract.sources.opening import Source, open_source
 from ..extract.store.feature_store import FeatureStore
 from ..heads.registry import resolve_head
 from .features import Features, features_of, labels_of, stored_features_of
@@ -144,11 +145,12 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             If there is not one label for each item, if no item can be used, or if there is only one label.
         """
         self.extractor_ = self._extractor().fit(None)
-        labels = labels_of(X, y)
-        if self.store is None or isinstance(X, FeatureStore):
-            features = features_of(self.extractor_, X)
+        data = _opened(X, y)
+        labels = labels_of(data, y)
+        if self.store is None or isinstance(data, FeatureStore):
+            features = features_of(self.extractor_, data)
         else:
-            features = stored_features_of(self.extractor_, X, labels, Path(self.store))
+            features = stored_features_of(self.extractor_, data, Path(self.store))
         self.failures_ = features.failures
         self.head_ = self._fitted_head(features.matrix, labels[features.kept])
         self.classes_ = self.head_.classes_
@@ -209,8 +211,10 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the accuracy on items; without `y`, on the source's own labels."""
-        features = self._features(X)
-        labels = labels_of(X, y)[features.kept]
+        check_is_fitted(self, "head_")
+        data = _opened(X, y)
+        features = self._features(data)
+        labels = labels_of(data, y)[features.kept]
         return float(accuracy_score(labels, self.head_.predict(features.matrix), sample_weight=sample_weight))
 
     def save(self, path: str | Path) -> None:
@@ -231,6 +235,11 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         tags.input_tags.two_d_array = False
         tags.no_validation = True
         return tags
+
+
+def _opened(X: Any, y: Any) -> Source | FeatureStore:
+    """List a source once, so that features and labels are of the same items."""
+    return X if isinstance(X, FeatureStore) else open_source(X, None if isinstance(X, (str, Path)) else y)
 
 
 def _first_reason(failures: list[tuple[str, str]]) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ...errors import SourceError
 from ..item import Item
-from .labelling import SPLITS, is_image, label_and_split, text_of
+from .labelling import SPLITS, UniqueIds, is_image, label_and_split, text_of
 
 
 class ArchiveSource:
@@ -42,10 +42,11 @@ class ArchiveSource:
 
     def __iter__(self) -> Iterator[Item]:
         """Yield the images in the archive's order."""
+        unique = UniqueIds()
         for member, content in self._members():
             identifier = PurePosixPath(text_of(member.name)).as_posix()
             label, split = label_and_split(identifier.removeprefix(self._prefix))
-            yield Item(identifier, content, label, split, member.size, int(member.mtime) * 1_000_000_000)
+            yield Item(unique(identifier), content, label, split, member.size)  # times in archives are often constant
 
     def _members(self) -> Iterator[tuple[tarfile.TarInfo, Any]]:
         if not self._compressed:

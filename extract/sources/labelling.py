@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 
 IMAGE_SUFFIXES = (
     ".jpg",
@@ -45,3 +46,23 @@ def label_and_split(identifier: str) -> tuple[str | None, str | None]:
 def text_of(name: str) -> str:
     """Return a file's name as text that can be stored, whatever its encoding was."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+class UniqueIds:
+    """Tells apart what a source names twice: the second ``a`` becomes ``a#2``.
+
+    Examples
+    --------
+    >>> unique = UniqueIds()
+    >>> [unique(name) for name in ("a", "b", "a")]
+    ['a', 'b', 'a#2']
+    """
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def __call__(self, identifier: str) -> str:
+        """Return the id of the next item of this name."""
+        self._counts[identifier] += 1
+        count = self._counts[identifier]
+        return identifier if count == 1 else f"{identifier}#{count}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from ...errors import SourceError
 from ..item import Item, content_digest
 from .file import facts, read_file
+from .labelling import UniqueIds
 
 
 class SequenceSource:
@@ -30,6 +32,8 @@ class SequenceSource:
     ignored = 0
 
     def __init__(self, items: Any, labels: Sequence[Any] | None = None) -> None:
+        if isinstance(items, np.ndarray) and items.ndim < 4 and items.shape[-1:] in ((3,), (4,)):
+            raise SourceError(f"an array of shape {items.shape} is one image; expected a sequence: put it into a list")
         self.items = list(items)
         self.labels = None if labels is None else list(labels)
         if self.labels is not None and len(self.labels) != len(self.items):
@@ -43,9 +47,11 @@ class SequenceSource:
 
     def __iter__(self) -> Iterator[Item]:
         """Yield the items in their order."""
+        unique = UniqueIds()
         for position, value in enumerate(self.items):
-            label = None if self.labels is None or self.labels[position] is None else str(self.labels[position])
-            yield _item(value, label, position)
+            label = None if self.labels is None else self.labels[position]
+            item = _item(value, None if label is None else str(label), position)
+            yield replace(item, id=unique(item.id))
 
 
 def _item(value: Any, label: str | None, position: int) -> Item:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import InputError, StoreDamagedError, StoreError
+from ...errors import IdentityError, InputError, StoreDamagedError, StoreError
 from ...models.weights import digest_of_file
 from ..atomic import new_folder, write_file
 from ..cut import Column
@@ -106,7 +106,8 @@ class FeatureStore:
             If the store's features are those of another backbone, or lack one of the extractor's columns.
         """
         if not is_store(path):
-            return cls.create(path, extractor)
+            with contextlib.suppress(FileExistsError):  # another process may be faster
+                return cls.create(path, extractor)
         store = cls.open(path)
         store.require_columns(extractor.graph.metadata.identity, extractor.columns)
         return store
@@ -255,7 +256,11 @@ class FeatureStore:
         require_same(identity, self.identity, f"the backbone is not that of {self.path}")
         ours = {column.name: column.to_json() for column in self.columns}
         for column in columns:
-            require_same(column.to_json(), ours.get(column.name, {}), f"column {column.name!r} is not in {self.path}")
+            if column.name not in ours:
+                raise IdentityError(
+                    f"{self.path} has no column {column.name!r}; it has {', '.join(ours)}. Use another store for it."
+                )
+            require_same(column.to_json(), ours[column.name], f"column {column.name!r} is not that of {self.path}")
 
     def refresh(self) -> None:
         """Show what has been written since the store was opened."""

@@ -73,15 +73,21 @@ class StoreWriter:
 
 
 @contextlib.contextmanager
-def open_writer(store: FeatureStore) -> Iterator[StoreWriter]:
+def open_writer(store: FeatureStore, patience: float = 0.0) -> Iterator[StoreWriter]:
     """Hold a store's lock and write to it.
+
+    Parameters
+    ----------
+    store : FeatureStore
+    patience : float
+        Seconds to wait for another process that is writing.
 
     Raises
     ------
     StoreLockedError
         If another process is writing.
     """
-    with write_lock(store.path):
+    with write_lock(store.path, patience):
         writer = StoreWriter(store)
         try:
             yield writer

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .options import BackboneOptions, JsonOption, grouped
 from .output import print_json, print_table
+
+if TYPE_CHECKING:
+    from ...extract.layers import Layer
 
 
 @grouped
@@ -26,5 +29,17 @@ def layers(
             {"backbone": backbone, "layers": [{**vars(layer), "poolings": applicable(layer)} for layer in found]}
         )
         return
-    rows: list[list[Any]] = [[layer.name, " x ".join(map(str, layer.shape)), layer.kind] for layer in found]
-    print_table(["layer", "shape", "kind"], rows)
+    header = ["layer", "shape", "kind", "prefix", "parameters", "FLOPs", "single"]
+    print_table(header, [_row(layer) for layer in found])
+
+
+def _row(layer: Layer) -> list[str]:
+    return [
+        layer.name,
+        "x".join(map(str, layer.shape)),
+        layer.kind,
+        str(layer.prefix_tokens) if layer.kind == "tokens" else "",
+        f"{layer.parameters:.1%}",
+        f"{layer.flops:.1%}",
+        "yes" if layer.single_tensor else "",
+    ]

@@ -20,7 +20,7 @@ from .options import (
     TrustOption,
     grouped,
 )
-from .output import print_failures, print_json, print_table
+from .output import print_failures, print_json, print_table, progress_bar
 
 if TYPE_CHECKING:
     from ..transfer import TransferClassifier
@@ -68,7 +68,8 @@ def fit(
         )
     else:
         classifier = TransferClassifier(model.spec(backbone), cut.layers, cut.pools, head, store, **run.parameters())
-    classifier.fit(data)
+    with progress_bar("extract"):
+        classifier.fit(data)
     classifier.save(out)
     _report_fit(classifier, out, head, as_json)
 
@@ -99,7 +100,8 @@ def evaluate(
     from ..evaluation import evaluate as evaluate_classifier
 
     classifier = _loaded(bundle, trust, run)
-    scores = evaluate_classifier(classifier, FeatureStore.open(source) if is_store(source) else source)
+    with progress_bar("evaluate"):
+        scores = evaluate_classifier(classifier, FeatureStore.open(source) if is_store(source) else source)
     if as_json:
         print_json(scores)
         return
@@ -123,7 +125,9 @@ def predict(
     """Predict the labels of items."""
     from ..prediction_table import write_predictions
 
-    counts = write_predictions(_loaded(bundle, trust, run), source, out)
+    classifier = _loaded(bundle, trust, run)
+    with progress_bar("predict"):
+        counts = write_predictions(classifier, source, out)
     if as_json:
         print_json(counts)
     else:

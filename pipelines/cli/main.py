@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import warnings
 
@@ -9,6 +10,9 @@ import typer
 
 from ...errors import TopworkError
 from . import backbone_commands, demo_command, head_commands, store_commands
+
+MACHINE_ERRORS = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO, errno.EDQUOT)
+"""The machine is at fault, not what was asked for."""
 
 app = typer.Typer(
     name="topwork",
@@ -39,5 +43,11 @@ def main() -> None:
     try:
         app()
     except TopworkError as error:
-        typer.echo(f"topwork: {error}", err=True)
-        sys.exit(error.exit_code)
+        _leave(str(error), error.exit_code)
+    except OSError as error:
+        _leave(f"{error.filename or 'a file'}: {error.strerror or error}", 3 if error.errno in MACHINE_ERRORS else 2)
+
+
+def _leave(message: str, exit_code: int) -> None:
+    typer.echo(f"topwork: {message}", err=True)
+    sys.exit(exit_code)

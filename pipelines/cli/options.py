@@ -66,18 +66,22 @@ class CutOptions:
 
     layer: Annotated[str | None, _option("Layers to cut at, separated by commas.", CUT)] = None
     pool: Annotated[
-        str | None, _option("Pooling of maps: avg (default), max, flatten, avg2x2; several by commas.", CUT)
+        str | None,
+        _option(
+            "Pooling: avg (default), max, gem, avg2x2, flatten for maps; mean, cls for tokens; auto; several by commas.",
+            CUT,
+        ),
     ] = None
 
     @property
     def layers(self) -> list[str]:
         """The layers; ``last`` by default."""
-        return (self.layer or "last").split(",")
+        return _names(self.layer or "last")
 
     @property
     def pools(self) -> list[str]:
         """The poolings; ``avg`` by default."""
-        return (self.pool or "avg").split(",")
+        return _names(self.pool or "avg")
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,8 @@ class RunFlags:
         """Return the parameters that :class:`Extractor` and :class:`TransferClassifier` take."""
         if self.decode != "exact":
             raise InputError(f"--decode {self.decode}: expected 'exact'")
+        if self.max_pixels < 1:
+            raise InputError(f"--max-pixels {self.max_pixels}: expected a positive number")
         size = self.batch_size
         if size != "auto" and not size.isdecimal():
             raise InputError(f"--batch-size {size}: expected a positive number or auto")
@@ -151,6 +157,11 @@ def _numbers(text: str | None) -> tuple[float, ...] | None:
     except ValueError as error:
         raise InputError(f"{text!r}: expected numbers separated by commas, such as 0.5,0.5,0.5") from error
     return values * 3 if len(values) == 1 else values
+
+
+def _names(text: str) -> list[str]:
+    """Read names separated by commas, each once."""
+    return list(dict.fromkeys(name for part in text.split(",") if (name := part.strip())))
 
 
 def _size(text: str | None) -> int | tuple[int, int] | None:

@@ -6,10 +6,12 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from ...extract.progress import watching
 
 if TYPE_CHECKING:
     from ...extract.ledger import Ledger
@@ -38,8 +40,13 @@ def print_ledger(ledger: Ledger) -> None:
         + (f"; {ledger.ignored} other files left out" if ledger.ignored else "")
     )
     print_failures(ledger.failures)
+    if ledger.replaced:
+        typer.echo(f"{ledger.replaced} of them replaced features of other content under the same id")
+    if ledger.absent:
+        typer.echo(f"the store has {ledger.absent} items that are not in this source; they are kept")
     if not ledger.computed:
-        typer.echo("nothing to compute: everything is in the store")
+        again = f"; the {ledger.failed} that failed were not tried again" if ledger.failed else ""
+        typer.echo(f"nothing to compute: everything is in the store{again}")
         return
     stages = ledger.stages
     typer.echo(
@@ -58,10 +65,10 @@ def print_failures(failures: Sequence[tuple[str, str]]) -> None:
 
 
 @contextlib.contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield a function that draws progress on standard error, if that is a terminal."""
+def progress_bar(title: str) -> Iterator[None]:
+    """Draw the progress of what runs inside the block on standard error, if that is a terminal."""
     if not sys.stderr.isatty():
-        yield lambda done, total: None
+        yield
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -76,4 +83,5 @@ def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
             speed = done / max(time.monotonic() - started, 1e-9)
             progress.update(task, completed=done, total=total, rate=f"{speed:.0f} items/s")
 
-        yield show
+        with watching(show):
+            yield

@@ -45,14 +45,13 @@ def extract(
     ErrorPolicy.parse(run.on_error)
     require_provider(run.provider)
     target = FeatureStore.open_or_create(store, wanted)
-    with progress_bar("extract") as progress:
+    with progress_bar("extract"):
         ledger = extract_job(
             opened,
             target,
             on_error=run.on_error,
             provider=run.provider,
             options=wanted.run_options(),
-            progress=progress,
         )
     if as_json:
         print_json(ledger.to_json())

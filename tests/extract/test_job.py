@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from topwork.extract.extractor import Extractor
 from topwork.extract.job import extract
 from topwork.extract.ledger import Ledger
 from topwork.extract.store.feature_store import FeatureStore
+from topwork.extract.store.lock import write_lock
 from topwork.extract.store.writer import open_writer
 
 OPTIONS = RunOptions(batch_size=2)
@@ -209,12 +211,53 @@ def test_duplicates_have_rows_of_their_own_equal_to_the_original(tiny: Extractor
         assert (row.status, row.reason) == ("duplicate", original)
 
 
-def test_an_item_given_twice_is_one_row_and_the_same_account_each_time(tiny: Extractor, tmp_path: Path) -> None:
+def test_an_item_given_twice_has_two_rows_and_labels(tiny: Extractor, tmp_path: Path) -> None:
     root = write(tmp_path / "images", [png(0), png(1)])
     paths = [*sorted(root.rglob("*.png")), root / "label0/000.png"]
     store = new_store(tmp_path, tiny)
-    assert account(extract(paths, store)) == account(extract(paths, store)) == (3, 2, 0, 1)
-    assert store.ids == [path.as_posix() for path in paths[:2]]
+    labels = ["a", "b", "c"]
+    assert (
+        account(extract(paths, store, labels=labels)) == account(extract(paths, store, labels=labels)) == (3, 2, 0, 1)
+    )
+    assert store.ids == [*(path.as_posix() for path in paths[:2]), f"{paths[0].as_posix()}#2"]
+    assert store.labels == labels
+    np.testing.assert_array_equal(store.matrix("last")[2], store.matrix("last")[0])
+
+
+def test_archive_of_other_pixels_under_old_names_and_times_is_not_taken_for_known(
+    tiny: Extractor, tmp_path: Path
+) -> None:
+    def pack(value: int) -> Path:
+        with tarfile.open(tmp_path / "images.tar", "w") as archive:
+            for number in range(3):
+                stream = io.BytesIO()
+                Image.new("RGB", (8, 8), (value + number, 0, 0)).save(stream, "BMP")
+                member = tarfile.TarInfo(f"{number}.bmp")
+                member.size = stream.tell()
+                archive.addfile(member, io.BytesIO(stream.getvalue()))
+        return tmp_path / "images.tar"
+
+    store = new_store(tmp_path, tiny)
+    extract(pack(0), store)
+    before = np.array(store.matrix("last"))
+    ledger = extract(pack(100), store)
+    assert (ledger.computed, ledger.replaced) == (3, 3)
+    assert np.abs(store.matrix("last") - before).max() > 0
+
+
+def test_items_of_the_store_that_are_not_in_the_source_are_counted(tiny: Extractor, tmp_path: Path) -> None:
+    root, store = write(tmp_path / "images", [png(i) for i in range(4)]), new_store(tmp_path, tiny)
+    extract(root, store)
+    sorted(root.rglob("*.png"))[0].unlink()
+    ledger = extract(root, store)
+    assert (ledger.items, ledger.computed, ledger.absent, len(store.ids)) == (3, 0, 1, 4)
+
+
+def test_finished_job_needs_no_lock(tiny: Extractor, tmp_path: Path) -> None:
+    root, store = write(tmp_path / "images", [png(0)]), new_store(tmp_path, tiny)
+    extract(root, store)
+    with write_lock(store.path):
+        assert extract(root, store).ok == 1
 
 
 def test_labels_of_a_sequence_are_stored(tiny: Extractor, tmp_path: Path) -> None:

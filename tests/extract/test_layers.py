@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import topwork
+import torch
+from topwork.extract.export import export
 from topwork.extract.layers import Layer
+from topwork.extract.tokens import own_pooling
+from topwork.extract.trace import trace
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 
 def layers_of(backbone: topwork.Backbone) -> dict[str, Layer]:
     return {layer.name: layer for layer in topwork.layers(backbone)}
 
 
+def plain(layer: Layer) -> Layer:
+    """Return a layer without what lies below it."""
+    return replace(layer, parameters=0.0, flops=0.0, single_tensor=False)
+
+
 def test_layers_of_the_builtin_backbone() -> None:
     found = topwork.layers(topwork.load_backbone("topwork:tiny"))
-    by_name = {layer.name: layer for layer in found}
+    by_name = {layer.name: plain(layer) for layer in found}
     assert by_name["layer1"] == Layer("layer1", (16, 32, 32), "map", 0)
     assert by_name["layer2"] == Layer("layer2", (40, 16, 16), "map", 0)
     assert by_name["layer3"] == Layer("layer3", (80, 8, 8), "map", 0)
     assert by_name["pool"] == Layer("pool", (80, 1, 1), "map", 0)
     assert by_name["fc"] == Layer("fc", (10,), "vector")
-    assert found[-1] == Layer("last", (80,), "vector")
+    assert plain(found[-1]) == Layer("last", (80,), "vector")
     assert len(by_name) == len(found)  # every name once
 
 
@@ -102,5 +114,68 @@ class Tokens(nn.Module):
 
 def test_sequence_is_listed_as_tokens() -> None:
     found = layers_of(topwork.load_backbone(Tokens(), input_spec=topwork.ImageSpec((8, 8), 8)))
-    assert found["norm"] == Layer("norm", (4, 6), "tokens")
-    assert found["last"] == Layer("last", (6,), "vector")
+    assert plain(found["norm"]) == Layer("norm", (4, 6), "tokens")
+    assert plain(found["last"]) == Layer("last", (6,), "vector")
+
+
+def test_shares_of_parameters_and_flops_are_those_of_the_network() -> None:
+    backbone = topwork.load_backbone("timm:resnet18", weights="random")
+    found, state = layers_of(backbone), backbone.module.state_dict()
+    total = sum(tensor.numel() for tensor in state.values())
+    stem = sum(tensor.numel() for name, tensor in state.items() if name.startswith(("conv1.", "bn1.")))
+    assert found["bn1"].parameters == pytest.approx(stem / total, rel=1e-3)  # bar the batch counters
+    convolution = 2 * 64 * 112 * 112 * 3 * 7 * 7
+    with FlopCounterMode(display=False) as counter:
+        backbone.module(torch.zeros(1, 3, 224, 224))
+    assert found["conv1"].flops == pytest.approx(convolution / counter.get_total_flops())
+    assert (found["fc"].parameters, found["fc"].flops) == (1.0, 1.0)
+
+
+def test_single_tensor_cut_is_one_that_no_shortcut_goes_around() -> None:
+    found = layers_of(topwork.load_backbone("topwork:tiny"))
+    assert all(found[name].single_tensor for name in ("stem", "layer1", "layer2.0", "layer2", "layer3", "pool", "last"))
+    assert not any(found[name].single_tensor for name in ("layer1.0.conv1", "layer2.0.bn2", "layer2.0.shortcut"))
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "layer", "prefix"),
+    [
+        ("timm:vit_tiny_patch16_224", {"depth": 2}, "blocks.1.attn.proj", 1),
+        ("timm:vit_tiny_patch16_224", {"depth": 2}, "patch_embed", 0),
+        ("timm:deit_tiny_distilled_patch16_224", {"depth": 2}, "norm", 2),
+        ("timm:vit_small_patch14_reg4_dinov2", {"depth": 2, "img_size": 56}, "norm", 5),
+        ("timm:cait_xxs24_224", {"depth": 2}, "norm", 1),
+        ("timm:mixer_s32_224", {}, "norm", 0),
+        ("torchvision:vit_b_16", {"num_classes": 3}, "encoder.layers.encoder_layer_1.self_attention", 1),
+    ],
+)
+def test_tokens_that_are_not_of_the_image_are_counted(
+    name: str, arguments: dict[str, object], layer: str, prefix: int
+) -> None:
+    found = layers_of(topwork.load_backbone(name, weights="random", model_args=arguments))
+    assert (found[layer].kind, found[layer].prefix_tokens) == ("tokens", prefix)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "expected"),
+    [
+        ("timm:vit_tiny_patch16_224", {"depth": 1}, "cls"),
+        ("timm:mixer_s32_224", {}, "mean"),
+        ("timm:resnet18", {}, "avg"),
+        ("timm:swin_tiny_patch4_window7_224", {"depths": (1, 1, 1, 1)}, "avg"),
+    ],
+)
+def test_own_pooling_of_a_network_is_found(name: str, arguments: dict[str, object], expected: str) -> None:
+    backbone = topwork.load_backbone(name, weights="random", model_args=arguments)
+    assert own_pooling(trace(backbone), backbone) == expected
+
+
+def test_transformer_is_exported_with_several_poolings_of_its_tokens(tmp_path: Path) -> None:
+    backbone = topwork.load_backbone("timm:vit_tiny_patch16_224", weights="random", model_args={"depth": 3})
+    graph = export(backbone, ["blocks.0", "norm"], ["cls+mean", "gem"], tmp_path / "graph")
+    assert [(column.name, column.width) for column in graph.metadata.columns] == [
+        ("blocks.0.cls+mean", 384),
+        ("blocks.0.gem", 192),
+        ("norm.cls+mean", 384),
+        ("norm.gem", 192),
+    ]

@@ -8,10 +8,10 @@ from topwork.extract.policy import ErrorPolicy
 
 
 @pytest.mark.parametrize(
-    ("text", "limit"), [("record", 1.0), ("raise", 0.0), ("limit:5%", 0.05), ("limit:0.5%", 0.005), ("limit:100%", 1.0)]
+    ("text", "percent"), [("record", 100), ("raise", 0), ("limit:5%", 5), ("limit:0.5%", 0.5), ("limit:100%", 100)]
 )
-def test_policy_is_a_share_that_may_fail(text: str, limit: float) -> None:
-    assert ErrorPolicy.parse(text).limit == pytest.approx(limit)
+def test_policy_is_a_share_that_may_fail(text: str, percent: float) -> None:
+    assert ErrorPolicy.parse(text).percent == percent
 
 
 @pytest.mark.parametrize("text", ["", "ignore", "limit:5", "limit:-1%", "limit:101%", "limit:%", "raise "])
@@ -27,6 +27,7 @@ def test_unknown_policy_is_refused_and_the_choices_named(text: str) -> None:
         ("record", 1000, 1000, False),
         ("limit:5%", 5, 100, False),
         ("limit:5%", 6, 100, True),
+        ("limit:29%", 29, 100, False),
         ("limit:0%", 1, 100, True),
     ],
 )

@@ -31,7 +31,41 @@ def test_map_is_pooled_over_its_own_height_and_width(pool: str) -> None:
 
 @pytest.mark.parametrize("axis", [0, -1, None])
 def test_flatten_keeps_the_order_in_memory(axis: int | None) -> None:
-    np.testing.assert_array_equal(pooled(torch.from_numpy(MAP), "flatten", axis).numpy(), MAP.reshape(2, -1))
+    layer = Layer("map", MAP.shape[1:], "map", axis)
+    np.testing.assert_array_equal(pooled(torch.from_numpy(MAP), "flatten", layer).numpy(), MAP.reshape(2, -1))
+
+
+SEQUENCE = np.random.default_rng(1).normal(size=(2, 7, 5)).astype(np.float32)  # (batch, tokens, features)
+PREFIXED = Layer("prefixed", (7, 5), "tokens", prefix_tokens=2)
+
+
+@pytest.mark.parametrize(
+    ("pool", "expected"),
+    [
+        ("cls", SEQUENCE[:, 0]),
+        ("mean", SEQUENCE[:, 2:].mean(1)),
+        ("max", SEQUENCE[:, 2:].max(1)),
+        ("gem", (np.maximum(SEQUENCE[:, 2:], 1e-6) ** 3).mean(1) ** (1 / 3)),
+        ("cls+mean", np.hstack([SEQUENCE[:, 0], SEQUENCE[:, 2:].mean(1)])),
+    ],
+)
+def test_tokens_are_pooled_without_those_in_front(pool: str, expected: np.ndarray) -> None:
+    found = pooling_module(PREFIXED, pool)(torch.from_numpy(SEQUENCE)).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("layer", "own", "expected"),
+    [
+        (PREFIXED, "cls", "cls"),
+        (PREFIXED, "mean", "mean"),
+        (TOKENS, "cls", "mean"),
+        (FIRST, "max", "max"),
+        (FIRST, "", "avg"),
+    ],
+)
+def test_auto_is_what_the_network_does_where_that_applies(layer: Layer, own: str, expected: str) -> None:
+    assert resolve_pooling(layer, "auto", own) == expected
 
 
 @pytest.mark.parametrize(
@@ -52,7 +86,10 @@ def test_pooling_is_resolved_for_the_kind_of_layer(layer: Layer, pool: str, expe
 @pytest.mark.parametrize(
     ("layer", "pool", "message"),
     [
-        (FIRST, "mean", r"pooling 'mean' does not exist; known: avg, avg2x2, flatten, max, none \(avg2x2 for any grid"),
+        (FIRST, "median", r"pooling 'median' does not exist; known: auto, avg, avg2x2, cls, .*\(avg2x2 for any grid"),
+        (FIRST, "mean", "'mean' does not apply to 'first'"),
+        (TOKENS, "cls", "'cls' does not apply to 'tokens'"),
+        (TOKENS, "mean+avg", "'avg' does not apply to 'tokens'"),
         (VECTOR, "avg0x2", "pooling 'avg0x2' does not exist"),
         (
             FIRST,

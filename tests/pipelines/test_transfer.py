@@ -124,7 +124,7 @@ def test_only_the_items_given_are_trained_on_when_the_store_holds_more(
 
 def test_store_of_another_backbone_or_layer_is_refused(store: FeatureStore, photos: Path) -> None:
     darker = BackboneSpec("topwork:tiny", preprocessing=ImageOverrides(mean=(0.2, 0.2, 0.2)))
-    for backbone, layer, message in ((darker, "layer2", "mean is .0.2"), ("topwork:tiny", "last", "'last' is not in")):
+    for backbone, layer, message in ((darker, "layer2", "mean is .0.2"), ("topwork:tiny", "last", "no column 'last'")):
         for classifier, X in (
             (TransferClassifier(backbone, layer), store),
             (TransferClassifier(backbone, layer, store=store.path), photos),
@@ -191,7 +191,7 @@ def test_one_class_is_an_error_of_the_input(graph: ExportedGraph, paths: list[Pa
 
 
 @pytest.mark.parametrize(
-    ("y", "message"), [(["a"], "24 items but labels of shape"), (None, "24 of 24 items have no label; pass y")]
+    ("y", "message"), [(["a"], "24 items but 1 labels"), (None, "24 of 24 items have no label; pass y")]
 )
 def test_labels_must_be_one_for_each_item(y: Any, message: str, graph: ExportedGraph, paths: list[Path]) -> None:
     with pytest.raises(InputError, match=message):
@@ -275,3 +275,12 @@ def test_classifier_from_a_store_takes_all_of_its_layers(store: FeatureStore, pa
     classifier = TransferClassifier.from_store(store, head="lda").fit(store)
     assert [column.name for column in classifier.extractor_.columns] == ["layer1", "layer2", "layer3"]
     assert classifier.predict(paths).tolist() == classifier.predict(store).tolist()
+
+
+def test_parallel_search_fills_one_store_once(
+    graph: ExportedGraph, paths: list[Path], names: NDArray[np.str_], tmp_path: Path
+) -> None:
+    classifier = TransferClassifier(graph, "layer2", store=tmp_path / "store")
+    search = GridSearchCV(classifier, {"head": ["centroid", "lda"]}, cv=2, n_jobs=2, error_score="raise")
+    search.fit(paths, names)
+    assert sorted(FeatureStore.open(tmp_path / "store").ids) == sorted(path.as_posix() for path in paths)

@@ -58,7 +58,7 @@ def test_archive_has_the_items_of_its_folder(
         ours, theirs = list(archive), list(folder)
         assert [(i.id, i.label, i.split, i.size) for i in ours] == [(i.id, i.label, i.split, i.size) for i in theirs]
         assert [i.read() for i in ours] == [i.read() for i in theirs]
-        assert [i.mtime_ns for i in ours] == [int(i.mtime_ns or 0) // 10**9 * 10**9 for i in theirs]
+        assert {i.mtime_ns for i in ours} == {None}  # whole seconds, often constant: they prove nothing
 
 
 def test_members_of_an_uncompressed_archive_are_read_in_any_order(write_images: WriteImages) -> None:

@@ -25,10 +25,16 @@ def test_paths_are_their_own_ids_and_keep_their_order(write_images: Callable[...
 
 def test_arrays_and_images_are_named_by_their_content() -> None:
     array, image, other = SequenceSource([ARRAY, Image.fromarray(ARRAY), ARRAY + 1])
-    assert array.id == image.id == f"array:{content_digest(ARRAY)[:32]}"
+    assert array.id == f"array:{content_digest(ARRAY)[:32]}"
+    assert image.id == f"{array.id}#2"
     assert other.id != array.id
     assert array.read() is ARRAY
     np.testing.assert_array_equal(np.asarray(image.read()), ARRAY)
+
+
+def test_one_image_in_place_of_a_sequence_is_refused() -> None:
+    with pytest.raises(SourceError, match=r"shape \(40, 40, 3\) is one image.*put it into a list"):
+        SequenceSource(np.zeros((40, 40, 3), np.uint8))
 
 
 def test_one_array_of_images_is_as_many_items() -> None:

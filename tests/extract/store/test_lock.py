@@ -60,13 +60,32 @@ def test_lock_without_content_is_taken_over(tmp_path: Path) -> None:
 
 
 def test_lock_of_a_process_that_runs_is_respected(tmp_path: Path) -> None:
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    hold = f"""
+from pathlib import Path
+from topwork.extract.store.lock import write_lock
+with write_lock(Path({str(tmp_path)!r})):
+    print("held", flush=True)
+    input()
+"""
+    process = subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
-        write(tmp_path, process.pid, socket.gethostname())
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
         with pytest.raises(StoreLockedError, match=str(process.pid)), write_lock(tmp_path):
             pass
+        process.kill()
+        process.wait()
+        with write_lock(tmp_path, patience=5):  # the system has dropped it
+            assert json.loads((tmp_path / LOCK_FILE).read_bytes())["pid"] == os.getpid()
     finally:
-        process.communicate(b"\n")
+        process.kill()
+        process.communicate()
+
+
+def test_lock_of_a_process_number_that_is_in_use_again_is_taken_over(tmp_path: Path) -> None:
+    write(tmp_path, os.getpid(), socket.gethostname())
+    with write_lock(tmp_path):
+        pass
 
 
 def test_lock_of_another_host_is_respected(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_layers_lists_every_cut() -> None:
     expected = [layer.name for layer in topwork.layers(topwork.load_backbone("topwork:tiny"))]
     assert [layer["name"] for layer in found] == expected
     assert found[-1] | {"shape": [80], "kind": "vector"} == found[-1]
-    assert {layer["name"]: layer["poolings"] for layer in found}["layer2"][:3] == ["avg", "max", "flatten"]
+    assert {layer["name"]: layer["poolings"] for layer in found}["layer2"][:2] == ["avg", "max"]
     lines = topwork_command("layers", "topwork:tiny").stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["layer", *expected]
 
@@ -324,3 +324,20 @@ def test_type_of_a_head_can_be_trusted(photos: Path, graph: ExportedGraph, tmp_p
 
 def test_demo_keeps_nothing_where_something_is(tmp_path: Path) -> None:
     assert "exists already" in topwork_command("demo", "--keep", tmp_path, code=2).stderr
+
+
+def test_place_that_cannot_be_written_is_bad_input(work: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for command in (
+        ("predict", work / "bundle", work / "photos", "--out", tmp_path / "file" / "x.csv"),
+        ("export", work / "bundle", tmp_path),
+        ("extract", work / "photos", "--store", tmp_path / "file" / "store"),
+    ):
+        assert topwork_command(*command, code=2).stderr.startswith("topwork: ")
+
+
+def test_labels_that_the_head_does_not_know_are_bad_input(work: Path, photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos / "sky", tmp_path / "photos" / "sea")
+    assert (
+        "none of the labels (sea)" in topwork_command("evaluate", work / "bundle", tmp_path / "photos", code=2).stderr
+    )

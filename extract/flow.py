@@ -1,0 +1,109 @@
+"""The flow of data through a traced graph: what depends on the input, what lies below a cut, what it costs.
+
+Sizes are no data: a value that only knows how large the batch is does not depend on the input.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch.fx import GraphModule, Node
+
+EXAMPLE_BATCH = 2
+
+
+def tensor_of(node: Node) -> Any:
+    """Return the (first) tensor that stands for a node's value, None if its value is no tensor."""
+    import torch
+
+    value = node.meta.get("val")
+    value = value[0] if isinstance(value, (tuple, list)) and value else value
+    return value if isinstance(value, torch.Tensor) else None
+
+
+def live_nodes(module: GraphModule) -> list[Node]:
+    """Return the nodes whose value depends on the values of the input, in order."""
+    live: dict[Node, None] = {}
+    for node in module.graph.nodes:
+        fed = node.op == "placeholder" or (node.op != "output" and any(n in live for n in node.all_input_nodes))
+        if fed and tensor_of(node) is not None:
+            live[node] = None
+    return list(live)
+
+
+def ancestors(nodes: Iterable[Node]) -> set[Node]:
+    """Return all nodes that some nodes need, themselves included."""
+    needed: set[Node] = set()
+    pending = list(nodes)
+    while pending:
+        node = pending.pop()
+        if node not in needed:
+            needed.add(node)
+            pending.extend(node.all_input_nodes)
+    return needed
+
+
+def gates(live: list[Node], output: Node) -> set[Node]:
+    """Return the nodes that every path of data from the input to the output passes: its dominators.
+
+    For a graph without cycles, in order, the immediate dominator of a node is the nearest dominator that its sources
+    share (Cooper, Harvey and Kennedy 2001, "A simple, fast dominance algorithm").
+    """
+    order = {node: position for position, node in enumerate(live)}
+    above: dict[Node, Node] = {}
+
+    def meet(a: Node, b: Node) -> Node:
+        while a is not b:
+            if order[a] > order[b]:
+                a = above[a]
+            else:
+                b = above[b]
+        return a
+
+    for node in live:
+        sources = [source for source in node.all_input_nodes if source in above]
+        above[node] = reduce(meet, sources) if sources else node
+    found, node = {output}, output
+    while above.get(node, node) is not node:
+        node = above[node]
+        found.add(node)
+    return found
+
+
+def parameters_of(nodes: Iterable[Node]) -> int:
+    """Return how many numbers of the network's parameters and buffers some nodes hold."""
+    return sum(tensor.numel() for node in nodes if node.op == "get_attr" and (tensor := tensor_of(node)) is not None)
+
+
+def flops_of(node: Node) -> int:
+    """Return the floating-point operations of one node for one item: two for each multiplication and addition.
+
+    Convolutions and matrix products are counted; what remains is small beside them.
+    """
+    target, out = str(node.target), tensor_of(node)
+    if out is None or node.op != "call_function":
+        return 0
+    inputs = [tensor for source in node.all_input_nodes if (tensor := tensor_of(source)) is not None]
+    if "conv" in target and len(inputs) > 1:
+        inner = math.prod(inputs[1].shape) // max(1, inputs[1].shape[0])
+    elif any(name in target for name in ("linear", "aten.mm", "bmm", "matmul", "addmm")):
+        inner = inputs[1 if "addmm" in target else 0].shape[-1]
+    elif "scaled_dot_product" in target:  # two products of queries with as many keys
+        inner = 2 * inputs[1].shape[-2]
+    else:
+        return 0
+    return int(2 * _items(out) * inner)
+
+
+def _items(tensor: Any) -> int:
+    """Return the number of elements for one item of the batch, whichever axes the batch went into."""
+    return math.prod(_size(size) for size in tensor.shape) // EXAMPLE_BATCH
+
+
+def _size(size: Any) -> int:
+    """Return a size as it was in the example; a symbolic one remembers it."""
+    return size if isinstance(size, int) else int(size.node.hint)
