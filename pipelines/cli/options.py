@@ -68,7 +68,7 @@ class CutOptions:
     pool: Annotated[
         str | None,
         _option(
-            "Pooling: avg (default), max, gem, avg2x2, flatten for maps; mean, cls for tokens; auto; several by commas.",
+            "Pooling: avg (default), max, gem, avg2x2, flatten for maps; mean, cls for tokens; auto; by commas.",
             CUT,
         ),
     ] = None
