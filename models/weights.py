@@ -12,7 +12,7 @@ from ..errors import WeightsError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-SUFFIXES = (".safetensors", ".pth", ".th", ".pt")
+SUFFIXES = (".safetensors", ".pth", ".th", ".pt", ".bin")
 WRAPPERS = ("state_dict", "model_state_dict", "model", "model_ema", "module")
 PREFIXES = ("module.", "_orig_mod.")
 SHOWN = 12
@@ -26,7 +26,7 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
     module : torch.nn.Module
         Changed in place.
     path : path
-        A ``.safetensors`` file, or a ``.pth``, ``.th``, ``.pt`` checkpoint, which is read with
+        A ``.safetensors`` file, or a ``.pth``, ``.th``, ``.pt``, ``.bin`` checkpoint, which is read with
         ``weights_only=True``. A dictionary inside a ``state_dict`` entry and ``module.`` before every name are undone.
 
     Raises
