@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import uuid
@@ -64,7 +65,12 @@ def new_folder(path: Path) -> Iterator[Path]:
 def _move(temporary: Path, path: Path) -> None:
     if path.exists():
         raise FileExistsError(path)
-    os.rename(temporary, path)
+    try:
+        os.rename(temporary, path)
+    except OSError as error:
+        if error.errno == errno.ENOTEMPTY:  # what rename says of a folder that appeared since
+            raise FileExistsError(path) from error
+        raise
 
 
 def sweep(folder: Path) -> None:

@@ -124,9 +124,11 @@ class _Counter:
         self.changed: set[str] = set()
 
     def is_all_done(self, items: Source) -> bool:
-        """Tell whether the store has every item, unchanged."""
+        """Tell whether the store has every item, unchanged; contents are looked at only if no item is new."""
+        if any(self.index.find(item.id) is None for item in items):
+            return False
         self.look_again(items, self.index)
-        return not self.changed and all(self.index.find(item.id) is not None for item in items)
+        return not self.changed
 
     def look_again(self, items: Source, index: Index) -> None:
         """Find the known items whose content is not what the store has: their features are of no use any more."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from .flow import ancestors, flops_of, gates, live_nodes, parameters_of
+from .flow import ancestors, flops_of, gates, parameters_of, tensor_of
 from .tokens import prefix_tokens
-from .trace import Trace, node_of, trace
+from .trace import LAST, Trace, node_of, trace
 
 if TYPE_CHECKING:
     from torch.fx import Node
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from ..models.backbone import Backbone
 
 Kind = Literal["map", "tokens", "vector"]
-LAST = "last"
 
 CHANNELS_FIRST = ("conv", "batch_norm", "group_norm", "pool")
 CHANNELS_LAST = ("linear", "layer_norm", "addmm")
@@ -82,7 +81,7 @@ def layers(backbone: Backbone) -> list[Layer]:
 def _measured(traced: Trace, backbone: Backbone, found: list[Layer]) -> list[Layer]:
     """Add what lies below each cut, and whether all data flows through it."""
     whole = ancestors([traced.values[""]])
-    passed = gates(live_nodes(traced.module), traced.values[""])
+    passed = gates(traced.live, traced.values[""])
     parameters, flops = max(1, parameters_of(whole)), max(1, sum(map(flops_of, whole)))
     measured = []
     for layer in found:
@@ -139,9 +138,7 @@ def _told_by(node: Node) -> int | None:
 
 
 def _axes(node: Node) -> int:
-    value = node.meta.get("val")
-    value = value[0] if isinstance(value, (tuple, list)) else value  # BatchNorm yields its statistics, too
-    return getattr(value, "ndim", 0)
+    return getattr(tensor_of(node), "ndim", 0)
 
 
 def _place(order: tuple[int, ...], channels: int) -> int | None:

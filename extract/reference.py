@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ParityError
-from .layers import LAST, Layer
+from .layers import Layer
 from .pooling import pooled
-from .trace import Trace, calls, classifier_of
+from .trace import LAST, Trace, calls, classifier_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from .flow import live_nodes, tensor_of
-from .trace import Trace, node_of
+from .flow import tensor_of
+from .trace import LAST, Trace, node_of
 
 if TYPE_CHECKING:
     from torch.fx import Node
@@ -28,7 +28,7 @@ def prefix_tokens(traced: Trace, node: Node) -> int:
     node : torch.fx.Node
         Of shape (batch, tokens, features).
     """
-    live, count = set(live_nodes(traced.module)), node.meta["val"].shape[1]
+    live, count = set(traced.live), node.meta["val"].shape[1]
     pending, seen = deque([node]), {node}
     while pending:
         current = pending.popleft()
@@ -55,7 +55,7 @@ def _leading(cat: Node) -> int | None:
 
 def own_pooling(traced: Trace, backbone: Backbone) -> str:
     """Return how the network pools before its classifier: "cls", "mean", "avg", "max", or "" if that cannot be told."""
-    pending, seen = deque([node_of(traced, backbone, "last")]), set[object]()
+    pending, seen = deque([node_of(traced, backbone, LAST)]), set[object]()
     while pending:
         node = pending.popleft()
         sources = [n for n in node.all_input_nodes if tensor_of(n) is not None and n.op == "call_function"]

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ExportError, LayerError, reason
-from .flow import EXAMPLE_BATCH, live_nodes, tensor_of
+from .flow import EXAMPLE_BATCH, live_nodes
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
 
     from ..models.backbone import Backbone
 
+LAST = "last"
 RESHAPES = ("aten.view.default", "aten.squeeze.dim", "aten.squeeze.dims")
 LINEAR = ("aten.linear.default", "aten.addmm.default", "aten.conv2d.default")
 
@@ -31,6 +32,8 @@ class Trace:
     ----------
     module : torch.fx.GraphModule
         Takes the normalised float32 image ``(batch, 3, height, width)``.
+    live : list
+        The nodes whose value depends on the image, in order.
     values : dict
         For each module call, in order of execution, the node of its only output; ``""`` is the network's own output.
         A second call of a module is called ``name@2``.
@@ -39,6 +42,7 @@ class Trace:
     """
 
     module: GraphModule
+    live: list[Node]
     values: dict[str, Node]
     entries: dict[str, Node]
 
@@ -64,7 +68,7 @@ def trace(backbone: Backbone) -> Trace:
     entries = {call: _entry(call, nodes, live) for call, nodes in inside.items() if call}
     order = {node: position for position, node in enumerate(module.graph.nodes)}
     values = dict(sorted(values.items(), key=lambda pair: (order[pair[1]], -pair[0].count("."))))
-    return Trace(module, {**values, "": output}, {k: v for k, v in entries.items() if v is not None})
+    return Trace(module, live, {**values, "": output}, {k: v for k, v in entries.items() if v is not None})
 
 
 def _functional_graph(backbone: Backbone) -> GraphModule:
@@ -101,7 +105,7 @@ def _call_name(key: str, path: str) -> str:
 def _exit(nodes: list[Node]) -> Node | None:
     """Return the one tensor that leaves these nodes, None if there are none or several."""
     members = set(nodes)
-    leaving = [n for n in nodes if tensor_of(n) is not None and any(user not in members for user in n.users)]
+    leaving = [n for n in nodes if any(user not in members for user in n.users)]
     return leaving[0] if len(leaving) == 1 else None
 
 
@@ -116,7 +120,7 @@ def _entry(call: str, nodes: list[Node], live: list[Node]) -> Node | None:
         members = {first}
     for node in (n for n in nodes if n in members):
         for source in node.all_input_nodes:
-            if source in alive and source not in members and tensor_of(source) is not None:
+            if source in alive and source not in members:
                 return source
     return None
 
@@ -142,7 +146,7 @@ def node_of(traced: Trace, backbone: Backbone, layer: str) -> Node:
     LayerError
         If the network has no such layer; near names are listed.
     """
-    if layer == "last":
+    if layer == LAST:
         return _last(traced, backbone)
     if layer in traced.values and layer:
         return traced.values[layer]

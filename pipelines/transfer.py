@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -170,16 +171,8 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return head.fit(matrix, labels)
 
     def _extractor(self) -> Extractor:
-        return Extractor(
-            self.backbone,
-            self.layer,
-            self.pool,
-            self.precision,
-            self.provider,
-            self.batch_size,
-            self.on_error,
-            self.max_pixels,
-        )
+        names = signature(Extractor).parameters
+        return Extractor(**{name: getattr(self, name) for name in names})
 
     def _features(self, X: Any) -> Features:
         check_is_fitted(self, "head_")

@@ -106,8 +106,11 @@ class FeatureStore:
             If the store's features are those of another backbone, or lack one of the extractor's columns.
         """
         if not is_store(path):
-            with contextlib.suppress(FileExistsError):  # another process may be faster
+            try:
                 return cls.create(path, extractor)
+            except (FileExistsError, StoreError):
+                if not is_store(path):  # otherwise another process was faster
+                    raise
         store = cls.open(path)
         store.require_columns(extractor.graph.metadata.identity, extractor.columns)
         return store
