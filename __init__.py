@@ -12,12 +12,16 @@ if TYPE_CHECKING:
     from .extract.cut import Column
     from .extract.extractor import Extractor
     from .extract.job import extract
-    from .extract.layers import Layer, layers
+    from .extract.layer import Layer
+    from .extract.layers import layers
     from .extract.ledger import Ledger
+    from .extract.sources.table import Table
     from .extract.store.feature_store import FeatureStore
     from .models.backbone import Backbone
-    from .models.input_spec import ImageSpec
+    from .models.image_spec import ImageSpec
     from .models.loading import BackboneSpec, load_backbone
+    from .models.tensor_spec import TensorSpec
+    from .models.text_spec import TextSpec
     from .pipelines.bundle import load
     from .pipelines.transfer import TransferClassifier
 
@@ -32,6 +36,9 @@ __all__ = [
     "ImageSpec",
     "Layer",
     "Ledger",
+    "Table",
+    "TensorSpec",
+    "TextSpec",
     "TransferClassifier",
     "extract",
     "layers",
@@ -45,9 +52,12 @@ _HOMES = {
     "Column": ".extract.cut",
     "Extractor": ".extract.extractor",
     "FeatureStore": ".extract.store.feature_store",
-    "ImageSpec": ".models.input_spec",
-    "Layer": ".extract.layers",
+    "ImageSpec": ".models.image_spec",
+    "Layer": ".extract.layer",
     "Ledger": ".extract.ledger",
+    "Table": ".extract.sources.table",
+    "TensorSpec": ".models.tensor_spec",
+    "TextSpec": ".models.text_spec",
     "TransferClassifier": ".pipelines.transfer",
     "extract": ".extract",
     "layers": ".extract.layers",

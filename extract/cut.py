@@ -1,26 +1,37 @@
-"""The cut: one module from decoded images to the pooled features of the chosen layers, and nothing above them."""
+"""The cut: which layers, how they are pooled, and what the outputs are called."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import LayerError
-from .flow import ancestors
-from .layers import Layer, describe
-from .pooling import AUTO, pooling_module, resolve_pooling
-from .tokens import own_pooling
-from .trace import Trace, node_of
+from .layer import Layer
+from .pooling import AUTO, resolve_pooling
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import nn
-    from torch.fx import GraphModule, Node
-
     from ..models.backbone import Backbone
+    from .cutter import Cutter
 
 COLUMN_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class CutRequest:
+    """What the user asks for.
+
+    Parameters
+    ----------
+    layers : tuple of str
+        Names from :func:`topwork.layers`, or "last".
+    pools : tuple of str
+        Each is applied to each layer.
+    normalize : bool
+        Divide each item's vector by its length (L2 norm).
+    """
+
+    layers: tuple[str, ...]
+    pools: tuple[str, ...] = ("avg",)
+    normalize: bool = False
 
 
 @dataclass(frozen=True)
@@ -35,6 +46,8 @@ class Column:
         The cut.
     width : int
         Number of features.
+    normalize : bool
+        Whether each vector has length 1.
     precision, dtype : str
         How the features are computed, and stored.
     format : int
@@ -45,6 +58,7 @@ class Column:
     layer: str
     pool: str
     width: int
+    normalize: bool = False
     precision: str = "fp32"
     dtype: str = "float32"
     format: int = COLUMN_FORMAT
@@ -56,11 +70,17 @@ class Column:
 
 @dataclass(frozen=True)
 class Cut:
-    """Layers and poolings chosen on a traced backbone, in the order of the outputs."""
+    """Layers and poolings chosen on a network, in the order of the outputs."""
 
-    backbone: Backbone
-    traced: Trace
+    cutter: Cutter
     chosen: tuple[tuple[Layer, str], ...]
+    normalize: bool = False
+
+    @property
+    def backbone(self) -> Backbone:
+        """The network that is cut."""
+        backbone: Backbone = self.cutter.backbone
+        return backbone
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -71,61 +91,18 @@ class Cut:
         )
 
 
-def choose(backbone: Backbone, traced: Trace, layer_names: Sequence[str], pools: Sequence[str]) -> Cut:
+def choose(cutter: Cutter, request: CutRequest) -> Cut:
     """Look up layers and poolings.
 
     Raises
     ------
     LayerError
-        If a layer does not exist, yields nothing that can be pooled, or a pooling does not apply.
+        If a layer does not exist or a pooling does not apply.
     """
     chosen: dict[tuple[Layer, str], None] = {}
-    own = own_pooling(traced, backbone) if AUTO in pools else ""
-    for name in layer_names:
-        layer = describe(traced, backbone, name)
-        if layer is None:
-            raise LayerError(
-                f"layer {name!r} yields a value with too many axes to pool; choose another from `topwork layers`"
-            )
-        for pool in pools:
+    own = cutter.own_pooling() if AUTO in request.pools else ""
+    for name in request.layers:
+        layer = cutter.describe(name)
+        for pool in request.pools:
             chosen[layer, resolve_pooling(layer, pool, own)] = None
-    return Cut(backbone, traced, tuple(chosen))
-
-
-def cut_network(cut: Cut) -> nn.Module:
-    """Return a module that takes uint8 images ``(batch, height, width, 3)`` and returns one matrix per output."""
-    import torch
-
-    spec = cut.backbone.input_spec
-    body = _only(cut.traced.module, [node_of(cut.traced, cut.backbone, layer.name) for layer, _ in cut.chosen])
-    poolings = torch.nn.ModuleList(pooling_module(layer, pool) for layer, pool in cut.chosen)
-
-    class CutNetwork(torch.nn.Module):
-        mean: torch.Tensor
-        std: torch.Tensor
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.body, self.poolings = body, poolings
-            self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1))
-            self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1))
-
-        def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            x = image.permute(0, 3, 1, 2).contiguous().float()  # (batch, height, width, 3) -> (batch, 3, height, width)
-            values = self.body((x / 255 - self.mean) / self.std)
-            return tuple(pooling(value) for pooling, value in zip(self.poolings, values, strict=True))
-
-    return CutNetwork().eval()
-
-
-def _only(module: GraphModule, outputs: list[Node]) -> GraphModule:
-    """Return a graph of only what the outputs need; parameters above the last cut are not in it."""
-    import torch
-
-    needed = ancestors(outputs)
-    graph, copies = torch.fx.Graph(), dict[torch.fx.Node, torch.fx.Node]()
-    for node in module.graph.nodes:
-        if node in needed or node.op == "placeholder":
-            copies[node] = graph.node_copy(node, lambda n: copies[n])
-    graph.output(tuple(copies[node] for node in outputs))
-    return torch.fx.GraphModule(module, graph)
+    return Cut(cutter, tuple(chosen), request.normalize)

@@ -3,47 +3,55 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ..errors import ExportError, reason
+from ..errors import ExportError, ParityError, reason
 from .atomic import new_folder
-from .certificate import Certificate, certify
-from .cut import Column, Cut, choose, cut_network
-from .flow import EXAMPLE_BATCH
-from .graph import METADATA_KEY, ExportedGraph, GraphMetadata
-from .session import Session, open_session
-from .trace import trace
+from .certificate import Certificate
+from .certify import certify
+from .cut import Column, Cut, CutRequest, choose
+from .cutter import cutter_for, routes_for
+from .entry import example_feed
+from .graph import GRAPH_FILE, INPUTS_FOLDER, METADATA_KEY, ExportedGraph, GraphMetadata
+from .session import open_session
 
 if TYPE_CHECKING:
-    from torch import nn
+    from numpy.typing import NDArray
 
     from ..models.backbone import Backbone
+    from ..models.input_spec import InputSpec
+    from .routes import Route
 
-OPSET = 20
-INPUT_NAME = "image"
-GRAPH_FILE = "graph.onnx"
 PACKAGES = ("topwork", "torch", "onnx", "onnxscript", "onnxruntime", "numpy")
 
+Samples: TypeAlias = "Callable[[InputSpec], Sequence[NDArray[Any]]]"
+"""Yields some of the user's own items, prepared for a network that eats what the specification says."""
 
-def export(backbone: Backbone, layers: Sequence[str], pools: Sequence[str], folder: Path) -> ExportedGraph:
+
+def no_samples(spec: InputSpec) -> Sequence[NDArray[Any]]:
+    """Return no items: the certificate then rests on random inputs alone."""
+    return ()
+
+
+def export(backbone: Backbone, request: CutRequest, folder: Path, samples: Samples = no_samples) -> ExportedGraph:
     """Cut a backbone, export it with one output for each layer and pooling, and check it against the network.
+
+    Where the exporter fails or its graph deviates, other ways are tried in the order of
+    :mod:`topwork.extract.routes`.
 
     Parameters
     ----------
     backbone : Backbone
-    layers : sequence of str
-        Names from :func:`topwork.layers`, or "last".
-    pools : sequence of str
-        Each is applied to each layer.
+    request : CutRequest
+        Layers and poolings.
     folder : Path
-        Made by this function, with ``graph.onnx`` and its certificate ``graph.json``.
+        Made by this function, with ``graph.onnx``, its certificate ``graph.json``, and ``inputs/`` for a tokeniser.
+    samples : callable, optional
+        Returns real items to check with.
 
     Returns
     -------
@@ -55,66 +63,78 @@ def export(backbone: Backbone, layers: Sequence[str], pools: Sequence[str], fold
     LayerError
         If a layer or pooling does not exist or apply.
     ExportError
-        If the exporter fails.
+        If no exporter can follow the network.
     ParityError
-        If the graph differs from the network.
+        If every graph differs from the network.
     """
-    cut = choose(backbone, trace(backbone), layers, pools)
-    model = _onnx_model(cut, cut_network(cut))
-    session = open_session(model.SerializeToString(), "cpu")
-    certificate = certify(cut, session, package_versions())
-    metadata = GraphMetadata(backbone.identity(), _columns(cut, session))
+    items, failures = samples(backbone.input_spec), list[ExportError | ParityError]()
+    for route, before in _attempts(backbone, failures):
+        try:
+            model, certificate = _attempt(backbone, request, route, items, before)
+        except (ExportError, ParityError) as error:
+            failures.append(error)
+        else:
+            return _save(model, backbone, certificate, folder)
+    raise _most_telling(failures)
+
+
+def _attempts(backbone: Backbone, failures: Sequence[Exception]) -> Any:
+    """Yield each way to export with what became of those before it."""
+    tried: list[Route] = []
+    for route in routes_for(backbone):
+        yield route, [f"{t.name}: {reason(e)}" for t, e in zip(tried, failures, strict=True)]
+        tried.append(route)
+
+
+def _most_telling(failures: Sequence[ExportError | ParityError]) -> Exception:
+    """Return why a graph differed if one did, or else why the first exporter failed."""
+    return next((error for error in failures if isinstance(error, ParityError)), failures[0])
+
+
+def _attempt(
+    backbone: Backbone, request: CutRequest, route: Route, items: Sequence[NDArray[Any]], refused: Sequence[str]
+) -> tuple[Any, Certificate]:
+    """Export by one route."""
+    cut = choose(cutter_for(backbone, route), request)
+    model = stripped(cut.cutter.onnx_model(cut))
+    widths = [x.shape[1] for x in cut.cutter.reference(cut, example_feed(backbone.input_spec))]
+    _declare(model, widths)
+    try:
+        session = open_session(model.SerializeToString(), "cpu")
+    except Exception as error:
+        raise ExportError(f"ONNX Runtime cannot load the graph of {backbone.name}: {reason(error)}") from error
+    certificate = certify(cut, session, package_versions(), items, route.name, refused)
     entry = model.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, metadata.to_text()
-    return _save(model.SerializeToString(), certificate, folder)
+    entry.key, entry.value = METADATA_KEY, GraphMetadata(backbone.identity(), _columns(cut, widths)).to_text()
+    return model, certificate
 
 
-def _save(content: bytes, certificate: Certificate, folder: Path) -> ExportedGraph:
+def _save(model: Any, backbone: Backbone, certificate: Certificate, folder: Path) -> ExportedGraph:
     with contextlib.suppress(FileExistsError), new_folder(folder) as temporary:  # another process may have been faster
-        (temporary / GRAPH_FILE).write_bytes(content)
+        (temporary / GRAPH_FILE).write_bytes(model.SerializeToString())
         text = json.dumps(certificate.to_json(), indent=1)
         ExportedGraph(temporary / GRAPH_FILE).certificate_path.write_text(text, encoding="utf-8")
+        for name, content in backbone.input_spec.files().items():
+            (temporary / INPUTS_FOLDER).mkdir(exist_ok=True)
+            (temporary / INPUTS_FOLDER / name).write_bytes(content)
     return ExportedGraph(folder / GRAPH_FILE)
 
 
-def _columns(cut: Cut, session: Session) -> tuple[Column, ...]:
-    widths = [output.shape[1] for output in session.runtime.get_outputs()]
-    columns = []
-    for name, (layer, pool), width in zip(cut.names, cut.chosen, widths, strict=True):
-        if not isinstance(width, int):
-            raise ExportError(f"output {name!r} has no fixed number of features, but {width!r}")
-        columns.append(Column(name, layer.name, pool, width))
-    return tuple(columns)
+def _columns(cut: Cut, widths: Sequence[int]) -> tuple[Column, ...]:
+    named = zip(cut.names, cut.chosen, widths, strict=True)
+    return tuple(Column(name, layer.name, pool, width, cut.normalize) for name, (layer, pool), width in named)
 
 
-def _onnx_model(cut: Cut, network: nn.Module) -> Any:
-    """Run torch's exporter, and strip what does not belong to the graph."""
-    import torch
-
-    height, width = cut.backbone.input_spec.size
-    example = torch.zeros(EXAMPLE_BATCH, height, width, 3, dtype=torch.uint8)
-    try:
-        with _quiet(), torch.no_grad():
-            program = torch.onnx.export(
-                network,
-                (example,),
-                dynamo=True,
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-                opset_version=OPSET,
-                input_names=[INPUT_NAME],
-                output_names=list(cut.names),
-                verbose=False,
-            )
-    except Exception as error:
-        raise ExportError(
-            f"{cut.backbone.name} cannot be exported at {', '.join(cut.names)}: {reason(error)}"
-        ) from error
-    assert program is not None
-    return _stripped(program.model_proto)
+def _declare(model: Any, widths: Sequence[int]) -> None:
+    """Write the number of features into the graph's outputs, where the exporter left it open."""
+    for output, width in zip(model.graph.output, widths, strict=True):
+        axes = output.type.tensor_type.shape.dim
+        if len(axes) == 2 and not axes[1].HasField("dim_value"):
+            axes[1].dim_value = width
 
 
-def _stripped(model: Any) -> Any:
-    """Remove stack traces and file names that the exporter writes beside every operation."""
+def stripped(model: Any) -> Any:
+    """Remove stack traces and file names that exporters write beside every operation."""
     del model.metadata_props[:], model.graph.metadata_props[:]
     model.graph.doc_string = model.doc_string = ""
     for part in (
@@ -128,20 +148,6 @@ def _stripped(model: Any) -> Any:
         del part.metadata_props[:]
     del model.graph.value_info[:]
     return model
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence what the exporter says about itself; what matters is checked afterwards."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def package_versions(*more: str) -> dict[str, str]:

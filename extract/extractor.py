@@ -10,15 +10,19 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from ..errors import InputError
-from .cut import Column
-from .decode import MAX_PIXELS
+from .cut import Column, CutRequest
 from .engine import Result, RunOptions, Stages, Vectors, run
+from .export import Samples, no_samples
 from .graph import ExportedGraph
 from .graph_cache import graph_for
 from .policy import ErrorPolicy
+from .pooling import AUTO
+from .preprocess.decode import MAX_PIXELS
+from .preprocess.preprocessor import Preprocessor, preprocessor_for
 from .progress import report
+from .sampling import samples_of
 from .session import Session, open_session
-from .sources.opening import open_source
+from .sources.opening import Source, open_source
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,8 +46,11 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Names from :func:`topwork.layers`; ``"last"`` feeds the network's own classifier.
     pool : str or sequence of str
         For feature maps ``"avg"``, ``"max"``, ``"gem"``, ``"flatten"``, or a grid such as ``"avg2x2"``; for tokens
-        ``"mean"``, ``"max"``, ``"gem"`` (without class and register tokens), ``"cls"``, ``"flatten"``; ``"cls+mean"``
-        puts two side by side; ``"auto"`` does what the network does before its classifier. A vector stays as it is.
+        ``"mean"``, ``"max"``, ``"gem"`` (without class and register tokens, without the padding of texts), ``"cls"``,
+        ``"flatten"``; ``"cls+mean"`` puts two side by side; ``"auto"`` does what the network does before its
+        classifier, or takes the first of these that applies. A vector stays as it is.
+    normalize : bool
+        Divide each column's vectors by their length (L2 norm).
     precision : {"auto", "fp32"}
         Arithmetic of the graph.
     provider : {"auto", "cpu", "cuda"}
@@ -74,7 +81,8 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self,
         backbone: str | BackboneSpec | Backbone | ExportedGraph = "topwork:tiny",
         layer: str | Sequence[str] = "last",
-        pool: str | Sequence[str] = "avg",
+        pool: str | Sequence[str] = AUTO,
+        normalize: bool = False,
         precision: str = "auto",
         provider: str = "auto",
         batch_size: int | Literal["auto"] = "auto",
@@ -84,6 +92,7 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.backbone = backbone
         self.layer = layer
         self.pool = pool
+        self.normalize = normalize
         self.precision = precision
         self.provider = provider
         self.batch_size = batch_size
@@ -93,15 +102,19 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     @classmethod
     def from_graph(cls, graph: ExportedGraph, **options: Any) -> Extractor:
         """Return an extractor for a graph that was exported before; torch is not needed to run it."""
-        layers, pools = graph.metadata.cuts
-        return cls(graph, layer=layers, pool=pools, **options)
+        request = graph.metadata.request
+        return cls(graph, request.layers, request.pools, request.normalize, **options)
 
     @property
     def graph(self) -> ExportedGraph:
         """The exported graph; made, or found in the cache, on first use."""
-        key = (self.backbone, _names(self.layer), _names(self.pool))
-        if getattr(self, "_graph_key", None) != key:
-            self._graph_key, self._graph = key, graph_for(*key)
+        return self._graph_for(no_samples)
+
+    def _graph_for(self, samples: Samples) -> ExportedGraph:
+        request = CutRequest(_names(self.layer), _names(self.pool), bool(self.normalize))
+        if getattr(self, "_graph_key", None) != (self.backbone, request):
+            self._graph = graph_for(self.backbone, request, samples)
+            self._graph_key = (self.backbone, request)
             self._session: Session | None = None
             self._session_provider = self.provider
         return self._graph
@@ -115,8 +128,9 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def _chosen(self, graph: ExportedGraph) -> list[int]:
         """Return the places of the wanted columns among the graph's outputs, in the order of the layers."""
         columns, pools = graph.metadata.columns, {*_names(self.pool), "none"}
+        is_wanted = (lambda pool: True) if AUTO in pools else pools.__contains__
         return [
-            i for layer in _names(self.layer) for i, c in enumerate(columns) if c.layer == layer and c.pool in pools
+            i for layer in _names(self.layer) for i, c in enumerate(columns) if c.layer == layer and is_wanted(c.pool)
         ]
 
     @property
@@ -127,13 +141,18 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             self._session, self._session_provider = open_session(graph.path, self.provider), self.provider
         return self._session
 
+    @property
+    def preprocessor(self) -> Preprocessor:
+        """What turns items into the graph's inputs."""
+        return preprocessor_for(self.graph.input_spec, self.max_pixels)
+
     def fit(self, X: Any, y: Any = None) -> Extractor:
         """Export the graph, or find it in the cache; nothing is learned from the items.
 
         Parameters
         ----------
-        X : sequence of items or source
-            Not looked at.
+        X : sequence of items, source or None
+            A graph that is exported now is checked with the first of them.
         y : ignored
 
         Returns
@@ -142,8 +161,13 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             Itself.
         """
         self.run_options()
+        self._graph_for(samples_of(X, self.max_pixels))
         self.n_features_out_ = sum(column.width for column in self.columns)
         return self
+
+    def open(self, X: Any, labels: Sequence[Any] | None = None) -> Source:
+        """Return the items of a source, as the backbone eats them; see ``open_source``."""
+        return open_source(X, labels, kind=self.graph.input_spec.kind)
 
     def transform(self, X: Any) -> NDArray[np.float32]:
         """Compute the features of items.
@@ -151,7 +175,8 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : sequence, or path
-            Paths, uint8 arrays ``(height, width, 3)`` or PIL images; or a folder or archive.
+            For images paths, uint8 arrays ``(height, width, 3)`` or PIL images; for texts strings; for tensors arrays;
+            or a folder, archive or table.
 
         Returns
         -------
@@ -163,11 +188,11 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         StoppedError
             By the error policy.
         """
-        policy, source = ErrorPolicy.parse(self.on_error), open_source(X)
+        policy, source = ErrorPolicy.parse(self.on_error), self.open(X)
         vectors: list[Vectors] = []
         kept, failures = [], list[tuple[str, str]]()
         session, chosen = self.session, self._chosen(self.graph)
-        results = run(source, session, self.graph.metadata.input_spec, self.run_options(), Stages())
+        results = run(source, session, self.preprocessor, self.run_options(), Stages())
         for position, result in enumerate(results):
             report(position + 1, len(source))
             if result.vectors is None:
@@ -193,10 +218,10 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if self.precision not in PRECISIONS:
             raise InputError(f"precision={self.precision!r} of Extractor: expected one of {', '.join(PRECISIONS)}")
         if self.batch_size == "auto":
-            return RunOptions(max_pixels=self.max_pixels)
+            return RunOptions()
         if not isinstance(self.batch_size, int) or self.batch_size < 1:
             raise InputError(f"batch_size={self.batch_size!r} of Extractor: expected a positive number or 'auto'")
-        return RunOptions(self.batch_size, self.max_pixels)
+        return RunOptions(self.batch_size)
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
         """Return a name for each feature: its column's, an underscore, its number."""

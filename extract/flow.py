@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
+from .entry import EXAMPLE_BATCH
+
 if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
-
-EXAMPLE_BATCH = 2
 
 
 def tensor_of(node: Node) -> Any:
@@ -26,10 +26,14 @@ def tensor_of(node: Node) -> Any:
 
 
 def live_nodes(module: GraphModule) -> list[Node]:
-    """Return the nodes whose value depends on the values of the input, in order."""
+    """Return the nodes whose value depends on the values of the first input, in order.
+
+    The mask of a text says which of its tokens count; like a size, it is no data.
+    """
     live: dict[Node, None] = {}
+    data = next(node for node in module.graph.nodes if node.op == "placeholder")
     for node in module.graph.nodes:
-        fed = node.op == "placeholder" or (node.op != "output" and any(n in live for n in node.all_input_nodes))
+        fed = node is data or (node.op != "output" and any(n in live for n in node.all_input_nodes))
         if fed and tensor_of(node) is not None:
             live[node] = None
     return list(live)
@@ -74,9 +78,10 @@ def gates(live: list[Node], output: Node) -> set[Node]:
     return found
 
 
-def parameters_of(nodes: Iterable[Node]) -> int:
-    """Return how many numbers of the network's parameters and buffers some nodes hold."""
-    return sum(tensor.numel() for node in nodes if node.op == "get_attr" and (tensor := tensor_of(node)) is not None)
+def parameters_of(node: Node) -> int:
+    """Return how many numbers of the network's parameters and buffers a node holds."""
+    tensor = tensor_of(node) if node.op == "get_attr" else None
+    return 0 if tensor is None else int(tensor.numel())
 
 
 def flops_of(node: Node) -> int:

@@ -10,13 +10,17 @@ from typing import Any
 
 from ..errors import InputError
 from ..models.input_spec import InputSpec, input_spec_from_json
+from .atomic import write_file
 from .certificate import Certificate
-from .cut import Column
+from .cut import Column, CutRequest
 from .identity import digest, input_identity
 from .session import Session, open_session
 
 METADATA_KEY = "topwork"
 GRAPH_FORMAT = 1
+GRAPH_FILE = "graph.onnx"
+INPUTS_FOLDER = "inputs"
+"""Beside a graph: tokeniser files and the like."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +39,6 @@ class GraphMetadata:
     columns: tuple[Column, ...]
 
     @property
-    def input_spec(self) -> InputSpec:
-        """What the graph eats, once decoded to uint8 ``(batch, height, width, 3)``."""
-        return input_spec_from_json(self.backbone["input"])
-
-    @property
     def identity(self) -> dict[str, Any]:
         """The input identity of features that this graph computes."""
         return input_identity(self.backbone)
@@ -50,11 +49,11 @@ class GraphMetadata:
         return digest(self.identity)
 
     @property
-    def cuts(self) -> tuple[list[str], list[str]]:
+    def request(self) -> CutRequest:
         """The layers and the poolings of the columns, each once; vectors need no pooling."""
-        layers = list(dict.fromkeys(column.layer for column in self.columns))
-        pools = list(dict.fromkeys(column.pool for column in self.columns if column.pool != "none"))
-        return layers, pools or ["none"]
+        layers = tuple(dict.fromkeys(column.layer for column in self.columns))
+        pools = tuple(dict.fromkeys(column.pool for column in self.columns if column.pool != "none"))
+        return CutRequest(layers, pools or ("none",), self.columns[0].normalize)
 
     def to_text(self) -> str:
         """Return the text that is kept in the ONNX file."""
@@ -81,14 +80,27 @@ class GraphMetadata:
 
 @dataclass(frozen=True)
 class ExportedGraph:
-    """An ONNX file made by topwork; see :func:`topwork.extract.export.export`."""
+    """An ONNX file made by topwork; see :func:`topwork.extract.export.export`.
+
+    Parameters
+    ----------
+    path : Path
+    inputs : Path, optional
+        Where the files of its input specification lie; by default in ``inputs/`` beside it.
+    """
 
     path: Path
+    inputs: Path | None = None
 
     @cached_property
     def metadata(self) -> GraphMetadata:
         """What the graph says of itself, read from the file once."""
         return read_metadata(open_session(self.path, "cpu", threads=1))
+
+    @cached_property
+    def input_spec(self) -> InputSpec:
+        """What the graph's items are, and how they are prepared."""
+        return input_spec_from_json(self.metadata.backbone["input"], self.inputs or self.path.parent / INPUTS_FOLDER)
 
     @property
     def certificate_path(self) -> Path:
@@ -103,6 +115,22 @@ class ExportedGraph:
     def __deepcopy__(self, memo: dict[int, Any]) -> ExportedGraph:
         """Share the file between copies of an estimator."""
         return self
+
+
+def write_inputs(graph: ExportedGraph, folder: Path) -> list[Path]:
+    """Write the files of a graph's input specification into a folder, which is made if there are any.
+
+    Returns
+    -------
+    list of Path
+        The files.
+    """
+    written = []
+    for name, content in graph.input_spec.files().items():
+        folder.mkdir(exist_ok=True)
+        write_file(folder / name, content)
+        written.append(folder / name)
+    return written
 
 
 def read_metadata(session: Session) -> GraphMetadata:

@@ -7,16 +7,19 @@ import sys
 import tempfile
 import uuid
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
 from ..models.backbone import Backbone
 from ..models.loading import BackboneSpec
-from .export import GRAPH_FILE, export, package_versions
-from .graph import GRAPH_FORMAT, ExportedGraph
+from .cut import CutRequest
+from .export import Samples, export, no_samples, package_versions
+from .graph import GRAPH_FILE, GRAPH_FORMAT, ExportedGraph
 from .identity import digest
+from .pooling import AUTO
 
 SOURCE_PACKAGES = ("timm", "torchvision", "transformers")
 
@@ -26,7 +29,7 @@ _session_folder: list[tempfile.TemporaryDirectory[str]] = []
 
 
 def graph_for(
-    backbone: str | BackboneSpec | Backbone | ExportedGraph, layers: Sequence[str], pools: Sequence[str]
+    backbone: str | BackboneSpec | Backbone | ExportedGraph, request: CutRequest, samples: Samples = no_samples
 ) -> ExportedGraph:
     """Return the graph of a cut, exported only if it was not before.
 
@@ -34,48 +37,48 @@ def graph_for(
     ----------
     backbone : str, BackboneSpec, Backbone or ExportedGraph
         A graph stands for itself; the layers and poolings must be among its own.
-    layers, pools : sequence of str
-        As for :func:`topwork.extract.export.export`.
+    request : CutRequest
+        Layers and poolings.
+    samples : callable, optional
+        Returns real items; a graph that is exported now is checked with them.
     """
     if isinstance(backbone, ExportedGraph):
-        return _checked(backbone, layers, pools)
+        return _checked(backbone, request)
     spec = BackboneSpec(backbone) if isinstance(backbone, str) else backbone
     if isinstance(spec, BackboneSpec):
-        return _cached(spec, spec.load, layers, pools)
+        return _cached(spec, spec.load, request, samples)
     if not isinstance(backbone, Backbone):
         raise InputError(
             f"backbone is a {type(backbone).__name__}; expected a name such as 'timm:resnet50', or what "
             "load_backbone returns (a module needs load_backbone(module, input_spec=…))"
         )
     if backbone.spec is not None:
-        return _cached(backbone.spec, lambda: backbone, layers, pools)
-    return _exported_once(backbone, tuple(layers), tuple(pools))
+        return _cached(backbone.spec, lambda: backbone, request, samples)
+    return _exported_once(backbone, request, samples)
 
 
-def _cached(
-    spec: BackboneSpec, load: Callable[[], Backbone], layers: Sequence[str], pools: Sequence[str]
-) -> ExportedGraph:
-    folder = cache_folder() / request_key(spec, layers, pools)
+def _cached(spec: BackboneSpec, load: Callable[[], Backbone], request: CutRequest, samples: Samples) -> ExportedGraph:
+    folder = cache_folder() / request_key(spec, request)
     if (folder / GRAPH_FILE).is_file():
         return ExportedGraph(folder / GRAPH_FILE)
-    return export(load(), layers, pools, folder)
+    return export(load(), request, folder, samples)
 
 
-def _exported_once(backbone: Backbone, layers: tuple[str, ...], pools: tuple[str, ...]) -> ExportedGraph:
+def _exported_once(backbone: Backbone, request: CutRequest, samples: Samples) -> ExportedGraph:
     """Export a caller's module once per process: no key would tell its code from another's."""
     if not _session_folder:
         _session_folder.append(tempfile.TemporaryDirectory(prefix="topwork-"))
     graphs = _exported.setdefault(backbone, {})
-    if (layers, pools) not in graphs:
+    if request not in graphs:
         folder = Path(_session_folder[0].name) / uuid.uuid4().hex
-        graphs[layers, pools] = export(backbone, layers, pools, folder)
-    return graphs[layers, pools]
+        graphs[request] = export(backbone, request, folder, samples)
+    return graphs[request]
 
 
-def _checked(graph: ExportedGraph, layers: Sequence[str], pools: Sequence[str]) -> ExportedGraph:
+def _checked(graph: ExportedGraph, request: CutRequest) -> ExportedGraph:
     columns = graph.metadata.columns
-    there = {(c.layer, c.pool) for c in columns}
-    wanted = [(layer, pool) for layer in layers for pool in pools if (layer, "none") not in there]
+    there = {(c.layer, c.pool) for c in columns} | {(c.layer, AUTO) for c in columns}
+    wanted = [(layer, pool) for layer in request.layers for pool in request.pools if (layer, "none") not in there]
     missing = [pair for pair in wanted if pair not in there]
     if missing:
         cuts = ", ".join(f"{c.layer} ({c.pool})" for c in columns)
@@ -83,17 +86,18 @@ def _checked(graph: ExportedGraph, layers: Sequence[str], pools: Sequence[str]) 
             f"layer {missing[0][0]!r} with pool {missing[0][1]!r} is not in this graph, exported with {cuts}; "
             "another cut needs the backbone itself"
         )
+    if request.normalize != columns[0].normalize:
+        raise InputError(f"this graph was exported with normalize={columns[0].normalize}; another needs the backbone")
     return graph
 
 
-def request_key(spec: BackboneSpec, layers: Sequence[str], pools: Sequence[str]) -> str:
+def request_key(spec: BackboneSpec, request: CutRequest) -> str:
     """Return the digest of everything that decides a graph: specification, options, weights file, versions."""
     return digest(
         {
             "format": GRAPH_FORMAT,
             "backbone": spec.request(),
-            "layers": list(layers),
-            "pools": list(pools),
+            "request": asdict(request),
             "versions": package_versions(*SOURCE_PACKAGES),
         }
     )

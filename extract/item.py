@@ -22,8 +22,7 @@ class Item:
     id : str
         Unique within its source: a path relative to the root, a member's name.
     read : callable
-        Returns the content: the bytes of an encoded image, a uint8 array ``(height, width[, channels])``, or a PIL
-        image. Called once, on another thread.
+        Returns the content: the bytes of a file, a text, an array, or a PIL image. Called once, on another thread.
     label : str or None
     split : str or None
         "train", "val" or "test", where the source says so.
@@ -40,13 +39,14 @@ class Item:
 
 
 def content_digest(content: Any) -> str:
-    """Return the SHA-256 of an item's content: of a file's bytes, of an array's or image's pixels.
+    """Return the SHA-256 of an item's content: of a file's bytes, of a text's, of an array's or image's pixels.
 
     What else decides how an image looks (mode, palette, transparency, orientation) is part of it; a plain RGB image has
     the digest of its array.
     """
-    if isinstance(content, bytes):
-        return hashlib.sha256(content).hexdigest()
+    if isinstance(content, (bytes, str)):
+        encoded = content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
+        return hashlib.sha256(encoded).hexdigest()
     pixels = np.asarray(content)
     look = _look(content) if isinstance(content, Image.Image) else ""
     return hashlib.sha256(f"{pixels.dtype}{pixels.shape}{look}".encode() + pixels.tobytes()).hexdigest()

@@ -14,6 +14,8 @@ from .engine import Original, Result, RunOptions, Vectors, run
 from .item import Item, content_digest
 from .ledger import Ledger
 from .policy import ErrorPolicy
+from .preprocess.decode import MAX_PIXELS
+from .preprocess.preprocessor import Preprocessor, preprocessor_for
 from .progress import Progress, report
 from .session import open_session
 from .sources.opening import Source, open_source
@@ -25,9 +27,6 @@ from .store.writer import StoreWriter, open_writer
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-PART_ITEMS = 1024
-"""About as many items make one part; it is what a killed job may have to compute again."""
-
 
 def extract(
     source: Any,
@@ -37,6 +36,7 @@ def extract(
     on_error: str = "raise",
     provider: str = "auto",
     options: RunOptions | None = None,
+    max_pixels: int = MAX_PIXELS,
     progress: Progress | None = None,
     patience: float = 0.0,
 ) -> Ledger:
@@ -48,7 +48,8 @@ def extract(
     Parameters
     ----------
     source : str, path or sequence
-        A folder (its sub-folders name the labels), a ``.tar[.gz]``, or a sequence of paths, arrays and PIL images.
+        A folder (its sub-folders name the labels), a ``.tar[.gz]``, a table, an ``.npy``, or a sequence of items; see
+        :func:`topwork.extract.sources.opening.open_source`.
     store : FeatureStore or path
         As made by :meth:`FeatureStore.create`.
     labels : sequence, optional
@@ -59,7 +60,9 @@ def extract(
     provider : {"auto", "cpu", "cuda"}
         Where the graph runs.
     options : RunOptions, optional
-        Batch size, bound on pixels, threads.
+        Batch size, threads.
+    max_pixels : int
+        A larger image fails instead of being decoded.
     progress : callable, optional
         Called with the number of inputs done and their total.
     patience : float
@@ -77,8 +80,8 @@ def extract(
     StoreLockedError
         If another process is writing.
     """
-    opened, policy = open_source(source, labels), ErrorPolicy.parse(on_error)
     store = store if isinstance(store, FeatureStore) else FeatureStore.open(store)
+    policy, opened = ErrorPolicy.parse(on_error), open_source(source, labels, kind=store.graph.input_spec.kind)
     started, ledger = time.perf_counter(), Ledger(ignored=opened.ignored, fingerprint=store.fingerprint)
     store.refresh()
     counter = _Counter(store.index, policy, ledger, len(opened), progress or report)
@@ -87,20 +90,20 @@ def extract(
     else:
         with open_writer(store, patience) as writer:
             counter.look_again(opened, writer.index)
-            _compute(_Job(writer, counter), opened, provider, options or RunOptions())
+            preprocessor = preprocessor_for(store.graph.input_spec, max_pixels)
+            _compute(_Job(writer, counter), opened, preprocessor, provider, options or RunOptions())
     ledger.absent = sum(store.index.counts().values()) - ledger.items
     ledger.seconds = time.perf_counter() - started
     return ledger
 
 
-def _compute(job: _Job, source: Source, provider: str, options: RunOptions) -> None:
+def _compute(job: _Job, source: Source, preprocessor: Preprocessor, provider: str, options: RunOptions) -> None:
     """Run the items that are not in the store, a part at a time."""
     store, ledger = job.writer.store, job.counter.ledger
     session = open_session(store.graph.path, provider)
     pending = job.counter.pending(source)
-    results = run(pending, session, store.graph.metadata.input_spec, options, ledger.stages, job.known)
-    whole_batches = options.batch_size * max(1, PART_ITEMS // options.batch_size)
-    for window in _windows(results, whole_batches, job):
+    results = run(pending, session, preprocessor, options, ledger.stages, job.known)
+    for window in _windows(results, options.window, job):
         job.commit(window)
 
 
@@ -187,6 +190,7 @@ class _Job:
         if result.vectors is not None:
             status, reason = ("duplicate", result.duplicate_of) if result.duplicate_of else ("ok", None)
             place = self._place(result, result.vectors)
+        self.counter.ledger.truncated += result.truncated
         self.counter.count_computed(result.item.id, status, reason)
         item = result.item
         return Row(item.id, result.digest, status, reason, place, item.label, item.split, item.size, item.mtime_ns)

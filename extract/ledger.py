@@ -20,12 +20,14 @@ class Ledger:
         How they ended, in this run or an earlier one.
     computed : int
         Those that were worked on in this run.
+    truncated : int
+        Those of them that were longer than the network takes.
     replaced : int
         Those of them whose features in the store were of other content under the same id.
     absent : int
         Items of the store that are not in this source; they are kept.
     ignored : int
-        Files of the source that are no images.
+        Files of the source that are of another kind.
     failures : list of (str, str)
         Id and reason of each failed input.
     stages : Stages
@@ -41,6 +43,7 @@ class Ledger:
     failed: int = 0
     duplicate: int = 0
     computed: int = 0
+    truncated: int = 0
     replaced: int = 0
     absent: int = 0
     ignored: int = 0

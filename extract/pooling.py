@@ -6,19 +6,28 @@ import re
 from typing import TYPE_CHECKING
 
 from ..errors import LayerError
-from .layers import Kind, Layer
+from .layer import Kind, Layer
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from .cut import Cut
 
 POOLINGS: dict[Kind, tuple[str, ...]] = {
     "map": ("avg", "max", "gem", "avg2x2", "flatten"),
     "tokens": ("mean", "max", "gem", "cls", "flatten"),
     "vector": ("none",),
 }
+NORM_FLOOR = 1e-12
+"""The length by which shorter vectors are divided."""
 GRID = re.compile(r"avg([1-9]\d?)x([1-9]\d?)")
 GEM_POWER = 3.0
 """Generalised mean pooling (Radenović et al. 2018, https://arxiv.org/abs/1711.02512) with its usual exponent."""
+GEM_FLOOR = 1e-6
+LOWEST = -1e30
+"""Less than any feature, and finite: padding never is the maximum."""
 AUTO = "auto"
 
 
@@ -63,44 +72,75 @@ def _require_known(name: str) -> None:
 def applicable(layer: Layer) -> tuple[str, ...]:
     """Return the poolings for a layer.
 
-    A map whose channels were not found can only be flattened; ``cls`` needs a token in front that is not of the input.
+    A map whose channels were not found can only be flattened; ``cls`` needs a token in front that is not of the input,
+    or a text, whose tokeniser puts one there. Texts of any length cannot be flattened.
     """
-    names = POOLINGS[layer.kind]
     if layer.kind == "map" and layer.channel_axis is None:
         return ("flatten",)
-    return tuple(name for name in names if name != "cls" or layer.prefix_tokens)
+    left_out = {"flatten"} if layer.is_masked else set() if layer.prefix_tokens else {"cls"}
+    if len(layer.shape) != 3:
+        left_out.add("avg2x2")
+    return tuple(name for name in POOLINGS[layer.kind] if name not in left_out)
 
 
-def pooling_module(layer: Layer, pool: str) -> nn.Module:
-    """Return a module that maps ``(batch, *layer.shape)`` to ``(batch, features)``."""
-    from torch import nn
+def features_of(values: Sequence[Tensor], cut: Cut, mask: Tensor) -> list[Tensor]:
+    """Pool the values of a cut's layers.
 
-    class Pooling(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return pooled(x, pool, layer)
+    Parameters
+    ----------
+    values : sequence of Tensor
+        One ``(batch, *layer.shape)`` for each output of the cut.
+    cut : Cut
+    mask : Tensor
+        Of texts, int64 ``(batch, tokens)``: 1 for tokens, 0 for padding. Of other inputs it is not looked at.
 
-    return Pooling()
+    Returns
+    -------
+    list of Tensor
+        Each ``(batch, features)``.
+    """
+    pooled_values = (pooled(x, pool, layer, mask) for x, (layer, pool) in zip(values, cut.chosen, strict=True))
+    return [_normalized(x) if cut.normalize else x for x in pooled_values]
 
 
-def pooled(x: Tensor, pool: str, layer: Layer) -> Tensor:
+def _normalized(x: Tensor) -> Tensor:
+    from torch.nn import functional
+
+    return functional.normalize(x, dim=1, eps=NORM_FLOOR)
+
+
+def pooled(x: Tensor, pool: str, layer: Layer, mask: Tensor | None = None) -> Tensor:
     """Pool a batch of a layer's values ``(batch, *layer.shape)``."""
     import torch
 
-    parts = [_pooled(x, name, layer) for name in pool.split("+")]
+    parts = [_pooled(x, name, layer, mask) for name in pool.split("+")]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
-def _pooled(x: Tensor, name: str, layer: Layer) -> Tensor:
+def _pooled(x: Tensor, name: str, layer: Layer, mask: Tensor | None) -> Tensor:
     if name in ("none", "flatten"):
         return x.flatten(1)  # (batch, *shape) -> (batch, features)
     if name == "cls":
         return x[:, 0]
+    if layer.is_masked:
+        assert mask is not None
+        return _over_tokens(x, name, mask.unsqueeze(-1))  # (batch, tokens, 1)
     if layer.kind == "tokens":
         x = x[:, layer.prefix_tokens :].transpose(1, 2)  # (batch, tokens, features) -> (batch, features, own tokens)
     elif layer.channel_axis == -1:
-        x = x.permute(0, 3, 1, 2)  # (batch, height, width, channels) -> (batch, channels, height, width)
+        x = x.movedim(-1, 1)  # (batch, height, width, channels) -> (batch, channels, height, width)
     grid = GRID.fullmatch(name)
     return _on_grid(x, int(grid[1]), int(grid[2])) if grid else _over_places(x, name)
+
+
+def _over_tokens(x: Tensor, name: str, mask: Tensor) -> Tensor:
+    """Pool ``(batch, tokens, features)`` over the tokens whose mask is 1; what stands at the others may be anything."""
+    if name == "max":
+        return x.masked_fill(mask == 0, LOWEST).amax(1)
+    if name == "gem":
+        x = x.clamp(min=GEM_FLOOR).pow(GEM_POWER)
+    mean = x.masked_fill(mask == 0, 0.0).sum(1) / mask.sum(1).clamp(min=1)
+    return mean.pow(1 / GEM_POWER) if name == "gem" else mean
 
 
 def _over_places(x: Tensor, name: str) -> Tensor:
@@ -109,7 +149,7 @@ def _over_places(x: Tensor, name: str) -> Tensor:
     if name == "max":
         return x.amax(places)
     if name == "gem":
-        return x.clamp(min=1e-6).pow(GEM_POWER).mean(places).pow(1 / GEM_POWER)
+        return x.clamp(min=GEM_FLOOR).pow(GEM_POWER).mean(places).pow(1 / GEM_POWER)
     return x.mean(places)
 
 

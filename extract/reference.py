@@ -7,31 +7,37 @@ modules, and cloned, as a later operation may overwrite them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import ParityError
-from .layers import Layer
-from .pooling import pooled
+from ..models.image_spec import ImageSpec
+from .layer import Layer
+from .pooling import features_of
 from .trace import LAST, Trace, calls, classifier_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
+    from ..models.input_spec import InputSpec
     from .cut import Cut
+    from .preprocess.prepared import Feed
 
 
-def reference(cut: Cut, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+def reference(traced: Trace, cut: Cut, feed: Feed) -> list[NDArray[np.float32]]:
     """Run the network and pool what its modules yield.
 
     Parameters
     ----------
+    traced : Trace
+        Says which module calls there are.
     cut : Cut
         The layers and poolings.
-    images : ndarray of uint8, shape (batch, height, width, 3)
+    feed : dict of ndarray
+        A batch of the graph's inputs.
 
     Returns
     -------
@@ -40,11 +46,22 @@ def reference(cut: Cut, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
     """
     import torch
 
-    spec = cut.backbone.input_spec
-    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().float() / 255  # -> (batch, 3, height, width)
-    inputs = (pixels - torch.tensor(spec.mean).view(1, 3, 1, 1)) / torch.tensor(spec.std).view(1, 3, 1, 1)
-    values = _Watch(cut).run(inputs)
-    return [pooled(values[layer.name], pool, layer).numpy() for layer, pool in cut.chosen]
+    inputs = tuple(torch.from_numpy(array) for array in _network_inputs(traced.backbone.input_spec, feed))
+    layers = tuple(dict.fromkeys(layer for layer, _ in cut.chosen))
+    with torch.no_grad():
+        values = _Watch(traced, layers).run(inputs)
+        features = features_of([values[layer.name] for layer, _ in cut.chosen], cut, inputs[-1])
+    return [x.numpy() for x in features]
+
+
+def _network_inputs(spec: InputSpec, feed: Feed) -> list[NDArray[Any]]:
+    """Return what enters the network, computed apart from the graph that is checked."""
+    if not isinstance(spec, ImageSpec):
+        return list(feed.values())
+    (images,) = feed.values()
+    mean, std = np.array(spec.mean, np.float32), np.array(spec.std, np.float32)
+    normalised = (images.astype(np.float32) / np.float32(255) - mean) / std
+    return [np.ascontiguousarray(normalised.transpose(0, 3, 1, 2))]  # (batch, 3, height, width)
 
 
 class _Watch:
@@ -54,22 +71,19 @@ class _Watch:
     number of the call.
     """
 
-    def __init__(self, cut: Cut) -> None:
-        self.cut = cut
-        self.modules = dict(cut.backbone.module.named_modules(remove_duplicate=False))
-        self.numbers = dict(_call_numbers(cut.traced, self.modules))
+    def __init__(self, traced: Trace, layers: tuple[Layer, ...]) -> None:
+        self.traced, self.layers = traced, layers
+        self.modules = dict(traced.backbone.module.named_modules(remove_duplicate=False))
+        self.numbers = dict(_call_numbers(traced, self.modules))
         self.values: dict[str, Tensor] = {}
         self.handles: list[Any] = []
 
-    def run(self, inputs: Tensor) -> dict[str, Tensor]:
+    def run(self, inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
         """Return the value of each layer."""
-        import torch
-
-        for layer in {layer for layer, _ in self.cut.chosen}:
+        for layer in self.layers:
             self._watch(layer)
         try:
-            with torch.no_grad():
-                output = self.cut.backbone.module(inputs)
+            output = self.traced.backbone.run(inputs)
         finally:
             for handle in self.handles:
                 handle.remove()
@@ -77,7 +91,7 @@ class _Watch:
         return self.values
 
     def _watch(self, layer: Layer) -> None:
-        call = classifier_of(self.cut.traced, self.cut.backbone) if layer.name == LAST else layer.name
+        call = classifier_of(self.traced) if layer.name == LAST else layer.name
         if not call:
             return  # the network's output is its features
         seen = 0
@@ -102,13 +116,30 @@ def _tensor(values: Any, layer: Layer) -> Tensor:
     """Return a copy of the first tensor that has the layer's shape."""
     import torch
 
-    several = values if isinstance(values, (tuple, list)) else [values]
-    for value in several:
-        if isinstance(value, torch.Tensor) and tuple(value.shape[1:]) == layer.shape:
+    for value in _flat(values):
+        if isinstance(value, torch.Tensor) and _fits(value, layer):
             return value.clone()
     raise ParityError(
         f"the network yields nothing of shape {layer.shape} at {layer.name!r}, as its traced graph does. "
         "Nothing was kept; choose another layer."
+    )
+
+
+def _flat(values: Any) -> Iterator[Any]:
+    """Yield what a module returned: a tensor, or several in tuples, lists and dictionaries."""
+    if isinstance(values, Mapping):
+        values = tuple(values.values())
+    if isinstance(values, (tuple, list)):
+        for value in values:
+            yield from _flat(value)
+    else:
+        yield values
+
+
+def _fits(value: Tensor, layer: Layer) -> bool:
+    sizes = value.shape[1:]
+    return len(sizes) == len(layer.shape) and all(
+        wanted in (None, size) for size, wanted in zip(sizes, layer.shape, strict=True)
     )
 
 

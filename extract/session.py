@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import onnxruntime
     from numpy.typing import NDArray
 
+    from .preprocess.prepared import Feed
+
 PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
 PACKAGES = {"cuda": "onnxruntime-gpu", "cpu": "onnxruntime"}
 """By preference: ``auto`` takes the first that is there."""
@@ -33,9 +35,11 @@ class Session:
     runtime: onnxruntime.InferenceSession
     provider: str
 
-    def run(self, batch: NDArray[Any]) -> list[NDArray[Any]]:
-        """Compute every output for a batch: of images ``(batch, height, width, 3)``, each ``(batch, features)``."""
-        return self.runtime.run(None, {self.runtime.get_inputs()[0].name: batch})  # type: ignore[no-any-return]
+    def run(self, feed: Feed) -> list[NDArray[Any]]:
+        """Compute every output ``(batch, features)`` for a batch."""
+        names = {port.name for port in self.runtime.get_inputs()}  # a cut may lie below the use of the mask
+        used = {name: array for name, array in feed.items() if name in names}
+        return self.runtime.run(None, used)  # type: ignore[no-any-return]
 
 
 def open_session(graph: Path | bytes, provider: str = "auto", threads: int | None = None) -> Session:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from .atomic import write_file
-from .graph import METADATA_KEY, ExportedGraph
+from .graph import INPUTS_FOLDER, METADATA_KEY, ExportedGraph, write_inputs
 
 
 def select_columns(graph: ExportedGraph, names: Sequence[str], path: Path) -> ExportedGraph:
-    """Write a graph that computes only some of the columns, with its certificate.
+    """Write a graph that computes only some of the columns, with its certificate and tokeniser.
 
     Parameters
     ----------
@@ -38,9 +38,12 @@ def select_columns(graph: ExportedGraph, names: Sequence[str], path: Path) -> Ex
     _drop_unused(model.graph)
     text = replace(graph.metadata, columns=tuple(columns[name] for name in names)).to_text()
     next(entry for entry in model.metadata_props if entry.key == METADATA_KEY).value = text
-    kept = replace(graph.certificate, deviations=tuple(d for d in graph.certificate.deviations if d.output in names))
+    deviations = tuple(d for d in graph.certificate.deviations if d.output in names)
+    ports = tuple(next(port for port in graph.certificate.outputs if port.name == name) for name in names)
+    kept = replace(graph.certificate, deviations=deviations, outputs=ports)
     write_file(path, model.SerializeToString())
     selected = ExportedGraph(path)
+    write_inputs(graph, path.parent / INPUTS_FOLDER)
     write_file(selected.certificate_path, json.dumps(kept.to_json(), indent=1).encode())
     return selected
 

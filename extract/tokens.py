@@ -11,8 +11,6 @@ from .trace import LAST, Trace, node_of
 if TYPE_CHECKING:
     from torch.fx import Node
 
-    from ..models.backbone import Backbone
-
 CAT, SELECT, MEAN, AMAX = "aten.cat.default", "aten.select.int", "aten.mean.dim", "aten.amax.default"
 
 
@@ -53,9 +51,11 @@ def _leading(cat: Node) -> int | None:
     return sum(counts[: counts.index(max(counts))])
 
 
-def own_pooling(traced: Trace, backbone: Backbone) -> str:
+def own_pooling(traced: Trace) -> str:
     """Return how the network pools before its classifier: "cls", "mean", "avg", "max", or "" if that cannot be told."""
-    pending, seen = deque([node_of(traced, backbone, LAST)]), set[object]()
+    if traced.backbone.pooling:
+        return traced.backbone.pooling
+    pending, seen = deque([node_of(traced, LAST)]), set[object]()
     while pending:
         node = pending.popleft()
         sources = [n for n in node.all_input_nodes if tensor_of(n) is not None and n.op == "call_function"]

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ExportError, LayerError, reason
-from .flow import EXAMPLE_BATCH, live_nodes
+from .entry import dynamic_axes, example_feed, network_inputs, tensors_of
+from .flow import live_nodes
+from .routes import DEFAULT_ROUTE, Route, plain_attention
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
 
-    from ..models.backbone import Backbone
+    from ..models.torch_backbone import TorchBackbone
 
 LAST = "last"
 RESHAPES = ("aten.view.default", "aten.squeeze.dim", "aten.squeeze.dims")
@@ -30,10 +32,11 @@ class Trace:
 
     Parameters
     ----------
+    backbone : TorchBackbone
     module : torch.fx.GraphModule
-        Takes the normalised float32 image ``(batch, 3, height, width)``.
+        Called as the network is.
     live : list
-        The nodes whose value depends on the image, in order.
+        The nodes whose value depends on the input, in order.
     values : dict
         For each module call, in order of execution, the node of its only output; ``""`` is the network's own output.
         A second call of a module is called ``name@2``.
@@ -41,46 +44,51 @@ class Trace:
         For each module call, the node of the activation that enters it.
     """
 
+    backbone: TorchBackbone
     module: GraphModule
     live: list[Node]
     values: dict[str, Node]
     entries: dict[str, Node]
 
 
-def trace(backbone: Backbone) -> Trace:
-    """Trace a backbone with a free batch size.
+def trace(backbone: TorchBackbone, route: Route = DEFAULT_ROUTE) -> Trace:
+    """Trace a backbone with a free batch size, and for texts with any number of tokens.
 
     Raises
     ------
     ExportError
         If ``torch.export`` cannot follow the network.
     """
-    module = _functional_graph(backbone)
+    module = _functional_graph(backbone, route)
     live = live_nodes(module)
     inside: dict[str, list[Node]] = {}
     for node in live:
         for call in calls(node):
             inside.setdefault(call, []).append(node)
+    sizes = tuple(map(str, live[0].meta["val"].shape))
     exits = {call: _exit(nodes) for call, nodes in inside.items() if call}
-    values = {call: node for call, node in exits.items() if node is not None and _is_batch_of_features(node)}
+    values = {call: node for call, node in exits.items() if node is not None and _is_batch_of_features(node, sizes)}
     output: Any = module.graph.output_node().args[0]
     output = output[0] if isinstance(output, (tuple, list)) else output
     entries = {call: _entry(call, nodes, live) for call, nodes in inside.items() if call}
     order = {node: position for position, node in enumerate(module.graph.nodes)}
     values = dict(sorted(values.items(), key=lambda pair: (order[pair[1]], -pair[0].count("."))))
-    return Trace(module, live, {**values, "": output}, {k: v for k, v in entries.items() if v is not None})
+    return Trace(backbone, module, live, {**values, "": output}, {k: v for k, v in entries.items() if v is not None})
 
 
-def _functional_graph(backbone: Backbone) -> GraphModule:
+def _functional_graph(backbone: TorchBackbone, route: Route) -> GraphModule:
     import torch
 
-    height, width = backbone.input_spec.size
-    example = torch.zeros(EXAMPLE_BATCH, 3, height, width)
+    spec = backbone.input_spec
+    inputs = network_inputs(spec, tensors_of(example_feed(spec)))
+    arguments, named = backbone.arguments_of(inputs)
+    axes = dynamic_axes(spec, len(inputs))
+    shapes: Any = dict(zip(named, axes, strict=True)) if named else axes
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), plain_attention(backbone.module, route.plain_attention):
             warnings.simplefilter("ignore")
-            program = torch.export.export(backbone.module, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
-            module = program.run_decompositions({}).module()
+            program = torch.export.export(backbone.module, arguments, named, dynamic_shapes=shapes, strict=route.strict)
+            module = program.run_decompositions(None if route.decompose else {}).module()
     except Exception as error:
         raise ExportError(f"{backbone.name} cannot be traced by torch.export: {reason(error)}") from error
     assert isinstance(module, torch.fx.GraphModule)
@@ -125,20 +133,19 @@ def _entry(call: str, nodes: list[Node], live: list[Node]) -> Node | None:
     return None
 
 
-def _is_batch_of_features(node: Node) -> bool:
-    """Tell whether a value is float, has the free batch size first and fixed sizes behind it."""
+def _is_batch_of_features(node: Node, sizes: tuple[str, ...]) -> bool:
+    """Tell whether a value is float and has the batch's free size first; behind it come the tokens, or fixed sizes.
+
+    `sizes` are those of the input: of a text, the second one is the number of its tokens.
+    """
     value = node.meta["val"]
     batch, *rest = value.shape or (0,)
-    return (
-        value.is_floating_point()
-        and not isinstance(batch, int)
-        and bool(rest)
-        and all(isinstance(n, int) for n in rest)
-        and str(batch).isidentifier()
-    )
+    if len(rest) == 2 and len(sizes) > 1 and not isinstance(rest[0], int) and str(rest[0]) == sizes[1]:
+        rest = rest[1:]
+    return value.is_floating_point() and str(batch) == sizes[0] and bool(rest) and all(isinstance(n, int) for n in rest)
 
 
-def node_of(traced: Trace, backbone: Backbone, layer: str) -> Node:
+def node_of(traced: Trace, layer: str) -> Node:
     """Return the node that a layer's name stands for; ``last`` is what feeds the network's own classifier.
 
     Raises
@@ -147,27 +154,28 @@ def node_of(traced: Trace, backbone: Backbone, layer: str) -> Node:
         If the network has no such layer; near names are listed.
     """
     if layer == LAST:
-        return _last(traced, backbone)
+        return _last(traced)
     if layer in traced.values and layer:
         return traced.values[layer]
     import difflib
 
     near = difflib.get_close_matches(layer, list(traced.values), n=4, cutoff=0.4) or list(traced.values)[-5:-1]
     raise LayerError(
-        f"{backbone.name} has no layer {layer!r} that can be cut; close: {', '.join(near)}. "
+        f"{traced.backbone.name} has no layer {layer!r} that can be cut; close: {', '.join(near)}. "
         "`topwork layers` lists them all."
     )
 
 
-def _last(traced: Trace, backbone: Backbone) -> Node:
-    classifier = classifier_of(traced, backbone)
+def _last(traced: Trace) -> Node:
+    classifier = classifier_of(traced)
     return traced.entries[classifier] if classifier else traced.values[""]
 
 
-def classifier_of(traced: Trace, backbone: Backbone) -> str:
+def classifier_of(traced: Trace) -> str:
     """Return the name of the network's own classifier, "" if its output is its features."""
-    if backbone.classifier is not None:
-        return backbone.classifier if backbone.classifier in traced.entries else ""
+    classifier = traced.backbone.classifier
+    if classifier is not None:
+        return classifier if classifier in traced.entries else ""
     return _output_module(traced)
 
 

@@ -1,27 +1,23 @@
-"""The backbone: a network in evaluation mode, with everything that identifies it."""
+"""The backbone: a network with everything that identifies it, as PyTorch module or as ONNX graph."""
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from .input_spec import InputSpec
-from .weights import digest_of_state
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from .loading import BackboneSpec
 
 DEFAULT_TOLERANCE = 1e-4
 LARGEST_TOLERANCE = 1e-3
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Backbone:
-    """A PyTorch network, ready to be cut.
+    """A network, ready to be cut: a :class:`TorchBackbone` or an :class:`OnnxBackbone`.
 
     Made by :func:`topwork.load_backbone`. It is immutable: copies share it.
 
@@ -29,14 +25,12 @@ class Backbone:
     ----------
     name : str
         Architecture, such as ``"timm:resnet50"``.
-    module : torch.nn.Module
-        In evaluation mode, on the CPU, without gradients.
-    input_spec : ImageSpec
+    input_spec : ImageSpec, TextSpec or TensorSpec
         What the network eats.
     arguments : dict
         Arguments that the architecture was made with.
-    classifier : str or None
-        Dotted name of the network's own classifier; "" if it has none and its output is its features; None if unknown.
+    pooling : str
+        How the network's makers pool its last layer, such as ``"mean"``; "" if the network itself must tell.
     spec : BackboneSpec or None
         How to load the same backbone again; None for a module that the caller made.
     tolerance : float
@@ -46,21 +40,17 @@ class Backbone:
     """
 
     name: str
-    module: nn.Module
     input_spec: InputSpec
     arguments: dict[str, Any] = field(default_factory=dict)
-    classifier: str | None = None
+    pooling: str = ""
     spec: BackboneSpec | None = None
     tolerance: float = DEFAULT_TOLERANCE
     weights_digest: str = ""
 
-    @classmethod
-    def from_module(cls, name: str, module: nn.Module, input_spec: InputSpec, **details: Any) -> Backbone:
-        """Freeze a module and digest its weights."""
-        if not 0 < details.get("tolerance", DEFAULT_TOLERANCE) <= LARGEST_TOLERANCE:
-            raise InputError(f"tolerance={details['tolerance']}: expected more than 0 and at most {LARGEST_TOLERANCE}")
-        module = module.eval().requires_grad_(False)
-        return cls(name, module, input_spec, weights_digest=digest_of_state(module), **details)
+    def __post_init__(self) -> None:
+        """Refuse a tolerance that proves nothing."""
+        if not 0 < self.tolerance <= LARGEST_TOLERANCE:
+            raise InputError(f"tolerance={self.tolerance}: expected more than 0 and at most {LARGEST_TOLERANCE}")
 
     def identity(self) -> dict[str, Any]:
         """Return what makes features of this backbone comparable; see :mod:`topwork.extract.identity`."""
@@ -77,9 +67,4 @@ class Backbone:
 
     def __repr__(self) -> str:
         """Name the backbone and the start of its digest."""
-        return f"Backbone({self.name!r}, weights={self.weights_digest[:12]})"
-
-
-def private_copy(module: nn.Module) -> nn.Module:
-    """Return a copy of the caller's module, so that freezing does not change theirs."""
-    return copy.deepcopy(module).cpu()
+        return f"{type(self).__name__}({self.name!r}, weights={self.weights_digest[:12]})"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from .input_spec import ImageSpec
+from .image_spec import ImageSpec
 from .registry import Built
 from .weights import load_weights
 

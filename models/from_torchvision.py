@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import InputError
 from .hub import fetching
-from .input_spec import ImageSpec
+from .image_spec import ImageSpec
 from .registry import Built
 from .torchvision_operators import ensure_torchvision_operators
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import InputError, MissingPackageError
-from .input_spec import ImageSpec
+from .backbone import DEFAULT_TOLERANCE
+from .input_spec import InputSpec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,11 +18,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Built:
-    """What a source returns: a network with its own preprocessing and the name of its classifier."""
+    """What a source returns: a network and what its makers say about it.
 
-    module: nn.Module
-    input_spec: ImageSpec
-    classifier: str | None
+    Parameters
+    ----------
+    network : torch.nn.Module or Path
+        A module, or an ONNX file.
+    input_spec : ImageSpec, TextSpec, TensorSpec or None
+        The network's own preprocessing; None if it cannot be known.
+    classifier, pooling, tolerance
+        As in :class:`topwork.models.torch_backbone.TorchBackbone`.
+    architecture : str
+        What identifies the architecture, where the name that was asked for does not.
+    arguments : dict
+        What decides the network beyond the arguments that the user gave, such as a configuration file.
+    unknown : tuple of str
+        What of the preprocessing the user must state, because the network does not say.
+    """
+
+    network: nn.Module | Path
+    input_spec: InputSpec | None
+    classifier: str | None = None
+    pooling: str = ""
+    tolerance: float = DEFAULT_TOLERANCE
+    architecture: str = ""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()
 
 
 class Source(Protocol):
@@ -32,27 +55,36 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Entry:
-    """Where the loader of a source lives and which package it needs."""
+    """Where the loader of a source lives, which package it needs, and whether its networks are PyTorch modules."""
 
     module: str
     package: str | None
     example: str
+    torch: bool = True
 
 
 SOURCES = {
     "topwork": Entry(".from_topwork", None, "topwork:tiny"),
     "timm": Entry(".from_timm", "timm", "timm:resnet50"),
     "torchvision": Entry(".from_torchvision", "torchvision", "torchvision:resnet18"),
+    "hf": Entry(".from_hf", "transformers", "hf:facebook/dinov2-small"),
+    "onnx": Entry(".from_onnx", None, "onnx:model.onnx", torch=False),
 }
 
 
-def find_source(backbone: str) -> tuple[Source, str]:
-    """Return the loader for a name such as ``timm:resnet50``, and the part after the colon."""
+def find_entry(backbone: str) -> tuple[Entry, str]:
+    """Return the entry for a name such as ``timm:resnet50``, and the part after the colon."""
     scheme, colon, name = backbone.partition(":")
     entry = SOURCES.get(scheme)
     if not colon or not name or entry is None:
         examples = ", ".join(e.example for e in SOURCES.values())
         raise InputError(f"backbone {backbone!r}: expected a source and a name, such as {examples}")
+    return entry, name
+
+
+def find_source(backbone: str) -> tuple[Source, str]:
+    """Return the loader for a name such as ``timm:resnet50``, and the part after the colon."""
+    entry, name = find_entry(backbone)
     require_package(entry.package, backbone)
     source: Any = importlib.import_module(entry.module, __package__)
     return source, name

@@ -123,6 +123,16 @@ def digest_of_file(path: str | Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def digest_of_path(path: Path) -> str:
+    """Return the SHA-256 of a file's content, or over the names and contents of all files below a folder."""
+    if path.is_file():
+        return digest_of_file(path)
+    digest = hashlib.sha256()
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        digest.update(f"{file.relative_to(path).as_posix()}|{digest_of_file(file)}|".encode())
+    return digest.hexdigest()
+
+
 def _shapes(name: str, state: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
     return f"{name} {tuple(state[name].shape)}, expected {tuple(expected[name].shape)}"
 

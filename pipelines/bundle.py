@@ -7,7 +7,7 @@ import tempfile
 import zipfile
 from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BundleError
@@ -34,7 +34,8 @@ def save(classifier: TransferClassifier, path: Path) -> None:
     classifier : TransferClassifier
         Fitted.
     path : Path
-        A folder. It holds ``bundle.json``, ``extractor.onnx`` with its certificate, and ``head.skops``.
+        A folder. It holds ``bundle.json``, ``extractor.onnx`` with its certificate, ``head.skops``, and for texts
+        ``inputs/tokenizer.json``.
 
     Raises
     ------
@@ -54,7 +55,8 @@ def save(classifier: TransferClassifier, path: Path) -> None:
                 classifier.extractor_.graph, [c.name for c in classifier.extractor_.columns], folder / GRAPH_FILE
             )
             skops.io.dump(classifier.head_, folder / HEAD_FILE)
-            files = {file.name: digest_of_file(file) for file in sorted(folder.iterdir())}
+            inside = sorted(file for file in folder.rglob("*") if file.is_file())
+            files = {file.relative_to(folder).as_posix(): digest_of_file(file) for file in inside}
             write_file(folder / MANIFEST, json.dumps(_manifest(classifier, files), indent=1, default=str).encode())
         if path.exists():
             path.rename(Path(beside) / "old")
@@ -137,7 +139,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def _check_file(path: Path, name: str, sha: str) -> None:
-    if Path(name).name != name:
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name:
         raise BundleError(f"{path / MANIFEST} names {name!r}; expected a file within the bundle")
     if not (path / name).is_file():
         raise BundleError(f"{path / name} is missing; copy the whole bundle again")

@@ -169,10 +169,7 @@ def _refit_seconds(store: Path, layer: str) -> float:
 
 def _run_fused(model: Path, classifier: TransferClassifier, paths: list[Path]) -> tuple[int, int]:
     """Run the fused file on some images and count the labels that agree."""
-    from ..extract.decode import decode
-    from ..extract.resize import to_pixels
-
-    spec = classifier.extractor_.graph.metadata.input_spec
-    images = np.stack([to_pixels(decode(path.read_bytes(), spec), spec) for path in paths])
-    found = open_session(model, "cpu").run(images)[0]
+    preprocessor = classifier.extractor_.preprocessor
+    feed = preprocessor.collate([preprocessor.prepare(path.read_bytes()).array for path in paths])
+    found = open_session(model, "cpu").run(feed)[0]
     return int((np.asarray(found) == classifier.predict(paths)).sum()), len(paths)

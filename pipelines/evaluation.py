@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InputError
-from ..extract.sources.opening import open_source
 from ..extract.store.feature_store import FeatureStore
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ def evaluate(classifier: TransferClassifier, data: Any) -> dict[str, Any]:
     ----------
     classifier : TransferClassifier
         Fitted.
-    data : str, path or FeatureStore
+    data : str, path, Table or FeatureStore
         With labels.
 
     Returns
@@ -31,7 +30,8 @@ def evaluate(classifier: TransferClassifier, data: Any) -> dict[str, Any]:
         ``accuracy``; ``n``, the number of items with a label that were predicted; ``failed``; ``unlabelled``; and
         ``per_class``: for each label its number of items and the share predicted right.
     """
-    data = data if isinstance(data, FeatureStore) else open_source(data)
+    if not isinstance(data, FeatureStore):
+        data = classifier.extractor_.open(data)
     predicted = classifier.predict(data).tolist()
     if isinstance(data, FeatureStore):
         labels = data.labels

@@ -64,7 +64,13 @@ def stored_features_of(extractor: Extractor, source: Source, path: Path) -> Feat
     """
     store, options = FeatureStore.open_or_create(path, extractor), extractor.run_options()
     ledger = extract(
-        source, store, on_error=extractor.on_error, provider=extractor.provider, options=options, patience=PATIENCE
+        source,
+        store,
+        on_error=extractor.on_error,
+        provider=extractor.provider,
+        options=options,
+        max_pixels=extractor.max_pixels,
+        patience=PATIENCE,
     )
     rows = {item_id: row for row, item_id in enumerate(store.ids)}
     places = [(position, rows[item.id]) for position, item in enumerate(source) if item.id in rows]

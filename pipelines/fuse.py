@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ExportError, reason
 from ..extract.atomic import write_file
-from ..extract.export import OPSET
 from ..extract.session import open_session
 from ..extract.subgraph import select_columns
 from .fused_parity import require_head_parity, require_parity
@@ -24,15 +23,16 @@ LABEL, PROBABILITIES = "label", "probabilities"
 def export_fused(classifier: TransferClassifier, path: Path) -> None:
     """Write a fitted classifier as one ONNX file, and check it against the classifier.
 
-    The graph takes uint8 images ``(batch, height, width, 3)``, resized and cropped as the input specification in its
-    metadata says, and returns ``label`` and, if the head has them, ``probabilities`` in the order of ``classes_``.
+    The graph takes what the extractor's does: uint8 images ``(batch, height, width, 3)``, resized and cropped as the
+    input specification in its metadata says; token ids and attention mask, for which the tokeniser is written beside
+    it; or tensors. It returns ``label`` and, if the head has them, ``probabilities`` in the order of ``classes_``.
     Boolean labels come out as int64, which is the nearest that ONNX has.
 
     Parameters
     ----------
     classifier : TransferClassifier
     path : Path
-        File to write.
+        File to write; a tokeniser gets its stem, as in ``model.tokenizer.json``.
 
     Raises
     ------
@@ -50,10 +50,12 @@ def export_fused(classifier: TransferClassifier, path: Path) -> None:
         partial = select_columns(classifier.extractor_.graph, names, Path(folder) / "body.onnx")
         body, session = _read(partial.path), open_session(partial.path, "cpu")
     width = sum(column.width for column in classifier.extractor_.columns)
-    head = _head_model(classifier.head_, width)
+    head = _head_model(classifier.head_, width, _opset(body))
     require_head_parity(classifier, open_session(head.SerializeToString(), "cpu"), session)
     content = _merged(body, head, names).SerializeToString()
     require_parity(classifier, session, open_session(content, "cpu"))
+    for name, text in classifier.extractor_.graph.input_spec.files().items():
+        write_file(path.with_name(f"{path.stem}.{name}"), text)
     write_file(path, content)
 
 
@@ -63,7 +65,11 @@ def _read(path: Path) -> Any:
     return onnx.load(path)
 
 
-def _head_model(head: Any, width: int) -> Any:
+def _opset(model: Any) -> int:
+    return next(int(entry.version) for entry in model.opset_import if entry.domain == "")
+
+
+def _head_model(head: Any, width: int, opset: int) -> Any:
     """Convert a fitted head; its only input is a float matrix."""
     import skl2onnx
     from skl2onnx.common.data_types import FloatTensorType
@@ -78,7 +84,7 @@ def _head_model(head: Any, width: int) -> Any:
                 head,
                 initial_types=[("features", FloatTensorType([None, width]))],
                 options={id(last): {"zipmap": False}} if probabilities else None,
-                target_opset={"": OPSET, "ai.onnx.ml": 3},
+                target_opset={"": opset, "ai.onnx.ml": 3},
             )
     except Exception as error:
         raise ExportError(

@@ -1,4 +1,4 @@
-"""Evidence that a fused graph is the classifier: its head alone near the classes' borders, then the whole on images."""
+"""Evidence that a fused graph is the classifier: its head alone near the classes' borders, then the whole."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ..errors import ParityError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ..extract.preprocess.prepared import Feed
     from ..extract.session import Session
     from .transfer import TransferClassifier
 
@@ -24,7 +25,7 @@ STEP = 0.05
 
 
 def require_parity(classifier: TransferClassifier, body: Session, fused: Session) -> None:
-    """Compare a fused graph with backbone and head run apart, on random images.
+    """Compare a fused graph with backbone and head run apart, on random inputs.
 
     Parameters
     ----------
@@ -40,8 +41,8 @@ def require_parity(classifier: TransferClassifier, body: Session, fused: Session
         If a probability or a clear label differs.
     """
     for batch in BATCHES:
-        images = _images(classifier, batch)
-        _compare(classifier, np.concatenate(body.run(images), axis=1), fused.run(images))
+        for feed in _feeds(classifier, batch):
+            _compare(classifier, np.concatenate(body.run(feed), axis=1), fused.run(feed))
 
 
 def require_head_parity(classifier: TransferClassifier, head: Session, body: Session) -> None:
@@ -54,15 +55,14 @@ def require_head_parity(classifier: TransferClassifier, head: Session, body: Ses
     ParityError
         If a probability or a clear label differs.
     """
-    features = np.concatenate(body.run(_images(classifier, BATCHES[-1])), axis=1)
+    features = np.concatenate(body.run(_feeds(classifier, BATCHES[-1])[-1]), axis=1)
     rows = np.concatenate([scale * features for scale in SCALES]).astype(np.float32)
     rows = np.concatenate([rows, *_towards_borders(classifier.head_, rows)])
-    _compare(classifier, rows, head.run(rows))
+    _compare(classifier, rows, head.run({"features": rows}))
 
 
-def _images(classifier: TransferClassifier, batch: int) -> NDArray[np.uint8]:
-    height, width = classifier.extractor_.graph.metadata.input_spec.size
-    return np.random.default_rng(batch).integers(0, 256, (batch, height, width, 3), dtype=np.uint8)
+def _feeds(classifier: TransferClassifier, batch: int) -> list[Feed]:
+    return list(classifier.extractor_.preprocessor.random_feeds(batch, np.random.default_rng(batch)).values())
 
 
 def _towards_borders(head: Any, rows: NDArray[np.float32]) -> list[NDArray[np.float32]]:

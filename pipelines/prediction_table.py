@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..extract.atomic import write_file
-from ..extract.sources.opening import open_source
 
 if TYPE_CHECKING:
+    from ..extract.sources.table import Table
     from .transfer import TransferClassifier
 
 SUFFIXES = (".csv", ".jsonl")
 
 
-def write_predictions(classifier: TransferClassifier, source: str, path: Path) -> dict[str, int]:
+def write_predictions(classifier: TransferClassifier, source: str | Table, path: Path) -> dict[str, int]:
     """Predict a source's items and write a table.
 
     Parameters
     ----------
     classifier : TransferClassifier
         Its ``on_error`` decides about items that cannot be decoded.
-    source : str
-        A folder or archive.
+    source : str or Table
+        A folder, archive, table or array.
     path : Path
         A ``.csv`` or ``.jsonl`` file with ``id``, ``label``, ``status``, ``reason`` and, if the head has them, a
         probability for each class.
@@ -46,9 +46,9 @@ def write_predictions(classifier: TransferClassifier, source: str, path: Path) -
     return {"items": len(rows), "ok": len(rows) - failed, "failed": failed}
 
 
-def prediction_rows(classifier: TransferClassifier, source: str) -> list[dict[str, Any]]:
+def prediction_rows(classifier: TransferClassifier, source: str | Table) -> list[dict[str, Any]]:
     """Return one dictionary for each input, in the source's order."""
-    items = open_source(source)
+    items = classifier.extractor_.open(source)
     features = classifier.extractor_.transform(items)
     kept, reasons = set(classifier.extractor_.kept_.tolist()), dict(classifier.extractor_.failures_)
     labels = iter(classifier.head_.predict(features).tolist() if len(features) else [])

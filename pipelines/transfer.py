@@ -14,9 +14,11 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from ..errors import InputError
-from ..extract.decode import MAX_PIXELS
 from ..extract.extractor import Extractor
-from ..extract.sources.opening import Source, open_source
+from ..extract.pooling import AUTO
+from ..extract.preprocess.decode import MAX_PIXELS
+from ..extract.sources.opening import Source
+from ..extract.sources.table import Table
 from ..extract.store.feature_store import FeatureStore
 from ..heads.registry import resolve_head
 from .features import Features, features_of, labels_of, stored_features_of
@@ -44,7 +46,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    backbone, layer, pool
+    backbone, layer, pool, normalize
         As for :class:`topwork.Extractor`.
     head : str or estimator
         A name from ``topwork heads``, or any scikit-learn classifier.
@@ -76,9 +78,10 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self,
         backbone: str | BackboneSpec | Backbone | ExportedGraph = "topwork:tiny",
         layer: str | Sequence[str] = "last",
-        pool: str | Sequence[str] = "avg",
+        pool: str | Sequence[str] = AUTO,
         head: Any = "logreg",
         store: str | Path | None = None,
+        normalize: bool = False,
         precision: str = "auto",
         provider: str = "auto",
         batch_size: int | Literal["auto"] = "auto",
@@ -90,6 +93,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.pool = pool
         self.head = head
         self.store = store
+        self.normalize = normalize
         self.precision = precision
         self.provider = provider
         self.batch_size = batch_size
@@ -122,8 +126,9 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         **options
             Parameters of the classifier; layer and pool are by default all that the graph has.
         """
-        layers, pools = graph.metadata.cuts
-        return cls(graph, **{"layer": layers, "pool": pools, **options})
+        request = graph.metadata.request
+        cut = {"layer": request.layers, "pool": request.pools, "normalize": request.normalize}
+        return cls(graph, **{**cut, **options})
 
     def fit(self, X: Any, y: Any = None) -> TransferClassifier:
         """Compute features where none are stored, and train the head on them.
@@ -131,7 +136,8 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : sequence, path or FeatureStore
-            Paths, uint8 arrays or PIL images; a folder or archive; or a store, whose features are taken as they are.
+            Paths, uint8 arrays or PIL images, texts, or arrays of numbers; a folder, archive or table; or a store,
+            whose features are taken as they are.
         y : sequence, optional
             One label for each item (or row of the store). Left out, the source's own labels are used.
 
@@ -145,8 +151,9 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         InputError
             If there is not one label for each item, if no item can be used, or if there is only one label.
         """
-        self.extractor_ = self._extractor().fit(None)
-        data = _opened(X, y)
+        extractor = self._extractor()
+        self.extractor_ = extractor.fit(None if isinstance(X, FeatureStore) else X)
+        data = self._opened(X, y)
         labels = labels_of(data, y)
         if self.store is None or isinstance(data, FeatureStore):
             features = features_of(self.extractor_, data)
@@ -169,6 +176,12 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if len(set(labels.tolist())) < 2:
             raise InputError(f"all {len(labels)} items have the label {labels[0]!r}; expected at least two classes")
         return head.fit(matrix, labels)
+
+    def _opened(self, X: Any, y: Any) -> Source | FeatureStore:
+        """List a source once, so that features and labels are of the same items."""
+        if isinstance(X, FeatureStore):
+            return X
+        return self.extractor_.open(X, None if isinstance(X, (str, Path, Table)) else y)
 
     def _extractor(self) -> Extractor:
         names = signature(Extractor).parameters
@@ -205,7 +218,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the accuracy on items; without `y`, on the source's own labels."""
         check_is_fitted(self, "head_")
-        data = _opened(X, y)
+        data = self._opened(X, y)
         features = self._features(data)
         labels = labels_of(data, y)[features.kept]
         return float(accuracy_score(labels, self.head_.predict(features.matrix), sample_weight=sample_weight))
@@ -228,11 +241,6 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         tags.input_tags.two_d_array = False
         tags.no_validation = True
         return tags
-
-
-def _opened(X: Any, y: Any) -> Source | FeatureStore:
-    """List a source once, so that features and labels are of the same items."""
-    return X if isinstance(X, FeatureStore) else open_source(X, None if isinstance(X, (str, Path)) else y)
 
 
 def _first_reason(failures: list[tuple[str, str]]) -> str:

@@ -1,4 +1,4 @@
-"""A tar archive of images; the folders in it are the labels."""
+"""A tar archive of images, texts or tensors; the folders in it are the labels."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any
 
 from ...errors import SourceError
 from ..item import Item
-from .labelling import SPLITS, UniqueIds, is_image, label_and_split, text_of
+from .labelling import SPLITS, UniqueIds, is_item, label_and_split, text_of
 
 
 class ArchiveSource:
-    """All images of a tar, in the archive's order.
+    """All items of a tar, in the archive's order.
 
     Links, devices and members whose name leaves the archive's root are refused: they are left out and counted.
     An uncompressed archive is read at random places by several threads, a compressed one from start to end.
@@ -26,22 +26,24 @@ class ArchiveSource:
     ----------
     path : Path
         Its members are listed at once.
+    kind : {"image", "text", "tensor"}
+        Which members are items: those with an image's ending, ``.txt``, or ``.npy``.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, kind: str = "image") -> None:
+        self.path, self.kind = path, kind
         self.ignored = 0
         self._compressed = not tarfile_is_plain(path)
-        names = [text_of(member.name) for member in self._images(count=True)]
+        names = [text_of(member.name) for member in self._wanted(count=True)]
         self._length = len(names)
         self._prefix = _common_folder(names)
 
     def __len__(self) -> int:
-        """Return the number of images."""
+        """Return the number of items."""
         return self._length
 
     def __iter__(self) -> Iterator[Item]:
-        """Yield the images in the archive's order."""
+        """Yield the items in the archive's order."""
         unique = UniqueIds()
         for member, content in self._members():
             identifier = PurePosixPath(text_of(member.name)).as_posix()
@@ -50,21 +52,21 @@ class ArchiveSource:
 
     def _members(self) -> Iterator[tuple[tarfile.TarInfo, Any]]:
         if not self._compressed:
-            for member in self._images():
+            for member in self._wanted():
                 yield member, partial(_read_at, self.path, member.offset_data, member.size)
             return
         with _opened(self.path) as archive:
             for member in archive:
-                if _is_wanted(member):
+                if _is_wanted(member, self.kind):
                     stream = archive.extractfile(member)
                     assert stream is not None
                     content = stream.read()
                     yield member, partial(bytes, content)
 
-    def _images(self, count: bool = False) -> Iterator[tarfile.TarInfo]:
+    def _wanted(self, count: bool = False) -> Iterator[tarfile.TarInfo]:
         with _opened(self.path) as archive:
             for member in archive:
-                if _is_wanted(member):
+                if _is_wanted(member, self.kind):
                     yield member
                 elif count and not member.isdir():
                     self.ignored += 1
@@ -88,10 +90,10 @@ def tarfile_is_plain(path: Path) -> bool:
         return False
 
 
-def _is_wanted(member: tarfile.TarInfo) -> bool:
-    """Tell whether a member is an image inside the archive's root: no link, device or absolute name."""
+def _is_wanted(member: tarfile.TarInfo, kind: str) -> bool:
+    """Tell whether a member is an item inside the archive's root: no link, device or absolute name."""
     path = PurePosixPath(member.name)
-    return member.isfile() and not path.is_absolute() and ".." not in path.parts and is_image(member.name)
+    return member.isfile() and not path.is_absolute() and ".." not in path.parts and is_item(member.name, kind)
 
 
 def _common_folder(names: list[str]) -> str:

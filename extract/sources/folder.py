@@ -1,4 +1,4 @@
-"""A folder of images; the names of its sub-folders are the labels."""
+"""A folder of images, texts or tensors; the names of its sub-folders are the labels."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import TypeAlias
 from ...errors import SourceError
 from ..item import Item
 from .file import facts, read_file
-from .labelling import is_image, label_and_split, text_of
+from .labelling import is_item, label_and_split, text_of
 
 _File: TypeAlias = tuple[str, str, int | None, int | None]
 """Id, path, size and modification time."""
 
 
 class FolderSource:
-    """All images below a folder, sorted by path.
+    """All items below a folder, sorted by path.
 
     Links are followed, except into a folder that they lie in.
 
@@ -25,25 +25,27 @@ class FolderSource:
     ----------
     root : Path
         Listed at once; files are read when their turn comes.
+    kind : {"image", "text", "tensor"}
+        Which files are items: those with an image's ending, ``.txt``, or ``.npy``.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, kind: str = "image") -> None:
+        self.root, self.kind = root, kind
         self.ignored = 0
         self._files = sorted(self._walk(root, frozenset()), key=lambda file: file[0].split("/"))
 
     def __len__(self) -> int:
-        """Return the number of images."""
+        """Return the number of items."""
         return len(self._files)
 
     def __iter__(self) -> Iterator[Item]:
-        """Yield the images, sorted by path."""
+        """Yield the items, sorted by path."""
         for identifier, path, size, mtime_ns in self._files:
             label, split = label_and_split(identifier)
             yield Item(identifier, partial(read_file, path), label, split, size, mtime_ns)
 
     def _walk(self, folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[_File]:
-        """Yield the images below a folder; one that is its own ancestor by way of a link is not entered."""
+        """Yield the items below a folder; one that is its own ancestor by way of a link is not entered."""
         try:
             status, entries = folder.stat(), list(folder.iterdir())
         except OSError as error:
@@ -57,7 +59,7 @@ class FolderSource:
         for entry in entries:
             if entry.is_dir():
                 yield from self._walk(entry, above | {key})
-            elif is_image(entry.name):
+            elif is_item(entry.name, self.kind):
                 yield text_of(entry.relative_to(self.root).as_posix()), str(entry), *facts(str(entry))
             else:
                 self.ignored += 1

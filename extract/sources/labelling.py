@@ -1,36 +1,24 @@
-"""What the path of an image says: whether it is one, its label, its split."""
+"""What the path of an item says: whether it is one, its label, its split."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
 
-IMAGE_SUFFIXES = (
-    ".jpg",
-    ".jpeg",
-    ".jpe",
-    ".jfif",
-    ".png",
-    ".gif",
-    ".webp",
-    ".bmp",
-    ".tif",
-    ".tiff",
-    ".ppm",
-    ".pgm",
-    ".avif",
-)
+IMAGES = ".jpg .jpeg .jpe .jfif .png .gif .webp .bmp .tif .tiff .ppm .pgm .avif"
+SUFFIXES = {"image": tuple(IMAGES.split()), "text": (".txt",), "tensor": (".npy",)}
+"""Endings of the files that are items, by what the backbone eats."""
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
-def is_image(name: str) -> bool:
-    """Tell by its name whether a file should be an image; hidden files are not."""
+def is_item(name: str, kind: str) -> bool:
+    """Tell by its name whether a file should be an image, a text or a tensor; hidden files are not."""
     base = name.rpartition("/")[2]
-    return base.lower().endswith(IMAGE_SUFFIXES) and not base.startswith(".")
+    return base.lower().endswith(SUFFIXES[kind]) and not base.startswith(".")
 
 
 def label_and_split(identifier: str) -> tuple[str | None, str | None]:
-    """Return label and split of an image by its folders: the first one names the label, unless it names a split.
+    """Return label and split of an item by its folders: the first one names the label, unless it names a split.
 
     Examples
     --------

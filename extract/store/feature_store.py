@@ -17,7 +17,7 @@ from ...errors import IdentityError, InputError, StoreDamagedError, StoreError
 from ...models.weights import digest_of_file
 from ..atomic import new_folder, write_file
 from ..cut import Column
-from ..graph import ExportedGraph
+from ..graph import INPUTS_FOLDER, ExportedGraph, write_inputs
 from ..identity import digest, require_same
 from .index import Index
 from .log import Entry, Log
@@ -177,7 +177,7 @@ class FeatureStore:
     @property
     def graph(self) -> ExportedGraph:
         """The graph that computes the store's columns."""
-        return ExportedGraph(self.path / self.stored_columns[0].graph)
+        return ExportedGraph(self.path / self.stored_columns[0].graph, self.path / INPUTS_FOLDER)
 
     @property
     def ids(self) -> list[str]:
@@ -278,7 +278,7 @@ def is_store(path: str | Path) -> bool:
 
 
 def _add_columns(root: Path, graph: ExportedGraph) -> None:
-    """Copy a graph and its certificate into a store and enter its columns into the log."""
+    """Copy a graph, its certificate and its tokeniser into a store and enter its columns into the log."""
     columns = [
         {"key": f"c{number:04d}", "column": column.to_json()} for number, column in enumerate(graph.metadata.columns, 1)
     ]
@@ -286,9 +286,10 @@ def _add_columns(root: Path, graph: ExportedGraph) -> None:
     shutil.copyfile(graph.path, target)
     copied = ExportedGraph(target)
     shutil.copyfile(graph.certificate_path, copied.certificate_path)
+    inputs = write_inputs(graph, root / INPUTS_FOLDER)
     Log(root).append(
         None,
         "add_columns",
-        [target, copied.certificate_path],
+        [target, copied.certificate_path, *inputs],
         {"graph": target.relative_to(root).as_posix(), "columns": columns},
     )

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import BackboneOptions, JsonOption, grouped
+from .options import BACKBONES, BackboneOptions, JsonOption, grouped
 from .output import print_json, print_table
 
 if TYPE_CHECKING:
-    from ...extract.layers import Layer
+    from ...extract.layer import Layer
 
 
 @grouped
 def layers(
-    backbone: Annotated[str, typer.Argument(help="timm:NAME, torchvision:NAME or topwork:tiny.")],
+    backbone: Annotated[str, typer.Argument(help=f"{BACKBONES}.")],
     options: BackboneOptions,
     as_json: JsonOption = False,
 ) -> None:
@@ -36,7 +36,7 @@ def layers(
 def _row(layer: Layer) -> list[str]:
     return [
         layer.name,
-        "x".join(map(str, layer.shape)),
+        "x".join("n" if side is None else str(side) for side in layer.shape),
         layer.kind,
         str(layer.prefix_tokens) if layer.kind == "tokens" else "",
         f"{layer.parameters:.1%}",

@@ -17,6 +17,7 @@ from .options import (
     JsonOption,
     RunFlags,
     SourceArgument,
+    TableFlags,
     TrustOption,
     grouped,
 )
@@ -45,6 +46,7 @@ def fit(
     model: BackboneOptions,
     cut: CutOptions,
     run: RunFlags,
+    table: TableFlags,
     head: Annotated[str, typer.Option(help="A name from `topwork heads`.")] = "logreg",
     backbone: BackboneOption = None,
     store: Annotated[Path | None, typer.Option(help="Keep the features of SOURCE here.")] = None,
@@ -54,7 +56,7 @@ def fit(
     from ...extract.store.feature_store import FeatureStore, is_store
     from ..transfer import TransferClassifier
 
-    data: Any = source
+    data: Any = table.source(source)
     if is_store(source):
         if backbone is not None or store is not None or model != BackboneOptions():
             raise InputError(
@@ -67,7 +69,9 @@ def fit(
             data.graph, **{name: value for name, value in chosen.items() if value}, head=head, **run.parameters()
         )
     else:
-        classifier = TransferClassifier(model.spec(backbone), cut.layers, cut.pools, head, store, **run.parameters())
+        classifier = TransferClassifier(
+            model.spec(backbone), cut.layers, cut.pools, head, store, cut.normalize, **run.parameters()
+        )
     with progress_bar("extract"):
         classifier.fit(data)
     classifier.save(out)
@@ -93,7 +97,12 @@ def _report_fit(classifier: TransferClassifier, out: Path, head: str, as_json: b
 
 @grouped
 def evaluate(
-    bundle: BundleArgument, source: DataArgument, run: RunFlags, trust: TrustOption = None, as_json: JsonOption = False
+    bundle: BundleArgument,
+    source: DataArgument,
+    run: RunFlags,
+    table: TableFlags,
+    trust: TrustOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Measure the accuracy of a bundle on labelled items."""
     from ...extract.store.feature_store import FeatureStore, is_store
@@ -101,7 +110,9 @@ def evaluate(
 
     classifier = _loaded(bundle, trust, run)
     with progress_bar("evaluate"):
-        scores = evaluate_classifier(classifier, FeatureStore.open(source) if is_store(source) else source)
+        scores = evaluate_classifier(
+            classifier, FeatureStore.open(source) if is_store(source) else table.source(source)
+        )
     if as_json:
         print_json(scores)
         return
@@ -119,6 +130,7 @@ def predict(
     source: SourceArgument,
     out: Annotated[Path, typer.Option(help="A .csv or .jsonl file to write.")],
     run: RunFlags,
+    table: TableFlags,
     trust: TrustOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -127,7 +139,7 @@ def predict(
 
     classifier = _loaded(bundle, trust, run)
     with progress_bar("predict"):
-        counts = write_predictions(classifier, source, out)
+        counts = write_predictions(classifier, table.source(source), out)
     if as_json:
         print_json(counts)
     else:

@@ -19,10 +19,11 @@ from ...errors import InputError
 
 if TYPE_CHECKING:
     from ...extract.extractor import Extractor
+    from ...extract.sources.table import Table
     from ...models.loading import BackboneSpec
 
 DEFAULT_BACKBONE = "topwork:tiny"
-MODEL, CUT, RUN = "Backbone", "Cut", "Run"
+MODEL, CUT, RUN, TABLE = "Backbone", "Cut", "Run", "Table"
 
 
 def _option(text: str, panel: str, *names: str) -> Any:
@@ -44,18 +45,20 @@ class BackboneOptions:
     size: Annotated[str | None, _option("Size of the input, as 224 or 192x256 (height x width).", MODEL)] = None
     crop: Annotated[float | None, _option("Share of the shorter side that is kept.", MODEL)] = None
     interpolation: Annotated[str | None, _option("Filter for resizing, as Pillow names it.", MODEL)] = None
+    max_length: Annotated[int | None, _option("Longest text, in tokens; the rest is cut off.", MODEL)] = None
 
     def spec(self, name: str | None) -> BackboneSpec:
         """Return the specification of a backbone; the built-in one by default."""
-        from ...models.input_spec import ImageOverrides
+        from ...models.input_overrides import InputOverrides
         from ...models.loading import BackboneSpec
 
-        changes = ImageOverrides(
+        changes = InputOverrides(
             mean=_numbers(self.mean),
             std=_numbers(self.std),
             size=_size(self.size),
             crop=self.crop,
             interpolation=self.interpolation,
+            max_length=self.max_length,
         )
         return BackboneSpec(name or DEFAULT_BACKBONE, self.weights, _model_args(self.model_arg or []), changes)
 
@@ -68,10 +71,11 @@ class CutOptions:
     pool: Annotated[
         str | None,
         _option(
-            "Pooling: avg (default), max, gem, avg2x2, flatten for maps; mean, cls for tokens; auto; by commas.",
+            "Pooling: auto (default), avg, max, gem, avg2x2, flatten for maps; mean, cls for tokens; by commas.",
             CUT,
         ),
     ] = None
+    normalize: Annotated[bool, _option("Divide each vector by its length (L2 norm).", CUT, "--normalize")] = False
 
     @property
     def layers(self) -> list[str]:
@@ -80,8 +84,8 @@ class CutOptions:
 
     @property
     def pools(self) -> list[str]:
-        """The poolings; ``avg`` by default."""
-        return _names(self.pool or "avg")
+        """The poolings; ``auto`` by default."""
+        return _names(self.pool or "auto")
 
 
 @dataclass(frozen=True)
@@ -113,11 +117,28 @@ class RunFlags:
         }
 
 
+@dataclass(frozen=True)
+class TableFlags:
+    """Which columns of a table say what."""
+
+    path_column: Annotated[str | None, _option("Column of files, relative to the table.", TABLE)] = None
+    text_column: Annotated[str | None, _option("Column of texts.", TABLE)] = None
+    label_column: Annotated[str | None, _option("Column of labels.", TABLE)] = None
+    id_column: Annotated[str | None, _option("Column of ids.", TABLE)] = None
+
+    def source(self, source: str) -> str | Table:
+        """Return the source, as a table if columns were named."""
+        from ...extract.sources.table import Table
+
+        names = (self.path_column, self.text_column, self.label_column, self.id_column)
+        return Table(source, *names) if any(names) else source
+
+
 def extractor(name: str | None, backbone: BackboneOptions, cut: CutOptions, run: RunFlags) -> Extractor:
     """Return the extractor that the options describe."""
     from ...extract.extractor import Extractor
 
-    return Extractor(backbone.spec(name), cut.layers, cut.pools, **run.parameters())
+    return Extractor(backbone.spec(name), cut.layers, cut.pools, cut.normalize, **run.parameters())
 
 
 def grouped(function: Callable[..., None]) -> Callable[..., None]:
@@ -187,11 +208,13 @@ def _model_args(pairs: list[str]) -> dict[str, Any]:
     return arguments
 
 
-SourceArgument = Annotated[str, typer.Argument(help="A folder of images (its sub-folders are labels) or a .tar[.gz].")]
-DataArgument = Annotated[str, typer.Argument(help="A folder of images, a .tar[.gz], or a feature store.")]
+SOURCES = "A folder (its sub-folders are labels), a .tar[.gz], a .csv, .tsv, .jsonl or .parquet table, or an .npy"
+SourceArgument = Annotated[str, typer.Argument(help=f"{SOURCES}.")]
+DataArgument = Annotated[str, typer.Argument(help=f"{SOURCES}; or a feature store.")]
 BundleArgument = Annotated[Path, typer.Argument(help="A bundle, as `topwork fit` writes it.")]
+BACKBONES = "timm:NAME, torchvision:NAME, hf:ID or hf:FOLDER, onnx:FILE, topwork:tiny"
 BackboneOption = Annotated[
-    str | None, typer.Option(help="timm:NAME, torchvision:NAME or topwork:tiny (default).", rich_help_panel=MODEL)
+    str | None, typer.Option(help=f"{BACKBONES}; topwork:tiny by default.", rich_help_panel=MODEL)
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, for machines.")]
 TrustOption = Annotated[list[str] | None, typer.Option(help="A type that the bundle's head may hold; repeatable.")]

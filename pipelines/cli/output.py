@@ -40,6 +40,8 @@ def print_ledger(ledger: Ledger) -> None:
         + (f"; {ledger.ignored} other files left out" if ledger.ignored else "")
     )
     print_failures(ledger.failures)
+    if ledger.truncated:
+        typer.echo(f"{ledger.truncated} of them were longer than the network takes and were truncated")
     if ledger.replaced:
         typer.echo(f"{ledger.replaced} of them replaced features of other content under the same id")
     if ledger.absent:

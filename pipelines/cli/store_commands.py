@@ -15,6 +15,7 @@ from .options import (
     JsonOption,
     RunFlags,
     SourceArgument,
+    TableFlags,
     extractor,
     grouped,
 )
@@ -30,6 +31,7 @@ def extract(
     model: BackboneOptions,
     cut: CutOptions,
     run: RunFlags,
+    table: TableFlags,
     backbone: BackboneOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -37,13 +39,12 @@ def extract(
     from ...extract.job import extract as extract_job
     from ...extract.policy import ErrorPolicy
     from ...extract.session import require_provider
-    from ...extract.sources.opening import open_source
     from ...extract.store.feature_store import FeatureStore
 
-    opened = open_source(source)
-    wanted = extractor(backbone, model, cut, run)
+    wanted, data = extractor(backbone, model, cut, run), table.source(source)
     ErrorPolicy.parse(run.on_error)
     require_provider(run.provider)
+    opened = wanted.fit(data).open(data)
     target = FeatureStore.open_or_create(store, wanted)
     with progress_bar("extract"):
         ledger = extract_job(
@@ -52,6 +53,7 @@ def extract(
             on_error=run.on_error,
             provider=run.provider,
             options=wanted.run_options(),
+            max_pixels=run.max_pixels,
         )
     if as_json:
         print_json(ledger.to_json())

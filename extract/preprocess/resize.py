@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from ..models.input_spec import ImageSpec
+from ...models.image_spec import ImageSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

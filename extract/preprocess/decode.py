@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from ..errors import DecodeError
-from ..models.input_spec import ImageSpec
+from ...errors import DecodeError
+from ...models.image_spec import ImageSpec
 
 MAX_PIXELS = 89_478_485
 """Largest image that is decoded by default, in pixels: Pillow's own bound against decompression bombs."""

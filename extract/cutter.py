@@ -1,0 +1,72 @@
+"""What can be cut: one interface to traced PyTorch networks and to ONNX graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..models.onnx_backbone import OnnxBackbone
+from ..models.torch_backbone import TorchBackbone
+from .layer import Layer
+from .routes import DEFAULT_ROUTE, Route
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ..models.backbone import Backbone
+    from .cut import Cut
+    from .preprocess.prepared import Feed
+
+
+class Cutter(Protocol):
+    """A network whose layers are known."""
+
+    backbone: Any
+    """The :class:`Backbone` that is cut."""
+
+    def layers(self) -> list[Layer]:
+        """List the legal cuts in order of execution, ``last`` at the end."""
+
+    def describe(self, name: str) -> Layer:
+        """Describe one layer, without what lies below it.
+
+        Raises
+        ------
+        LayerError
+            If there is none of this name.
+        """
+
+    def own_pooling(self) -> str:
+        """Return how the network pools before its classifier, "" if that cannot be told."""
+
+    def onnx_model(self, cut: Cut) -> Any:
+        """Return the ONNX model of a cut: the graph's inputs in, one pooled matrix for each output."""
+
+    def reference(self, cut: Cut, feed: Feed) -> list[NDArray[np.float32]]:
+        """Return what the untouched network yields for a batch, pooled: one matrix for each output of the cut."""
+
+
+def cutter_for(backbone: Backbone, route: Route = DEFAULT_ROUTE) -> Cutter:
+    """Return what cuts a backbone.
+
+    Raises
+    ------
+    ExportError
+        If ``torch.export`` cannot follow the network.
+    """
+    if isinstance(backbone, OnnxBackbone):
+        from .onnx_cutter import OnnxCutter
+
+        return OnnxCutter(backbone)
+    assert isinstance(backbone, TorchBackbone)
+    from .torch_cutter import TorchCutter
+
+    return TorchCutter(backbone, route)
+
+
+def routes_for(backbone: Backbone) -> Sequence[Route]:
+    """Return the ways to export a backbone, in the order in which they are tried."""
+    from .routes import COPIED, ROUTES
+
+    return (COPIED,) if isinstance(backbone, OnnxBackbone) else ROUTES

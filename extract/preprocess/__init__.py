@@ -1,0 +1,1 @@
+"""From the content of an item to what a graph eats; neither torch nor onnx is needed."""

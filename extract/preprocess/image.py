@@ -1,0 +1,40 @@
+"""Images: decoded, resized, cropped; normalised by the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...models.image_spec import ImageSpec
+from .decode import allow_pixels, decode
+from .prepared import Feed, Prepared
+from .resize import to_pixels
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+INPUT_NAME = "image"
+
+
+class ImagePreprocessor:
+    """Encoded images, uint8 arrays or PIL images to pixels ``(height, width, 3)``."""
+
+    lengths_vary = False
+
+    def __init__(self, spec: ImageSpec, max_pixels: int) -> None:
+        self.spec, self.max_pixels = spec, max_pixels
+        allow_pixels(max_pixels)
+
+    def prepare(self, content: Any) -> Prepared:
+        """Return the pixels that enter the graph."""
+        return Prepared(to_pixels(decode(content, self.spec, self.max_pixels), self.spec))
+
+    def collate(self, arrays: Sequence[NDArray[Any]]) -> Feed:
+        """Return uint8 ``(batch, height, width, 3)``."""
+        return {INPUT_NAME: np.stack(arrays)}
+
+    def random_feeds(self, batch: int, generator: np.random.Generator) -> dict[str, Feed]:
+        """Return images of random pixels."""
+        return {"random": {INPUT_NAME: generator.integers(0, 256, (batch, *self.spec.size, 3), dtype=np.uint8)}}

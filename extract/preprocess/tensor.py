@@ -1,0 +1,54 @@
+"""Tensors: checked, and otherwise left as they are."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...errors import DecodeError
+from ...models.tensor_spec import TensorSpec
+from .prepared import Feed, Prepared
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+INPUT_NAME = "input"
+
+
+class TensorPreprocessor:
+    """Numeric arrays, or the bytes of ``.npy`` files, to float32 of one shape."""
+
+    lengths_vary = False
+
+    def __init__(self, spec: TensorSpec) -> None:
+        self.spec = spec
+
+    def prepare(self, content: Any) -> Prepared:
+        """Return the item as float32; anything but finite numbers of the right shape is refused."""
+        array = _loaded(content) if isinstance(content, bytes) else np.asarray(content)
+        if array.shape != self.spec.shape or array.dtype.kind not in "biuf":
+            raise DecodeError(f"{array.dtype} of shape {array.shape}; expected numbers of shape {self.spec.shape}")
+        with np.errstate(over="ignore"):
+            values = array.astype(np.float32)
+        if not np.isfinite(values).all():
+            raise DecodeError("values that are not finite")
+        return Prepared(values)
+
+    def collate(self, arrays: Sequence[NDArray[Any]]) -> Feed:
+        """Return float32 ``(batch, *shape)``."""
+        return {INPUT_NAME: np.stack(arrays)}
+
+    def random_feeds(self, batch: int, generator: np.random.Generator) -> dict[str, Feed]:
+        """Return numbers from a standard normal distribution."""
+        return {"random": {INPUT_NAME: generator.standard_normal((batch, *self.spec.shape), dtype=np.float32)}}
+
+
+def _loaded(content: bytes) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+        return array
+    except (ValueError, EOFError, OSError) as error:
+        raise DecodeError(f"not an .npy file of numbers: {error}") from error

@@ -1,0 +1,83 @@
+"""Texts: tokenised by the tokenizers library alone, padded to the longest of their batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...errors import DecodeError, InputError, MissingPackageError
+from ...models.text_spec import TextSpec
+from .prepared import Feed, Prepared
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+CHECKED_TOKENS = 12
+"""Longest of the random texts that graphs are checked with."""
+
+
+class TextPreprocessor:
+    """Texts, or the bytes of UTF-8 files, to token ids."""
+
+    lengths_vary = True
+
+    def __init__(self, spec: TextSpec) -> None:
+        self.spec = spec
+        self.tokenizer = _tokenizer(spec)
+
+    def prepare(self, content: Any) -> Prepared:
+        """Return the token ids int64 ``(tokens,)``, special tokens included, at most as many as the network takes."""
+        encoded = self.tokenizer.encode(_text(content))
+        if not encoded.ids:
+            raise DecodeError("the text has no tokens")
+        return Prepared(np.array(encoded.ids, np.int64), len(encoded.ids), bool(encoded.overflowing))
+
+    def collate(self, arrays: Sequence[NDArray[Any]]) -> Feed:
+        """Return token ids and attention mask, int64 ``(batch, tokens)``."""
+        return _padded(self.spec, arrays, max(map(len, arrays)))
+
+    def random_feeds(self, batch: int, generator: np.random.Generator) -> dict[str, Feed]:
+        """Return random tokens without padding, and with some in every row but one."""
+        longest = min(CHECKED_TOKENS, self.spec.max_length)
+        tokens = np.setdiff1d(np.arange(self.tokenizer.get_vocab_size()), [self.spec.pad_id])
+        rows = generator.choice(tokens, (batch, longest)).astype(np.int64)
+        lengths = [max(1, longest - 2 - number % (longest - 1)) for number in range(batch)]
+        shorter = [row[:length] for row, length in zip(rows, lengths, strict=True)]
+        return {"random": self.collate(list(rows)), "padded": _padded(self.spec, shorter, longest)}
+
+
+def _padded(spec: TextSpec, arrays: Sequence[NDArray[Any]], length: int) -> Feed:
+    ids = np.full((len(arrays), length), spec.pad_id, np.int64)
+    mask = np.zeros_like(ids)
+    for row, array in enumerate(arrays):
+        ids[row, : len(array)], mask[row, : len(array)] = array, 1
+    return dict(zip(spec.inputs, (ids, mask), strict=True))
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, bytes):
+        try:
+            return content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise DecodeError(f"not UTF-8: {error.reason} at byte {error.start}") from error
+    if not isinstance(content, str):
+        raise DecodeError(f"a {type(content).__name__}; expected a text")
+    return content
+
+
+def _tokenizer(spec: TextSpec) -> Any:
+    try:
+        from tokenizers import Tokenizer
+    except ImportError as error:
+        raise MissingPackageError(
+            "texts need the package tokenizers, which is not installed: pip install tokenizers"
+        ) from error
+    tokenizer = Tokenizer.from_str(spec.tokenizer)
+    special = tokenizer.num_special_tokens_to_add(False)
+    if spec.max_length <= special:
+        raise InputError(f"max_length={spec.max_length} leaves no room beside {special} special tokens")
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(spec.max_length)
+    return tokenizer

@@ -1,0 +1,78 @@
+"""The ways to export a network, in the order in which they are tried: the certificate says which one was taken."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Route:
+    """One way to export.
+
+    Parameters
+    ----------
+    name : str
+        As the certificate records it.
+    strict : bool
+        Trace the network's Python code with its bytecode, which follows some code that ordinary tracing does not.
+    optimize : bool
+        Let the exporter rewrite the graph.
+    decompose : bool
+        Break composite operations into those of core ATen before the exporter sees them.
+    plain_attention : bool
+        Make attention of matrix products and a softmax, as the network does where no fused kernel exists.
+    torchscript : bool
+        Use the TorchScript exporter.
+    """
+
+    name: str
+    strict: bool = False
+    optimize: bool = True
+    decompose: bool = False
+    plain_attention: bool = False
+    torchscript: bool = False
+
+
+DEFAULT_ROUTE = Route("dynamo")
+ROUTES = (
+    DEFAULT_ROUTE,
+    Route("dynamo, not optimised", optimize=False),
+    Route("dynamo, strict tracing", strict=True),
+    Route("dynamo, decomposed", decompose=True),
+    Route("dynamo, plain attention", plain_attention=True),
+    Route("torchscript", torchscript=True),
+    Route("torchscript, plain attention", torchscript=True, plain_attention=True),
+)
+COPIED = Route("copied from ONNX")
+"""The only way of a backbone that is an ONNX graph already."""
+
+
+@contextlib.contextmanager
+def plain_attention(module: nn.Module, wanted: bool) -> Iterator[None]:
+    """Let a network compute its attention without fused kernels inside the block, if that is wanted.
+
+    timm's layers have a flag ``fused_attn``; models of transformers have an implementation by name.
+    """
+    if not wanted:
+        yield
+        return
+    flags = [(child, child.fused_attn) for child in module.modules() if hasattr(child, "fused_attn")]
+    model: Any = module
+    implementation = getattr(getattr(model, "config", None), "_attn_implementation", None)
+    try:
+        for child, _ in flags:
+            child.fused_attn = False  # type: ignore[assignment]
+        if implementation is not None:
+            model.set_attn_implementation("eager")
+        yield
+    finally:
+        for child, flag in flags:
+            child.fused_attn = flag
+        if implementation is not None:
+            model.set_attn_implementation(implementation)

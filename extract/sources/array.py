@@ -1,0 +1,32 @@
+"""An array on disk, whose rows are items."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import SourceError
+from .sequence import SequenceSource
+
+
+def array_source(path: Path, kind: str) -> SequenceSource:
+    """Return the rows of an ``.npy``, or of the array ``X`` of an ``.npz`` with its labels ``y``, if there are any.
+
+    Raises
+    ------
+    SourceError
+        If it cannot be read without unpickling.
+    """
+    if kind == "text":
+        raise SourceError(f"source {path} holds arrays, but this backbone eats texts")
+    try:
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+        if path.suffix == ".npy":
+            return SequenceSource(loaded, kind=kind)
+        return SequenceSource(loaded["X"], loaded.get("y"), kind)
+    except KeyError as error:
+        raise SourceError(f"{path} has the arrays {', '.join(loaded)}; expected X, and y for labels") from error
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise SourceError(f"{path} cannot be read as an array: {error}") from error

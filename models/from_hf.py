@@ -1,0 +1,122 @@
+"""``hf:ID`` and ``hf:FOLDER``: vision and text models of transformers, with their own preprocessing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import InputError, WeightsError
+from .hf_inputs import image_spec, sentence_pooling, text_spec
+from .hub import fetching
+from .registry import Built
+from .torchvision_operators import ensure_torchvision_operators
+
+TOWERS = {"vision": "vision_config", "text": "text_config"}
+VOLATILE = ("transformers_version", "architectures", "id2label", "label2id", "dtype", "torch_dtype", "_name_or_path")
+"""What a configuration says that does not decide a feature."""
+
+
+def build(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> Built:
+    """Make a transformers model.
+
+    A checkpoint with a classifier keeps it; any other yields its last hidden state. Of a model with a tower for images
+    and one for texts ``model_args={"tower": "text"}`` chooses; the default is "vision". Of an encoder and decoder the
+    encoder is taken. Other arguments change the configuration.
+    """
+    ensure_torchvision_operators()
+    from transformers import AutoConfig
+
+    options = dict(model_args)
+    tower = options.pop("tower", None)
+    with fetching(f"hf:{name}", wanted=True):
+        config = AutoConfig.from_pretrained(name, **options)
+    config = _tower(name, config, tower)
+    kind = _class_of(config)
+    module = _loaded(name, kind, config) if pretrained else kind._from_config(config)
+    classifier = _classifier_name(module, kind)
+    if getattr(config, "is_encoder_decoder", False) and classifier is None:
+        module = module.get_encoder()
+    return _described(name, module.float(), config, classifier)
+
+
+def _described(name: str, module: Any, config: Any, classifier: str | None) -> Built:
+    """Say what a network eats, and what identifies it."""
+    details: dict[str, Any] = {
+        "classifier": classifier or "",
+        "architecture": f"hf:{type(module).__name__}",
+        "arguments": {"config": {k: v for k, v in config.to_diff_dict().items() if k not in VOLATILE}},
+    }
+    if module.main_input_name == "pixel_values":
+        spec, unknown = image_spec(name, config)
+        return Built(module, spec, unknown=unknown, **details)
+    if module.main_input_name == "input_ids":
+        pooling = sentence_pooling(name)
+        return Built(module, text_spec(name, module, config), pooling=pooling, **details)
+    raise InputError(
+        f"hf:{name} eats {module.main_input_name}; expected a model of images (pixel_values) or texts (input_ids). "
+        "Load it yourself and pass the module with input_spec=TensorSpec(shape)."
+    )
+
+
+def _tower(name: str, config: Any, tower: str | None) -> Any:
+    """Return the configuration of one tower, if there are two."""
+    if not all(hasattr(config, entry) for entry in TOWERS.values()):
+        if tower is not None:
+            raise InputError(f"hf:{name} has one tower; model_args={{'tower': {tower!r}}} does not apply")
+        return config
+    if tower not in (None, *TOWERS):
+        raise InputError(f"model_args={{'tower': {tower!r}}}: expected one of {', '.join(TOWERS)}")
+    return getattr(config, TOWERS[tower or "vision"])
+
+
+def _class_of(config: Any) -> Any:
+    """Return the class that the checkpoint was saved from if that has a classifier, else the bare model's."""
+    import transformers
+    from transformers.models.auto import modeling_auto as auto
+
+    with_classifier = [
+        *auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES.values(),
+        *auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES.values(),
+    ]
+    known = {name for names in with_classifier for name in ([names] if isinstance(names, str) else names)}
+    saved = (getattr(config, "architectures", None) or [""])[0]
+    if saved in known:
+        return getattr(transformers, saved)
+    encoders = auto.MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
+    if config.model_type in encoders:
+        return getattr(transformers, encoders[config.model_type])
+    try:
+        return auto.MODEL_MAPPING[type(config)]
+    except KeyError as error:
+        raise InputError(f"transformers has no model for a {type(config).__name__}") from error
+
+
+def _loaded(name: str, kind: Any, config: Any) -> Any:
+    """Load the weights; what the checkpoint lacks would be random, and is refused."""
+    import torch
+
+    def load(**options: Any) -> tuple[Any, list[str]]:
+        with fetching(f"hf:{name}", wanted=True):
+            module, report = kind.from_pretrained(
+                name, config=config, dtype=torch.float32, output_loading_info=True, **options
+            )
+        return module, sorted(report["missing_keys"])
+
+    module, missing = load()
+    if missing and all(".pooler." in f".{key}" for key in missing):  # saved without, from another class
+        module, missing = load(add_pooling_layer=False)
+    if missing:
+        shown = ", ".join(missing[:12])
+        raise WeightsError(f"the checkpoint of hf:{name} lacks weights of {type(module).__name__}: {shown}")
+    return module
+
+
+def _classifier_name(module: Any, kind: Any) -> str | None:
+    """Return the name of the last layer with weights of a network with a classifier."""
+    from torch import nn
+
+    if not kind.__name__.endswith(("Classification", "ClassificationWithTeacher")):
+        return None
+    names = [name for name, child in module.named_modules() if isinstance(child, nn.Linear)]
+    head = [name for name in names if name.split(".")[0] in ("classifier", "score", "head", "cls_classifier")]
+    last: str = (head or names)[-1]
+    return last

@@ -1,0 +1,58 @@
+"""A backbone that is a PyTorch module."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .backbone import Backbone
+from .input_spec import InputSpec
+from .text_spec import TextSpec
+from .weights import digest_of_state
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class TorchBackbone(Backbone):
+    """A PyTorch network.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        In evaluation mode, on the CPU, without gradients.
+    classifier : str or None
+        Dotted name of the network's own classifier; "" if it has none and its output is its features; None if unknown.
+    """
+
+    module: nn.Module
+    classifier: str | None = None
+
+    @classmethod
+    def from_module(cls, name: str, module: nn.Module, input_spec: InputSpec, **details: Any) -> TorchBackbone:
+        """Freeze a module and digest its weights."""
+        module = module.eval().requires_grad_(False)
+        return cls(name=name, module=module, input_spec=input_spec, weights_digest=digest_of_state(module), **details)
+
+    def arguments_of(self, inputs: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        """Return how the module is called: positional and named arguments. Texts go by name."""
+        if isinstance(self.input_spec, TextSpec):
+            return (), dict(zip(self.input_spec.inputs, inputs, strict=True))
+        return inputs, {}
+
+    def run(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        """Return the network's output, the first one if it has several."""
+        positional, named = self.arguments_of(inputs)
+        output: Any = self.module(*positional, **named)
+        while not hasattr(output, "shape"):
+            output = next(iter(output.values() if isinstance(output, Mapping) else output))
+        tensor: Tensor = output
+        return tensor
+
+
+def private_copy(module: nn.Module) -> nn.Module:
+    """Return a copy of the caller's module, so that freezing does not change theirs."""
+    return copy.deepcopy(module).cpu()
