@@ -157,7 +157,12 @@ class _Check:
     def _explain(self, feed: Feed, expected: list[NDArray[np.float32]]) -> str:
         """Say what is wrong with the last comparison, as closely as can be told."""
         worst, bound = self.deviations[-1], self.cut.backbone.tolerance
-        fault = ""
+        again, fault = self.cut.cutter.reference(self.cut, feed), ""
+        if not all(np.array_equal(*pair, equal_nan=True) for pair in zip(expected, again, strict=True)):
+            return (
+                f"two runs of {self.cut.backbone.name} itself on the same batch differ: it draws at random even in "
+                "evaluation mode, so its features cannot be relied upon. Nothing was kept."
+            )
         if worst.case == "padded":
             fault = "Without padding it agrees: the attention mask is gone from the graph. "
         elif self._agrees_reversed(feed, expected):

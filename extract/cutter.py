@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..models.onnx_backbone import OnnxBackbone
 from ..models.torch_backbone import TorchBackbone
 from .layer import Layer
-from .routes import DEFAULT_ROUTE, Route
+from .routes import COPIED, ORDINARY, ROUTES, Route, Tracing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,14 +40,14 @@ class Cutter(Protocol):
     def own_pooling(self) -> str:
         """Return how the network pools before its classifier, "" if that cannot be told."""
 
-    def onnx_model(self, cut: Cut) -> Any:
+    def onnx_model(self, cut: Cut, route: Route) -> Any:
         """Return the ONNX model of a cut: the graph's inputs in, one pooled matrix for each output."""
 
     def reference(self, cut: Cut, feed: Feed) -> list[NDArray[np.float32]]:
         """Return what the untouched network yields for a batch, pooled: one matrix for each output of the cut."""
 
 
-def cutter_for(backbone: Backbone, route: Route = DEFAULT_ROUTE) -> Cutter:
+def cutter_for(backbone: Backbone, tracing: Tracing = ORDINARY) -> Cutter:
     """Return what cuts a backbone.
 
     Raises
@@ -62,11 +62,9 @@ def cutter_for(backbone: Backbone, route: Route = DEFAULT_ROUTE) -> Cutter:
     assert isinstance(backbone, TorchBackbone)
     from .torch_cutter import TorchCutter
 
-    return TorchCutter(backbone, route)
+    return TorchCutter(backbone, tracing)
 
 
 def routes_for(backbone: Backbone) -> Sequence[Route]:
     """Return the ways to export a backbone, in the order in which they are tried."""
-    from .routes import COPIED, ROUTES
-
     return (COPIED,) if isinstance(backbone, OnnxBackbone) else ROUTES

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ..errors import ExportError, ParityError, reason
+from ..errors import ExportError, LayerError, ParityError, TopworkError, reason
 from .atomic import new_folder
 from .certificate import Certificate
 from .certify import certify
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from ..models.backbone import Backbone
     from ..models.input_spec import InputSpec
-    from .routes import Route
+    from .cutter import Cutter
+    from .routes import Route, Tracing
 
 PACKAGES = ("topwork", "torch", "onnx", "onnxscript", "onnxruntime", "numpy")
 
@@ -67,36 +68,32 @@ def export(backbone: Backbone, request: CutRequest, folder: Path, samples: Sampl
     ParityError
         If every graph differs from the network.
     """
-    items, failures = samples(backbone.input_spec), list[ExportError | ParityError]()
-    for route, before in _attempts(backbone, failures):
+    items, failures = samples(backbone.input_spec), dict[str, TopworkError]()
+    cutters: dict[Tracing, Cutter] = {}
+    for route in routes_for(backbone):
+        refused = tuple(f"{name}: {reason(error)}" for name, error in failures.items())
         try:
-            model, certificate = _attempt(backbone, request, route, items, before)
-        except (ExportError, ParityError) as error:
-            failures.append(error)
+            if route.tracing not in cutters:
+                cutters[route.tracing] = cutter_for(backbone, route.tracing)
+            model, certificate = _attempt(choose(cutters[route.tracing], request), route, items, refused)
+        except (ExportError, ParityError, LayerError) as error:
+            if isinstance(error, LayerError) and not failures:
+                raise
+            failures[route.name] = error
         else:
             return _save(model, backbone, certificate, folder)
-    raise _most_telling(failures)
+    raise _most_telling(list(failures.values()))
 
 
-def _attempts(backbone: Backbone, failures: Sequence[Exception]) -> Any:
-    """Yield each way to export with what became of those before it."""
-    tried: list[Route] = []
-    for route in routes_for(backbone):
-        yield route, [f"{t.name}: {reason(e)}" for t, e in zip(tried, failures, strict=True)]
-        tried.append(route)
-
-
-def _most_telling(failures: Sequence[ExportError | ParityError]) -> Exception:
+def _most_telling(failures: Sequence[TopworkError]) -> TopworkError:
     """Return why a graph differed if one did, or else why the first exporter failed."""
     return next((error for error in failures if isinstance(error, ParityError)), failures[0])
 
 
-def _attempt(
-    backbone: Backbone, request: CutRequest, route: Route, items: Sequence[NDArray[Any]], refused: Sequence[str]
-) -> tuple[Any, Certificate]:
+def _attempt(cut: Cut, route: Route, items: Sequence[NDArray[Any]], refused: Sequence[str]) -> tuple[Any, Certificate]:
     """Export by one route."""
-    cut = choose(cutter_for(backbone, route), request)
-    model = stripped(cut.cutter.onnx_model(cut))
+    backbone = cut.backbone
+    model = stripped(cut.cutter.onnx_model(cut, route))
     widths = [x.shape[1] for x in cut.cutter.reference(cut, example_feed(backbone.input_spec))]
     _declare(model, widths)
     try:

@@ -104,6 +104,12 @@ def flops_of(node: Node) -> int:
     return int(2 * _items(out) * inner)
 
 
+def example_shape(node: Node) -> tuple[int, ...]:
+    """Return the shape of a node's value as it was for the example batch."""
+    tensor = tensor_of(node)
+    return () if tensor is None else tuple(_size(size) for size in tensor.shape)
+
+
 def _items(tensor: Any) -> int:
     """Return the number of elements for one item of the batch, whichever axes the batch went into."""
     return math.prod(_size(size) for size in tensor.shape) // EXAMPLE_BATCH

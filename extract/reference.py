@@ -6,8 +6,7 @@ modules, and cloned, as a later operation may overwrite them.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,12 +14,13 @@ import numpy as np
 from ..errors import ParityError
 from ..models.image_spec import ImageSpec
 from .layer import Layer
+from .module_calls import call_numbers, on_call, path_of, tensors_in
 from .pooling import features_of
-from .trace import LAST, Trace, calls, classifier_of
+from .trace import LAST, Trace, calls_in_order, classifier_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from ..models.input_spec import InputSpec
     from .cut import Cut
@@ -49,7 +49,7 @@ def reference(traced: Trace, cut: Cut, feed: Feed) -> list[NDArray[np.float32]]:
     inputs = tuple(torch.from_numpy(array) for array in _network_inputs(traced.backbone.input_spec, feed))
     layers = tuple(dict.fromkeys(layer for layer, _ in cut.chosen))
     with torch.no_grad():
-        values = _Watch(traced, layers).run(inputs)
+        values = _values(traced, layers, inputs)
         features = features_of([values[layer.name] for layer, _ in cut.chosen], cut, inputs[-1])
     return [x.numpy() for x in features]
 
@@ -64,60 +64,31 @@ def _network_inputs(spec: InputSpec, feed: Feed) -> list[NDArray[Any]]:
     return [np.ascontiguousarray(normalised.transpose(0, 3, 1, 2))]  # (batch, 3, height, width)
 
 
-class _Watch:
-    """Hooks on the modules whose calls yield the wanted layers.
+def _values(traced: Trace, layers: tuple[Layer, ...], inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    """Run the network and return the value of each layer, by hooks on the modules whose calls yield them."""
+    modules = dict(traced.backbone.module.named_modules(remove_duplicate=False))
+    numbers = call_numbers(modules, calls_in_order(traced.module))
+    values: dict[str, Tensor] = {}
+    with contextlib.ExitStack() as hooks:
+        for layer in layers:
+            call = classifier_of(traced) if layer.name == LAST else layer.name
+            if not call:
+                continue  # the network's output is its features
 
-    A module object may have several names and be called several times: what identifies a call is the object and the
-    number of the call.
-    """
+            def take(found: Any, layer: Layer = layer) -> None:
+                values[layer.name] = _tensor(found, layer)
 
-    def __init__(self, traced: Trace, layers: tuple[Layer, ...]) -> None:
-        self.traced, self.layers = traced, layers
-        self.modules = dict(traced.backbone.module.named_modules(remove_duplicate=False))
-        self.numbers = dict(_call_numbers(traced, self.modules))
-        self.values: dict[str, Tensor] = {}
-        self.handles: list[Any] = []
-
-    def run(self, inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
-        """Return the value of each layer."""
-        for layer in self.layers:
-            self._watch(layer)
-        try:
-            output = self.traced.backbone.run(inputs)
-        finally:
-            for handle in self.handles:
-                handle.remove()
-        self.values.setdefault(LAST, output)
-        return self.values
-
-    def _watch(self, layer: Layer) -> None:
-        call = classifier_of(self.traced) if layer.name == LAST else layer.name
-        if not call:
-            return  # the network's output is its features
-        seen = 0
-
-        def take(values: Any) -> None:
-            nonlocal seen
-            seen += 1
-            if seen == self.numbers[call]:
-                self.values[layer.name] = _tensor(values, layer)
-
-        module = self.modules[_path(call)]
-        if layer.name == LAST:
-            before = module.register_forward_pre_hook(
-                lambda _, args, named: take([*args, *named.values()]), with_kwargs=True
-            )
-            self.handles.append(before)
-        else:
-            self.handles.append(module.register_forward_hook(lambda _, inputs, output: take(output)))
+            module = modules[path_of(call)]
+            hooks.enter_context(on_call(module, numbers[call], take, entering=layer.name == LAST))
+        output = traced.backbone.run(inputs)
+    values.setdefault(LAST, output)
+    return values
 
 
 def _tensor(values: Any, layer: Layer) -> Tensor:
     """Return a copy of the first tensor that has the layer's shape."""
-    import torch
-
-    for value in _flat(values):
-        if isinstance(value, torch.Tensor) and _fits(value, layer):
+    for value in tensors_in(values):
+        if _fits(value, layer):
             return value.clone()
     raise ParityError(
         f"the network yields nothing of shape {layer.shape} at {layer.name!r}, as its traced graph does. "
@@ -125,35 +96,8 @@ def _tensor(values: Any, layer: Layer) -> Tensor:
     )
 
 
-def _flat(values: Any) -> Iterator[Any]:
-    """Yield what a module returned: a tensor, or several in tuples, lists and dictionaries."""
-    if isinstance(values, Mapping):
-        values = tuple(values.values())
-    if isinstance(values, (tuple, list)):
-        for value in values:
-            yield from _flat(value)
-    else:
-        yield values
-
-
 def _fits(value: Tensor, layer: Layer) -> bool:
     sizes = value.shape[1:]
     return len(sizes) == len(layer.shape) and all(
         wanted in (None, size) for size, wanted in zip(sizes, layer.shape, strict=True)
     )
-
-
-def _call_numbers(traced: Trace, modules: dict[str, nn.Module]) -> Iterator[tuple[str, int]]:
-    """Yield each module call of the graph with its number among the calls of the same object."""
-    counts: Counter[int] = Counter()
-    seen: set[str] = set()
-    for node in traced.module.graph.nodes:
-        for call in calls(node):
-            if call not in seen and _path(call) in modules:
-                seen.add(call)
-                counts[id(modules[_path(call)])] += 1
-                yield call, counts[id(modules[_path(call)])]
-
-
-def _path(call: str) -> str:
-    return call.partition("@")[0]

@@ -12,6 +12,28 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Tracing:
+    """How a network becomes a graph.
+
+    Parameters
+    ----------
+    strict : bool
+        Follow the network's Python bytecode, which gets through some code that ordinary tracing does not.
+    decompose : bool
+        Break composite operations into those of core ATen before an exporter sees them.
+    plain_attention : bool
+        Make attention of matrix products and a softmax, as the network does where no fused kernel exists.
+    """
+
+    strict: bool = False
+    decompose: bool = False
+    plain_attention: bool = False
+
+
+ORDINARY = Tracing()
+
+
+@dataclass(frozen=True)
 class Route:
     """One way to export.
 
@@ -19,35 +41,28 @@ class Route:
     ----------
     name : str
         As the certificate records it.
-    strict : bool
-        Trace the network's Python code with its bytecode, which follows some code that ordinary tracing does not.
+    tracing : Tracing
     optimize : bool
         Let the exporter rewrite the graph.
-    decompose : bool
-        Break composite operations into those of core ATen before the exporter sees them.
-    plain_attention : bool
-        Make attention of matrix products and a softmax, as the network does where no fused kernel exists.
     torchscript : bool
         Use the TorchScript exporter.
     """
 
     name: str
-    strict: bool = False
+    tracing: Tracing = ORDINARY
     optimize: bool = True
-    decompose: bool = False
-    plain_attention: bool = False
     torchscript: bool = False
 
 
-DEFAULT_ROUTE = Route("dynamo")
+PLAIN = Tracing(plain_attention=True)
 ROUTES = (
-    DEFAULT_ROUTE,
+    Route("dynamo"),
     Route("dynamo, not optimised", optimize=False),
-    Route("dynamo, strict tracing", strict=True),
-    Route("dynamo, decomposed", decompose=True),
-    Route("dynamo, plain attention", plain_attention=True),
+    Route("dynamo, decomposed", Tracing(decompose=True)),
+    Route("dynamo, plain attention", PLAIN),
+    Route("dynamo, strict tracing", Tracing(strict=True)),
     Route("torchscript", torchscript=True),
-    Route("torchscript, plain attention", torchscript=True, plain_attention=True),
+    Route("torchscript, plain attention", PLAIN, torchscript=True),
 )
 COPIED = Route("copied from ONNX")
 """The only way of a backbone that is an ONNX graph already."""

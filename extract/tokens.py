@@ -26,7 +26,7 @@ def prefix_tokens(traced: Trace, node: Node) -> int:
     node : torch.fx.Node
         Of shape (batch, tokens, features).
     """
-    live, count = set(traced.live), node.meta["val"].shape[1]
+    live, count = set(traced.live), tensor_of(node).shape[1]
     pending, seen = deque([node]), {node}
     while pending:
         current = pending.popleft()

@@ -16,7 +16,7 @@ from .flow import ancestors
 from .layer import Layer
 from .pooling import features_of
 from .reference import reference
-from .routes import DEFAULT_ROUTE, Route
+from .routes import ORDINARY, Route, Tracing
 from .tokens import own_pooling
 from .torch_layers import describe, torch_layers
 from .trace import Trace, node_of, trace
@@ -37,14 +37,14 @@ OPSET = 20
 class TorchCutter:
     """A traced PyTorch network; see :class:`topwork.extract.cutter.Cutter`."""
 
-    def __init__(self, backbone: TorchBackbone, route: Route = DEFAULT_ROUTE) -> None:
-        self.backbone, self.route = backbone, route
+    def __init__(self, backbone: TorchBackbone, tracing: Tracing = ORDINARY) -> None:
+        self.backbone, self.tracing = backbone, tracing
         backbone.module.eval()
 
     @cached_property
     def traced(self) -> Trace:
         """The network as a functional graph."""
-        return trace(self.backbone, self.route)
+        return trace(self.backbone, self.tracing)
 
     def layers(self) -> list[Layer]:
         """List the legal cuts in order of execution, ``last`` at the end."""
@@ -62,13 +62,13 @@ class TorchCutter:
         """Return what the untouched network yields for a batch, pooled: one matrix for each output of the cut."""
         return reference(self.traced, cut, feed)
 
-    def onnx_model(self, cut: Cut) -> Any:
+    def onnx_model(self, cut: Cut, route: Route) -> Any:
         """Return the ONNX model of a cut."""
         network, feed = cut_network(self.traced, cut), example_feed(self.backbone.input_spec)
-        export = _by_torchscript if self.route.torchscript else _by_dynamo
+        export = _by_torchscript if route.torchscript else _by_dynamo
         try:
             with _quiet():
-                return export(network, feed, cut, self.route)
+                return export(network, feed, cut, route)
         except Exception as error:
             raise ExportError(
                 f"{self.backbone.name} cannot be exported at {', '.join(cut.names)}: {reason(error)}"

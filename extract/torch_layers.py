@@ -40,7 +40,7 @@ def _measured(traced: Trace, found: list[Layer]) -> list[Layer]:
 def describe(traced: Trace, name: str) -> Layer:
     """Describe one layer."""
     node = node_of(traced, name)
-    shape = tuple(size if isinstance(size, int) else None for size in node.meta["val"].shape[1:])
+    shape = tuple(size if isinstance(size, int) else None for size in tensor_of(node).shape[1:])
     if len(shape) == 1:
         return Layer(name, shape, "vector")
     if None in shape:
@@ -68,7 +68,7 @@ def _channel_axis(node: Node) -> int | None:
             if source not in seen and _axes(source) == rank:
                 seen.add(source)
                 pending.append((source, order))
-    return _by_sides(tuple(node.meta["val"].shape[1:]))
+    return _by_sides(tuple(tensor_of(node).shape[1:]))
 
 
 def _told_by(node: Node, rank: int) -> int | None:
@@ -78,8 +78,8 @@ def _told_by(node: Node, rank: int) -> int | None:
         return rank - 1
     if any(word in target for word in CHANNELS_FIRST):
         return 1
-    sizes = [n.meta["val"].shape[-1] for n in node.all_input_nodes if _axes(n) == 3]
-    unfolded = rank == 4 and target == "aten.view.default" and sizes == [node.meta["val"].shape[-1]]
+    sizes = [tensor_of(n).shape[-1] for n in node.all_input_nodes if _axes(n) == 3]
+    unfolded = rank == 4 and target == "aten.view.default" and sizes == [tensor_of(node).shape[-1]]
     return 3 if unfolded else None  # tokens put back on their grid keep their channels last
 
 

@@ -8,13 +8,15 @@ made functional first, or a cut behind a BatchNorm would see what the ReLU after
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ExportError, LayerError, reason
 from .entry import dynamic_axes, example_feed, network_inputs, tensors_of
-from .flow import live_nodes
-from .routes import DEFAULT_ROUTE, Route, plain_attention
+from .flow import example_shape, live_nodes, tensor_of
+from .module_calls import yielded_shapes
+from .routes import ORDINARY, Tracing, plain_attention
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
@@ -51,7 +53,7 @@ class Trace:
     entries: dict[str, Node]
 
 
-def trace(backbone: TorchBackbone, route: Route = DEFAULT_ROUTE) -> Trace:
+def trace(backbone: TorchBackbone, tracing: Tracing = ORDINARY) -> Trace:
     """Trace a backbone with a free batch size, and for texts with any number of tokens.
 
     Raises
@@ -59,14 +61,15 @@ def trace(backbone: TorchBackbone, route: Route = DEFAULT_ROUTE) -> Trace:
     ExportError
         If ``torch.export`` cannot follow the network.
     """
-    module = _functional_graph(backbone, route)
+    module = _functional_graph(backbone, tracing)
     live = live_nodes(module)
     inside: dict[str, list[Node]] = {}
     for node in live:
         for call in calls(node):
             inside.setdefault(call, []).append(node)
     sizes = tuple(map(str, live[0].meta["val"].shape))
-    exits = {call: _exit(nodes) for call, nodes in inside.items() if call}
+    yielded = yielded_shapes(backbone, calls_in_order(module))
+    exits = {call: _exit(nodes, yielded.get(call, ())) for call, nodes in inside.items() if call}
     values = {call: node for call, node in exits.items() if node is not None and _is_batch_of_features(node, sizes)}
     output: Any = module.graph.output_node().args[0]
     output = output[0] if isinstance(output, (tuple, list)) else output
@@ -76,7 +79,7 @@ def trace(backbone: TorchBackbone, route: Route = DEFAULT_ROUTE) -> Trace:
     return Trace(backbone, module, live, {**values, "": output}, {k: v for k, v in entries.items() if v is not None})
 
 
-def _functional_graph(backbone: TorchBackbone, route: Route) -> GraphModule:
+def _functional_graph(backbone: TorchBackbone, tracing: Tracing) -> GraphModule:
     import torch
 
     spec = backbone.input_spec
@@ -85,10 +88,12 @@ def _functional_graph(backbone: TorchBackbone, route: Route) -> GraphModule:
     axes = dynamic_axes(spec, len(inputs))
     shapes: Any = dict(zip(named, axes, strict=True)) if named else axes
     try:
-        with warnings.catch_warnings(), torch.no_grad(), plain_attention(backbone.module, route.plain_attention):
+        with warnings.catch_warnings(), torch.no_grad(), plain_attention(backbone.module, tracing.plain_attention):
             warnings.simplefilter("ignore")
-            program = torch.export.export(backbone.module, arguments, named, dynamic_shapes=shapes, strict=route.strict)
-            module = program.run_decompositions(None if route.decompose else {}).module()
+            program = torch.export.export(
+                backbone.module, arguments, named, dynamic_shapes=shapes, strict=tracing.strict
+            )
+            module = program.run_decompositions(None if tracing.decompose else {}).module()
     except Exception as error:
         raise ExportError(f"{backbone.name} cannot be traced by torch.export: {reason(error)}") from error
     assert isinstance(module, torch.fx.GraphModule)
@@ -110,11 +115,22 @@ def _call_name(key: str, path: str) -> str:
     return f"{path}@{int(number) + 1}" if number else path
 
 
-def _exit(nodes: list[Node]) -> Node | None:
-    """Return the one tensor that leaves these nodes, None if there are none or several."""
+def calls_in_order(module: GraphModule) -> list[str]:
+    """Return every module call of a traced graph, once."""
+    return list(dict.fromkeys(call for node in module.graph.nodes for call in calls(node)))
+
+
+def _exit(nodes: list[Node], shapes: Collection[tuple[int, ...]]) -> Node | None:
+    """Return the one tensor that leaves these nodes and has a shape that the module yields, None if there is none.
+
+    Making operations functional may move a reshape from a module's end behind it: then the last value of such a shape
+    is taken.
+    """
     members = set(nodes)
     leaving = [n for n in nodes if any(user not in members for user in n.users)]
-    return leaving[0] if len(leaving) == 1 else None
+    if len(leaving) != 1 or example_shape(leaving[0]) in shapes:
+        return leaving[0] if len(leaving) == 1 else None
+    return next((node for node in reversed(nodes) if example_shape(node) in shapes), None)
 
 
 def _entry(call: str, nodes: list[Node], live: list[Node]) -> Node | None:
@@ -138,7 +154,7 @@ def _is_batch_of_features(node: Node, sizes: tuple[str, ...]) -> bool:
 
     `sizes` are those of the input: of a text, the second one is the number of its tokens.
     """
-    value = node.meta["val"]
+    value = tensor_of(node)
     batch, *rest = value.shape or (0,)
     if len(rest) == 2 and len(sizes) > 1 and not isinstance(rest[0], int) and str(rest[0]) == sizes[1]:
         rest = rest[1:]

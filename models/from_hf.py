@@ -11,6 +11,9 @@ from .registry import Built
 from .torchvision_operators import ensure_torchvision_operators
 
 TOWERS = {"vision": "vision_config", "text": "text_config"}
+ENCODERS = {"vit_mae": "ViTModel"}
+"""Networks for pre-training alone, and what their makers load their weights into for everything else."""
+
 VOLATILE = ("transformers_version", "architectures", "id2label", "label2id", "dtype", "torch_dtype", "_name_or_path")
 """What a configuration says that does not decide a feature."""
 
@@ -58,36 +61,47 @@ def _described(name: str, module: Any, config: Any, classifier: str | None) -> B
 
 
 def _tower(name: str, config: Any, tower: str | None) -> Any:
-    """Return the configuration of one tower, if there are two."""
+    """Return the configuration of one tower, if there are two and no classifier on top of them."""
     if not all(hasattr(config, entry) for entry in TOWERS.values()):
         if tower is not None:
             raise InputError(f"hf:{name} has one tower; model_args={{'tower': {tower!r}}} does not apply")
         return config
     if tower not in (None, *TOWERS):
         raise InputError(f"model_args={{'tower': {tower!r}}}: expected one of {', '.join(TOWERS)}")
+    if tower is None and _with_classifier(config) is not None:
+        return config
     return getattr(config, TOWERS[tower or "vision"])
 
 
-def _class_of(config: Any) -> Any:
-    """Return the class that the checkpoint was saved from if that has a classifier, else the bare model's."""
+def _with_classifier(config: Any) -> Any:
+    """Return the class that the checkpoint was saved from if that has a classifier, else None."""
     import transformers
     from transformers.models.auto import modeling_auto as auto
 
-    with_classifier = [
-        *auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES.values(),
-        *auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES.values(),
-    ]
-    known = {name for names in with_classifier for name in ([names] if isinstance(names, str) else names)}
+    mappings = (
+        auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
+        auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+    )
+    names = [name for mapping in mappings for name in mapping.values()]
+    known = {name for several in names for name in ([several] if isinstance(several, str) else several)}
     saved = (getattr(config, "architectures", None) or [""])[0]
-    if saved in known:
-        return getattr(transformers, saved)
-    encoders = auto.MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES
-    if config.model_type in encoders:
-        return getattr(transformers, encoders[config.model_type])
-    try:
-        return auto.MODEL_MAPPING[type(config)]
-    except KeyError as error:
-        raise InputError(f"transformers has no model for a {type(config).__name__}") from error
+    return getattr(transformers, saved) if saved in known else None
+
+
+def _class_of(config: Any) -> Any:
+    """Return the class with a classifier that the checkpoint was saved from, or else that of the bare encoder."""
+    import transformers
+    from transformers.models.auto import modeling_auto as auto
+
+    found = _with_classifier(config)
+    if found is not None:
+        return found
+    name = ENCODERS.get(config.model_type) or auto.MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES.get(config.model_type)
+    name = name or auto.MODEL_MAPPING_NAMES.get(config.model_type) or f"{type(config).__name__[:-6]}Model"
+    kind = getattr(transformers, name if isinstance(name, str) else name[0], None)
+    if kind is None:
+        raise InputError(f"transformers has no model for a {type(config).__name__}")
+    return kind
 
 
 def _loaded(name: str, kind: Any, config: Any) -> Any:

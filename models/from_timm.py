@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import difflib
 import math
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import InputError
 from .hub import fetching
 from .image_spec import ImageSpec
 from .registry import Built
 from .torchvision_operators import ensure_torchvision_operators
+
+FITS: dict[str, Literal["shorter", "squash", "border"]] = {"center": "shorter", "squash": "squash", "border": "border"}
+"""timm's crop modes, as an input specification names them."""
 
 
 def build(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> Built:
@@ -41,12 +44,12 @@ def image_spec(config: dict[str, Any]) -> ImageSpec:
     channels, height, width = config["input_size"]
     if channels != 3:
         raise InputError(f"this model takes {channels} channels; an image backbone takes 3 (red, green, blue)")
-    if config["crop_mode"] not in ("center", "squash"):
-        raise InputError(f"this model asks for crop mode {config['crop_mode']!r}; known are 'center' and 'squash'")
+    if config["crop_mode"] not in FITS:
+        raise InputError(f"this model asks for crop mode {config['crop_mode']!r}; known are {', '.join(FITS)}")
     return ImageSpec(
         size=(height, width),
         resize=math.floor(min(height, width) / config["crop_pct"]),
-        fit="squash" if config["crop_mode"] == "squash" else "shorter",
+        fit=FITS[config["crop_mode"]],
         interpolation="bilinear" if config["interpolation"] == "random" else config["interpolation"],
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),

@@ -10,6 +10,7 @@ from ..errors import InputError
 from .input_overrides import InputOverrides
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+FITS = ("shorter", "squash", "border")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
 
 
@@ -23,9 +24,11 @@ class ImageSpec:
         Height and width of the image that enters the network, in pixels.
     resize : int
         The image is resized to this many pixels before the centre is cropped: its shorter side, or with
-        ``fit="squash"`` the longer of its two sides in the proportions of `size`.
-    fit : {"shorter", "squash"}
-        Keep the proportions and crop what is too much, or squash the image.
+        ``fit="squash"`` the longer of its two sides in the proportions of `size`, or with ``fit="border"`` so that it
+        fits whole into as many pixels.
+    fit : {"shorter", "squash", "border"}
+        Keep the proportions and crop what is too much; squash the image; or keep the proportions and surround it with
+        a border of the mean colour.
     interpolation : str
         A filter of Pillow: "nearest", "bilinear", "bicubic", "lanczos", "box", "hamming".
     mean, std : tuple of 3 floats
@@ -44,7 +47,7 @@ class ImageSpec:
 
     size: tuple[int, int]
     resize: int
-    fit: Literal["shorter", "squash"] = "shorter"
+    fit: Literal["shorter", "squash", "border"] = "shorter"
     interpolation: str = "bicubic"
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
@@ -58,7 +61,11 @@ class ImageSpec:
         object.__setattr__(self, "resize", int(self.resize))
         if len(self.size) != 2 or min(self.size) < 1 or self.resize < 1:
             raise InputError(f"size={self.size} and resize={self.resize}: expected positive numbers of pixels")
-        choices = {"interpolation": INTERPOLATIONS, "fit": ("shorter", "squash"), "orientation": ("exif", "stored")}
+        choices = {
+            "interpolation": INTERPOLATIONS,
+            "fit": ("shorter", "squash", "border"),
+            "orientation": ("exif", "stored"),
+        }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise InputError(f"{name}={getattr(self, name)!r}: expected one of {', '.join(allowed)}")
@@ -67,6 +74,11 @@ class ImageSpec:
                 raise InputError(f"{name}={values}: expected three finite numbers, one per channel (red, green, blue)")
         if min(self.std) <= 0:
             raise InputError(f"std={self.std}: expected numbers above 0")
+
+    @property
+    def fill(self) -> tuple[int, ...]:
+        """Colour around an image that is smaller than the input: black, or the mean colour of a wanted border."""
+        return tuple(round(255 * value) for value in self.mean) if self.fit == "border" else (0, 0, 0)
 
     @property
     def crop(self) -> float:
@@ -78,6 +90,11 @@ class ImageSpec:
         if self.fit == "squash":
             scale = self.resize / min(self.size)
             return round(self.size[0] * scale), round(self.size[1] * scale)
+        if self.fit == "border" or self.size[0] != self.size[1]:
+            scale = self.resize / min(self.size)
+            ratios = height / math.floor(self.size[0] * scale), width / math.floor(self.size[1] * scale)
+            ratio = max(ratios) if self.fit == "border" else min(ratios)
+            return max(1, round(height / ratio)), max(1, round(width / ratio))
         if height <= width:
             return self.resize, max(1, int(self.resize * width / height))
         return max(1, int(self.resize * height / width)), self.resize

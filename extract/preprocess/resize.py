@@ -56,7 +56,7 @@ def to_pixels(image: Image.Image, spec: ImageSpec) -> NDArray[np.uint8]:
         resized = image.resize((resized_width, resized_height), FILTERS[spec.interpolation])
         cropped = resized.crop((left, top, left + columns, top + rows))
     pixels = np.asarray(cropped)
-    return pixels if (rows, columns) == (height, width) else _centred(pixels, height, width)
+    return pixels if (rows, columns) == (height, width) else _centred(pixels, spec)
 
 
 def _crop(resized: int, size: int) -> tuple[int, int]:
@@ -76,9 +76,10 @@ def _only_the_crop(
     return middle.resize((columns, rows), kind, box=(0, top * down, columns, (top + rows) * down))
 
 
-def _centred(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Put an image that is smaller than the crop in the centre of black."""
-    canvas = np.zeros((height, width, 3), np.uint8)
+def _centred(pixels: NDArray[np.uint8], spec: ImageSpec) -> NDArray[np.uint8]:
+    """Put an image that is smaller than the crop in the centre of one colour."""
+    height, width = spec.size
+    canvas = np.full((height, width, 3), spec.fill, np.uint8)
     top, left = (height - pixels.shape[0]) // 2, (width - pixels.shape[1]) // 2
     canvas[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
     return canvas
