@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .extract.store.feature_store import FeatureStore
     from .models.backbone import Backbone
     from .models.image_spec import ImageSpec
+    from .models.input_overrides import InputOverrides
     from .models.loading import BackboneSpec, load_backbone
     from .models.tensor_spec import TensorSpec
     from .models.text_spec import TextSpec
@@ -34,6 +35,7 @@ __all__ = [
     "Extractor",
     "FeatureStore",
     "ImageSpec",
+    "InputOverrides",
     "Layer",
     "Ledger",
     "Table",
@@ -53,6 +55,7 @@ _HOMES = {
     "Extractor": ".extract.extractor",
     "FeatureStore": ".extract.store.feature_store",
     "ImageSpec": ".models.image_spec",
+    "InputOverrides": ".models.input_overrides",
     "Layer": ".extract.layer",
     "Ledger": ".extract.ledger",
     "Table": ".extract.sources.table",

@@ -56,7 +56,7 @@ def cutter_for(backbone: Backbone, tracing: Tracing = ORDINARY) -> Cutter:
         If ``torch.export`` cannot follow the network.
     """
     if isinstance(backbone, OnnxBackbone):
-        from .onnx_cutter import OnnxCutter
+        from .onnx_graphs.cutter import OnnxCutter
 
         return OnnxCutter(backbone)
     assert isinstance(backbone, TorchBackbone)

@@ -89,7 +89,8 @@ def _tensor(values: Any, layer: Layer) -> Tensor:
     """Return a copy of the first tensor that has the layer's shape."""
     for value in tensors_in(values):
         if _fits(value, layer):
-            return value.clone()
+            copy: Tensor = value.clone()
+            return copy
     raise ParityError(
         f"the network yields nothing of shape {layer.shape} at {layer.name!r}, as its traced graph does. "
         "Nothing was kept; choose another layer."

@@ -10,6 +10,7 @@ from typing import Any
 
 from .atomic import write_file
 from .graph import INPUTS_FOLDER, METADATA_KEY, ExportedGraph, write_inputs
+from .onnx_graphs.graph import names_read
 
 
 def select_columns(graph: ExportedGraph, names: Sequence[str], path: Path) -> ExportedGraph:
@@ -54,7 +55,7 @@ def _drop_unused(graph: Any) -> None:
     nodes = []
     for node in reversed(graph.node):
         if needed.intersection(node.output):
-            needed.update(node.input)
+            needed.update(names_read(node))
             nodes.append(node)
     constants = [constant for constant in graph.initializer if constant.name in needed]
     del graph.node[:], graph.initializer[:]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from ..errors import InputError, WeightsError
@@ -109,7 +111,7 @@ def _loaded(name: str, kind: Any, config: Any) -> Any:
     import torch
 
     def load(**options: Any) -> tuple[Any, list[str]]:
-        with fetching(f"hf:{name}", wanted=True):
+        with fetching(f"hf:{name}", wanted=True), _no_progress_bar():
             module, report = kind.from_pretrained(
                 name, config=config, dtype=torch.float32, output_loading_info=True, **options
             )
@@ -122,6 +124,20 @@ def _loaded(name: str, kind: Any, config: Any) -> Any:
         shown = ", ".join(missing[:12])
         raise WeightsError(f"the checkpoint of hf:{name} lacks weights of {type(module).__name__}: {shown}")
     return module
+
+
+@contextlib.contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """Load without a progress bar; weights on disk are mapped in no time."""
+    from transformers.utils import logging
+
+    was_shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_shown:
+            logging.enable_progress_bar()
 
 
 def _classifier_name(module: Any, kind: Any) -> str | None:

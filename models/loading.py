@@ -89,6 +89,7 @@ class BackboneSpec:
         return {
             "name": self.name,
             "content": digest_of_path(local) if local.exists() else None,
+            "external": _external_data(self.name, local),
             "weights": self.weights if file is None else digest_of_file(file),
             "model_args": self.model_args,
             "preprocessing": asdict(self.preprocessing),
@@ -172,6 +173,15 @@ def _built(spec: BackboneSpec) -> Built:
             raise
         except (TypeError, ValueError) as error:
             raise InputError(f"{spec.name} cannot be made with model_args={spec.model_args}: {error}") from error
+
+
+def _external_data(name: str, local: Path) -> Any:
+    """Return the digests of what an ONNX file keeps in other files."""
+    if not name.startswith("onnx:") or not local.is_file():
+        return None
+    from .from_onnx import external_data, read_model
+
+    return external_data(local, read_model(local))
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tarfile
 from collections.abc import Callable, Iterator
@@ -13,6 +14,15 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
+
+TOPICS = {
+    "animals": ["cat", "dog", "horse", "cow", "sheep", "lion", "tiger", "mouse", "bird", "fish"],
+    "weather": ["rain", "snow", "wind", "storm", "cloud", "sun", "fog", "hail", "frost", "thunder"],
+    "kitchen": ["bread", "butter", "cheese", "soup", "salt", "pepper", "onion", "oil", "cake", "pan"],
+}
+FILLERS = ["the", "a", "and", "with", "of", "in", "on", "very", "old", "new"]
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+LONGEST_TEXT = 24
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -71,3 +81,63 @@ def write_images(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / name
 
     return write
+
+
+@pytest.fixture(scope="session")
+def texts() -> tuple[list[str], list[str]]:
+    """Return sentences of 2 to 16 words about three topics, all of them different, and their topics."""
+    generator, labels = np.random.default_rng(0), [topic for topic in TOPICS for _ in range(12)]
+    sentences = []
+    for topic in labels:
+        words = generator.choice(TOPICS[topic], generator.integers(1, 9)).tolist()
+        fillers = generator.choice(FILLERS, len(words)).tolist()
+        sentences.append(" ".join(word for pair in zip(fillers, words, strict=True) for word in pair))
+    assert len(set(sentences)) == len(sentences)
+    return sentences, labels
+
+
+@pytest.fixture(scope="session")
+def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a small BERT of random weights and its tokeniser, to be loaded as ``hf:FOLDER``.
+
+    It knows the words of ``TOPICS`` and ``FILLERS`` and takes ``LONGEST_TEXT`` tokens.
+    """
+    folder = tmp_path_factory.mktemp("texts") / "bert"
+    _save_bert(folder, len(_save_tokenizer(folder)))
+    return folder
+
+
+def _save_tokenizer(folder: Path) -> list[str]:
+    """Write a tokeniser of whole words and letters, as the tokenizers library does, and return its tokens."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    letters = [chr(ord("a") + number) for number in range(26)]
+    tokens = [*SPECIAL, *(word for words in TOPICS.values() for word in words), *FILLERS]
+    tokens = list(dict.fromkeys([*tokens, *letters, *(f"##{letter}" for letter in letters)]))
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    folder.mkdir()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    fields = {"tokenizer_class": "PreTrainedTokenizerFast", **names}
+    (folder / "tokenizer_config.json").write_text(json.dumps(fields))
+    return tokens
+
+
+def _save_bert(folder: Path, tokens: int) -> None:
+    import torch
+    from topwork.models.torchvision_operators import ensure_torchvision_operators
+
+    ensure_torchvision_operators()  # transformers imports torchvision
+    from transformers import BertConfig, BertModel
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = BertModel(BertConfig(vocab_size=tokens, max_position_embeddings=LONGEST_TEXT, **sizes))
+    model.save_pretrained(folder)

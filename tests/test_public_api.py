@@ -16,15 +16,19 @@ PUBLIC = [
     "Extractor",
     "FeatureStore",
     "ImageSpec",
+    "InputOverrides",
     "Layer",
     "Ledger",
+    "Table",
+    "TensorSpec",
+    "TextSpec",
     "TransferClassifier",
     "extract",
     "layers",
     "load",
     "load_backbone",
 ]
-HEAVY = ("torch", "onnxruntime", "sklearn", "onnx", "numpy", "PIL", "pyarrow", "typer")
+HEAVY = ("torch", "onnxruntime", "sklearn", "onnx", "numpy", "PIL", "pyarrow", "typer", "tokenizers", "transformers")
 
 
 def test_public_names_are_frozen() -> None:
@@ -74,4 +78,4 @@ def test_help_takes_no_runtime_along() -> None:
 def test_extract_is_both_a_package_and_the_job(tmp_path: object) -> None:
     code = "import topwork, topwork.extract.session; topwork.extract('/nowhere', '/nowhere')"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "SourceError: source /nowhere does not exist" in result.stderr
+    assert "StoreError: /nowhere is not a feature store" in result.stderr

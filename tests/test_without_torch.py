@@ -52,6 +52,50 @@ np.save({str(tmp_path / "Z.npy")!r}, Z)
     assert output.strip() == f"8 {classifier.predict(str(images)).tolist()} 1.0"
 
 
+def test_cached_extractor_store_and_bundle_of_texts_run_without_torch_and_transformers(
+    tmp_path: Path, text_folder: Path, texts: tuple[list[str], list[str]]
+) -> None:
+    sentences, labels = texts
+    backbone = f"hf:{text_folder}"
+    store = topwork.FeatureStore.create(tmp_path / "store", topwork.Extractor(backbone))
+    classifier = topwork.TransferClassifier(backbone, head="lda").fit(sentences, labels)
+    classifier.save(tmp_path / "bundle")
+    expected = classifier.extractor_.transform(sentences)
+    (tmp_path / "texts.csv").write_text("text,label\n" + "".join(f"{x},{y}\n" for x, y in zip(*texts, strict=True)))
+
+    output = run_blocked(f"""
+import numpy as np
+table = {str(tmp_path / "texts.csv")!r}
+Z = topwork.Extractor({backbone!r}).fit_transform(table)
+store = topwork.FeatureStore.open({str(store.path)!r})
+ledger = topwork.extract(table, store)
+assert np.array_equal(store.matrix("last"), Z)
+again = topwork.TransferClassifier.from_store(store, head="lda").fit(store)
+bundle = topwork.load({str(tmp_path / "bundle")!r})
+print(ledger.ok, bundle.predict(table).tolist(), again.predict(table).tolist() == bundle.predict(table).tolist())
+np.save({str(tmp_path / "Z.npy")!r}, Z)
+""")
+
+    assert np.array_equal(np.load(tmp_path / "Z.npy"), expected)
+    assert output.strip() == f"{len(sentences)} {classifier.predict(sentences).tolist()} True"
+
+
+def test_cached_extractor_of_tensors_runs_without_torch(tmp_path: Path) -> None:
+    import torch
+
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU())
+    rows = np.random.default_rng(0).normal(size=(12, 4))
+    np.save(tmp_path / "rows.npy", rows)
+    backbone = topwork.load_backbone(module, input_spec=topwork.TensorSpec((4,)))
+    classifier = topwork.TransferClassifier(backbone, head="knn").fit(rows, rows[:, 0] > 0)
+    classifier.save(tmp_path / "bundle")
+    output = run_blocked(
+        f"print(topwork.load({str(tmp_path / 'bundle')!r}).predict({str(tmp_path / 'rows.npy')!r}).tolist())"
+    )
+    assert output.strip() == str(classifier.predict(rows).tolist())
+
+
 def test_blocked_import_is_really_blocked() -> None:
     result = subprocess.run(
         [sys.executable, "-c", BLOCKED + "import torch"], capture_output=True, text=True, check=False

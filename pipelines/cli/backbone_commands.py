@@ -6,31 +6,42 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import BACKBONES, BackboneOptions, JsonOption, grouped
+from .options import BACKBONES, BackboneOptions, CutOptions, JsonOption, TableFlags, grouped
 from .output import print_json, print_table
 
 if TYPE_CHECKING:
+    from ...extract.certificate import Certificate
     from ...extract.layer import Layer
+    from ...extract.sources.table import Table
+    from ...models.backbone import Backbone
 
 
 @grouped
 def layers(
     backbone: Annotated[str, typer.Argument(help=f"{BACKBONES}.")],
     options: BackboneOptions,
+    cut: CutOptions,
+    table: TableFlags,
+    check: Annotated[
+        bool, typer.Option("--check", help="Export all layers (or those of --layer) and compare with the network.")
+    ] = False,
+    items: Annotated[str | None, typer.Option(help="A source whose first items --check uses, too.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List every legal cut of a backbone."""
+    """List every legal cut of a backbone, or prove that their export is the same network."""
     from ...extract.layers import layers as list_layers
     from ...extract.pooling import applicable
 
-    found = list_layers(options.spec(backbone).load())
-    if as_json:
-        print_json(
-            {"backbone": backbone, "layers": [{**vars(layer), "poolings": applicable(layer)} for layer in found]}
-        )
-        return
-    header = ["layer", "shape", "kind", "prefix", "parameters", "FLOPs", "single"]
-    print_table(header, [_row(layer) for layer in found])
+    loaded = options.spec(backbone).load()
+    found = [layer for layer in list_layers(loaded) if cut.layer is None or layer.name in cut.layers]
+    if check:
+        names = cut.layers if cut.layer else [layer.name for layer in found]
+        _print_certificate(_checked(loaded, names, cut, items and table.source(items)), as_json)
+    elif as_json:
+        facts = [{**vars(layer), "poolings": applicable(layer)} for layer in found]
+        print_json({"backbone": backbone, "layers": facts})
+    else:
+        print_table(["layer", "shape", "kind", "prefix", "parameters", "FLOPs", "single"], [_row(x) for x in found])
 
 
 def _row(layer: Layer) -> list[str]:
@@ -43,3 +54,38 @@ def _row(layer: Layer) -> list[str]:
         f"{layer.flops:.1%}",
         "yes" if layer.single_tensor else "",
     ]
+
+
+def _checked(backbone: Backbone, names: list[str], cut: CutOptions, items: str | Table | None) -> Certificate:
+    """Export layers in one graph, kept only for as long as it takes."""
+    import tempfile
+    from pathlib import Path
+
+    from ...extract.cut import CutRequest
+    from ...extract.export import export
+    from ...extract.sampling import samples_of
+
+    request = CutRequest(tuple(names), tuple(cut.pools), cut.normalize)
+    with tempfile.TemporaryDirectory(prefix="topwork-") as folder:
+        return export(backbone, request, Path(folder) / "graph", samples_of(items)).certificate
+
+
+def _print_certificate(certificate: Certificate, as_json: bool) -> None:
+    if as_json:
+        print_json(certificate.to_json())
+        return
+    rows = []
+    for port in certificate.outputs:
+        worst = max((d for d in certificate.deviations if d.output == port.name), key=lambda d: d.relative_l2)
+        errors = [f"{worst.relative_l2:.1e}", f"{worst.max_abs:.1e}", f"{worst.cosine:.6f}"]
+        rows.append([port.name, str(port.axes[1]), *errors, f"{worst.case} {worst.batch}"])
+    print_table(["output", "features", "relative L2", "largest", "cosine", "worst batch"], rows)
+    batches = sorted({(d.case, d.batch) for d in certificate.deviations})
+    typer.echo(f"\nall {len(rows)} outputs agree with the network (bound {certificate.tolerance:.0e}), exported by")
+    typer.echo(f"{certificate.route}, on {certificate.provider} in {certificate.precision}; batches: ", nl=False)
+    typer.echo(", ".join(f"{case} {batch}" for case, batch in batches))
+    typer.echo(f"two runs are equal; an item's features change by {certificate.independence:.1e} with its batch")
+    for port in certificate.inputs:
+        typer.echo(f"input {port.name}: {port.type} {' x '.join(map(str, port.axes))}")
+    for reason in certificate.refused:
+        typer.echo(f"not taken: {reason}")

@@ -9,9 +9,10 @@ import pytest
 import topwork
 import torch
 from topwork.errors import LayerError
-from topwork.extract.cut import Cut, choose, cut_network
+from topwork.extract.cut import Cut, CutRequest, choose
+from topwork.extract.cutter import cutter_for
 from topwork.extract.export import export
-from topwork.extract.trace import trace
+from topwork.extract.torch_cutter import TorchCutter, cut_network
 from torch import Tensor, nn
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
@@ -23,7 +24,12 @@ def normalised(backbone: topwork.Backbone, images: np.ndarray) -> Tensor:
 
 
 def choose_on(backbone: topwork.Backbone, layers: list[str], pools: list[str]) -> Cut:
-    return choose(backbone, trace(backbone), layers, pools)
+    return choose(cutter_for(backbone), CutRequest(tuple(layers), tuple(pools)))
+
+
+def network_of(cut: Cut) -> nn.Module:
+    assert isinstance(cut.cutter, TorchCutter)
+    return cut_network(cut.cutter.traced, cut)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +40,7 @@ def resnet18() -> topwork.Backbone:
 def test_cut_before_an_in_place_activation_and_between_its_calls(resnet18: topwork.Backbone) -> None:
     names = ["layer1.0.bn2", "layer1.0.relu", "layer1.0.relu@2"]
     with torch.no_grad():
-        found = [f.numpy() for f in cut_network(choose_on(resnet18, names, ["flatten"]))(torch.from_numpy(IMAGES))]
+        found = [f.numpy() for f in network_of(choose_on(resnet18, names, ["flatten"]))(torch.from_numpy(IMAGES))]
         net, block = resnet18.module, resnet18.module.get_submodule("layer1.0")
         x = net.maxpool(torch.relu(net.bn1(net.conv1(normalised(resnet18, IMAGES)))))
         first = torch.relu(block.bn1(block.conv1(x)))
@@ -68,7 +74,7 @@ def test_channels_last_map_is_pooled_over_height_and_width() -> None:
 
 def test_nothing_above_the_last_cut_is_kept() -> None:
     backbone = topwork.load_backbone("topwork:tiny")
-    cut = cut_network(choose_on(backbone, ["layer1", "layer2"], ["avg"]))
+    cut = network_of(choose_on(backbone, ["layer1", "layer2"], ["avg"]))
     names = [name.replace("_", ".") for name, _ in (*cut.named_parameters(), *cut.named_buffers())]
     assert any("layer2.1.bn2" in name for name in names)
     assert not any("layer3" in name or "fc" in name for name in names)
@@ -79,7 +85,7 @@ def test_nothing_above_the_last_cut_is_kept() -> None:
 
 def test_resnet50_cut_at_layer2_is_a_small_file(tmp_path: Path) -> None:
     backbone = topwork.load_backbone("timm:resnet50", weights="random", size=32)
-    size = export(backbone, ["layer2"], ["avg"], tmp_path / "graph").path.stat().st_size
+    size = export(backbone, CutRequest(("layer2",), ("avg",)), tmp_path / "graph").path.stat().st_size
     sizes = {name: 4 * parameter.numel() for name, parameter in backbone.module.named_parameters()}
     whole = sum(size for name, size in sizes.items() if not name.startswith("fc"))  # the least a cut at last can take
     below = sum(size for name, size in sizes.items() if name.startswith(("conv1", "bn1", "layer1", "layer2")))
@@ -92,7 +98,7 @@ def test_whole_network_holds_at_least_its_parameters(tmp_path: Path) -> None:
     parameters = sum(
         p.numel() for n, p in backbone.module.named_parameters() if not n.startswith("fc") and "bn" not in n
     )
-    assert export(backbone, ["last"], ["avg"], tmp_path / "graph").path.stat().st_size > 4 * parameters
+    assert export(backbone, CutRequest(("last",), ("avg",)), tmp_path / "graph").path.stat().st_size > 4 * parameters
 
 
 @pytest.mark.parametrize(
@@ -107,9 +113,15 @@ def test_outputs_are_named_and_ordered_as_asked(layers: list[str], pools: list[s
     assert choose_on(topwork.load_backbone("topwork:tiny"), layers, pools).names == expected
 
 
-def test_value_with_too_many_axes_is_refused() -> None:
-    module = nn.Sequential(nn.Unflatten(1, (3, 1)), nn.Conv3d(3, 2, 1), nn.Flatten())
-    backbone = topwork.load_backbone(module, input_spec=topwork.ImageSpec((8, 8), 8))
-    with pytest.raises(LayerError, match="layer '1' yields a value with too many axes"):
-        choose_on(backbone, ["1"], ["flatten"])
-    assert "1" not in [layer.name for layer in topwork.layers(backbone)]
+def test_volume_is_pooled_over_all_its_axes_but_the_channels() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Unflatten(1, (3, 1)), nn.Conv3d(3, 2, (1, 3, 2)), nn.Flatten())
+    backbone = topwork.load_backbone(module, input_spec=topwork.ImageSpec((64, 64), 64))
+    layer = next(layer for layer in topwork.layers(backbone) if layer.name == "1")
+    assert (layer.shape, layer.kind, layer.channel_axis) == ((2, 1, 62, 63), "map", 0)
+    features = topwork.Extractor(backbone, layer="1", pool=["avg", "max"]).transform(IMAGES)
+    with torch.no_grad():
+        values = module[:2](normalised(backbone, IMAGES)).numpy()
+    np.testing.assert_allclose(features, np.hstack([values.mean((2, 3, 4)), values.max((2, 3, 4))]), 1e-4, 1e-5)
+    with pytest.raises(LayerError, match="'avg2x2' does not apply to '1'"):
+        choose_on(backbone, ["1"], ["avg2x2"])

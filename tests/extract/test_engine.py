@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from topwork.extract import engine
 from topwork.extract.engine import Original, Result, RunOptions, Stages, run
 from topwork.extract.extractor import Extractor
 from topwork.extract.item import Item, content_digest
+from topwork.extract.preprocess.prepared import Feed
+from topwork.extract.preprocess.preprocessor import preprocessor_for
+from topwork.extract.preprocess.text import TextPreprocessor
 from topwork.extract.sources.file import read_file
+from topwork.models.text_spec import TextSpec
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +37,7 @@ def items(seeds: list[int]) -> list[Item]:
 
 
 def results(tiny: Extractor, given: list[Item], options: RunOptions) -> list[Result]:
-    return list(run(given, tiny.session, tiny.graph.metadata.input_spec, options, Stages()))
+    return list(run(given, tiny.session, tiny.preprocessor, options, Stages()))
 
 
 @pytest.mark.parametrize(("batch_size", "workers"), [(1, 1), (4, 3), (32, None)])
@@ -61,7 +68,8 @@ def test_items_that_fail_keep_their_place_and_spare_their_neighbours(tiny: Extra
 
 def test_an_image_over_max_pixels_fails_alone(tiny: Extractor) -> None:
     large = Item("large", lambda: np.zeros((50, 50, 3), np.uint8))
-    found = results(tiny, [large, *items([0])], RunOptions(max_pixels=2499))
+    preprocessor = preprocessor_for(tiny.graph.input_spec, max_pixels=2499)
+    found = list(run([large, *items([0])], tiny.session, preprocessor, RunOptions(), Stages()))
     assert "max_pixels=2,499" in str(found[0].reason)
     assert found[1].vectors is not None
 
@@ -70,7 +78,7 @@ def test_equal_content_is_computed_once_and_names_its_original(tiny: Extractor) 
     stored = Original("stored", tuple(np.full(column.width, 7, np.float32) for column in tiny.columns))
     known, stages = {content_digest(image(7)): stored}, Stages()
     given = items([0, 1, 0, 7])
-    found = list(run(given, tiny.session, tiny.graph.metadata.input_spec, RunOptions(), stages, known.get))
+    found = list(run(given, tiny.session, tiny.preprocessor, RunOptions(), stages, known.get))
     assert [result.duplicate_of for result in found] == [None, None, "0", "stored"]
     assert found[2].vectors is found[0].vectors
     assert found[3].vectors is stored.vectors
@@ -85,10 +93,93 @@ def test_items_are_taken_only_a_few_batches_ahead(tiny: Extractor) -> None:
         for taken in itertools.count(1):
             yield Item(str(taken), partial(image, taken % 5))
 
-    spec, options = tiny.graph.metadata.input_spec, RunOptions(batch_size=4, workers=2)
-    running = run(endless(), tiny.session, spec, options, Stages())
+    options = RunOptions(batch_size=4, workers=2)
+    running = run(endless(), tiny.session, tiny.preprocessor, options, Stages())
     first = list(itertools.islice(running, 40))
     running.close()  # type: ignore[attr-defined]
     assert [result.item.id for result in first] == [str(i) for i in range(1, 41)]
     assert taken <= 40 + 3 * options.batch_size + 2
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("topwork-decode")]
+
+
+LONGEST = 24
+"""Tokens that the small BERT takes, two special ones included."""
+
+
+@pytest.fixture(scope="module")
+def bert(text_folder: Path) -> Extractor:
+    return Extractor(f"hf:{text_folder}")
+
+
+class Recording(TextPreprocessor):
+    """A preprocessor that remembers the lengths of the texts in each batch."""
+
+    def __init__(self, spec: TextSpec) -> None:
+        super().__init__(spec)
+        self.batches: list[list[int]] = []
+
+    def collate(self, arrays: Sequence[NDArray[Any]]) -> Feed:
+        self.batches.append([len(array) for array in arrays])
+        return super().collate(arrays)
+
+
+def written(words: list[int]) -> list[Item]:
+    """Return texts of so many words, all of them different."""
+    texts = ["cat " * (count - 1) + "abcdefghijklmnopqrstuvwxyz"[place] for place, count in enumerate(words)]
+    return [Item(str(place), lambda text=text: text) for place, text in enumerate(texts)]
+
+
+def record(bert: Extractor, given: list[Item], options: RunOptions) -> tuple[list[Result], list[list[int]]]:
+    assert isinstance(bert.graph.input_spec, TextSpec)
+    preprocessor = Recording(bert.graph.input_spec)
+    return list(run(given, bert.session, preprocessor, options, Stages())), preprocessor.batches
+
+
+WORDS = [9, 1, 20, 2, 15, 1, 8, 3, 12, 1, 5]
+
+
+@pytest.mark.parametrize(("batch_size", "workers"), [(1, 1), (3, 2), (32, None)])
+def test_texts_keep_their_order_and_equal_single_runs(bert: Extractor, batch_size: int, workers: int | None) -> None:
+    found, batches = record(bert, written(WORDS), RunOptions(batch_size, workers))
+    assert [result.item.id for result in found] == [str(place) for place in range(len(WORDS))]
+    assert batches == [
+        [count + 2 for count in sorted(WORDS)[start : start + batch_size]] for start in range(0, len(WORDS), batch_size)
+    ]
+    for item, result in zip(written(WORDS), found, strict=True):
+        (alone,) = record(bert, [item], RunOptions())[0]
+        assert result.vectors is not None
+        assert alone.vectors is not None
+        np.testing.assert_allclose(result.vectors[0], alone.vectors[0], rtol=1e-4, atol=1e-5)
+    assert len({result.vectors[0].tobytes() for result in found if result.vectors}) == len(WORDS)
+
+
+def test_texts_are_grouped_within_windows_made_by_position(bert: Extractor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "WINDOW_ITEMS", 6)
+    given = written(WORDS)
+    given[1] = Item("1", lambda: 3)  # no text: it keeps its place in the window
+    found, batches = record(bert, given, RunOptions(2))
+    first, second = sorted([9, 20, 2, 15, 1]), sorted([8, 3, 12, 1, 5])
+    assert batches == [[n + 2 for n in words[start : start + 2]] for words in (first, second) for start in (0, 2, 4)]
+    assert [result.item.id for result in found] == [str(place) for place in range(len(WORDS))]
+    assert [result.reason for result in found if result.vectors is None] == ["a int; expected a text"]
+
+
+@pytest.mark.parametrize(("batch_size", "window"), [(1, 1024), (32, 1024), (33, 1023), (1000, 1000), (1500, 1500)])
+def test_window_holds_whole_batches(batch_size: int, window: int) -> None:
+    assert RunOptions(batch_size).window == window
+
+
+def test_text_longer_than_the_network_takes_is_flagged_and_cut(bert: Extractor) -> None:
+    words = [LONGEST - 2, LONGEST - 1, 3, LONGEST + 40]
+    given = [Item(str(count), lambda count=count: "cat " * count) for count in words]
+    found, batches = record(bert, [*given, Item("again", given[1].read)], RunOptions())
+    assert [result.truncated for result in found] == [False, True, False, True, True]
+    assert max(map(max, batches)) == LONGEST
+    assert [result.duplicate_of for result in found] == [None, None, None, None, str(LONGEST - 1)]
+    assert found[0].vectors is not None
+    assert found[3].vectors is not None
+    np.testing.assert_allclose(found[3].vectors[0], found[0].vectors[0], rtol=1e-4, atol=1e-5)
+
+
+def test_images_are_never_truncated(tiny: Extractor) -> None:
+    assert [result.truncated for result in results(tiny, items([0, 1]), RunOptions())] == [False, False]

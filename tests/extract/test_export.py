@@ -12,11 +12,13 @@ import onnx
 import pytest
 import topwork
 from topwork.errors import LayerError, ParityError, TopworkError
-from topwork.extract.export import OPSET, export, package_versions
+from topwork.extract.cut import CutRequest
+from topwork.extract.export import export, package_versions
 from topwork.extract.graph import ExportedGraph
+from topwork.extract.torch_cutter import OPSET
 from torch import Tensor, nn
 
-LAYERS, POOLS = ["layer2", "last"], ["avg", "max"]
+REQUEST = CutRequest(("layer2", "last"), ("avg", "max"))
 SPEC = topwork.ImageSpec(size=(8, 8), resize=8)
 
 
@@ -27,7 +29,7 @@ def backbone() -> topwork.Backbone:
 
 @pytest.fixture(scope="module")
 def graph(backbone: topwork.Backbone, tmp_path_factory: pytest.TempPathFactory) -> ExportedGraph:
-    return export(backbone, LAYERS, POOLS, tmp_path_factory.mktemp("graph") / "graph")
+    return export(backbone, REQUEST, tmp_path_factory.mktemp("graph") / "graph")
 
 
 def test_graph_takes_decoded_images_and_has_one_output_per_column(graph: ExportedGraph) -> None:
@@ -60,7 +62,7 @@ class Own(nn.Module):
 
 
 def test_no_paths_and_stack_traces_in_the_bytes(graph: ExportedGraph, tmp_path: Path) -> None:
-    own = export(topwork.load_backbone(Own(), input_spec=SPEC), ["last"], ["avg"], tmp_path / "graph")
+    own = export(topwork.load_backbone(Own(), input_spec=SPEC), CutRequest(("last",)), tmp_path / "graph")
     folders = [str(Path(__file__).parents[2]), sys.prefix, sys.base_prefix, str(Path.home()), str(graph.path.parent)]
     traces = ["site-packages", ".py", "stack_trace", "File ", "Traceback", "nn_module", "pkg.torch"]
     for content in (graph.path.read_bytes(), own.path.read_bytes()):
@@ -70,26 +72,26 @@ def test_no_paths_and_stack_traces_in_the_bytes(graph: ExportedGraph, tmp_path: 
 
 def test_failed_parity_leaves_nothing_behind(backbone: topwork.Backbone, tmp_path: Path) -> None:
     with pytest.raises(ParityError, match=r"output 'layer1'.*Nothing was kept"):
-        export(dataclasses.replace(backbone, tolerance=1e-12), ["layer1"], ["avg"], tmp_path / "graph")
+        export(dataclasses.replace(backbone, tolerance=1e-12), CutRequest(("layer1",)), tmp_path / "graph")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("layer", "pool"), [("absent", "avg"), ("layer1", "absent"), ("layer1", "none")])
 def test_wrong_request_leaves_nothing_behind(layer: str, pool: str, backbone: topwork.Backbone, tmp_path: Path) -> None:
     with pytest.raises(LayerError):
-        export(backbone, [layer], [pool], tmp_path / "graph")
+        export(backbone, CutRequest((layer,), (pool,)), tmp_path / "graph")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_network_that_refuses_its_input_is_a_readable_error(tmp_path: Path) -> None:
     with pytest.raises(TopworkError, match="channels"):
-        export(topwork.load_backbone(nn.Conv2d(4, 2, 1), input_spec=SPEC), ["last"], ["avg"], tmp_path / "graph")
+        export(topwork.load_backbone(nn.Conv2d(4, 2, 1), input_spec=SPEC), CutRequest(("last",)), tmp_path / "graph")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_graph_that_another_process_put_there_first_is_kept(graph: ExportedGraph, backbone: topwork.Backbone) -> None:
     before = graph.path.stat().st_mtime_ns
-    again = export(backbone, LAYERS, POOLS, graph.path.parent)
+    again = export(backbone, REQUEST, graph.path.parent)
     assert again == graph
     assert graph.path.stat().st_mtime_ns == before
     assert len(list(graph.path.parent.parent.iterdir())) == 1

@@ -12,9 +12,11 @@ import onnx
 import pytest
 import topwork
 from topwork.errors import InputError
+from topwork.extract.cut import CutRequest
 from topwork.extract.graph import ExportedGraph, GraphMetadata
 from topwork.extract.graph_cache import graph_for
 
+LAYER1 = CutRequest(("layer1",), ("avg",))
 WITHOUT_TORCH = """
 import sys
 class Refuse:
@@ -27,13 +29,13 @@ sys.meta_path.insert(0, Refuse())
 
 @pytest.fixture(scope="module")
 def graph() -> ExportedGraph:
-    return graph_for("topwork:tiny", ["layer2", "last"], ["avg", "max"])
+    return graph_for("topwork:tiny", CutRequest(("layer2", "last"), ("avg", "max")))
 
 
 def test_metadata_tell_backbone_columns_and_input(graph: ExportedGraph) -> None:
     backbone, metadata = topwork.load_backbone("topwork:tiny"), graph.metadata
     assert metadata.backbone == json.loads(json.dumps(backbone.identity()))
-    assert metadata.input_spec == backbone.input_spec
+    assert graph.input_spec == backbone.input_spec
     assert [(c.name, c.layer, c.pool, c.width) for c in metadata.columns] == [
         ("layer2.avg", "layer2", "avg", 40),
         ("layer2.max", "layer2", "max", 40),
@@ -49,7 +51,7 @@ def test_metadata_and_features_are_read_without_torch(graph: ExportedGraph) -> N
         f"graph = ExportedGraph(pathlib.Path({str(graph.path)!r}))\n"
         "features = topwork.Extractor.from_graph(graph).transform(numpy.ones((1, 40, 40, 3), numpy.uint8))\n"
         "names = [c.name for c in graph.metadata.columns]\n"
-        "size = graph.metadata.input_spec.size\n"
+        "size = graph.input_spec.size\n"
         "print(json.dumps([names, size, graph.metadata.fingerprint, features.shape, graph.certificate.tolerance]))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -64,8 +66,8 @@ def test_metadata_and_features_are_read_without_torch(graph: ExportedGraph) -> N
 
 
 def test_fingerprint_belongs_to_the_backbone_and_not_to_the_cut(graph: ExportedGraph) -> None:
-    assert graph_for("topwork:tiny", ["layer1"], ["avg"]).metadata.fingerprint == graph.metadata.fingerprint
-    other = graph_for(topwork.load_backbone("topwork:tiny", mean=(0.5, 0.5, 0.5)), ["layer1"], ["avg"])
+    assert graph_for("topwork:tiny", LAYER1).metadata.fingerprint == graph.metadata.fingerprint
+    other = graph_for(topwork.load_backbone("topwork:tiny", mean=(0.5, 0.5, 0.5)), LAYER1)
     assert other.metadata.fingerprint != graph.metadata.fingerprint
 
 

@@ -28,6 +28,11 @@ def test_digest_of_a_file_is_its_sha256() -> None:
     assert content_digest(b"abc") == hashlib.sha256(b"abc").hexdigest()
 
 
+def test_digest_of_a_text_is_that_of_its_file() -> None:
+    assert content_digest("Größe") == hashlib.sha256("Größe".encode()).hexdigest() == content_digest("Größe".encode())
+    assert content_digest("\ud83d") != content_digest("\ud83e")
+
+
 def test_digest_of_pixels_does_not_depend_on_their_layout_in_memory() -> None:
     array = FLAT.reshape(4, 4, 3)
     assert content_digest(array) == content_digest(np.asfortranarray(array)) == content_digest(array.copy())

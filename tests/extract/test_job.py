@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from topwork.errors import StoppedError, StoreLockedError
-from topwork.extract import job
+from topwork.errors import InputError, SourceError, StoppedError, StoreLockedError
+from topwork.extract import engine
 from topwork.extract.engine import RunOptions
 from topwork.extract.extractor import Extractor
 from topwork.extract.job import extract
@@ -36,7 +38,7 @@ def tiny() -> Extractor:
 def small_parts() -> Iterator[None]:
     """Let four items fill a part, so that a few images are a job of several parts."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(job, "PART_ITEMS", 4)
+        patch.setattr(engine, "WINDOW_ITEMS", 4)
         yield
 
 
@@ -329,3 +331,102 @@ def test_second_writer_is_refused(tiny: Extractor, write_images: Callable[..., P
     with open_writer(store), pytest.raises(StoreLockedError):
         extract(write_images(), store.path)
     assert extract(write_images(), store.path).ok == 6
+
+
+@pytest.fixture(scope="module")
+def bert(text_folder: Path) -> Extractor:
+    return Extractor(f"hf:{text_folder}")
+
+
+Texts = tuple[list[str], list[str]]
+
+
+def test_texts_are_stored_with_their_labels_and_tokeniser(bert: Extractor, texts: Texts, tmp_path: Path) -> None:
+    sentences, labels = texts
+    store = new_store(tmp_path, bert)
+    ledger = extract(sentences, store, labels=labels, options=OPTIONS)
+    assert account(ledger) == (len(sentences), len(sentences), 0, 0)
+    assert FeatureStore.open(store.path).labels == labels
+    np.testing.assert_allclose(stored(store), bert.transform(sentences), rtol=1e-4, atol=1e-5)
+    spec = bert.graph.input_spec
+    assert (store.path / "inputs" / "tokenizer.json").read_bytes() == spec.files()["tokenizer.json"]
+    assert FeatureStore.open(store.path).graph.input_spec == spec
+
+
+def test_job_on_texts_that_was_interrupted_ends_as_if_nothing_had_happened(
+    bert: Extractor, texts: Texts, tmp_path: Path
+) -> None:
+    sentences, labels = texts
+    sentences = [*sentences[:7], sentences[2], *sentences[7:]]  # one comes twice
+    labels = [*labels[:7], labels[2], *labels[7:]]
+
+    def interrupt(done: int, total: int) -> None:
+        if done > 14:
+            raise KeyboardInterrupt
+
+    interrupted, whole = new_store(tmp_path / "a", bert), new_store(tmp_path / "b", bert)
+    with pytest.raises(KeyboardInterrupt):
+        extract(sentences, interrupted, labels=labels, options=OPTIONS, progress=interrupt)
+    assert 0 < len(FeatureStore.open(interrupted.path).ids) < 15
+    resumed = extract(sentences, interrupted, labels=labels, options=OPTIONS)
+    ledger = extract(sentences, whole, labels=labels, options=OPTIONS)
+    assert resumed.computed < ledger.computed == len(sentences)
+    assert account(resumed) == account(ledger) == (len(sentences), len(sentences) - 1, 0, 1)
+    assert state(interrupted) == state(whole)
+    assert extract(sentences, interrupted, labels=labels, options=OPTIONS).computed == 0
+
+
+def test_texts_that_were_cut_are_counted_once(bert: Extractor, tmp_path: Path) -> None:
+    given = ["cat " * 22, "cat " * 23, "dog", "cat " * 60, "rain " * 30]
+    store = new_store(tmp_path, bert)
+    ledger = extract(given, store)
+    assert (ledger.truncated, ledger.to_json()["truncated"], ledger.ok) == (3, 3, 5)
+    again = extract([*given, "snow " * 30], store)
+    assert (again.computed, again.truncated) == (1, 1)
+
+
+def test_text_files_and_their_failures_are_accounted_for(bert: Extractor, tmp_path: Path) -> None:
+    for name, content in {"a/0": b"cat", "a/1": b"\xff", "b/2": b"\xef\xbb\xbfcat", "b/3": b"cat", "b/4": b""}.items():
+        path = tmp_path / "texts" / f"{name}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    store = new_store(tmp_path, bert)
+    ledger = extract(tmp_path / "texts", store, on_error="record")
+    assert account(ledger) == (5, 3, 1, 1)
+    assert ledger.failures == [("a/1.txt", "not UTF-8: invalid start byte at byte 0")]
+    rows = dict(zip(FeatureStore.open(store.path).ids, stored(store), strict=True))
+    np.testing.assert_allclose(rows["b/2.txt"], rows["a/0.txt"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(rows["b/3.txt"], rows["a/0.txt"])
+
+
+def test_store_of_texts_is_filled_without_transformers(bert: Extractor, texts: Texts, tmp_path: Path) -> None:
+    store = new_store(tmp_path, bert)
+    (tmp_path / "table.jsonl").write_text("".join(f'{{"text": "{sentence}"}}\n' for sentence in texts[0]))
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['transformers', 'torch', 'onnx', 'torchvision']))\n"
+        "import topwork\n"
+        f"print(topwork.extract({str(tmp_path / 'table.jsonl')!r}, {str(store.path)!r}).ok)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout.strip()) == (0, str(len(texts[0]))), result.stderr
+    np.testing.assert_allclose(stored(store), bert.transform(texts[0]), rtol=1e-4, atol=1e-5)
+
+
+def test_store_whose_tokeniser_was_changed_takes_no_texts(bert: Extractor, tmp_path: Path) -> None:
+    store = new_store(tmp_path, bert)
+    path = store.path / "inputs" / "tokenizer.json"
+    path.write_bytes(path.read_bytes().replace(b'"cat"', b'"cta"'))
+    assert FeatureStore.open(store.path).verify() == ["inputs/tokenizer.json"]
+    with pytest.raises(InputError, match=r"tokenizer\.json is not the file that the graph was made with"):
+        extract(["cat"], store.path)
+    path.unlink()
+    assert FeatureStore.open(store.path).verify() == ["inputs/tokenizer.json"]
+    with pytest.raises(InputError, match=r"tokenizer\.json is missing"):
+        extract(["cat"], store.path)
+
+
+def test_item_of_another_kind_is_refused(bert: Extractor, tiny: Extractor, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="item 0 is a ndarray; expected a text"):
+        extract([np.zeros((40, 40, 3), np.uint8)], new_store(tmp_path / "a", bert))
+    with pytest.raises(StoppedError, match="hello failed: FileNotFoundError"):
+        extract(["hello"], new_store(tmp_path / "b", tiny))

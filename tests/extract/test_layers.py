@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import topwork
 import torch
+from topwork.extract.cut import CutRequest
 from topwork.extract.export import export
-from topwork.extract.layers import Layer
+from topwork.extract.layer import Layer
 from topwork.extract.tokens import own_pooling
 from topwork.extract.trace import trace
 from torch import Tensor, nn
@@ -167,12 +168,12 @@ def test_tokens_that_are_not_of_the_image_are_counted(
 )
 def test_own_pooling_of_a_network_is_found(name: str, arguments: dict[str, object], expected: str) -> None:
     backbone = topwork.load_backbone(name, weights="random", model_args=arguments)
-    assert own_pooling(trace(backbone), backbone) == expected
+    assert own_pooling(trace(backbone)) == expected
 
 
 def test_transformer_is_exported_with_several_poolings_of_its_tokens(tmp_path: Path) -> None:
     backbone = topwork.load_backbone("timm:vit_tiny_patch16_224", weights="random", model_args={"depth": 3})
-    graph = export(backbone, ["blocks.0", "norm"], ["cls+mean", "gem"], tmp_path / "graph")
+    graph = export(backbone, CutRequest(("blocks.0", "norm"), ("cls+mean", "gem")), tmp_path / "graph")
     assert [(column.name, column.width) for column in graph.metadata.columns] == [
         ("blocks.0.cls+mean", 384),
         ("blocks.0.gem", 192),

@@ -8,6 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from topwork.errors import InputError, ProviderError
+from topwork.extract.cut import CutRequest
 from topwork.extract.graph_cache import graph_for
 from topwork.extract.session import available_cores, choose_provider, open_session
 
@@ -16,15 +17,23 @@ CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 @pytest.fixture(scope="module")
 def graph() -> Path:
-    return graph_for("topwork:tiny", ["layer1"], ["avg"]).path
+    return graph_for("topwork:tiny", CutRequest(("layer1",), ("avg",))).path
 
 
 def test_file_and_content_compute_the_same_features(graph: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
-    (from_file,), (from_content,) = (open_session(g, "cpu").run(images) for g in (graph, graph.read_bytes()))
+    feed = {"image": images}
+    (from_file,), (from_content,) = (open_session(g, "cpu").run(feed) for g in (graph, graph.read_bytes()))
     assert from_file.shape == (3, 16)
     assert from_file.dtype == np.float32
     np.testing.assert_array_equal(from_file, from_content)
+
+
+def test_inputs_that_the_graph_does_not_use_are_left_out(graph: Path) -> None:
+    images = np.zeros((1, 32, 32, 3), np.uint8)
+    session = open_session(graph, "cpu")
+    (found,), (expected,) = session.run({"image": images, "mask": images}), session.run({"image": images})
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("threads", [1, None])

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import topwork
+from topwork.extract.cut import CutRequest
 from topwork.extract.graph import ExportedGraph
 from topwork.extract.graph_cache import graph_for
 from topwork.extract.session import open_session
@@ -18,7 +19,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint
 
 @pytest.fixture(scope="module")
 def graph() -> ExportedGraph:
-    return graph_for("topwork:tiny", ["layer1", "layer2", "last"], ["avg", "max"])
+    return graph_for("topwork:tiny", CutRequest(("layer1", "layer2", "last"), ("avg", "max")))
 
 
 @pytest.mark.parametrize("names", [["layer1.avg"], ["last", "layer1.max"], ["layer2.max", "layer2.avg"]])
@@ -28,14 +29,19 @@ def test_selected_columns_are_computed_alone_in_the_order_asked(
     before = graph.path.read_bytes()
     selected = select_columns(graph, names, tmp_path / "selected.onnx")
     whole = dict(
-        zip([c.name for c in graph.metadata.columns], open_session(graph.path, "cpu").run(IMAGES), strict=True)
+        zip(
+            [c.name for c in graph.metadata.columns],
+            open_session(graph.path, "cpu").run({"image": IMAGES}),
+            strict=True,
+        )
     )
-    found = open_session(selected.path, "cpu").run(IMAGES)
+    found = open_session(selected.path, "cpu").run({"image": IMAGES})
     assert [column.name for column in selected.metadata.columns] == names
     for name, values in zip(names, found, strict=True):
         np.testing.assert_allclose(values, whole[name], rtol=1e-5, atol=1e-6)
     onnx.checker.check_model(onnx.load(selected.path), full_check=True)
     assert {d.output for d in selected.certificate.deviations} == set(names)
+    assert [port.name for port in selected.certificate.outputs] == names
     assert selected.metadata.fingerprint == graph.metadata.fingerprint
     assert graph.path.read_bytes() == before
 

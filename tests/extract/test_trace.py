@@ -6,6 +6,7 @@ import pytest
 import topwork
 import torch
 from topwork.errors import ExportError, LayerError
+from topwork.extract.cut import CutRequest
 from topwork.extract.export import export
 from topwork.extract.trace import classifier_of, node_of, trace
 from torch import Tensor, nn
@@ -54,24 +55,24 @@ def test_values_come_in_order_of_execution_inner_modules_first() -> None:
 def test_last_is_what_feeds_the_classifier(tail: list[nn.Module], classifier: str, width: int) -> None:
     backbone = topwork.load_backbone(nn.Sequential(nn.Conv2d(3, 1, 3), *tail), input_spec=SPEC)
     traced = trace(backbone)
-    assert classifier_of(traced, backbone) == classifier
-    shape = tuple(node_of(traced, backbone, "last").meta["val"].shape[1:])
+    assert classifier_of(traced) == classifier
+    shape = tuple(node_of(traced, "last").meta["val"].shape[1:])
     assert shape == ((1, 1, 1) if classifier == "2" and width == 1 else (width,))
 
 
 def test_network_without_own_classifier_ends_with_its_features() -> None:
     backbone = topwork.load_backbone("timm:resnet10t", weights="random", model_args={"num_classes": 0}, size=32)
     traced = trace(backbone)
-    assert classifier_of(traced, backbone) == ""
-    assert node_of(traced, backbone, "last") is traced.values[""]
+    assert classifier_of(traced) == ""
+    assert node_of(traced, "last") is traced.values[""]
 
 
 def test_unknown_layer_is_refused_with_near_names() -> None:
     backbone = topwork.load_backbone("topwork:tiny")
     with pytest.raises(LayerError, match=r"topwork:tiny has no layer 'layr2' that can be cut; close: .*layer2"):
-        node_of(trace(backbone), backbone, "layr2")
+        node_of(trace(backbone), "layr2")
     with pytest.raises(LayerError, match="has no layer ''"):
-        node_of(trace(backbone), backbone, "")
+        node_of(trace(backbone), "")
 
 
 class Branching(nn.Module):
@@ -132,6 +133,6 @@ def test_every_listed_layer_can_be_exported(module: nn.Module, tmp_path_factory:
     torch.manual_seed(0)
     backbone = topwork.load_backbone(module, input_spec=SPEC)
     names = [layer.name for layer in topwork.layers(backbone)]
-    graph = export(backbone, names, ["flatten"], tmp_path_factory.mktemp("graph") / "graph")
+    graph = export(backbone, CutRequest(tuple(names), ("flatten",)), tmp_path_factory.mktemp("graph") / "graph")
     assert [column.layer for column in graph.metadata.columns] == names
     assert graph.certificate.worst.relative_l2 < 1e-5

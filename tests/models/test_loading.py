@@ -12,7 +12,7 @@ import pytest
 import topwork
 import torch
 from topwork.errors import InputError, WeightsError
-from topwork.models.backbone import Backbone
+from topwork.models.text_spec import TextSpec
 from torch import nn
 
 SPEC = topwork.ImageSpec(size=(16, 16), resize=16)
@@ -100,7 +100,9 @@ def test_absent_weights_file_is_named(tmp_path: Path) -> None:
         ({"backbone": nn.Identity()}, "a module needs input_spec="),
         ({"backbone": nn.Identity(), "input_spec": SPEC, "weights": "file.pth"}, "neither weights= nor model_args="),
         ({"backbone": nn.Identity(), "input_spec": SPEC, "model_args": {"a": 1}}, "neither weights= nor model_args="),
-        ({"backbone": "topwork:tiny", "input_spec": SPEC}, "brings its own input specification"),
+        ({"backbone": "topwork:tiny", "max_length": 8}, "max_length does not apply to a backbone that eats images"),
+        ({"backbone": nn.Identity(), "input_spec": SPEC, "max_length": 8}, "max_length does not apply"),
+        ({"backbone": nn.Identity(), "input_spec": TextSpec('{"model": {}}', 9), "size": 8}, "size does not apply"),
         ({"backbone": "topwork:tiny", "colour": "red"}, "unknown arguments colour; preprocessing takes mean, std"),
         ({"backbone": "topwork:small"}, "'topwork:small' does not exist; topwork brings 'topwork:tiny'"),
         ({"backbone": "topwork:tiny", "model_args": {"num_classes": 3}}, "takes no arguments.*num_classes"),
@@ -121,11 +123,19 @@ def test_identity_names_everything_that_decides_features() -> None:
 def test_copies_share_the_network() -> None:
     backbone = topwork.load_backbone("topwork:tiny")
     assert copy.deepcopy(backbone) is backbone
-    assert repr(backbone) == f"Backbone('topwork:tiny', weights={backbone.weights_digest[:12]})"
+    assert repr(backbone) == f"TorchBackbone('topwork:tiny', weights={backbone.weights_digest[:12]})"
 
 
-@pytest.mark.parametrize("tolerance", [0.0, 2e-3, -1.0])
-def test_architecture_cannot_declare_any_tolerance(tolerance: float) -> None:
-    with pytest.raises(InputError, match=f"tolerance={tolerance}: expected more than 0 and at most 0.001"):
-        Backbone.from_module("net", nn.Identity(), SPEC, tolerance=tolerance)
-    assert Backbone.from_module("net", nn.Identity(), SPEC, tolerance=1e-3).tolerance == 1e-3
+def test_own_specification_of_a_named_backbone_is_part_of_its_identity() -> None:
+    base, other = topwork.load_backbone("topwork:tiny"), topwork.load_backbone("topwork:tiny", input_spec=SPEC)
+    assert other.input_spec == SPEC
+    assert {name for name, value in base.identity().items() if value != other.identity()[name]} == {"input"}
+    assert (
+        topwork.BackboneSpec("topwork:tiny", input_spec=SPEC).request()
+        != topwork.BackboneSpec("topwork:tiny").request()
+    )
+
+
+def test_changes_are_made_to_the_specification_of_a_module_too() -> None:
+    backbone = topwork.load_backbone(nn.Identity(), input_spec=SPEC, size=8, mean=(0.5, 0.5, 0.5))
+    assert (backbone.input_spec.size, backbone.input_spec.mean) == ((8, 8), (0.5, 0.5, 0.5))

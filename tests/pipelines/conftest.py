@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_sample_image
-from topwork.extract.decode import decode
 from topwork.extract.extractor import Extractor
 from topwork.extract.graph import ExportedGraph
-from topwork.extract.resize import to_pixels
+from topwork.extract.preprocess.decode import decode
+from topwork.extract.preprocess.resize import to_pixels
 
 REGIONS = {"flower": ("flower.jpg", 0, 427), "roof": ("china.jpg", 220, 427), "sky": ("china.jpg", 0, 130)}
 EACH = 8
@@ -50,7 +50,21 @@ def graph(graph_cache: Path) -> ExportedGraph:
 
 
 @pytest.fixture(scope="session")
+def text_graph(graph_cache: Path, text_folder: Path) -> ExportedGraph:
+    """Return the small BERT, exported at two layers; it can stand where a backbone is asked for."""
+    return Extractor(f"hf:{text_folder}", layer=["encoder.layer.0", "last"]).graph
+
+
+@pytest.fixture(scope="session")
+def text_table(texts: tuple[list[str], list[str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the texts with their topics as a table with the columns ``text`` and ``label``."""
+    path = tmp_path_factory.mktemp("table") / "texts.csv"
+    path.write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in zip(*texts, strict=True)))
+    return path
+
+
+@pytest.fixture(scope="session")
 def pixels(paths: list[Path], graph: ExportedGraph) -> NDArray[np.uint8]:
     """Return the photographs as an exported graph takes them: ``(batch, height, width, 3)``."""
-    spec = graph.metadata.input_spec
+    spec = graph.input_spec
     return np.stack([to_pixels(decode(path.read_bytes(), spec), spec) for path in paths])

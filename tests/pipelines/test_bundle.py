@@ -18,7 +18,7 @@ import topwork
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.neighbors import NearestCentroid
 from topwork import TransferClassifier
-from topwork.errors import BundleError
+from topwork.errors import BundleError, InputError
 from topwork.extract.graph import ExportedGraph
 from topwork.heads.registry import HEADS
 
@@ -165,6 +165,80 @@ def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "nowhere", tmp_path / "file"):
         with pytest.raises(BundleError, match="is not a bundle"):
             topwork.load(path)
+
+
+Texts = tuple[list[str], list[str]]
+TEXT_FILES = ["bundle.json", "extractor.json", "extractor.onnx", "head.skops", "inputs/tokenizer.json"]
+
+
+@pytest.fixture
+def text_bundle(text_graph: ExportedGraph, texts: Texts, tmp_path: Path) -> Path:
+    TransferClassifier(text_graph, "last", head="lda").fit(*texts).save(tmp_path / "texts")
+    return tmp_path / "texts"
+
+
+def test_bundle_of_texts_holds_its_tokeniser_and_predicts_as_before(
+    text_bundle: Path, text_graph: ExportedGraph, texts: Texts
+) -> None:
+    manifest = json.loads((text_bundle / "bundle.json").read_text())
+    files = {path.relative_to(text_bundle).as_posix(): path for path in text_bundle.rglob("*") if path.is_file()}
+    assert sorted(files) == TEXT_FILES
+    assert manifest["files"] == {name: hashlib.sha256(files[name].read_bytes()).hexdigest() for name in TEXT_FILES[1:]}
+    loaded, saved = topwork.load(text_bundle), TransferClassifier(text_graph, "last", head="lda").fit(*texts)
+    assert loaded.extractor_.graph.input_spec == text_graph.input_spec
+    assert loaded.predict(texts[0]).tolist() == saved.predict(texts[0]).tolist()
+    assert np.array_equal(loaded.predict_proba(texts[0]), saved.predict_proba(texts[0]))
+    assert loaded.fit(*texts).predict(texts[0]).tolist() == saved.predict(texts[0]).tolist()
+
+
+def test_loaded_bundle_of_texts_is_saved_again_whole(text_bundle: Path, texts: Texts, tmp_path: Path) -> None:
+    topwork.load(text_bundle).save(tmp_path / "again")
+    shutil.move(tmp_path / "again", tmp_path / "moved")
+    expected = topwork.load(text_bundle).predict(texts[0])
+    shutil.rmtree(text_bundle)
+    assert topwork.load(tmp_path / "moved").predict(texts[0]).tolist() == expected.tolist()
+    topwork.load(tmp_path / "moved").save(tmp_path / "moved")
+    assert topwork.load(tmp_path / "moved").predict(texts[0]).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("name", TEXT_FILES)
+def test_damaged_or_missing_file_of_a_bundle_of_texts_is_refused(name: str, text_bundle: Path) -> None:
+    content = (text_bundle / name).read_bytes()
+    (text_bundle / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(BundleError, match=name):
+        topwork.load(text_bundle)
+    (text_bundle / name).unlink()
+    with pytest.raises(BundleError, match=name):
+        topwork.load(text_bundle)
+
+
+def test_tokeniser_exchanged_together_with_its_digest_is_refused(text_bundle: Path) -> None:
+    path = text_bundle / "inputs" / "tokenizer.json"
+    path.write_bytes(path.read_bytes().replace(b'"cat"', b'"cta"'))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    edit(text_bundle, lambda m: m["files"].update({"inputs/tokenizer.json": digest}))
+    with pytest.raises(
+        (BundleError, InputError), match=r"tokenizer\.json is not the file that the graph was made with"
+    ):
+        topwork.load(text_bundle)
+
+
+def test_manifest_without_the_tokeniser_is_refused(text_bundle: Path) -> None:
+    edit(text_bundle, lambda m: m["files"].pop("inputs/tokenizer.json"))
+    (text_bundle / "inputs" / "tokenizer.json").unlink()
+    with pytest.raises((BundleError, InputError), match=r"tokenizer\.json"):
+        topwork.load(text_bundle)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_bundle_keeps_poolings_and_length_of_vectors(
+    normalize: bool, photos: Path, paths: list[Path], tmp_path: Path
+) -> None:
+    saved = TransferClassifier("topwork:tiny", ["layer1", "last"], normalize=normalize).fit(photos)
+    saved.save(tmp_path / "bundle")
+    loaded = topwork.load(tmp_path / "bundle")
+    assert loaded.extractor_.columns == saved.extractor_.columns
+    assert np.array_equal(loaded.predict_proba(paths), saved.predict_proba(paths))
 
 
 class Trap:

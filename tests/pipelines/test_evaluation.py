@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from topwork import Extractor, FeatureStore, TransferClassifier, extract
+from topwork import Extractor, FeatureStore, Table, TransferClassifier, extract
 from topwork.errors import InputError
 from topwork.extract.graph import ExportedGraph
 from topwork.pipelines.evaluation import evaluate
@@ -80,3 +80,17 @@ def test_data_of_broken_files_alone_are_refused(wrong_about_the_sky: TransferCla
     (tmp_path / "sky" / "0.png").write_bytes(b"no image")
     with pytest.raises(InputError):
         evaluate(wrong_about_the_sky, tmp_path)
+
+
+def test_table_is_scored_by_its_labels(
+    text_graph: ExportedGraph, text_table: Path, texts: tuple[list[str], list[str]], tmp_path: Path
+) -> None:
+    sentences, labels = texts
+    classifier = TransferClassifier(text_graph, "last").fit(text_table)
+    right = classifier.predict(sentences) == np.array(labels)
+    scores = evaluate(classifier, text_table)
+    assert (scores["accuracy"], scores["n"]) == (right.mean(), len(labels))
+    rows = [f"{text}\t{label if number % 2 else ''}\n" for number, (text, label) in enumerate(zip(*texts, strict=True))]
+    (tmp_path / "half.tsv").write_text("question\ttopic\n" + "".join(rows))
+    half = evaluate(classifier, Table(tmp_path / "half.tsv", text="question", label="topic"))
+    assert (half["n"], half["unlabelled"], half["accuracy"]) == (18, 18, right[1::2].mean())

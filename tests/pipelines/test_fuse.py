@@ -20,6 +20,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import NearestCentroid
 from sklearn.pipeline import make_pipeline
 from sklearn.semi_supervised import LabelSpreading
+from tokenizers import Tokenizer
 from topwork import TransferClassifier
 from topwork.errors import ExportError, ParityError
 from topwork.extract.graph import METADATA_KEY, ExportedGraph, GraphMetadata
@@ -126,7 +127,7 @@ def test_names_and_metadata_describe_the_file(
     metadata = GraphMetadata.from_text({entry.key: entry.value for entry in model.metadata_props}[METADATA_KEY])
     assert [output.name for output in model.graph.output] == ["label", "probabilities"]
     assert metadata.fingerprint == graph.metadata.fingerprint
-    assert metadata.input_spec == graph.metadata.input_spec
+    assert metadata.backbone == graph.metadata.backbone
     assert [column.name for column in metadata.columns] == ["layer2", "layer1"]
 
 
@@ -140,6 +141,44 @@ def test_nothing_beside_the_file_is_touched(graph: ExportedGraph, photos: Path, 
     classifier.to_onnx(tmp_path / "new" / "model.onnx")
     classifier.to_onnx(tmp_path / "new" / "model")
     assert [path.exists() and path.read_text() for path in mine] == ["precious"] * 3
+
+
+Texts = tuple[list[str], list[str]]
+
+
+def run_on_texts(path: Path, sentences: list[str], max_length: int) -> Outputs:
+    """Run a fused file as someone without topwork would: with its tokeniser beside it."""
+    tokenizer = Tokenizer.from_file(str(path.with_name(f"{path.stem}.tokenizer.json")))
+    tokenizer.enable_truncation(max_length)
+    tokenizer.enable_padding()
+    encoded = tokenizer.encode_batch(sentences)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    feed = {"input_ids": [e.ids for e in encoded], "attention_mask": [e.attention_mask for e in encoded]}
+    assert {port.name for port in session.get_inputs()} == set(feed)
+    return list(session.run(None, {name: np.array(rows, np.int64) for name, rows in feed.items()}))
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_fused_file_of_texts_equals_predict(head: str, text_graph: ExportedGraph, texts: Texts, tmp_path: Path) -> None:
+    sentences, labels = texts
+    classifier = TransferClassifier(text_graph, head=head, layer=["last", "encoder.layer.0"]).fit(sentences, labels)
+    classifier.to_onnx(tmp_path / "model.onnx")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "model.tokenizer.json"]
+    assert (tmp_path / "model.tokenizer.json").read_bytes() == text_graph.input_spec.files()["tokenizer.json"]
+    given = [*sentences, "cat " * 60, ""]
+    outputs = run_on_texts(tmp_path / "model.onnx", given, 24)
+    assert outputs[0].tolist() == classifier.predict(given).tolist()
+    if hasattr(classifier, "predict_proba"):
+        assert np.abs(outputs[1] - classifier.predict_proba(given)).max() <= 1e-4
+
+
+def test_tokeniser_of_another_file_is_left_alone(text_graph: ExportedGraph, texts: Texts, tmp_path: Path) -> None:
+    (tmp_path / "other.tokenizer.json").write_text("precious")
+    TransferClassifier(text_graph, "last").fit(*texts).to_onnx(tmp_path / "model.v2.onnx")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "model.v2.onnx", "model.v2.tokenizer.json", "other.tokenizer.json"
+    ]  # fmt: skip
+    assert (tmp_path / "other.tokenizer.json").read_text() == "precious"
 
 
 @pytest.mark.parametrize("head", [LabelSpreading(), NearestCentroid(metric="manhattan")])

@@ -13,8 +13,8 @@ import numpy as np
 import onnxruntime
 import pytest
 import topwork
-from topwork.extract.decode import decode
-from topwork.extract.resize import to_pixels
+from topwork.extract.preprocess.decode import decode
+from topwork.extract.preprocess.resize import to_pixels
 
 MODEL = ["--backbone", "timm:mobilenetv2_035", "--mean", "0.5", "--std", "0.5"]
 MODEL += [f"--model-arg={argument}" for argument in ("num_classes=0", "pad_type=same", "bn_eps=1e-3")]
@@ -70,7 +70,7 @@ def test_fused_file_agrees_with_predict_on_every_photograph(
     topwork_json("predict", trained[0] / "bundle", hymenoptera / "val", "--out", tmp_path / "out.csv")
     with open(tmp_path / "out.csv", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    spec = topwork.load(trained[0] / "bundle").extractor_.graph.metadata.input_spec
+    spec = topwork.load(trained[0] / "bundle").extractor_.graph.input_spec
     images = (to_pixels(decode((hymenoptera / "val" / row["id"]).read_bytes(), spec), spec) for row in rows)
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     found = [session.run(None, {session.get_inputs()[0].name: image[None]}) for image in images]

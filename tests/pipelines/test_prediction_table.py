@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from topwork import TransferClassifier
+from topwork import Table, TransferClassifier
 from topwork.errors import InputError, StoppedError
 from topwork.extract.graph import ExportedGraph
 from topwork.pipelines.prediction_table import write_predictions
@@ -99,3 +99,18 @@ def test_folders_on_the_way_are_made(graph: ExportedGraph, photos: Path, tmp_pat
     classifier = TransferClassifier(graph, "layer2").fit(photos)
     write_predictions(classifier, str(photos), tmp_path / "a" / "b" / "out.csv")
     assert len(read(tmp_path / "a" / "b" / "out.csv")) == 24
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_rows_of_a_table_of_texts_are_predicted_under_their_ids(
+    suffix: str, text_graph: ExportedGraph, text_table: Path, tmp_path: Path
+) -> None:
+    classifier = TransferClassifier(text_graph, "last", on_error="record").fit(text_table)
+    rows = [{"key": "a", "question": "cat dog"}, {"key": "b", "question": None}, {"key": "a", "question": "cat dog"}]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    table = Table(tmp_path / "rows.jsonl", text="question", id="key")
+    assert write_predictions(classifier, table, tmp_path / f"out{suffix}") == {"items": 3, "ok": 2, "failed": 1}
+    found = read(tmp_path / f"out{suffix}")
+    assert [(row["id"], row["status"]) for row in found] == [("a", "ok"), ("b", "failed"), ("a#2", "ok")]
+    assert found[1]["reason"] == "this row of the table is empty"
+    assert found[0]["label"] == found[2]["label"] == classifier.predict(["cat dog"])[0]

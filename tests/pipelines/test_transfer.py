@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
-from topwork import Extractor, FeatureStore, TransferClassifier, extract
+from topwork import Extractor, FeatureStore, Table, TensorSpec, TransferClassifier, extract, load, load_backbone
 from topwork.errors import IdentityError, InputError, StoppedError
 from topwork.extract.graph import ExportedGraph
 from topwork.heads.registry import HEADS
-from topwork.models.input_spec import ImageOverrides
+from topwork.models.input_overrides import InputOverrides
 from topwork.models.loading import BackboneSpec
 
 KINDS = {"str": ["flower", "roof", "sky"], "negative int": [-5, 0, 7], "bool": [False, True, True]}
@@ -123,7 +125,7 @@ def test_only_the_items_given_are_trained_on_when_the_store_holds_more(
 
 
 def test_store_of_another_backbone_or_layer_is_refused(store: FeatureStore, photos: Path) -> None:
-    darker = BackboneSpec("topwork:tiny", preprocessing=ImageOverrides(mean=(0.2, 0.2, 0.2)))
+    darker = BackboneSpec("topwork:tiny", preprocessing=InputOverrides(mean=(0.2, 0.2, 0.2)))
     for backbone, layer, message in ((darker, "layer2", "mean is .0.2"), ("topwork:tiny", "last", "no column 'last'")):
         for classifier, X in (
             (TransferClassifier(backbone, layer), store),
@@ -284,3 +286,83 @@ def test_parallel_search_fills_one_store_once(
     search = GridSearchCV(classifier, {"head": ["centroid", "lda"]}, cv=2, n_jobs=2, error_score="raise")
     search.fit(paths, names)
     assert sorted(FeatureStore.open(tmp_path / "store").ids) == sorted(path.as_posix() for path in paths)
+
+
+Texts = tuple[list[str], list[str]]
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_texts_are_items(head: str, text_graph: ExportedGraph, texts: Texts) -> None:
+    sentences, labels = texts
+    classifier = TransferClassifier(text_graph, ["encoder.layer.0", "last"], head=head).fit(sentences, labels)
+    assert classifier.score(sentences, labels) > 0.6  # by chance it would be 0.33
+    assert classifier.predict(sentences[:1]).tolist() == classifier.predict(sentences)[:1].tolist()
+    assert classifier.classes_.tolist() == ["animals", "kitchen", "weather"]
+
+
+def test_backbone_of_texts_is_loaded_by_the_name_of_its_folder(text_folder: Path, texts: Texts) -> None:
+    sentences, labels = texts
+    classifier = TransferClassifier(f"hf:{text_folder}", normalize=True).fit(sentences, labels)
+    assert [(c.pool, c.normalize) for c in classifier.extractor_.columns] == [("mean", True)]
+    assert classifier.score(sentences, labels) > 0.6  # by chance it would be 0.33
+    assert max(d.relative_l2 for d in classifier.extractor_.graph.certificate.deviations) < 1e-4
+
+
+def test_table_store_and_strings_give_the_same_classifier(
+    text_graph: ExportedGraph, texts: Texts, text_table: Path, tmp_path: Path
+) -> None:
+    sentences, labels = texts
+    renamed = tmp_path / "renamed.tsv"
+    renamed.write_text("topic\tquestion\n" + "".join(f"{y}\t{x}\n" for x, y in zip(*texts, strict=True)))
+    store = FeatureStore.create(tmp_path / "store", Extractor.from_graph(text_graph))
+    extract(text_table, store)
+    expected = TransferClassifier(text_graph, "last").fit(sentences, labels)
+    for X in (text_table, str(text_table), Table(text_table), Table(renamed, text="question", label="topic"), store):
+        classifier = TransferClassifier(text_graph, "last").fit(X)
+        assert classifier.classes_.tolist() == expected.classes_.tolist()
+        np.testing.assert_allclose(classifier.predict_proba(sentences), expected.predict_proba(sentences), atol=1e-4)
+        assert classifier.score(X) == classifier.score(sentences, labels)
+
+
+def test_fit_on_texts_with_a_store_computes_nothing_again(
+    text_graph: ExportedGraph, texts: Texts, tmp_path: Path
+) -> None:
+    first = TransferClassifier(text_graph, "last", store=tmp_path / "store").fit(*texts)
+    entries = FeatureStore.open(tmp_path / "store").log.entries()
+    second = TransferClassifier(text_graph, "last", store=tmp_path / "store").fit(*texts)
+    assert FeatureStore.open(tmp_path / "store").log.entries() == entries
+    assert second.predict(texts[0]).tolist() == first.predict(texts[0]).tolist()
+
+
+def test_texts_that_fail_are_dropped_with_their_labels(text_graph: ExportedGraph, tmp_path: Path) -> None:
+    rows = [("cat", "animals"), (None, "weather"), ("rain", "weather"), ("dog", "animals"), (None, "animals")]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": x, "label": y}) + "\n" for x, y in rows))
+    classifier = TransferClassifier(text_graph, "last", head="centroid", on_error="record")
+    with pytest.warns(UserWarning, match="2 of 5 items failed"):
+        classifier.fit(tmp_path / "rows.jsonl")
+    assert classifier.n_rows_ == 3
+    assert [reason for _, reason in classifier.failures_] == ["this row of the table is empty"] * 2
+    assert classifier.predict(["cat", "rain", "dog"]).tolist() == ["animals", "weather", "animals"]
+
+
+def test_series_of_numbers_are_items(tmp_path: Path) -> None:
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv1d(2, 8, 5), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten())
+    generator = np.random.default_rng(0)
+    time = np.linspace(0, 6, 50)
+    slow = [np.stack([np.sin(time + phase), np.cos(time)]) for phase in generator.uniform(0, 1, 12)]
+    fast = [np.stack([np.sin(9 * time + phase), np.cos(time)]) for phase in generator.uniform(0, 1, 12)]
+    X, y = np.array(slow + fast), ["slow"] * 12 + ["fast"] * 12
+    np.savez(tmp_path / "series.npz", X=X, y=y)
+    backbone = load_backbone(module, input_spec=TensorSpec((2, 50)))
+    classifier = TransferClassifier(backbone).fit(tmp_path / "series.npz")
+    assert classifier.predict(X).tolist() == y
+    assert classifier.score(tmp_path / "series.npz") == 1
+    classifier.save(tmp_path / "bundle")
+    assert load(tmp_path / "bundle").predict_proba(X).tolist() == classifier.predict_proba(X).tolist()
+    classifier.to_onnx(tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+    assert session.run(None, {"input": X.astype(np.float32)})[0].tolist() == y

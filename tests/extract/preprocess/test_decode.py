@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from topwork.errors import DecodeError
-from topwork.extract.decode import decode
-from topwork.models.input_spec import ImageSpec
+from topwork.extract.preprocess.decode import decode
+from topwork.models.image_spec import ImageSpec
 
 SPEC = ImageSpec(size=(32, 32), resize=32)
 STORED = ImageSpec(size=(32, 32), resize=32, orientation="stored")

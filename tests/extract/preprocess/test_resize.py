@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from topwork.extract.decode import decode
-from topwork.extract.resize import LARGEST_RESIZED, to_pixels
-from topwork.models.input_spec import INTERPOLATIONS, ImageSpec
+from topwork.extract.preprocess.decode import decode
+from topwork.extract.preprocess.resize import LARGEST_RESIZED, to_pixels
+from topwork.models.image_spec import INTERPOLATIONS, ImageSpec
 from topwork.models.torchvision_operators import ensure_torchvision_operators
 
 LANDSCAPE, PORTRAIT, ODD, TINY, LONG = (

@@ -61,6 +61,19 @@ def test_archive_has_the_items_of_its_folder(
         assert {i.mtime_ns for i in ours} == {None}  # whole seconds, often constant: they prove nothing
 
 
+@pytest.mark.parametrize("archive", MODES)
+@pytest.mark.parametrize(("kind", "name"), [("text", "b.txt"), ("tensor", "c.npy")])
+def test_items_are_members_of_the_kind_that_the_backbone_eats(
+    kind: str, name: str, archive: str, write_images: WriteImages
+) -> None:
+    root = write_images(labels=("cat", "dog"), each=1)
+    for other in ("b.txt", "c.npy", "d.npz"):
+        (root / "cat" / other).write_bytes(b"content")
+    source = open_source(packed(root, archive), kind=kind)
+    assert [(item.id, item.read()) for item in source] == [(f"cat/{name}", b"content")]
+    assert (len(source), source.ignored) == (1, 4)
+
+
 def test_members_of_an_uncompressed_archive_are_read_in_any_order(write_images: WriteImages) -> None:
     root = write_images(each=3)
     items = list(ArchiveSource(packed(root, "images.tar")))

@@ -52,6 +52,16 @@ def test_other_and_hidden_files_are_counted_as_ignored(write_images: WriteImages
     assert FolderSource(root).ignored == 3
 
 
+@pytest.mark.parametrize(("kind", "name"), [("text", "b.txt"), ("tensor", "c.npy")])
+def test_items_are_files_of_the_kind_that_the_backbone_eats(kind: str, name: str, write_images: WriteImages) -> None:
+    root = write_images(labels=("cat",), each=1)
+    for other in ("b.txt", "c.npy", "d.npz"):
+        (root / "cat" / other).write_bytes(b"content")
+    source = FolderSource(root, kind)
+    assert [(item.id, item.label, item.read()) for item in source] == [(f"cat/{name}", "cat", b"content")]
+    assert source.ignored == 3
+
+
 def test_names_in_any_encoding_become_ids(write_images: WriteImages) -> None:
     root = write_images(labels=("cat",), each=1)
     try:

@@ -1,29 +1,39 @@
-"""What paths say about images."""
+"""What paths say about items."""
 
 from __future__ import annotations
 
 import os
 
 import pytest
-from topwork.extract.sources.labelling import is_image, label_and_split, text_of
+from topwork.extract.sources.labelling import is_item, label_and_split, text_of
+from topwork.models.input_spec import KINDS
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"),
+    ("name", "kind"),
     [
-        ("a.jpg", True),
-        ("A.JPEG", True),
-        ("folder.x/b.Png", True),
-        ("c.tiff", True),
-        (".hidden.jpg", False),
-        ("ants/._a.jpg", False),
-        ("notes.txt", False),
-        ("jpg", False),
-        ("a.jpg.part", False),
+        ("a.jpg", "image"),
+        ("A.JPEG", "image"),
+        ("folder.x/b.Png", "image"),
+        ("c.tiff", "image"),
+        (".hidden.jpg", None),
+        ("ants/._a.jpg", None),
+        ("notes.txt", "text"),
+        ("folder.npy/Notes.TXT", "text"),
+        (".hidden.txt", None),
+        ("series.npy", "tensor"),
+        ("Series.NPY", "tensor"),
+        ("ants/.series.npy", None),
+        ("series.npz", None),
+        ("jpg", None),
+        ("txt", None),
+        ("a.jpg.part", None),
+        ("a.txt.gz", None),
+        ("notes.md", None),
     ],
 )
-def test_images_are_told_by_their_suffix_and_hidden_files_are_none(name: str, expected: bool) -> None:
-    assert is_image(name) is expected
+def test_items_are_told_by_their_suffix_and_hidden_files_are_none(name: str, kind: str | None) -> None:
+    assert [other for other in KINDS if is_item(name, other)] == ([] if kind is None else [kind])
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
+from pyarrow import csv, parquet
 from topwork.errors import SourceError
+from topwork.extract.sources.archive import ArchiveSource
 from topwork.extract.sources.folder import FolderSource
 from topwork.extract.sources.opening import open_source
 from topwork.extract.sources.sequence import SequenceSource
+from topwork.extract.sources.table import TableSource
+from topwork.models.input_spec import KINDS
 
 
 def test_a_folder_is_opened_by_its_path(write_images: Callable[..., Path]) -> None:
@@ -33,12 +39,51 @@ def test_a_list_or_array_is_a_sequence() -> None:
     [
         ("nothing", "does not exist; expected a folder"),
         ("table.xlsx", "unknown kind"),
-        ("empty", r"no images \(1 other"),
+        ("empty", r"no images \(2 other"),
+        ("folder.csv", r"no images \(0 other"),
     ],
 )
 def test_what_cannot_be_a_source_is_refused(tmp_path: Path, name: str, reason: str) -> None:
     (tmp_path / "table.xlsx").write_bytes(b"x")
+    (tmp_path / "folder.csv").mkdir()
     (tmp_path / "empty").mkdir()
-    (tmp_path / "empty" / "notes.txt").write_bytes(b"x")
+    for other in ("notes.txt", "series.npy"):
+        (tmp_path / "empty" / other).write_bytes(b"x")
     with pytest.raises(SourceError, match=reason):
         open_source(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_source_without_an_item_says_of_which_kind(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "notes.md").write_bytes(b"x")
+    with pytest.raises(SourceError, match=rf"holds no {kind}s \(1 other files\)"):
+        open_source(tmp_path, kind=kind)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "expected"),
+    [
+        ("table.csv", "text", TableSource),
+        ("table.parquet", "text", TableSource),
+        ("rows.npy", "tensor", SequenceSource),
+        ("rows.npz", "tensor", SequenceSource),
+        ("texts.tar.gz", "text", ArchiveSource),
+    ],
+)
+def test_file_is_opened_by_its_ending(name: str, kind: str, expected: type, tmp_path: Path) -> None:
+    columns = pyarrow.table({"text": ["a", "b"]})
+    csv.write_csv(columns, tmp_path / "table.csv")
+    parquet.write_table(columns, tmp_path / "table.parquet")
+    np.save(tmp_path / "rows.npy", np.zeros((2, 3)))
+    np.savez(tmp_path / "rows.npz", X=np.zeros((2, 3)))
+    with tarfile.open(tmp_path / "texts.tar.gz", "w:gz") as archive:
+        for member in ("a.txt", "b.txt"):
+            archive.addfile(tarfile.TarInfo(member))
+    source = open_source(tmp_path / name, kind=kind)
+    assert isinstance(source, expected)
+    assert len(source) == len(list(source)) == 2
+
+
+def test_source_is_taken_as_it_is() -> None:
+    source = SequenceSource(["a", "b"], kind="text")
+    assert open_source(source, kind="text") is source

@@ -57,3 +57,41 @@ def test_as_many_labels_as_items_are_needed() -> None:
 def test_what_is_no_image_is_named_with_its_position(value: object) -> None:
     with pytest.raises(SourceError, match=f"item 1 is a {type(value).__name__}; expected a path"):
         list(SequenceSource([ARRAY, value]))
+
+
+def test_texts_are_named_by_their_content_and_paths_by_themselves(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("of the file")
+    found = list(SequenceSource(["hello", tmp_path / "a.txt", "hello", "a.txt"], kind="text"))
+    digest = content_digest("hello")[:32]
+    assert [item.id for item in found] == [
+        f"text:{digest}",
+        (tmp_path / "a.txt").as_posix(),
+        f"text:{digest}#2",
+        f"text:{content_digest('a.txt')[:32]}",
+    ]
+    assert [item.read() for item in found] == ["hello", b"of the file", "hello", "a.txt"]
+
+
+def test_numpys_texts_are_texts() -> None:
+    assert [item.read() for item in SequenceSource(np.array(["hello", "world"]), kind="text")] == ["hello", "world"]
+
+
+def test_tensors_are_the_rows_of_an_array_of_any_shape() -> None:
+    for array in (np.zeros((3, 2)), np.zeros((5, 3)), np.zeros((2, 4, 3)), [np.ones(3), np.zeros(3)]):
+        assert len(list(SequenceSource(array, kind="tensor"))) == len(array)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "expected"),
+    [
+        ("text", 3, "a text, or the path of a text file"),
+        ("text", b"bytes", "a text, or the path of a text file"),
+        ("text", np.zeros(3), "a text, or the path of a text file"),
+        ("tensor", 3, r"an array of numbers, or the path of an \.npy file"),
+        ("tensor", [1, 2], r"an array of numbers, or the path of an \.npy file"),
+    ],
+)
+def test_what_is_of_another_kind_is_named_with_its_position(kind: str, value: object, expected: str) -> None:
+    first = "a" if kind == "text" else np.zeros(3)
+    with pytest.raises(SourceError, match=f"item 1 is a {type(value).__name__}; expected {expected}"):
+        list(SequenceSource([first, value], kind=kind))

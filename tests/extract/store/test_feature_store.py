@@ -13,7 +13,7 @@ from topwork.extract.extractor import Extractor
 from topwork.extract.job import extract
 from topwork.extract.store.feature_store import FeatureStore
 from topwork.extract.store.index import DIGEST_FILE, INDEX_FILE
-from topwork.models.input_spec import ImageOverrides
+from topwork.models.input_overrides import InputOverrides
 from topwork.models.loading import BackboneSpec
 
 WriteImages = Callable[..., Path]
@@ -98,8 +98,8 @@ def test_unknown_column_is_refused_and_the_others_named(store: FeatureStore) -> 
     ("other", "field"),
     [
         (BackboneSpec("topwork:tiny", "random"), "weights"),
-        (BackboneSpec("topwork:tiny", None, {}, ImageOverrides(mean=(0.1, 0.2, 0.3))), "mean"),
-        (BackboneSpec("topwork:tiny", None, {}, ImageOverrides(interpolation="bilinear")), "interpolation"),
+        (BackboneSpec("topwork:tiny", None, {}, InputOverrides(mean=(0.1, 0.2, 0.3))), "mean"),
+        (BackboneSpec("topwork:tiny", None, {}, InputOverrides(interpolation="bilinear")), "interpolation"),
     ],
     ids=["weights", "mean", "interpolation"],
 )

@@ -341,3 +341,73 @@ def test_labels_that_the_head_does_not_know_are_bad_input(work: Path, photos: Pa
     assert (
         "none of the labels (sea)" in topwork_command("evaluate", work / "bundle", tmp_path / "photos", code=2).stderr
     )
+
+
+def test_layers_of_texts_have_any_number_of_tokens(text_folder: Path) -> None:
+    lines = topwork_command("layers", f"hf:{text_folder}").stdout.splitlines()
+    assert lines[-1].split()[:3] == ["last", "nx32", "tokens"]
+    found = topwork_json("layers", f"hf:{text_folder}")["layers"][-1]
+    assert (found["shape"], found["poolings"]) == ([None, 32], ["mean", "max", "gem", "cls"])
+
+
+def test_texts_go_from_a_table_through_a_store_to_predictions(
+    text_folder: Path, texts: tuple[list[str], list[str]], tmp_path: Path
+) -> None:
+    table, backbone = tmp_path / "questions.tsv", f"hf:{text_folder}"
+    rows = [*zip(*texts, strict=True), ("cat " * 60, "animals"), (texts[0][0], "animals")]
+    lines = [f"{number:03d}\t{text}\t{label}\n" for number, (text, label) in enumerate(rows)]
+    table.write_text("key\tquestion\ttopic\n" + "".join(lines))
+    columns = ["--text-column", "question", "--label-column", "topic", "--id-column", "key"]
+    options = ["--backbone", backbone, "--normalize", "--store", tmp_path / "s"]
+    ledger = topwork_json("extract", table, *options, *columns)
+    assert (ledger["items"], ledger["ok"], ledger["duplicate"], ledger["truncated"]) == (38, 37, 1, 1)
+    assert "nothing to compute" in topwork_command("extract", table, *options, *columns).stdout
+    store = FeatureStore.open(tmp_path / "s")
+    assert store.ids == [f"{number:03d}" for number in range(38)]
+    topwork_command("fit", tmp_path / "s", "--out", tmp_path / "b")
+    scores = topwork_json("evaluate", tmp_path / "b", table, *columns)
+    assert (scores["n"], scores["accuracy"]) == (38, topwork.load(tmp_path / "b").score(store))
+    topwork_command("predict", tmp_path / "b", table, "--out", tmp_path / "out.jsonl", *columns)
+    predicted = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in predicted] == store.ids
+    topwork_command("export", tmp_path / "b", tmp_path / "model.onnx")
+    assert (tmp_path / "model.tokenizer.json").is_file()
+    topwork_command("fit", table, "--backbone", backbone, "--normalize", *columns, "--out", tmp_path / "direct")
+    direct = topwork.load(tmp_path / "direct").predict([text for text, _ in rows]).tolist()
+    assert direct == [row["label"] for row in predicted]
+
+
+def test_longest_text_is_an_option(text_folder: Path, text_table: Path, tmp_path: Path) -> None:
+    options = ["--backbone", f"hf:{text_folder}", "--store", tmp_path / "s"]
+    ledger = topwork_json("extract", text_table, *options, "--max-length", "4")
+    assert 0 < ledger["truncated"] < ledger["ok"]
+    printed = topwork_command(
+        "extract", text_table, *options[:2], "--store", tmp_path / "t", "--max-length", "4"
+    ).stdout
+    assert f"{ledger['truncated']} of them were longer than the network takes and were truncated" in printed
+    result = topwork_command("extract", text_table, *options, "--max-length", "400", code=2)
+    assert "max_length=400: this backbone takes at most 24 tokens" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("extract {table} --store {tmp}/s", "'path'"),
+        ("extract {table} --store {tmp}/s --backbone {bert} --text-column nothing", "no column 'nothing'"),
+        ("extract {table} --store {tmp}/s --backbone {bert} --size 32", "size does not apply"),
+        ("extract {photos} --store {tmp}/s --backbone {bert}", "holds no texts"),
+        ("extract {photos} --store {tmp}/s --text-column text", "is no table"),
+        ("extract {table} --store {tmp}/s --backbone {bert} --pool flatten", "applicable: mean, max, gem, cls"),
+        ("extract {photos} --store {tmp}/s --max-length 3", "max_length does not apply"),
+        ("fit {table} --out {tmp}/b --backbone {bert} --label-column nothing", "no column 'nothing'"),
+        ("extract {photos} --store {tmp}/s --backbone hf:{tmp}/nothing", "nothing"),
+    ],
+)
+def test_bad_usage_with_texts_exits_with_2(
+    arguments: str, message: str, photos: Path, text_folder: Path, text_table: Path, tmp_path: Path
+) -> None:
+    given = arguments.format(photos=photos, bert=f"hf:{text_folder}", table=text_table, tmp=tmp_path).split()
+    result = topwork_command(*given, code=2)
+    assert message in result.stderr
+    assert result.stdout == ""
+    assert list(tmp_path.iterdir()) == []

@@ -11,12 +11,12 @@ import pytest
 import typer
 from hypothesis import example, given
 from hypothesis import strategies as st
-from topwork import Extractor
+from topwork import Extractor, Table
 from topwork.errors import InputError
-from topwork.models.input_spec import ImageOverrides
+from topwork.models.input_overrides import InputOverrides
 from topwork.models.loading import BackboneSpec
 from topwork.pipelines.cli.main import app
-from topwork.pipelines.cli.options import BackboneOptions, CutOptions, RunFlags, extractor, grouped
+from topwork.pipelines.cli.options import BackboneOptions, CutOptions, RunFlags, TableFlags, extractor, grouped
 from typer.testing import CliRunner
 
 NAMES = st.from_regex(r"[a-z_]{1,12}", fullmatch=True)
@@ -59,10 +59,11 @@ def test_options_describe_the_backbone() -> None:
         "timm:resnet18",
         "random",
         {"num_classes": 0, "pad_type": "same", "bn_eps": 1e-3},
-        ImageOverrides((0.5, 0.5, 0.5), (0.1, 0.2, 0.3), (192, 256), 0.9, "bilinear"),
+        InputOverrides((0.5, 0.5, 0.5), (0.1, 0.2, 0.3), (192, 256), 0.9, "bilinear"),
     )
     assert BackboneOptions().spec("topwork:tiny") == BackboneSpec("topwork:tiny")
     assert BackboneOptions(size="224").spec("x").preprocessing.size == 224
+    assert BackboneOptions(max_length=64).spec("x").preprocessing == InputOverrides(max_length=64)
 
 
 def test_cut_and_run_options_describe_the_extractor() -> None:
@@ -77,7 +78,21 @@ def test_cut_and_run_options_describe_the_extractor() -> None:
         10,
         "limit:5%",
     )
-    assert (CutOptions().layers, CutOptions().pools) == (["last"], ["avg"])
+    assert (CutOptions().layers, CutOptions().pools) == (["last"], ["auto"])
+
+
+def test_vectors_are_normalized_where_that_is_asked_for() -> None:
+    for wanted in (False, True):
+        found = extractor("topwork:tiny", BackboneOptions(), CutOptions(normalize=wanted), RunFlags())
+        assert found.get_params()["normalize"] is wanted
+
+
+def test_columns_make_a_table_of_the_source() -> None:
+    assert TableFlags().source("texts.csv") == "texts.csv"
+    assert TableFlags(text_column="question", label_column="topic").source("texts.csv") == Table(
+        "texts.csv", text="question", label="topic"
+    )
+    assert TableFlags("file", id_column="key").source("t.tsv") == Table("t.tsv", path="file", id="key")
 
 
 def test_defaults_of_the_command_line_record_failures_and_choose_by_themselves() -> None:

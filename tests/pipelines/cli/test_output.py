@@ -52,5 +52,9 @@ def test_ledger_is_printed_with_its_counts_and_times(capsys: Capture) -> None:
         "  failed: x: y",
         "computed 5 in 2.0 s, 2 items/s; summed over threads: read 1.0 s, decode 2.0 s, infer 3.0 s, write 4.0 s",
     ]
+    print_ledger(Ledger(5, 5, computed=5, truncated=2, seconds=1.0))
+    assert capsys.readouterr().out.splitlines()[1] == (
+        "2 of them were longer than the network takes and were truncated"
+    )
     print_ledger(Ledger(5, 5))
     assert capsys.readouterr().out.splitlines()[1] == "nothing to compute: everything is in the store"

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ExportError, LayerError
-from .flow import gates
-from .onnx_graph import OnnxGraph, Value, load_graph
-from .onnx_scopes import module_outputs
-from .onnx_shapes import Measured, measure
-from .trace import LAST
+from ...errors import ExportError, LayerError
+from ..flow import gates
+from ..trace import LAST
+from .graph import OnnxGraph, Value, load_graph
+from .scopes import module_outputs
+from .shapes import Measured, measure
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..models.input_spec import InputSpec
+    from ...models.input_spec import InputSpec
 
 RESHAPES = ("Reshape", "Squeeze", "Flatten", "Identity")
 LINEAR = ("Gemm", "MatMul", "Conv")

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import ExportError, reason
-from ..models.image_spec import ImageSpec
-from ..models.text_spec import TextSpec
-from .onnx_graph import OnnxGraph
-from .session import available_cores
+from ...errors import ExportError, reason
+from ...models.image_spec import ImageSpec
+from ...models.text_spec import TextSpec
+from ..session import available_cores
+from .graph import OnnxGraph
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ..models.input_spec import InputSpec
+    from ...models.input_spec import InputSpec
 
 BATCHES = (2, 3)
 TOKENS = (5, 7)

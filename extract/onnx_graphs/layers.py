@@ -7,12 +7,12 @@ from collections import deque
 from dataclasses import replace
 from typing import Any
 
-from .flow import ancestors
-from .layer import Layer
-from .onnx_graph import FLOATS, Value
-from .onnx_tokens import prefix_tokens
-from .onnx_trace import OnnxTrace, value_of
-from .trace import LAST
+from ..flow import ancestors
+from ..layer import Layer
+from ..trace import LAST
+from .graph import FLOATS, Value
+from .tokens import prefix_tokens
+from .trace import OnnxTrace, value_of
 
 CHANNELS_FIRST = ("Conv", "ConvTranspose", "BatchNormalization", "InstanceNormalization", "GroupNormalization")
 CHANNELS_LAST = ("Gemm", "MatMul", "LayerNormalization")

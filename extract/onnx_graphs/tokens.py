@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 
-from .onnx_graph import Value
-from .onnx_trace import OnnxTrace, value_of
-from .trace import LAST
+from ..trace import LAST
+from .graph import Value
+from .trace import OnnxTrace, value_of
 
 POOLS = {"GlobalAveragePool": "avg", "AveragePool": "avg", "GlobalMaxPool": "max", "MaxPool": "max", "ReduceMax": "max"}
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from ..models.image_spec import ImageSpec
-from ..models.text_spec import TextSpec
-from .onnx_graph import OnnxGraph, names_read, subgraphs
-from .onnx_nodes import Nodes
-from .onnx_pooling import append_normalization, append_pooling
-from .onnx_trace import OnnxTrace, value_of
-from .preprocess import image, tensor
+from ...models.image_spec import ImageSpec
+from ...models.text_spec import TextSpec
+from ..preprocess import image, tensor
+from .graph import OnnxGraph, names_read, subgraphs
+from .nodes import Nodes
+from .pooling import append_normalization, append_pooling
+from .trace import OnnxTrace, value_of
 
 if TYPE_CHECKING:
-    from ..models.input_spec import InputSpec
-    from .cut import Cut
+    from ...models.input_spec import InputSpec
+    from ..cut import Cut
 
 NETWORK = "network/"
 """Before every name of the original file, so that none is that of an input or output of the new one."""

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..models.image_spec import ImageSpec
-from .layer import Layer
-from .onnx_graph import OnnxGraph
-from .onnx_shapes import fed, open_untouched, with_outputs
-from .pooling import GEM_FLOOR, GEM_POWER, GRID, NORM_FLOOR
+from ...models.image_spec import ImageSpec
+from ..layer import Layer
+from ..pooling import GEM_FLOOR, GEM_POWER, GRID, NORM_FLOOR
+from .graph import OnnxGraph
+from .shapes import fed, open_untouched, with_outputs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ..models.input_spec import InputSpec
-    from .cut import Cut
-    from .preprocess.prepared import Feed
+    from ...models.input_spec import InputSpec
+    from ..cut import Cut
+    from ..preprocess.prepared import Feed
 
 
 class Reference:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .layer import Layer
-from .onnx_nodes import Nodes
-from .pooling import GEM_FLOOR, GEM_POWER, GRID, LOWEST, NORM_FLOOR
+from ..layer import Layer
+from ..pooling import GEM_FLOOR, GEM_POWER, GRID, LOWEST, NORM_FLOOR
+from .nodes import Nodes
 
 
 def append_pooling(nodes: Nodes, value: str, layer: Layer, pool: str, mask: str) -> str:

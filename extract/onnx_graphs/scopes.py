@@ -12,7 +12,7 @@ from collections.abc import Container, Sequence
 from itertools import pairwise
 from typing import Any
 
-from .onnx_graph import OnnxGraph, Value
+from .graph import OnnxGraph, Value
 
 SCOPES = "pkg.torch.onnx.name_scopes"
 NO_MODULE = "_empty_nn_module_stack"

@@ -5,25 +5,25 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
-from ..models.from_onnx import network_inputs, read_model
-from ..models.image_spec import ImageSpec
-from ..models.text_spec import TextSpec
-from .layer import Layer
-from .onnx_layers import describe, onnx_layers
-from .onnx_network import cut_model
-from .onnx_reference import Reference
-from .onnx_tokens import own_pooling
-from .onnx_trace import OnnxTrace, trace_onnx, value_of
+from ...errors import InputError
+from ...models.from_onnx import network_inputs, read_model
+from ...models.image_spec import ImageSpec
+from ...models.text_spec import TextSpec
+from ..layer import Layer
+from .layers import describe, onnx_layers
+from .network import cut_model
+from .reference import Reference
+from .tokens import own_pooling
+from .trace import OnnxTrace, trace_onnx, value_of
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ..models.onnx_backbone import OnnxBackbone
-    from .cut import Cut
-    from .preprocess.prepared import Feed
-    from .routes import Route
+    from ...models.onnx_backbone import OnnxBackbone
+    from ..cut import Cut
+    from ..preprocess.prepared import Feed
+    from ..routes import Route
 
 
 class OnnxCutter:

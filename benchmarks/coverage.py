@@ -1,0 +1,111 @@
+"""Which networks can be exported: ``topwork`` beside plain ``torch.onnx.export``, for many architectures.
+
+``python benchmarks/coverage.py`` measures the smallest model of every timm module and torchvision family and a small
+one of many transformers architectures, and writes ``docs/coverage.md``. Each model runs in its own process with a time
+limit. What was found is kept in the work folder, so that an interrupted run goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from coverage_architectures import ARCHITECTURES
+from coverage_models import TIMM, TORCHVISION
+from coverage_page import page
+
+HERE = Path(__file__).resolve().parent
+PAGE = HERE.parent / "docs" / "coverage.md"
+RESULTS = "results.jsonl"
+WAYS = ("topwork", "plain")
+SOURCES = ("timm", "torchvision", "hf")
+
+
+def main() -> None:
+    options = parsed()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the running case is killed too
+    options.work.mkdir(parents=True, exist_ok=True)
+    wanted = [case for case in cases(options.sources) if options.only in f"{case[0]}:{case[1]}"]
+    for source, model in wanted:
+        for way in options.ways:
+            found = recorded(options.work)
+            before = found.get((source, model, way))
+            if before is None or (options.retry and before["outcome"] != "ok"):
+                measure(source, model, way, options)
+    text = page(recorded(options.work), list(cases(SOURCES)))
+    options.page.write_text(text, encoding="utf-8")
+    print(f"{options.page} written")
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=Path("coverage-work"), help="folder of what was found so far")
+    parser.add_argument("--only", default="", help="measure only models whose source:name contains this")
+    parser.add_argument("--sources", type=lambda text: text.split(","), default=list(SOURCES))
+    parser.add_argument("--ways", type=lambda text: text.split(","), default=list(WAYS))
+    parser.add_argument("--limit", type=float, default=600, help="seconds for one model and way")
+    parser.add_argument("--retry", action="store_true", help="measure again what failed")
+    parser.add_argument("--page", type=Path, default=PAGE)
+    return parser.parse_args()
+
+
+def cases(sources: tuple[str, ...] | list[str]) -> Iterator[tuple[str, str]]:
+    """Yield every source and model."""
+    tables = {
+        "timm": [name for name, _ in TIMM.values()],
+        "torchvision": [name for name, _ in TORCHVISION.values()],
+        "hf": list(ARCHITECTURES),
+    }
+    for source in sources:
+        for model in tables[source]:
+            yield source, model
+
+
+def recorded(work: Path) -> dict[tuple[str, str, str], dict[str, Any]]:
+    """Return what was found; of a model measured again, the last."""
+    path = work / RESULTS
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    found = [json.loads(line) for line in lines]
+    return {(f["source"], f["model"], f["way"]): f for f in found}
+
+
+def measure(source: str, model: str, way: str, options: argparse.Namespace) -> None:
+    """Run one case in its own process; if that ends without a word, say so in its place."""
+    results = options.work / RESULTS
+    size = results.stat().st_size if results.is_file() else 0
+    started = time.perf_counter()
+    code = run([str(HERE / "coverage_case.py"), source, model, way, str(results)], options.limit)
+    seconds = time.perf_counter() - started
+    if not results.is_file() or results.stat().st_size == size:
+        why = f"took more than {options.limit:.0f} s" if code is None else f"the process ended with code {code}"
+        with results.open("a", encoding="utf-8") as lines:
+            fields = {"source": source, "model": model, "way": way, "outcome": "stopped", "reason": why}
+            lines.write(json.dumps(fields) + "\n")
+    found = recorded(options.work)[source, model, way]
+    print(f"{source}:{model}, {way}: {found['outcome']}, {seconds:.0f} s {found.get('reason', '')}", flush=True)
+
+
+def run(arguments: list[str], limit: float) -> int | None:
+    """Return the exit code of a Python script, None if it was killed after its time, with all that it started."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen([sys.executable, *arguments], start_new_session=True, **quiet)
+    try:
+        return process.wait(timeout=limit)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+if __name__ == "__main__":
+    main()

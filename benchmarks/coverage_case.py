@@ -1,0 +1,114 @@
+"""Measure one model in a process of its own: ``python coverage_case.py SOURCE MODEL WAY RESULT``.
+
+WAY is "topwork" (three layers in one graph, with its certificate) or "plain" (``torch.onnx.export`` of the whole
+network). What was found is appended to the file RESULT as one line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from pathlib import Path
+from typing import Any
+
+SEED = 0
+NUDGE = 0.1
+
+
+def main(source: str, model: str, way: str, result: str) -> None:
+    warnings.simplefilter("ignore")
+    os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_PROGRESS_BARS="1", TQDM_DISABLE="1")
+    with tempfile.TemporaryDirectory() as name:
+        found = {"source": source, "model": model, "way": way, **measured(source, model, way, Path(name))}
+    with Path(result).open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps(found) + "\n")
+
+
+def measured(source: str, model: str, way: str, folder: Path) -> dict[str, Any]:
+    """Load and export a model; whatever is raised is what was found."""
+    stage = {"name": "loading"}
+    try:
+        backbone = load(source, model, folder / "model")
+        started = time.perf_counter()
+        if way == "topwork":
+            found = by_topwork(backbone, folder / "graph", stage)
+        else:
+            from coverage_plain import by_plain_export
+
+            found = by_plain_export(backbone, folder / "plain.onnx", stage)
+        return {**found, "seconds": time.perf_counter() - started}
+    except Exception as error:
+        return {"outcome": f"fails at {stage['name']}", "reason": told(error), "traceback": traceback.format_exc()}
+
+
+def told(error: BaseException) -> str:
+    """Return the first line of what the root cause says after its type, of topwork's own errors what these say."""
+    root = error
+    while root.__cause__ is not None:
+        root = root.__cause__
+    own = type(error).__module__.startswith("topwork.")
+    lines = str(error if own else root).strip().splitlines()
+    return f"{type(root).__name__}: {lines[0] if lines else ''}"
+
+
+def load(source: str, model: str, folder: Path) -> Any:
+    """Load a model with random weights as a user would."""
+    from topwork import load_backbone
+    from topwork.models.torchvision_operators import ensure_torchvision_operators
+
+    ensure_torchvision_operators()
+    if source != "hf":
+        return nudged(load_backbone(f"{source}:{model}", weights="random"))
+    from coverage_folders import make_folder
+
+    name, model_args = make_folder(model, folder)
+    return nudged(load_backbone(name, model_args=model_args))
+
+
+def nudged(backbone: Any) -> Any:
+    """Add noise to parameters that are constant, such as layer scales of 1e-6, behind which faults would hide."""
+    import torch
+
+    torch.manual_seed(SEED)
+    for parameter in backbone.module.parameters():
+        if parameter.is_floating_point() and parameter.numel() and (parameter == parameter.flatten()[0]).all():
+            parameter.data += NUDGE * torch.randn_like(parameter)
+    return backbone
+
+
+def by_topwork(backbone: Any, folder: Path, stage: dict[str, str]) -> dict[str, Any]:
+    """Export an early, a middle and the last layer in one graph."""
+    from topwork.extract.cut import CutRequest
+    from topwork.extract.export import export
+    from topwork.extract.layers import layers
+
+    stage["name"] = "listing layers"
+    chosen = chosen_layers(layers(backbone))
+    stage["name"] = "export"
+    graph = export(backbone, CutRequest(chosen, ("auto",)), folder)
+    certificate = graph.certificate
+    return {
+        "outcome": "ok",
+        "layers": [f"{column.name} ({column.pool})" for column in graph.metadata.columns],
+        "route": certificate.route,
+        "refused": certificate.refused,
+        "error": certificate.worst.relative_l2,
+        "worst": f"{certificate.worst.output}, {certificate.worst.case} batch of {certificate.worst.batch}",
+    }
+
+
+def chosen_layers(found: list[Any]) -> tuple[str, ...]:
+    """Return an early cut through which all data flows, the one nearest to half of the operations, and the last."""
+    below = found[:-1] or found
+    single = [layer for layer in below if layer.single_tensor] or below
+    early, middle = single[len(single) // 8], min(below, key=lambda layer: abs(layer.flops - 0.5))
+    return tuple(dict.fromkeys((early.name, middle.name, "last")))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,84 @@
+"""The peer: what ``torch.onnx.export`` makes of a whole network, and whether that is the same network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+TOLERANCE = 1e-4
+BATCHES = (1, 2, 5)
+SEED = 0
+
+
+class DifferentError(Exception):
+    """The graph's numbers are not the network's."""
+
+
+def by_plain_export(backbone: Any, path: Path, stage: dict[str, str]) -> dict[str, Any]:
+    """Export the network with its defaults and a free batch size, for texts also a free length, and check the file."""
+    import onnxruntime
+
+    stage["name"] = "export"
+    expected = [(feed, output_of(backbone, feed)) for feed in feeds(backbone)]
+    exported(backbone, path)
+    try:
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        errors = [difference(session, feed, output) for feed, output in expected]
+    except DifferentError as error:
+        return {"outcome": "wrong numbers", "reason": str(error)}
+    except Exception as error:
+        return {"outcome": "fails to run", "reason": " ".join(f"{type(error).__name__}: {error}".split())}
+    worst = max(errors)
+    if not worst <= TOLERANCE:
+        return {"outcome": "wrong numbers", "reason": f"relative L2 error {worst:.1e}", "error": worst}
+    return {"outcome": "ok", "error": worst}
+
+
+def exported(backbone: Any, path: Path) -> None:
+    import torch
+    from topwork.extract.entry import example_feed, network_inputs, tensors_of
+
+    inputs = network_inputs(backbone.input_spec, tensors_of(example_feed(backbone.input_spec)))
+    positional, named = backbone.arguments_of(inputs)
+    axes = tuple(dict.fromkeys(range(2 if named else 1), torch.export.Dim.DYNAMIC) for _ in inputs)
+    with torch.no_grad():
+        torch.onnx.export(
+            backbone.module,
+            positional,
+            path,
+            kwargs=named,
+            dynamo=True,
+            dynamic_shapes=dict(zip(named, axes, strict=True)) if named else axes,
+            verbose=False,
+        )
+
+
+def feeds(backbone: Any) -> list[tuple[Any, ...]]:
+    """Return what enters the network: random batches of 1, 2 and 5, texts with padding and without."""
+    from topwork.extract.entry import network_inputs, tensors_of
+    from topwork.extract.preprocess.preprocessor import preprocessor_for
+
+    spec, generator = backbone.input_spec, np.random.default_rng(SEED)
+    batches = (preprocessor_for(spec).random_feeds(batch, generator) for batch in BATCHES)
+    return [network_inputs(spec, tensors_of(feed)) for batch in batches for feed in batch.values()]
+
+
+def output_of(backbone: Any, inputs: tuple[Any, ...]) -> Any:
+    import torch
+
+    with torch.no_grad():
+        return backbone.run(inputs).numpy()
+
+
+def difference(session: Any, inputs: tuple[Any, ...], expected: Any) -> float:
+    """Return the relative L2 error of the graph's first output; a network's other outputs are not looked at."""
+    names = ("input_ids", "attention_mask") if len(inputs) == 2 else ()
+    ports = [port.name for port in session.get_inputs()]
+    values = dict(zip(names or ports, (tensor.numpy() for tensor in inputs), strict=True))
+    found = session.run(None, {name: values[name] for name in ports})[0]
+    if found.shape != expected.shape:
+        raise DifferentError(f"shape {found.shape} on a batch of {len(expected)}, expected {expected.shape}")
+    ours, theirs = found.astype(np.float64), expected.astype(np.float64)
+    return float(np.linalg.norm(ours - theirs) / max(float(np.linalg.norm(theirs)), 1e-300))

@@ -1,0 +1,1 @@
+"""Cutting a backbone that is an ONNX graph; nothing here needs torch."""

@@ -1,0 +1,158 @@
+"""What an ONNX file says of its inputs becomes the input specification; what it does not say is asked for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import topwork
+from onnx import TensorProto, helper, numpy_helper
+from topwork.errors import InputError
+from topwork.models.from_onnx import build
+
+Port = tuple[str, int, list[Any]]
+IMAGE: Port = ("x", TensorProto.FLOAT, ["n", 3, 16, 24])
+IDS: Port = ("input_ids", TensorProto.INT64, ["n", "t"])
+MASK: Port = ("attention_mask", TensorProto.INT64, ["n", "t"])
+TOKENIZER = {"model": {"type": "WordLevel", "vocab": {"[UNK]": 0}, "unk_token": "[UNK]"}}
+
+
+def write(path: Path, *ports: Port, weights: dict[str, np.ndarray] | None = None, **options: Any) -> Path:
+    """Write a network that returns its first input times a weight."""
+    weights = {"w": np.array(2, helper.tensor_dtype_to_np_dtype(ports[0][1])), **(weights or {})}
+    graph = helper.make_graph(
+        [helper.make_node("Mul", [ports[0][0], "w"], ["y"])],
+        "double",
+        [helper.make_tensor_value_info(*port) for port in ports],
+        [helper.make_tensor_value_info("y", *ports[0][1:])],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path, **options)
+    return path
+
+
+def test_images_have_the_size_of_the_input_and_need_mean_and_std(tmp_path: Path) -> None:
+    path = write(tmp_path / "net.onnx", IMAGE)
+    with pytest.raises(InputError, match=r"does not say how its input is preprocessed; state mean= \(--mean\), std="):
+        topwork.load_backbone(f"onnx:{path}")
+    backbone = topwork.load_backbone(f"onnx:{path}", mean=(0.5, 0.5, 0.5), std=(0.1, 0.2, 0.3))
+    assert (backbone.name, backbone.input_spec.size, backbone.input_spec.resize) == ("onnx", (16, 24), 18)
+    assert (backbone.input_spec.mean, backbone.input_spec.std) == ((0.5, 0.5, 0.5), (0.1, 0.2, 0.3))
+
+
+def test_free_height_and_width_must_be_stated(tmp_path: Path) -> None:
+    path = write(tmp_path / "net.onnx", ("x", TensorProto.FLOAT, ["n", 3, "h", "w"]))
+    stated = {"mean": (0, 0, 0), "std": (1, 1, 1)}
+    with pytest.raises(InputError, match=r"state size= \(--size\)"):
+        topwork.load_backbone(f"onnx:{path}", **stated)
+    spec = topwork.load_backbone(f"onnx:{path}", **stated, size=64, crop=1.0).input_spec
+    assert (spec.size, spec.resize) == ((64, 64), 64)
+
+
+def test_weights_listed_among_the_inputs_are_no_inputs(tmp_path: Path) -> None:
+    path = write(tmp_path / "old.onnx", ("x", TensorProto.FLOAT, ["n", 4]), ("w", TensorProto.FLOAT, []))
+    assert topwork.load_backbone(f"onnx:{path}").input_spec == topwork.TensorSpec((4,))
+
+
+@pytest.mark.parametrize("axes", [["n", 5, 7], [1, 6], ["n", 8, 8, 3]])
+def test_any_other_input_of_fixed_sizes_is_a_tensor(axes: list[Any], tmp_path: Path) -> None:
+    path = write(tmp_path / "net.onnx", ("x", TensorProto.FLOAT, axes))
+    assert topwork.load_backbone(f"onnx:{path}").input_spec == topwork.TensorSpec(tuple(axes[1:]))
+
+
+def test_input_of_free_sizes_needs_an_input_spec(tmp_path: Path) -> None:
+    path = write(tmp_path / "net.onnx", ("x", TensorProto.FLOAT, ["n", "t"]))
+    with pytest.raises(InputError, match="state input_spec="):
+        topwork.load_backbone(f"onnx:{path}")
+    spec = topwork.TensorSpec((9,))
+    assert topwork.load_backbone(f"onnx:{path}", input_spec=spec).input_spec == spec
+
+
+@pytest.mark.parametrize("folder", ["", "onnx"])
+def test_tokeniser_lies_beside_the_file_or_above_it(folder: str, tmp_path: Path) -> None:
+    (tmp_path / folder).mkdir(exist_ok=True)
+    path = write(tmp_path / folder / "net.onnx", IDS, MASK, ("token_type_ids", TensorProto.INT64, ["n", "t"]))
+    with pytest.raises(InputError, match="state input_spec="):
+        topwork.load_backbone(f"onnx:{path}")
+    (tmp_path / "tokenizer.json").write_text(json.dumps(TOKENIZER))
+    spec = topwork.load_backbone(f"onnx:{path}").input_spec
+    assert (spec.max_length, spec.pad_id, json.loads(spec.tokenizer)) == (512, 0, TOKENIZER)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"truncation": {"max_length": 40}, "padding": {"pad_id": 3}}, (40, 3)),
+        ({"truncation": None, "padding": None, "added_tokens": [{"content": "<pad>", "id": 1}]}, (512, 1)),
+    ],
+)
+def test_length_and_padding_are_the_tokenisers(
+    fields: dict[str, Any], expected: tuple[int, int], tmp_path: Path
+) -> None:
+    (tmp_path / "tokenizer.json").write_text(json.dumps({**TOKENIZER, **fields}))
+    spec = topwork.load_backbone(f"onnx:{write(tmp_path / 'net.onnx', IDS, MASK)}").input_spec
+    assert (spec.max_length, spec.pad_id) == expected
+
+
+@pytest.mark.parametrize(
+    ("ports", "message"),
+    [
+        ([IDS, MASK, ("position_ids", TensorProto.INT64, ["n", "t"])], "an input position_ids .INT64., which topwork"),
+        ([("input_ids", TensorProto.INT64, ["n", 128]), MASK], "texts of exactly 128 tokens"),
+        ([IMAGE, ("extra", TensorProto.FLOAT, ["n", 2])], r"the inputs x \(FLOAT\), extra \(FLOAT\); expected one of"),
+        ([("x", TensorProto.INT64, ["n", 4])], r"the inputs x \(INT64\); expected one of floats"),
+    ],
+)
+def test_inputs_that_cannot_be_filled_are_refused(ports: list[Port], message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        topwork.load_backbone(f"onnx:{write(tmp_path / 'net.onnx', *ports)}")
+
+
+def test_what_is_no_network_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.onnx does not exist; expected an ONNX file"):
+        topwork.load_backbone(f"onnx:{tmp_path / 'none.onnx'}")
+    (tmp_path / "text.onnx").write_text("hello")
+    with pytest.raises(InputError, match=r"text\.onnx is not an ONNX file"):
+        topwork.load_backbone(f"onnx:{tmp_path / 'text.onnx'}")
+    (tmp_path / "empty.onnx").write_bytes(b"")
+    with pytest.raises(InputError, match="it has no operations"):
+        topwork.load_backbone(f"onnx:{tmp_path / 'empty.onnx'}")
+
+
+def test_weights_and_arguments_of_others_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "net.onnx", IMAGE)
+    with pytest.raises(InputError, match="brings its weights along; expected no weights="):
+        topwork.load_backbone(f"onnx:{path}", weights="random")
+    with pytest.raises(InputError, match=r"takes no arguments, but got \['depth'\]"):
+        topwork.load_backbone(f"onnx:{path}", model_args={"depth": 3})
+
+
+def test_graph_of_topwork_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "net.onnx", IMAGE)
+    model = onnx.load(path)
+    helper.set_model_props(model, {"topwork": "{}"})
+    onnx.save(model, path)
+    with pytest.raises(InputError, match=r"a graph that topwork exported, and cannot be cut again. Pass ExportedGraph"):
+        topwork.load_backbone(f"onnx:{path}")
+
+
+def test_weights_in_another_file_are_part_of_the_identity(tmp_path: Path) -> None:
+    port = ("x", TensorProto.FLOAT, ["n", 4])
+    options: dict[str, Any] = {"save_as_external_data": True, "location": "net.data", "size_threshold": 0}
+    weights = {"w": np.array([1, 2, 3, 4], np.float32)}
+    path = write(tmp_path / "net.onnx", port, weights=weights, **options)
+    before = topwork.load_backbone(f"onnx:{path}").identity()
+    content = bytearray((tmp_path / "net.data").read_bytes())
+    content[0] ^= 1
+    (tmp_path / "net.data").write_bytes(content)
+    after = topwork.load_backbone(f"onnx:{path}").identity()
+    assert before["weights"] == after["weights"]
+    assert before["arguments"]["data:net.data"] != after["arguments"]["data:net.data"]
+    (tmp_path / "net.data").unlink()
+    with pytest.raises(InputError, match=r"keeps its weights in net\.data, which is missing beside it"):
+        build(str(path), pretrained=True, model_args={})

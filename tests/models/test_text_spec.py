@@ -1,0 +1,102 @@
+"""Specifications of texts: a tokeniser by its content, a longest length that can only be made shorter."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from topwork.errors import InputError
+from topwork.models.input_overrides import InputOverrides
+from topwork.models.text_spec import TOKENIZER_FILE, TextSpec
+
+CONTENT = '{"model": {"vocab": {"größe": 0}}}'
+SPEC = TextSpec(CONTENT, max_length=128)
+
+
+def test_file_is_read_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text(CONTENT, encoding="utf-8")
+    assert TextSpec.from_file(tmp_path / "tokenizer.json", 128) == SPEC
+    spec = TextSpec.from_file(str(tmp_path / "tokenizer.json"), 16, inputs=("ids", "mask"), pad_id=7)
+    assert (spec.max_length, spec.inputs, spec.pad_id) == (16, ("ids", "mask"), 7)
+
+
+def test_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"absent\.json"):
+        TextSpec.from_file(tmp_path / "absent.json", 128)
+
+
+def test_text_form_holds_the_digest_in_place_of_the_tokeniser() -> None:
+    fields = SPEC.to_json()
+    assert fields == {
+        "kind": "text",
+        "files": {TOKENIZER_FILE: hashlib.sha256(CONTENT.encode()).hexdigest()},
+        "max_length": 128,
+        "inputs": ["input_ids", "attention_mask"],
+        "pad_id": 0,
+    }
+    assert "größe" not in json.dumps(fields, ensure_ascii=False)
+    assert SPEC.files() == {TOKENIZER_FILE: CONTENT.encode()}
+
+
+def test_everything_that_decides_a_feature_is_in_the_text_form() -> None:
+    others = [
+        TextSpec(CONTENT + " ", 128),
+        TextSpec(CONTENT, 127),
+        TextSpec(CONTENT, 128, ("ids", "attention_mask")),
+        TextSpec(CONTENT, 128, pad_id=1),
+    ]
+    assert len({json.dumps(spec.to_json()) for spec in (SPEC, *others)}) == 1 + len(others)
+
+
+@pytest.mark.parametrize("tokenizer", ["", "no json", "[]", "3", '{"vocab": {}}', "tokenizer.json", None])
+def test_what_is_no_tokeniser_is_refused(tokenizer: Any) -> None:
+    with pytest.raises(InputError, match=r"tokenizer: expected the content of a tokenizer\.json"):
+        TextSpec(tokenizer, 128)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"max_length": 0}, "max_length=0 .*expected 1 or more"),
+        ({"max_length": -3}, "max_length=-3"),
+        ({"max_length": 12.5}, "max_length=12.5"),
+        ({"pad_id": -1}, "pad_id=-1: expected 1 or more, and an id"),
+        ({"inputs": ("ids",)}, "inputs=.*expected the names of two arguments"),
+        ({"inputs": ("ids", "mask", "types")}, "inputs=.*expected the names of two arguments"),
+        ({"inputs": ("input ids", "mask")}, "inputs=.*expected the names of two arguments"),
+        ({"inputs": (1, 2)}, "inputs=.*expected the names of two arguments"),
+    ],
+)
+def test_fields_that_no_network_could_use_are_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        TextSpec(**{"tokenizer": CONTENT, "max_length": 128, **fields})
+
+
+def test_names_may_be_a_list() -> None:
+    assert TextSpec(CONTENT, 128, ["ids", "mask"]).inputs == ("ids", "mask")  # type: ignore[arg-type]
+
+
+def test_texts_can_be_made_shorter_but_not_longer() -> None:
+    assert SPEC.override(InputOverrides()) == SPEC
+    shorter = SPEC.override(InputOverrides(max_length=16))
+    assert (shorter.max_length, shorter.tokenizer, shorter.inputs) == (16, SPEC.tokenizer, SPEC.inputs)
+    with pytest.raises(InputError, match="max_length=129: this backbone takes at most 128 tokens"):
+        SPEC.override(InputOverrides(max_length=129))
+
+
+@pytest.mark.parametrize("max_length", [0, -1])
+def test_length_without_tokens_is_no_change(max_length: int) -> None:
+    with pytest.raises(InputError, match=f"max_length={max_length}.*expected 1 or more"):
+        SPEC.override(InputOverrides(max_length=max_length))
+
+
+def test_changes_of_images_are_refused() -> None:
+    with pytest.raises(InputError, match="size does not apply to a backbone that eats texts; it takes max_length"):
+        SPEC.override(InputOverrides(size=32))
+
+
+def test_tokeniser_is_not_printed() -> None:
+    assert "größe" not in repr(SPEC)
