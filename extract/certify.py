@@ -104,7 +104,7 @@ def _require_evaluation_mode(cut: Cut) -> None:
         if not np.array_equal(first, second, equal_nan=True):
             raise ParityError(
                 f"two runs of {cut.backbone.name} itself on the same batch differ at output {name!r}: something "
-                "random, such as dropout, is on even in evaluation mode. Its features cannot be relied upon; nothing was kept."
+                "random, such as dropout, is on even in evaluation mode. Nothing was kept."
             )
         if not _relative(first[:1], item) <= LARGEST_TOLERANCE:
             raise ParityError(
