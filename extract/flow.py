@@ -117,4 +117,4 @@ def _items(tensor: Any) -> int:
 
 def _size(size: Any) -> int:
     """Return a size as it was in the example; a symbolic one remembers it."""
-    return size if isinstance(size, int) else int(size.node.hint)
+    return size if isinstance(size, int) else int(size.node.hint or 1)  # one that hangs on data has none

@@ -14,6 +14,7 @@ from .atomic import write_file
 from .certificate import Certificate
 from .cut import Column, CutRequest
 from .identity import digest, input_identity
+from .pooling import AUTO
 from .session import Session, open_session
 
 METADATA_KEY = "topwork"
@@ -50,10 +51,9 @@ class GraphMetadata:
 
     @property
     def request(self) -> CutRequest:
-        """The layers and the poolings of the columns, each once; vectors need no pooling."""
+        """What yields all the columns: their layers, each once, as they were pooled when the graph was exported."""
         layers = tuple(dict.fromkeys(column.layer for column in self.columns))
-        pools = tuple(dict.fromkeys(column.pool for column in self.columns if column.pool != "none"))
-        return CutRequest(layers, pools or ("none",), self.columns[0].normalize)
+        return CutRequest(layers, (AUTO,), self.columns[0].normalize)
 
     def to_text(self) -> str:
         """Return the text that is kept in the ONNX file."""

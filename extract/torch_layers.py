@@ -27,7 +27,8 @@ def _measured(traced: Trace, found: list[Layer]) -> list[Layer]:
     """Add what lies below each cut, and whether all data flows through it."""
     passed = gates(traced.live, traced.values[""])
     costs = {node: (parameters_of(node), flops_of(node)) for node in traced.module.graph.nodes}
-    parameters, flops = (max(1, sum(cost[i] for cost in costs.values())) for i in (0, 1))
+    used = [costs[node] for node in ancestors(traced.values.values())]
+    parameters, flops = (max(1, sum(cost[i] for cost in used)) for i in (0, 1))
     measured = []
     for layer in found:
         node = node_of(traced, layer.name)

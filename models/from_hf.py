@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, WeightsError
@@ -28,19 +30,32 @@ def build(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> Built:
     encoder is taken. Other arguments change the configuration.
     """
     ensure_torchvision_operators()
-    from transformers import AutoConfig
-
     options = dict(model_args)
     tower = options.pop("tower", None)
-    with fetching(f"hf:{name}", wanted=True):
-        config = AutoConfig.from_pretrained(name, **options)
-    config = _tower(name, config, tower)
+    config = _tower(name, _config(name, options), tower)
     kind = _class_of(config)
+    if not isinstance(config, kind.config_class):
+        config = kind.config_class.from_dict(config.to_dict())
+    config.use_cache = False  # of keys and values, which only generating needs
     module = _loaded(name, kind, config) if pretrained else kind._from_config(config)
     classifier = _classifier_name(module, kind)
     if getattr(config, "is_encoder_decoder", False) and classifier is None:
         module = module.get_encoder()
     return _described(name, module.float(), config, classifier)
+
+
+def _config(name: str, options: dict[str, Any]) -> Any:
+    """Read the configuration, and change it; what it does not have is refused."""
+    from transformers import AutoConfig
+
+    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1 or Path(name).is_absolute()
+    if looks_local and not Path(name).is_dir():
+        raise InputError(f"hf:{name}: there is no such folder; expected a folder with config.json, or the ID of a hub")
+    with fetching(f"hf:{name}", wanted=True):
+        config, unknown = AutoConfig.from_pretrained(name, return_unused_kwargs=True, **options)
+    if unknown:
+        raise InputError(f"the configuration of hf:{name} has no {', '.join(sorted(unknown))}")
+    return config
 
 
 def _described(name: str, module: Any, config: Any, classifier: str | None) -> Built:
@@ -54,6 +69,10 @@ def _described(name: str, module: Any, config: Any, classifier: str | None) -> B
         spec, unknown = image_spec(name, config)
         return Built(module, spec, unknown=unknown, **details)
     if module.main_input_name == "input_ids":
+        if "attention_mask" not in inspect.signature(module.forward).parameters:
+            raise InputError(
+                f"hf:{name} takes no attention mask: the padding of a batch would change the features of its texts"
+            )
         pooling = sentence_pooling(name)
         return Built(module, text_spec(name, module, config), pooling=pooling, **details)
     raise InputError(

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from ..errors import BundleError
+from ..errors import BundleError, InputError
 from ..extract.atomic import TEMPORARY, new_folder, sync_folder, write_file
 from ..extract.graph import ExportedGraph
 from ..extract.subgraph import select_columns
@@ -110,10 +110,12 @@ def load(path: str | Path, trusted: Sequence[str] = ()) -> TransferClassifier:
     manifest = read_manifest(path)
     for name, sha in manifest["files"].items():
         _check_file(path, name, sha)
+    graph = ExportedGraph(path / GRAPH_FILE)
+    _check_inputs(graph)
     head = _load_head(path / HEAD_FILE, trusted)
     if head.classes_.tolist() != manifest["classes"]:
         raise BundleError(f"{path / MANIFEST} names classes that are not the head's. Save the bundle again.")
-    classifier = TransferClassifier.from_graph(ExportedGraph(path / GRAPH_FILE), head=manifest["head"] or clone(head))
+    classifier = TransferClassifier.from_graph(graph, head=manifest["head"] or clone(head))
     classifier.extractor_ = classifier._extractor().fit(None)
     classifier.head_, classifier.classes_, classifier.n_rows_ = head, head.classes_, manifest["training"]["rows"]
     return classifier
@@ -147,6 +149,14 @@ def _check_file(path: Path, name: str, sha: str) -> None:
         raise BundleError(
             f"{path / name} is not what the manifest says: it was changed or damaged. Copy or save the bundle again."
         )
+
+
+def _check_inputs(graph: ExportedGraph) -> None:
+    """Read the tokeniser, which must be the one that the graph was made with."""
+    try:
+        graph.input_spec  # noqa: B018
+    except InputError as error:
+        raise BundleError(str(error)) from error
 
 
 def _load_head(file: Path, trusted: Sequence[str]) -> Any:

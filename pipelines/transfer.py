@@ -46,13 +46,13 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Parameters
     ----------
-    backbone, layer, pool, normalize
+    backbone, layer, pool
         As for :class:`topwork.Extractor`.
     head : str or estimator
         A name from ``topwork heads``, or any scikit-learn classifier.
     store : path, optional
         A feature store that is made, or added to, by ``fit``: what is in it is not computed again.
-    precision, provider, batch_size, on_error, max_pixels
+    normalize, precision, provider, batch_size, on_error, max_pixels
         As for :class:`topwork.Extractor`.
 
     Attributes

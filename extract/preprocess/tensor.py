@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import DecodeError
+from ...errors import DecodeError, reason
 from ...models.tensor_spec import TensorSpec
 from .prepared import Feed, Prepared
 
@@ -50,5 +50,5 @@ def _loaded(content: bytes) -> NDArray[Any]:
     try:
         array: NDArray[Any] = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
         return array
-    except (ValueError, EOFError, OSError) as error:
-        raise DecodeError(f"not an .npy file of numbers: {error}") from error
+    except Exception as error:  # a damaged header ends in errors of many kinds
+        raise DecodeError(f"not an .npy file of numbers: {reason(error)}") from error

@@ -64,6 +64,8 @@ def _text(content: Any) -> str:
             raise DecodeError(f"not UTF-8: {error.reason} at byte {error.start}") from error
     if not isinstance(content, str):
         raise DecodeError(f"a {type(content).__name__}; expected a text")
+    if not content.isascii() and any("\ud800" <= letter <= "\udfff" for letter in content):
+        raise DecodeError("half of a surrogate pair, which is no character")
     return content
 
 
@@ -74,7 +76,10 @@ def _tokenizer(spec: TextSpec) -> Any:
         raise MissingPackageError(
             "texts need the package tokenizers, which is not installed: pip install tokenizers"
         ) from error
-    tokenizer = Tokenizer.from_str(spec.tokenizer)
+    try:
+        tokenizer = Tokenizer.from_str(spec.tokenizer)
+    except Exception as error:  # the library's own errors have no class of their own
+        raise InputError(f"the tokenizers library cannot read this tokeniser: {error}") from error
     special = tokenizer.num_special_tokens_to_add(False)
     if spec.max_length <= special:
         raise InputError(f"max_length={spec.max_length} leaves no room beside {special} special tokens")

@@ -23,9 +23,12 @@ def array_source(path: Path, kind: str) -> SequenceSource:
         raise SourceError(f"source {path} holds arrays, but this backbone eats texts")
     try:
         loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        if path.suffix == ".npy":
-            return SequenceSource(loaded, kind=kind)
-        return SequenceSource(loaded["X"], loaded.get("y"), kind)
+        if isinstance(loaded, np.ndarray) != (path.suffix == ".npy"):
+            raise ValueError(f"its content is not that of a file that ends in {path.suffix}")
+        rows, labels = (loaded, None) if path.suffix == ".npy" else (loaded["X"], loaded.get("y"))
+        if rows.ndim == 0:
+            raise ValueError("it holds a single number, no rows")
+        return SequenceSource(rows, labels, kind)
     except KeyError as error:
         raise SourceError(f"{path} has the arrays {', '.join(loaded)}; expected X, and y for labels") from error
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:

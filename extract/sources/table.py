@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -66,7 +67,8 @@ class TableSource:
         self.path = path = Path(table.file)
         content = _read(path)
         self._values = {name: _column(path, content, name, getattr(table, name)) for name in COLUMNS}
-        self._content = "text" if kind == "text" and self._values["text"] is not None else "path"
+        by_path = kind != "text" or self._values["text"] is None or (table.path is not None and table.text is None)
+        self._content = "path" if by_path else "text"
         if self._values[self._content] is None:
             wanted = "'text' or 'path'" if kind == "text" else "'path'"
             raise SourceError(
@@ -123,7 +125,7 @@ def _is_missing(value: Any) -> bool:
 
 def _read(path: Path) -> pyarrow.Table:
     """Read a table; the cells of text files stay the texts they are."""
-    from pyarrow import ArrowException, csv, json, parquet
+    from pyarrow import ArrowException, csv, parquet
 
     if path.suffix not in TABLE_SUFFIXES:
         raise SourceError(f"source {path} is no table: expected one of {', '.join(TABLE_SUFFIXES)}")
@@ -131,9 +133,9 @@ def _read(path: Path) -> pyarrow.Table:
         if path.suffix == ".parquet":
             return parquet.read_table(path)
         if path.suffix == ".jsonl":
-            return json.read_json(path)
+            return _read_jsonl(path)
         return _read_csv(path, csv)
-    except (ArrowException, OSError, UnicodeDecodeError) as error:
+    except (ArrowException, OSError, ValueError, KeyError) as error:
         raise SourceError(f"table {path} cannot be read: {error}") from error
 
 
@@ -145,3 +147,15 @@ def _read_csv(path: Path, csv: Any) -> pyarrow.Table:
         names = reader.schema.names
     texts = csv.ConvertOptions(column_types={name: pa.string() for name in names}, strings_can_be_null=False)
     return csv.read_csv(path, parse_options=parse, convert_options=texts)
+
+
+def _read_jsonl(path: Path) -> pyarrow.Table:
+    """Read one object a line; pyarrow's own reader would take texts that look like dates for dates."""
+    import pyarrow as pa
+
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    if not all(isinstance(row, dict) for row in rows):
+        raise ValueError("expected an object in each line")
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    return pa.table({name: [None if v is None else str(v) for v in values] for name, values in columns.items()})
