@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..models.image_spec import ImageSpec
-from ..models.text_spec import TextSpec
+from ..models.text_spec import SHORTEST, TextSpec
 from .preprocess.preprocessor import preprocessor_for
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def dynamic_axes(spec: InputSpec, inputs: int) -> tuple[dict[int, Any], ...]:
 
     axes = {0: Dim("batch")}
     if isinstance(spec, TextSpec):
-        axes[1] = Dim("sequence", max=spec.max_length)
+        axes[1] = Dim("sequence", min=SHORTEST, max=spec.max_length)
     return tuple(axes for _ in range(inputs))
 
 

@@ -49,7 +49,7 @@ def image_spec(config: dict[str, Any]) -> ImageSpec:
     return ImageSpec(
         size=(height, width),
         resize=math.floor(min(height, width) / config["crop_pct"]),
-        fit=FITS[config["crop_mode"]],
+        fit="cover" if config["crop_mode"] == "center" and height != width else FITS[config["crop_mode"]],
         interpolation="bilinear" if config["interpolation"] == "random" else config["interpolation"],
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),

@@ -10,7 +10,7 @@ from ..errors import InputError
 from .input_overrides import InputOverrides
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
-FITS = ("shorter", "squash", "border")
+FITS = ("shorter", "cover", "squash", "border")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
 
 
@@ -24,11 +24,11 @@ class ImageSpec:
         Height and width of the image that enters the network, in pixels.
     resize : int
         The image is resized to this many pixels before the centre is cropped: its shorter side, or with
-        ``fit="squash"`` the longer of its two sides in the proportions of `size`, or with ``fit="border"`` so that it
-        fits whole into as many pixels.
-    fit : {"shorter", "squash", "border"}
-        Keep the proportions and crop what is too much; squash the image; or keep the proportions and surround it with
-        a border of the mean colour.
+        ``fit="squash"`` the longer of its two sides in the proportions of `size`, or with "cover" and "border" until
+        it covers that size, or just fits into it.
+    fit : {"shorter", "cover", "squash", "border"}
+        Keep the proportions and crop what is too much ("shorter", or "cover" for inputs that are not square); squash
+        the image; or keep the proportions and surround it with a border of the mean colour.
     interpolation : str
         A filter of Pillow: "nearest", "bilinear", "bicubic", "lanczos", "box", "hamming".
     mean, std : tuple of 3 floats
@@ -47,7 +47,7 @@ class ImageSpec:
 
     size: tuple[int, int]
     resize: int
-    fit: Literal["shorter", "squash", "border"] = "shorter"
+    fit: Literal["shorter", "cover", "squash", "border"] = "shorter"
     interpolation: str = "bicubic"
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
@@ -90,7 +90,7 @@ class ImageSpec:
         if self.fit == "squash":
             scale = self.resize / min(self.size)
             return round(self.size[0] * scale), round(self.size[1] * scale)
-        if self.fit == "border" or self.size[0] != self.size[1]:
+        if self.fit in ("border", "cover"):
             scale = self.resize / min(self.size)
             ratios = height / math.floor(self.size[0] * scale), width / math.floor(self.size[1] * scale)
             ratio = max(ratios) if self.fit == "border" else min(ratios)

@@ -12,6 +12,8 @@ from ..errors import InputError
 from .input_overrides import InputOverrides
 
 TOKENIZER_FILE = "tokenizer.json"
+SHORTEST = 4
+"""Batches are padded to at least as many tokens: of fewer, some networks compute sizes in another way."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,10 @@ class TextSpec:
         object.__setattr__(self, "inputs", tuple(self.inputs))
         if len(self.inputs) != 2 or not all(isinstance(name, str) and name.isidentifier() for name in self.inputs):
             raise InputError(f"inputs={self.inputs}: expected the names of two arguments: token ids, attention mask")
-        if not isinstance(self.max_length, int) or self.max_length < 1 or self.pad_id < 0:
-            raise InputError(f"max_length={self.max_length} and pad_id={self.pad_id}: expected 1 or more, and an id")
+        if not isinstance(self.max_length, int) or self.max_length <= SHORTEST or self.pad_id < 0:
+            raise InputError(
+                f"max_length={self.max_length} and pad_id={self.pad_id}: expected more than {SHORTEST}, and an id"
+            )
         try:
             is_tokenizer = "model" in json.loads(self.tokenizer)
         except (ValueError, TypeError):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import DecodeError, InputError, MissingPackageError
-from ...models.text_spec import TextSpec
+from ...models.text_spec import SHORTEST, TextSpec
 from .prepared import Feed, Prepared
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class TextPreprocessor:
 
     def collate(self, arrays: Sequence[NDArray[Any]]) -> Feed:
         """Return token ids and attention mask, int64 ``(batch, tokens)``."""
-        return _padded(self.spec, arrays, max(map(len, arrays)))
+        return _padded(self.spec, arrays, max(SHORTEST, *map(len, arrays)))
 
     def random_feeds(self, batch: int, generator: np.random.Generator) -> dict[str, Feed]:
         """Return random tokens without padding, and with some in every row but one."""

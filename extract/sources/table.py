@@ -114,6 +114,8 @@ def _column(path: Path, table: pyarrow.Table, field: str, name: str | None) -> l
     """Return a column as texts, None where the table has no value; None if there is no such column."""
     if name is None and field not in table.column_names:
         return None
+    if table.column_names.count(name or field) > 1:
+        raise SourceError(f"table {path} has several columns {name or field!r}")
     if (name or field) not in table.column_names:
         raise SourceError(f"table {path} has no column {name!r}; it has {', '.join(table.column_names)}")
     return [None if _is_missing(value) else str(value) for value in table[name or field].to_pylist()]
@@ -153,9 +155,17 @@ def _read_jsonl(path: Path) -> pyarrow.Table:
     """Read one object a line; pyarrow's own reader would take texts that look like dates for dates."""
     import pyarrow as pa
 
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
     if not all(isinstance(row, dict) for row in rows):
         raise ValueError("expected an object in each line")
     names = dict.fromkeys(name for row in rows for name in row)
     columns = {name: [row.get(name) for row in rows] for name in names}
-    return pa.table({name: [None if v is None else str(v) for v in values] for name, values in columns.items()})
+    return pa.table({name: _texts(name, values) for name, values in columns.items()})
+
+
+def _texts(name: str, values: list[Any]) -> list[str | None]:
+    """Return the values of a column as texts; those of several types would be mixed up."""
+    types = {type(value).__name__ for value in values if value is not None}
+    if len(types - {"float"}) > 1 or types & {"list", "dict"} or {"float", "str"} <= types:
+        raise ValueError(f"column {name!r} holds {', '.join(sorted(types))}; expected texts or numbers")
+    return [None if value is None else str(value) for value in values]

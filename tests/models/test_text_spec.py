@@ -60,10 +60,10 @@ def test_what_is_no_tokeniser_is_refused(tokenizer: Any) -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"max_length": 0}, "max_length=0 .*expected 1 or more"),
+        ({"max_length": 0}, "max_length=0 .*expected more than 4"),
         ({"max_length": -3}, "max_length=-3"),
         ({"max_length": 12.5}, "max_length=12.5"),
-        ({"pad_id": -1}, "pad_id=-1: expected 1 or more, and an id"),
+        ({"pad_id": -1}, "pad_id=-1: expected more than 4, and an id"),
         ({"inputs": ("ids",)}, "inputs=.*expected the names of two arguments"),
         ({"inputs": ("ids", "mask", "types")}, "inputs=.*expected the names of two arguments"),
         ({"inputs": ("input ids", "mask")}, "inputs=.*expected the names of two arguments"),
@@ -89,7 +89,7 @@ def test_texts_can_be_made_shorter_but_not_longer() -> None:
 
 @pytest.mark.parametrize("max_length", [0, -1])
 def test_length_without_tokens_is_no_change(max_length: int) -> None:
-    with pytest.raises(InputError, match=f"max_length={max_length}.*expected 1 or more"):
+    with pytest.raises(InputError, match=f"max_length={max_length}.*expected more than 4"):
         SPEC.override(InputOverrides(max_length=max_length))
 
 
