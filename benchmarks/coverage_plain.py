@@ -38,7 +38,7 @@ def by_plain_export(backbone: Any, path: Path, stage: dict[str, str]) -> dict[st
 
 def exported(backbone: Any, path: Path) -> None:
     import torch
-    from topwork.extract.entry import example_feed, network_inputs, tensors_of
+    from topwork.extract.torch_graphs.entry import example_feed, network_inputs, tensors_of
 
     inputs = network_inputs(backbone.input_spec, tensors_of(example_feed(backbone.input_spec)))
     positional, named = backbone.arguments_of(inputs)
@@ -57,8 +57,8 @@ def exported(backbone: Any, path: Path) -> None:
 
 def feeds(backbone: Any) -> list[tuple[Any, ...]]:
     """Return what enters the network: random batches of 1, 2 and 5, texts with padding and without."""
-    from topwork.extract.entry import network_inputs, tensors_of
     from topwork.extract.preprocess.preprocessor import preprocessor_for
+    from topwork.extract.torch_graphs.entry import network_inputs, tensors_of
 
     spec, generator = backbone.input_spec, np.random.default_rng(SEED)
     batches = (preprocessor_for(spec).random_feeds(batch, generator) for batch in BATCHES)

@@ -60,7 +60,7 @@ def cutter_for(backbone: Backbone, tracing: Tracing = ORDINARY) -> Cutter:
 
         return OnnxCutter(backbone)
     assert isinstance(backbone, TorchBackbone)
-    from .torch_cutter import TorchCutter
+    from .torch_graphs.cutter import TorchCutter
 
     return TorchCutter(backbone, tracing)
 

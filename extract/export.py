@@ -15,8 +15,8 @@ from .certificate import Certificate
 from .certify import certify
 from .cut import Column, Cut, CutRequest, choose
 from .cutter import cutter_for, routes_for
-from .entry import example_feed
 from .graph import GRAPH_FILE, INPUTS_FOLDER, METADATA_KEY, ExportedGraph, GraphMetadata
+from .preprocess.preprocessor import example_feed
 from .session import open_session
 
 if TYPE_CHECKING:

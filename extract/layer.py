@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+LAST = "last"
+"""What feeds the network's own classifier, or its output if it has none."""
+
 Kind = Literal["map", "tokens", "vector"]
 
 

@@ -7,9 +7,8 @@ from collections import deque
 from dataclasses import replace
 from typing import Any
 
-from ..flow import ancestors
-from ..layer import Layer
-from ..trace import LAST
+from ..dominance import ancestors
+from ..layer import LAST, Layer
 from .graph import FLOATS, Value
 from .tokens import prefix_tokens
 from .trace import OnnxTrace, value_of

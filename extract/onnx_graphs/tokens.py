@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from ..trace import LAST
+from ..layer import LAST
 from .graph import Value
 from .trace import OnnxTrace, value_of
 

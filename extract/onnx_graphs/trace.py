@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ...errors import ExportError, LayerError
-from ..flow import gates
-from ..trace import LAST
+from ..dominance import gates
+from ..layer import LAST
 from .graph import OnnxGraph, Value, load_graph
 from .scopes import module_outputs
 from .shapes import Measured, measure

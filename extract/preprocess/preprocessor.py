@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+EXAMPLE_BATCH = 2
+SEED = 0
+
 
 class Preprocessor(Protocol):
     """What reading, batching and checking need to know of a kind of input."""
@@ -58,3 +61,11 @@ def preprocessor_for(spec: InputSpec, max_pixels: int = MAX_PIXELS) -> Preproces
     from .tensor import TensorPreprocessor
 
     return TensorPreprocessor(spec)
+
+
+def example_feed(spec: InputSpec) -> Feed:
+    """Return the batch that networks are traced with; of texts one with padding, or the mask would be traced away."""
+    import numpy as np
+
+    feeds = preprocessor_for(spec).random_feeds(EXAMPLE_BATCH, np.random.default_rng(SEED))
+    return feeds.get("padded", feeds["random"])

@@ -12,7 +12,7 @@ from topwork.errors import LayerError
 from topwork.extract.cut import Cut, CutRequest, choose
 from topwork.extract.cutter import cutter_for
 from topwork.extract.export import export
-from topwork.extract.torch_cutter import TorchCutter, cut_network
+from topwork.extract.torch_graphs.cutter import TorchCutter, cut_network
 from torch import Tensor, nn
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)

@@ -15,7 +15,7 @@ from topwork.errors import LayerError, ParityError, TopworkError
 from topwork.extract.cut import CutRequest
 from topwork.extract.export import export, package_versions
 from topwork.extract.graph import ExportedGraph
-from topwork.extract.torch_cutter import OPSET
+from topwork.extract.torch_graphs.cutter import OPSET
 from torch import Tensor, nn
 
 REQUEST = CutRequest(("layer2", "last"), ("avg", "max"))

@@ -12,8 +12,8 @@ import torch
 from topwork.extract.cut import CutRequest
 from topwork.extract.export import export
 from topwork.extract.layer import Layer
-from topwork.extract.tokens import own_pooling
-from topwork.extract.trace import trace
+from topwork.extract.torch_graphs.tokens import own_pooling
+from topwork.extract.torch_graphs.trace import trace
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 

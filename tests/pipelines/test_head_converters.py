@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits, load_iris
 from sklearn.neighbors import NearestCentroid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from topwork.extract.torch_cutter import OPSET
+from topwork.extract.torch_graphs.cutter import OPSET
 from topwork.pipelines.head_converters import register_converters
 
 IRIS = {"str": ["setosa", "versicolor", "virginica"], "int": [-3, 5, 900], "bool": [False, True, True]}

@@ -18,10 +18,10 @@ import topwork
 import torch
 from topwork.extract.cut import CutRequest, choose
 from topwork.extract.cutter import Cutter, cutter_for
-from topwork.extract.entry import example_feed
 from topwork.extract.export import export
 from topwork.extract.graph import ExportedGraph
 from topwork.extract.layer import Layer
+from topwork.extract.torch_graphs.entry import example_feed
 from topwork.models.torchvision_operators import ensure_torchvision_operators
 from torch import Tensor, nn
 from torch.export import Dim

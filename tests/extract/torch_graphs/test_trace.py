@@ -8,7 +8,7 @@ import torch
 from topwork.errors import ExportError, LayerError
 from topwork.extract.cut import CutRequest
 from topwork.extract.export import export
-from topwork.extract.trace import classifier_of, node_of, trace
+from topwork.extract.torch_graphs.trace import classifier_of, node_of, trace
 from torch import Tensor, nn
 
 SPEC = topwork.ImageSpec(size=(8, 8), resize=8)

@@ -12,12 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .entry import example_feed, network_inputs, tensors_of
+from ..preprocess.preprocessor import example_feed
+from .entry import network_inputs, tensors_of
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from ..models.torch_backbone import TorchBackbone
+    from ...models.torch_backbone import TorchBackbone
 
 
 def call_numbers(modules: Mapping[str, nn.Module], calls: Iterable[str]) -> dict[str, int]:

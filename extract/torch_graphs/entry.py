@@ -4,26 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from ..models.image_spec import ImageSpec
-from ..models.text_spec import SHORTEST, TextSpec
-from .preprocess.preprocessor import preprocessor_for
+from ...models.image_spec import ImageSpec
+from ...models.text_spec import SHORTEST, TextSpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from ..models.input_spec import InputSpec
-    from .preprocess.prepared import Feed
-
-EXAMPLE_BATCH = 2
-SEED = 0
-
-
-def example_feed(spec: InputSpec) -> Feed:
-    """Return the batch that networks are traced with; of texts one with padding, or the mask would be traced away."""
-    feeds = preprocessor_for(spec).random_feeds(EXAMPLE_BATCH, np.random.default_rng(SEED))
-    return feeds.get("padded", feeds["random"])
+    from ...models.input_spec import InputSpec
+    from ..preprocess.prepared import Feed
 
 
 def tensors_of(feed: Feed) -> tuple[Tensor, ...]:

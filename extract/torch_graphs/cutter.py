@@ -10,15 +10,16 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ExportError, reason
-from .entry import dynamic_axes, entry_module, example_feed, tensors_of
-from .flow import ancestors
-from .layer import Layer
-from .pooling import features_of
+from ...errors import ExportError, reason
+from ..dominance import ancestors
+from ..layer import Layer
+from ..pooling import features_of
+from ..preprocess.preprocessor import example_feed
+from ..routes import ORDINARY, Route, Tracing
+from .entry import dynamic_axes, entry_module, tensors_of
+from .layers import describe, torch_layers
 from .reference import reference
-from .routes import ORDINARY, Route, Tracing
 from .tokens import own_pooling
-from .torch_layers import describe, torch_layers
 from .trace import Trace, node_of, trace
 
 if TYPE_CHECKING:
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.fx import GraphModule, Node
 
-    from ..models.torch_backbone import TorchBackbone
-    from .cut import Cut
-    from .preprocess.prepared import Feed
+    from ...models.torch_backbone import TorchBackbone
+    from ..cut import Cut
+    from ..preprocess.prepared import Feed
 
 OPSET = 20
 

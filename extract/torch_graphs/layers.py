@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from .flow import ancestors, flops_of, gates, parameters_of, tensor_of
-from .layer import Layer
+from ..dominance import ancestors, gates
+from ..layer import LAST, Layer
+from .flow import flops_of, parameters_of, tensor_of
 from .tokens import prefix_tokens
-from .trace import LAST, Trace, node_of
+from .trace import Trace, node_of
 
 if TYPE_CHECKING:
     from torch.fx import Node

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from ..layer import LAST
 from .flow import tensor_of
-from .trace import LAST, Trace, node_of
+from .trace import Trace, node_of
 
 if TYPE_CHECKING:
     from torch.fx import Node

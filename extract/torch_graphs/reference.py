@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import ParityError
-from ..models.image_spec import ImageSpec
-from .layer import Layer
+from ...errors import ParityError
+from ...models.image_spec import ImageSpec
+from ..layer import LAST, Layer
+from ..pooling import features_of
 from .module_calls import call_numbers, on_call, path_of, tensors_in
-from .pooling import features_of
-from .trace import LAST, Trace, calls_in_order, classifier_of
+from .trace import Trace, calls_in_order, classifier_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from ..models.input_spec import InputSpec
-    from .cut import Cut
-    from .preprocess.prepared import Feed
+    from ...models.input_spec import InputSpec
+    from ..cut import Cut
+    from ..preprocess.prepared import Feed
 
 
 def reference(traced: Trace, cut: Cut, feed: Feed) -> list[NDArray[np.float32]]:

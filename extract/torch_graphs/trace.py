@@ -12,18 +12,19 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ExportError, LayerError, reason
-from .entry import dynamic_axes, example_feed, network_inputs, tensors_of
+from ...errors import ExportError, LayerError, reason
+from ..layer import LAST
+from ..preprocess.preprocessor import example_feed
+from ..routes import ORDINARY, Tracing, plain_attention
+from .entry import dynamic_axes, network_inputs, tensors_of
 from .flow import example_shape, live_nodes, tensor_of
 from .module_calls import yielded_shapes
-from .routes import ORDINARY, Tracing, plain_attention
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
 
-    from ..models.torch_backbone import TorchBackbone
+    from ...models.torch_backbone import TorchBackbone
 
-LAST = "last"
 RESHAPES = ("aten.view.default", "aten.squeeze.dim", "aten.squeeze.dims")
 LINEAR = ("aten.linear.default", "aten.addmm.default", "aten.conv2d.default")
 

@@ -1,4 +1,4 @@
-"""The flow of data through a traced graph: what depends on the input, what lies below a cut, what it costs.
+"""The flow of data through a traced graph: what depends on the input, and what it costs.
 
 Sizes are no data: a value that only knows how large the batch is does not depend on the input.
 """
@@ -6,11 +6,9 @@ Sizes are no data: a value that only knows how large the batch is does not depen
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from functools import reduce
 from typing import TYPE_CHECKING, Any
 
-from .entry import EXAMPLE_BATCH
+from ..preprocess.preprocessor import EXAMPLE_BATCH
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
@@ -37,45 +35,6 @@ def live_nodes(module: GraphModule) -> list[Node]:
         if fed and tensor_of(node) is not None:
             live[node] = None
     return list(live)
-
-
-def ancestors(nodes: Iterable[Node]) -> set[Node]:
-    """Return all nodes that some nodes need, themselves included."""
-    needed: set[Node] = set()
-    pending = list(nodes)
-    while pending:
-        node = pending.pop()
-        if node not in needed:
-            needed.add(node)
-            pending.extend(node.all_input_nodes)
-    return needed
-
-
-def gates(live: list[Node], output: Node) -> set[Node]:
-    """Return the nodes that every path of data from the input to the output passes: its dominators.
-
-    For a graph without cycles, in order, the immediate dominator of a node is the nearest dominator that its sources
-    share (Cooper, Harvey and Kennedy 2001, "A simple, fast dominance algorithm").
-    """
-    order = {node: position for position, node in enumerate(live)}
-    above: dict[Node, Node] = {}
-
-    def meet(a: Node, b: Node) -> Node:
-        while a is not b:
-            if order[a] > order[b]:
-                a = above[a]
-            else:
-                b = above[b]
-        return a
-
-    for node in live:
-        sources = [source for source in node.all_input_nodes if source in above]
-        above[node] = reduce(meet, sources) if sources else node
-    found, node = {output}, output
-    while above.get(node, node) is not node:
-        node = above[node]
-        found.add(node)
-    return found
 
 
 def parameters_of(node: Node) -> int:
