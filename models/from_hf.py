@@ -13,6 +13,7 @@ from .hf_inputs import image_spec, sentence_pooling, text_spec
 from .hub import fetching
 from .registry import Built
 from .torchvision_operators import ensure_torchvision_operators
+from .weights import read_tensors, strip_prefixes, unwrap
 
 TOWERS = {"vision": "vision_config", "text": "text_config"}
 ENCODERS = {"vit_mae": "ViTModel"}
@@ -61,20 +62,27 @@ def _config(name: str, options: dict[str, Any]) -> Any:
 def _described(name: str, module: Any, config: Any, classifier: str | None) -> Built:
     """Say what a network eats, and what identifies it."""
     details: dict[str, Any] = {
+        "load_weights": _fill,
         "classifier": classifier or "",
         "architecture": f"hf:{type(module).__name__}",
         "arguments": {"config": {k: v for k, v in config.to_diff_dict().items() if k not in VOLATILE}},
     }
     if module.main_input_name == "pixel_values":
-        spec, unknown = image_spec(name, config)
+        try:
+            spec, unknown = image_spec(name, config)
+        except InputError as error:
+            return Built(module, None, complaint=str(error), **details)
         return Built(module, spec, unknown=unknown, **details)
     if module.main_input_name == "input_ids":
         if "attention_mask" not in inspect.signature(module.forward).parameters:
             raise InputError(
                 f"hf:{name} takes no attention mask: the padding of a batch would change the features of its texts"
             )
-        pooling = sentence_pooling(name)
-        return Built(module, text_spec(name, module, config), pooling=pooling, **details)
+        details["pooling"] = sentence_pooling(name)
+        try:
+            return Built(module, text_spec(name, module, config), **details)
+        except InputError as error:
+            return Built(module, None, complaint=str(error), **details)
     raise InputError(
         f"hf:{name} eats {module.main_input_name}; expected a model of images (pixel_values) or texts (input_ids). "
         "Load it yourself and pass the module with input_spec=TensorSpec(shape)."
@@ -143,6 +151,20 @@ def _loaded(name: str, kind: Any, config: Any) -> Any:
         shown = ", ".join(missing[:12])
         raise WeightsError(f"the checkpoint of hf:{name} lacks weights of {type(module).__name__}: {shown}")
     return module
+
+
+def _fill(module: Any, path: Path) -> None:
+    """Copy a file of weights into a model; transformers knows under which names older versions saved them."""
+    state = strip_prefixes(unwrap(read_tensors(path)))
+    with _no_progress_bar():
+        filled, report = type(module).from_pretrained(
+            None, config=module.config, state_dict=state, output_loading_info=True
+        )
+    problems = {name: sorted(map(str, report[name])) for name in ("missing_keys", "unexpected_keys", "mismatched_keys")}
+    if any(problems.values()):
+        shown = "; ".join(f"{name}: {', '.join(keys[:12])}" for name, keys in problems.items() if keys)
+        raise WeightsError(f"{path} does not fit {type(module).__name__}; {shown}")
+    module.load_state_dict(filled.state_dict())
 
 
 @contextlib.contextmanager

@@ -14,6 +14,13 @@ from .text_spec import TextSpec
 FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 """Pillow's numbers of its filters."""
 
+STRANGE_STEPS = ("do_flip_channel_order", "rescale_offset", "include_top", "do_thumbnail", "do_pad")
+"""Steps of some image processors that an input specification cannot say."""
+
+TOKENIZER_FILES = (
+    *("tokenizer.json", "vocab.txt", "vocab.json", "vocab.model"),
+    *("tokenizer.model", "spiece.model", "spm.model", "sentencepiece.bpe.model"),
+)
 LONGEST = 512
 """Tokens of the longest text where neither tokeniser nor network says."""
 
@@ -25,7 +32,15 @@ def image_spec(name: str, config: Any) -> tuple[ImageSpec, tuple[str, ...]]:
         side = getattr(config, "image_size", None) or 224
         height, width = side if isinstance(side, (list, tuple)) else (side, side)
         return ImageSpec(size=(height, width), resize=min(height, width)), ("mean", "std")
+    strange = [step for step in STRANGE_STEPS if fields.get(step)]
+    if strange:
+        raise InputError(
+            f"hf:{name} prepares its images by {', '.join(strange)}, which topwork does not reproduce; "
+            "pass input_spec=ImageSpec(…) if you know better"
+        )
     size = _size(fields.get("size"), config)
+    if str(fields.get("image_processor_type")).startswith("Levit"):
+        size = {"shortest_edge": int(256 / 224 * size["shortest_edge"])}  # this one's own rule, which no file states
     crop = fields.get("crop_size") if fields.get("do_center_crop") else None
     final, resize, fit = _geometry(size, crop, fields.get("crop_pct"))
     mean, std = _normalisation(fields)
@@ -74,6 +89,8 @@ def text_spec(name: str, module: Any, config: Any) -> TextSpec:
     from transformers import AutoTokenizer
 
     try:
+        if not any(_file(name, file) for file in TOKENIZER_FILES):  # transformers would make up an empty one
+            raise OSError(f"it has none of {', '.join(TOKENIZER_FILES)}")
         tokenizer = AutoTokenizer.from_pretrained(name)
         content = tokenizer.backend_tokenizer.to_str()
     except Exception as error:
@@ -115,17 +132,20 @@ def sentence_pooling(name: str) -> str:
 
 def _json(name: str, file: str) -> dict[str, Any] | None:
     """Read a file of a local folder or of the hub; None if there is none."""
-    path = Path(name) / file
-    if not Path(name).is_dir():
-        from transformers.utils import cached_file
-
-        found = None
-        with contextlib.suppress(OSError):
-            found = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
-        if found is None:
-            return None
-        path = Path(found)
-    if not path.is_file():
+    path = _file(name, file)
+    if path is None:
         return None
     fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return fields
+
+
+def _file(name: str, file: str) -> Path | None:
+    """Return where a file of a local folder or of the hub lies; None if there is none."""
+    if Path(name).is_dir():
+        return path if (path := Path(name) / file).is_file() else None
+    from transformers.utils import cached_file
+
+    with contextlib.suppress(OSError):
+        found = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
+        return None if found is None else Path(found)
+    return None

@@ -15,7 +15,7 @@ from .input_spec import InputSpec
 from .onnx_backbone import OnnxBackbone
 from .registry import Built, find_entry, find_source
 from .torch_backbone import TorchBackbone, private_copy
-from .weights import digest_of_file, digest_of_path, load_weights
+from .weights import digest_of_file, digest_of_path
 
 if TYPE_CHECKING:
     from torch import nn
@@ -62,7 +62,7 @@ class BackboneSpec:
             digest = digest_of_file(built.network)
             return OnnxBackbone(name=built.architecture, path=built.network, weights_digest=digest, **details)
         if self.weights_file is not None:
-            load_weights(built.network, self.weights_file)
+            built.load_weights(built.network, self.weights_file)
         name = built.architecture or _architecture(self.name)
         return TorchBackbone.from_module(name, built.network, classifier=built.classifier, **details)
 
@@ -71,6 +71,8 @@ class BackboneSpec:
         if self.input_spec is not None:
             return self.input_spec.override(self.preprocessing)
         missing = [name for name in built.unknown if getattr(self.preprocessing, name) is None]
+        if built.complaint:
+            raise InputError(built.complaint)
         if missing or built.input_spec is None:
             stated = ", ".join(f"{name}= (--{name})" for name in missing) or "input_spec="
             raise InputError(f"{self.name} does not say how its input is preprocessed; state {stated}")

