@@ -13,8 +13,9 @@ class Deviation:
     Parameters
     ----------
     output : str
-    case : {"random", "padded", "real"}
-        Random inputs, random texts with padding, or the user's own items.
+    case : {"random", "padded", "long", "real"}
+        Random inputs, random texts with padding, one as long as the network takes (up to 512 tokens), or the user's
+        own items.
     batch : int
     relative_l2 : float
         Length of the difference over the length of the network's value.

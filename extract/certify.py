@@ -81,10 +81,11 @@ def _require_ports(cut: Cut, inputs: Sequence[Port], outputs: Sequence[Port]) ->
     if names != cut.names:
         raise ParityError(f"the exported graph has the outputs {', '.join(names)}; expected {', '.join(cut.names)}")
     for port in (*inputs, *outputs):
-        if not port.axes or isinstance(port.axes[0], int):
+        free = port.axes[: 2 if cut.backbone.input_spec.kind == "text" and port in inputs else 1]
+        if not free or any(isinstance(axis, int) for axis in free):
             raise ParityError(
-                f"{port.name!r} of the exported graph has axes {port.axes}: the exporter fixed the batch size. "
-                "Expected a free batch size as the first axis."
+                f"{port.name!r} of the exported graph has axes {port.axes}: the exporter fixed the batch size, or the "
+                "number of tokens. Expected a free batch size as the first axis, and any number of tokens."
             )
     for port in outputs:
         if port.type != "tensor(float)" or len(port.axes) != 2:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .cutter import cutter_for
+from ..errors import ExportError
+from .cutter import cutter_for, routes_for
 from .layer import Layer
 
 if TYPE_CHECKING:
@@ -24,10 +25,21 @@ def layers(backbone: Backbone) -> list[Layer]:
     list of Layer
         Every value that the output of a named module yields, and ``last``.
 
+    Raises
+    ------
+    ExportError
+        If ``torch.export`` cannot follow the network in any way.
+
     Examples
     --------
     >>> import topwork
     >>> [layer.name for layer in topwork.layers(topwork.load_backbone("topwork:tiny"))][-3:]
     ['pool', 'fc', 'last']
     """
-    return cutter_for(backbone).layers()
+    failures: list[ExportError] = []
+    for tracing in dict.fromkeys(route.tracing for route in routes_for(backbone)):
+        try:
+            return cutter_for(backbone, tracing).layers()
+        except ExportError as error:
+            failures.append(error)
+    raise failures[0]

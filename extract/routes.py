@@ -23,11 +23,14 @@ class Tracing:
         Break composite operations into those of core ATen before an exporter sees them.
     plain_attention : bool
         Make attention of matrix products and a softmax, as the network does where no fused kernel exists.
+    inferred : bool
+        Let ``torch.export`` find out which axes are free, where it cannot prove that those which should be are.
     """
 
     strict: bool = False
     decompose: bool = False
     plain_attention: bool = False
+    inferred: bool = False
 
 
 ORDINARY = Tracing()
@@ -60,6 +63,8 @@ ROUTES = (
     Route("dynamo, not optimised", optimize=False),
     Route("dynamo, decomposed", Tracing(decompose=True)),
     Route("dynamo, plain attention", PLAIN),
+    Route("dynamo, inferred axes", Tracing(inferred=True)),
+    Route("dynamo, inferred axes, decomposed", Tracing(inferred=True, decompose=True)),
     Route("dynamo, strict tracing", Tracing(strict=True)),
     Route("torchscript", torchscript=True),
     Route("torchscript, plain attention", PLAIN, torchscript=True),

@@ -38,6 +38,8 @@ def build(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> Built:
     if not isinstance(config, kind.config_class):
         config = kind.config_class.from_dict(config.to_dict())
     config.use_cache = False  # of keys and values, which only generating needs
+    if getattr(config, "attention_type", None) == "block_sparse":
+        config.attention_type = "original_full"  # BigBird itself changes to this for good at the first short text
     module = _loaded(name, kind, config) if pretrained else kind._from_config(config)
     classifier = _classifier_name(module, kind)
     if getattr(config, "is_encoder_decoder", False) and classifier is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .backbone import Backbone
@@ -30,6 +30,8 @@ class TorchBackbone(Backbone):
 
     module: nn.Module
     classifier: str | None = None
+    traces: dict[Any, Any] = field(default_factory=dict, init=False)
+    """What tracing found, so that it is done once: filled and read by :mod:`topwork.extract.torch_graphs.trace`."""
 
     @classmethod
     def from_module(cls, name: str, module: nn.Module, input_spec: InputSpec, **details: Any) -> TorchBackbone:

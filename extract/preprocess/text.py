@@ -14,8 +14,11 @@ from .prepared import Feed, Prepared
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-CHECKED_TOKENS = 12
-"""Longest of the random texts that graphs are checked with."""
+CHECKED_TOKENS = 8
+"""Random texts are longer than this by twice their number, so that no length is the same in all checks."""
+
+
+LONG_TEXT = 512
 
 
 class TextPreprocessor:
@@ -39,13 +42,17 @@ class TextPreprocessor:
         return _padded(self.spec, arrays, max(SHORTEST, *map(len, arrays)))
 
     def random_feeds(self, batch: int, generator: np.random.Generator) -> dict[str, Feed]:
-        """Return random tokens without padding, and with some in every row but one."""
-        longest = min(CHECKED_TOKENS, self.spec.max_length)
+        """Return random tokens without padding, and with some in every row."""
+        longest = min(CHECKED_TOKENS + 2 * batch, self.spec.max_length)
         tokens = np.setdiff1d(np.arange(self.tokenizer.get_vocab_size()), [self.spec.pad_id])
         rows = generator.choice(tokens, (batch, longest)).astype(np.int64)
         lengths = [max(1, longest - 2 - number % (longest - 1)) for number in range(batch)]
         shorter = [row[:length] for row, length in zip(rows, lengths, strict=True)]
-        return {"random": self.collate(list(rows)), "padded": _padded(self.spec, shorter, longest)}
+        feeds = {"random": self.collate(list(rows)), "padded": _padded(self.spec, shorter, longest)}
+        if batch == 1:  # what a network does differently from some length on must show
+            text = generator.choice(tokens, min(LONG_TEXT, self.spec.max_length)).astype(np.int64)
+            feeds["long"] = self.collate([text])
+        return feeds
 
 
 def _padded(spec: TextSpec, arrays: Sequence[NDArray[Any]], length: int) -> Feed:

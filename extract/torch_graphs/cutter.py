@@ -117,7 +117,7 @@ def _by_dynamo(network: nn.Module, feed: Feed, cut: Cut, route: Route) -> Any:
         network,
         tensors_of(feed),
         dynamo=True,
-        dynamic_shapes=(dynamic_axes(cut.backbone.input_spec, len(feed)),),
+        dynamic_shapes=(dynamic_axes(cut.backbone.input_spec, len(feed), route.tracing.inferred),),
         opset_version=OPSET,
         optimize=route.optimize,
         input_names=list(feed),

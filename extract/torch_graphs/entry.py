@@ -21,13 +21,13 @@ def tensors_of(feed: Feed) -> tuple[Tensor, ...]:
     return tuple(torch.from_numpy(array) for array in feed.values())
 
 
-def dynamic_axes(spec: InputSpec, inputs: int) -> tuple[dict[int, Any], ...]:
+def dynamic_axes(spec: InputSpec, inputs: int, inferred: bool = False) -> tuple[dict[int, Any], ...]:
     """Return which axes of the inputs have any size: the batch, and the tokens of texts."""
     from torch.export import Dim
 
-    axes = {0: Dim("batch")}
+    axes: dict[int, Any] = {0: Dim.DYNAMIC if inferred else Dim("batch")}
     if isinstance(spec, TextSpec):
-        axes[1] = Dim("sequence", min=SHORTEST, max=spec.max_length)
+        axes[1] = Dim.DYNAMIC if inferred else Dim("sequence", min=SHORTEST, max=spec.max_length)
     return tuple(axes for _ in range(inputs))
 
 

@@ -55,13 +55,20 @@ class Trace:
 
 
 def trace(backbone: TorchBackbone, tracing: Tracing = ORDINARY) -> Trace:
-    """Trace a backbone with a free batch size, and for texts with any number of tokens.
+    """Trace a backbone with a free batch size, and for texts with any number of tokens; done once for each backbone.
 
     Raises
     ------
     ExportError
         If ``torch.export`` cannot follow the network.
     """
+    if tracing not in backbone.traces:
+        backbone.traces[tracing] = _traced(backbone, tracing)
+    found: Trace = backbone.traces[tracing]
+    return found
+
+
+def _traced(backbone: TorchBackbone, tracing: Tracing) -> Trace:
     module = _functional_graph(backbone, tracing)
     live = live_nodes(module)
     inside: dict[str, list[Node]] = {}
@@ -86,7 +93,7 @@ def _functional_graph(backbone: TorchBackbone, tracing: Tracing) -> GraphModule:
     spec = backbone.input_spec
     inputs = network_inputs(spec, tensors_of(example_feed(spec)))
     arguments, named = backbone.arguments_of(inputs)
-    axes = dynamic_axes(spec, len(inputs))
+    axes = dynamic_axes(spec, len(inputs), tracing.inferred)
     shapes: Any = dict(zip(named, axes, strict=True)) if named else axes
     try:
         with warnings.catch_warnings(), torch.no_grad(), plain_attention(backbone.module, tracing.plain_attention):

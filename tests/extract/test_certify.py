@@ -84,7 +84,7 @@ def test_real_items_are_compared_too(cut: Cut, graph: Path) -> None:
 def test_texts_are_compared_with_and_without_padding(text_cut: Cut, text_graph: Path) -> None:
     certificate = certify_mutated(text_cut, text_graph, lambda _: None)
     cases = {(d.case, d.batch) for d in certificate.deviations}
-    assert cases == {(case, batch) for case in ("random", "padded") for batch in (1, 2, 5)}
+    assert cases == {(case, batch) for case in ("random", "padded") for batch in (1, 2, 5)} | {("long", 1)}
     assert [port.name for port in certificate.inputs] == ["input_ids", "attention_mask"]
     assert all(isinstance(axis, str) for port in certificate.inputs for axis in port.axes)
     assert certificate.worst.relative_l2 < 1e-5

@@ -200,10 +200,12 @@ def test_threads_do_not_disturb_each_other() -> None:
 def test_random_batches_have_no_padding_token_where_the_mask_counts(batch: int, max_length: int) -> None:
     preprocessor = TextPreprocessor(TextSpec.from_file(TOKENIZER, max_length))
     feeds = preprocessor.random_feeds(batch, np.random.default_rng(0))
-    assert list(feeds) == ["random", "padded"]
+    assert list(feeds) == ["random", "padded", "long"][: 3 if batch == 1 else 2]
+    long = feeds.pop("long", None)
+    assert long is None or long["attention_mask"].tolist() == [[1] * max_length]
     for feed in feeds.values():
         tokens, mask = feed["input_ids"], feed["attention_mask"]
-        assert tokens.shape == mask.shape == (batch, min(12, max_length))
+        assert tokens.shape == mask.shape == (batch, min(8 + 2 * batch, max_length))
         assert ((tokens == SPEC.pad_id) == (mask == 0)).all()
         assert (mask.sum(axis=1) > 0).all()
         assert (np.diff(mask, axis=1) <= 0).all()
