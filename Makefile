@@ -1,8 +1,8 @@
-# The whole tool belt: make demo, make test, make lint, make bench, make docs.
+# The whole tool belt: make demo, make test, make lint, make bench, make coverage, make docs.
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test lint bench docs
+.PHONY: demo test lint bench coverage docs
 
 demo: .venv/ready
 	$(BIN)/topwork demo
@@ -21,6 +21,11 @@ lint: .venv/ready
 
 bench: .venv/ready
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/banking77.py
+
+# Hours: every architecture in a process of its own. An interrupted run goes on.
+coverage: .venv/ready
+	$(BIN)/python benchmarks/coverage.py
 
 docs: .venv/ready
 	$(BIN)/sphinx-build -q -b html docs docs/_build

@@ -2,7 +2,8 @@
 
 ``python benchmarks/coverage.py`` measures the smallest model of every timm module and torchvision family and a small
 one of many transformers architectures, and writes ``docs/coverage.md``. Each model runs in its own process with a time
-limit. What was found is kept in the work folder, so that an interrupted run goes on where it stopped.
+limit. What was found is kept beside this file, so that an interrupted run goes on where it stopped; remove it to start
+anew.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def main() -> None:
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=Path("coverage-work"), help="folder of what was found so far")
+    parser.add_argument("--work", type=Path, default=HERE / "coverage_results", help="folder of what was found so far")
     parser.add_argument("--only", default="", help="measure only models whose source:name contains this")
     parser.add_argument("--sources", type=lambda text: text.split(","), default=list(SOURCES))
     parser.add_argument("--ways", type=lambda text: text.split(","), default=list(WAYS))

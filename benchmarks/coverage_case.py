@@ -11,7 +11,6 @@ import os
 import sys
 import tempfile
 import time
-import traceback
 import warnings
 from pathlib import Path
 from typing import Any
@@ -43,7 +42,8 @@ def measured(source: str, model: str, way: str, folder: Path) -> dict[str, Any]:
             found = by_plain_export(backbone, folder / "plain.onnx", stage)
         return {**found, "seconds": time.perf_counter() - started}
     except Exception as error:
-        return {"outcome": f"fails at {stage['name']}", "reason": told(error), "traceback": traceback.format_exc()}
+        reason = told(error).replace(str(folder), "FOLDER")
+        return {"outcome": f"fails at {stage['name']}", "reason": reason}
 
 
 def told(error: BaseException) -> str:

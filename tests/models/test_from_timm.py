@@ -10,9 +10,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import topwork
+from PIL import Image
 from topwork.errors import InputError
+from topwork.extract.preprocess.preprocessor import preprocessor_for
 from topwork.models.from_timm import classifier_name, image_spec
 from topwork.models.torchvision_operators import ensure_torchvision_operators
 
@@ -58,7 +61,7 @@ def test_data_configuration_is_translated(changes: dict[str, Any], expected: tup
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"input_size": (1, 28, 28)}, "takes 1 channels"), ({"crop_mode": "border"}, "crop mode 'border'")],
+    [({"input_size": (1, 28, 28)}, "takes 1 channels"), ({"crop_mode": "spiral"}, "crop mode 'spiral'")],
 )
 def test_preprocessing_that_is_not_offered_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
@@ -99,3 +102,15 @@ def test_without_a_network_the_error_says_how_to_pass_local_weights(tmp_path: Pa
     assert message.startswith("topwork.errors.HubError: the pre-trained weights of timm:resnet18 could not be fetched")
     assert "weights='file.safetensors', --weights FILE" in message
     assert "weights='random'" in message
+
+
+@pytest.mark.parametrize("shape", [(300, 400), (401, 237), (64, 640), (20, 30)])
+@pytest.mark.parametrize(
+    "changes", [{"crop_mode": "border"}, {"crop_mode": "border", "crop_pct": 1.0}, {"input_size": (3, 96, 160)}]
+)
+def test_pixels_equal_timms_own(timm: ModuleType, changes: dict[str, Any], shape: tuple[int, int]) -> None:
+    config = {**CONFIG, **changes}
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8))
+    pixels = preprocessor_for(image_spec(config)).prepare(image).array.astype(np.float64)
+    theirs = timm.data.create_transform(**config)(image).numpy()
+    np.testing.assert_allclose((pixels / 255 - 0.5) / 0.5, theirs.transpose(1, 2, 0), atol=1e-5)

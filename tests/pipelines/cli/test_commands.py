@@ -379,10 +379,10 @@ def test_texts_go_from_a_table_through_a_store_to_predictions(
 
 def test_longest_text_is_an_option(text_folder: Path, text_table: Path, tmp_path: Path) -> None:
     options = ["--backbone", f"hf:{text_folder}", "--store", tmp_path / "s"]
-    ledger = topwork_json("extract", text_table, *options, "--max-length", "4")
+    ledger = topwork_json("extract", text_table, *options, "--max-length", "5")
     assert 0 < ledger["truncated"] < ledger["ok"]
     printed = topwork_command(
-        "extract", text_table, *options[:2], "--store", tmp_path / "t", "--max-length", "4"
+        "extract", text_table, *options[:2], "--store", tmp_path / "t", "--max-length", "5"
     ).stdout
     assert f"{ledger['truncated']} of them were longer than the network takes and were truncated" in printed
     result = topwork_command("extract", text_table, *options, "--max-length", "400", code=2)
