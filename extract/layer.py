@@ -47,3 +47,13 @@ class Layer:
     def is_masked(self) -> bool:
         """Whether it has a row for each token of a text: the attention mask says which of them count."""
         return self.shape[0] is None
+
+
+def channels_by_sides(shape: tuple[int, ...]) -> int | None:
+    """Find the channel axis of a map by its sides: two that are equal are height and width."""
+    if len(shape) != 3:
+        return None
+    first, middle, last = shape
+    if first == middle != last:
+        return -1
+    return 0 if middle == last != first else None

@@ -1,6 +1,6 @@
 """An ONNX file as a graph of values: from which others each is computed, and which depend on the input.
 
-Values are what :mod:`topwork.extract.flow` calls nodes: sizes are no data here, either.
+Values are what :mod:`topwork.extract.torch_graphs.flow` calls nodes: sizes are no data here, either.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..dominance import ancestors
-from ..layer import LAST, Layer
+from ..layer import LAST, Layer, channels_by_sides
 from .graph import FLOATS, Value
 from .tokens import prefix_tokens
 from .trace import OnnxTrace, value_of
@@ -65,7 +65,7 @@ def _channel_axis(trace: OnnxTrace, value: Value) -> int | None:
             if source not in seen and len(trace.sizes(source)) == rank:
                 seen.add(source)
                 pending.append((source, order))
-    return _by_sides(trace.sizes(value)[1:])
+    return channels_by_sides(trace.sizes(value)[1:])
 
 
 def _told_by(trace: OnnxTrace, value: Value, rank: int) -> int | None:
@@ -80,16 +80,6 @@ def _told_by(trace: OnnxTrace, value: Value, rank: int) -> int | None:
     return 3 if unfolded else None  # tokens put back on their grid keep their channels last
 
 
-def _by_sides(shape: tuple[int, ...]) -> int | None:
-    """Take the two equal sides of a map for height and width."""
-    if len(shape) != 3:
-        return None
-    first, middle, last = shape
-    if first == middle != last:
-        return -1
-    return 0 if middle == last != first else None
-
-
 def _parameters(value: Value) -> int:
     """Return how many numbers of the network's weights a value holds."""
     import onnx
@@ -100,7 +90,7 @@ def _parameters(value: Value) -> int:
 
 
 def _flops(trace: OnnxTrace, value: Value) -> int:
-    """Return the floating-point operations of one value for one item, as :mod:`topwork.extract.flow` counts."""
+    """Return the floating-point operations of one value for one item, as for PyTorch networks."""
     if value.name not in trace.measured or not trace.is_live(value):
         return 0
     if value.operation in ("Gemm", "MatMul"):

@@ -1,7 +1,7 @@
 """Which modules an ONNX file's operations came from: exporters of PyTorch record their names.
 
 The dynamo exporter writes them as metadata, the TorchScript exporter into the names of the operations. A module's
-output is then the one live value that is computed inside it and used outside it, as in :mod:`topwork.extract.trace`.
+output is then the one live value that is computed inside it and used outside it, as in a traced PyTorch network.
 Where an exporter has merged operations of several modules, a name stands for what the file computes there.
 """
 

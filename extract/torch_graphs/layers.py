@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..dominance import ancestors, gates
-from ..layer import LAST, Layer
+from ..layer import LAST, Layer, channels_by_sides
 from .flow import flops_of, parameters_of, tensor_of
 from .tokens import prefix_tokens
 from .trace import Trace, node_of
@@ -70,7 +70,7 @@ def _channel_axis(node: Node) -> int | None:
             if source not in seen and _axes(source) == rank:
                 seen.add(source)
                 pending.append((source, order))
-    return _by_sides(tuple(tensor_of(node).shape[1:]))
+    return channels_by_sides(tuple(tensor_of(node).shape[1:]))
 
 
 def _told_by(node: Node, rank: int) -> int | None:
@@ -87,13 +87,3 @@ def _told_by(node: Node, rank: int) -> int | None:
 
 def _axes(node: Node) -> int:
     return getattr(tensor_of(node), "ndim", 0)
-
-
-def _by_sides(shape: tuple[int, ...]) -> int | None:
-    """Take the two equal sides of a map for height and width."""
-    if len(shape) != 3:
-        return None
-    first, middle, last = shape
-    if first == middle != last:
-        return -1
-    return 0 if middle == last != first else None
