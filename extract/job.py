@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import DecodeError
 from .engine import Original, Result, RunOptions, Vectors, run
 from .item import Item, content_digest
 from .ledger import Ledger
@@ -222,5 +223,7 @@ def _is_unchanged(item: Item, known: Row) -> bool:
         return True
     try:
         return content_digest(item.read()) == known.digest
+    except DecodeError:  # as an empty cell of a table: it failed before, and would again
+        return known.status == "failed"
     except OSError:
         return False

@@ -53,7 +53,7 @@ def resolve_pooling(layer: Layer, pool: str, own: str = "") -> str:
         return "none"
     allowed = applicable(layer)
     if pool == AUTO:
-        return own if own in allowed else allowed[0]
+        return _own(own, allowed)
     for name in pool.split("+"):
         if name not in allowed and not (GRID.fullmatch(name) and "avg2x2" in allowed):
             raise LayerError(
@@ -61,6 +61,18 @@ def resolve_pooling(layer: Layer, pool: str, own: str = "") -> str:
                 f"applicable: {', '.join(allowed)}"
             )
     return pool
+
+
+def _own(own: str, allowed: tuple[str, ...]) -> str:
+    """Return the network's own pooling where it applies, else the first that does."""
+    for name in own.split("+") if own else ():
+        try:
+            _require_known(name)
+        except LayerError as error:
+            raise LayerError(
+                f"the makers of this network pool by {own}: {error}. Choose another (pool=, --pool)"
+            ) from error
+    return own if own and set(own.split("+")) <= set(allowed) else allowed[0]
 
 
 def _require_known(name: str) -> None:

@@ -19,6 +19,15 @@ TOWERS = {"vision": "vision_config", "text": "text_config"}
 ENCODERS = {"vit_mae": "ViTModel"}
 """Networks for pre-training alone, and what their makers load their weights into for everything else."""
 
+HUB_ARGUMENTS = {
+    "revision",
+    "code_revision",
+    "subfolder",
+    "cache_dir",
+    "token",
+    "trust_remote_code",
+    "local_files_only",
+}
 VOLATILE = ("transformers_version", "architectures", "id2label", "label2id", "dtype", "torch_dtype", "_name_or_path")
 """What a configuration says that does not decide a feature."""
 
@@ -31,6 +40,9 @@ def build(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> Built:
     encoder is taken. Other arguments change the configuration.
     """
     ensure_torchvision_operators()
+    refused = sorted(HUB_ARGUMENTS & set(model_args))
+    if refused:
+        raise InputError(f"model_args {', '.join(refused)} of hf:{name}: expected changes to the configuration alone")
     options = dict(model_args)
     tower = options.pop("tower", None)
     config = _tower(name, _config(name, options), tower)
@@ -191,5 +203,5 @@ def _classifier_name(module: Any, kind: Any) -> str | None:
         return None
     names = [name for name, child in module.named_modules() if isinstance(child, nn.Linear)]
     head = [name for name in names if name.split(".")[0] in ("classifier", "score", "head", "cls_classifier")]
-    last: str = (head or names)[-1]
-    return last
+    above = [name for name in names if not name.startswith(f"{module.base_model_prefix}.")]
+    return next(iter((head or above)[-1:]), None)

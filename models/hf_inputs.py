@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ def image_spec(name: str, config: Any) -> tuple[ImageSpec, tuple[str, ...]]:
         height, width = side if isinstance(side, (list, tuple)) else (side, side)
         return ImageSpec(size=(height, width), resize=min(height, width)), ("mean", "std")
     strange = [step for step in STRANGE_STEPS if fields.get(step)]
+    strange += ["do_resize=false"] if fields.get("do_resize") is False else []
     if strange:
         raise InputError(
             f"hf:{name} prepares its images by {', '.join(strange)}, which topwork does not reproduce; "
@@ -44,15 +46,20 @@ def image_spec(name: str, config: Any) -> tuple[ImageSpec, tuple[str, ...]]:
     crop = fields.get("crop_size") if fields.get("do_center_crop") else None
     final, resize, fit = _geometry(size, crop, fields.get("crop_pct"))
     mean, std = _normalisation(fields)
-    interpolation = FILTERS[fields.get("resample", 2)]
-    return ImageSpec(final, resize, fit, interpolation, mean, std), ()
+    stated = {"interpolation": fields.get("resample") in FILTERS, "mean": mean, "std": std}
+    unknown = tuple(name for name, value in stated.items() if not value)
+    interpolation = FILTERS.get(fields.get("resample", -1), "bilinear")
+    return ImageSpec(final, resize, fit, interpolation, mean or (0.0,) * 3, std or (1.0,) * 3), unknown
 
 
 def _size(size: Any, config: Any) -> dict[str, int]:
     """Return the size in its newer form; older files have a number, which is the shorter edge."""
     if isinstance(size, int):
         return {"shortest_edge": size}
-    return size or {"shortest_edge": getattr(config, "image_size", 224)}
+    size = size or {"shortest_edge": getattr(config, "image_size", 224)}
+    if "shortest_edge" not in size and not {"height", "width"} <= set(size):
+        raise InputError(f"size {size} of preprocessor_config.json: expected shortest_edge, or height and width")
+    return dict(size)
 
 
 def _geometry(size: dict[str, int], crop: Any, crop_pct: float | None) -> tuple[tuple[int, int], int, Any]:
@@ -77,7 +84,7 @@ def _pair(size: Any) -> tuple[int, int]:
 
 def _normalisation(fields: dict[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation for pixels from 0 to 1, whatever the file scales them to."""
-    mean, std = fields.get("image_mean") or [0.0] * 3, fields.get("image_std") or [1.0] * 3
+    mean, std = fields.get("image_mean") or [], fields.get("image_std") or []
     if not fields.get("do_normalize", True):
         mean, std = [0.0] * 3, [1.0] * 3
     scale = 255 * fields.get("rescale_factor", 1 / 255) if fields.get("do_rescale", True) else 255.0
@@ -98,6 +105,8 @@ def text_spec(name: str, module: Any, config: Any) -> TextSpec:
             f"hf:{name} has no tokeniser that the tokenizers library can run ({error}); pass "
             "input_spec=TextSpec.from_file('tokenizer.json', max_length=…)"
         ) from error
+    if (_json(name, "sentence_bert_config.json") or {}).get("do_lower_case"):
+        raise InputError(f"hf:{name} makes its texts lower case before its tokeniser, which topwork does not")
     vocabulary = getattr(config, "vocab_size", None)
     if vocabulary is not None and len(tokenizer) > vocabulary:
         raise InputError(f"the tokeniser of hf:{name} has {len(tokenizer)} tokens, the network {vocabulary}")
@@ -124,10 +133,10 @@ def _positions(module: Any, config: Any) -> int | None:
 
 
 def sentence_pooling(name: str) -> str:
-    """Return how a sentence-transformers model pools: "mean", "cls", "max"; "" for any other model."""
+    """Return how a sentence-transformers model pools, such as "mean" or "cls+max"; "" for any other model."""
     fields = _json(name, "1_Pooling/config.json") or {}
-    flags = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean", "pooling_mode_max_tokens": "max"}
-    return next((pool for flag, pool in flags.items() if fields.get(flag)), "")
+    flags = [flag for flag, value in fields.items() if value is True and flag.startswith("pooling_mode_")]
+    return "+".join(re.sub("^pooling_mode_|_tokens?$", "", flag) for flag in flags)
 
 
 def _json(name: str, file: str) -> dict[str, Any] | None:

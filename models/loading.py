@@ -85,12 +85,14 @@ class BackboneSpec:
 
     def request(self) -> dict[str, Any]:
         """Return what decides the loaded network, without loading it: part of the key of the graph cache."""
-        file, local = self.weights_file, Path(find_entry(self.name)[1].removeprefix("local-dir:"))
+        file, name = self.weights_file, find_entry(self.name)[1]
+        local = Path(name.removeprefix("local-dir:"))
+        is_local = self.name.startswith(("hf:", "onnx:", "timm:local-dir:")) and local.exists()
         if file is not None and not file.is_file():
             raise InputError(f"weights file {file} does not exist; expected a .safetensors, .pth, .th or .pt file")
         return {
             "name": self.name,
-            "content": digest_of_path(local) if local.exists() else None,
+            "content": digest_of_path(local) if is_local else None,
             "external": _external_data(self.name, local),
             "weights": self.weights if file is None else digest_of_file(file),
             "model_args": self.model_args,

@@ -63,19 +63,20 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Entry:
-    """Where the loader of a source lives, which package it needs, and whether its networks are PyTorch modules."""
+    """Where the loader of a source lives, which package and extra it needs, whether it makes PyTorch modules."""
 
     module: str
     package: str | None
     example: str
     torch: bool = True
+    extra: str | None = None
 
 
 SOURCES = {
     "topwork": Entry(".from_topwork", None, "topwork:tiny"),
     "timm": Entry(".from_timm", "timm", "timm:resnet50"),
     "torchvision": Entry(".from_torchvision", "torchvision", "torchvision:resnet18"),
-    "hf": Entry(".from_hf", "transformers", "hf:facebook/dinov2-small"),
+    "hf": Entry(".from_hf", "transformers", "hf:facebook/dinov2-small", extra="hf"),
     "onnx": Entry(".from_onnx", None, "onnx:model.onnx", torch=False),
 }
 
@@ -93,14 +94,14 @@ def find_entry(backbone: str) -> tuple[Entry, str]:
 def find_source(backbone: str) -> tuple[Source, str]:
     """Return the loader for a name such as ``timm:resnet50``, and the part after the colon."""
     entry, name = find_entry(backbone)
-    require_package(entry.package, backbone)
+    require_package(entry.package, backbone, entry.extra)
     source: Any = importlib.import_module(entry.module, __package__)
     return source, name
 
 
-def require_package(package: str | None, purpose: str) -> None:
+def require_package(package: str | None, purpose: str, extra: str | None = None) -> None:
     """Raise an error that names the package to install if it is not there."""
     if package is not None and importlib.util.find_spec(package) is None:
         raise MissingPackageError(
-            f"{purpose} needs the package {package}, which is not installed: pip install 'topwork[{package}]'"
+            f"{purpose} needs the package {package}, which is not installed: pip install 'topwork[{extra or package}]'"
         )

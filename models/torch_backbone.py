@@ -45,6 +45,10 @@ class TorchBackbone(Backbone):
             return (), dict(zip(self.input_spec.inputs, inputs, strict=True))
         return inputs, {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the traces behind: they hold code that cannot be pickled."""
+        return {**self.__dict__, "traces": {}}
+
     def run(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """Return the network's output, the first one if it has several."""
         positional, named = self.arguments_of(inputs)

@@ -66,7 +66,7 @@ def _read(path: Path) -> Any:
 
 
 def _opset(model: Any) -> int:
-    return next(int(entry.version) for entry in model.opset_import if entry.domain == "")
+    return next(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
 
 
 def _head_model(head: Any, width: int, opset: int) -> Any:

@@ -1,4 +1,4 @@
-"""The legal cuts of an ONNX graph, and where their channels are; see :mod:`topwork.extract.torch_layers`."""
+"""The legal cuts of an ONNX graph, and where their channels are; see :mod:`topwork.extract.torch_graphs.layers`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Token sequences of an ONNX graph, and its own pooling; see :mod:`topwork.extract.tokens`."""
+"""Token sequences of an ONNX graph, and its own pooling; see :mod:`topwork.extract.torch_graphs.tokens`."""
 
 from __future__ import annotations
 

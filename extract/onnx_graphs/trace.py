@@ -115,7 +115,7 @@ def value_of(trace: OnnxTrace, name: str) -> Value:
 def _last(trace: OnnxTrace) -> Value:
     """Return what feeds the linear layer or convolution that yields the network's output, or else that output."""
     output: Value = trace.output
-    while output.operation in RESHAPES:
+    while output.operation in (*RESHAPES, "Softmax", "LogSoftmax", "Sigmoid"):
         output = output.all_input_nodes[0]
     last = _operand(trace, output) or trace.output
     if not trace.is_features(last):

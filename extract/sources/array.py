@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -31,5 +32,5 @@ def array_source(path: Path, kind: str) -> SequenceSource:
         return SequenceSource(rows, labels, kind)
     except KeyError as error:
         raise SourceError(f"{path} has the arrays {', '.join(loaded)}; expected X, and y for labels") from error
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise SourceError(f"{path} cannot be read as an array: {error}") from error

@@ -48,9 +48,14 @@ class UniqueIds:
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
+        self._given: set[str] = set()
 
     def __call__(self, identifier: str) -> str:
         """Return the id of the next item of this name."""
-        self._counts[identifier] += 1
-        count = self._counts[identifier]
-        return identifier if count == 1 else f"{identifier}#{count}"
+        given = identifier
+        while given in self._given or not self._counts[identifier]:
+            self._counts[identifier] += 1
+            count = self._counts[identifier]
+            given = identifier if count == 1 else f"{identifier}#{count}"
+        self._given.add(given)
+        return given

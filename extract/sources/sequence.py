@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -43,6 +43,8 @@ class SequenceSource:
         self.kind = kind
         if kind == "image" and isinstance(items, np.ndarray) and items.ndim < 4 and items.shape[-1:] in ((3,), (4,)):
             raise SourceError(f"an array of shape {items.shape} is one image; expected a sequence: put it into a list")
+        if isinstance(items, Mapping) or hasattr(items, "columns"):
+            raise SourceError(f"a {type(items).__name__} is no sequence of items; pass one of its columns or values")
         self.items = list(items)
         self.labels = None if labels is None else list(labels)
         if self.labels is not None and len(self.labels) != len(self.items):

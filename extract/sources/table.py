@@ -118,11 +118,17 @@ def _column(path: Path, table: pyarrow.Table, field: str, name: str | None) -> l
         raise SourceError(f"table {path} has several columns {name or field!r}")
     if (name or field) not in table.column_names:
         raise SourceError(f"table {path} has no column {name!r}; it has {', '.join(table.column_names)}")
-    return [None if _is_missing(value) else str(value) for value in table[name or field].to_pylist()]
+    return [_text_of(value, path, name or field) for value in table[name or field].to_pylist()]
 
 
-def _is_missing(value: Any) -> bool:
-    return value is None or value != value  # NaN is not equal to itself
+def _text_of(value: Any, path: Path, name: str) -> str | None:
+    if value is None or value != value:  # NaN is not equal to itself
+        return None
+    if isinstance(value, bytes):
+        return value.decode("utf-8")
+    if isinstance(value, (list, dict)):
+        raise SourceError(f"column {name!r} of table {path} holds a {type(value).__name__}; expected texts or numbers")
+    return str(value)
 
 
 def _read(path: Path) -> pyarrow.Table:
@@ -148,7 +154,17 @@ def _read_csv(path: Path, csv: Any) -> pyarrow.Table:
     with csv.open_csv(path, parse_options=parse) as reader:
         names = reader.schema.names
     texts = csv.ConvertOptions(column_types={name: pa.string() for name in names}, strings_can_be_null=False)
-    return csv.read_csv(path, parse_options=parse, convert_options=texts)
+    table = csv.read_csv(path, parse_options=parse, convert_options=texts)
+    if path.suffix == ".tsv" and any(map(_swallows_lines, table.columns)):
+        raise SourceError(
+            f"a cell of table {path} holds tabs and ends of lines: a quotation mark at its start was taken for "
+            "quoting. Save it as .csv, with quotation marks inside cells doubled."
+        )
+    return table
+
+
+def _swallows_lines(column: Any) -> bool:
+    return any("\t" in text and "\n" in text for text in column.to_pylist() if text)
 
 
 def _read_jsonl(path: Path) -> pyarrow.Table:
@@ -166,6 +182,6 @@ def _read_jsonl(path: Path) -> pyarrow.Table:
 def _texts(name: str, values: list[Any]) -> list[str | None]:
     """Return the values of a column as texts; those of several types would be mixed up."""
     types = {type(value).__name__ for value in values if value is not None}
-    if len(types - {"float"}) > 1 or types & {"list", "dict"} or {"float", "str"} <= types:
+    if len(types) > 1 or types & {"list", "dict"}:
         raise ValueError(f"column {name!r} holds {', '.join(sorted(types))}; expected texts or numbers")
     return [None if value is None else str(value) for value in values]

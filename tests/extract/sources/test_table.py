@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from pyarrow import parquet
 from topwork.errors import DecodeError, SourceError
@@ -309,6 +309,7 @@ CELLS = st.text(st.characters(codec="utf-8", exclude_characters="\r\x00"), max_s
 def test_any_text_that_pythons_csv_writes_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]], delimiter: str
 ) -> None:
+    assume(delimiter == "," or not any("\t" in cell and "\n" in cell for row in rows for cell in row))
     stream = io.StringIO(newline="")
     csv.writer(stream, delimiter=delimiter, quoting=csv.QUOTE_ALL).writerows([("text", "label"), *rows])
     path = tmp_path_factory.mktemp("any") / ("table.csv" if delimiter == "," else "table.tsv")
@@ -322,3 +323,21 @@ def test_any_text_that_pythons_json_writes_is_read_back(
 ) -> None:
     path = tmp_path_factory.mktemp("any") / "table.jsonl"
     assert contents(items(write(path, [{"text": text} for text in texts]))) == texts
+
+
+def test_tsv_whose_cell_swallows_lines_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "reviews.tsv"
+    path.write_text('label\ttext\n1\tfirst\n0\t"What a film\n1\tthird\n0\tends with a quote"\n1\tfifth\n')
+    with pytest.raises(SourceError, match=r"a cell of table .* holds tabs and ends of lines"):
+        TableSource(Table(path), kind="text")
+
+
+def test_bytes_of_parquet_are_texts_and_lists_are_refused(tmp_path: Path) -> None:
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "table.parquet"
+    parquet.write_table(pa.table({"text": [b"gr\xc3\xbcn", None]}), path)
+    items = list(TableSource(Table(path), kind="text"))
+    assert items[0].read() == "grün"
+    parquet.write_table(pa.table({"text": [["a"], ["b"]]}), path)
+    with pytest.raises(SourceError, match="holds a list"):
+        TableSource(Table(path), kind="text")
