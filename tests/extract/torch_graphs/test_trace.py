@@ -45,7 +45,7 @@ def test_values_come_in_order_of_execution_inner_modules_first() -> None:
     ("tail", "classifier", "width"),
     [
         ([nn.Flatten(), nn.Linear(36, 2)], "2", 36),
-        ([nn.Flatten(), nn.Linear(36, 2), nn.Softmax(1)], "", 2),
+        ([nn.Flatten(), nn.Linear(36, 2), nn.Softmax(1)], "2", 36),
         ([nn.AdaptiveAvgPool2d(1), nn.Conv2d(1, 2, 1), nn.Flatten()], "2", 1),
         ([nn.Flatten(), nn.Tanh()], "", 36),
         ([nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(36, 2)], "3", 36),
