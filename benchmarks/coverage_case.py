@@ -17,6 +17,9 @@ from typing import Any
 
 SEED = 0
 NUDGE = 0.1
+SHORTER = 0.35
+"""About the fourth root of 1 / 64: products of 64 channels then vary as much as one channel does."""
+STATISTICS_BATCH = 4
 
 
 def main(source: str, model: str, way: str, result: str) -> None:
@@ -63,22 +66,49 @@ def load(source: str, model: str, folder: Path) -> Any:
 
     ensure_torchvision_operators()
     if source != "hf":
-        return nudged(load_backbone(f"{source}:{model}", weights="random"))
+        return settled(load_backbone(f"{source}:{model}", weights="random"))
     from coverage_folders import make_folder
 
     name, model_args = make_folder(model, folder)
-    return nudged(load_backbone(name, model_args=model_args))
+    return settled(load_backbone(name, model_args=model_args))
 
 
-def nudged(backbone: Any) -> Any:
-    """Add noise to parameters that are constant, such as layer scales of 1e-6, behind which faults would hide."""
+def settled(backbone: Any) -> Any:
+    """Give random weights what training gives: no constants that hide faults, no values that grow from layer to layer.
+
+    Parameters that are constant, such as layer scales of 1e-6, get noise. Batch normalisation gets the statistics of a
+    random batch. Queries and keys that are normalised and not scaled are made shorter. Without the last two, attention
+    becomes so sharp that the network in float32 differs from itself in float64 by more than an export may.
+    """
     import torch
 
     torch.manual_seed(SEED)
     for parameter in backbone.module.parameters():
         if parameter.is_floating_point() and parameter.numel() and (parameter == parameter.flatten()[0]).all():
             parameter.data += NUDGE * torch.randn_like(parameter)
+    if backbone.name.startswith("timm:gemma4"):
+        for name, parameter in backbone.module.named_parameters():
+            parameter.data *= SHORTER if name.endswith((".q_norm.weight", ".k_norm.weight")) else 1
+    measure_statistics(backbone)
     return backbone
+
+
+def measure_statistics(backbone: Any) -> None:
+    """Run a random batch through the network with batch normalisation, and nothing else, in training mode."""
+    import numpy as np
+    import torch
+    from topwork.extract.preprocess.preprocessor import preprocessor_for
+    from topwork.extract.torch_graphs.entry import network_inputs, tensors_of
+
+    norms = [m for m in backbone.module.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return
+    feeds = preprocessor_for(backbone.input_spec).random_feeds(STATISTICS_BATCH, np.random.default_rng(SEED))
+    for norm in norms:
+        norm.train().momentum = None
+    with torch.no_grad():
+        backbone.run(network_inputs(backbone.input_spec, tensors_of(feeds["random"])))
+    backbone.module.eval()
 
 
 def by_topwork(backbone: Any, folder: Path, stage: dict[str, str]) -> dict[str, Any]:

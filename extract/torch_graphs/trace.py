@@ -21,6 +21,7 @@ from .flow import example_shape, live_nodes, tensor_of
 from .module_calls import yielded_shapes
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.fx import GraphModule, Node
 
     from ...models.torch_backbone import TorchBackbone
@@ -107,7 +108,7 @@ def _functional_graph(backbone: TorchBackbone, tracing: Tracing) -> GraphModule:
             program = torch.export.export(
                 backbone.module, arguments, named, dynamic_shapes=shapes, strict=tracing.strict
             )
-            module = program.run_decompositions(None if tracing.decompose else {}).module()
+            module = program.run_decompositions(_decompositions(tracing)).module()
     except Exception as error:
         raise ExportError(f"{backbone.name} cannot be traced by torch.export: {reason(error)}") from error
     assert isinstance(module, torch.fx.GraphModule)
@@ -115,6 +116,21 @@ def _functional_graph(backbone: TorchBackbone, tracing: Tracing) -> GraphModule:
         if node.op == "call_module" and not node.users:
             module.graph.erase_node(node)
     return module
+
+
+def _decompositions(tracing: Tracing) -> dict[Any, Any]:
+    """Return what operations are replaced by others; always that of a number minus a tensor of another type.
+
+    torch 2.13's exporter rewrites ``1.0 - mask`` of an integer mask to an operation that does not exist.
+    """
+    import torch
+
+    table = dict(torch.export.default_decompositions()) if tracing.decompose else {}
+    return {**table, torch.ops.aten.rsub.Scalar: _number_minus_tensor}
+
+
+def _number_minus_tensor(tensor: Tensor, number: float, alpha: float = 1) -> Tensor:
+    return tensor * -alpha + number
 
 
 def calls(node: Node) -> list[str]:
