@@ -106,7 +106,7 @@ class HubError(SetupError, OSError):
 
 
 def reason(error: BaseException) -> str:
-    """Return the first line of what an exception says, or its type if it says nothing.
+    """Return the first line of what an exception says, and its first point if it lists any; if nothing, its type.
 
     Parameters
     ----------
@@ -115,5 +115,6 @@ def reason(error: BaseException) -> str:
     """
     while error.__cause__ is not None:
         error = error.__cause__
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    lines = [line.strip() for line in str(error).strip().splitlines()]
+    points = [line for line in lines[1:] if line.startswith("- ")][:1]
+    return " ".join(lines[:1] + points) or type(error).__name__

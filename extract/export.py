@@ -15,7 +15,7 @@ from .certificate import Certificate
 from .certify import certify
 from .cut import Column, Cut, CutRequest, choose
 from .cutter import cutter_for, routes_for
-from .graph import GRAPH_FILE, INPUTS_FOLDER, METADATA_KEY, ExportedGraph, GraphMetadata
+from .graph import GRAPH_FILE, INPUTS_FOLDER, METADATA_KEY, ExportedGraph, GraphMetadata, write_inputs
 from .preprocess.preprocessor import example_feed
 from .session import open_session
 
@@ -111,9 +111,7 @@ def _save(model: Any, backbone: Backbone, certificate: Certificate, folder: Path
         (temporary / GRAPH_FILE).write_bytes(model.SerializeToString())
         text = json.dumps(certificate.to_json(), indent=1)
         ExportedGraph(temporary / GRAPH_FILE).certificate_path.write_text(text, encoding="utf-8")
-        for name, content in backbone.input_spec.files().items():
-            (temporary / INPUTS_FOLDER).mkdir(exist_ok=True)
-            (temporary / INPUTS_FOLDER / name).write_bytes(content)
+        write_inputs(backbone.input_spec, temporary / INPUTS_FOLDER)
     return ExportedGraph(folder / GRAPH_FILE)
 
 

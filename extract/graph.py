@@ -117,8 +117,8 @@ class ExportedGraph:
         return self
 
 
-def write_inputs(graph: ExportedGraph, folder: Path) -> list[Path]:
-    """Write the files of a graph's input specification into a folder, which is made if there are any.
+def write_inputs(spec: InputSpec, folder: Path) -> list[Path]:
+    """Write the files of an input specification into a folder, which is made if there are any.
 
     Returns
     -------
@@ -126,7 +126,7 @@ def write_inputs(graph: ExportedGraph, folder: Path) -> list[Path]:
         The files.
     """
     written = []
-    for name, content in graph.input_spec.files().items():
+    for name, content in spec.files().items():
         folder.mkdir(exist_ok=True)
         write_file(folder / name, content)
         written.append(folder / name)

@@ -5,7 +5,7 @@ Values are what :mod:`topwork.extract.torch_graphs.flow` calls nodes: sizes are 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -152,6 +152,29 @@ def names_read(node: Any) -> Iterator[str]:
         for inner in graph.node:
             yield from names_read(inner)
         yield from (port.name for port in graph.output)
+
+
+def pruned(graph: Any, wanted: Iterable[str]) -> Any:
+    """Return a graph with copies of the nodes and weights that some values need, and nothing else; nodes are in order.
+
+    Parameters
+    ----------
+    graph : onnx.GraphProto
+    wanted : iterable of str
+        Names of values.
+    """
+    import onnx
+
+    needed, kept = set(wanted), []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            needed.update(names_read(node))
+            kept.append(node)
+    body = onnx.GraphProto()
+    body.node.extend(reversed(kept))
+    body.initializer.extend(t for t in graph.initializer if t.name in needed)
+    body.sparse_initializer.extend(t for t in graph.sparse_initializer if t.values.name in needed)
+    return body
 
 
 def subgraphs(node: Any) -> Iterator[Any]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ...models.image_spec import ImageSpec
 from ...models.text_spec import TextSpec
 from ..preprocess import image, tensor
-from .graph import OnnxGraph, names_read, subgraphs
+from .graph import OnnxGraph, names_read, pruned, subgraphs
 from .nodes import Nodes
 from .pooling import append_normalization, append_pooling
 from .trace import OnnxTrace, value_of
@@ -33,7 +32,7 @@ def cut_model(trace: OnnxTrace, cut: Cut) -> Any:
 
     spec, nodes = cut.backbone.input_spec, Nodes(trace.graph.opset)
     wanted = [value_of(trace, layer.name).name for layer, _ in cut.chosen]
-    body = _only(trace.graph, wanted)
+    body = pruned(trace.graph.model.graph, wanted)
     inputs = _append_entry(nodes, trace.graph, spec, {name for node in body.node for name in names_read(node)})
     _rename(body)
     nodes.nodes.extend(body.node)
@@ -57,22 +56,6 @@ def _model_like(original: Any, graph: Any) -> Any:
     model.opset_import.extend(original.opset_import)
     model.functions.extend(original.functions)
     return model
-
-
-def _only(graph: OnnxGraph, wanted: Iterable[str]) -> Any:
-    """Return a copy of the nodes and weights that some values need."""
-    import onnx
-
-    needed, kept = set(wanted), []
-    for node in reversed(graph.model.graph.node):
-        if needed.intersection(node.output):
-            needed.update(names_read(node))
-            kept.append(node)
-    body = onnx.GraphProto()
-    body.node.extend(reversed(kept))
-    body.initializer.extend(t for t in graph.model.graph.initializer if t.name in needed)
-    body.sparse_initializer.extend(t for t in graph.model.graph.sparse_initializer if t.values.name in needed)
-    return body
 
 
 def _rename(graph: Any) -> None:

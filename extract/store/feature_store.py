@@ -286,7 +286,7 @@ def _add_columns(root: Path, graph: ExportedGraph) -> None:
     shutil.copyfile(graph.path, target)
     copied = ExportedGraph(target)
     shutil.copyfile(graph.certificate_path, copied.certificate_path)
-    inputs = write_inputs(graph, root / INPUTS_FOLDER)
+    inputs = write_inputs(graph.input_spec, root / INPUTS_FOLDER)
     Log(root).append(
         None,
         "add_columns",

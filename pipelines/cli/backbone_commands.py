@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ...errors import InputError
 from .options import BACKBONES, BackboneOptions, CutOptions, JsonOption, TableFlags, grouped
 from .output import print_json, print_table
 
@@ -33,6 +34,8 @@ def layers(
     from ...extract.layers import layers as list_layers
     from ...extract.pooling import applicable
 
+    if not check and (items or cut.pool or cut.normalize):
+        raise InputError("--items, --pool and --normalize change what --check exports; without --check they do nothing")
     loaded = options.spec(backbone).load()
     found = [layer for layer in list_layers(loaded) if cut.layer is None or layer.name in cut.layers]
     if cut.layer and not check and len(found) < len(cut.layers):

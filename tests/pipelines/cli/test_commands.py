@@ -84,6 +84,11 @@ def test_layers_lists_every_cut() -> None:
     assert [line.split()[0] for line in lines] == ["layer", *expected]
 
 
+@pytest.mark.parametrize("flags", [("--items", "photos"), ("--pool", "max"), ("--normalize",)])
+def test_layers_refuses_flags_that_only_a_check_reads(flags: tuple[str, ...]) -> None:
+    assert "--check" in topwork_command("layers", "topwork:tiny", *flags, code=2).stderr
+
+
 def test_extract_from_a_folder_and_again(work: Path, tmp_path: Path) -> None:
     first = topwork_json("extract", work / "photos", "--store", tmp_path / "s")
     assert first.keys() >= LEDGER
