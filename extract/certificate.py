@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from .fidelity import Fidelity
+
 
 @dataclass(frozen=True)
 class Deviation:
@@ -63,6 +65,8 @@ class Certificate:
     independence : float
         Largest relative L2 difference between an item's features alone and in a batch. Two runs on the same batch
         gave the same bits.
+    fidelity : tuple of Fidelity
+        Of each precision that was compared with float32 on the user's items.
     """
 
     tolerance: float
@@ -75,6 +79,7 @@ class Certificate:
     outputs: tuple[Port, ...]
     deviations: tuple[Deviation, ...]
     independence: float
+    fidelity: tuple[Fidelity, ...] = ()
 
     @property
     def worst(self) -> Deviation:
@@ -90,7 +95,8 @@ class Certificate:
         """Read what :meth:`to_json` wrote."""
         ports = {name: tuple(Port(p["name"], p["type"], tuple(p["axes"])) for p in fields[name]) for name in PORTS}
         deviations = tuple(Deviation(**d) for d in fields["deviations"])
-        return cls(**{**fields, **ports, "refused": tuple(fields["refused"]), "deviations": deviations})
+        found = {**ports, "refused": tuple(fields["refused"]), "deviations": deviations}
+        return cls(**{**fields, **found, "fidelity": tuple(Fidelity(**f) for f in fields.get("fidelity", ()))})
 
 
 PORTS = ("inputs", "outputs")

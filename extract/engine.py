@@ -1,4 +1,7 @@
-"""Read, decode and infer, as stages that run at the same time; items keep their order.
+"""Read, decode and infer at the same time; items keep their order.
+
+As many threads as there are cores take what is to be done next, decoding or inferring, so that no core waits and none
+has two things to do: a session for the processor runs one batch on each core, see :class:`topwork.extract.session`.
 
 Windows are made by position: item ``i`` of a run belongs to window ``i // size`` whatever became of its neighbours, and
 a part of a store ends where a window ends, so a job that goes on after an interruption computes the same batches again.
@@ -9,21 +12,25 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
 from ..errors import DecodeError
 from .item import Item, content_digest
+from .machine import available_cores
 from .preprocess.prepared import Prepared
 from .preprocess.preprocessor import Preprocessor
-from .session import Session, available_cores
+from .session import Session
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+Key = TypeVar("Key")
 
 BATCH_SIZE = 32
 WINDOW_ITEMS = 1024
@@ -39,7 +46,7 @@ class RunOptions:
     batch_size : int
         Items that are inferred at once.
     workers : int or None
-        Threads that read and decode; by default one per core.
+        Threads that read, decode and infer; by default one per core.
     """
 
     batch_size: int = BATCH_SIZE
@@ -109,7 +116,7 @@ class _Decoded:
     digest: str = ""
     prepared: Prepared | None = None
     reason: str | None = None
-    seconds: tuple[float, float] = field(default=(0.0, 0.0))
+    seconds: tuple[float, float] = (0.0, 0.0)
 
 
 def run(
@@ -125,7 +132,7 @@ def run(
     Parameters
     ----------
     items : iterable of Item
-        Taken a few batches ahead.
+        Taken a few windows ahead.
     session : Session
     preprocessor : Preprocessor
     options : RunOptions
@@ -139,39 +146,94 @@ def run(
     Result
         In the order of the items.
     """
-    size = options.window if preprocessor.lengths_vary else options.batch_size
-    for window in _windows(_decode_ahead(items, preprocessor, options), size):
-        for decoded in window:
-            stages.read += decoded.seconds[0]
-            stages.decode += decoded.seconds[1]
-        yield from _Inference(session, preprocessor, options.batch_size, stages).results(window, known)
-
-
-def _windows(items: Iterable[_Decoded], size: int) -> Iterator[list[_Decoded]]:
-    window: list[_Decoded] = []
-    for item in items:
-        window.append(item)
-        if len(window) == size:
-            yield window
-            window = []
-    if window:
-        yield window
-
-
-def _decode_ahead(items: Iterable[Item], preprocessor: Preprocessor, options: RunOptions) -> Iterator[_Decoded]:
-    """Decode on several threads, at most two batches ahead of the one that is wanted."""
     workers = options.workers or available_cores()
-    waiting: deque[Future[_Decoded]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="topwork-decode")
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="topwork-worker")
     try:
-        for item in items:
-            waiting.append(pool.submit(_decode_item, item, preprocessor))
-            if len(waiting) >= 2 * options.batch_size + workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        yield from _Run(session, preprocessor, options, stages, known, pool).results(items)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _Window:
+    """Items that are worked on together.
+
+    ``original`` says of each content where its vectors come from: what is known already, or the window, this one or an
+    earlier one, that computes them.
+    """
+
+    def __init__(self, decoding: list[Future[_Decoded]]) -> None:
+        self.decoding = decoding
+        self.decoded: list[_Decoded] = []
+        self.first: dict[str, _Decoded] = {}
+        self.original: dict[str, Original | _Window] = {}
+        self.batches: list[tuple[list[str], Future[tuple[list[Vectors], float]]]] = []
+        self.vectors: dict[str, Vectors] = {}
+
+    def original_of(self, digest: str) -> Original | None:
+        """Return the item that has this content, once its window is computed."""
+        found = self.original.get(digest)
+        return Original(found.first[digest].item.id, found.vectors[digest]) if isinstance(found, _Window) else found
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One run: windows being decoded, then windows being inferred, then results."""
+
+    session: Session
+    preprocessor: Preprocessor
+    options: RunOptions
+    stages: Stages
+    known: Known
+    pool: ThreadPoolExecutor
+    computing: dict[str, _Window] = field(default_factory=dict)
+    """For each content that is being computed, where."""
+
+    def results(self, items: Iterable[Item]) -> Iterator[Result]:
+        """Keep every worker busy, and yield the results of the oldest window."""
+        varies = self.preprocessor.lengths_vary
+        size, inferred = (self.options.window, 1) if varies else (self.options.batch_size, self.session.runs + 1)
+        source = iter(items)
+        windows = iter(lambda: list(islice(source, size)), [])
+        decoding, inferring = deque[_Window](), deque[_Window]()
+        while True:
+            for window in islice(windows, inferred + 1 - len(decoding)):
+                jobs = [self.pool.submit(_decode_item, item, self.preprocessor) for item in window]
+                decoding.append(_Window(jobs))
+            if decoding and len(inferring) < inferred:
+                inferring.append(self._started(decoding.popleft()))
+            elif inferring:
+                yield from self._finished(inferring.popleft())
+            else:
+                return
+
+    def _started(self, window: _Window) -> _Window:
+        """Wait until a window is decoded, and start the inference of each content that is new, once."""
+        window.decoded, new = [job.result() for job in window.decoding], dict[str, Prepared]()
+        for decoded in window.decoded:
+            self.stages.read += decoded.seconds[0]
+            self.stages.decode += decoded.seconds[1]
+            if decoded.prepared is not None and decoded.digest not in window.original:
+                found = self.computing.get(decoded.digest) or self.known(decoded.digest)
+                window.original[decoded.digest] = found or window
+                if found is None:
+                    window.first[decoded.digest] = decoded
+                    new[decoded.digest] = decoded.prepared
+        self.computing.update(dict.fromkeys(new, window))
+        for digests in batches(new, self.options.batch_size):
+            arrays = [new[digest].array for digest in digests]
+            window.batches.append((digests, self.pool.submit(_infer_batch, arrays, self.session, self.preprocessor)))
+        return window
+
+    def _finished(self, window: _Window) -> Iterator[Result]:
+        """Wait until a window is inferred, and yield what became of its items."""
+        for digests, batch in window.batches:
+            vectors, seconds = batch.result()
+            self.stages.infer += seconds
+            window.vectors.update(zip(digests, vectors, strict=True))
+        for decoded in window.decoded:
+            yield _result(decoded, window.original_of(decoded.digest), window.first.get(decoded.digest) is decoded)
+        for digest in window.first:
+            del self.computing[digest]
 
 
 def _decode_item(item: Item, preprocessor: Preprocessor) -> _Decoded:
@@ -190,41 +252,37 @@ def _decode_item(item: Item, preprocessor: Preprocessor) -> _Decoded:
     return _Decoded(item, digest, prepared, reason, (read - started, time.perf_counter() - read))
 
 
-@dataclass(frozen=True)
-class _Inference:
-    """The last stage."""
+def infer(prepared: Sequence[Prepared], session: Session, preprocessor: Preprocessor) -> list[Vectors]:
+    """Return the vectors of items that are prepared, in their order.
 
-    session: Session
-    preprocessor: Preprocessor
-    batch_size: int
-    stages: Stages
+    Parameters
+    ----------
+    prepared : sequence of Prepared
+    session : Session
+    preprocessor : Preprocessor
+    """
+    found: dict[int, Vectors] = {}
+    groups = batches(dict(enumerate(prepared)), BATCH_SIZE)
+    with ThreadPoolExecutor(session.runs) as pool:
+        jobs = [pool.submit(_infer_batch, [prepared[i].array for i in g], session, preprocessor) for g in groups]
+    for places, job in zip(groups, jobs, strict=True):
+        found.update(zip(places, job.result()[0], strict=True))
+    return [found[place] for place in range(len(prepared))]
 
-    def results(self, window: list[_Decoded], known: Known) -> list[Result]:
-        """Run the good items of a window, each content once."""
-        originals: dict[str, Original | None] = {}
-        first: dict[str, _Decoded] = {}
-        for decoded in window:
-            if decoded.prepared is not None and decoded.digest not in originals:
-                originals[decoded.digest] = known(decoded.digest)
-                if originals[decoded.digest] is None:
-                    first[decoded.digest] = decoded
-        vectors = self._vectors([d.prepared for d in first.values() if d.prepared is not None])
-        for (digest, decoded), computed in zip(first.items(), vectors, strict=True):
-            originals[digest] = Original(decoded.item.id, computed)
-        return [_result(d, originals.get(d.digest), first.get(d.digest) is d) for d in window]
 
-    def _vectors(self, prepared: list[Prepared]) -> list[Vectors]:
-        """Run batches of items of like length, and return the vectors in the items' order."""
-        order = sorted(range(len(prepared)), key=lambda place: prepared[place].length)  # stable
-        vectors: dict[int, Vectors] = {}
-        for start in range(0, len(order), self.batch_size):
-            places = order[start : start + self.batch_size]
-            feed = self.preprocessor.collate([prepared[place].array for place in places])
-            started = time.perf_counter()
-            outputs = self.session.run(feed)
-            self.stages.infer += time.perf_counter() - started
-            vectors.update(zip(places, zip(*outputs, strict=True), strict=True))
-        return [vectors[place] for place in range(len(prepared))]
+def batches(items: Mapping[Key, Prepared], size: int) -> list[list[Key]]:
+    """Return the keys of items in batches of like length."""
+    order = sorted(items, key=lambda key: items[key].length)  # stable
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def _infer_batch(
+    arrays: Sequence[NDArray[Any]], session: Session, preprocessor: Preprocessor
+) -> tuple[list[Vectors], float]:
+    """Return one vector for each array and output, and the seconds it took."""
+    feed, started = preprocessor.collate(arrays), time.perf_counter()
+    outputs = session.run(feed)
+    return list(zip(*outputs, strict=True)), time.perf_counter() - started
 
 
 def _result(decoded: _Decoded, original: Original | None, is_first: bool) -> Result:

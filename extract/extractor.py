@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,13 +16,15 @@ from .engine import Result, RunOptions, Stages, Vectors, run
 from .export import Samples, no_samples
 from .graph import ExportedGraph
 from .graph_cache import graph_for
+from .machine import available_cores
 from .policy import ErrorPolicy
 from .pooling import AUTO
+from .precision import choose_precision, given_in, graph_in, require_precision
 from .preprocess.decode import MAX_PIXELS
 from .preprocess.preprocessor import Preprocessor, preprocessor_for
 from .progress import report
-from .sampling import samples_of
-from .session import Session, open_session
+from .sampling import drawn, samples_of
+from .session import Session
 from .sources.opening import Source, open_source
 
 if TYPE_CHECKING:
@@ -29,8 +32,6 @@ if TYPE_CHECKING:
 
     from ..models.backbone import Backbone
     from ..models.loading import BackboneSpec
-
-PRECISIONS = ("auto", "fp32")
 
 
 class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -51,10 +52,12 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         classifier, or takes the first of these that applies. A vector stays as it is.
     normalize : bool
         Divide each column's vectors by their length (L2 norm).
-    precision : {"auto", "fp32"}
-        Arithmetic of the graph.
-    provider : {"auto", "cpu", "cuda"}
-        Where the graph runs.
+    precision : {"auto", "fp32", "bf16", "fp16"}
+        Arithmetic of the graph. ``"auto"`` lets ``fit`` take the fastest whose features of up to 256 of the items are
+        close to those in float32: relative L2 error at most 0.02 at the 99th percentile and 0.05 at worst. Before
+        ``fit``, and without items, it means float32.
+    provider : str
+        Where the graph runs: a name that ``topwork doctor`` lists, or ``"auto"`` for the fastest that is there.
     batch_size : int or "auto"
         Items that are inferred at once.
     on_error : str
@@ -65,6 +68,8 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     Attributes
     ----------
+    precision_ : str
+        The precision that ``fit`` chose.
     failures_ : list of (str, str)
         Id and reason of the items that the last ``transform`` left out.
     kept_ : ndarray of int
@@ -107,17 +112,34 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     @property
     def graph(self) -> ExportedGraph:
-        """The exported graph; made, or found in the cache, on first use."""
+        """The exported graph in its precision; made, or found in the cache, on first use."""
         return self._graph_for(no_samples)
 
     def _graph_for(self, samples: Samples) -> ExportedGraph:
-        request = CutRequest(_names(self.layer), _names(self.pool), bool(self.normalize))
-        if getattr(self, "_graph_key", None) != (self.backbone, request):
-            self._graph = graph_for(self.backbone, request, samples)
-            self._graph_key = (self.backbone, request)
-            self._session: Session | None = None
-            self._session_provider = self.provider
+        if getattr(self, "_graph_key", None) != self._key():
+            self._original = graph_for(self.backbone, self._request(), samples)
+            is_given = isinstance(self.backbone, ExportedGraph)
+            precision = self._key()[-1]
+            self._use(given_in(self._original, self.precision) if is_given else graph_in(self._original, precision))
         return self._graph
+
+    def _use(self, graph: ExportedGraph) -> None:
+        self._graph, self._graph_key = graph, self._key()
+        self._session: Session | None = None
+        self._session_key: tuple[str, int] | None = None
+
+    def _key(self) -> tuple[Any, CutRequest, str]:
+        precision = getattr(self, "precision_", "fp32") if self.precision == AUTO else self.precision
+        return self.backbone, self._request(), precision
+
+    def _request(self) -> CutRequest:
+        return CutRequest(_names(self.layer), _names(self.pool), bool(self.normalize))
+
+    def adopt_precision(self, precision: str) -> Extractor:
+        """Compute from now on as the features of a store were computed, unless the precision was given by name."""
+        if self.precision == AUTO:
+            self.precision_ = precision
+        return self
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -135,10 +157,13 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     @property
     def session(self) -> Session:
-        """The graph, loaded on its provider."""
-        graph = self.graph
-        if self._session is None or self._session_provider != self.provider:
-            self._session, self._session_provider = open_session(graph.path, self.provider), self.provider
+        """The graph, loaded on its provider, for one batch at a time."""
+        return self._session_for(1)
+
+    def _session_for(self, runs: int) -> Session:
+        graph, key = self.graph, (self.provider, runs)
+        if self._session is None or self._session_key != key:
+            self._session, self._session_key = graph.open(*key), key
         return self._session
 
     @property
@@ -147,12 +172,12 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return preprocessor_for(self.graph.input_spec, self.max_pixels)
 
     def fit(self, X: Any, y: Any = None) -> Extractor:
-        """Export the graph, or find it in the cache; nothing is learned from the items.
+        """Export the graph, or find it in the cache, and choose its precision; nothing else is learned from the items.
 
         Parameters
         ----------
         X : sequence of items, source or None
-            A graph that is exported now is checked with the first of them.
+            A graph that is exported now is checked with the first of them; some are drawn to judge precisions by.
         y : ignored
 
         Returns
@@ -161,7 +186,13 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             Itself.
         """
         self.run_options()
+        self.precision_ = "fp32" if self.precision == AUTO else self.precision
         self._graph_for(samples_of(X, self.max_pixels))
+        if not isinstance(self.backbone, ExportedGraph):
+            draw = functools.partial(drawn, X, max_pixels=self.max_pixels)
+            chosen = choose_precision(self._original, self.provider, draw, self.precision)
+            self.precision_ = chosen.metadata.precision
+            self._use(chosen)
         self.n_features_out_ = sum(column.width for column in self.columns)
         return self
 
@@ -191,8 +222,9 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         policy, source = ErrorPolicy.parse(self.on_error), self.open(X)
         vectors: list[Vectors] = []
         kept, failures = [], list[tuple[str, str]]()
-        session, chosen = self.session, self._chosen(self.graph)
-        results = run(source, session, self.preprocessor, self.run_options(), Stages())
+        options, chosen = self.run_options(), self._chosen(self.graph)
+        session = self._session_for(available_cores() if len(source) > options.batch_size else 1)
+        results = run(source, session, self.preprocessor, options, Stages())
         for position, result in enumerate(results):
             report(position + 1, len(source))
             if result.vectors is None:
@@ -215,8 +247,7 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def run_options(self) -> RunOptions:
         """Return the options for the engine, checked."""
-        if self.precision not in PRECISIONS:
-            raise InputError(f"precision={self.precision!r} of Extractor: expected one of {', '.join(PRECISIONS)}")
+        require_precision(self.precision, "Extractor")
         if self.batch_size == "auto":
             return RunOptions()
         if not isinstance(self.batch_size, int) or self.batch_size < 1:

@@ -13,7 +13,7 @@ from ..models.input_spec import InputSpec, input_spec_from_json
 from .atomic import write_file
 from .certificate import Certificate
 from .cut import Column, CutRequest
-from .identity import digest, input_identity
+from .identity import digest
 from .pooling import AUTO
 from .session import Session, open_session
 
@@ -41,13 +41,18 @@ class GraphMetadata:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The input identity of features that this graph computes."""
-        return input_identity(self.backbone)
+        """The input identity of features that this graph computes: weights, architecture and arguments, input."""
+        return self.backbone
 
     @property
     def fingerprint(self) -> str:
         """Digest of the input identity."""
         return digest(self.identity)
+
+    @property
+    def precision(self) -> str:
+        """In which the graph computes; one for all columns."""
+        return self.columns[0].precision
 
     @property
     def request(self) -> CutRequest:
@@ -101,6 +106,10 @@ class ExportedGraph:
     def input_spec(self) -> InputSpec:
         """What the graph's items are, and how they are prepared."""
         return input_spec_from_json(self.metadata.backbone["input"], self.inputs or self.path.parent / INPUTS_FOLDER)
+
+    def open(self, provider: str = "auto", runs: int = 1) -> Session:
+        """Load the graph in its own precision; see :func:`topwork.extract.session.open_session`."""
+        return open_session(self.path, provider, None, self.metadata.precision, runs)
 
     @property
     def certificate_path(self) -> Path:

@@ -1,4 +1,4 @@
-"""What makes features comparable: the input identity of a store, and canonical digests."""
+"""What makes features comparable: input identities, and canonical digests."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import json
 from typing import Any
 
 from ..errors import IdentityError
-
-DECODE = "exact"
 
 
 def digest(value: Any) -> str:
@@ -21,19 +19,6 @@ def digest(value: Any) -> str:
     """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def input_identity(backbone: dict[str, Any], decode: str = DECODE) -> dict[str, Any]:
-    """Return the input identity: weights, architecture and its arguments, input specification, decode mode.
-
-    Parameters
-    ----------
-    backbone : dict
-        As ``Backbone.identity()`` returns it and the graph's metadata keeps it.
-    decode : str
-        How pixels are decoded.
-    """
-    return {**backbone, "decode": decode}
 
 
 def require_same(found: dict[str, Any], expected: dict[str, Any], what: str) -> None:

@@ -14,11 +14,11 @@ from ..errors import DecodeError
 from .engine import Original, Result, RunOptions, Vectors, run
 from .item import Item, content_digest
 from .ledger import Ledger
+from .machine import available_cores
 from .policy import ErrorPolicy
 from .preprocess.decode import MAX_PIXELS
 from .preprocess.preprocessor import Preprocessor, preprocessor_for
 from .progress import Progress, report
-from .session import open_session
 from .sources.opening import Source, open_source
 from .store.feature_store import FeatureStore
 from .store.index import Index
@@ -58,8 +58,8 @@ def extract(
     on_error : str
         ``"raise"`` stops at the first item that fails, ``"record"`` enters it into the ledger and goes on,
         ``"limit:N%"`` stops when more than this share of the source has failed.
-    provider : {"auto", "cpu", "cuda"}
-        Where the graph runs.
+    provider : str
+        Where the graph runs; see :class:`topwork.Extractor`.
     options : RunOptions, optional
         Batch size, threads.
     max_pixels : int
@@ -101,7 +101,7 @@ def extract(
 def _compute(job: _Job, source: Source, preprocessor: Preprocessor, provider: str, options: RunOptions) -> None:
     """Run the items that are not in the store, a part at a time."""
     store, ledger = job.writer.store, job.counter.ledger
-    session = open_session(store.graph.path, provider)
+    session = store.graph.open(provider, available_cores())
     pending = job.counter.pending(source)
     results = run(pending, session, preprocessor, options, ledger.stages, job.known)
     for window in _windows(results, options.window, job):
@@ -126,6 +126,9 @@ class _Counter:
     def __init__(self, index: Index, policy: ErrorPolicy, ledger: Ledger, total: int, progress: Progress) -> None:
         self.index, self.policy, self.ledger, self.total, self.progress = index, policy, ledger, total, progress
         self.changed: set[str] = set()
+        """Known items with new content that is not computed yet."""
+        self.outdated: set[str] = set()
+        """Known items whose features in the store were those of other content when the job began."""
 
     def is_all_done(self, items: Source) -> bool:
         """Tell whether the store has every item, unchanged; contents are looked at only if no item is new."""
@@ -140,6 +143,7 @@ class _Counter:
         if index.counts():
             found = ((item, index.find(item.id)) for item in items)
             self.changed = {item.id for item, known in found if known is not None and not _is_unchanged(item, known)}
+            self.outdated = set(self.changed)
 
     def pending(self, items: Iterable[Item]) -> Iterator[Item]:
         """Yield the items to work on; count the others as the store has them."""
@@ -180,7 +184,7 @@ class _Job:
         if item_id is not None:
             return Original(item_id, self.vectors[self.row_of_id[item_id]])
         for item_id in self.writer.index.ids_of_digest(digest):
-            vectors = None if item_id in self.counter.changed else self.writer.vectors_of(item_id)
+            vectors = None if item_id in self.counter.outdated else self.writer.vectors_of(item_id)
             if vectors is not None:
                 return Original(item_id, vectors)
         return None

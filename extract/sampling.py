@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sized
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..errors import DecodeError
 from .certify import BATCHES
+from .fidelity import ITEMS
+from .machine import available_cores
 from .preprocess.decode import MAX_PIXELS
 from .preprocess.preprocessor import preprocessor_for
 from .sources.opening import open_source
@@ -18,7 +24,11 @@ if TYPE_CHECKING:
 
     from ..models.input_spec import InputSpec
     from .export import Samples
+    from .item import Item
+    from .preprocess.prepared import Prepared
+    from .preprocess.preprocessor import Preprocessor
 
+SEED = 0
 LOOKED_AT = 20
 """Items that are tried until enough are found that can be used."""
 
@@ -35,17 +45,42 @@ def samples_of(X: Any, max_pixels: int = MAX_PIXELS) -> Samples:
     """
 
     def samples(spec: InputSpec) -> list[NDArray[Any]]:
-        found: list[NDArray[Any]] = []
-        if X is None or not isinstance(X, (str, Path, Table, Sized)):
-            return found
+        if not _can_be_looked_at(X):
+            return []
         preprocessor = preprocessor_for(spec, max_pixels)
-        for _, item in zip(range(LOOKED_AT), open_source(X, kind=spec.kind), strict=False):
-            try:
-                found.append(preprocessor.prepare(item.read()).array)
-            except (DecodeError, OSError):
-                continue
-            if len(found) == max(BATCHES):
-                break
-        return found
+        tried = (_prepared(item, preprocessor) for item in islice(open_source(X, kind=spec.kind), LOOKED_AT))
+        return [p.array for p in islice(filter(None, tried), max(BATCHES))]
 
     return samples
+
+
+def drawn(X: Any, spec: InputSpec, max_pixels: int = MAX_PIXELS) -> list[Prepared]:
+    """Return up to 256 usable items of a source, drawn with a seed, prepared; none if X is None.
+
+    Parameters
+    ----------
+    X : sequence, source, path or None
+        What can be gone through only once is not looked at.
+    spec : InputSpec
+    max_pixels : int
+        Larger images are passed over.
+    """
+    if not _can_be_looked_at(X):
+        return []
+    source, preprocessor = open_source(X, kind=spec.kind), preprocessor_for(spec, max_pixels)
+    chosen = set(np.random.default_rng(SEED).permutation(len(source))[:ITEMS].tolist())
+    items = [item for position, item in enumerate(source) if position in chosen]
+    with ThreadPoolExecutor(available_cores()) as pool:
+        return list(filter(None, pool.map(lambda item: _prepared(item, preprocessor), items)))
+
+
+def _can_be_looked_at(X: Any) -> bool:
+    return isinstance(X, (str, Path, Table, Sized))
+
+
+def _prepared(item: Item, preprocessor: Preprocessor) -> Prepared | None:
+    """Return an item, prepared, or None if it cannot be used."""
+    try:
+        return preprocessor.prepare(item.read())
+    except (DecodeError, OSError):
+        return None

@@ -1,23 +1,22 @@
-"""An ONNX Runtime session that is known to run where it was asked to."""
+"""A session that is known to run where it was asked to."""
 
 from __future__ import annotations
 
-import os
+import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, ProviderError
+from ..errors import ProviderError, reason
+from .machine import available_cores
+from .openvino_runtime import OpenVinoRuntime, settings
+from .providers import ON_PROCESSOR, OPENVINO, Provider, choices, openvino_devices
 
 if TYPE_CHECKING:
-    import onnxruntime
     from numpy.typing import NDArray
 
     from .preprocess.prepared import Feed
-
-PROVIDERS = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
-PACKAGES = {"cuda": "onnxruntime-gpu", "cpu": "onnxruntime"}
-"""By preference: ``auto`` takes the first that is there."""
 
 
 @dataclass(frozen=True)
@@ -26,14 +25,20 @@ class Session:
 
     Parameters
     ----------
-    runtime : onnxruntime.InferenceSession
+    runtime : onnxruntime.InferenceSession or OpenVinoRuntime
         The session.
     provider : str
-        "cpu" or "cuda": where it really runs.
+        Where it really runs: a name of :data:`topwork.extract.providers.PROVIDERS`.
+    precision : str
+        In which it computes.
+    runs : int
+        How many batches it computes at a time, each called for by a thread of its own.
     """
 
-    runtime: onnxruntime.InferenceSession
+    runtime: Any
     provider: str
+    precision: str = "fp32"
+    runs: int = 1
 
     def run(self, feed: Feed) -> list[NDArray[Any]]:
         """Compute every output ``(batch, features)`` for a batch."""
@@ -42,64 +47,70 @@ class Session:
         return self.runtime.run(None, used)  # type: ignore[no-any-return]
 
 
-def open_session(graph: Path | bytes, provider: str = "auto", threads: int | None = None) -> Session:
+def open_session(
+    graph: Path | bytes,
+    provider: str = "auto",
+    threads: int | None = None,
+    precision: str = "fp32",
+    runs: int = 1,
+) -> Session:
     """Load a graph on a provider.
 
     Parameters
     ----------
     graph : path or bytes
         An ONNX file or its content.
-    provider : {"auto", "cpu", "cuda"}
-        ``auto`` takes the fastest that is there.
+    provider : str
+        A name of :data:`topwork.extract.providers.PROVIDERS`; ``"auto"`` takes the fastest that is there and able, and
+        warns if one that should be able is not.
     threads : int, optional
-        Threads within one operation; by default one per core.
+        Threads that compute; by default one per core.
+    precision : {"fp32", "bf16", "fp16"}
+        Arithmetic. A graph in fp16 was converted before; for bf16 the graph is that of fp32.
+
+    runs : int
+        How many batches will be computed at a time, where the processor computes: the threads are divided among them.
 
     Raises
     ------
     ProviderError
-        If the provider is not there, or ONNX Runtime did not load it (it then falls back without an error).
+        If the provider is not there, or did not load (ONNX Runtime then falls back without an error).
     """
+    wanted, threads = choices(provider, precision), threads or available_cores()
+    for chosen in wanted[:-1]:
+        try:
+            return _open(graph, chosen, threads, precision, runs)
+        except Exception as error:
+            warnings.warn(f"provider {chosen.name!r} did not load: {reason(error)}; trying the next", stacklevel=2)
+    return _open(graph, wanted[-1], threads, precision, runs)
+
+
+def _open(graph: Path | bytes, provider: Provider, threads: int, precision: str, runs: int) -> Session:
+    runs = min(runs, threads) if provider.name in ON_PROCESSOR else 1
+    if provider.name == OPENVINO and not openvino_devices():
+        return Session(OpenVinoRuntime(graph, precision, threads, runs), provider.name, precision, runs)
     import onnxruntime
 
-    chosen = require_provider(provider)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    options.intra_op_num_threads = threads or available_cores()
+    options.intra_op_num_threads = threads // runs
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # decoding needs the cores, too
-    runtime = onnxruntime.InferenceSession(
-        graph if isinstance(graph, bytes) else str(graph), options, providers=[PROVIDERS[chosen]]
-    )
-    if runtime.get_providers()[0] != PROVIDERS[chosen]:
+    listed: dict[str, Any] = {"providers": [provider.runtime]}
+    if provider.name == OPENVINO:
+        load = json.dumps({"CPU": settings(precision, threads, runs)})
+        options.add_provider_for_devices(list(openvino_devices()[:1]), {"load_config": load})
+        listed = {}
+    content = graph if isinstance(graph, bytes) else str(graph)
+    runtime = onnxruntime.InferenceSession(content, options, **listed)
+    found = runtime.get_providers()
+    if found[0] != provider.runtime:
         raise ProviderError(
-            f"ONNX Runtime could not load the provider {chosen!r} and would run on "
-            f"{runtime.get_providers()[0]}; expected {PROVIDERS[chosen]}. Check its drivers and libraries."
+            f"ONNX Runtime could not load the provider {provider.name!r} and would run on "
+            f"{found[0]}; expected {provider.runtime}. Check its drivers and libraries."
         )
-    return Session(runtime, chosen)
+    return Session(runtime, provider.name, precision, runs)
 
 
-def choose_provider(provider: str, available: list[str]) -> str:
-    """Return the name of the provider to load."""
-    if provider == "auto":
-        return next(name for name, full in PROVIDERS.items() if full in available)
-    if provider not in PROVIDERS:
-        raise InputError(f"provider {provider!r} does not exist; expected auto, {', '.join(PROVIDERS)}")
-    if PROVIDERS[provider] not in available:
-        raise ProviderError(
-            f"provider {provider!r} is not there; found {', '.join(available)}. "
-            f"Install the package {PACKAGES[provider]}, or use provider='auto'."
-        )
-    return provider
-
-
-def require_provider(provider: str) -> str:
-    """Return the name of the provider that would be loaded; see :func:`open_session`."""
-    import onnxruntime
-
-    return choose_provider(provider, onnxruntime.get_available_providers())
-
-
-def available_cores() -> int:
-    """Return the number of cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def require_provider(provider: str, precision: str = "fp32") -> str:
+    """Return the name of the provider that would be tried first; see :func:`open_session`."""
+    return choices(provider, precision)[0].name

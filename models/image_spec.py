@@ -11,6 +11,7 @@ from .input_overrides import InputOverrides
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 FITS = ("shorter", "cover", "squash", "border")
+DECODES = ("exact", "fast")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
 
 
@@ -36,6 +37,9 @@ class ImageSpec:
     orientation : {"exif", "stored"}
         Turn photographs upright as their EXIF tag says, or leave the pixels as they are stored (but for TIFF, which
         Pillow always turns).
+    decode : {"exact", "fast"}
+        Every pixel as Pillow decodes it; or JPEG files at a half, a quarter or an eighth of their size, where that is
+        still no smaller than the resized image. Features then differ a little, for photographs of large sizes.
 
     Examples
     --------
@@ -52,6 +56,7 @@ class ImageSpec:
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     orientation: Literal["exif", "stored"] = "exif"
+    decode: str = "exact"
 
     def __post_init__(self) -> None:
         """Make numbers plain, so that equal specifications have equal digests, and refuse what no network could eat."""
@@ -65,6 +70,7 @@ class ImageSpec:
             "interpolation": INTERPOLATIONS,
             "fit": FITS,
             "orientation": ("exif", "stored"),
+            "decode": DECODES,
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
@@ -101,7 +107,7 @@ class ImageSpec:
 
     def override(self, changes: InputOverrides) -> ImageSpec:
         """Return a copy with the user's changes; a new size keeps the share that is cropped."""
-        changes.require_only("mean", "std", "size", "crop", "interpolation", kind=self.kind)
+        changes.require_only("mean", "std", "size", "crop", "interpolation", "decode", kind=self.kind)
         size = self.size if changes.size is None else _pair(changes.size)
         if changes.crop is None:
             resize = min(size) * self.resize // min(self.size)
@@ -114,6 +120,7 @@ class ImageSpec:
             size=size,
             resize=resize,
             interpolation=changes.interpolation or self.interpolation,
+            decode=changes.decode or self.decode,
             mean=self.mean if changes.mean is None else tuple(changes.mean),
             std=self.std if changes.std is None else tuple(changes.std),
         )

@@ -13,7 +13,7 @@ class InputOverrides:
 
     Parameters
     ----------
-    mean, std, size, crop, interpolation
+    mean, std, size, crop, interpolation, decode
         Of images; see :class:`topwork.ImageSpec`.
     max_length : int or None
         Of texts, in tokens.
@@ -25,6 +25,7 @@ class InputOverrides:
     crop: float | None = None
     interpolation: str | None = None
     max_length: int | None = None
+    decode: str | None = None
 
     def require_only(self, *names: str, kind: str) -> None:
         """Raise an error if something is set that inputs of this kind do not have.

@@ -124,8 +124,8 @@ def load_backbone(
     model_args : dict, optional
         Arguments for the architecture.
     **preprocessing
-        ``mean``, ``std``, ``size``, ``crop``, ``interpolation``, ``max_length``: changes to the backbone's own
-        preprocessing.
+        ``mean``, ``std``, ``size``, ``crop``, ``interpolation``, ``decode``, ``max_length``: changes to the backbone's
+        own preprocessing.
 
     Returns
     -------

@@ -19,7 +19,7 @@ from ..extract.pooling import AUTO
 from ..extract.preprocess.decode import MAX_PIXELS
 from ..extract.sources.opening import Source
 from ..extract.sources.table import Table
-from ..extract.store.feature_store import FeatureStore
+from ..extract.store.feature_store import FeatureStore, is_store
 from ..heads.registry import resolve_head
 from .features import Features, features_of, labels_of, stored_features_of
 
@@ -152,7 +152,8 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             If there is not one label for each item, if no item can be used, or if there is only one label.
         """
         extractor = self._extractor()
-        self.extractor_ = extractor.fit(None if isinstance(X, FeatureStore) else X)
+        is_settled = isinstance(X, FeatureStore) or (self.store is not None and is_store(self.store))
+        self.extractor_ = extractor.fit(None if is_settled else X)
         data = self._opened(X, y)
         labels = labels_of(data, y)
         if self.store is None or isinstance(data, FeatureStore):

@@ -15,7 +15,7 @@ import numpy as np
 from ...errors import ExportError, reason
 from ...models.image_spec import ImageSpec
 from ...models.text_spec import TextSpec
-from ..session import available_cores
+from ..machine import available_cores
 from .graph import OnnxGraph
 
 if TYPE_CHECKING:

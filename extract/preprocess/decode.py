@@ -46,6 +46,8 @@ def decode(content: Any, spec: ImageSpec, max_pixels: int = MAX_PIXELS) -> Image
         width, height = image.size
         if width * height > max_pixels:
             raise DecodeError(f"{width} x {height} pixels are more than max_pixels={max_pixels:,}")
+        if spec.decode == "fast":
+            _shrink(image, spec)
         image.load()
         return _rgb(ImageOps.exif_transpose(image) if spec.orientation == "exif" else image)
     except DecodeError:
@@ -54,6 +56,13 @@ def decode(content: Any, spec: ImageSpec, max_pixels: int = MAX_PIXELS) -> Image
         raise DecodeError("not an image of a known format") from error
     except Exception as error:
         raise DecodeError(f"{type(error).__name__}: {error}") from error
+
+
+def _shrink(image: Image.Image, spec: ImageSpec) -> None:
+    """Let the decoder of a JPEG yield a smaller image, yet one that covers the resized image, upright or not."""
+    if image.format == "JPEG":
+        upright, turned = spec.resized(image.height, image.width), spec.resized(image.width, image.height)
+        image.draft(None, (max(upright[1], turned[0]), max(upright[0], turned[1])))
 
 
 def _opened(content: Any) -> Image.Image:

@@ -112,6 +112,7 @@ class FeatureStore:
                 if not is_store(path):  # otherwise another process was faster
                     raise
         store = cls.open(path)
+        extractor.adopt_precision(store.columns[0].precision)
         store.require_columns(extractor.graph.metadata.identity, extractor.columns)
         return store
 

@@ -9,7 +9,7 @@ import warnings
 import typer
 
 from ...errors import TopworkError
-from . import backbone_commands, demo_command, head_commands, store_commands
+from . import backbone_commands, demo_command, doctor_command, head_commands, store_commands
 
 MACHINE_ERRORS = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO, errno.EDQUOT)
 """The machine is at fault, not what was asked for."""
@@ -34,6 +34,7 @@ app.command("evaluate")(head_commands.evaluate)
 app.command("predict")(head_commands.predict)
 app.command("export")(head_commands.export)
 app.command("heads")(head_commands.heads)
+app.command("doctor")(doctor_command.doctor)
 app.command("demo")(demo_command.demo)
 
 

@@ -45,6 +45,10 @@ class BackboneOptions:
     size: Annotated[str | None, _option("Size of the input, as 224 or 192x256 (height x width).", MODEL)] = None
     crop: Annotated[float | None, _option("Share of the shorter side that is kept.", MODEL)] = None
     interpolation: Annotated[str | None, _option("Filter for resizing, as Pillow names it.", MODEL)] = None
+    decode: Annotated[
+        str | None,
+        _option("How JPEG files are decoded: exact (default), or fast: large ones at a reduced size.", MODEL),
+    ] = None
     max_length: Annotated[int | None, _option("Longest text, in tokens; the rest is cut off.", MODEL)] = None
 
     def spec(self, name: str | None) -> BackboneSpec:
@@ -59,6 +63,7 @@ class BackboneOptions:
             crop=self.crop,
             interpolation=self.interpolation,
             max_length=self.max_length,
+            decode=self.decode,
         )
         return BackboneSpec(name or DEFAULT_BACKBONE, self.weights, _model_args(self.model_arg or []), changes)
 
@@ -92,17 +97,18 @@ class CutOptions:
 class RunFlags:
     """How to run."""
 
-    precision: Annotated[str, _option("Arithmetic: auto or fp32.", RUN)] = "auto"
-    provider: Annotated[str, _option("Execution provider: auto, cpu or cuda.", RUN)] = "auto"
-    decode: Annotated[str, _option("How pixels are decoded: exact, as Pillow does.", RUN)] = "exact"
+    precision: Annotated[
+        str, _option("Arithmetic: fp32, bf16, fp16, or auto: the fastest that is near fp32 on your items.", RUN)
+    ] = "auto"
+    provider: Annotated[
+        str, _option("Execution provider: auto (the fastest here), or one that `topwork doctor` lists.", RUN)
+    ] = "auto"
     batch_size: Annotated[str, _option("Items that are inferred at once, or auto.", RUN)] = "auto"
     max_pixels: Annotated[int, _option("A larger image fails instead of being decoded.", RUN)] = 89_478_485
     on_error: Annotated[str, _option("Items that fail: record, raise or limit:N%.", RUN)] = "record"
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters that :class:`Extractor` and :class:`TransferClassifier` take."""
-        if self.decode != "exact":
-            raise InputError(f"--decode {self.decode}: expected 'exact'")
         if self.max_pixels < 1:
             raise InputError(f"--max-pixels {self.max_pixels}: expected a positive number")
         size = self.batch_size

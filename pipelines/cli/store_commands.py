@@ -39,13 +39,15 @@ def extract(
     from ...extract.job import extract as extract_job
     from ...extract.policy import ErrorPolicy
     from ...extract.session import require_provider
-    from ...extract.store.feature_store import FeatureStore
+    from ...extract.store.feature_store import FeatureStore, is_store
 
     wanted, data = extractor(backbone, model, cut, run), table.source(source)
     ErrorPolicy.parse(run.on_error)
     require_provider(run.provider)
-    opened = wanted.fit(data).open(data)
+    if not is_store(store):
+        wanted.fit(data)  # whose precision wins later on
     target = FeatureStore.open_or_create(store, wanted)
+    opened = wanted.open(data)
     with progress_bar("extract"):
         ledger = extract_job(
             opened,

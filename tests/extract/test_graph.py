@@ -41,7 +41,8 @@ def test_metadata_tell_backbone_columns_and_input(graph: ExportedGraph) -> None:
         ("layer2.max", "layer2", "max", 40),
         ("last", "last", "none", 80),
     ]
-    assert metadata.identity == {**metadata.backbone, "decode": "exact"}
+    assert metadata.identity == metadata.backbone
+    assert metadata.identity["input"]["decode"] == "exact"
 
 
 def test_metadata_and_features_are_read_without_torch(graph: ExportedGraph) -> None:

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from topwork.errors import IdentityError
-from topwork.extract.identity import digest, input_identity, require_same
+from topwork.extract.identity import digest, require_same
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
-IDENTITY = {"architecture": "net", "weights": "ab", "input": {"size": [8, 8], "mean": [0.5]}, "decode": "exact"}
+IDENTITY = {"architecture": "net", "weights": "ab", "input": {"size": [8, 8], "mean": [0.5]}}
 
 
 def test_digest_is_the_sha256_of_canonical_json() -> None:
@@ -33,11 +33,6 @@ def test_digest_survives_a_trip_through_a_file(value: Any) -> None:
 def test_digest_tells_values_apart(first: Any, second: Any) -> None:
     same = json.dumps(first, sort_keys=True) == json.dumps(second, sort_keys=True)
     assert (digest(first) == digest(second)) == same
-
-
-def test_decode_mode_is_part_of_the_input_identity() -> None:
-    assert input_identity({"weights": "ab"}) == {"weights": "ab", "decode": "exact"}
-    assert input_identity({"weights": "ab"}, "fast")["decode"] == "fast"
 
 
 def test_equal_identities_pass() -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
-from topwork.errors import InputError, ProviderError
+from topwork.errors import ProviderError
+from topwork.extract import session as session_module
 from topwork.extract.cut import CutRequest
 from topwork.extract.graph_cache import graph_for
-from topwork.extract.session import available_cores, choose_provider, open_session
-
-CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+from topwork.extract.machine import available_cores
+from topwork.extract.providers import PROVIDERS, Provider, lacks
+from topwork.extract.session import open_session
 
 
 @pytest.fixture(scope="module")
@@ -42,23 +42,39 @@ def test_number_of_threads_reaches_the_runtime(graph: Path, threads: int | None)
     assert options.intra_op_num_threads == (threads or available_cores())
 
 
-def test_unknown_provider_is_refused_with_the_known_ones(graph: Path) -> None:
-    with pytest.raises(InputError, match="provider 'gpu' does not exist; expected auto, cuda, cpu"):
-        open_session(graph, "gpu")
-
-
-@pytest.mark.skipif(CUDA in onnxruntime.get_available_providers(), reason="this machine has the CUDA provider")
-def test_absent_provider_is_an_error_that_names_its_package(graph: Path) -> None:
-    with pytest.raises(ProviderError, match=r"provider 'cuda' is not there; found .*CPU.*onnxruntime-gpu") as caught:
-        open_session(graph, "cuda")
+@pytest.mark.parametrize("provider", [p.name for p in PROVIDERS.values() if lacks(p)])
+def test_absent_provider_is_an_error_that_names_its_package(graph: Path, provider: str) -> None:
+    package = PROVIDERS[provider].package
+    with pytest.raises(ProviderError, match=rf"provider '{provider}' is not there: .* package {package}") as caught:
+        open_session(graph, provider)
     assert caught.value.exit_code == 3
     assert isinstance(caught.value, RuntimeError)
-    assert open_session(graph, "auto").provider == "cpu"
 
 
-@pytest.mark.parametrize(
-    ("provider", "available", "expected"),
-    [("auto", [CPU], "cpu"), ("auto", [CPU, CUDA], "cuda"), ("cpu", [CUDA, CPU], "cpu"), ("cuda", [CUDA], "cuda")],
-)
-def test_auto_takes_the_fastest_that_is_there(provider: str, available: list[str], expected: str) -> None:
-    assert choose_provider(provider, available) == expected
+def test_auto_takes_what_is_there_and_computes_the_same(graph: Path) -> None:
+    feed = {"image": np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)}
+    session = open_session(graph, "auto")
+    assert not lacks(PROVIDERS[session.provider])
+    (found,), (expected,) = session.run(feed), open_session(graph, "cpu").run(feed)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_results_of_one_run_survive_the_next(graph: Path) -> None:
+    session = open_session(graph, "auto")
+    dark, light = (np.full((2, 32, 32, 3), shade, np.uint8) for shade in (0, 255))
+    (first,) = session.run({"image": dark})
+    kept = first.copy()
+    session.run({"image": light})
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_auto_says_so_when_a_provider_does_not_load(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = Provider("broken", "BrokenExecutionProvider", "broken", ("fp32",))
+    monkeypatch.setattr(session_module, "choices", lambda *_: [broken, PROVIDERS["cpu"]])
+    with pytest.warns(
+        UserWarning, match="provider 'broken' did not load: .*BrokenExecutionProvider.*; trying the next"
+    ):
+        assert open_session(graph).provider == "cpu"
+    monkeypatch.setattr(session_module, "choices", lambda *_: [broken])
+    with pytest.raises(Exception, match="BrokenExecutionProvider"):
+        open_session(graph, "broken")

@@ -20,13 +20,18 @@ CHANGES: dict[str, Any] = {
     "crop": 1.0,
     "interpolation": "box",
     "max_length": 16,
+    "decode": "fast",
 }
 SPECS: dict[str, InputSpec] = {
     "image": ImageSpec(size=(32, 32), resize=36),
     "text": TextSpec('{"model": {}}', 128),
     "tensor": TensorSpec((4,)),
 }
-TAKES = {"image": {"mean", "std", "size", "crop", "interpolation"}, "text": {"max_length"}, "tensor": set[str]()}
+TAKES = {
+    "image": {"mean", "std", "size", "crop", "interpolation", "decode"},
+    "text": {"max_length"},
+    "tensor": set[str](),
+}
 
 
 def test_every_change_is_tested() -> None:
@@ -51,7 +56,7 @@ def test_nothing_changes_where_nothing_is_asked_for(kind: str) -> None:
 
 def test_what_does_apply_is_listed() -> None:
     with pytest.raises(
-        InputError, match=r"max_length does not apply .*; it takes mean, std, size, crop, interpolation"
+        InputError, match=r"max_length does not apply .*; it takes mean, std, size, crop, interpolation, decode"
     ):
         SPECS["image"].override(InputOverrides(max_length=3))
     with pytest.raises(InputError, match=r"crop does not apply .*; it takes none of these"):

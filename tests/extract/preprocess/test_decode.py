@@ -195,3 +195,28 @@ def test_arrays_that_are_no_image_are_refused(array: np.ndarray) -> None:
 def test_pixels_without_a_known_range_are_refused(values: np.ndarray, reason: str) -> None:
     with pytest.raises(DecodeError, match=reason):
         decode(encoded(values, "TIFF"), SPEC)
+
+
+@pytest.mark.parametrize(
+    ("size", "fit", "expected"),
+    [
+        ((800, 600), "shorter", (400, 300)),
+        ((600, 800), "shorter", (300, 400)),
+        ((2400, 1600), "shorter", (300, 200)),
+        ((470, 390), "shorter", (470, 390)),
+        ((800, 600), "squash", (200, 150)),
+    ],
+)
+def test_fast_decoding_covers_the_resized_image(size: tuple[int, int], fit: str, expected: tuple[int, int]) -> None:
+    stream = io.BytesIO()
+    Image.new("RGB", size, (10, 200, 30)).save(stream, "JPEG")
+    spec = ImageSpec(size=(128, 128), resize=150 if fit == "squash" else 200, fit=fit, decode="fast")
+    assert decode(stream.getvalue(), spec).size == expected
+    resized = spec.resized(*reversed(size))
+    assert all(side >= wanted for side, wanted in zip(reversed(expected), resized, strict=True))
+
+
+def test_fast_decoding_changes_only_jpeg_files() -> None:
+    stream = io.BytesIO()
+    Image.new("RGB", (800, 600)).save(stream, "PNG")
+    assert decode(stream.getvalue(), ImageSpec(size=(32, 32), resize=32, decode="fast")).size == (800, 600)

@@ -1,0 +1,191 @@
+"""Precisions are judged on items, chosen, remembered, and part of what a column is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import topwork
+from PIL import Image
+from topwork.errors import IdentityError, InputError, ProviderError
+from topwork.extract import precision as precision_module
+from topwork.extract.extractor import Extractor
+from topwork.extract.fidelity import Fidelity, relative_errors
+from topwork.extract.graph import ExportedGraph
+from topwork.extract.preprocess.prepared import Prepared
+from topwork.extract.providers import PROVIDERS, lacks, unable
+from topwork.extract.sampling import drawn
+from topwork.extract.store.feature_store import FeatureStore
+from topwork.models.input_spec import InputSpec
+
+HAS_BF16 = not lacks(PROVIDERS["openvino"]) and not unable(PROVIDERS["openvino"], "bf16")
+needs_bf16 = pytest.mark.skipif(not HAS_BF16, reason="nothing here computes in bfloat16")
+IMAGES = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
+
+
+def tiny(**options: object) -> Extractor:
+    return Extractor("topwork:tiny", **options)  # type: ignore[arg-type]
+
+
+def features(precision: str) -> np.ndarray:
+    return tiny(precision=precision).fit_transform(IMAGES)
+
+
+def test_errors_are_of_each_item_and_its_worst_column() -> None:
+    expected = [(np.array([3.0, 4.0]), np.array([1.0])), (np.zeros(2), np.array([1.0]))]
+    found = [(np.array([3.0, 4.5]), np.array([1.2])), (np.zeros(2), np.array([np.nan]))]
+    assert relative_errors(found, expected) == [pytest.approx(0.2), np.inf]
+    assert relative_errors(expected, expected) == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("usual", "worst", "passes"), [(0.019, 0.049, True), (0.021, 0.03, False), (0.01, 0.051, False)]
+)
+def test_gate_looks_at_the_usual_and_the_worst_item(usual: float, worst: float, passes: bool) -> None:
+    assert Fidelity("bf16", "openvino", 256, usual, worst, 2.0).passes is passes
+
+
+def test_float16_computes_nearly_the_same_and_says_so() -> None:
+    extractor = tiny(precision="fp16", provider="cpu").fit(IMAGES)
+    found = extractor.transform(IMAGES)
+    expected = features("fp32")
+    assert 0 < np.linalg.norm(found - expected) / np.linalg.norm(expected) < 5e-3
+    assert found.dtype == np.float32
+    assert {column.precision for column in extractor.columns} == {"fp16"}
+    (judged,) = extractor.graph.certificate.fidelity
+    assert (judged.precision, judged.provider, judged.items) == ("fp16", "cpu", 40)
+    assert 0 < judged.usual <= judged.worst < 5e-3
+
+
+@needs_bf16
+def test_bfloat16_computes_nearly_the_same_and_says_so() -> None:
+    extractor = tiny(precision="bf16").fit(IMAGES)
+    found, expected = extractor.transform(IMAGES), features("fp32")
+    assert 1e-4 < np.linalg.norm(found - expected) / np.linalg.norm(expected) < 2e-2
+    assert extractor.session.precision == extractor.precision_ == "bf16"
+    assert extractor.graph.certificate.precision == "bf16"
+
+
+@pytest.mark.skipif(HAS_BF16, reason="this machine computes in bfloat16")
+def test_precision_that_this_machine_lacks_is_an_error() -> None:
+    with pytest.raises(ProviderError, match="no provider here computes in bf16"):
+        tiny(precision="bf16").transform(IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("judged", "expected"),
+    [
+        (Fidelity("bf16", "openvino", 40, 1e-3, 2e-3, 2.0), "bf16"),
+        (Fidelity("bf16", "openvino", 40, 3e-2, 4e-2, 2.0), "fp32"),
+        (Fidelity("bf16", "openvino", 40, 1e-3, 2e-3, 1.05), "fp32"),
+    ],
+)
+@needs_bf16
+def test_auto_takes_what_passes_and_gains(
+    judged: Fidelity, expected: str, monkeypatch: pytest.MonkeyPatch, graph_copy: ExportedGraph
+) -> None:
+    monkeypatch.setattr(precision_module, "_judged", lambda *_: iter([judged]))
+    chosen = precision_module.choose_precision(graph_copy, "auto", draw, "auto")
+    assert chosen.metadata.precision == expected
+    assert chosen.certificate.fidelity == (judged,)
+
+
+@pytest.fixture
+def graph_copy(tmp_path: Path) -> ExportedGraph:
+    """Return a graph beside which nothing is remembered yet."""
+    graph = tiny(precision="fp32").graph
+    for path in (graph.path, graph.certificate_path):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    return ExportedGraph(tmp_path / graph.path.name)
+
+
+def draw(spec: InputSpec) -> list[Prepared]:
+    return drawn(IMAGES, spec)
+
+
+def test_same_items_are_judged_once(graph_copy: ExportedGraph, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = precision_module.choose_precision(graph_copy, "cpu", draw, "fp16")
+    monkeypatch.setattr(precision_module, "_judged", lambda *_: pytest.fail("judged again"))
+    assert precision_module.choose_precision(graph_copy, "cpu", draw, "fp16").path == first.path
+
+
+def test_no_items_are_drawn_where_there_is_no_choice(graph_copy: ExportedGraph) -> None:
+    def refuse(spec: InputSpec) -> list[Prepared]:
+        pytest.fail("items were drawn")
+
+    assert precision_module.choose_precision(graph_copy, "auto", refuse, "fp32") is graph_copy
+    assert precision_module.choose_precision(graph_copy, "cpu", refuse, "auto") is graph_copy
+
+
+def test_without_items_auto_is_float32() -> None:
+    assert tiny().fit(None).precision_ == "fp32"
+    assert {column.precision for column in tiny().columns} == {"fp32"}
+
+
+def test_real_network_that_bfloat16_would_spoil_stays_in_float32(
+    hymenoptera: Path, mobilenet_options: dict[str, object]
+) -> None:
+    from topwork.models.loading import BackboneSpec
+
+    backbone = topwork.load_backbone("timm:mobilenetv2_035", **mobilenet_options)  # type: ignore[arg-type]
+    assert isinstance(backbone.spec, BackboneSpec)
+    photos = sorted((hymenoptera / "val").rglob("*.jpg"))[:24]
+    extractor = Extractor(backbone).fit([str(photo) for photo in photos])
+    assert extractor.precision_ == "fp32"
+    if HAS_BF16:
+        (judged,) = extractor.graph.certificate.fidelity
+        assert judged.usual > 2e-2
+
+
+@pytest.mark.parametrize("precision", ["half", "", "FP32"])
+def test_unknown_precision_is_refused_with_the_known_ones(precision: str) -> None:
+    with pytest.raises(InputError, match="expected one of auto, fp32, bf16, fp16"):
+        tiny(precision=precision).fit(IMAGES)
+
+
+def test_store_keeps_its_precision(tmp_path: Path) -> None:
+    made = FeatureStore.create(tmp_path / "s", tiny(precision="fp16", provider="cpu").fit(IMAGES))
+    assert {column.precision for column in made.columns} == {"fp16"}
+    topwork.extract(IMAGES[:5], made)
+    again = FeatureStore.open_or_create(tmp_path / "s", automatic := tiny())
+    topwork.extract(IMAGES[5:9], again)
+    assert len(again.ids) == 9
+    assert automatic.precision_ == "fp16"
+    expected = tiny(precision="fp16", provider="cpu").fit_transform(IMAGES[:5])
+    np.testing.assert_allclose(again.matrix("last")[:5], expected, rtol=1e-3, atol=1e-3)
+    with pytest.raises(IdentityError, match=r'precision is "fp32", expected "fp16"'):
+        FeatureStore.open_or_create(tmp_path / "s", tiny(precision="fp32"))
+
+
+def test_classifier_predicts_as_its_store_was_computed(tmp_path: Path) -> None:
+    FeatureStore.create(tmp_path / "s", tiny(precision="fp16", provider="cpu").fit(IMAGES))
+    classifier = topwork.TransferClassifier("topwork:tiny", head="centroid", store=tmp_path / "s")
+    classifier.fit(IMAGES[:10], [0, 1] * 5)
+    assert {column.precision for column in classifier.extractor_.columns} == {"fp16"}
+    classifier.save(tmp_path / "bundle")
+    loaded = topwork.load(tmp_path / "bundle")
+    assert {column.precision for column in loaded.extractor_.columns} == {"fp16"}
+    np.testing.assert_array_equal(loaded.predict(IMAGES), classifier.predict(IMAGES))
+
+
+def test_graph_that_is_given_keeps_its_precision() -> None:
+    graph = tiny(precision="fp32").graph
+    assert Extractor.from_graph(graph).fit(IMAGES).graph is graph
+    with pytest.raises(InputError, match="computes in fp32, not in bf16; another precision needs the backbone"):
+        Extractor.from_graph(graph, precision="bf16").fit(IMAGES)
+
+
+def test_fast_decoding_is_compared_with_exact_decoding(tmp_path: Path) -> None:
+    large = np.random.default_rng(1).integers(0, 256, (6, 20, 26, 3), dtype=np.uint8)
+    paths = [tmp_path / f"{number}.jpg" for number in range(len(large))]
+    for path, pixels in zip(paths, large, strict=True):
+        Image.fromarray(pixels).resize((416, 320)).save(path, quality=95)
+    extractor = Extractor(topwork.load_backbone("topwork:tiny", decode="fast"), precision="fp32", provider="cpu")
+    found = extractor.fit_transform(paths)
+    expected = tiny(precision="fp32", provider="cpu").fit_transform(paths)
+    (judged,) = extractor.graph.certificate.fidelity
+    errors = np.linalg.norm(found - expected, axis=1) / np.linalg.norm(expected, axis=1)
+    assert (judged.precision, judged.items) == ("fp32", 6)
+    assert judged.worst == pytest.approx(errors.max(), rel=1e-3)
+    assert 0 < judged.worst < 0.2
