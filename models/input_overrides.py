@@ -24,8 +24,8 @@ class InputOverrides:
     size: int | tuple[int, int] | None = None
     crop: float | None = None
     interpolation: str | None = None
-    max_length: int | None = None
     decode: str | None = None
+    max_length: int | None = None
 
     def require_only(self, *names: str, kind: str) -> None:
         """Raise an error if something is set that inputs of this kind do not have.

@@ -19,8 +19,8 @@ CHANGES: dict[str, Any] = {
     "size": 64,
     "crop": 1.0,
     "interpolation": "box",
-    "max_length": 16,
     "decode": "fast",
+    "max_length": 16,
 }
 SPECS: dict[str, InputSpec] = {
     "image": ImageSpec(size=(32, 32), resize=36),
