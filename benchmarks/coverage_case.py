@@ -45,6 +45,10 @@ def measured(source: str, model: str, way: str, folder: Path) -> dict[str, Any]:
             from coverage_plain import by_plain_export
 
             found = by_plain_export(backbone, folder / "plain.onnx", stage)
+            found = {
+                name: str(value).replace(str(folder), "FOLDER") if name == "reason" else value
+                for name, value in found.items()
+            }
         return {**found, "seconds": time.perf_counter() - started}
     except Exception as error:
         reason = told(error).replace(str(folder), "FOLDER")
