@@ -46,8 +46,8 @@ def extract(
     require_provider(run.provider)
     if not is_store(store):
         wanted.fit(data)  # whose precision wins later on
+    opened = wanted.open(data)  # a source that is not there makes no store
     target = FeatureStore.open_or_create(store, wanted)
-    opened = wanted.open(data)
     with progress_bar("extract"):
         ledger = extract_job(
             opened,
