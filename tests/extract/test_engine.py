@@ -85,6 +85,12 @@ def test_equal_content_is_computed_once_and_names_its_original(tiny: Extractor) 
     assert min(stages.read, stages.decode, stages.infer) > 0
 
 
+def test_equal_content_of_windows_in_flight_is_computed_once(tiny: Extractor) -> None:
+    found = results(tiny, items([0, 0, 1, 1]), RunOptions(1, workers=1))
+    assert [result.duplicate_of for result in found] == [None, "0", None, "2"]
+    assert found[1].vectors is found[0].vectors
+
+
 def test_items_are_taken_only_a_few_batches_ahead(tiny: Extractor) -> None:
     taken = 0
 

@@ -155,6 +155,27 @@ def test_touching_a_file_computes_nothing(tiny: Extractor, tmp_path: Path) -> No
     assert state(store) == before
 
 
+def test_former_content_of_an_item_is_no_duplicate_of_it(
+    tiny: Extractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "WINDOW_ITEMS", 64)
+    photos, store, options = tmp_path / "photos", new_store(tmp_path, tiny), RunOptions(batch_size=1)
+    photos.mkdir()
+    (photos / "000.png").write_bytes(png(0))
+    extract(photos, store, options=options)
+    for number in range(13):
+        (photos / f"{number:03d}.png").write_bytes(png(100 + number))
+    (photos / "013.png").write_bytes(png(0))
+    assert account(extract(photos, store, options=options)) == (14, 14, 0, 0)
+    store.refresh()
+    np.testing.assert_allclose(store.matrix("last")[-1], tiny.transform([png_path(tmp_path, 0)])[0, -80:], 1e-4, 1e-5)
+
+
+def png_path(folder: Path, seed: int) -> Path:
+    (folder / f"{seed}.png").write_bytes(png(seed))
+    return folder / f"{seed}.png"
+
+
 def test_changed_content_replaces_the_row_in_place(tiny: Extractor, tmp_path: Path) -> None:
     root = write(tmp_path / "images", [png(i) for i in range(6)])
     store = new_store(tmp_path, tiny)
