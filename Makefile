@@ -19,9 +19,21 @@ lint: .venv/ready
 	PYTHONPATH="$$link" "$(CURDIR)/$(BIN)/lint-imports" --config topwork/pyproject.toml --no-cache && \
 	"$(CURDIR)/$(BIN)/numpydoc" lint --config topwork $$(cd topwork && git ls-files 'extract/*.py' 'heads/*.py' 'models/*.py' 'pipelines/*.py' | sed 's|^|topwork/|')
 
-bench: .venv/ready
+# Hours; leave the machine to it. Each script replaces its own section of docs/benchmarks.md.
+bench: .venv/bench
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/jobs.py
+	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/texts.py
+	$(BIN)/python benchmarks/images.py
+	$(BIN)/python benchmarks/fidelity.py
 	$(BIN)/python benchmarks/banking77.py
+
+# The peers, without another version of anything that is pinned; but fastembed refuses huggingface_hub 2.
+.venv/bench: .venv/ready
+	grep -v '^huggingface_hub==' requirements.lock > $@.constraints
+	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint $@.constraints --editable '.[bench]'
+	touch $@
 
 # Hours: every architecture in a process of its own. An interrupted run goes on.
 coverage: .venv/ready

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from importlib.metadata import version
 from typing import Any
 
-from startup import machine
+from page import machine
 
 Found = dict[tuple[str, str, str], dict[str, Any]]
 Case = tuple[str, str]

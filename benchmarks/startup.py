@@ -1,66 +1,62 @@
-"""How long ``topwork --help`` takes, as a ratio to an interpreter that does nothing, runs interleaved."""
+"""How long it takes to start: the command line, the import, and a cached extractor until its first batch is there.
+
+Start to end of a process; the peer of the command and the import is an interpreter that does nothing, the peer of the
+first batch PyTorch and timm.
+"""
 
 from __future__ import annotations
 
-import platform
-import statistics
-import subprocess
-import sys
-import time
-from pathlib import Path
+from contest import Outcome, arguments, contest, use_work_folder
+from data_sets import photographs
+from page import table, write_section
 
 RUNS = 15
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
-
-
-def seconds(arguments: list[str]) -> float:
-    started = time.perf_counter()
-    subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - started
+BATCH_RUNS = 5
+BATCH = 32
+SECONDS = 3.0
+COMMANDS = {
+    "`topwork --help`": ["-m", "topwork", "--help"],
+    "`import topwork`": ["-c", "import topwork"],
+    "nothing": ["-c", ""],
+}
 
 
 def main() -> None:
-    cases = {
-        "topwork --help": ["-m", "topwork", "--help"],
-        "import topwork": ["-c", "import topwork"],
-        "peer": ["-c", ""],
-    }
-    times: dict[str, list[float]] = {name: [] for name in cases}
-    for _ in range(RUNS):
-        for name, arguments in cases.items():
-            times[name].append(seconds(arguments))
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    rows = [f"| `{name}` | {m:.2f} s | {m / medians['peer']:.1f} |" for name, m in medians.items() if name != "peer"]
-    text = TEMPLATE.format(machine=machine(), runs=RUNS, peer=medians["peer"], rows="\n".join(rows))
-    PAGE.write_text(text, encoding="utf-8")
-    print(text)
+    parser = arguments(__doc__, repeats=RUNS)
+    parser.add_argument("--batch-repeats", type=int, default=BATCH_RUNS, help="runs of a first batch")
+    options = parser.parse_args()
+    use_work_folder(options.work)
+    folder = photographs(options.data, options.work, BATCH)
+    batches = {way: ["contender_first_batch.py", way, folder] for way in ("topwork", "torch")}
+    contest({"preparation": batches["topwork"]}, 1)  # exports, and chooses the precision
+    first, started = contest(batches, options.batch_repeats), contest(COMMANDS, options.repeats)
+    if any(run["torch"] for run in first["topwork"].runs):
+        raise SystemExit("a cached extractor imported torch")
+    rows = [*rows_of(started, "nothing"), *rows_of(first, "torch", f"{SECONDS} s")]
+    columns = ["what", "seconds", "peer", "the peer's seconds", "ratio to the peer", "at most"]
+    text = TEMPLATE.format(
+        runs=options.repeats, batch_runs=options.batch_repeats, rows=table(columns, rows), batch=BATCH
+    )
+    write_section("Start-up", text, options.page, ("timm",))
 
 
-def machine() -> str:
-    """Name the processor, its cores, and whether it has AMX."""
-    facts = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    flags = facts.partition("flags")[2].partition("\n")[0].split()
-    model = facts.partition("model name")[2].partition("\n")[0].strip("\t :") or platform.processor()
-    with_amx = "with AMX" if "amx_bf16" in flags else "without AMX"
-    with_bf16 = ", with AVX-512 bfloat16" if "avx512_bf16" in flags else ""
-    return f"{model}, {facts.count('processor')} cores, {with_amx}{with_bf16}; Python {platform.python_version()}"
+def rows_of(outcomes: dict[str, Outcome], peer: str, limit: str = "") -> list[list[str]]:
+    """Return each contender's time beside its peer's."""
+    theirs, named, rows = outcomes[peer]["wall"], LABELS[peer], []
+    for name, outcome in outcomes.items():
+        if name != peer:
+            ratio = f"{outcome['wall'] / theirs:.2f}"
+            rows.append([LABELS.get(name, name), f"{outcome['wall']:.2f} s", named, f"{theirs:.3f} s", ratio, limit])
+    return rows
 
 
-TEMPLATE = """# Benchmarks
+LABELS = {"topwork": "first batch", "torch": "PyTorch and timm", "nothing": "a bare interpreter"}
+TEMPLATE = """`startup.py`: from the start of a process to its end; medians of {runs} runs, for the first batch of
+{batch_runs}. The first batch is {batch} JPEG files through ResNet-50, with topwork from a graph in the cache, without
+torch being imported.
 
-Written by `make bench`. Machines are shared and noisy: read the ratios, not the seconds.
-
-{machine}.
-
-## Start-up
-
-Medians of {runs} interleaved runs; the peer is an interpreter that does nothing ({peer:.3f} s).
-
-| command | seconds | ratio to the peer |
-|---|---|---|
 {rows}
 """
-
 
 if __name__ == "__main__":
     main()

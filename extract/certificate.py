@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .fidelity import Fidelity
+from .lowering.fidelity import Fidelity
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -26,6 +26,7 @@ from .machine import available_cores
 from .preprocess.prepared import Prepared
 from .preprocess.preprocessor import Preprocessor
 from .session import Session
+from .stages import Stages
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 Key = TypeVar("Key")
 
 BATCH_SIZE = 32
+TOKENS = 2048
+"""Of texts, batches of so many tokens with their padding, where no size is asked for."""
 WINDOW_ITEMS = 1024
 """About as many items make one part of a store, and one window of texts."""
 
@@ -47,10 +50,14 @@ class RunOptions:
         Items that are inferred at once.
     workers : int or None
         Threads that read, decode and infer; by default one per core.
+    tokens : int or None
+        Texts that are inferred at once have together, with their padding, at most so many tokens; None for
+        `batch_size` texts of any length.
     """
 
     batch_size: int = BATCH_SIZE
     workers: int | None = None
+    tokens: int | None = None
 
     @property
     def window(self) -> int:
@@ -58,15 +65,8 @@ class RunOptions:
         return self.batch_size * max(1, WINDOW_ITEMS // self.batch_size)
 
 
-@dataclass
-class Stages:
-    """Seconds spent in each stage, summed over threads."""
-
-    read: float = 0.0
-    decode: float = 0.0
-    infer: float = 0.0
-    write: float = 0.0
-
+AUTOMATIC = RunOptions(tokens=TOKENS)
+"""Where no batch size is asked for."""
 
 Vectors: TypeAlias = "tuple[NDArray[np.float32], ...]"
 """One vector for each output of the graph."""
@@ -161,7 +161,7 @@ class _Window:
     earlier one, that computes them.
     """
 
-    def __init__(self, decoding: list[Future[_Decoded]]) -> None:
+    def __init__(self, decoding: list[Future[list[_Decoded]]]) -> None:
         self.decoding = decoding
         self.decoded: list[_Decoded] = []
         self.first: dict[str, _Decoded] = {}
@@ -190,14 +190,15 @@ class _Run:
 
     def results(self, items: Iterable[Item]) -> Iterator[Result]:
         """Keep every worker busy, and yield the results of the oldest window."""
-        varies = self.preprocessor.lengths_vary
+        varies, at_once = self.preprocessor.lengths_vary, self.preprocessor.at_once
         size, inferred = (self.options.window, 1) if varies else (self.options.batch_size, self.session.runs + 1)
         source = iter(items)
         windows = iter(lambda: list(islice(source, size)), [])
         decoding, inferring = deque[_Window](), deque[_Window]()
         while True:
             for window in islice(windows, inferred + 1 - len(decoding)):
-                jobs = [self.pool.submit(_decode_item, item, self.preprocessor) for item in window]
+                chunks = (window[i : i + at_once] for i in range(0, len(window), at_once))
+                jobs = [self.pool.submit(_decode_items, chunk, self.preprocessor) for chunk in chunks]
                 decoding.append(_Window(jobs))
             if decoding and len(inferring) < inferred:
                 inferring.append(self._started(decoding.popleft()))
@@ -208,7 +209,8 @@ class _Run:
 
     def _started(self, window: _Window) -> _Window:
         """Wait until a window is decoded, and start the inference of each content that is new, once."""
-        window.decoded, new = [job.result() for job in window.decoding], dict[str, Prepared]()
+        window.decoded = [decoded for job in window.decoding for decoded in job.result()]
+        new = dict[str, Prepared]()
         for decoded in window.decoded:
             self.stages.read += decoded.seconds[0]
             self.stages.decode += decoded.seconds[1]
@@ -219,7 +221,7 @@ class _Run:
                     window.first[decoded.digest] = decoded
                     new[decoded.digest] = decoded.prepared
         self.computing.update(dict.fromkeys(new, window))
-        for digests in batches(new, self.options.batch_size):
+        for digests in batches(new, self.options):
             arrays = [new[digest].array for digest in digests]
             window.batches.append((digests, self.pool.submit(_infer_batch, arrays, self.session, self.preprocessor)))
         return window
@@ -236,20 +238,31 @@ class _Run:
             del self.computing[digest]
 
 
-def _decode_item(item: Item, preprocessor: Preprocessor) -> _Decoded:
+def _decode_items(items: Sequence[Item], preprocessor: Preprocessor) -> list[_Decoded]:
+    """Read and prepare items; the time of preparing is shared among them."""
+    loaded = [_read(item) for item in items]
+    started = time.perf_counter()
+    prepared = iter(preprocessor.prepare_all([content for _, content in loaded if content is not None]))
+    seconds = (time.perf_counter() - started) / len(loaded)
+    return [_decoded(read, next(prepared), seconds) if content is not None else read for read, content in loaded]
+
+
+def _read(item: Item) -> tuple[_Decoded, Any]:
+    """Return an item's digest and content, or the reason why there is none, and None."""
     started = time.perf_counter()
     try:
         content = item.read()
     except OSError as error:
-        return _Decoded(item, reason=f"{type(error).__name__}: {error.strerror or error}")
+        return _Decoded(item, reason=f"{type(error).__name__}: {error.strerror or error}"), None
     except DecodeError as error:
-        return _Decoded(item, reason=str(error))
-    digest, read = content_digest(content), time.perf_counter()
-    try:
-        prepared, reason = preprocessor.prepare(content), None
-    except DecodeError as error:
-        prepared, reason = None, str(error)
-    return _Decoded(item, digest, prepared, reason, (read - started, time.perf_counter() - read))
+        return _Decoded(item, reason=str(error)), None
+    digest = content_digest(content)
+    return _Decoded(item, digest, seconds=(time.perf_counter() - started, 0.0)), content
+
+
+def _decoded(read: _Decoded, prepared: Prepared | DecodeError, seconds: float) -> _Decoded:
+    found = {"reason": str(prepared)} if isinstance(prepared, DecodeError) else {"prepared": prepared}
+    return replace(read, **found, seconds=(read.seconds[0], seconds))
 
 
 def infer(prepared: Sequence[Prepared], session: Session, preprocessor: Preprocessor) -> list[Vectors]:
@@ -262,7 +275,7 @@ def infer(prepared: Sequence[Prepared], session: Session, preprocessor: Preproce
     preprocessor : Preprocessor
     """
     found: dict[int, Vectors] = {}
-    groups = batches(dict(enumerate(prepared)), BATCH_SIZE)
+    groups = batches(dict(enumerate(prepared)), AUTOMATIC)
     with ThreadPoolExecutor(session.runs) as pool:
         jobs = [pool.submit(_infer_batch, [prepared[i].array for i in g], session, preprocessor) for g in groups]
     for places, job in zip(groups, jobs, strict=True):
@@ -270,10 +283,16 @@ def infer(prepared: Sequence[Prepared], session: Session, preprocessor: Preproce
     return [found[place] for place in range(len(prepared))]
 
 
-def batches(items: Mapping[Key, Prepared], size: int) -> list[list[Key]]:
+def batches(items: Mapping[Key, Prepared], options: RunOptions) -> list[list[Key]]:
     """Return the keys of items in batches of like length."""
-    order = sorted(items, key=lambda key: items[key].length)  # stable
-    return [order[start : start + size] for start in range(0, len(order), size)]
+    found: list[list[Key]] = []
+    for key in sorted(items, key=lambda key: items[key].length):  # stable
+        length = items[key].length
+        most = max(1, options.tokens // length) if options.tokens and length else options.batch_size
+        if not found or len(found[-1]) >= most:
+            found.append([])
+        found[-1].append(key)
+    return found
 
 
 def _infer_batch(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,7 +13,8 @@ from .certificate import Certificate
 from .certify import certify
 from .cut import Column, Cut, CutRequest, choose
 from .cutter import cutter_for, routes_for
-from .graph import GRAPH_FILE, INPUTS_FOLDER, METADATA_KEY, ExportedGraph, GraphMetadata, write_inputs
+from .graph import GRAPH_FILE, INPUTS_FOLDER, ExportedGraph, GraphMetadata, write_inputs, write_metadata
+from .machine import installed
 from .preprocess.preprocessor import example_feed
 from .session import open_session
 
@@ -101,16 +100,14 @@ def _attempt(cut: Cut, route: Route, items: Sequence[NDArray[Any]], refused: Seq
     except Exception as error:
         raise ExportError(f"ONNX Runtime cannot load the graph of {backbone.name}: {reason(error)}") from error
     certificate = certify(cut, session, package_versions(), items, route.name, refused)
-    entry = model.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, GraphMetadata(backbone.identity(), _columns(cut, widths)).to_text()
+    write_metadata(model, GraphMetadata(backbone.identity(), _columns(cut, widths)))
     return model, certificate
 
 
 def _save(model: Any, backbone: Backbone, certificate: Certificate, folder: Path) -> ExportedGraph:
     with contextlib.suppress(FileExistsError), new_folder(folder) as temporary:  # another process may have been faster
         (temporary / GRAPH_FILE).write_bytes(model.SerializeToString())
-        text = json.dumps(certificate.to_json(), indent=1)
-        ExportedGraph(temporary / GRAPH_FILE).certificate_path.write_text(text, encoding="utf-8")
+        ExportedGraph(temporary / GRAPH_FILE).write_certificate(certificate)
         write_inputs(backbone.input_spec, temporary / INPUTS_FOLDER)
     return ExportedGraph(folder / GRAPH_FILE)
 
@@ -147,8 +144,4 @@ def stripped(model: Any) -> Any:
 
 def package_versions(*more: str) -> dict[str, str]:
     """Return the versions of the packages that an export depends on, without importing them."""
-    found = {}
-    for package in (*PACKAGES, *more):
-        with contextlib.suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
+    return installed((*PACKAGES, *more))

@@ -12,20 +12,23 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from ..errors import InputError
 from .cut import Column, CutRequest
-from .engine import Result, RunOptions, Stages, Vectors, run
+from .engine import AUTOMATIC, Result, RunOptions, Vectors, run
 from .export import Samples, no_samples
 from .graph import ExportedGraph
 from .graph_cache import graph_for
+from .lowering.choice import choose_precision
+from .lowering.lowered import given_in, graph_in
 from .machine import available_cores
 from .policy import ErrorPolicy
 from .pooling import AUTO
-from .precision import choose_precision, given_in, graph_in, require_precision
+from .precision import family, require_precision
 from .preprocess.decode import MAX_PIXELS
 from .preprocess.preprocessor import Preprocessor, preprocessor_for
-from .progress import report
+from .progress import Progress, report
 from .sampling import drawn, samples_of
 from .session import Session
 from .sources.opening import Source, open_source
+from .stages import Stages
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,10 +55,11 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         classifier, or takes the first of these that applies. A vector stays as it is.
     normalize : bool
         Divide each column's vectors by their length (L2 norm).
-    precision : {"auto", "fp32", "bf16", "fp16"}
+    precision : {"auto", "fp32", "bf16", "fp16", "int8"}
         Arithmetic of the graph. ``"auto"`` lets ``fit`` take the fastest whose features of up to 256 of the items are
-        close to those in float32: relative L2 error at most 0.02 at the 99th percentile and 0.05 at worst. Before
-        ``fit``, and without items, it means float32.
+        close to those in float32: relative L2 error at most 0.02 at the 99th percentile and 0.05 at worst; if need be
+        with some operations in float32. Before ``fit``, and with fewer than 32 items, it means float32.
+        ``"int8"`` is calibrated on items by ``fit``.
     provider : str
         Where the graph runs: a name that ``topwork doctor`` lists, or ``"auto"`` for the fastest that is there.
     batch_size : int or "auto"
@@ -69,7 +73,7 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     Attributes
     ----------
     precision_ : str
-        The precision that ``fit`` chose.
+        The precision that ``fit`` chose; with a digest behind it (``int8:3fa94c1b``) if it was found on items.
     failures_ : list of (str, str)
         Id and reason of the items that the last ``transform`` left out.
     kept_ : ndarray of int
@@ -113,15 +117,17 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     @property
     def graph(self) -> ExportedGraph:
         """The exported graph in its precision; made, or found in the cache, on first use."""
-        return self._graph_for(no_samples)
-
-    def _graph_for(self, samples: Samples) -> ExportedGraph:
         if getattr(self, "_graph_key", None) != self._key():
-            self._original = graph_for(self.backbone, self._request(), samples)
-            is_given = isinstance(self.backbone, ExportedGraph)
-            precision = self._key()[-1]
-            self._use(given_in(self._original, self.precision) if is_given else graph_in(self._original, precision))
+            original, is_given = self._exported(no_samples), isinstance(self.backbone, ExportedGraph)
+            self._use(given_in(original, self.precision) if is_given else graph_in(original, self._precision()))
         return self._graph
+
+    def _exported(self, samples: Samples) -> ExportedGraph:
+        """Return the graph as it was exported, or given."""
+        key = self.backbone, self._request()
+        if getattr(self, "_original_key", None) != key:
+            self._original, self._original_key = graph_for(self.backbone, self._request(), samples), key
+        return self._original
 
     def _use(self, graph: ExportedGraph) -> None:
         self._graph, self._graph_key = graph, self._key()
@@ -129,17 +135,35 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self._session_key: tuple[str, int] | None = None
 
     def _key(self) -> tuple[Any, CutRequest, str]:
-        precision = getattr(self, "precision_", "fp32") if self.precision == AUTO else self.precision
-        return self.backbone, self._request(), precision
+        return self.backbone, self._request(), self._precision()
+
+    def _precision(self) -> str:
+        """Return the precision that was found or adopted, if it is what the parameter asks for."""
+        found = getattr(self, "precision_", "fp32")
+        return found if self.precision in (AUTO, family(found)) else self.precision
 
     def _request(self) -> CutRequest:
         return CutRequest(_names(self.layer), _names(self.pool), bool(self.normalize))
 
-    def adopt_precision(self, precision: str) -> Extractor:
-        """Compute from now on as the features of a store were computed, unless the precision was given by name."""
-        if self.precision == AUTO:
+    def adopt(self, graph: ExportedGraph) -> None:
+        """Compute from now on as a store's graph does, unless another precision was asked for by name.
+
+        Parameters
+        ----------
+        graph : ExportedGraph
+            Taken itself where its precision was found on items; it must have the columns that are wanted.
+        """
+        precision, there = graph.metadata.precision, {column.name for column in graph.metadata.columns}
+        is_wanted = self.precision in (AUTO, family(precision)) and there.issuperset(self._wanted())
+        if is_wanted and not isinstance(self.backbone, ExportedGraph):
             self.precision_ = precision
-        return self
+            if precision == "int8" or precision != family(precision):
+                self._use(graph)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The input identity of the features: weights, architecture and arguments, input."""
+        return self._exported(no_samples).metadata.identity
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -149,11 +173,14 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _chosen(self, graph: ExportedGraph) -> list[int]:
         """Return the places of the wanted columns among the graph's outputs, in the order of the layers."""
-        columns, pools = graph.metadata.columns, {*_names(self.pool), "none"}
+        places = {column.name: place for place, column in enumerate(graph.metadata.columns)}
+        return [places[name] for name in self._wanted()]
+
+    def _wanted(self) -> list[str]:
+        """Return the names of the columns, in the order of the layers."""
+        columns, pools = self._exported(no_samples).metadata.columns, {*_names(self.pool), "none"}
         is_wanted = (lambda pool: True) if AUTO in pools else pools.__contains__
-        return [
-            i for layer in _names(self.layer) for i, c in enumerate(columns) if c.layer == layer and is_wanted(c.pool)
-        ]
+        return [c.name for layer in _names(self.layer) for c in columns if c.layer == layer and is_wanted(c.pool)]
 
     @property
     def session(self) -> Session:
@@ -186,13 +213,14 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             Itself.
         """
         self.run_options()
-        self.precision_ = "fp32" if self.precision == AUTO else self.precision
-        self._graph_for(samples_of(X, self.max_pixels))
-        if not isinstance(self.backbone, ExportedGraph):
+        original = self._exported(samples_of(X, self.max_pixels))
+        if isinstance(self.backbone, ExportedGraph):
+            chosen = given_in(original, self.precision)
+        else:
             draw = functools.partial(drawn, X, max_pixels=self.max_pixels)
-            chosen = choose_precision(self._original, self.provider, draw, self.precision)
-            self.precision_ = chosen.metadata.precision
-            self._use(chosen)
+            chosen = choose_precision(original, self.provider, draw, self.precision)
+        self.precision_ = chosen.metadata.precision
+        self._use(chosen)
         self.n_features_out_ = sum(column.width for column in self.columns)
         return self
 
@@ -224,9 +252,11 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         kept, failures = [], list[tuple[str, str]]()
         options, chosen = self.run_options(), self._chosen(self.graph)
         session = self._session_for(available_cores() if len(source) > options.batch_size else 1)
-        results = run(source, session, self.preprocessor, options, Stages())
-        for position, result in enumerate(results):
-            report(position + 1, len(source))
+        stages = Stages()
+        report(Progress(0, len(source)))
+        for position, result in enumerate(run(source, session, self.preprocessor, options, stages)):
+            limit = stages.limiting(available_cores(), session.runs)
+            report(Progress(position + 1, len(source), position + 1, limit))
             if result.vectors is None:
                 _record(result, failures, policy, len(source))
             else:
@@ -249,7 +279,7 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """Return the options for the engine, checked."""
         require_precision(self.precision, "Extractor")
         if self.batch_size == "auto":
-            return RunOptions()
+            return AUTOMATIC
         if not isinstance(self.batch_size, int) or self.batch_size < 1:
             raise InputError(f"batch_size={self.batch_size!r} of Extractor: expected a positive number or 'auto'")
         return RunOptions(self.batch_size)

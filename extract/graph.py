@@ -15,6 +15,7 @@ from .certificate import Certificate
 from .cut import Column, CutRequest
 from .identity import digest
 from .pooling import AUTO
+from .precision import family
 from .session import Session, open_session
 
 METADATA_KEY = "topwork"
@@ -34,10 +35,13 @@ class GraphMetadata:
         ``Backbone.identity()``: architecture, arguments, digest of weights, input specification.
     columns : tuple of Column
         One for each output, in order.
+    float32_until : str
+        Of a graph in bf16 the value before which the provider computes in float32; "" if all is in bf16.
     """
 
     backbone: dict[str, Any]
     columns: tuple[Column, ...]
+    float32_until: str = ""
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -68,6 +72,7 @@ class GraphMetadata:
                 "fingerprint": self.fingerprint,
                 "backbone": self.backbone,
                 "columns": [column.to_json() for column in self.columns],
+                "float32_until": self.float32_until,
             },
             sort_keys=True,
         )
@@ -80,7 +85,8 @@ class GraphMetadata:
             raise InputError(
                 f"this graph has format {fields['format']}, expected {GRAPH_FORMAT}: another version wrote it"
             )
-        return cls(fields["backbone"], tuple(Column(**column) for column in fields["columns"]))
+        columns = tuple(Column(**column) for column in fields["columns"])
+        return cls(fields["backbone"], columns, fields.get("float32_until", ""))
 
 
 @dataclass(frozen=True)
@@ -109,7 +115,8 @@ class ExportedGraph:
 
     def open(self, provider: str = "auto", runs: int = 1) -> Session:
         """Load the graph in its own precision; see :func:`topwork.extract.session.open_session`."""
-        return open_session(self.path, provider, None, self.metadata.precision, runs)
+        precision, until = family(self.metadata.precision), self.metadata.float32_until
+        return open_session(self.path, provider, None, precision, runs, until)
 
     @property
     def certificate_path(self) -> Path:
@@ -120,6 +127,11 @@ class ExportedGraph:
     def certificate(self) -> Certificate:
         """The evidence that was gathered when the graph was exported."""
         return Certificate.from_json(json.loads(self.certificate_path.read_text(encoding="utf-8")))
+
+    def write_certificate(self, certificate: Certificate) -> None:
+        """Write the certificate beside the graph."""
+        write_file(self.certificate_path, json.dumps(certificate.to_json(), indent=1).encode())
+        self.__dict__.pop("certificate", None)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ExportedGraph:
         """Share the file between copies of an estimator."""
@@ -140,6 +152,15 @@ def write_inputs(spec: InputSpec, folder: Path) -> list[Path]:
         write_file(folder / name, content)
         written.append(folder / name)
     return written
+
+
+def write_metadata(model: Any, metadata: GraphMetadata) -> None:
+    """Enter into an ``onnx.ModelProto`` what it says of itself, in place of what it said before."""
+    others = [entry for entry in model.metadata_props if entry.key != METADATA_KEY]
+    del model.metadata_props[:]
+    model.metadata_props.extend(others)
+    entry = model.metadata_props.add()
+    entry.key, entry.value = METADATA_KEY, metadata.to_text()
 
 
 def read_metadata(session: Session) -> GraphMetadata:

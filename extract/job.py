@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import DecodeError
-from .engine import Original, Result, RunOptions, Vectors, run
-from .item import Item, content_digest
+from .engine import AUTOMATIC, Original, Result, RunOptions, Vectors, run
+from .item import Item
 from .ledger import Ledger
 from .machine import available_cores
+from .pending import Pending
 from .policy import ErrorPolicy
 from .preprocess.decode import MAX_PIXELS
 from .preprocess.preprocessor import Preprocessor, preprocessor_for
-from .progress import Progress, report
+from .progress import Listener, Progress, report
 from .sources.opening import Source, open_source
 from .store.feature_store import FeatureStore
-from .store.index import Index
 from .store.part import Row
 from .store.writer import StoreWriter, open_writer
 
@@ -38,7 +37,7 @@ def extract(
     provider: str = "auto",
     options: RunOptions | None = None,
     max_pixels: int = MAX_PIXELS,
-    progress: Progress | None = None,
+    progress: Listener | None = None,
     patience: float = 0.0,
 ) -> Ledger:
     """Add the features of a source's items to a store.
@@ -65,14 +64,14 @@ def extract(
     max_pixels : int
         A larger image fails instead of being decoded.
     progress : callable, optional
-        Called with the number of inputs done and their total.
+        Called with a :class:`topwork.extract.progress.Progress`, when computing begins and after every input.
     patience : float
         Seconds to wait for another process that is writing.
 
     Returns
     -------
     Ledger
-        What became of every input of the source, and the seconds of each stage.
+        What became of every input of the source, where the time went, and how much memory it took.
 
     Raises
     ------
@@ -85,15 +84,17 @@ def extract(
     policy, opened = ErrorPolicy.parse(on_error), open_source(source, labels, kind=store.graph.input_spec.kind)
     started, ledger = time.perf_counter(), Ledger(ignored=opened.ignored, fingerprint=store.fingerprint)
     store.refresh()
-    counter = _Counter(store.index, policy, ledger, len(opened), progress or report)
-    if counter.is_all_done(opened):
-        deque(counter.pending(opened), maxlen=0)  # counts what is there; readers and finished jobs need no lock
+    ledger.precision = store.columns[0].precision
+    counter = _Counter(Pending(store.index), policy, ledger, len(opened), progress or report)
+    if counter.pending.is_all_done(opened):
+        deque(counter.to_compute(opened), maxlen=0)  # counts what is there; readers and finished jobs need no lock
     else:
         with open_writer(store, patience) as writer:
-            counter.look_again(opened, writer.index)
+            counter.pending.look_again(opened, writer.index)
             preprocessor = preprocessor_for(store.graph.input_spec, max_pixels)
-            _compute(_Job(writer, counter), opened, preprocessor, provider, options or RunOptions())
+            _compute(_Job(writer, counter), opened, preprocessor, provider, options or AUTOMATIC)
     ledger.absent = sum(store.index.counts().values()) - ledger.items
+    ledger.note_memory()
     ledger.seconds = time.perf_counter() - started
     return ledger
 
@@ -101,11 +102,14 @@ def extract(
 def _compute(job: _Job, source: Source, preprocessor: Preprocessor, provider: str, options: RunOptions) -> None:
     """Run the items that are not in the store, a part at a time."""
     store, ledger = job.writer.store, job.counter.ledger
-    session = store.graph.open(provider, available_cores())
-    pending = job.counter.pending(source)
+    session, pending = store.graph.open(provider, available_cores()), job.counter.to_compute(source)
+    ledger.provider, ledger.cores, ledger.runs = session.provider, available_cores(), session.runs
+    started = time.perf_counter()
+    job.counter.tell()
     results = run(pending, session, preprocessor, options, ledger.stages, job.known)
     for window in _windows(results, options.window, job):
         job.commit(window)
+    ledger.computing_seconds = time.perf_counter() - started
 
 
 def _windows(results: Iterator[Result], size: int, job: _Job) -> Iterator[list[Row]]:
@@ -121,34 +125,15 @@ def _windows(results: Iterator[Result], size: int, job: _Job) -> Iterator[list[R
 
 
 class _Counter:
-    """What a job knows of its inputs: which are done, which have changed, how each ended."""
+    """What becomes of a job's inputs: how each ended, and how far the job is."""
 
-    def __init__(self, index: Index, policy: ErrorPolicy, ledger: Ledger, total: int, progress: Progress) -> None:
-        self.index, self.policy, self.ledger, self.total, self.progress = index, policy, ledger, total, progress
-        self.changed: set[str] = set()
-        """Known items with new content that is not computed yet."""
-        self.outdated: set[str] = set()
-        """Known items whose features in the store were those of other content when the job began."""
+    def __init__(self, pending: Pending, policy: ErrorPolicy, ledger: Ledger, total: int, listener: Listener) -> None:
+        self.pending, self.policy, self.ledger, self.total, self.listener = pending, policy, ledger, total, listener
 
-    def is_all_done(self, items: Source) -> bool:
-        """Tell whether the store has every item, unchanged; contents are looked at only if no item is new."""
-        if any(self.index.find(item.id) is None for item in items):
-            return False
-        self.look_again(items, self.index)
-        return not self.changed
-
-    def look_again(self, items: Source, index: Index) -> None:
-        """Find the known items whose content is not what the store has: their features are of no use any more."""
-        self.index = index
-        if index.counts():
-            found = ((item, index.find(item.id)) for item in items)
-            self.changed = {item.id for item, known in found if known is not None and not _is_unchanged(item, known)}
-            self.outdated = set(self.changed)
-
-    def pending(self, items: Iterable[Item]) -> Iterator[Item]:
+    def to_compute(self, items: Iterable[Item]) -> Iterator[Item]:
         """Yield the items to work on; count the others as the store has them."""
         for item in items:
-            known = None if item.id in self.changed else self.index.find(item.id)
+            known = self.pending.known(item.id)
             if known is None:
                 yield item
             else:
@@ -157,16 +142,21 @@ class _Counter:
     def count(self, item_id: str, status: str, reason: str | None) -> None:
         """Enter the end of one item."""
         self.ledger.count(item_id, status, reason)
-        self.progress(self.ledger.items, self.total)
+        self.tell()
         if status == "failed":
             self.policy.check(self.ledger.failed, self.total, item_id, reason or "")
 
     def count_computed(self, item_id: str, status: str, reason: str | None) -> None:
         """Enter the end of an item that was worked on."""
         self.ledger.computed += 1
-        self.ledger.replaced += item_id in self.changed
-        self.changed.discard(item_id)
+        self.ledger.replaced += item_id in self.pending.changed
+        self.pending.changed.discard(item_id)
         self.count(item_id, status, reason)
+
+    def tell(self) -> None:
+        """Tell how far the job is."""
+        ledger = self.ledger
+        self.listener(Progress(ledger.items, self.total, ledger.computed, ledger.limiting_stage))
 
 
 class _Job:
@@ -184,7 +174,7 @@ class _Job:
         if item_id is not None:
             return Original(item_id, self.vectors[self.row_of_id[item_id]])
         for item_id in self.writer.index.ids_of_digest(digest):
-            vectors = None if item_id in self.counter.outdated else self.writer.vectors_of(item_id)
+            vectors = None if item_id in self.counter.pending.outdated else self.writer.vectors_of(item_id)
             if vectors is not None:
                 return Original(item_id, vectors)
         return None
@@ -213,21 +203,10 @@ class _Job:
         widths = [column.width for column in self.writer.store.columns]
         matrices = [_stack([vectors[i] for vectors in self.vectors], width) for i, width in enumerate(widths)]
         self.writer.add_part(rows, matrices)
+        self.counter.ledger.note_memory()  # while the window is still there
         self.vectors, self.row_of_id, self.id_of_digest = [], {}, {}
         self.counter.ledger.stages.write += time.perf_counter() - started
 
 
 def _stack(vectors: list[Any], width: int) -> NDArray[np.float32]:
     return np.stack(vectors) if vectors else np.empty((0, width), np.float32)
-
-
-def _is_unchanged(item: Item, known: Row) -> bool:
-    """Compare size and modification time; if they differ, or there is no time, the content decides."""
-    if item.mtime_ns is not None and (item.size, item.mtime_ns) == (known.size, known.mtime_ns):
-        return True
-    try:
-        return content_digest(item.read()) == known.digest
-    except DecodeError:  # as an empty cell of a table: it failed before, and would again
-        return known.status == "failed"
-    except OSError:
-        return False

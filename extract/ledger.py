@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from .engine import Stages
+from .machine import used_memory
+from .providers import ON_PROCESSOR
+from .stages import Stages
 
 
 @dataclass
@@ -36,6 +38,16 @@ class Ledger:
         Wall time of this run.
     fingerprint : str
         Of the store's input identity.
+    provider : str or None
+        Where the graph ran; None if nothing was computed.
+    precision : str or None
+        In which the store's features are computed.
+    cores, runs : int
+        Threads that read and decode, and batches that are inferred at a time.
+    computing_seconds : float
+        Wall time of the computing alone: from the loaded graph to the last part on disk.
+    peak_memory : int or None
+        Largest number of bytes that :func:`topwork.extract.machine.used_memory` told after a part and at the end.
     """
 
     items: int = 0
@@ -51,6 +63,12 @@ class Ledger:
     stages: Stages = field(default_factory=Stages)
     seconds: float = 0.0
     fingerprint: str = ""
+    provider: str | None = None
+    precision: str | None = None
+    cores: int = 1
+    runs: int = 1
+    computing_seconds: float = 0.0
+    peak_memory: int | None = None
 
     def count(self, item_id: str, status: str, reason: str | None) -> None:
         """Enter one input."""
@@ -59,6 +77,27 @@ class Ledger:
         if status == "failed":
             self.failures.append((item_id, reason or ""))
 
+    def note_memory(self) -> None:
+        """Look at the memory that is used now."""
+        self.peak_memory = max(self.peak_memory or 0, used_memory() or 0) or None
+
+    @property
+    def limiting_stage(self) -> str:
+        """What limits the speed of this run so far; see :meth:`Stages.limiting`."""
+        return self.stages.limiting(self.cores, self.runs)
+
+    @property
+    def share_of_possible(self) -> float | None:
+        """Measured throughput over that of cores that do nothing but read, decode and infer; about 1 at most.
+
+        These stages' core-seconds, a batch counting for all the cores that it runs on, over ``cores *
+        computing_seconds``. Seconds are of the wall clock, also within a thread: a thread that waits for a disk or for
+        another process's turn counts as busy. None if nothing was computed, or not on the processor.
+        """
+        if self.provider not in ON_PROCESSOR or not self.computing_seconds:
+            return None
+        return self.stages.core_seconds(self.cores, self.runs) / (self.cores * self.computing_seconds)
+
     @property
     def items_per_second(self) -> float:
         """Inputs worked on in this run per second of wall time."""
@@ -66,4 +105,5 @@ class Ledger:
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary for machines."""
-        return {**asdict(self), "items_per_second": self.items_per_second}
+        derived = {"items_per_second": self.items_per_second, "share_of_possible": self.share_of_possible}
+        return {**asdict(self), **derived}

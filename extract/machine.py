@@ -1,15 +1,23 @@
-"""What this machine is able to do: its cores, its memory, the instruction sets of its processor."""
+"""What this machine is able to do: its cores, memory, instruction sets and packages."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+import sys
+from collections.abc import Iterable
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-INSTRUCTION_SETS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
+INSTRUCTION_SETS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 BFLOAT16 = ("avx512_bf16", "amx_bf16")
 """Instruction sets that compute in bfloat16."""
+INT8 = ("avx_vnni", "avx512_vnni", "amx_int8")
+"""Instruction sets that sum products of 8-bit numbers without overflow."""
+CPUINFO, STATUS = Path("/proc/cpuinfo"), Path("/proc/self/status")
+"""What Linux tells of the processor, and of this process."""
 
 
 def available_cores() -> int:
@@ -24,6 +32,15 @@ def processor() -> str:
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
+def installed(packages: Iterable[str]) -> dict[str, str]:
+    """Return the versions of those packages that are installed, without importing them."""
+    found = {}
+    for package in packages:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
 def instruction_sets() -> tuple[str, ...]:
     """Return which of :data:`INSTRUCTION_SETS` the processor has; none where the system does not tell (as on macOS)."""
     flags = _cpuinfo("flags").split()
@@ -35,8 +52,34 @@ def has_bfloat16() -> bool:
     return any(name in BFLOAT16 for name in instruction_sets())
 
 
+def has_int8() -> bool:
+    """Tell whether the processor sums products of 8-bit numbers."""
+    return any(name in INT8 for name in instruction_sets())
+
+
+def used_memory() -> int | None:
+    """Return the bytes of memory that this process has of its own; None where the system does not tell (Windows).
+
+    On Linux these are the anonymous pages at this moment: mapped files, which can be dropped at any time, do not count.
+    Elsewhere it is the largest resident set so far, mapped files included.
+    """
+    anonymous = _field(STATUS, "RssAnon")  # "123456 kB"
+    if anonymous:
+        return int(anonymous.split()[0]) * 1024
+    try:
+        import resource
+    except ImportError:
+        return None
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest if sys.platform == "darwin" else largest * 1024
+
+
 @cache
-def _cpuinfo(field: str) -> str:
-    path = Path("/proc/cpuinfo")
+def _cpuinfo(name: str) -> str:
+    return _field(CPUINFO, name)
+
+
+def _field(path: Path, name: str) -> str:
+    """Return the first value that a file of lines ``name: value`` has for a name, "" without one."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == field), "")
+    return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == name), "")

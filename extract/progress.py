@@ -5,22 +5,45 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-
-Progress = Callable[[int, int], None]
-"""Takes the number of inputs done, and their total."""
-
-_listener: ContextVar[Progress | None] = ContextVar("topwork_progress", default=None)
+from typing import NamedTuple, TypeAlias
 
 
-def report(done: int, total: int) -> None:
+class Progress(NamedTuple):
+    """How far a run is.
+
+    Parameters
+    ----------
+    done : int
+        Inputs that are done, in this run or an earlier one.
+    total : int
+        All inputs.
+    computed : int
+        Those of the done ones that were worked on in this run.
+    stage : str
+        What limits the speed so far: "reading", "decoding", "inference" or "writing"; "" before anything is computed.
+    """
+
+    done: int
+    total: int
+    computed: int = 0
+    stage: str = ""
+
+
+Listener: TypeAlias = Callable[[Progress], None]
+"""Is called when a run begins to compute, and after every input."""
+
+_listener: ContextVar[Listener | None] = ContextVar("topwork_progress", default=None)
+
+
+def report(progress: Progress) -> None:
     """Tell how far the present run is."""
     listener = _listener.get()
     if listener is not None:
-        listener(done, total)
+        listener(progress)
 
 
 @contextlib.contextmanager
-def watching(listener: Progress) -> Iterator[None]:
+def watching(listener: Listener) -> Iterator[None]:
     """Have a function called with the progress of what runs inside the block."""
     token = _listener.set(listener)
     try:

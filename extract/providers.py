@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from ..errors import InputError, ProviderError
-from .machine import has_bfloat16
+from .machine import has_bfloat16, has_int8
 
 OPENVINO = "openvino"
 ON_PROCESSOR = (OPENVINO, "cpu")
@@ -44,8 +44,8 @@ PROVIDERS = {
         Provider("cuda", "CUDAExecutionProvider", "onnxruntime-gpu", ("fp32", "fp16")),
         Provider("coreml", "CoreMLExecutionProvider", "onnxruntime", ("fp32", "fp16")),
         Provider("dml", "DmlExecutionProvider", "onnxruntime-directml", ("fp32", "fp16")),
-        Provider(OPENVINO, "OpenVINOExecutionProvider", "openvino", ("fp32", "bf16")),
-        Provider("cpu", "CPUExecutionProvider", "onnxruntime", ("fp32", "fp16")),
+        Provider(OPENVINO, "OpenVINOExecutionProvider", "openvino", ("fp32", "bf16", "int8")),
+        Provider("cpu", "CPUExecutionProvider", "onnxruntime", ("fp32", "fp16", "int8")),
     )
 }
 """By preference: ``auto`` takes the first that is there and able."""
@@ -69,11 +69,16 @@ def choices(provider: str, precision: str) -> list[Provider]:
     """
     if provider != "auto":
         return [_named(provider, precision)]
-    able = [p for p in PROVIDERS.values() if not lacks(p) and not unable(p, precision)]
-    if not able:
+    found = able(precision)
+    if not found:
         reasons = [f"{p.name}: {lacks(p) or unable(p, precision)}" for p in PROVIDERS.values()]
         raise ProviderError(f"no provider here computes in {precision}: {'; '.join(reasons)}")
-    return able
+    return found
+
+
+def able(precision: str) -> list[Provider]:
+    """Return the providers that are there and compute in a precision, the one that ``auto`` takes first."""
+    return [p for p in PROVIDERS.values() if not lacks(p) and not unable(p, precision)]
 
 
 def _named(name: str, precision: str) -> Provider:
@@ -108,6 +113,8 @@ def unable(provider: Provider, precision: str) -> str:
         return f"it computes in {', '.join(provider.precisions)}"
     if precision == "bf16" and not has_bfloat16():
         return "this processor has no bfloat16 instructions (avx512_bf16 or amx_bf16)"
+    if precision == "int8" and not has_int8():
+        return "this processor has no instructions for sums of 8-bit products (avx512_vnni, avx_vnni or amx_int8)"
     return ""
 
 

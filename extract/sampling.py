@@ -12,7 +12,6 @@ import numpy as np
 
 from ..errors import DecodeError
 from .certify import BATCHES
-from .fidelity import ITEMS
 from .machine import available_cores
 from .preprocess.decode import MAX_PIXELS
 from .preprocess.preprocessor import preprocessor_for
@@ -54,22 +53,26 @@ def samples_of(X: Any, max_pixels: int = MAX_PIXELS) -> Samples:
     return samples
 
 
-def drawn(X: Any, spec: InputSpec, max_pixels: int = MAX_PIXELS) -> list[Prepared]:
-    """Return up to 256 usable items of a source, drawn with a seed, prepared; none if X is None.
+def drawn(X: Any, spec: InputSpec, most: int, max_pixels: int = MAX_PIXELS) -> list[Prepared]:
+    """Return some usable items of a source, drawn with a seed, prepared; none if X is None.
 
     Parameters
     ----------
     X : sequence, source, path or None
         What can be gone through only once is not looked at.
     spec : InputSpec
+    most : int
+        How many.
     max_pixels : int
         Larger images are passed over.
     """
     if not _can_be_looked_at(X):
         return []
     source, preprocessor = open_source(X, kind=spec.kind), preprocessor_for(spec, max_pixels)
-    chosen = set(np.random.default_rng(SEED).permutation(len(source))[:ITEMS].tolist())
-    items = [item for position, item in enumerate(source) if position in chosen]
+    chosen = np.random.default_rng(SEED).permutation(len(source))[:most].tolist()
+    wanted = set(chosen)
+    found = {position: item for position, item in enumerate(source) if position in wanted}
+    items = [found[position] for position in chosen]
     with ThreadPoolExecutor(available_cores()) as pool:
         return list(filter(None, pool.map(lambda item: _prepared(item, preprocessor), items)))
 

@@ -53,6 +53,7 @@ def open_session(
     threads: int | None = None,
     precision: str = "fp32",
     runs: int = 1,
+    float32_until: str = "",
 ) -> Session:
     """Load a graph on a provider.
 
@@ -65,11 +66,12 @@ def open_session(
         warns if one that should be able is not.
     threads : int, optional
         Threads that compute; by default one per core.
-    precision : {"fp32", "bf16", "fp16"}
-        Arithmetic. A graph in fp16 was converted before; for bf16 the graph is that of fp32.
-
+    precision : {"fp32", "bf16", "fp16", "int8"}
+        Arithmetic. A graph in fp16 or int8 was converted before; for bf16 the graph is that of fp32.
     runs : int
         How many batches will be computed at a time, where the processor computes: the threads are divided among them.
+    float32_until : str
+        In bf16 the value before which all is computed in float32; "" for none.
 
     Raises
     ------
@@ -77,28 +79,37 @@ def open_session(
         If the provider is not there, or did not load (ONNX Runtime then falls back without an error).
     """
     wanted, threads = choices(provider, precision), threads or available_cores()
+    want = _Wanted(precision, threads, runs, float32_until)
     for chosen in wanted[:-1]:
         try:
-            return _open(graph, chosen, threads, precision, runs)
+            return _open(graph, chosen, want)
         except Exception as error:
             warnings.warn(f"provider {chosen.name!r} did not load: {reason(error)}; trying the next", stacklevel=2)
-    return _open(graph, wanted[-1], threads, precision, runs)
+    return _open(graph, wanted[-1], want)
 
 
-def _open(graph: Path | bytes, provider: Provider, threads: int, precision: str, runs: int) -> Session:
-    runs = min(runs, threads) if provider.name in ON_PROCESSOR else 1
-    if provider.name == OPENVINO and not openvino_devices():
-        return Session(OpenVinoRuntime(graph, precision, threads, runs), provider.name, precision, runs)
+@dataclass(frozen=True)
+class _Wanted:
+    precision: str
+    threads: int
+    runs: int
+    float32_until: str
+
+
+def _open(graph: Path | bytes, provider: Provider, want: _Wanted) -> Session:
+    runs, precision = min(want.runs, want.threads) if provider.name in ON_PROCESSOR else 1, want.precision
+    hints = settings(precision, want.threads, runs)
+    if provider.name == OPENVINO and (want.float32_until or not openvino_devices()):
+        return Session(OpenVinoRuntime(graph, hints, runs, want.float32_until), provider.name, precision, runs)
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    options.intra_op_num_threads = threads // runs
+    options.intra_op_num_threads = want.threads // runs
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # decoding needs the cores, too
     listed: dict[str, Any] = {"providers": [provider.runtime]}
     if provider.name == OPENVINO:
-        load = json.dumps({"CPU": settings(precision, threads, runs)})
-        options.add_provider_for_devices(list(openvino_devices()[:1]), {"load_config": load})
+        options.add_provider_for_devices(list(openvino_devices()[:1]), {"load_config": json.dumps({"CPU": hints})})
         listed = {}
     content = graph if isinstance(graph, bytes) else str(graph)
     runtime = onnxruntime.InferenceSession(content, options, **listed)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from .atomic import write_file
-from .graph import INPUTS_FOLDER, METADATA_KEY, ExportedGraph, write_inputs
+from .graph import INPUTS_FOLDER, ExportedGraph, write_inputs, write_metadata
 from .onnx_graphs.graph import pruned
 
 
@@ -38,13 +37,12 @@ def select_columns(graph: ExportedGraph, names: Sequence[str], path: Path) -> Ex
     kept.input.extend(model.graph.input)
     kept.output.extend(outputs[name] for name in names)
     model.graph.CopyFrom(kept)
-    text = replace(graph.metadata, columns=tuple(columns[name] for name in names)).to_text()
-    next(entry for entry in model.metadata_props if entry.key == METADATA_KEY).value = text
+    write_metadata(model, replace(graph.metadata, columns=tuple(columns[name] for name in names)))
     deviations = tuple(d for d in graph.certificate.deviations if d.output in names)
     ports = tuple(next(port for port in graph.certificate.outputs if port.name == name) for name in names)
     certificate = replace(graph.certificate, deviations=deviations, outputs=ports)
     write_file(path, model.SerializeToString())
     selected = ExportedGraph(path)
     write_inputs(graph.input_spec, path.parent / INPUTS_FOLDER)
-    write_file(selected.certificate_path, json.dumps(certificate.to_json(), indent=1).encode())
+    selected.write_certificate(certificate)
     return selected

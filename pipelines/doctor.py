@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import PackageNotFoundError, distributions, version
+from importlib.metadata import distributions
 from typing import Any
 
-from ..extract.machine import available_cores, instruction_sets, processor
+from ..extract.machine import available_cores, installed, instruction_sets, processor
 from ..extract.precision import LOWER
-from ..extract.providers import OPENVINO, PROVIDERS, Provider, lacks, openvino_devices, unable
+from ..extract.providers import OPENVINO, PROVIDERS, Provider, able, lacks, openvino_devices, unable
 
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
 """Packages that all write the folder ``onnxruntime``: the last one installed overwrites files of the others."""
@@ -31,7 +31,7 @@ def examined() -> dict[str, Any]:
             "instruction_sets": list(instruction_sets()),
             "system": platform.platform(),
         },
-        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        "versions": installed(PACKAGES),
         "providers": [_examined(provider) for provider in PROVIDERS.values()],
         "auto": {precision: _choice(precision) for precision in ("fp32", *LOWER)},
         "problems": problems(_installed(), _listed()),
@@ -49,8 +49,8 @@ def _examined(provider: Provider) -> dict[str, Any]:
 
 def _choice(precision: str) -> str:
     """Return the provider that ``auto`` takes for a precision, and why."""
-    there = [p.name for p in PROVIDERS.values() if not lacks(p) and not unable(p, precision)]
-    return f"{there[0]}, the fastest of {', '.join(there)}" if there else "none is able"
+    there = [provider.name for provider in able(precision)]
+    return f"{there[0]}, preferred of {', '.join(there)}" if there else "none is able"
 
 
 def problems(installed: set[str], listed: list[str]) -> list[str]:
@@ -86,10 +86,3 @@ def _listed() -> list[str]:
     import onnxruntime
 
     return list(onnxruntime.get_available_providers())
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

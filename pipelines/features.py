@@ -46,8 +46,7 @@ def features_of(extractor: Extractor, X: Any) -> Features:
     """
     if not isinstance(X, FeatureStore):
         return Features(extractor.transform(X), extractor.kept_, extractor.failures_)
-    extractor.adopt_precision(X.columns[0].precision)
-    X.require_columns(extractor.graph.metadata.identity, extractor.columns)
+    X.admit(extractor)
     matrices = [X.matrix(column.name) for column in extractor.columns]
     matrix = matrices[0] if len(matrices) == 1 else np.concatenate(matrices, axis=1)
     return Features(matrix, np.arange(len(matrix)), X.failures())

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...errors import DecodeError
 from ...models.image_spec import ImageSpec
 from .decode import allow_pixels, decode
-from .prepared import Feed, Prepared
+from .prepared import Feed, Prepared, one_by_one
 from .resize import to_pixels
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ class ImagePreprocessor:
     """Encoded images, uint8 arrays or PIL images to pixels ``(height, width, 3)``."""
 
     lengths_vary = False
+    at_once = 1
 
     def __init__(self, spec: ImageSpec, max_pixels: int) -> None:
         self.spec, self.max_pixels = spec, max_pixels
@@ -30,6 +32,10 @@ class ImagePreprocessor:
     def prepare(self, content: Any) -> Prepared:
         """Return the pixels that enter the graph."""
         return Prepared(to_pixels(decode(content, self.spec, self.max_pixels), self.spec))
+
+    def prepare_all(self, contents: Sequence[Any]) -> list[Prepared | DecodeError]:
+        """Return for each item what :meth:`prepare` returns or raises."""
+        return one_by_one(self, contents)
 
     def collate(self, arrays: Sequence[NDArray[Any]]) -> Feed:
         """Return uint8 ``(batch, height, width, 3)``."""

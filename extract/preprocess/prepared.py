@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ...errors import DecodeError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from .preprocessor import Preprocessor
 
 Feed: TypeAlias = "dict[str, NDArray[Any]]"
 """The inputs of a graph, by name; the first axis of each is the batch."""
@@ -29,3 +34,14 @@ class Prepared:
     array: NDArray[Any]
     length: int = 0
     truncated: bool = False
+
+
+def one_by_one(preprocessor: Preprocessor, contents: Sequence[Any]) -> list[Prepared | DecodeError]:
+    """Prepare items each by itself, and return for those that fail the error."""
+    found: list[Prepared | DecodeError] = []
+    for content in contents:
+        try:
+            found.append(preprocessor.prepare(content))
+        except DecodeError as error:
+            found.append(error)
+    return found

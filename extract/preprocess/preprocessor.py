@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ...errors import DecodeError
 from ...models.image_spec import ImageSpec
 from ...models.input_spec import InputSpec
 from ...models.text_spec import TextSpec
@@ -24,6 +25,8 @@ class Preprocessor(Protocol):
 
     lengths_vary: bool
     """Whether items should be batched with others of like length."""
+    at_once: int
+    """Items that are best prepared together."""
 
     def prepare(self, content: Any) -> Prepared:
         """Return the array of one item; safe to call from several threads.
@@ -33,6 +36,9 @@ class Preprocessor(Protocol):
         DecodeError
             If the content is damaged or of another kind.
         """
+
+    def prepare_all(self, contents: Sequence[Any]) -> list[Prepared | DecodeError]:
+        """Return for each item what :meth:`prepare` returns or raises."""
 
     def collate(self, arrays: Sequence[NDArray[Any]]) -> Feed:
         """Return the batch of some items' arrays."""

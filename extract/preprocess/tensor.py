@@ -10,7 +10,7 @@ import numpy as np
 
 from ...errors import DecodeError, reason
 from ...models.tensor_spec import TensorSpec
-from .prepared import Feed, Prepared
+from .prepared import Feed, Prepared, one_by_one
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,6 +22,7 @@ class TensorPreprocessor:
     """Numeric arrays, or the bytes of ``.npy`` files, to float32 of one shape."""
 
     lengths_vary = False
+    at_once = 1
 
     def __init__(self, spec: TensorSpec) -> None:
         self.spec = spec
@@ -36,6 +37,10 @@ class TensorPreprocessor:
         if not np.isfinite(values).all():
             raise DecodeError("values that are not finite")
         return Prepared(values)
+
+    def prepare_all(self, contents: Sequence[Any]) -> list[Prepared | DecodeError]:
+        """Return for each item what :meth:`prepare` returns or raises."""
+        return one_by_one(self, contents)
 
     def collate(self, arrays: Sequence[NDArray[Any]]) -> Feed:
         """Return float32 ``(batch, *shape)``."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...errors import DecodeError, InputError, MissingPackageError
 from ...models.text_spec import SHORTEST, TextSpec
-from .prepared import Feed, Prepared
+from .prepared import Feed, Prepared, one_by_one
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,6 +25,7 @@ class TextPreprocessor:
     """Texts, or the bytes of UTF-8 files, to token ids."""
 
     lengths_vary = True
+    at_once = 64
 
     def __init__(self, spec: TextSpec) -> None:
         self.spec = spec
@@ -32,10 +33,15 @@ class TextPreprocessor:
 
     def prepare(self, content: Any) -> Prepared:
         """Return the token ids int64 ``(tokens,)``, special tokens included, at most as many as the network takes."""
-        encoded = self.tokenizer.encode(_text(content))
-        if not encoded.ids:
-            raise DecodeError("the text has no tokens")
-        return Prepared(np.array(encoded.ids, np.int64), len(encoded.ids), bool(encoded.overflowing))
+        return _prepared(self.tokenizer.encode(_text(content)))
+
+    def prepare_all(self, contents: Sequence[Any]) -> list[Prepared | DecodeError]:
+        """Return for each item what :meth:`prepare` returns or raises; all are tokenised in one call."""
+        try:
+            texts = [_text(content) for content in contents]
+            return [_prepared(encoded) for encoded in self.tokenizer.encode_batch_fast(texts)]
+        except DecodeError:
+            return one_by_one(self, contents)
 
     def collate(self, arrays: Sequence[NDArray[Any]]) -> Feed:
         """Return token ids and attention mask, int64 ``(batch, tokens)``."""
@@ -53,6 +59,12 @@ class TextPreprocessor:
             text = generator.choice(tokens, min(LONG_TEXT, self.spec.max_length)).astype(np.int64)
             feeds["long"] = self.collate([text])
         return feeds
+
+
+def _prepared(encoded: Any) -> Prepared:
+    if not encoded.ids:
+        raise DecodeError("the text has no tokens")
+    return Prepared(np.array(encoded.ids, np.int64), len(encoded.ids), bool(encoded.overflowing))
 
 
 def _padded(spec: TextSpec, arrays: Sequence[NDArray[Any]], length: int) -> Feed:

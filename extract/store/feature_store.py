@@ -112,8 +112,7 @@ class FeatureStore:
                 if not is_store(path):  # otherwise another process was faster
                     raise
         store = cls.open(path)
-        extractor.adopt_precision(store.columns[0].precision)
-        store.require_columns(extractor.graph.metadata.identity, extractor.columns)
+        store.admit(extractor)
         return store
 
     @classmethod
@@ -242,6 +241,18 @@ class FeatureStore:
             for name, sha in named.items()
             if not (self.path / name).is_file() or digest_of_file(self.path / name) != sha
         ]
+
+    def admit(self, extractor: Extractor) -> None:
+        """Check that an extractor's features belong here; from then on it computes as those here were computed.
+
+        Raises
+        ------
+        IdentityError
+            If the store's features are those of another backbone, lack one of the extractor's columns, or are of
+            another precision than the one it was given by name.
+        """
+        extractor.adopt(self.graph)
+        self.require_columns(extractor.identity, extractor.columns)
 
     def require_columns(self, identity: dict[str, Any], columns: Sequence[Column]) -> None:
         """Raise an error that names the first difference if an extractor's features do not belong here.

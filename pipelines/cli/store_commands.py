@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,7 +19,13 @@ from .options import (
     extractor,
     grouped,
 )
-from .output import print_failures, print_json, print_ledger, print_table, progress_bar
+from .output import print_failures, print_json, print_ledger, print_plan, print_table, progress_bar
+
+if TYPE_CHECKING:
+    from ...extract.extractor import Extractor
+    from ...extract.ledger import Ledger
+    from ...extract.sources.opening import Source
+    from ...extract.store.feature_store import FeatureStore
 
 StoreArgument = Annotated[Path, typer.Argument(help="A feature store.")]
 
@@ -33,10 +39,13 @@ def extract(
     run: RunFlags,
     table: TableFlags,
     backbone: BackboneOption = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Time a few items, forecast time, disk and memory, and write nothing.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compute the features of a source's items that a store does not have yet."""
-    from ...extract.job import extract as extract_job
+    from ...extract.plan import require_place
     from ...extract.policy import ErrorPolicy
     from ...extract.session import require_provider
     from ...extract.store.feature_store import FeatureStore, is_store
@@ -45,22 +54,52 @@ def extract(
     ErrorPolicy.parse(run.on_error)
     require_provider(run.provider)
     if not is_store(store):
+        if plan:
+            require_place(store)
         wanted.fit(data)  # whose precision wins later on
     opened = wanted.open(data)  # a source that is not there makes no store
-    target = FeatureStore.open_or_create(store, wanted)
-    with progress_bar("extract"):
-        ledger = extract_job(
-            opened,
-            target,
-            on_error=run.on_error,
-            provider=run.provider,
-            options=wanted.run_options(),
-            max_pixels=run.max_pixels,
-        )
+    if plan:
+        _plan(opened, store, wanted, as_json)
+        return
+    ledger = _extract(opened, FeatureStore.open_or_create(store, wanted), wanted)
     if as_json:
         print_json(ledger.to_json())
     else:
         print_ledger(ledger)
+
+
+def _extract(source: Source, store: FeatureStore, wanted: Extractor) -> Ledger:
+    from ...extract.job import extract as extract_job
+
+    with progress_bar("extract"):
+        return extract_job(
+            source,
+            store,
+            on_error=wanted.on_error,
+            provider=wanted.provider,
+            options=wanted.run_options(),
+            max_pixels=wanted.max_pixels,
+        )
+
+
+def _plan(source: Source, path: Path, wanted: Extractor, as_json: bool) -> None:
+    from ...extract.plan import plan as plan_job
+    from ...extract.store.feature_store import FeatureStore, is_store
+
+    store = FeatureStore.open_or_create(path, wanted) if is_store(path) else None
+    with progress_bar("plan"):
+        found = plan_job(
+            source,
+            store.graph if store else wanted.graph,
+            store,
+            provider=wanted.provider,
+            options=wanted.run_options(),
+            max_pixels=wanted.max_pixels,
+        )
+    if as_json:
+        print_json(found.to_json())
+    else:
+        print_plan(found)
 
 
 def info(store: StoreArgument, as_json: JsonOption = False) -> None:
@@ -82,7 +121,8 @@ def info(store: StoreArgument, as_json: JsonOption = False) -> None:
         return
     typer.echo(f"{store}: {facts['items']} items ({', '.join(f'{n} {status}' for status, n in counts.items())})")
     typer.echo(f"backbone {facts['backbone']}, fingerprint {opened.fingerprint[:16]}")
-    print_table(["column", "pool", "features"], [[c.name, c.pool, str(c.width)] for c in opened.columns])
+    rows = [[column.name, column.pool, column.precision, str(column.width)] for column in opened.columns]
+    print_table(["column", "pool", "precision", "features"], rows)
 
 
 def verify(store: StoreArgument, as_json: JsonOption = False) -> None:

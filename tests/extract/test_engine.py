@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from topwork.extract import engine
-from topwork.extract.engine import Original, Result, RunOptions, Stages, run
+from topwork.extract.engine import Original, Result, RunOptions, batches, run
 from topwork.extract.extractor import Extractor
 from topwork.extract.item import Item, content_digest
-from topwork.extract.preprocess.prepared import Feed
+from topwork.extract.preprocess.prepared import Feed, Prepared
 from topwork.extract.preprocess.preprocessor import preprocessor_for
 from topwork.extract.preprocess.text import TextPreprocessor
 from topwork.extract.sources.file import read_file
+from topwork.extract.stages import Stages
 from topwork.models.text_spec import TextSpec
 
 
@@ -189,3 +190,12 @@ def test_text_longer_than_the_network_takes_is_flagged_and_cut(bert: Extractor) 
 
 def test_images_are_never_truncated(tiny: Extractor) -> None:
     assert [result.truncated for result in results(tiny, items([0, 1]), RunOptions())] == [False, False]
+
+
+def test_batches_of_texts_hold_as_many_as_have_so_many_tokens() -> None:
+    lengths = [9, 2, 30, 2, 3, 9, 2, 9]
+    prepared = {place: Prepared(np.zeros(length, np.int64), length) for place, length in enumerate(lengths)}
+    found = batches(prepared, RunOptions(2, tokens=20))
+    assert sorted(place for batch in found for place in batch) == list(range(8))
+    assert [[lengths[place] for place in batch] for batch in found] == [[2, 2, 2, 3], [9, 9], [9], [30]]
+    assert [len(batch) for batch in batches(prepared, RunOptions(3))] == [3, 3, 2]

@@ -22,6 +22,7 @@ from topwork.extract.engine import RunOptions
 from topwork.extract.extractor import Extractor
 from topwork.extract.job import extract
 from topwork.extract.ledger import Ledger
+from topwork.extract.progress import Progress
 from topwork.extract.store.feature_store import FeatureStore
 from topwork.extract.store.lock import write_lock
 from topwork.extract.store.writer import open_writer
@@ -109,8 +110,8 @@ def test_any_mix_of_items_is_accounted_for_even_after_an_interruption(
     kind_of = {path.relative_to(root).as_posix(): kinds[int(path.stem)] for path in paths}
     good = [item_id for item_id, kind in kind_of.items() if isinstance(kind, int)]
 
-    def interrupt(done: int, total: int) -> None:
-        if done > stop_after:
+    def interrupt(progress: Progress) -> None:
+        if progress.done > stop_after:
             raise KeyboardInterrupt
 
     interrupted, whole = new_store(folder / "a", tiny), new_store(folder / "b", tiny)
@@ -340,11 +341,35 @@ def test_a_dangling_link_is_a_failed_item_until_it_leads_somewhere(tiny: Extract
 def test_other_files_are_counted_as_ignored(tiny: Extractor, write_images: Callable[..., Path], tmp_path: Path) -> None:
     root = write_images()
     (root / "notes.txt").write_text("x")
-    seen: list[tuple[int, int]] = []
-    ledger = extract(root, new_store(tmp_path, tiny), progress=lambda done, total: seen.append((done, total)))
+    ledger = extract(root, new_store(tmp_path, tiny))
     assert (ledger.items, ledger.ignored) == (6, 1)
-    assert seen == [(i, 6) for i in range(1, 7)]
     assert ledger.to_json()["items"] == 6
+
+
+def test_progress_tells_what_is_done_what_was_computed_and_what_limits(tiny: Extractor, tmp_path: Path) -> None:
+    root = write(tmp_path / "images", [png(0), png(1), b""])
+    store, seen = new_store(tmp_path, tiny), list[Progress]()
+    extract(root, store, on_error="record", progress=seen.append)
+    assert [(p.done, p.total, p.computed) for p in seen] == [(0, 3, 0), (1, 3, 1), (2, 3, 2), (3, 3, 3)]
+    assert seen[0].stage == ""
+    assert {p.stage for p in seen[1:]} <= {"reading", "decoding", "inference", "writing"}
+    seen.clear()
+    write(root, [png(0), png(1), b"", png(2)])
+    extract(root, store, on_error="record", progress=seen.append)
+    assert [(p.done, p.computed) for p in seen] == [(0, 0), (1, 0), (2, 0), (3, 0), (4, 1)]
+
+
+def test_ledger_tells_where_it_ran_and_what_it_took(tiny: Extractor, tmp_path: Path) -> None:
+    root, store = write(tmp_path / "images", [png(i) for i in range(9)]), new_store(tmp_path, tiny)
+    ledger = extract(root, store, provider="cpu", options=OPTIONS)
+    found = ledger.to_json()
+    assert (found["provider"], found["precision"]) == ("cpu", store.columns[0].precision)
+    assert 0 < found["computing_seconds"] < found["seconds"]
+    assert found["share_of_possible"] > 0
+    assert found["peak_memory"] > 10_000_000
+    assert set(found["stages"]) == {"read", "decode", "infer", "write"}
+    again = extract(root, store, provider="cpu", options=OPTIONS).to_json()
+    assert (again["provider"], again["precision"], again["share_of_possible"]) == (None, found["precision"], None)
 
 
 def test_second_writer_is_refused(tiny: Extractor, write_images: Callable[..., Path], tmp_path: Path) -> None:
@@ -381,8 +406,8 @@ def test_job_on_texts_that_was_interrupted_ends_as_if_nothing_had_happened(
     sentences = [*sentences[:7], sentences[2], *sentences[7:]]  # one comes twice
     labels = [*labels[:7], labels[2], *labels[7:]]
 
-    def interrupt(done: int, total: int) -> None:
-        if done > 14:
+    def interrupt(progress: Progress) -> None:
+        if progress.done > 14:
             raise KeyboardInterrupt
 
     interrupted, whole = new_store(tmp_path / "a", bert), new_store(tmp_path / "b", bert)

@@ -101,6 +101,43 @@ def test_extract_from_a_folder_and_again(work: Path, tmp_path: Path) -> None:
     assert "nothing to compute" in printed
 
 
+def test_extract_tells_machines_where_it_ran_and_what_it_took(work: Path, tmp_path: Path) -> None:
+    found = topwork_json("extract", work / "photos", "--store", tmp_path / "s", "--provider", "cpu")
+    assert (found["provider"], found["precision"]) == ("cpu", FeatureStore.open(tmp_path / "s").columns[0].precision)
+    assert found["share_of_possible"] > 0
+    assert found["peak_memory"] is None or found["peak_memory"] > 10_000_000
+    assert found["stages"].keys() == {"read", "decode", "infer", "write"}
+
+
+def test_plan_forecasts_and_writes_nothing(work: Path, tmp_path: Path) -> None:
+    command = ["extract", work / "photos", "--store", tmp_path / "s", "--plan"]
+    found = topwork_json(*command)
+    assert (found["items"], found["pending"], found["sample"]["items"], found["sample"]["failed"]) == (25, 25, 25, 1)
+    assert found["seconds"] > 0
+    assert found["disk_bytes"] > 24 * 80 * 4
+    assert found.keys() >= {"items_per_second", "peak_memory", "provider", "precision", "fingerprint"}
+    printed = topwork_command(*command).stdout.splitlines()
+    assert printed[0] == "25 items: 25 to compute, 0 in the store"
+    assert printed[2].startswith(f"  failed: {BROKEN}: ")
+    assert [line.split()[0] for line in printed[3:]][:2] == ["time", "disk"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_plan_for_a_store_leaves_out_what_it_has(work: Path) -> None:
+    before = FeatureStore.open(work / "store").log.entries()
+    found = topwork_json("extract", work / "photos", "--store", work / "store", "--plan")
+    assert (found["items"], found["pending"], found["seconds"]) == (25, 0, 0)
+    found = topwork_json("extract", work / "photos.tar", "--store", work / "store", "--plan")
+    assert (found["items"], found["pending"]) == (24, 24)
+    assert FeatureStore.open(work / "store").log.entries() == before
+
+
+def test_plan_of_broken_files_alone_counts_them(broken: Path, tmp_path: Path) -> None:
+    found = topwork_json("extract", broken, "--store", tmp_path / "s", "--plan")
+    assert (found["pending"], found["sample"]["ok"], found["sample"]["failed"]) == (2, 0, 2)
+    assert not (tmp_path / "s").exists()
+
+
 def test_extract_from_a_tar_yields_the_same_features(work: Path, tmp_path: Path) -> None:
     ledger = topwork_json("extract", work / "photos.tar", "--store", tmp_path / "s", "--batch-size", "5")
     assert (ledger["items"], ledger["ok"], ledger["failed"]) == (24, 24, 0)
@@ -116,7 +153,11 @@ def test_store_info_counts_what_is_there(work: Path) -> None:
     assert (info["items"], info["ok"], info["failed"], info["duplicate"]) == (25, 24, 1, 0)
     assert (info["fingerprint"], info["backbone"]) == (store.fingerprint, "topwork:tiny")
     assert [(column["name"], column["width"]) for column in info["columns"]] == [("last", 80)]
-    assert "25 items (24 ok, 1 failed, 0 duplicate)" in topwork_command("store", "info", work / "store").stdout
+    printed = topwork_command("store", "info", work / "store").stdout.splitlines()
+    assert "25 items (24 ok, 1 failed, 0 duplicate)" in printed[0]
+    (column,) = info["columns"]
+    assert printed[-2].split() == ["column", "pool", "precision", "features"]
+    assert printed[-1].split() == ["last", column["pool"], column["precision"], "80"]
 
 
 def test_store_verify_finds_a_damaged_file(work: Path, tmp_path: Path) -> None:
@@ -257,6 +298,12 @@ def test_limit_that_is_not_reached_goes_on(work: Path, tmp_path: Path) -> None:
         ("extract {work}/photos --store {tmp}/s --on-error perhaps", "perhaps"),
         ("extract {work}/photos --store {tmp}/s --provider abacus", "abacus"),
         ("extract {work}/photos", "--store"),
+        ("extract {work}/nothing --store {tmp}/s --plan", "does not exist"),
+        ("extract {work}/photos --store {work}/photos --plan", "exists already"),
+        ("extract {work}/photos --store {work}/photos.tar --plan", "exists already"),
+        ("extract {work}/photos --store {work}/photos.tar/s --plan", "exists already"),
+        ("extract {work}/photos --store {work}/store --layer layer2 --plan", "layer2"),
+        ("extract {work}/photos --plan", "--store"),
         ("store info {work}/photos", "is not a feature store"),
         ("fit {work}/photos --out {tmp}/b --head nothing", "logreg, ridge, lda, knn, centroid, svm"),
         ("fit {work}/photos/sky --out {tmp}/b", "8 of 8 items have no label"),
@@ -285,6 +332,7 @@ def test_missing_provider_exits_with_3(work: Path, tmp_path: Path) -> None:
         pytest.skip("this machine has the provider that the test wants to be missing")
     for command in (
         ["extract", work / "photos", "--store", tmp_path / "s"],
+        ["extract", work / "photos", "--store", tmp_path / "s", "--plan"],
         ["evaluate", work / "bundle", work / "photos"],
     ):
         result = topwork_command(*command, "--provider", "cuda", code=3)

@@ -6,9 +6,21 @@ import json
 from pathlib import Path
 
 import pytest
-from topwork.extract.engine import Stages
 from topwork.extract.ledger import Ledger
-from topwork.pipelines.cli.output import print_failures, print_json, print_ledger, print_table
+from topwork.extract.plan import Plan
+from topwork.extract.progress import Progress
+from topwork.extract.stages import Stages
+from topwork.pipelines.cli.output import (
+    Pace,
+    duration,
+    print_failures,
+    print_json,
+    print_ledger,
+    print_plan,
+    print_table,
+    rate,
+    size,
+)
 
 Capture = pytest.CaptureFixture[str]
 
@@ -46,15 +58,59 @@ def test_long_lists_of_failures_are_cut(capsys: Capture) -> None:
 def test_ledger_is_printed_with_its_counts_and_times(capsys: Capture) -> None:
     stages = Stages(read=1, decode=2, infer=3, write=4)
     ledger = Ledger(5, 3, 1, 1, computed=5, ignored=2, failures=[("x", "y")], stages=stages, seconds=2.0)
+    ledger.provider, ledger.precision, ledger.cores, ledger.runs = "cpu", "fp32", 4, 4
+    ledger.computing_seconds, ledger.peak_memory = 1.6, 312_400_000
     print_ledger(ledger)
     assert capsys.readouterr().out.splitlines() == [
         "5 items: 3 ok, 1 failed, 1 duplicate; 2 other files left out",
         "  failed: x: y",
-        "computed 5 in 2.0 s, 2 items/s; summed over threads: read 1.0 s, decode 2.0 s, infer 3.0 s, write 4.0 s",
+        "computed 5 in 2.0 s, 2.5 items/s, on cpu in fp32",
+        "summed over threads: read 1.0 s, decode 2.0 s, infer 3.0 s, write 4.0 s",
+        "94% of what 4 cores can do; peak memory 312 MB",
     ]
+    ledger.provider = "cuda"
+    print_ledger(ledger)
+    assert capsys.readouterr().out.splitlines()[-1] == "peak memory 312 MB"
     print_ledger(Ledger(5, 5, computed=5, truncated=2, seconds=1.0))
     assert capsys.readouterr().out.splitlines()[1] == (
         "2 of them were longer than the network takes and were truncated"
     )
     print_ledger(Ledger(5, 5))
     assert capsys.readouterr().out.splitlines()[1] == "nothing to compute: everything is in the store"
+
+
+def test_plan_is_printed_with_its_forecasts(capsys: Capture) -> None:
+    sample = Ledger(50, 49, 1, failures=[("x", "y")], provider="cpu", precision="fp32", peak_memory=312_400_000)
+    print_plan(Plan(1000, 800, 250.0, 4_060_000, sample))
+    assert capsys.readouterr().out.splitlines() == [
+        "1000 items: 800 to compute, 200 in the store",
+        "timed 50 of them on cpu in fp32, 1 failed; nothing was written",
+        "  failed: x: y",
+        "time    4 min 10 s, 3.2 items/s",
+        "disk    4.1 MB",
+        "memory  312 MB",
+    ]
+    print_plan(Plan(5, 0, 0.0, 0, Ledger()))
+    assert capsys.readouterr().out.splitlines() == [
+        "5 items: 0 to compute, 5 in the store",
+        "nothing to compute: everything is in the store",
+    ]
+
+
+def test_figures_are_for_people() -> None:
+    assert [duration(s) for s in (0.04, 3.31, 250.2, 7500)] == ["0.0 s", "3.3 s", "4 min 10 s", "2 h 5 min"]
+    assert [size(n) for n in (40_000, 4_060_000, 312_400_000, 2_500_000_000)] == [
+        "0.0 MB",
+        "4.1 MB",
+        "312 MB",
+        "2.5 GB",
+    ]
+    assert [rate(r) for r in (0.25, 3.21, 1126.4)] == ["0.2 items/s", "3.2 items/s", "1126 items/s"]
+
+
+def test_pace_is_that_of_items_computed_in_this_run() -> None:
+    pace = Pace(0.0)
+    assert pace.describe(Progress(0, 1000), 5.0) == ""
+    assert pace.describe(Progress(900, 1000), 6.0) == ""
+    assert pace.describe(Progress(910, 1000, 10, "decoding"), 8.0) == "5.0 items/s, limit: decoding, 0:00:18 left"
+    assert pace.describe(Progress(1000, 1000, 100, "inference"), 26.0) == "5.0 items/s, limit: inference, 0:00:00 left"

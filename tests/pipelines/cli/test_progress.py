@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,18 +11,21 @@ from pathlib import Path
 
 import pytest
 
+TERMINAL = {"TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
+CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
 
 def extract_command(images: Path, store: Path) -> list[str]:
     return [sys.executable, "-m", "topwork", "extract", str(images), "--store", str(store)]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
-def test_bar_on_a_terminal_shows_items_and_speed(tmp_path: Path, write_images: Callable[..., Path]) -> None:
+def test_bar_on_a_terminal_shows_items_speed_limit_and_time_left_in_a_line(
+    tmp_path: Path, write_images: Callable[..., Path]
+) -> None:
     reader, writer = os.openpty()
     command = extract_command(write_images(each=40), tmp_path / "store")
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=writer, env={**os.environ, "TERM": "xterm"}
-    ) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=writer, env={**os.environ, **TERMINAL}) as process:
         os.close(writer)
         drawn = b""
         while chunk := _read(reader):
@@ -29,8 +33,10 @@ def test_bar_on_a_terminal_shows_items_and_speed(tmp_path: Path, write_images: C
         output = process.communicate()[0]
     os.close(reader)
     assert process.returncode == 0, drawn
-    assert b"80/80" in drawn
-    assert b"items/s" in drawn
+    lines = re.split(r"[\r\n]+", CONTROL.sub("", drawn.decode()))
+    full = r"extract ━+ 80/80 [0-9.]+ items/s, limit: (reading|decoding|inference|writing), 0:00:00 left"
+    assert any(re.fullmatch(full, line) for line in lines), lines
+    assert max(map(len, lines)) == 80
     assert output.startswith(b"80 items: 80 ok")
 
 

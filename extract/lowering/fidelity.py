@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from .engine import Vectors
+    from ..engine import Vectors
 
+FIDELITY_FORMAT = 2
+"""Version of how precisions are judged: what an earlier one found is not remembered."""
 ITEMS = 256
 """Items that a precision is judged by, if there are as many."""
 USUAL, LARGEST = 2e-2, 5e-2
@@ -32,6 +34,8 @@ class Fidelity:
         Largest relative L2 error.
     speed : float
         Times as fast as float32, inference alone, on this machine.
+    kept : int
+        How many operations stay in float32; in bf16 1 where the beginning of the network does.
     """
 
     precision: str
@@ -40,6 +44,7 @@ class Fidelity:
     usual: float
     worst: float
     speed: float
+    kept: int = 0
 
     @property
     def passes(self) -> bool:

@@ -1,0 +1,170 @@
+"""Images, end to end: JPEG files to features in a store, beside a ``DataLoader`` and PyTorch.
+
+For each network the peers are eager float32, autocast to bfloat16, and ``torch.compile`` in bfloat16, channels last,
+with freezing; each has the batch size that is its best of a few. While the time is taken nothing is compiled or
+exported. The share of the possible is the speed of a job beside cores / (seconds to decode an item on one core +
+core-seconds to infer it), the two measured apart, alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from contest import Outcome, arguments, contest, fastest, relative_errors, use_work_folder
+from data_sets import photographs
+from page import table, write_section
+from topwork.extract.machine import available_cores, has_bfloat16, instruction_sets
+
+NETWORKS = {"ResNet-50": "resnet50", "ViT-S/16": "vit_small_patch16_224", "MobileNetV3-Large": "mobilenetv3_large_100"}
+PEERS = {"eager float32": "float32", "autocast bfloat16": "autocast", "compiled bfloat16": "compiled"}
+OURS = {
+    "auto": ["--precision", "auto"],
+    "auto, fast decoding": ["--precision", "auto", "--decode", "fast"],
+    "fp32": ["--precision", "fp32"],
+}
+BATCH_SIZES = (16, 32, 64)
+IMAGES = 1024
+"""Whole batches of every size."""
+PROBED = 128
+"""Images by which a batch size is chosen."""
+WORKERS = 2
+SHARE = 0.9
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--images", type=int, default=IMAGES)
+    parser.add_argument("--networks", type=lambda text: text.split(","), default=list(NETWORKS))
+    options = parser.parse_args()
+    use_work_folder(options.work)
+    folder = photographs(options.data, options.work, options.images)
+    found = {name: measured(name, folder, options) for name in options.networks}
+    write_section("Images", body(found, options), options.page, ("timm", "torchvision"))
+
+
+def measured(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Outcome]:
+    """Return the outcomes of a network's contenders, each peer in its best batch size."""
+    contest({f"{name}, {way}: preparation": ours(name, way, folder, options, "prepare") for way in OURS}, 1)
+    contenders: dict[str, list[Any]] = {}
+    for peer, mode in PEERS.items():
+        sizes = [size for size in BATCH_SIZES if size <= options.images]
+        probes = {size: [*torch(name, mode, size, folder), "--limit", PROBED] for size in sizes}
+        contenders[peer] = torch(name, mode, fastest(probes), folder) + kept(name, peer, options)
+    contenders |= {way: ours(name, way, folder, options) + kept(name, way, options) for way in OURS}
+    contenders["apart"] = ours(name, "auto", folder, options, "apart")
+    print(f"{name}: {options.repeats} runs of each contender", file=sys.stderr, flush=True)
+    return contest(contenders, options.repeats)
+
+
+def torch(name: str, mode: str, batch_size: int, folder: Path) -> list[Any]:
+    return ["contender_torch.py", folder, "--network", NETWORKS[name], "--mode", mode, "--batch-size", batch_size]
+
+
+def ours(name: str, way: str, folder: Path, options: argparse.Namespace, timed: str = "store") -> list[Any]:
+    backbone = ["--backbone", f"timm:{NETWORKS[name]}", "--weights", "random", "--work", options.work]
+    return ["contender_topwork.py", folder, *backbone, *OURS[way], "--way", timed]
+
+
+def kept(name: str, contender: str, options: argparse.Namespace) -> list[Any]:
+    """Let a contender leave its features for comparison; those of an earlier run are removed."""
+    path = features_of(name, contender, options)
+    path.unlink(missing_ok=True)
+    return ["--features", path]
+
+
+def features_of(name: str, contender: str, options: argparse.Namespace) -> Path:
+    return options.work / f"{NETWORKS[name]}, {contender}.npy"
+
+
+def body(found: dict[str, dict[str, Outcome]], options: argparse.Namespace) -> str:
+    jobs = [job(name, way, outcomes, options) for name, outcomes in found.items() for way in OURS]
+    ratios = [row(name, peer, outcomes) for name, outcomes in found.items() for peer in PEERS]
+    shares = [share(name, outcomes) for name, outcomes in found.items()]
+    return TEMPLATE.format(
+        images=options.images,
+        repeats=options.repeats,
+        workers=WORKERS,
+        sizes=", ".join(map(str, BATCH_SIZES)),
+        cores=available_cores(),
+        ratios=table(["network", "peer", "batch", "images/s", *OURS, "at least"], ratios),
+        jobs=table(["network", "job", "precision", "images/s", "opening", "writing", "error"], jobs),
+        shares=table(["network", "images/s", "decoding", "inference", "possible", "share", "at least"], shares),
+    )
+
+
+def row(name: str, peer: str, outcomes: dict[str, Outcome]) -> list[Any]:
+    """Return how many times as fast as a peer each job is."""
+    theirs = outcomes[peer]
+    if theirs.failure:
+        return [name, peer, "", theirs.told, *("" for _ in OURS), goal(name, peer)]
+    ratios = [outcomes[way].ratio_to(theirs) for way in OURS]
+    return [name, peer, theirs["batch_size"], theirs.told, *ratios, goal(name, peer)]
+
+
+def goal(name: str, peer: str) -> str:
+    """Return what is asked of topwork on this machine."""
+    if peer == "compiled bfloat16":
+        return "auto 1.2"
+    if peer == "autocast bfloat16":
+        return "auto 6" if name == "ResNet-50" else ""
+    if name != "ResNet-50":
+        return {"ViT-S/16": "auto 4", "MobileNetV3-Large": "auto 5"}[name]
+    if "amx_bf16" in instruction_sets():
+        return "auto 12, fast decoding 15, fp32 2.8"
+    return "auto 4, fp32 2.8" if has_bfloat16() else "fp32 2.8"
+
+
+def job(name: str, way: str, outcomes: dict[str, Outcome], options: argparse.Namespace) -> list[Any]:
+    """Return what a job took, and how far its features are from those of eager float32."""
+    ours = outcomes[way]
+    if ours.failure:
+        return [name, way, "", ours.told]
+    chosen, writing = f"{ours['precision']}, {ours['provider']}", ours["write"] / ours["whole"]
+    return [name, way, chosen, ours.told, f"{ours['opening']:.1f} s", f"{writing:.1%}", error(name, way, options)]
+
+
+def error(name: str, way: str, options: argparse.Namespace) -> str:
+    """Return the 99th percentile and the largest of the relative L2 errors."""
+    paths = [features_of(name, contender, options) for contender in (way, "eager float32")]
+    if not all(path.is_file() for path in paths):
+        return ""
+    errors = relative_errors(*map(np.load, paths))
+    return f"{np.percentile(errors, 99):.1e}, {max(errors):.1e}"
+
+
+def share(name: str, outcomes: dict[str, Outcome]) -> list[Any]:
+    """Return the share of the possible that a job with precision auto reaches."""
+    apart, ours = outcomes["apart"], outcomes["auto"]
+    if apart.failure or ours.failure:
+        return [name, apart.told, ours.told]
+    possible = available_cores() / (apart["decode"] + apart["inference"])
+    costs = [f"{1000 * apart[stage]:.2f} ms" for stage in ("decode", "inference")]
+    reached = [f"{ours['items'] / ours[name] / possible:.2f}" for name in ("seconds", "whole")]
+    return [name, ours.told, *costs, f"{possible:.1f}", f"{reached[0]} ({reached[1]})", SHARE]
+
+
+TEMPLATE = """`images.py`: {images} JPEG files of 470 x 390, made from the ants and bees of PyTorch's tutorial; medians
+of {repeats} runs. A peer is a `DataLoader` with {workers} workers and timm's own transform and network, in its best
+batch size of {sizes}; a job of topwork goes from the folder to a new store. The ratios say how many times as
+fast the job is, once its session is open, and in brackets with the opening. Both sides have the same random weights.
+
+{ratios}
+
+What the jobs took. The opening of the session is not in images/s; writing is a share of the whole; the error is that of
+the features beside eager float32 (relative L2, 99th percentile and largest), and with random weights says no more than
+that both compute the same.
+
+{jobs}
+
+The share of the possible with precision auto: images/s beside {cores} cores / (decoding + inference), in core-seconds
+for one image, each measured alone; in brackets with the opening.
+
+{shares}
+"""
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""``docs/benchmarks.md``: a part for each machine, in it a section for each subject.
+
+Every benchmark replaces its own section for the machine that it runs on and leaves the others as they are, so that the
+page can be put together from several runs.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from topwork.extract.machine import available_cores, instruction_sets, processor
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
+SUBJECTS = ("Images", "Texts", "Fidelity", "Memory", "Jobs", "Start-up")
+PACKAGES = ("numpy", "onnxruntime", "openvino", "onnxruntime-ep-openvino", "pillow", "tokenizers", "torch")
+
+INTRODUCTION = """# Benchmarks
+
+Written by `make bench`; each section by the script of `benchmarks/` that it names, for the machine above it. The
+contenders of a table ran by turns, each time in a new process, and a figure is the median of the runs. Machines are
+shared and noisy: read the ratios, not the seconds. Networks with random weights measure arithmetic only; what a
+precision does to the features of trained networks, and to what they are used for, stands under Fidelity.
+"""
+
+
+def write_section(subject: str, body: str, page: Path = PAGE, packages: Iterable[str] = ()) -> None:
+    """Put a section into the page, in place of what this machine found of its subject before, and print it."""
+    body = f"{body.strip()}\n\n{versions(packages)}"
+    print(f"\n### {subject}\n\n{body}\n", flush=True)
+    parts = sections(page.read_text(encoding="utf-8")) if page.is_file() else {}
+    parts.setdefault(machine(), {})[subject] = body
+    page.write_text("\n".join([INTRODUCTION, *(_part(name, found) for name, found in parts.items())]), "utf-8")
+
+
+def sections(text: str) -> dict[str, dict[str, str]]:
+    """Return the sections of a page: by machine, by subject; a heading without sections below it is left out."""
+    found: dict[str, dict[str, str]] = {}
+    for name, part in _split(text, "## "):
+        for subject, body in _split(part, "### "):
+            found.setdefault(name, {})[subject] = body.strip()
+    return found
+
+
+def _split(text: str, mark: str) -> Iterable[tuple[str, str]]:
+    pieces = re.split(f"^{mark}(.*)$", text, flags=re.MULTILINE)[1:]
+    return zip(pieces[::2], pieces[1::2], strict=True)
+
+
+def _part(name: str, found: dict[str, str]) -> str:
+    ordered = sorted(found, key=lambda subject: SUBJECTS.index(subject) if subject in SUBJECTS else len(SUBJECTS))
+    return "\n".join([f"## {name}\n", *(f"### {subject}\n\n{found[subject]}\n" for subject in ordered)])
+
+
+def machine() -> str:
+    """Name the processor, its cores and the instruction sets that matter."""
+    return f"{processor()}, {available_cores()} cores ({', '.join(instruction_sets()) or 'instruction sets unknown'})"
+
+
+def versions(packages: Iterable[str] = ()) -> str:
+    """Name the versions of Python and of the packages that took part, those that are installed."""
+    return ", ".join([f"Python {platform.python_version()}", *_installed((*PACKAGES, *packages))]) + "."
+
+
+def _installed(packages: Iterable[str]) -> Iterable[str]:
+    for package in packages:
+        try:
+            yield f"{package} {version(package)}"
+        except PackageNotFoundError:
+            continue
+
+
+def table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    """Return a table in Markdown."""
+    names = list(columns)
+    return "\n".join(map(_row, [names, ["---"] * len(names), *rows]))
+
+
+def _row(cells: Iterable[Any]) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
