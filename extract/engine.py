@@ -236,6 +236,7 @@ class _Run:
             yield _result(decoded, window.original_of(decoded.digest), window.first.get(decoded.digest) is decoded)
         for digest in window.first:
             del self.computing[digest]
+        window.original.clear()  # it names the window itself, whose pixels would wait for the garbage collector
 
 
 def _decode_items(items: Sequence[Item], preprocessor: Preprocessor) -> list[_Decoded]:
