@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 Key = TypeVar("Key")
 
-BATCH_SIZE = 32
-TOKENS = 2048
+BATCH_SIZE = 16
+TOKENS = 1024
 """Of texts, batches of so many tokens with their padding, where no size is asked for."""
 WINDOW_ITEMS = 1024
 """About as many items make one part of a store, and one window of texts."""
