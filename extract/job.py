@@ -23,6 +23,7 @@ from .sources.opening import Source, open_source
 from .store.feature_store import FeatureStore
 from .store.part import Row
 from .store.writer import StoreWriter, open_writer
+from .tuning import Tuned, tuned
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -60,7 +61,8 @@ def extract(
     provider : str
         Where the graph runs; see :class:`topwork.Extractor`.
     options : RunOptions, optional
-        Batch size, threads.
+        Batch size, threads; by default, in a long job, what is found by measuring on the first items for up to five
+        seconds, and remembered on this machine.
     max_pixels : int
         A larger image fails instead of being decoded.
     progress : callable, optional
@@ -101,13 +103,16 @@ def extract(
 
 def _compute(job: _Job, source: Source, preprocessor: Preprocessor, provider: str, options: RunOptions) -> None:
     """Run the items that are not in the store, a part at a time."""
-    store, ledger = job.writer.store, job.counter.ledger
-    session, pending = store.graph.open(provider, available_cores()), job.counter.to_compute(source)
+    store, ledger, chosen = job.writer.store, job.counter.ledger, Tuned(options, available_cores())
+    if options == AUTOMATIC:
+        left = len(source) - sum(job.writer.index.counts().values()) + len(job.counter.pending.changed)
+        chosen = tuned(store.graph, provider, preprocessor, source, left)
+    session, pending = store.graph.open(provider, chosen.runs), job.counter.to_compute(source)
     ledger.provider, ledger.cores, ledger.runs = session.provider, available_cores(), session.runs
     started = time.perf_counter()
     job.counter.tell()
-    results = run(pending, session, preprocessor, options, ledger.stages, job.known)
-    for window in _windows(results, options.window, job):
+    results = run(pending, session, preprocessor, chosen.options, ledger.stages, job.known)
+    for window in _windows(results, chosen.options.window, job):
         job.commit(window)
     ledger.computing_seconds = time.perf_counter() - started
 

@@ -37,9 +37,15 @@ class Pending:
 
     def is_all_done(self, items: Source) -> bool:
         """Tell whether the store has every item, unchanged; contents are looked at only if no item is new."""
-        if any(self.index.find(item.id) is None for item in items):
-            return False
-        self.look_again(items, self.index)
+        suspects = []
+        for item in items:
+            known = self.index.find(item.id)
+            if known is None:
+                return False
+            if not _looks_unchanged(item, known):
+                suspects.append((item, known))
+        self.changed = {item.id for item, known in suspects if not _is_unchanged(item, known)}
+        self.outdated = set(self.changed)
         return not self.changed
 
     def look_again(self, items: Iterable[Item], index: Index) -> None:
@@ -55,9 +61,14 @@ class Pending:
         return None if item_id in self.changed else self.index.find(item_id)
 
 
+def _looks_unchanged(item: Item, known: Row) -> bool:
+    """Compare size and modification time, if there is one."""
+    return item.mtime_ns is not None and (item.size, item.mtime_ns) == (known.size, known.mtime_ns)
+
+
 def _is_unchanged(item: Item, known: Row) -> bool:
     """Compare size and modification time; if they differ, or there is no time, the content decides."""
-    if item.mtime_ns is not None and (item.size, item.mtime_ns) == (known.size, known.mtime_ns):
+    if _looks_unchanged(item, known):
         return True
     try:
         return content_digest(item.read()) == known.digest

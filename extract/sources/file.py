@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 
 
-def facts(path: str) -> tuple[int | None, int | None]:
+def facts(path: str | os.DirEntry[str]) -> tuple[int | None, int | None]:
     """Return size and modification time; a dangling link fails when it is read, as an item of the ledger."""
     try:
-        status = os.stat(path)
+        status = path.stat() if isinstance(path, os.DirEntry) else os.stat(path)
     except OSError:
         return None, None
     return status.st_size, status.st_mtime_ns

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -32,7 +33,7 @@ class FolderSource:
     def __init__(self, root: Path, kind: str = "image") -> None:
         self.root, self.kind = root, kind
         self.ignored = 0
-        self._files = sorted(self._walk(root, frozenset()), key=lambda file: file[0].split("/"))
+        self._files = sorted(self._walk(str(root), "", frozenset()), key=lambda file: file[0].split("/"))
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -44,10 +45,10 @@ class FolderSource:
             label, split = label_and_split(identifier)
             yield Item(identifier, partial(read_file, path), label, split, size, mtime_ns)
 
-    def _walk(self, folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[_File]:
+    def _walk(self, folder: str, prefix: str, above: frozenset[tuple[int, int]]) -> Iterator[_File]:
         """Yield the items below a folder; one that is its own ancestor by way of a link is not entered."""
         try:
-            status, entries = folder.stat(), list(folder.iterdir())
+            status, entries = os.stat(folder), list(os.scandir(folder))
         except OSError as error:
             raise SourceError(
                 f"folder {folder} cannot be listed: {error.strerror}. Its items would be missed; "
@@ -58,8 +59,8 @@ class FolderSource:
             return
         for entry in entries:
             if entry.is_dir():
-                yield from self._walk(entry, above | {key})
+                yield from self._walk(entry.path, f"{prefix}{entry.name}/", above | {key})
             elif is_item(entry.name, self.kind):
-                yield text_of(entry.relative_to(self.root).as_posix()), str(entry), *facts(str(entry))
+                yield text_of(prefix + entry.name), entry.path, *facts(entry)
             else:
                 self.ignored += 1

@@ -1,0 +1,142 @@
+"""How many items are inferred at once, and on how many cores: measured on the first items, and remembered."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from ..errors import DecodeError
+from .atomic import write_file
+from .engine import AUTOMATIC, RunOptions, batches
+from .graph_cache import cache_folder
+from .identity import digest
+from .machine import available_cores, processor
+from .preprocess.prepared import Prepared
+from .session import Session
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .graph import ExportedGraph
+    from .item import Item
+    from .preprocess.preprocessor import Preprocessor
+
+SECONDS = 5.0
+"""Measuring ends after so many seconds."""
+FACTORS = (1, 1 / 2, 2)
+"""Times the usual size of a batch that are tried."""
+ITEMS, TEXTS = 32, 256
+"""Items, or texts, for each core that are measured with."""
+WORTH = 20
+"""Times as long as measuring may take that a job must last."""
+GAIN = 1.05
+"""Times as fast as usual that a choice must be: less is noise."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """How a job is carried out: sizes of batches, and how many are inferred at a time."""
+
+    options: RunOptions
+    runs: int
+
+
+def tuned(
+    graph: ExportedGraph, provider: str, preprocessor: Preprocessor, items: Iterable[Item], pending: int
+) -> Tuned:
+    """Return what was found before for this graph on this machine, or measure if the job is long enough.
+
+    Parameters
+    ----------
+    graph : ExportedGraph
+    provider : str
+    preprocessor : Preprocessor
+    items : iterable of Item
+        The first of them are measured with.
+    pending : int
+        Items that the job will work on.
+    """
+    path = _path(graph, provider)
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return Tuned(replace(AUTOMATIC, batch_size=found["batch_size"], tokens=found["tokens"]), found["runs"])
+    usual = Tuned(AUTOMATIC, available_cores())
+    count = (TEXTS if preprocessor.lengths_vary else ITEMS) * usual.runs
+    if pending < WORTH * count:
+        return usual
+    best = _measured(_Bench(graph, provider, preprocessor, _prepared(items, preprocessor, count), pending), usual)
+    if best is None:
+        return usual
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {"batch_size": best.options.batch_size, "tokens": best.options.tokens, "runs": best.runs}
+    write_file(path, json.dumps(content).encode())
+    return best
+
+
+def _path(graph: ExportedGraph, provider: str) -> Path:
+    columns = [column.to_json() for column in graph.metadata.columns]
+    key = digest([graph.metadata.fingerprint, columns, provider, processor(), available_cores()])
+    return cache_folder().with_name("tuning") / f"{key[:32]}.json"
+
+
+def _prepared(items: Iterable[Item], preprocessor: Preprocessor, count: int) -> list[Prepared]:
+    contents = []
+    for item in islice(items, count):
+        try:
+            contents.append(item.read())
+        except (DecodeError, OSError):
+            continue
+    with ThreadPoolExecutor(available_cores()) as pool:
+        found = pool.map(lambda content: preprocessor.prepare_all([content])[0], contents)
+        return [prepared for prepared in found if isinstance(prepared, Prepared)]
+
+
+def _measured(bench: _Bench, usual: Tuned) -> Tuned | None:
+    """Return the fastest choice, None if the job would be over before measuring pays."""
+    started, speeds = time.perf_counter(), dict[Tuned, float]()
+    for choice in _choices(usual):
+        if speeds and time.perf_counter() - started > SECONDS * (1 - 1 / len(FACTORS)):
+            break
+        speeds[choice] = bench.speed(choice)
+        if bench.pending < WORTH * SECONDS * speeds[usual]:
+            return None
+    best = max(speeds, key=speeds.__getitem__)
+    return best if speeds[best] >= GAIN * speeds[usual] else usual
+
+
+def _choices(usual: Tuned) -> Iterator[Tuned]:
+    for factor in FACTORS:
+        size, tokens = round(factor * usual.options.batch_size), round(factor * (usual.options.tokens or 0))
+        yield replace(usual, options=replace(usual.options, batch_size=size, tokens=tokens))
+    if usual.runs > 1:
+        yield replace(usual, runs=1)
+
+
+@dataclass
+class _Bench:
+    graph: ExportedGraph
+    provider: str
+    preprocessor: Preprocessor
+    items: Sequence[Prepared]
+    pending: int
+    session: Session | None = None
+    runs: int = 0
+    """For so many batches at a time the session was opened; a device of its own takes one."""
+
+    def speed(self, choice: Tuned) -> float:
+        """Return items per second, after first batches that warm up."""
+        if self.session is None or self.runs != choice.runs:
+            self.session, self.runs = self.graph.open(self.provider, choice.runs), choice.runs
+        session, arrays = self.session, [item.array for item in self.items]
+        groups = batches(dict(enumerate(self.items)), choice.options)
+        feeds = [self.preprocessor.collate([arrays[place] for place in group]) for group in groups]
+        with ThreadPoolExecutor(session.runs) as pool:
+            list(pool.map(session.run, feeds[: session.runs]))
+            started = time.perf_counter()
+            list(pool.map(session.run, feeds))
+        return len(self.items) / (time.perf_counter() - started)

@@ -1,0 +1,79 @@
+"""Sizes of batches are measured in long jobs, remembered, and change no feature."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import topwork
+from topwork.extract import job, tuning
+from topwork.extract.engine import AUTOMATIC, RunOptions
+from topwork.extract.extractor import Extractor
+from topwork.extract.graph_cache import cache_folder
+from topwork.extract.machine import available_cores
+from topwork.extract.sources.opening import open_source
+from topwork.extract.store.feature_store import FeatureStore
+from topwork.extract.tuning import Tuned, tuned
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (70, 32, 32, 3), dtype=np.uint8)
+LONG = 10**9
+"""Items of a job that lasts for hours."""
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOPWORK_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def tiny() -> Extractor:
+    return Extractor("topwork:tiny", precision="fp32", provider="cpu")
+
+
+def found(extractor: Extractor, pending: int, images: np.ndarray = IMAGES) -> Tuned:
+    return tuned(extractor.graph, "cpu", extractor.preprocessor, open_source(images), pending)
+
+
+def test_choice_is_remembered(tiny: Extractor, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = found(tiny, LONG)
+    assert first.options.batch_size in (8, 16, 32)
+    assert first.runs in (1, available_cores())
+    (path,) = cache_folder().with_name("tuning").iterdir()
+    assert json.loads(path.read_text())["batch_size"] == first.options.batch_size
+    monkeypatch.setattr(tuning, "_measured", lambda *_: pytest.fail("measured again"))
+    assert found(tiny, LONG) == first
+    assert found(tiny, 3) == first  # so that a job that goes on makes the batches that it made before
+
+
+def test_fastest_choice_is_taken(tiny: Extractor, monkeypatch: pytest.MonkeyPatch) -> None:
+    speeds = {8: 90.0, 16: 100.0, 32: 130.0}
+    monkeypatch.setattr(tuning._Bench, "speed", lambda self, choice: speeds[choice.options.batch_size] / choice.runs)
+    monkeypatch.setattr(tuning, "available_cores", lambda: 1)
+    assert found(tiny, LONG).options.batch_size == 32
+    speeds[32] = 101.0  # which is noise
+    for path in cache_folder().with_name("tuning").iterdir():
+        path.unlink()
+    assert found(tiny, LONG).options == AUTOMATIC
+
+
+@pytest.mark.parametrize("pending", [0, 70, 5000])
+def test_short_jobs_are_not_kept_waiting(pending: int, tiny: Extractor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 5,000 items the first are measured, and the job is found to be short."""
+    monkeypatch.setattr(tuning._Bench, "speed", lambda self, choice: 1000.0)
+    assert found(tiny, pending) == Tuned(AUTOMATIC, available_cores())
+    assert not cache_folder().with_name("tuning").exists()
+
+
+def test_items_that_cannot_be_read_are_not_measured_with(tiny: Extractor, tmp_path: Path) -> None:
+    source = open_source([tmp_path / "none.jpg", *IMAGES])
+    assert tuned(tiny.graph, "cpu", tiny.preprocessor, source, LONG).options.batch_size in (8, 16, 32)
+
+
+def test_job_uses_what_was_found(tiny: Extractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "tuned", lambda *_: Tuned(RunOptions(8, tokens=512), 1))
+    ledger = topwork.extract(IMAGES, store := FeatureStore.create(tmp_path / "s", tiny), provider="cpu")
+    assert ledger.runs == 1
+    store.refresh()
+    np.testing.assert_allclose(store.matrix("last"), tiny.transform(IMAGES), rtol=1e-4, atol=1e-5)
