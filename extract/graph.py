@@ -14,6 +14,7 @@ from .atomic import write_file
 from .certificate import Certificate
 from .cut import Column, CutRequest
 from .identity import digest
+from .onnx_metadata import read_entries
 from .pooling import AUTO
 from .precision import family
 from .session import Session, open_session
@@ -106,7 +107,7 @@ class ExportedGraph:
     @cached_property
     def metadata(self) -> GraphMetadata:
         """What the graph says of itself, read from the file once."""
-        return read_metadata(open_session(self.path, "cpu", threads=1))
+        return read_metadata(self.path)
 
     @cached_property
     def input_spec(self) -> InputSpec:
@@ -163,15 +164,15 @@ def write_metadata(model: Any, metadata: GraphMetadata) -> None:
     entry.key, entry.value = METADATA_KEY, metadata.to_text()
 
 
-def read_metadata(session: Session) -> GraphMetadata:
-    """Return the metadata of a loaded graph.
+def read_metadata(path: Path) -> GraphMetadata:
+    """Return what a graph says of itself.
 
     Raises
     ------
     InputError
         If topwork did not make it.
     """
-    entries = session.runtime.get_modelmeta().custom_metadata_map
+    entries = read_entries(path)
     if METADATA_KEY not in entries:
         raise InputError("this ONNX file was not exported by topwork: its metadata has no entry 'topwork'")
     return GraphMetadata.from_text(entries[METADATA_KEY])
