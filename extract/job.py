@@ -170,14 +170,13 @@ class _Job:
     def __init__(self, writer: StoreWriter, counter: _Counter) -> None:
         self.writer, self.counter = writer, counter
         self.vectors: list[Vectors] = []
-        self.row_of_id: dict[str, int] = {}
-        self.id_of_digest: dict[str, str] = {}
+        self.originals: dict[str, Original] = {}
+        """For each content the item that had it first, which may be in an earlier window."""
 
     def known(self, digest: str) -> Original | None:
         """Return an item of this content, from the window or the store."""
-        item_id = self.id_of_digest.get(digest)
-        if item_id is not None:
-            return Original(item_id, self.vectors[self.row_of_id[item_id]])
+        if digest in self.originals:
+            return self.originals[digest]
         for item_id in self.writer.index.ids_of_digest(digest):
             vectors = None if item_id in self.counter.pending.outdated else self.writer.vectors_of(item_id)
             if vectors is not None:
@@ -196,11 +195,9 @@ class _Job:
         return Row(item.id, result.digest, status, reason, place, item.label, item.split, item.size, item.mtime_ns)
 
     def _place(self, result: Result, vectors: Vectors) -> int:
-        place = len(self.vectors)
         self.vectors.append(vectors)
-        self.row_of_id[result.item.id] = place
-        self.id_of_digest.setdefault(result.digest, result.item.id)
-        return place
+        self.originals.setdefault(result.digest, Original(result.duplicate_of or result.item.id, vectors))
+        return len(self.vectors) - 1
 
     def commit(self, rows: list[Row]) -> None:
         """Write the window as a part."""
@@ -209,7 +206,7 @@ class _Job:
         matrices = [_stack([vectors[i] for vectors in self.vectors], width) for i, width in enumerate(widths)]
         self.writer.add_part(rows, matrices)
         self.counter.ledger.note_memory()  # while the window is still there
-        self.vectors, self.row_of_id, self.id_of_digest = [], {}, {}
+        self.vectors, self.originals = [], {}
         self.counter.ledger.stages.write += time.perf_counter() - started
 
 

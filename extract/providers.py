@@ -126,7 +126,10 @@ def _openvino_reason() -> str:
 
 def has_package(name: str) -> bool:
     """Tell whether a package can be imported, without importing it."""
-    return importlib.util.find_spec(name) is not None
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ImportError:
+        return False
 
 
 @cache

@@ -57,8 +57,8 @@ def test_cached_extractor_store_and_bundle_of_texts_run_without_torch_and_transf
 ) -> None:
     sentences, labels = texts
     backbone = f"hf:{text_folder}"
-    store = topwork.FeatureStore.create(tmp_path / "store", topwork.Extractor(backbone))
-    classifier = topwork.TransferClassifier(backbone, head="lda").fit(sentences, labels)
+    store = topwork.FeatureStore.create(tmp_path / "store", topwork.Extractor(backbone, precision="fp32"))
+    classifier = topwork.TransferClassifier(backbone, head="lda", precision="fp32").fit(sentences, labels)
     classifier.save(tmp_path / "bundle")
     expected = classifier.extractor_.transform(sentences)
     (tmp_path / "texts.csv").write_text("text,label\n" + "".join(f"{x},{y}\n" for x, y in zip(*texts, strict=True)))
@@ -66,7 +66,7 @@ def test_cached_extractor_store_and_bundle_of_texts_run_without_torch_and_transf
     output = run_blocked(f"""
 import numpy as np
 table = {str(tmp_path / "texts.csv")!r}
-Z = topwork.Extractor({backbone!r}).fit_transform(table)
+Z = topwork.Extractor({backbone!r}).fit_transform(table)  # nothing can be converted: float32
 store = topwork.FeatureStore.open({str(store.path)!r})
 ledger = topwork.extract(table, store)
 assert np.array_equal(store.matrix("last"), Z)

@@ -21,7 +21,7 @@ from ..identity import digest
 from ..machine import available_cores, processor
 from ..precision import LOWER
 from ..preprocess.preprocessor import Preprocessor, preprocessor_for
-from ..providers import choices
+from ..providers import choices, has_package
 from ..session import Session, open_session
 from .fidelity import FIDELITY_FORMAT, ITEMS, USUAL, Fidelity, relative_errors
 from .int8 import Calibration, calibrated
@@ -76,9 +76,10 @@ def choose_precision(graph: ExportedGraph, provider: str, draw: Draw, wanted: st
     if len(items) < (FEWEST if wanted == "auto" else 1):
         return graph if wanted in ("auto", "fp32") else graph_in(graph, wanted)
     originals = items if exact == graph.input_spec else draw(exact, ITEMS)
-    found = _remembered(_Trial(graph, provider, items, originals[:ITEMS]), families or ["fp32"])
+    trial = _Trial(graph, provider, items, originals[:ITEMS], is_mended=wanted == "auto")
+    found = _remembered(trial, families or ["fp32"])
     good = [f for f in found if wanted != "auto" or (f.passes and f.speed >= GAIN)]
-    best = max(good, key=lambda fidelity: (fidelity.passes, fidelity.speed), default=None)
+    best = max(good, key=lambda fidelity: fidelity.speed, default=None)
     chosen = beside(graph, best.precision) if best else graph
     if chosen.certificate.fidelity != found:
         chosen.write_certificate(replace(chosen.certificate, fidelity=found))
@@ -86,8 +87,13 @@ def choose_precision(graph: ExportedGraph, provider: str, draw: Draw, wanted: st
 
 
 def _can_gain(provider: str, precision: str) -> bool:
-    """Tell whether a provider computes in a precision natively: the processor's own float16 is emulated."""
+    """Tell whether a provider computes in a precision natively: the processor's own float16 is emulated.
+
+    Without the package onnx no graph can be converted.
+    """
     try:
+        if not has_package("onnx"):
+            return False
         return (precision, choices(provider, precision)[0].name) != ("fp16", "cpu")
     except (ProviderError, InputError):
         return False
@@ -119,10 +125,12 @@ class _Trial:
     provider: str
     items: Sequence[Prepared]
     originals: Sequence[Prepared]
+    is_mended: bool
+    """Whether it is tried to keep some operations in float32 where the whole fails."""
 
     def digest(self) -> str:
         contents = (hashlib.sha256(item.array.tobytes()).digest() for item in (*self.items, *self.originals))
-        return hashlib.sha256(b"".join(contents)).hexdigest()
+        return hashlib.sha256(b"".join(contents) + bytes([self.is_mended])).hexdigest()
 
     def judged(self, family: str) -> Iterator[Fidelity]:
         """Judge a precision; if it is fast, and nearly good enough, then also with some operations in float32."""
@@ -132,7 +140,8 @@ class _Trial:
             return
         first = self._fidelity(whole.written(self.graph), ())
         yield first
-        if first.passes or first.speed < GAIN or first.usual > WORTH_MENDING * USUAL:
+        is_hopeless = first.speed < GAIN or first.usual > WORTH_MENDING * USUAL
+        if first.passes or is_hopeless or not self.is_mended:
             return
         for lowering in self._mixed(whole):
             mixed = self._fidelity(lowering.written(self.graph), lowering.kept)

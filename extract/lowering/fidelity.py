@@ -46,6 +46,12 @@ class Fidelity:
     speed: float
     kept: int = 0
 
+    def __str__(self) -> str:
+        """Return one line for people."""
+        kept = f" ({self.kept} operations in float32)" if self.kept else ""
+        errors = f"{self.usual:.4f} for 99 % of {self.items} items, {self.worst:.4f} at worst"
+        return f"{self.precision}{kept}: error {errors}; {self.speed:.1f} times as fast"
+
     @property
     def passes(self) -> bool:
         """Whether the features may stand for those in float32."""

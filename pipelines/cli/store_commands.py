@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -115,6 +116,7 @@ def info(store: StoreArgument, as_json: JsonOption = False) -> None:
         "fingerprint": opened.fingerprint,
         "backbone": opened.identity["architecture"],
         "columns": [column.to_json() for column in opened.columns],
+        "fidelity": [asdict(fidelity) for fidelity in opened.graph.certificate.fidelity],
     }
     if as_json:
         print_json(facts)
@@ -123,6 +125,8 @@ def info(store: StoreArgument, as_json: JsonOption = False) -> None:
     typer.echo(f"backbone {facts['backbone']}, fingerprint {opened.fingerprint[:16]}")
     rows = [[column.name, column.pool, column.precision, str(column.width)] for column in opened.columns]
     print_table(["column", "pool", "precision", "features"], rows)
+    for fidelity in opened.graph.certificate.fidelity:
+        typer.echo(str(fidelity))
 
 
 def verify(store: StoreArgument, as_json: JsonOption = False) -> None:

@@ -59,7 +59,7 @@ def require_equal(found: np.ndarray, expected: np.ndarray) -> None:
 def test_mobilenet_on_photographs(data: Path, hymenoptera: Path, mobilenet_options: dict[str, object]) -> None:
     golden = np.load(data / "golden" / "mobilenetv2_035_hymenoptera_val.npz")
     backbone = topwork.load_backbone("timm:mobilenetv2_035", **mobilenet_options)
-    extractor = topwork.Extractor(backbone, layer=["last", "blocks.2", "blocks.4"], batch_size=5)
+    extractor = topwork.Extractor(backbone, layer=["last", "blocks.2", "blocks.4"], provider="cpu", batch_size=5)
     features = extractor.fit_transform([hymenoptera / "val" / name for name in golden["ids"]])
     assert [(c.name, c.width) for c in extractor.columns] == [("last", 1280), ("blocks.2", 16), ("blocks.4", 32)]
     assert len(extractor.session.runtime.get_outputs()) == 3
@@ -79,7 +79,7 @@ def test_module_of_the_caller_on_cifar(data: Path, resnet20: topwork.Backbone, t
     wanted = {f"test/{name}" for name in golden["ids"]}
     with tarfile.open(data / "cifar10-test.tar.gz") as archive:
         archive.extractall(tmp_path, (member for member in archive if member.name in wanted), filter="data")
-    extractor = topwork.Extractor(resnet20, layer=["layer1", "layer2", "layer3"], batch_size=7)
+    extractor = topwork.Extractor(resnet20, layer=["layer1", "layer2", "layer3"], provider="cpu", batch_size=7)
     features = extractor.fit_transform([tmp_path / "test" / name for name in golden["ids"]])
     assert len(extractor.session.runtime.get_outputs()) == 3
     for found, name in zip(np.split(features, [16, 48], axis=1), ("layer1", "layer2", "layer3"), strict=True):
@@ -100,7 +100,7 @@ def test_texts_equal_sentence_transformers_in_padded_batches(data: Path) -> None
     golden = np.load(data / "golden" / "minilm_l6_v2_banking77_test64.npy")
     with open(data / "banking77" / "test.csv", encoding="utf-8", newline="") as stream:
         texts = [row["text"] for row in csv.DictReader(stream)][:64]
-    extractor = topwork.Extractor(f"hf:{model}", normalize=True, batch_size=16)
+    extractor = topwork.Extractor(f"hf:{model}", normalize=True, precision="fp32", batch_size=16)
     found = extractor.fit_transform(texts)
     lengths = {prepared.length for prepared in map(extractor.preprocessor.prepare, texts)}
     assert len(lengths) > 16  # so that every batch has padding

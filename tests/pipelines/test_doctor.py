@@ -13,7 +13,7 @@ def test_every_provider_is_told_with_a_reason_where_it_is_missing() -> None:
     facts = examined()
     assert [p["name"] for p in facts["providers"]] == list(PROVIDERS)
     assert all(p["there"] or "install" in p["note"] for p in facts["providers"])
-    assert next(p for p in facts["providers"] if p["name"] == "cpu")["precisions"] == ["fp32", "fp16"]
+    assert next(p for p in facts["providers"] if p["name"] == "cpu")["precisions"][:2] == ["fp32", "fp16"]
     assert facts["auto"]["fp32"].endswith("cpu")
     assert facts["versions"]["onnxruntime"]
 
