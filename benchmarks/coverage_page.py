@@ -113,8 +113,9 @@ COLUMNS = ("model", "layers (pooling)", "topwork: route", "error", "seconds", "p
 
 TEMPLATE = """# Which networks can be exported
 
-Written by `python benchmarks/coverage.py`. Every network has random weights. topwork exports an early, a middle and
-the last layer of it in one graph and certifies that graph against the network in batches of 1, 2 and 5, texts also with
+Written by `python benchmarks/coverage.py`. Every network has random weights, without constants that hide faults, and
+calmed where rounding errors would grow to what is measured (`settled`). topwork exports an early, a middle and the
+last layer of it in one graph and certifies that graph against the network in batches of 1, 2 and 5, texts also with
 padding, to a relative L2 error of 1e-4. The peer is `torch.onnx.export(network, example, dynamo=True)` of the whole
 network as topwork loaded it, with a free batch size and for texts a free length (`Dim.DYNAMIC`); its file is run on
 batches of 1, 2 and 5 and its first output held against the network's, to the same bound, but for what stands at the

@@ -9,11 +9,10 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from topwork.extract.machine import available_cores, instruction_sets, processor
+from topwork.extract.machine import available_cores, installed, instruction_sets, processor
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 SUBJECTS = ("Images", "Texts", "Fidelity", "Memory", "Jobs", "Start-up")
@@ -63,21 +62,15 @@ def machine() -> str:
 
 def versions(packages: Iterable[str] = ()) -> str:
     """Name the versions of Python and of the packages that took part, those that are installed."""
-    return ", ".join([f"Python {platform.python_version()}", *_installed((*PACKAGES, *packages))]) + "."
-
-
-def _installed(packages: Iterable[str]) -> Iterable[str]:
-    for package in packages:
-        try:
-            yield f"{package} {version(package)}"
-        except PackageNotFoundError:
-            continue
+    found = installed((*PACKAGES, *packages))
+    return ", ".join([f"Python {platform.python_version()}", *(f"{name} {found[name]}" for name in found)]) + "."
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    """Return a table in Markdown."""
+    """Return a table in Markdown; a row may lack its last cells."""
     names = list(columns)
-    return "\n".join(map(_row, [names, ["---"] * len(names), *rows]))
+    padded = ([*cells, *[""] * len(names)][: len(names)] for cells in map(list, rows))
+    return "\n".join(map(_row, [names, ["---"] * len(names), *padded]))
 
 
 def _row(cells: Iterable[Any]) -> str:

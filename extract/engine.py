@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from ..errors import DecodeError
+from .batching import AUTOMATIC, RunOptions, batches
 from .item import Item, content_digest
 from .machine import available_cores
 from .preprocess.prepared import Prepared
@@ -30,43 +31,6 @@ from .stages import Stages
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-Key = TypeVar("Key")
-
-BATCH_SIZE = 16
-TOKENS = 1024
-"""Of texts, batches of so many tokens with their padding, where no size is asked for."""
-WINDOW_ITEMS = 1024
-"""About as many items make one part of a store, and one window of texts."""
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """How a run is carried out; none of it changes a feature.
-
-    Parameters
-    ----------
-    batch_size : int
-        Items that are inferred at once.
-    workers : int or None
-        Threads that read, decode and infer; by default one per core.
-    tokens : int or None
-        Texts that are inferred at once have together, with their padding, at most so many tokens; None for
-        `batch_size` texts of any length.
-    """
-
-    batch_size: int = BATCH_SIZE
-    workers: int | None = None
-    tokens: int | None = None
-
-    @property
-    def window(self) -> int:
-        """Items of a window of whole batches."""
-        return self.batch_size * max(1, WINDOW_ITEMS // self.batch_size)
-
-
-AUTOMATIC = RunOptions(tokens=TOKENS)
-"""Where no batch size is asked for."""
 
 Vectors: TypeAlias = "tuple[NDArray[np.float32], ...]"
 """One vector for each output of the graph."""
@@ -262,11 +226,15 @@ def _read(item: Item) -> tuple[_Decoded, Any]:
 
 
 def _decoded(read: _Decoded, prepared: Prepared | DecodeError, seconds: float) -> _Decoded:
-    found = {"reason": str(prepared)} if isinstance(prepared, DecodeError) else {"prepared": prepared}
-    return replace(read, **found, seconds=(read.seconds[0], seconds))
+    spent = (read.seconds[0], seconds)
+    if isinstance(prepared, DecodeError):
+        return replace(read, reason=str(prepared), seconds=spent)
+    return replace(read, prepared=prepared, seconds=spent)
 
 
-def infer(prepared: Sequence[Prepared], session: Session, preprocessor: Preprocessor) -> list[Vectors]:
+def infer(
+    prepared: Sequence[Prepared], session: Session, preprocessor: Preprocessor, options: RunOptions = AUTOMATIC
+) -> list[Vectors]:
     """Return the vectors of items that are prepared, in their order.
 
     Parameters
@@ -274,26 +242,16 @@ def infer(prepared: Sequence[Prepared], session: Session, preprocessor: Preproce
     prepared : sequence of Prepared
     session : Session
     preprocessor : Preprocessor
+    options : RunOptions, optional
+        Sizes of batches.
     """
     found: dict[int, Vectors] = {}
-    groups = batches(dict(enumerate(prepared)), AUTOMATIC)
+    groups = batches(dict(enumerate(prepared)), options)
     with ThreadPoolExecutor(session.runs) as pool:
         jobs = [pool.submit(_infer_batch, [prepared[i].array for i in g], session, preprocessor) for g in groups]
     for places, job in zip(groups, jobs, strict=True):
         found.update(zip(places, job.result()[0], strict=True))
     return [found[place] for place in range(len(prepared))]
-
-
-def batches(items: Mapping[Key, Prepared], options: RunOptions) -> list[list[Key]]:
-    """Return the keys of items in batches of like length."""
-    found: list[list[Key]] = []
-    for key in sorted(items, key=lambda key: items[key].length):  # stable
-        length = items[key].length
-        most = max(1, options.tokens // length) if options.tokens and length else options.batch_size
-        if not found or len(found[-1]) >= most:
-            found.append([])
-        found[-1].append(key)
-    return found
 
 
 def _infer_batch(

@@ -11,8 +11,9 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from ..errors import InputError
+from .batching import AUTOMATIC, RunOptions
 from .cut import Column, CutRequest
-from .engine import AUTOMATIC, Result, RunOptions, Vectors, run
+from .engine import Result, Vectors, run
 from .export import Samples, no_samples
 from .graph import ExportedGraph
 from .graph_cache import graph_for
@@ -21,7 +22,7 @@ from .lowering.lowered import given_in, graph_in
 from .machine import available_cores
 from .policy import ErrorPolicy
 from .pooling import AUTO
-from .precision import family, require_precision
+from .precision import family, is_found_on_items, require_precision
 from .preprocess.decode import MAX_PIXELS
 from .preprocess.preprocessor import Preprocessor, preprocessor_for
 from .progress import Progress, report
@@ -157,7 +158,7 @@ class Extractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         is_wanted = self.precision in (AUTO, family(precision)) and there.issuperset(self._wanted())
         if is_wanted and not isinstance(self.backbone, ExportedGraph):
             self.precision_ = precision
-            if precision == "int8" or precision != family(precision):
+            if is_found_on_items(precision):
                 self._use(graph)
 
     @property

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .engine import AUTOMATIC, Original, Result, RunOptions, Vectors, run
+from .batching import AUTOMATIC, RunOptions
+from .engine import Original, Result, Vectors, run
 from .item import Item
 from .ledger import Ledger
 from .machine import available_cores

@@ -89,11 +89,10 @@ class _Stage:
 
 def _split(model: Any, value: str) -> list[Any]:
     """Return the graph up to a value that all data passes, and from there on."""
-    head, tail = model.clone(), model.clone()
-    end, start = _output(head, value), _output(tail, value)
-    if end is None:
+    if _output(model, value) is None:
         return [model]
-    openvino = _openvino()
+    openvino, head, tail = _openvino(), model.clone(), model.clone()
+    end, start = _output(head, value), _output(tail, value)
     between = openvino.opset13.parameter(start.get_partial_shape(), start.get_element_type(), BETWEEN)
     between.output(0).get_tensor().set_names({BETWEEN})
     for reader in start.get_target_inputs():

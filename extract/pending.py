@@ -44,8 +44,7 @@ class Pending:
                 return False
             if not _looks_unchanged(item, known):
                 suspects.append((item, known))
-        self.changed = {item.id for item, known in suspects if not _is_unchanged(item, known)}
-        self.outdated = set(self.changed)
+        self._compare(suspects)
         return not self.changed
 
     def look_again(self, items: Iterable[Item], index: Index) -> None:
@@ -53,8 +52,12 @@ class Pending:
         self.index = index
         if index.counts():
             found = ((item, index.find(item.id)) for item in items)
-            self.changed = {item.id for item, known in found if known is not None and not _is_unchanged(item, known)}
-            self.outdated = set(self.changed)
+            self._compare((item, known) for item, known in found if known is not None)
+
+    def _compare(self, items: Iterable[tuple[Item, Row]]) -> None:
+        """Find which known items have changed."""
+        self.changed = {item.id for item, known in items if not _is_unchanged(item, known)}
+        self.outdated = set(self.changed)
 
     def known(self, item_id: str) -> Row | None:
         """Return what the store has of an item, None if it is to be computed."""

@@ -6,13 +6,12 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import StoreError
-from .engine import AUTOMATIC, Result, RunOptions, run
+from .batching import AUTOMATIC, RunOptions
+from .engine import Result, run
 from .ledger import Ledger
 from .machine import available_cores
 from .pending import Pending
@@ -132,13 +131,6 @@ def plan(
     seconds = loading + pending * _seconds_per_item(sample)
     disk = pending * _bytes_per_item(graph, chosen, sample) + (0 if store else _bytes_of_graph(graph))
     return Plan(len(source), pending, seconds, round(disk), sample)
-
-
-def require_place(path: Path) -> None:
-    """Raise an error if a store could not be made here."""
-    existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-    if not existing.is_dir() or (existing == path and any(path.iterdir())):
-        raise StoreError(f"{existing} exists already and is no feature store; choose another folder")
 
 
 def _known(source: Source, store: FeatureStore | None) -> Pending | None:

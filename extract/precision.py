@@ -22,3 +22,8 @@ def require_precision(precision: str, what: str) -> None:
 def family(precision: str) -> str:
     """Return the precision without the digest."""
     return precision.partition(":")[0]
+
+
+def is_found_on_items(precision: str) -> bool:
+    """Tell whether a graph in this precision cannot be made without items."""
+    return precision == "int8" or precision != family(precision)

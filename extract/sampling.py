@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
+from collections.abc import Iterable, Sized
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -72,7 +72,11 @@ def drawn(X: Any, spec: InputSpec, most: int, max_pixels: int = MAX_PIXELS) -> l
     chosen = np.random.default_rng(SEED).permutation(len(source))[:most].tolist()
     wanted = set(chosen)
     found = {position: item for position, item in enumerate(source) if position in wanted}
-    items = [found[position] for position in chosen]
+    return usable((found[position] for position in chosen), preprocessor)
+
+
+def usable(items: Iterable[Item], preprocessor: Preprocessor) -> list[Prepared]:
+    """Return those items that can be used, prepared, on all cores."""
     with ThreadPoolExecutor(available_cores()) as pool:
         return list(filter(None, pool.map(lambda item: _prepared(item, preprocessor), items)))
 

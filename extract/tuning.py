@@ -5,26 +5,26 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from ..errors import DecodeError
 from .atomic import write_file
-from .engine import AUTOMATIC, RunOptions, batches
+from .batching import AUTOMATIC, RunOptions
+from .engine import infer
 from .graph_cache import cache_folder
 from .identity import digest
 from .machine import available_cores, processor
-from .preprocess.prepared import Prepared
-from .session import Session
+from .sampling import usable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from .graph import ExportedGraph
     from .item import Item
+    from .preprocess.prepared import Prepared
     from .preprocess.preprocessor import Preprocessor
+    from .session import Session
 
 SECONDS = 5.0
 """Measuring ends after so many seconds."""
@@ -69,7 +69,8 @@ def tuned(
     count = (TEXTS if preprocessor.lengths_vary else ITEMS) * usual.runs
     if pending < WORTH * count:
         return usual
-    best = _measured(_Bench(graph, provider, preprocessor, _prepared(items, preprocessor, count), pending), usual)
+    bench = _Bench(graph, provider, preprocessor, usable(islice(items, count), preprocessor), pending)
+    best = _measured(bench, usual) if bench.items else None
     if best is None:
         return usual
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,25 +85,15 @@ def _path(graph: ExportedGraph, provider: str) -> Path:
     return cache_folder().with_name("tuning") / f"{key[:32]}.json"
 
 
-def _prepared(items: Iterable[Item], preprocessor: Preprocessor, count: int) -> list[Prepared]:
-    contents = []
-    for item in islice(items, count):
-        try:
-            contents.append(item.read())
-        except (DecodeError, OSError):
-            continue
-    with ThreadPoolExecutor(available_cores()) as pool:
-        found = pool.map(lambda content: preprocessor.prepare_all([content])[0], contents)
-        return [prepared for prepared in found if isinstance(prepared, Prepared)]
-
-
 def _measured(bench: _Bench, usual: Tuned) -> Tuned | None:
     """Return the fastest choice, None if the job would be over before measuring pays."""
-    started, speeds = time.perf_counter(), dict[Tuned, float]()
-    for choice in _choices(usual):
-        if speeds and time.perf_counter() - started > SECONDS * (1 - 1 / len(FACTORS)):
+    started, choices, speeds = time.perf_counter(), list(_choices(usual)), dict[Tuned, float]()
+    if bench.slowest() * len(bench.items) > SECONDS / len(choices):
+        return usual  # it is arithmetic that takes the time, whatever the size of a batch
+    for choice in choices:
+        if speeds and time.perf_counter() - started > SECONDS * (1 - 1 / len(choices)):
             break
-        speeds[choice] = bench.speed(choice)
+        speeds[choice] = bench.speed(choice, bench.items)
         if bench.pending < WORTH * SECONDS * speeds[usual]:
             return None
     best = max(speeds, key=speeds.__getitem__)
@@ -128,15 +119,16 @@ class _Bench:
     runs: int = 0
     """For so many batches at a time the session was opened; a device of its own takes one."""
 
-    def speed(self, choice: Tuned) -> float:
+    def slowest(self) -> float:
+        """Return the seconds that an item takes at most: each in a batch of its own."""
+        choice = Tuned(RunOptions(batch_size=1), available_cores())
+        return 1 / self.speed(choice, self.items[: choice.runs])
+
+    def speed(self, choice: Tuned, items: Sequence[Prepared]) -> float:
         """Return items per second, after first batches that warm up."""
         if self.session is None or self.runs != choice.runs:
             self.session, self.runs = self.graph.open(self.provider, choice.runs), choice.runs
-        session, arrays = self.session, [item.array for item in self.items]
-        groups = batches(dict(enumerate(self.items)), choice.options)
-        feeds = [self.preprocessor.collate([arrays[place] for place in group]) for group in groups]
-        with ThreadPoolExecutor(session.runs) as pool:
-            list(pool.map(session.run, feeds[: session.runs]))
-            started = time.perf_counter()
-            list(pool.map(session.run, feeds))
-        return len(self.items) / (time.perf_counter() - started)
+        infer(items[: choice.options.batch_size * choice.runs], self.session, self.preprocessor, choice.options)
+        started = time.perf_counter()
+        infer(items, self.session, self.preprocessor, choice.options)
+        return len(items) / (time.perf_counter() - started)

@@ -15,7 +15,8 @@ import numpy as np
 from ...errors import InputError, ProviderError
 from ...models.image_spec import ImageSpec
 from ..atomic import write_file
-from ..engine import BATCH_SIZE, infer
+from ..batching import BATCH_SIZE
+from ..engine import infer
 from ..graph import ExportedGraph
 from ..identity import digest
 from ..machine import available_cores, processor
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 Draw: TypeAlias = "Callable[[InputSpec, int], Sequence[Prepared]]"
 
 CALIBRATION = 128
-"""Further items by which ranges are found; of fewer than twice as many, those that are judged by serve for both."""
+"""Items by which the ranges of int8 are found: the last that are drawn, after those that judge if there are enough."""
 FEWEST = 32
 """Of fewer items, ``auto`` computes in float32: judging would take longer than it saves."""
 SEARCH = 64
@@ -71,11 +72,14 @@ def choose_precision(graph: ExportedGraph, provider: str, draw: Draw, wanted: st
     """
     families = [p for p in LOWER if _can_gain(provider, p)] if wanted == "auto" else [wanted]
     exact = _exact(graph.input_spec)
-    is_plain = families in ([], ["fp32"]) and exact == graph.input_spec
+    is_exact = exact == graph.input_spec
+    is_plain = families in ([], ["fp32"]) and is_exact
     items = [] if is_plain else draw(graph.input_spec, ITEMS + CALIBRATION * ("int8" in families))
-    if len(items) < (FEWEST if wanted == "auto" else 1):
+    if wanted == "auto" and len(items) < FEWEST:
+        families = []
+    if not items or (not families and is_exact):
         return graph if wanted in ("auto", "fp32") else graph_in(graph, wanted)
-    originals = items if exact == graph.input_spec else draw(exact, ITEMS)
+    originals = items if is_exact else draw(exact, ITEMS)
     trial = _Trial(graph, provider, items, originals[:ITEMS], is_mended=wanted == "auto")
     found = _remembered(trial, families or ["fp32"])
     good = [f for f in found if wanted != "auto" or (f.passes and f.speed >= GAIN)]

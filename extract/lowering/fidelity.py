@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..precision import family
+
 if TYPE_CHECKING:
     from ..engine import Vectors
 
@@ -48,7 +50,8 @@ class Fidelity:
 
     def __str__(self) -> str:
         """Return one line for people."""
-        kept = f" ({self.kept} operations in float32)" if self.kept else ""
+        in_float32 = "its beginning" if family(self.precision) == "bf16" else f"{self.kept} operations"
+        kept = f" ({in_float32} in float32)" if self.kept else ""
         errors = f"{self.usual:.4f} for 99 % of {self.items} items, {self.worst:.4f} at worst"
         return f"{self.precision}{kept}: error {errors}; {self.speed:.1f} times as fast"
 

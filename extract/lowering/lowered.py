@@ -9,7 +9,7 @@ from ...errors import InputError
 from ..atomic import write_file
 from ..graph import ExportedGraph, write_metadata
 from ..identity import digest
-from ..precision import family
+from ..precision import family, is_found_on_items
 from .int8 import Calibration, quantized
 
 
@@ -91,7 +91,7 @@ def graph_in(graph: ExportedGraph, precision: str) -> ExportedGraph:
     """
     if precision == "fp32":
         return graph
-    if family(precision) != precision or precision == "int8":
+    if is_found_on_items(precision):
         raise InputError(f"precision {precision} is found on items: call fit with some, or use a store that has it")
     return Lowering(precision).written(graph)
 

@@ -78,8 +78,7 @@ class FeatureStore:
             If there is something at `path`.
         """
         path = Path(path)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise StoreError(f"{path} exists already; open it with FeatureStore.open, or choose another folder")
+        require_place(path)
         graph = extractor.graph
         path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
@@ -287,6 +286,13 @@ class FeatureStore:
 def is_store(path: str | Path) -> bool:
     """Tell whether a folder is a feature store."""
     return (Path(path) / STORE_FILE).is_file()
+
+
+def require_place(path: Path) -> None:
+    """Raise an error if a store could not be made here."""
+    existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not existing.is_dir() or (existing == path and any(path.iterdir())):
+        raise StoreError(f"{existing} exists already; open a store with FeatureStore.open, or choose another folder")
 
 
 def _add_columns(root: Path, graph: ExportedGraph) -> None:

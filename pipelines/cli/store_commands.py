@@ -46,17 +46,15 @@ def extract(
     as_json: JsonOption = False,
 ) -> None:
     """Compute the features of a source's items that a store does not have yet."""
-    from ...extract.plan import require_place
     from ...extract.policy import ErrorPolicy
     from ...extract.session import require_provider
-    from ...extract.store.feature_store import FeatureStore, is_store
+    from ...extract.store.feature_store import FeatureStore, is_store, require_place
 
     wanted, data = extractor(backbone, model, cut, run), table.source(source)
     ErrorPolicy.parse(run.on_error)
     require_provider(run.provider)
     if not is_store(store):
-        if plan:
-            require_place(store)
+        require_place(store)
         wanted.fit(data)  # whose precision wins later on
     opened = wanted.open(data)  # a source that is not there makes no store
     if plan:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,10 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from topwork.extract import engine
-from topwork.extract.engine import Original, Result, RunOptions, batches, run
+from topwork.extract import batching
+from topwork.extract.batching import RunOptions, batches
+from topwork.extract.engine import Original, Result, run
 from topwork.extract.extractor import Extractor
 from topwork.extract.item import Item, content_digest
+from topwork.extract.preprocess.image import ImagePreprocessor
 from topwork.extract.preprocess.prepared import Feed, Prepared
 from topwork.extract.preprocess.preprocessor import preprocessor_for
 from topwork.extract.preprocess.text import TextPreprocessor
@@ -92,6 +96,24 @@ def test_equal_content_of_windows_in_flight_is_computed_once(tiny: Extractor) ->
     assert found[1].vectors is found[0].vectors
 
 
+def test_pixels_go_with_their_window(tiny: Extractor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the garbage collector, which may come late."""
+    arrays, prepare = list[weakref.ref[NDArray[Any]]](), ImagePreprocessor.prepare
+
+    def noted(self: ImagePreprocessor, content: Any) -> Prepared:
+        prepared = prepare(self, content)
+        arrays.append(weakref.ref(prepared.array))
+        return prepared
+
+    monkeypatch.setattr(ImagePreprocessor, "prepare", noted)
+    gc.disable()
+    try:
+        for _ in run(items(list(range(60))), tiny.session, tiny.preprocessor, RunOptions(2), Stages()):
+            assert sum(array() is not None for array in arrays) <= 5 * 2
+    finally:
+        gc.enable()
+
+
 def test_items_are_taken_only_a_few_batches_ahead(tiny: Extractor) -> None:
     taken = 0
 
@@ -161,7 +183,7 @@ def test_texts_keep_their_order_and_equal_single_runs(bert: Extractor, batch_siz
 
 
 def test_texts_are_grouped_within_windows_made_by_position(bert: Extractor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "WINDOW_ITEMS", 6)
+    monkeypatch.setattr(batching, "WINDOW_ITEMS", 6)
     given = written(WORDS)
     given[1] = Item("1", lambda: 3)  # no text: it keeps its place in the window
     found, batches = record(bert, given, RunOptions(2))

@@ -10,44 +10,10 @@ import numpy as np
 import pytest
 import topwork
 import torch
-from topwork.models.weights import load_weights
-from torch import Tensor, nn
-from torch.nn import functional
 
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 TOLERANCE = 1e-3
 TEXT_TOLERANCE = 1e-4
-
-
-class Block(nn.Module):
-    """Residual block with the parameter-free shortcut (He et al. 2015, section 4.2, option A)."""
-
-    def __init__(self, width_in: int, width: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(width_in, width, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.stride, self.pad = stride, (width - width_in) // 2
-
-    def forward(self, x: Tensor) -> Tensor:
-        inner = self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x)))))
-        shortcut = functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.pad, self.pad))
-        return functional.relu(inner + shortcut)
-
-
-class ResNet20(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16)
-        self.layer1, self.layer2, self.layer3 = (
-            nn.Sequential(Block(into, width, stride), Block(width, width, 1), Block(width, width, 1))
-            for into, width, stride in ((16, 16, 1), (16, 32, 2), (32, 64, 2))
-        )
-        self.linear = nn.Linear(64, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.relu(self.bn1(self.conv1(x)))
-        return self.linear(self.layer3(self.layer2(self.layer1(x))).mean((2, 3)))
 
 
 def require_equal(found: np.ndarray, expected: np.ndarray) -> None:
@@ -69,9 +35,10 @@ def test_mobilenet_on_photographs(data: Path, hymenoptera: Path, mobilenet_optio
 
 @pytest.fixture(scope="module")
 def resnet20(data: Path) -> topwork.Backbone:
-    module = ResNet20()
-    load_weights(module, data / "backbones" / "resnet20-cifar10.th")
-    return topwork.load_backbone(module, input_spec=topwork.ImageSpec(size=(32, 32), resize=32))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        from resnet20 import resnet20 as published
+    return published(data / "backbones" / "resnet20-cifar10.th", "exact")
 
 
 def test_module_of_the_caller_on_cifar(data: Path, resnet20: topwork.Backbone, tmp_path: Path) -> None:

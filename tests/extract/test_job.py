@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from topwork.errors import InputError, SourceError, StoppedError, StoreLockedError
-from topwork.extract import engine
-from topwork.extract.engine import RunOptions
+from topwork.extract import batching
+from topwork.extract.batching import RunOptions
 from topwork.extract.extractor import Extractor
 from topwork.extract.job import extract
 from topwork.extract.ledger import Ledger
@@ -39,7 +39,7 @@ def tiny() -> Extractor:
 def small_parts() -> Iterator[None]:
     """Let four items fill a part, so that a few images are a job of several parts."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "WINDOW_ITEMS", 4)
+        patch.setattr(batching, "WINDOW_ITEMS", 4)
         yield
 
 
@@ -166,7 +166,7 @@ def test_touching_a_file_computes_nothing(tiny: Extractor, tmp_path: Path) -> No
 def test_former_content_of_an_item_is_no_duplicate_of_it(
     tiny: Extractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "WINDOW_ITEMS", 64)
+    monkeypatch.setattr(batching, "WINDOW_ITEMS", 64)
     photos, store, options = tmp_path / "photos", new_store(tmp_path, tiny), RunOptions(batch_size=1)
     photos.mkdir()
     (photos / "000.png").write_bytes(png(0))

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from topwork.errors import StoreError
 from topwork.extract import plan as module
 from topwork.extract.extractor import Extractor
 from topwork.extract.job import extract
-from topwork.extract.plan import Plan, plan, require_place
+from topwork.extract.plan import Plan, plan
 from topwork.extract.progress import Progress, watching
 from topwork.extract.stages import Stages
 from topwork.extract.store.feature_store import FeatureStore
@@ -125,14 +124,3 @@ def test_progress_of_the_sample_is_told(tiny: Extractor) -> None:
     with watching(seen.append):
         forecast(tiny, np.random.default_rng(0).integers(0, 256, (3, 40, 40, 3), np.uint8))
     assert [(p.done, p.total, p.computed) for p in seen] == [(0, 3, 0), (1, 3, 1), (2, 3, 2), (3, 3, 3)]
-
-
-def test_place_of_a_store_must_be_free(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("x")
-    (tmp_path / "empty").mkdir()
-    for path in (tmp_path / "empty", tmp_path / "new", tmp_path / "new" / "deeper"):
-        require_place(path)
-    for path in (tmp_path, tmp_path / "file", tmp_path / "file" / "store"):
-        with pytest.raises(StoreError, match="exists already"):
-            require_place(path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file"]

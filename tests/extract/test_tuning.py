@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import topwork
 from topwork.extract import job, tuning
-from topwork.extract.engine import AUTOMATIC, RunOptions
+from topwork.extract.batching import AUTOMATIC, RunOptions
 from topwork.extract.extractor import Extractor
-from topwork.extract.graph_cache import cache_folder
 from topwork.extract.machine import available_cores
 from topwork.extract.sources.opening import open_source
 from topwork.extract.store.feature_store import FeatureStore
@@ -23,11 +22,13 @@ LONG = 10**9
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TOPWORK_CACHE", str(tmp_path / "cache"))
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return where choices are remembered, for this test alone."""
+    monkeypatch.setattr(tuning, "cache_folder", lambda: tmp_path / "cache" / "graphs")
+    return tmp_path / "cache" / "tuning"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def tiny() -> Extractor:
     return Extractor("topwork:tiny", precision="fp32", provider="cpu")
 
@@ -36,34 +37,46 @@ def found(extractor: Extractor, pending: int, images: np.ndarray = IMAGES) -> Tu
     return tuned(extractor.graph, "cpu", extractor.preprocessor, open_source(images), pending)
 
 
-def test_choice_is_remembered(tiny: Extractor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_choice_is_remembered(tiny: Extractor, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = found(tiny, LONG)
     assert first.options.batch_size in (8, 16, 32)
     assert first.runs in (1, available_cores())
-    (path,) = cache_folder().with_name("tuning").iterdir()
+    (path,) = folder.iterdir()
     assert json.loads(path.read_text())["batch_size"] == first.options.batch_size
     monkeypatch.setattr(tuning, "_measured", lambda *_: pytest.fail("measured again"))
     assert found(tiny, LONG) == first
     assert found(tiny, 3) == first  # so that a job that goes on makes the batches that it made before
 
 
-def test_fastest_choice_is_taken(tiny: Extractor, monkeypatch: pytest.MonkeyPatch) -> None:
-    speeds = {8: 90.0, 16: 100.0, 32: 130.0}
-    monkeypatch.setattr(tuning._Bench, "speed", lambda self, choice: speeds[choice.options.batch_size] / choice.runs)
+def test_fastest_choice_is_taken(tiny: Extractor, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    speeds = {1: 50.0, 8: 90.0, 16: 100.0, 32: 130.0}
+    monkeypatch.setattr(tuning._Bench, "speed", lambda self, choice, items: speeds[choice.options.batch_size])
     monkeypatch.setattr(tuning, "available_cores", lambda: 1)
     assert found(tiny, LONG).options.batch_size == 32
     speeds[32] = 101.0  # which is noise
-    for path in cache_folder().with_name("tuning").iterdir():
+    for path in folder.iterdir():
         path.unlink()
     assert found(tiny, LONG).options == AUTOMATIC
 
 
 @pytest.mark.parametrize("pending", [0, 70, 5000])
-def test_short_jobs_are_not_kept_waiting(pending: int, tiny: Extractor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_jobs_are_not_kept_waiting(
+    pending: int, tiny: Extractor, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of 5,000 items the first are measured, and the job is found to be short."""
-    monkeypatch.setattr(tuning._Bench, "speed", lambda self, choice: 1000.0)
+    monkeypatch.setattr(tuning._Bench, "speed", lambda self, choice, items: 1000.0)
     assert found(tiny, pending) == Tuned(AUTOMATIC, available_cores())
-    assert not cache_folder().with_name("tuning").exists()
+    assert not folder.exists()
+
+
+def test_slow_networks_are_not_measured_for_long(
+    tiny: Extractor, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 64 items one alone takes half a second: measuring would take minutes."""
+    speeds = {1: 2.0}
+    monkeypatch.setattr(tuning._Bench, "speed", lambda self, choice, items: speeds[choice.options.batch_size])
+    assert found(tiny, LONG) == Tuned(AUTOMATIC, available_cores())
+    assert len(list(folder.iterdir())) == 1
 
 
 def test_items_that_cannot_be_read_are_not_measured_with(tiny: Extractor, tmp_path: Path) -> None:

@@ -166,6 +166,14 @@ def test_judging_few_items_would_take_longer_than_it_saves(monkeypatch: pytest.M
     assert tiny().fit(IMAGES[:31]).precision_ == "fp32"
 
 
+def test_fast_decoding_is_judged_on_few_items(monkeypatch: pytest.MonkeyPatch, photos: list[str]) -> None:
+    monkeypatch.setattr(choice, "_can_gain", lambda provider, precision: True)
+    extractor = Extractor(topwork.load_backbone("topwork:tiny", decode="fast"), provider="cpu").fit(photos[:5])
+    (judged,) = extractor.graph.certificate.fidelity
+    assert (judged.precision, judged.items, extractor.precision_) == ("fp32", 5, "fp32")
+    assert judged.usual > 0
+
+
 @pytest.mark.parametrize("precision", ["half", "", "FP32"])
 def test_unknown_precision_is_refused_with_the_known_ones(precision: str) -> None:
     with pytest.raises(InputError, match="expected one of auto, fp32, bf16, fp16, int8"):

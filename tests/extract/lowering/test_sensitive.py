@@ -10,6 +10,7 @@ from topwork.extract.extractor import Extractor
 from topwork.extract.graph import ExportedGraph
 from topwork.extract.lowering.lowered import Lowering
 from topwork.extract.lowering.sensitive import beginnings, groups_of, sensitive
+from topwork.extract.machine import has_bfloat16
 from topwork.extract.providers import has_package
 
 GROUPS = [[f"{group}{number}" for number in range(2)] for group in "abcdef"]
@@ -77,6 +78,16 @@ def test_graph_in_two_parts_computes_the_same(graph: ExportedGraph) -> None:
         for batch in (8, 3):
             found = divided.run(None, {name: IMAGES[:batch]})
             np.testing.assert_allclose(found[0], expected[0][:batch], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(not has_package("openvino") or not has_bfloat16(), reason="nothing here computes in bfloat16")
+def test_what_is_before_the_value_is_computed_in_float32(graph: ExportedGraph) -> None:
+    from topwork.extract.openvino_runtime import OpenVinoRuntime, settings
+
+    for value in beginnings(graph):
+        beginning, rest = OpenVinoRuntime(graph.path, settings("bf16", 2, 2), 2, value)._stages
+        hints = [stage.compiled.get_property("INFERENCE_PRECISION_HINT") for stage in (beginning, rest)]
+        assert [hint.to_string() for hint in hints] == ["f32", "bf16"]
 
 
 def test_divided_graph_says_so_in_its_precision(graph: ExportedGraph) -> None:

@@ -48,6 +48,18 @@ def test_text_becomes_the_tokens_of_its_words_between_special_ones() -> None:
     assert TEXTS.prepare("Hello, world").length == 5
 
 
+def test_broken_texts_among_good_ones_spare_them() -> None:
+    contents = ["Hello", b"\xff", "world", 3, "\ud800"]
+    found = TEXTS.prepare_all(contents)
+    for content, prepared in zip(contents, found, strict=True):
+        if isinstance(prepared, DecodeError):
+            with pytest.raises(DecodeError, match=str(prepared)):
+                TEXTS.prepare(content)
+        else:
+            assert prepared.array.tolist() == ids(content)
+    assert [isinstance(prepared, DecodeError) for prepared in found] == [False, True, False, True, True]
+
+
 def test_ids_are_those_of_the_transformers_library() -> None:
     from topwork.models.torchvision_operators import ensure_torchvision_operators
 

@@ -11,7 +11,7 @@ import pytest
 from topwork.errors import IdentityError, InputError, StoreDamagedError, StoreError, TopworkError
 from topwork.extract.extractor import Extractor
 from topwork.extract.job import extract
-from topwork.extract.store.feature_store import FeatureStore
+from topwork.extract.store.feature_store import FeatureStore, require_place
 from topwork.extract.store.index import DIGEST_FILE, INDEX_FILE
 from topwork.models.input_overrides import InputOverrides
 from topwork.models.loading import BackboneSpec
@@ -177,3 +177,14 @@ def test_description_that_was_changed_is_refused(
     path.write_text(json.dumps(change(json.loads(path.read_bytes()))))
     with pytest.raises(TopworkError, match=error):
         FeatureStore.open(store.path)
+
+
+def test_place_of_a_store_must_be_free(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "empty").mkdir()
+    for path in (tmp_path / "empty", tmp_path / "new", tmp_path / "new" / "deeper"):
+        require_place(path)
+    for path in (tmp_path, tmp_path / "file", tmp_path / "file" / "store"):
+        with pytest.raises(StoreError, match="exists already"):
+            require_place(path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file"]
