@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -44,7 +44,8 @@ class Original:
     vectors: Vectors
 
 
-Known: TypeAlias = Callable[[str], Original | None]
+Known: TypeAlias = Callable[[Sequence[str]], Mapping[str, Original]]
+"""Returns, of some contents, by digest, those whose features are at hand."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def run(
     preprocessor: Preprocessor,
     options: RunOptions,
     stages: Stages,
-    known: Known = lambda digest: None,
+    known: Known = lambda digests: {},
 ) -> Iterator[Result]:
     """Compute the features of items.
 
@@ -103,7 +104,7 @@ def run(
     stages : Stages
         Its seconds are counted up.
     known : callable
-        Returns an item that has this content digest and its vectors, or None: it is not computed again.
+        Takes digests of contents, and returns an item and its vectors for those that need not be computed again.
 
     Yields
     ------
@@ -174,21 +175,29 @@ class _Run:
     def _started(self, window: _Window) -> _Window:
         """Wait until a window is decoded, and start the inference of each content that is new, once."""
         window.decoded = [decoded for job in window.decoding for decoded in job.result()]
-        new = dict[str, Prepared]()
         for decoded in window.decoded:
             self.stages.read += decoded.seconds[0]
             self.stages.decode += decoded.seconds[1]
-            if decoded.prepared is not None and decoded.digest not in window.original:
-                found = self.computing.get(decoded.digest) or self.known(decoded.digest)
-                window.original[decoded.digest] = found or window
-                if found is None:
-                    window.first[decoded.digest] = decoded
-                    new[decoded.digest] = decoded.prepared
-        self.computing.update(dict.fromkeys(new, window))
+        new = self._new_contents(window)
         for digests in batches(new, self.options):
             arrays = [new[digest].array for digest in digests]
             window.batches.append((digests, self.pool.submit(_infer_batch, arrays, self.session, self.preprocessor)))
         return window
+
+    def _new_contents(self, window: _Window) -> dict[str, Prepared]:
+        """Find out where the features of each content come from, and return what this window has to compute."""
+        contents: dict[str, Prepared] = {}
+        for decoded in window.decoded:
+            if decoded.prepared is not None and decoded.digest not in contents:
+                contents[decoded.digest] = decoded.prepared
+                window.first[decoded.digest] = decoded
+        window.original.update({digest: self.computing[digest] for digest in contents if digest in self.computing})
+        window.original.update(self.known([digest for digest in contents if digest not in window.original]))
+        for digest in window.original:
+            del contents[digest], window.first[digest]
+        window.original.update(dict.fromkeys(contents, window))
+        self.computing.update(dict.fromkeys(contents, window))
+        return contents
 
     def _finished(self, window: _Window) -> Iterator[Result]:
         """Wait until a window is inferred, and yield what became of its items."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,7 @@ from .sources.opening import Source, open_source
 from .store.feature_store import FeatureStore
 from .store.part import Row
 from .store.writer import StoreWriter, open_writer
-from .tuning import Tuned, tuned
+from .tuning import tuned
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -89,8 +88,8 @@ def extract(
     store.refresh()
     ledger.precision = store.columns[0].precision
     counter = _Counter(Pending(store.index), policy, ledger, len(opened), progress or report)
-    if counter.pending.is_all_done(opened):
-        deque(counter.to_compute(opened), maxlen=0)  # counts what is there; readers and finished jobs need no lock
+    if counter.pending.is_all_done(opened, ends := Ledger()):
+        counter.take(ends)  # readers and finished jobs need no lock
     else:
         with open_writer(store, patience) as writer:
             counter.pending.look_again(opened, writer.index)
@@ -104,16 +103,18 @@ def extract(
 
 def _compute(job: _Job, source: Source, preprocessor: Preprocessor, provider: str, options: RunOptions) -> None:
     """Run the items that are not in the store, a part at a time."""
-    store, ledger, chosen = job.writer.store, job.counter.ledger, Tuned(options, available_cores())
+    store, ledger, cores = job.writer.store, job.counter.ledger, available_cores()
     if options == AUTOMATIC:
         left = len(source) - sum(job.writer.index.counts().values()) + len(job.counter.pending.changed)
-        chosen = tuned(store.graph, provider, preprocessor, source, left)
-    session, pending = store.graph.open(provider, chosen.runs), job.counter.to_compute(source)
-    ledger.provider, ledger.cores, ledger.runs = session.provider, available_cores(), session.runs
+        options, session = tuned(store.graph, provider, preprocessor, source, left)
+    else:
+        session = store.graph.open(provider, cores)
+    ledger.provider, ledger.cores, ledger.runs = session.provider, cores, session.runs
+    pending = job.counter.to_compute(source)
     started = time.perf_counter()
     job.counter.tell()
-    results = run(pending, session, preprocessor, chosen.options, ledger.stages, job.known)
-    for window in _windows(results, chosen.options.window, job):
+    results = run(pending, session, preprocessor, options, ledger.stages, job.known)
+    for window in _windows(results, options.window, job):
         job.commit(window)
     ledger.computing_seconds = time.perf_counter() - started
 
@@ -138,12 +139,18 @@ class _Counter:
 
     def to_compute(self, items: Iterable[Item]) -> Iterator[Item]:
         """Yield the items to work on; count the others as the store has them."""
-        for item in items:
-            known = self.pending.known(item.id)
+        for item, known in self.pending.paired(items):
             if known is None:
                 yield item
             else:
                 self.count(item.id, known.status, known.reason)
+
+    def take(self, ends: Ledger) -> None:
+        """Enter the ends of all items, as the store has them."""
+        for number, failure in enumerate(ends.failures, 1):
+            self.policy.check(number, self.total, *failure)
+        self.ledger.add(ends)
+        self.tell()
 
     def count(self, item_id: str, status: str, reason: str | None) -> None:
         """Enter the end of one item."""
@@ -174,11 +181,16 @@ class _Job:
         self.originals: dict[str, Original] = {}
         """For each content the item that had it first, which may be in an earlier window."""
 
-    def known(self, digest: str) -> Original | None:
-        """Return an item of this content, from the window or the store."""
-        if digest in self.originals:
-            return self.originals[digest]
-        for item_id in self.writer.index.ids_of_digest(digest):
+    def known(self, digests: Sequence[str]) -> dict[str, Original]:
+        """Return items of these contents, from the window or the store."""
+        found = {digest: self.originals[digest] for digest in digests if digest in self.originals}
+        others = self.writer.index.ids_of_digests([digest for digest in digests if digest not in found])
+        stored = {digest: self._stored(ids) for digest, ids in others.items()}
+        return found | {digest: original for digest, original in stored.items() if original is not None}
+
+    def _stored(self, ids: Iterable[str]) -> Original | None:
+        """Return the first of these items whose features are still those of its content."""
+        for item_id in ids:
             vectors = None if item_id in self.counter.pending.outdated else self.writer.vectors_of(item_id)
             if vectors is not None:
                 return Original(item_id, vectors)

@@ -77,6 +77,12 @@ class Ledger:
         if status == "failed":
             self.failures.append((item_id, reason or ""))
 
+    def add(self, ends: Ledger) -> None:
+        """Enter the inputs of another account."""
+        for name in ("items", "ok", "failed", "duplicate"):
+            setattr(self, name, getattr(self, name) + getattr(ends, name))
+        self.failures.extend(ends.failures)
+
     def note_memory(self) -> None:
         """Look at the memory that is used now."""
         self.peak_memory = max(self.peak_memory or 0, used_memory() or 0) or None

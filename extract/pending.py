@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from ..errors import DecodeError
 from .item import Item, content_digest
 
 if TYPE_CHECKING:
+    from .ledger import Ledger
     from .sources.opening import Source
     from .store.index import Index
     from .store.part import Row
+
+AT_ONCE = 16
+"""Items that are taken from the source at once: some sources hold the content of what they yield."""
 
 
 class Pending:
@@ -35,13 +40,20 @@ class Pending:
         self.changed: set[str] = set()
         self.outdated: set[str] = set()
 
-    def is_all_done(self, items: Source) -> bool:
-        """Tell whether the store has every item, unchanged; contents are looked at only if no item is new."""
+    def is_all_done(self, items: Source, ends: Ledger) -> bool:
+        """Tell whether the store has every item, unchanged; contents are looked at only if no item is new.
+
+        Parameters
+        ----------
+        items : Source
+        ends : Ledger
+            How each item ended is entered here, as far as they are looked at.
+        """
         suspects = []
-        for item in items:
-            known = self.index.find(item.id)
+        for item, known in self._looked_up(items):
             if known is None:
                 return False
+            ends.count(item.id, known.status, known.reason)
             if not _looks_unchanged(item, known):
                 suspects.append((item, known))
         self._compare(suspects)
@@ -51,17 +63,22 @@ class Pending:
         """Find the known items whose content is not what the store has: their features are of no use any more."""
         self.index = index
         if index.counts():
-            found = ((item, index.find(item.id)) for item in items)
-            self._compare((item, known) for item, known in found if known is not None)
+            self._compare((item, known) for item, known in self._looked_up(items) if known is not None)
+
+    def paired(self, items: Iterable[Item]) -> Iterator[tuple[Item, Row | None]]:
+        """Yield items with what the store has of them, None if they are to be computed."""
+        return ((item, None if item.id in self.changed else known) for item, known in self._looked_up(items))
+
+    def _looked_up(self, items: Iterable[Item]) -> Iterator[tuple[Item, Row | None]]:
+        source = iter(items)
+        while some := list(islice(source, AT_ONCE)):
+            known = self.index.find([item.id for item in some])
+            yield from ((item, known.get(item.id)) for item in some)
 
     def _compare(self, items: Iterable[tuple[Item, Row]]) -> None:
         """Find which known items have changed."""
         self.changed = {item.id for item, known in items if not _is_unchanged(item, known)}
         self.outdated = set(self.changed)
-
-    def known(self, item_id: str) -> Row | None:
-        """Return what the store has of an item, None if it is to be computed."""
-        return None if item_id in self.changed else self.index.find(item_id)
 
 
 def _looks_unchanged(item: Item, known: Row) -> bool:

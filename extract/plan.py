@@ -142,7 +142,7 @@ def _known(source: Source, store: FeatureStore | None) -> Pending | None:
 
 
 def _pending(source: Source, known: Pending | None) -> Iterator[Item]:
-    return (item for item in source if known is None or known.known(item.id) is None)
+    return iter(source) if known is None else (item for item, row in known.paired(source) if row is None)
 
 
 def _drawn(items: Iterable[Item], total: int, count: int) -> list[Item]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -48,7 +48,7 @@ class Tuned:
 
 def tuned(
     graph: ExportedGraph, provider: str, preprocessor: Preprocessor, items: Iterable[Item], pending: int
-) -> Tuned:
+) -> tuple[RunOptions, Session]:
     """Return what was found before for this graph on this machine, or measure if the job is long enough.
 
     Parameters
@@ -61,22 +61,19 @@ def tuned(
     pending : int
         Items that the job will work on.
     """
-    path = _path(graph, provider)
+    path, bench = _path(graph, provider), _Bench(graph, provider, preprocessor)
+    usual = Tuned(AUTOMATIC, available_cores())
     if path.is_file():
         found = json.loads(path.read_text(encoding="utf-8"))
-        return Tuned(replace(AUTOMATIC, batch_size=found["batch_size"], tokens=found["tokens"]), found["runs"])
-    usual = Tuned(AUTOMATIC, available_cores())
-    count = (TEXTS if preprocessor.lengths_vary else ITEMS) * usual.runs
-    if pending < WORTH * count:
-        return usual
-    bench = _Bench(graph, provider, preprocessor, usable(islice(items, count), preprocessor), pending)
-    best = _measured(bench, usual) if bench.items else None
-    if best is None:
-        return usual
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = {"batch_size": best.options.batch_size, "tokens": best.options.tokens, "runs": best.runs}
-    write_file(path, json.dumps(content).encode())
-    return best
+        best = Tuned(replace(AUTOMATIC, batch_size=found["batch_size"], tokens=found["tokens"]), found["runs"])
+    elif measured := _measured(bench, usual, items, pending):
+        best = measured
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = {"batch_size": best.options.batch_size, "tokens": best.options.tokens, "runs": best.runs}
+        write_file(path, json.dumps(content).encode())
+    else:
+        best = usual
+    return best.options, bench.session(best.runs)
 
 
 def _path(graph: ExportedGraph, provider: str) -> Path:
@@ -85,16 +82,27 @@ def _path(graph: ExportedGraph, provider: str) -> Path:
     return cache_folder().with_name("tuning") / f"{key[:32]}.json"
 
 
-def _measured(bench: _Bench, usual: Tuned) -> Tuned | None:
+def _measured(bench: _Bench, usual: Tuned, items: Iterable[Item], pending: int) -> Tuned | None:
     """Return the fastest choice, None if the job would be over before measuring pays."""
-    started, choices, speeds = time.perf_counter(), list(_choices(usual)), dict[Tuned, float]()
-    if bench.slowest() * len(bench.items) > SECONDS / len(choices):
+    count = (TEXTS if bench.preprocessor.lengths_vary else ITEMS) * usual.runs
+    if pending < WORTH * count:
+        return None
+    single = replace(usual, options=RunOptions(batch_size=1))
+    slowest = bench.speed(single, usable(islice(items, usual.runs), bench.preprocessor))
+    if not slowest or pending < WORTH * SECONDS * slowest:
+        return None
+    if count > slowest * SECONDS / len(FACTORS):
         return usual  # it is arithmetic that takes the time, whatever the size of a batch
-    for choice in choices:
-        if speeds and time.perf_counter() - started > SECONDS * (1 - 1 / len(choices)):
+    return _fastest(bench, usual, usable(islice(items, count), bench.preprocessor), pending)
+
+
+def _fastest(bench: _Bench, usual: Tuned, items: Sequence[Prepared], pending: int) -> Tuned | None:
+    started, speeds = time.perf_counter(), dict[Tuned, float]()
+    for choice in _choices(usual):
+        if speeds and time.perf_counter() - started > SECONDS * (1 - 1 / len(FACTORS)):
             break
-        speeds[choice] = bench.speed(choice, bench.items)
-        if bench.pending < WORTH * SECONDS * speeds[usual]:
+        speeds[choice] = bench.speed(choice, items)
+        if pending < WORTH * SECONDS * speeds[usual]:
             return None
     best = max(speeds, key=speeds.__getitem__)
     return best if speeds[best] >= GAIN * speeds[usual] else usual
@@ -113,22 +121,18 @@ class _Bench:
     graph: ExportedGraph
     provider: str
     preprocessor: Preprocessor
-    items: Sequence[Prepared]
-    pending: int
-    session: Session | None = None
-    runs: int = 0
-    """For so many batches at a time the session was opened; a device of its own takes one."""
+    sessions: dict[int, Session] = field(default_factory=dict)
 
-    def slowest(self) -> float:
-        """Return the seconds that an item takes at most: each in a batch of its own."""
-        choice = Tuned(RunOptions(batch_size=1), available_cores())
-        return 1 / self.speed(choice, self.items[: choice.runs])
+    def session(self, runs: int) -> Session:
+        """Return the graph, loaded for so many batches at a time; a device of its own takes one."""
+        if runs not in self.sessions:
+            self.sessions[runs] = self.graph.open(self.provider, runs)
+        return self.sessions[runs]
 
     def speed(self, choice: Tuned, items: Sequence[Prepared]) -> float:
-        """Return items per second, after first batches that warm up."""
-        if self.session is None or self.runs != choice.runs:
-            self.session, self.runs = self.graph.open(self.provider, choice.runs), choice.runs
-        infer(items[: choice.options.batch_size * choice.runs], self.session, self.preprocessor, choice.options)
+        """Return items per second, after first batches that warm up; 0 without items."""
+        session, options = self.session(choice.runs), choice.options
+        infer(items[: options.batch_size * choice.runs], session, self.preprocessor, options)
         started = time.perf_counter()
-        infer(items, self.session, self.preprocessor, choice.options)
+        infer(items, session, self.preprocessor, options)
         return len(items) / (time.perf_counter() - started)

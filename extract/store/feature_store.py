@@ -26,7 +26,7 @@ from .part import open_matrix
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ..extractor import Extractor
+    from ..extraction import Extraction
 
 STORE_FORMAT = 1
 STORE_FILE = "store.json"
@@ -62,14 +62,14 @@ class FeatureStore:
         self._index: Index | None = None
 
     @classmethod
-    def create(cls, path: str | Path, extractor: Extractor) -> FeatureStore:
+    def create(cls, path: str | Path, extractor: Extraction) -> FeatureStore:
         """Create an empty store for an extractor's features.
 
         Parameters
         ----------
         path : path
             A folder that does not exist yet, or is empty.
-        extractor : Extractor
+        extractor : Extractor or Extraction
             Its graph is copied into the store, so that items can be added without torch.
 
         Raises
@@ -96,7 +96,7 @@ class FeatureStore:
         return cls.open(path)
 
     @classmethod
-    def open_or_create(cls, path: str | Path, extractor: Extractor) -> FeatureStore:
+    def open_or_create(cls, path: str | Path, extractor: Extraction) -> FeatureStore:
         """Open a store after checking that an extractor's features belong there, or create it.
 
         Raises
@@ -241,7 +241,7 @@ class FeatureStore:
             if not (self.path / name).is_file() or digest_of_file(self.path / name) != sha
         ]
 
-    def admit(self, extractor: Extractor) -> None:
+    def admit(self, extractor: Extraction) -> None:
         """Check that an extractor's features belong here; from then on it computes as those here were computed.
 
         Raises

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ DIGEST_FILE = "index.sha256"
 WORKING_FILE = f"{TEMPORARY}index.sqlite"
 INDEX_FORMAT = 1
 FIELDS = tuple(field.name for field in fields(Row))
+MOST_VALUES = 500
+"""Values of one query: older versions of SQLite take 999."""
 
 SCHEMA = f"""
 CREATE TABLE head (format INTEGER, number INTEGER, digest TEXT);
@@ -92,15 +94,24 @@ class Index:
             self.connection.executemany(UPSERT, values)
             self.connection.execute("UPDATE head SET number = ?, digest = ?", (entry.number, entry.digest))
 
-    def find(self, item_id: str) -> Row | None:
-        """Return the state of an item, None if the store does not know it."""
-        found = self.connection.execute(f"SELECT {', '.join(FIELDS)} FROM items WHERE id = ?", (item_id,)).fetchone()
-        return Row(*found) if found else None
+    def find(self, ids: Sequence[str]) -> dict[str, Row]:
+        """Return the state of those items that the store knows, by id."""
+        rows = self._where("id", ids, f"SELECT {', '.join(FIELDS)} FROM items WHERE")
+        return {row[0]: Row(*row) for row in rows}
 
-    def ids_of_digest(self, digest: str) -> list[str]:
-        """Return the items with features that have this content, in order of first addition."""
-        query = "SELECT id FROM items WHERE digest = ? AND row IS NOT NULL ORDER BY position"
-        return [item_id for (item_id,) in self.connection.execute(query, (digest,))]
+    def ids_of_digests(self, digests: Sequence[str]) -> dict[str, list[str]]:
+        """Return for each content the items with features that have it, in order of first addition."""
+        found: dict[str, list[str]] = {digest: [] for digest in digests}
+        query = "SELECT digest, id FROM items WHERE row IS NOT NULL AND"
+        for digest, item_id in self._where("digest", digests, query, "ORDER BY position"):
+            found[digest].append(item_id)
+        return found
+
+    def _where(self, field: str, values: Sequence[str], query: str, order: str = "") -> Iterator[tuple[Any, ...]]:
+        """Yield the answers to a query about some values of a field; one for each would wait for other threads."""
+        for start in range(0, len(values), MOST_VALUES):
+            some = values[start : start + MOST_VALUES]
+            yield from self.connection.execute(f"{query} {field} IN ({', '.join('?' * len(some))}) {order}", some)
 
     def place(self, item_id: str) -> tuple[str, int] | None:
         """Return part and row of an item's features, None if it has none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +75,9 @@ def write_part(folder: Path, rows: Sequence[Row], matrices: Mapping[str, NDArray
     from pyarrow import parquet
 
     with new_folder(folder) as temporary:
-        table = pa.Table.from_pylist([asdict(row) for row in rows], schema=_schema())
+        schema = _schema()
+        columns = {name: [getattr(row, name) for row in rows] for name in schema.names}
+        table = pa.Table.from_pydict(columns, schema=schema)
         parquet.write_table(table, temporary / ITEMS_FILE, compression="zstd")
         for key, matrix in matrices.items():
             np.save(temporary / f"{key}.npy", np.ascontiguousarray(matrix.astype(matrix.dtype.newbyteorder("<"))))

@@ -18,7 +18,7 @@ import typer
 from ...errors import InputError
 
 if TYPE_CHECKING:
-    from ...extract.extractor import Extractor
+    from ...extract.extraction import Extraction
     from ...extract.sources.table import Table
     from ...models.loading import BackboneSpec
 
@@ -108,7 +108,7 @@ class RunFlags:
     on_error: Annotated[str, _option("Items that fail: record, raise or limit:N%.", RUN)] = "record"
 
     def parameters(self) -> dict[str, Any]:
-        """Return the parameters that :class:`Extractor` and :class:`TransferClassifier` take."""
+        """Return the parameters that :class:`Extraction` and :class:`TransferClassifier` take."""
         if self.max_pixels < 1:
             raise InputError(f"--max-pixels {self.max_pixels}: expected a positive number")
         size = self.batch_size
@@ -140,11 +140,11 @@ class TableFlags:
         return Table(source, *names) if any(names) else source
 
 
-def extractor(name: str | None, backbone: BackboneOptions, cut: CutOptions, run: RunFlags) -> Extractor:
+def extractor(name: str | None, backbone: BackboneOptions, cut: CutOptions, run: RunFlags) -> Extraction:
     """Return the extractor that the options describe."""
-    from ...extract.extractor import Extractor
+    from ...extract.extraction import Extraction
 
-    return Extractor(backbone.spec(name), cut.layers, cut.pools, cut.normalize, **run.parameters())
+    return Extraction(backbone.spec(name), cut.layers, cut.pools, cut.normalize, **run.parameters())
 
 
 def grouped(function: Callable[..., None]) -> Callable[..., None]:

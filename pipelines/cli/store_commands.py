@@ -23,7 +23,7 @@ from .options import (
 from .output import print_failures, print_json, print_ledger, print_plan, print_table, progress_bar
 
 if TYPE_CHECKING:
-    from ...extract.extractor import Extractor
+    from ...extract.extraction import Extraction
     from ...extract.ledger import Ledger
     from ...extract.sources.opening import Source
     from ...extract.store.feature_store import FeatureStore
@@ -67,7 +67,7 @@ def extract(
         print_ledger(ledger)
 
 
-def _extract(source: Source, store: FeatureStore, wanted: Extractor) -> Ledger:
+def _extract(source: Source, store: FeatureStore, wanted: Extraction) -> Ledger:
     from ...extract.job import extract as extract_job
 
     with progress_bar("extract"):
@@ -81,7 +81,7 @@ def _extract(source: Source, store: FeatureStore, wanted: Extractor) -> Ledger:
         )
 
 
-def _plan(source: Source, path: Path, wanted: Extractor, as_json: bool) -> None:
+def _plan(source: Source, path: Path, wanted: Extraction, as_json: bool) -> None:
     from ...extract.plan import plan as plan_job
     from ...extract.store.feature_store import FeatureStore, is_store
 

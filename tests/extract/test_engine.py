@@ -82,8 +82,12 @@ def test_an_image_over_max_pixels_fails_alone(tiny: Extractor) -> None:
 def test_equal_content_is_computed_once_and_names_its_original(tiny: Extractor) -> None:
     stored = Original("stored", tuple(np.full(column.width, 7, np.float32) for column in tiny.columns))
     known, stages = {content_digest(image(7)): stored}, Stages()
+
+    def at_hand(digests: Sequence[str]) -> dict[str, Original]:
+        return {digest: known[digest] for digest in digests if digest in known}
+
     given = items([0, 1, 0, 7])
-    found = list(run(given, tiny.session, tiny.preprocessor, RunOptions(), stages, known.get))
+    found = list(run(given, tiny.session, tiny.preprocessor, RunOptions(), stages, at_hand))
     assert [result.duplicate_of for result in found] == [None, None, "0", "stored"]
     assert found[2].vectors is found[0].vectors
     assert found[3].vectors is stored.vectors

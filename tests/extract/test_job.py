@@ -213,13 +213,10 @@ def test_contents_that_change_places_keep_their_features(tiny: Extractor, tmp_pa
         os.utime(path, ns=(1, 1))
     assert extract(root, store).computed == 2
     assert_right(store, tiny, root)
-    for item_id in store.ids:
-        row = store.index.find(item_id)
-        assert row is not None
+    rows = store.index.find(store.ids)
+    for item_id, row in rows.items():
         if row.status == "duplicate":
-            original = store.index.find(row.reason or "")
-            assert original is not None
-            assert original.digest == row.digest, f"{item_id} is no duplicate of {original.id}"
+            assert rows[row.reason or ""].digest == row.digest, f"{item_id} is no duplicate of {row.reason}"
 
 
 def test_duplicates_have_rows_of_their_own_equal_to_the_original(tiny: Extractor, tmp_path: Path) -> None:
@@ -237,8 +234,7 @@ def test_duplicates_have_rows_of_their_own_equal_to_the_original(tiny: Extractor
         (copy.as_posix(), "label2/002.png"),
     ):
         np.testing.assert_array_equal(rows[item_id], rows[original])
-        row = store.index.find(item_id)
-        assert row is not None
+        row = store.index.find([item_id])[item_id]
         assert (row.status, row.reason) == ("duplicate", original)
 
 

@@ -34,7 +34,8 @@ def tiny() -> Extractor:
 
 
 def found(extractor: Extractor, pending: int, images: np.ndarray = IMAGES) -> Tuned:
-    return tuned(extractor.graph, "cpu", extractor.preprocessor, open_source(images), pending)
+    options, session = tuned(extractor.graph, "cpu", extractor.preprocessor, open_source(images), pending)
+    return Tuned(options, session.runs)
 
 
 def test_choice_is_remembered(tiny: Extractor, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,8 +65,9 @@ def test_short_jobs_are_not_kept_waiting(
     pending: int, tiny: Extractor, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of 5,000 items the first are measured, and the job is found to be short."""
-    monkeypatch.setattr(tuning._Bench, "speed", lambda self, choice, items: 1000.0)
-    assert found(tiny, pending) == Tuned(AUTOMATIC, available_cores())
+    monkeypatch.setattr(tuning._Bench, "speed", lambda self, choice, items: 40.0 * choice.options.batch_size)
+    monkeypatch.setattr(tuning, "available_cores", lambda: 2)
+    assert found(tiny, pending) == Tuned(AUTOMATIC, 2)
     assert not folder.exists()
 
 
@@ -81,11 +83,11 @@ def test_slow_networks_are_not_measured_for_long(
 
 def test_items_that_cannot_be_read_are_not_measured_with(tiny: Extractor, tmp_path: Path) -> None:
     source = open_source([tmp_path / "none.jpg", *IMAGES])
-    assert tuned(tiny.graph, "cpu", tiny.preprocessor, source, LONG).options.batch_size in (8, 16, 32)
+    assert tuned(tiny.graph, "cpu", tiny.preprocessor, source, LONG)[0].batch_size in (8, 16, 32)
 
 
 def test_job_uses_what_was_found(tiny: Extractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job, "tuned", lambda *_: Tuned(RunOptions(8, tokens=512), 1))
+    monkeypatch.setattr(job, "tuned", lambda graph, *_: (RunOptions(8, tokens=512), graph.open("cpu", 1)))
     ledger = topwork.extract(IMAGES, store := FeatureStore.create(tmp_path / "s", tiny), provider="cpu")
     assert ledger.runs == 1
     store.refresh()

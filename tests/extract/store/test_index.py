@@ -41,9 +41,9 @@ def state(root: Path, writable: bool) -> list[object]:
             *columns,
             index.failures(),
             index.counts(),
-            index.find("a"),
+            index.find(["a"]),
             index.place("c"),
-            index.ids_of_digest("d1"),
+            index.ids_of_digests(["d1"]),
         ]
     finally:
         index.close()
@@ -105,10 +105,11 @@ def test_items_stand_at_the_place_of_their_first_addition_as_their_last_part_lef
     assert index.column("label") == ["cat", "bee", "dog"]
     assert index.failures() == [("d", "truncated"), ("e", "empty")]
     assert index.counts() == {"ok": 2, "duplicate": 1, "failed": 2}
-    assert index.find("d") == PARTS[2][1]
-    assert index.find("nothing") is None
+    assert index.find(["d", "nothing"]) == {"d": PARTS[2][1]}
     assert (index.place("a"), index.place("d")) == (("parts/p000002", 1), None)
-    assert (index.ids_of_digest("d1"), index.ids_of_digest("d7"), index.ids_of_digest("")) == (["c"], [], [])
+    assert index.ids_of_digests(["d1", "d7", ""]) == {"d1": ["c"], "d7": [], "": []}
+    assert index.find(many := [str(number) for number in range(1200)]) == {}
+    assert index.ids_of_digests([*many, "d1"])["d1"] == ["c"]
 
 
 @pytest.mark.parametrize("writable", [False, True], ids=["reader", "writer"])

@@ -69,7 +69,7 @@ def test_options_describe_the_backbone() -> None:
 
 def test_cut_and_run_options_describe_the_extractor() -> None:
     run = RunFlags(provider="cpu", batch_size="7", max_pixels=10, on_error="limit:5%")
-    found = extractor("topwork:tiny", BackboneOptions(), CutOptions("layer1,layer2@2", "avg,max"), run).get_params()
+    found = vars(extractor("topwork:tiny", BackboneOptions(), CutOptions("layer1,layer2@2", "avg,max"), run))
     assert found["layer"] == ["layer1", "layer2@2"]
     assert found["pool"] == ["avg", "max"]
     assert {name: found[name] for name in run.parameters()} == run.parameters()
@@ -85,7 +85,7 @@ def test_cut_and_run_options_describe_the_extractor() -> None:
 def test_vectors_are_normalized_where_that_is_asked_for() -> None:
     for wanted in (False, True):
         found = extractor("topwork:tiny", BackboneOptions(), CutOptions(normalize=wanted), RunFlags())
-        assert found.get_params()["normalize"] is wanted
+        assert found.normalize is wanted
 
 
 def test_columns_make_a_table_of_the_source() -> None:
