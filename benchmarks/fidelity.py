@@ -25,7 +25,6 @@ from trained_cases import Case, Examples, cases
 EXACT = ("fp32", "exact")
 """What all else is compared with: precision and decode mode."""
 COLUMNS = [
-    "backbone, task",
     "precision",
     "decoding",
     "times as fast",
@@ -44,9 +43,10 @@ def main() -> None:
     use_work_folder(options.work)
     warnings.simplefilter("ignore")  # of a provider that is passed over
     chosen = {name: case for name, case in cases(options).items() if options.cases in name}
-    rows = [row for name, case in chosen.items() for row in rows_of(name, case, options.repeats)]
-    text = TEMPLATE.format(repeats=options.repeats, rows=table(COLUMNS, rows))
-    write_section("Fidelity", text, options.page, ("timm", "scikit-learn"))
+    for name, case in chosen.items():
+        rows = rows_of(name, case, options.repeats)
+        text = TEMPLATE.format(name=name, repeats=options.repeats, rows=table(COLUMNS, rows))
+        write_section(f"Fidelity, {name}", text, options.page, ("timm", "scikit-learn"))
 
 
 @dataclass
@@ -70,7 +70,7 @@ def rows_of(name: str, case: Case, repeats: int) -> Iterator[list[Any]]:
     take_times([way for way in ways.values() if isinstance(way, Way)], test, repeats)
     for (precision, decode), way in ways.items():
         told = f"auto: {chosen(way)}" if precision == "auto" and isinstance(way, Way) else precision
-        yield [name, told, decode, *cells(case, way, ways[EXACT], train[1], test[1])]
+        yield [told, decode, *cells(case, way, ways[EXACT], train[1], test[1])]
 
 
 def keys(case: Case) -> list[tuple[str, str]]:
@@ -114,7 +114,7 @@ def cells(case: Case, way: Way | str, exact: Way | str, labels: Any, truth: Any)
     return [*shown, f"{accuracy:.4f}", f"{accuracy - before:+.4f}"]
 
 
-TEMPLATE = """`fidelity.py`: trained backbones, compared with float32 and exact decoding: how many times as fast the
+TEMPLATE = """`fidelity.py`: {name}, with trained weights, compared with float32 and exact decoding: how many times as fast the
 test set's features are there, from files or texts (medians of {repeats} runs by turns), the relative L2 error of the
 features (99th percentile and worst item), and the accuracy of a logistic regression on them. `auto` takes the fastest
 precision whose errors on up to 256 training items are small enough, if it is worth it.

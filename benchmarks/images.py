@@ -42,8 +42,9 @@ def main() -> None:
     options = parser.parse_args()
     use_work_folder(options.work)
     folder = photographs(options.data, options.work, options.images)
-    found = {name: measured(name, folder, options) for name in options.networks}
-    write_section("Images", body(found, options), options.page, ("timm", "torchvision"))
+    for name in options.networks:
+        text = body(name, measured(name, folder, options), options)
+        write_section(f"Images, {name}", text, options.page, ("timm", "torchvision"))
 
 
 def measured(name: str, folder: Path, options: argparse.Namespace) -> dict[str, Outcome]:
@@ -80,19 +81,20 @@ def features_of(name: str, contender: str, options: argparse.Namespace) -> Path:
     return options.work / f"{NETWORKS[name]}, {contender}.npy"
 
 
-def body(found: dict[str, dict[str, Outcome]], options: argparse.Namespace) -> str:
-    jobs = [job(name, way, outcomes, options) for name, outcomes in found.items() for way in OURS]
-    ratios = [row(name, peer, outcomes) for name, outcomes in found.items() for peer in PEERS]
-    shares = [share(name, outcomes) for name, outcomes in found.items()]
+def body(name: str, outcomes: dict[str, Outcome], options: argparse.Namespace) -> str:
     return TEMPLATE.format(
+        name=name,
         images=options.images,
         repeats=options.repeats,
         workers=WORKERS,
         sizes=", ".join(map(str, BATCH_SIZES)),
         cores=available_cores(),
-        ratios=table(["network", "peer", "batch", "images/s", *OURS, "at least"], ratios),
-        jobs=table(["network", "job", "precision", "images/s", "opening", "writing", "error"], jobs),
-        shares=table(["network", "images/s", "decoding", "inference", "possible", "share", "at least"], shares),
+        ratios=table(["peer", "batch", "images/s", *OURS, "at least"], [row(name, peer, outcomes) for peer in PEERS]),
+        jobs=table(
+            ["job", "precision", "images/s", "opening", "writing", "error"],
+            [job(name, way, outcomes, options) for way in OURS],
+        ),
+        shares=table(["images/s", "decoding", "inference", "possible", "share", "at least"], [share(outcomes)]),
     )
 
 
@@ -100,9 +102,9 @@ def row(name: str, peer: str, outcomes: dict[str, Outcome]) -> list[Any]:
     """Return how many times as fast as a peer each job is."""
     theirs = outcomes[peer]
     if theirs.failure:
-        return [name, peer, "", theirs.told, *("" for _ in OURS), goal(name, peer)]
+        return [peer, "", theirs.told, *("" for _ in OURS), goal(name, peer)]
     ratios = [outcomes[way].ratio_to(theirs) for way in OURS]
-    return [name, peer, theirs["batch_size"], theirs.told, *ratios, goal(name, peer)]
+    return [peer, theirs["batch_size"], theirs.told, *ratios, goal(name, peer)]
 
 
 def goal(name: str, peer: str) -> str:
@@ -122,9 +124,9 @@ def job(name: str, way: str, outcomes: dict[str, Outcome], options: argparse.Nam
     """Return what a job took, and how far its features are from those of eager float32."""
     ours = outcomes[way]
     if ours.failure:
-        return [name, way, "", ours.told]
+        return [way, "", ours.told]
     chosen, writing = f"{ours['precision']}, {ours['provider']}", ours["write"] / ours["whole"]
-    return [name, way, chosen, ours.told, f"{ours['opening']:.1f} s", f"{writing:.1%}", error(name, way, options)]
+    return [way, chosen, ours.told, f"{ours['opening']:.1f} s", f"{writing:.1%}", error(name, way, options)]
 
 
 def error(name: str, way: str, options: argparse.Namespace) -> str:
@@ -136,18 +138,18 @@ def error(name: str, way: str, options: argparse.Namespace) -> str:
     return f"{np.percentile(errors, 99):.1e}, {max(errors):.1e}"
 
 
-def share(name: str, outcomes: dict[str, Outcome]) -> list[Any]:
+def share(outcomes: dict[str, Outcome]) -> list[Any]:
     """Return the share of the possible that a job with precision auto reaches."""
     apart, ours = outcomes["apart"], outcomes["auto"]
     if apart.failure or ours.failure:
-        return [name, apart.told, ours.told]
+        return [apart.told, ours.told]
     possible = available_cores() / (apart["decode"] + apart["inference"])
     costs = [f"{1000 * apart[stage]:.2f} ms" for stage in ("decode", "inference")]
-    reached = [f"{ours['items'] / ours[name] / possible:.2f}" for name in ("seconds", "whole")]
-    return [name, ours.told, *costs, f"{possible:.1f}", f"{reached[0]} ({reached[1]})", SHARE]
+    reached = [f"{ours['items'] / ours[time] / possible:.2f}" for time in ("seconds", "whole")]
+    return [ours.told, *costs, f"{possible:.1f}", f"{reached[0]} ({reached[1]})", SHARE]
 
 
-TEMPLATE = """`images.py`: {images} JPEG files of 470 x 390, made from the ants and bees of PyTorch's tutorial; medians
+TEMPLATE = """`images.py`: {name} on {images} JPEG files of 470 x 390, made from the ants and bees of PyTorch's tutorial; medians
 of {repeats} runs. A peer is a `DataLoader` with {workers} workers and timm's own transform and network, in its best
 batch size of {sizes}; a job of topwork goes from the folder to a new store. The ratios say how many times as
 fast the job is, once its session is open, and in brackets with the opening. Both sides have the same random weights.

@@ -1,4 +1,4 @@
-"""``docs/benchmarks.md``: a part for each machine, in it a section for each subject.
+"""``docs/benchmarks.md``: a part for each machine, in it a section for each subject, or for each network.
 
 Every benchmark replaces its own section for the machine that it runs on and leaves the others as they are, so that the
 page can be put together from several runs.
@@ -51,7 +51,7 @@ def _split(text: str, mark: str) -> Iterable[tuple[str, str]]:
 
 
 def _part(name: str, found: dict[str, str]) -> str:
-    ordered = sorted(found, key=lambda subject: SUBJECTS.index(subject) if subject in SUBJECTS else len(SUBJECTS))
+    ordered = sorted(found, key=lambda subject: (*SUBJECTS, subject.partition(",")[0]).index(subject.partition(",")[0]))
     return "\n".join([f"## {name}\n", *(f"### {subject}\n\n{found[subject]}\n" for subject in ordered)])
 
 
