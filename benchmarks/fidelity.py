@@ -114,10 +114,10 @@ def cells(case: Case, way: Way | str, exact: Way | str, labels: Any, truth: Any)
     return [*shown, f"{accuracy:.4f}", f"{accuracy - before:+.4f}"]
 
 
-TEMPLATE = """`fidelity.py`: {name}, with trained weights, compared with float32 and exact decoding: how many times as fast the
-test set's features are there, from files or texts (medians of {repeats} runs by turns), the relative L2 error of the
-features (99th percentile and worst item), and the accuracy of a logistic regression on them. `auto` takes the fastest
-precision whose errors on up to 256 training items are small enough, if it is worth it.
+TEMPLATE = """`fidelity.py`: {name}, with trained weights, compared with float32 and exact decoding: how many times as
+fast the test set's features are there, from files or texts (medians of {repeats} runs by turns), the relative L2 error
+of the features (99th percentile and worst item), and the accuracy of a logistic regression on them. `auto` takes the
+fastest precision whose errors on up to 256 training items are small enough, if it is worth it.
 
 {rows}
 """

