@@ -29,7 +29,7 @@ OURS = {
 BATCH_SIZES = (16, 32, 64)
 IMAGES = 1024
 """Whole batches of every size."""
-PROBED = 128
+PROBED = 512
 """Images by which a batch size is chosen."""
 WORKERS = 2
 SHARE = 0.9

@@ -2,6 +2,7 @@
 
 As many threads as there are cores take what is to be done next, decoding or inferring, so that no core waits and none
 has two things to do: a session for the processor runs one batch on each core, see :class:`topwork.extract.session`.
+Where it runs fewer at a time, or on a device of its own, threads of its own call it.
 
 Windows are made by position: item ``i`` of a run belongs to window ``i // size`` whatever became of its neighbours, and
 a part of a store ends where a window ends, so a job that goes on after an interruption computes the same batches again.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -26,6 +27,7 @@ from .item import Item, content_digest
 from .machine import available_cores
 from .preprocess.prepared import Prepared
 from .preprocess.preprocessor import Preprocessor
+from .providers import ON_PROCESSOR
 from .session import Session
 from .stages import Stages
 
@@ -91,7 +93,7 @@ def run(
     options: RunOptions,
     stages: Stages,
     known: Known = lambda digests: {},
-) -> Iterator[Result]:
+) -> Generator[Result]:
     """Compute the features of items.
 
     Parameters
@@ -113,10 +115,20 @@ def run(
     """
     workers = options.workers or available_cores()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="topwork-worker")
+    own = _own_threads(session, workers)
+    inferring = ThreadPoolExecutor(own, thread_name_prefix="topwork-inference") if own else pool
     try:
-        yield from _Run(session, preprocessor, options, stages, known, pool).results(items)
+        yield from _Run(session, preprocessor, options, stages, known, pool, inferring).results(items)
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        for each in {pool, inferring}:
+            each.shutdown(wait=True, cancel_futures=True)
+
+
+def _own_threads(session: Session, workers: int) -> int:
+    """Return how many threads only infer: none where every worker may, two for a device, so that it never waits."""
+    if session.provider not in ON_PROCESSOR:
+        return 2
+    return session.runs if session.runs < workers else 0
 
 
 class _Window:
@@ -150,13 +162,14 @@ class _Run:
     stages: Stages
     known: Known
     pool: ThreadPoolExecutor
+    inferring: ThreadPoolExecutor
     computing: dict[str, _Window] = field(default_factory=dict)
     """For each content that is being computed, where."""
 
     def results(self, items: Iterable[Item]) -> Iterator[Result]:
         """Keep every worker busy, and yield the results of the oldest window."""
         varies, at_once = self.preprocessor.lengths_vary, self.preprocessor.at_once
-        size, inferred = (self.options.window, 1) if varies else (self.options.batch_size, self.session.runs + 1)
+        size, inferred = (self.options.window, 2) if varies else (self.options.batch_size, self.session.runs + 1)
         source = iter(items)
         windows = iter(lambda: list(islice(source, size)), [])
         decoding, inferring = deque[_Window](), deque[_Window]()
@@ -179,9 +192,10 @@ class _Run:
             self.stages.read += decoded.seconds[0]
             self.stages.decode += decoded.seconds[1]
         new = self._new_contents(window)
-        for digests in batches(new, self.options):
+        for digests in reversed(batches(new, self.options)):  # the longest first: no core waits for one at the end
             arrays = [new[digest].array for digest in digests]
-            window.batches.append((digests, self.pool.submit(_infer_batch, arrays, self.session, self.preprocessor)))
+            job = self.inferring.submit(_infer_batch, arrays, self.session, self.preprocessor)
+            window.batches.append((digests, job))
         return window
 
     def _new_contents(self, window: _Window) -> dict[str, Prepared]:

@@ -115,6 +115,11 @@ class Extraction:
         graph = self.graph
         return tuple(graph.metadata.columns[i] for i in self._chosen(graph))
 
+    @property
+    def n_features_out_(self) -> int:
+        """The number of features of an item."""
+        return sum(column.width for column in self.columns)
+
     def _chosen(self, graph: ExportedGraph) -> list[int]:
         """Return the places of the wanted columns among the graph's outputs, in the order of the layers."""
         places = {column.name: place for place, column in enumerate(graph.metadata.columns)}
@@ -165,7 +170,6 @@ class Extraction:
             chosen = choose_precision(original, self.provider, draw, self.precision)
         self.precision_ = chosen.metadata.precision
         self._use(chosen)
-        self.n_features_out_ = sum(column.width for column in self.columns)
         return self
 
     def open(self, X: Any, labels: Sequence[Any] | None = None) -> Source:

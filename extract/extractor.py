@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -101,14 +102,15 @@ class Extractor(TransformerMixin, Extraction, BaseEstimator):  # type: ignore[mi
         session = self._session_for(available_cores() if len(source) > options.batch_size else 1)
         stages = Stages()
         report(Progress(0, len(source)))
-        for position, result in enumerate(run(source, session, self.preprocessor, options, stages)):
-            limit = stages.limiting(available_cores(), session.runs)
-            report(Progress(position + 1, len(source), position + 1, limit))
-            if result.vectors is None:
-                _record(result, failures, policy, len(source))
-            else:
-                kept.append(position)
-                vectors.append(tuple(result.vectors[i] for i in chosen))
+        with closing(run(source, session, self.preprocessor, options, stages)) as results:
+            for position, result in enumerate(results):
+                limit = stages.limiting(available_cores(), session.runs)
+                report(Progress(position + 1, len(source), position + 1, limit))
+                if result.vectors is None:
+                    _record(result, failures, policy, len(source))
+                else:
+                    kept.append(position)
+                    vectors.append(tuple(result.vectors[i] for i in chosen))
         self.failures_, self.kept_ = failures, np.array(kept, np.intp)
         if failures:
             warnings.warn(

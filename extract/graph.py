@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..models.input_spec import InputSpec, input_spec_from_json
@@ -18,6 +18,9 @@ from .onnx_metadata import read_entries
 from .pooling import AUTO
 from .precision import family
 from .session import Session, open_session
+
+if TYPE_CHECKING:
+    from .lowering.fidelity import Fidelity
 
 METADATA_KEY = "topwork"
 GRAPH_FORMAT = 1
@@ -99,10 +102,13 @@ class ExportedGraph:
     path : Path
     inputs : Path, optional
         Where the files of its input specification lie; by default in ``inputs/`` beside it.
+    fidelity : tuple of Fidelity
+        What was found on the items at hand; an exported graph is shared by those who have others.
     """
 
     path: Path
     inputs: Path | None = None
+    fidelity: tuple[Fidelity, ...] = ()
 
     @cached_property
     def metadata(self) -> GraphMetadata:
@@ -126,8 +132,9 @@ class ExportedGraph:
 
     @cached_property
     def certificate(self) -> Certificate:
-        """The evidence that was gathered when the graph was exported."""
-        return Certificate.from_json(json.loads(self.certificate_path.read_text(encoding="utf-8")))
+        """The evidence that was gathered when the graph was exported, and on the items at hand."""
+        found = Certificate.from_json(json.loads(self.certificate_path.read_text(encoding="utf-8")))
+        return replace(found, fidelity=self.fidelity or found.fidelity)
 
     def write_certificate(self, certificate: Certificate) -> None:
         """Write the certificate beside the graph."""

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-ORIENTATION_TAG = 0x0112
+ORIENTATION_TAG, UPRIGHT = 0x0112, 1
+"""Of EXIF data: which way up an image is."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def content_digest(content: Any) -> str:
 
 
 def _look(image: Image.Image) -> str:
-    orientation = image.getexif().get(ORIENTATION_TAG, 1)
-    if image.mode == "RGB" and orientation == 1:
+    orientation = image.getexif().get(ORIENTATION_TAG, UPRIGHT)
+    if image.mode == "RGB" and orientation == UPRIGHT:
         return ""
     return f"{image.mode}{image.getpalette()}{image.info.get('transparency')}{orientation}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,12 +91,14 @@ def extract(
     counter = _Counter(Pending(store.index), policy, ledger, len(opened), progress or report)
     if counter.pending.is_all_done(opened, ends := Ledger()):
         counter.take(ends)  # readers and finished jobs need no lock
+        known = store.index.counts()
     else:
         with open_writer(store, patience) as writer:
             counter.pending.look_again(opened, writer.index)
             preprocessor = preprocessor_for(store.graph.input_spec, max_pixels)
             _compute(_Job(writer, counter), opened, preprocessor, provider, options or AUTOMATIC)
-    ledger.absent = sum(store.index.counts().values()) - ledger.items
+            known = writer.index.counts()
+    ledger.absent = sum(known.values()) - ledger.items
     ledger.note_memory()
     ledger.seconds = time.perf_counter() - started
     return ledger
@@ -104,8 +107,10 @@ def extract(
 def _compute(job: _Job, source: Source, preprocessor: Preprocessor, provider: str, options: RunOptions) -> None:
     """Run the items that are not in the store, a part at a time."""
     store, ledger, cores = job.writer.store, job.counter.ledger, available_cores()
+    if options == AUTOMATIC and job.counter.pending.known:
+        options = job.writer.batching() or options  # as in the run that goes on
     if options == AUTOMATIC:
-        left = len(source) - sum(job.writer.index.counts().values()) + len(job.counter.pending.changed)
+        left = len(source) - job.counter.pending.known + len(job.counter.pending.changed)
         options, session = tuned(store.graph, provider, preprocessor, source, left)
     else:
         session = store.graph.open(provider, cores)
@@ -113,9 +118,9 @@ def _compute(job: _Job, source: Source, preprocessor: Preprocessor, provider: st
     pending = job.counter.to_compute(source)
     started = time.perf_counter()
     job.counter.tell()
-    results = run(pending, session, preprocessor, options, ledger.stages, job.known)
-    for window in _windows(results, options.window, job):
-        job.commit(window)
+    with closing(run(pending, session, preprocessor, options, ledger.stages, job.known)) as results:
+        for window in _windows(results, options.window, job):
+            job.commit(window, options)
     ledger.computing_seconds = time.perf_counter() - started
 
 
@@ -212,12 +217,13 @@ class _Job:
         self.originals.setdefault(result.digest, Original(result.duplicate_of or result.item.id, vectors))
         return len(self.vectors) - 1
 
-    def commit(self, rows: list[Row]) -> None:
+    def commit(self, rows: list[Row], options: RunOptions) -> None:
         """Write the window as a part."""
         started = time.perf_counter()
         widths = [column.width for column in self.writer.store.columns]
         matrices = [_stack([vectors[i] for vectors in self.vectors], width) for i, width in enumerate(widths)]
-        self.writer.add_part(rows, matrices)
+        self.writer.add_part(rows, matrices, options)
+        self.counter.pending.outdated.difference_update(row.id for row in rows)
         self.counter.ledger.note_memory()  # while the window is still there
         self.vectors, self.originals = [], {}
         self.counter.ledger.stages.write += time.perf_counter() - started

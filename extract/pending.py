@@ -32,13 +32,16 @@ class Pending:
     changed : set of str
         Known items with new content that is not computed yet.
     outdated : set of str
-        Known items whose features in the store were those of other content when the job began.
+        Known items whose features in the store are those of other content.
+    known : int
+        How many items the store had when they were last compared.
     """
 
     def __init__(self, index: Index) -> None:
         self.index = index
         self.changed: set[str] = set()
         self.outdated: set[str] = set()
+        self.known = 0
 
     def is_all_done(self, items: Source, ends: Ledger) -> bool:
         """Tell whether the store has every item, unchanged; contents are looked at only if no item is new.
@@ -49,25 +52,32 @@ class Pending:
         ends : Ledger
             How each item ended is entered here, as far as they are looked at.
         """
-        suspects = []
+        is_sure = True
         for item, known in self._looked_up(items):
             if known is None:
                 return False
             ends.count(item.id, known.status, known.reason)
-            if not _looks_unchanged(item, known):
-                suspects.append((item, known))
-        self._compare(suspects)
+            is_sure = is_sure and _looks_unchanged(item, known)
+        if not is_sure:
+            self.look_again(items, self.index)  # from the start: a source may hold the content of what it yields
         return not self.changed
 
     def look_again(self, items: Iterable[Item], index: Index) -> None:
         """Find the known items whose content is not what the store has: their features are of no use any more."""
         self.index = index
         if index.counts():
-            self._compare((item, known) for item, known in self._looked_up(items) if known is not None)
+            self._compare(self._known(items))
 
     def paired(self, items: Iterable[Item]) -> Iterator[tuple[Item, Row | None]]:
         """Yield items with what the store has of them, None if they are to be computed."""
         return ((item, None if item.id in self.changed else known) for item, known in self._looked_up(items))
+
+    def _known(self, items: Iterable[Item]) -> Iterator[tuple[Item, Row]]:
+        self.known = 0
+        for item, known in self._looked_up(items):
+            if known is not None:
+                self.known += 1
+                yield item, known
 
     def _looked_up(self, items: Iterable[Item]) -> Iterator[tuple[Item, Row | None]]:
         source = iter(items)

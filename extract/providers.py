@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from ..errors import InputError, ProviderError
-from .machine import has_bfloat16, has_int8
+from .machine import has_bfloat16, has_int8, installed
 
 OPENVINO = "openvino"
 ON_PROCESSOR = (OPENVINO, "cpu")
@@ -124,6 +125,11 @@ def _openvino_reason() -> str:
     return "neither openvino nor onnxruntime-ep-openvino is installed"
 
 
+def runtimes() -> dict[str, str]:
+    """Return the versions of the packages that run graphs: what was measured with others is not remembered."""
+    return installed(sorted({"onnxruntime-ep-openvino", *(provider.package for provider in PROVIDERS.values())}))
+
+
 def has_package(name: str) -> bool:
     """Tell whether a package can be imported, without importing it."""
     try:
@@ -144,6 +150,10 @@ def openvino_devices() -> tuple[Any, ...]:
     import onnxruntime_ep_openvino
 
     runtime = PROVIDERS[OPENVINO].runtime
-    onnxruntime.register_execution_provider_library(runtime, onnxruntime_ep_openvino.get_library_path())
+    try:
+        onnxruntime.register_execution_provider_library(runtime, onnxruntime_ep_openvino.get_library_path())
+    except Exception as error:
+        warnings.warn(f"OpenVINO's plug-in did not load: {error}; is it for another onnxruntime?", stacklevel=2)
+        return ()
     cpu = onnxruntime.OrtHardwareDeviceType.CPU
     return tuple(d for d in onnxruntime.get_ep_devices() if d.ep_name == runtime and d.device.type == cpu)

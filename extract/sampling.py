@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -47,20 +47,21 @@ def samples_of(X: Any, max_pixels: int = MAX_PIXELS) -> Samples:
         if not _can_be_looked_at(X):
             return []
         preprocessor = preprocessor_for(spec, max_pixels)
-        tried = (_prepared(item, preprocessor) for item in islice(open_source(X, kind=spec.kind), LOOKED_AT))
-        return [p.array for p in islice(filter(None, tried), max(BATCHES))]
+        tried = (_prepared(item, (preprocessor,)) for item in islice(open_source(X, kind=spec.kind), LOOKED_AT))
+        return [found[0].array for found in islice(filter(None, tried), max(BATCHES))]
 
     return samples
 
 
-def drawn(X: Any, spec: InputSpec, most: int, max_pixels: int = MAX_PIXELS) -> list[Prepared]:
-    """Return some usable items of a source, drawn with a seed, prepared; none if X is None.
+def drawn(X: Any, specs: Sequence[InputSpec], most: int, max_pixels: int = MAX_PIXELS) -> list[tuple[Prepared, ...]]:
+    """Return some usable items of a source, drawn with a seed, prepared in each way; none if X is None.
 
     Parameters
     ----------
     X : sequence, source, path or None
         What can be gone through only once is not looked at.
-    spec : InputSpec
+    specs : sequence of InputSpec
+        An item that cannot be prepared in all of these ways makes room for another.
     most : int
         How many.
     max_pixels : int
@@ -68,26 +69,31 @@ def drawn(X: Any, spec: InputSpec, most: int, max_pixels: int = MAX_PIXELS) -> l
     """
     if not _can_be_looked_at(X):
         return []
-    source, preprocessor = open_source(X, kind=spec.kind), preprocessor_for(spec, max_pixels)
-    chosen = np.random.default_rng(SEED).permutation(len(source))[:most].tolist()
-    wanted = set(chosen)
+    source, preprocessors = open_source(X, kind=specs[0].kind), [preprocessor_for(spec, max_pixels) for spec in specs]
+    order = np.random.default_rng(SEED).permutation(len(source))[: most + max(LOOKED_AT, most // 4)].tolist()
+    wanted = set(order)
     found = {position: item for position, item in enumerate(source) if position in wanted}
-    return usable((found[position] for position in chosen), preprocessor)
+    chosen = usable((found[position] for position in order[:most]), preprocessors)
+    spare = iter(order[most:])
+    while len(chosen) < most and (others := list(islice(spare, most - len(chosen)))):
+        chosen += usable((found[position] for position in others), preprocessors)
+    return chosen
 
 
-def usable(items: Iterable[Item], preprocessor: Preprocessor) -> list[Prepared]:
-    """Return those items that can be used, prepared, on all cores."""
+def usable(items: Iterable[Item], preprocessors: Sequence[Preprocessor]) -> list[tuple[Prepared, ...]]:
+    """Return those items that can be used, prepared in each way, on all cores."""
     with ThreadPoolExecutor(available_cores()) as pool:
-        return list(filter(None, pool.map(lambda item: _prepared(item, preprocessor), items)))
+        return list(filter(None, pool.map(lambda item: _prepared(item, preprocessors), items)))
 
 
 def _can_be_looked_at(X: Any) -> bool:
     return isinstance(X, (str, Path, Table, Sized))
 
 
-def _prepared(item: Item, preprocessor: Preprocessor) -> Prepared | None:
-    """Return an item, prepared, or None if it cannot be used."""
+def _prepared(item: Item, preprocessors: Sequence[Preprocessor]) -> tuple[Prepared, ...] | None:
+    """Return an item, prepared in each way, or None if it cannot be used."""
     try:
-        return preprocessor.prepare(item.read())
+        content = item.read()
+        return tuple(preprocessor.prepare(content) for preprocessor in preprocessors)
     except (DecodeError, OSError):
         return None

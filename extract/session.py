@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ProviderError, reason
+from ..errors import ProviderError, TopworkError, reason
 from .machine import available_cores
 from .openvino_runtime import OpenVinoRuntime, settings
 from .providers import ON_PROCESSOR, OPENVINO, Provider, choices, openvino_devices
@@ -85,7 +85,12 @@ def open_session(
             return _open(graph, chosen, want)
         except Exception as error:
             warnings.warn(f"provider {chosen.name!r} did not load: {reason(error)}; trying the next", stacklevel=2)
-    return _open(graph, wanted[-1], want)
+    try:
+        return _open(graph, wanted[-1], want)
+    except TopworkError:
+        raise
+    except Exception as error:
+        raise ProviderError(f"provider {wanted[-1].name!r} could not load the graph: {reason(error)}") from error
 
 
 @dataclass(frozen=True)

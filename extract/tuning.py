@@ -15,6 +15,7 @@ from .engine import infer
 from .graph_cache import cache_folder
 from .identity import digest
 from .machine import available_cores, processor
+from .providers import runtimes
 from .sampling import usable
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def tuned(
 
 def _path(graph: ExportedGraph, provider: str) -> Path:
     columns = [column.to_json() for column in graph.metadata.columns]
-    key = digest([graph.metadata.fingerprint, columns, provider, processor(), available_cores()])
+    key = digest([graph.metadata.fingerprint, columns, provider, runtimes(), processor(), available_cores()])
     return cache_folder().with_name("tuning") / f"{key[:32]}.json"
 
 
@@ -88,12 +89,12 @@ def _measured(bench: _Bench, usual: Tuned, items: Iterable[Item], pending: int) 
     if pending < WORTH * count:
         return None
     single = replace(usual, options=RunOptions(batch_size=1))
-    slowest = bench.speed(single, usable(islice(items, usual.runs), bench.preprocessor))
+    slowest = bench.speed(single, bench.first(items, usual.runs))
     if not slowest or pending < WORTH * SECONDS * slowest:
         return None
     if count > slowest * SECONDS / len(FACTORS):
         return usual  # it is arithmetic that takes the time, whatever the size of a batch
-    return _fastest(bench, usual, usable(islice(items, count), bench.preprocessor), pending)
+    return _fastest(bench, usual, bench.first(items, count), pending)
 
 
 def _fastest(bench: _Bench, usual: Tuned, items: Sequence[Prepared], pending: int) -> Tuned | None:
@@ -128,6 +129,10 @@ class _Bench:
         if runs not in self.sessions:
             self.sessions[runs] = self.graph.open(self.provider, runs)
         return self.sessions[runs]
+
+    def first(self, items: Iterable[Item], count: int) -> list[Prepared]:
+        """Return those of the first items that can be used."""
+        return [prepared for (prepared,) in usable(islice(items, count), [self.preprocessor])]
 
     def speed(self, choice: Tuned, items: Sequence[Prepared]) -> float:
         """Return items per second, after first batches that warm up; 0 without items."""

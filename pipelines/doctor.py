@@ -50,6 +50,8 @@ def _examined(provider: Provider) -> dict[str, Any]:
 def _choice(precision: str) -> str:
     """Return the provider that ``auto`` takes for a precision, and why."""
     there = [provider.name for provider in able(precision)]
+    if (precision, there[:1]) == ("fp16", ["cpu"]):
+        return "cpu, which only emulates it: precision auto leaves it out"
     return f"{there[0]}, preferred of {', '.join(there)}" if there else "none is able"
 
 

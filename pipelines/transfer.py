@@ -151,9 +151,13 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         InputError
             If there is not one label for each item, if no item can be used, or if there is only one label.
         """
-        extractor = self._extractor()
-        is_settled = isinstance(X, FeatureStore) or (self.store is not None and is_store(self.store))
-        self.extractor_ = extractor.fit(None if is_settled else X)
+        self.extractor_ = self._extractor()
+        if isinstance(X, FeatureStore):
+            X.admit(self.extractor_)
+        elif self.store is not None and is_store(self.store):
+            FeatureStore.open(self.store).admit(self.extractor_)
+        else:
+            self.extractor_.fit(X)
         data = self._opened(X, y)
         labels = labels_of(data, y)
         if self.store is None or isinstance(data, FeatureStore):

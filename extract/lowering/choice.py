@@ -22,7 +22,7 @@ from ..identity import digest
 from ..machine import available_cores, processor
 from ..precision import LOWER
 from ..preprocess.preprocessor import Preprocessor, preprocessor_for
-from ..providers import choices, has_package
+from ..providers import choices, has_package, runtimes
 from ..session import Session, open_session
 from .fidelity import FIDELITY_FORMAT, ITEMS, USUAL, Fidelity, relative_errors
 from .int8 import Calibration, calibrated
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ..engine import Vectors
     from ..preprocess.prepared import Prepared
 
-Draw: TypeAlias = "Callable[[InputSpec, int], Sequence[Prepared]]"
+Draw: TypeAlias = "Callable[[Sequence[InputSpec], int], Sequence[tuple[Prepared, ...]]]"
 
 CALIBRATION = 128
 """Items by which the ranges of int8 are found: the last that are drawn, after those that judge if there are enough."""
@@ -52,7 +52,7 @@ def choose_precision(graph: ExportedGraph, provider: str, draw: Draw, wanted: st
     """Return the graph in the fastest precision whose features of some items are close to those in float32.
 
     What was measured is in the certificate of the graph, and is remembered: the same items on the same machine are
-    judged once. Where images are decoded fast, the exact ones are what is compared with.
+    judged once. Where images are decoded fast, that is judged, too, by float32 beside exact decoding.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def choose_precision(graph: ExportedGraph, provider: str, draw: Draw, wanted: st
     provider : str
         As for :func:`topwork.extract.session.open_session`.
     draw : callable
-        Returns up to so many of the user's items, prepared as a specification says; without any, nothing is known.
+        Returns up to so many of the user's items, each prepared in the ways given; without any, nothing is known.
     wanted : str
         ``"auto"``, or a precision, which is taken whatever is found.
 
@@ -71,23 +71,20 @@ def choose_precision(graph: ExportedGraph, provider: str, draw: Draw, wanted: st
         If the precision depends on items, and there are none.
     """
     families = [p for p in LOWER if _can_gain(provider, p)] if wanted == "auto" else [wanted]
-    exact = _exact(graph.input_spec)
-    is_exact = exact == graph.input_spec
-    is_plain = families in ([], ["fp32"]) and is_exact
-    items = [] if is_plain else draw(graph.input_spec, ITEMS + CALIBRATION * ("int8" in families))
-    if wanted == "auto" and len(items) < FEWEST:
+    specs = [graph.input_spec, exact] if (exact := _exact(graph.input_spec)) != graph.input_spec else [graph.input_spec]
+    is_plain = families in ([], ["fp32"]) and len(specs) == 1
+    drawn = [] if is_plain else draw(specs, ITEMS + CALIBRATION * ("int8" in families))
+    if wanted == "auto" and len(drawn) < FEWEST:
         families = []
-    if not items or (not families and is_exact):
+    if len(specs) > 1:
+        families = list(dict.fromkeys([*families, "fp32"]))
+    if not drawn or not families:
         return graph if wanted in ("auto", "fp32") else graph_in(graph, wanted)
-    originals = items if is_exact else draw(exact, ITEMS)
-    trial = _Trial(graph, provider, items, originals[:ITEMS], is_mended=wanted == "auto")
-    found = _remembered(trial, families or ["fp32"])
-    good = [f for f in found if wanted != "auto" or (f.passes and f.speed >= GAIN)]
+    items, originals = ([ways[place] for ways in drawn] for place in (0, -1))
+    found = _remembered(_Trial(graph, provider, items, originals[:ITEMS], is_mended=wanted == "auto"), families)
+    good = [f for f in found if f.precision != "fp32" and (wanted != "auto" or (f.passes and f.speed >= GAIN))]
     best = max(good, key=lambda fidelity: fidelity.speed, default=None)
-    chosen = beside(graph, best.precision) if best else graph
-    if chosen.certificate.fidelity != found:
-        chosen.write_certificate(replace(chosen.certificate, fidelity=found))
-    return chosen
+    return replace(beside(graph, best.precision) if best else graph, fidelity=found)
 
 
 def _can_gain(provider: str, precision: str) -> bool:
@@ -109,7 +106,9 @@ def _exact(spec: InputSpec) -> InputSpec:
 
 def _remembered(trial: _Trial, families: Sequence[str]) -> tuple[Fidelity, ...]:
     """Judge precisions, or read what was found before of these items on this machine."""
-    key = digest([trial.provider, families, trial.digest(), processor(), available_cores(), FIDELITY_FORMAT])
+    key = digest(
+        [trial.provider, families, trial.digest(), runtimes(), processor(), available_cores(), FIDELITY_FORMAT]
+    )
     path = trial.graph.path.with_name(f"fidelity-{key[:16]}.json")
     if not path.is_file():
         found = [fidelity for name in families for fidelity in trial.judged(name)]
@@ -140,7 +139,7 @@ class _Trial:
         """Judge a precision; if it is fast, and nearly good enough, then also with some operations in float32."""
         whole = Lowering(family, (), self._calibration if family == "int8" else None)
         if family == "fp32":
-            yield self._fidelity(self.graph, ())
+            yield self._decoding()
             return
         first = self._fidelity(whole.written(self.graph), ())
         yield first
@@ -169,6 +168,12 @@ class _Trial:
         vectors = infer(self.items[:SEARCH], session, self._preprocessor)
         return float(np.percentile(relative_errors(vectors, self._expected[0][:SEARCH]), 99))
 
+    def _decoding(self) -> Fidelity:
+        """Compare the features of images as they are decoded with those of exact decoding."""
+        session = self.graph.open(self.provider, available_cores())
+        errors = relative_errors(self._expected[0], infer(self.originals, session, self._preprocessor))
+        return Fidelity("fp32", session.provider, len(errors), float(np.percentile(errors, 99)), max(errors), 1.0)
+
     def _fidelity(self, lowered: ExportedGraph, kept: Sequence[str]) -> Fidelity:
         session = lowered.open(self.provider, available_cores())
         vectors, seconds = self._timed(session, self.items[:ITEMS])
@@ -187,7 +192,7 @@ class _Trial:
     @cached_property
     def _expected(self) -> tuple[list[Vectors], float]:
         """Features in float32, and the seconds they took."""
-        return self._timed(self.graph.open(self.provider, available_cores()), self.originals)
+        return self._timed(self.graph.open(self.provider, available_cores()), self.items[:ITEMS])
 
     @cached_property
     def _calibration(self) -> Calibration:

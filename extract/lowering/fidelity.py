@@ -13,7 +13,7 @@ from ..precision import family
 if TYPE_CHECKING:
     from ..engine import Vectors
 
-FIDELITY_FORMAT = 2
+FIDELITY_FORMAT = 3
 """Version of how precisions are judged: what an earlier one found is not remembered."""
 ITEMS = 256
 """Items that a precision is judged by, if there are as many."""

@@ -11,6 +11,7 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from ...errors import DecodeError
 from ...models.image_spec import ImageSpec
+from ..item import ORIENTATION_TAG, UPRIGHT
 
 MAX_PIXELS = 89_478_485
 """Largest image that is decoded by default, in pixels: Pillow's own bound against decompression bombs."""
@@ -49,7 +50,7 @@ def decode(content: Any, spec: ImageSpec, max_pixels: int = MAX_PIXELS) -> Image
         if spec.decode == "fast":
             _shrink(image, spec)
         image.load()
-        return _rgb(ImageOps.exif_transpose(image) if spec.orientation == "exif" else image)
+        return _rgb(_upright(image) if spec.orientation == "exif" else image)
     except DecodeError:
         raise
     except UnidentifiedImageError as error:  # its own message holds the address of an object
@@ -86,6 +87,11 @@ def _from_array(array: np.ndarray[Any, Any]) -> Image.Image:
     return Image.fromarray(array)
 
 
+def _upright(image: Image.Image) -> Image.Image:
+    """Turn an image as its EXIF data say; Pillow would copy one that is upright."""
+    return image if image.getexif().get(ORIENTATION_TAG, UPRIGHT) == UPRIGHT else ImageOps.exif_transpose(image)
+
+
 def _rgb(image: Image.Image) -> Image.Image:
     """Convert to RGB; Pillow would clip 16-bit grey instead of scaling it."""
     if image.mode in SIXTEEN_BIT:
@@ -97,7 +103,7 @@ def _rgb(image: Image.Image) -> Image.Image:
         raise DecodeError("floating-point pixels have no defined range; expected 8 or 16 bits per channel")
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def allow_pixels(max_pixels: int) -> None:

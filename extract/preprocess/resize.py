@@ -50,7 +50,7 @@ def to_pixels(image: Image.Image, spec: ImageSpec) -> NDArray[np.uint8]:
     resized_height, resized_width = spec.resized(image.height, image.width)
     left, columns = _crop(resized_width, width)
     top, rows = _crop(resized_height, height)
-    if resized_height * resized_width > LARGEST_RESIZED:
+    if spec.decode == "fast" or resized_height * resized_width > LARGEST_RESIZED:
         cropped = _only_the_crop(image, spec, (resized_width, resized_height), (left, top, columns, rows))
     else:
         resized = image.resize((resized_width, resized_height), FILTERS[spec.interpolation])

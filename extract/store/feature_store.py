@@ -303,7 +303,7 @@ def _add_columns(root: Path, graph: ExportedGraph) -> None:
     target = root / "graphs" / f"{columns[0]['key']}.onnx"
     shutil.copyfile(graph.path, target)
     copied = ExportedGraph(target)
-    shutil.copyfile(graph.certificate_path, copied.certificate_path)
+    copied.write_certificate(graph.certificate)
     inputs = write_inputs(graph.input_spec, root / INPUTS_FOLDER)
     Log(root).append(
         None,

@@ -73,7 +73,7 @@ class Index:
         else:
             self.working.write_bytes(content or b"")
             connection = sqlite3.connect(self.working)
-            connection.execute("PRAGMA journal_mode = OFF")  # what is disposable need not survive a crash
+            connection.execute("PRAGMA journal_mode = MEMORY")  # what is disposable need not survive a crash
             connection.execute("PRAGMA synchronous = OFF")
         if content is None:
             connection.executescript(SCHEMA)

@@ -80,7 +80,7 @@ def write_part(folder: Path, rows: Sequence[Row], matrices: Mapping[str, NDArray
         table = pa.Table.from_pydict(columns, schema=schema)
         parquet.write_table(table, temporary / ITEMS_FILE, compression="zstd")
         for key, matrix in matrices.items():
-            np.save(temporary / f"{key}.npy", np.ascontiguousarray(matrix.astype(matrix.dtype.newbyteorder("<"))))
+            np.save(temporary / f"{key}.npy", np.ascontiguousarray(matrix, matrix.dtype.newbyteorder("<")))
     return [folder / ITEMS_FILE, *(folder / f"{key}.npy" for key in matrices)]
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..atomic import sweep
+from ..batching import AUTOMATIC, RunOptions
 from .feature_store import FeatureStore
 from .index import Index
 from .lock import write_lock
@@ -31,11 +32,12 @@ class StoreWriter:
 
     def __init__(self, store: FeatureStore) -> None:
         self.store = store
-        self.entries = store.log.entries()
+        store.refresh()  # which lets go of its copy of the index
+        self.entries = list(store.entries)
         self._sweep()
         self.index = Index(store.path, self.entries, writable=True)
 
-    def add_part(self, rows: Sequence[Row], matrices: Sequence[NDArray[Any]]) -> None:
+    def add_part(self, rows: Sequence[Row], matrices: Sequence[NDArray[Any]], options: RunOptions = AUTOMATIC) -> None:
         """Write one part and enter it into the log.
 
         Parameters
@@ -43,13 +45,23 @@ class StoreWriter:
         rows : sequence of Row
         matrices : sequence of ndarray
             One for each column of the store, with a row for each item that has features.
+        options : RunOptions
+            The sizes of the batches in which they were computed.
         """
         name = f"parts/p{len(self._true_parts()) + 1:06d}"
         keyed = {stored.key: matrix for stored, matrix in zip(self.store.stored_columns, matrices, strict=True)}
         files = write_part(self.store.path / name, rows, keyed)
-        details = {"part": name, "items": len(rows)}
+        sizes = {"batch_size": options.batch_size, "tokens": options.tokens}
+        details = {"part": name, "items": len(rows), **sizes}
         self.entries.append(self.store.log.append(self.entries[-1], "add_part", files, details))
         self.index.apply(self.entries[-1], rows)
+
+    def batching(self) -> RunOptions | None:
+        """Return the sizes of batches of the last part, None if there is none, or it does not tell."""
+        parts = [entry.details for entry in self.entries if entry.action == "add_part"]
+        if not parts or "batch_size" not in parts[-1]:
+            return None
+        return RunOptions(parts[-1]["batch_size"], tokens=parts[-1]["tokens"])
 
     def vectors_of(self, item_id: str) -> tuple[NDArray[np.float32], ...] | None:
         """Return an item's row of every column, None if it has none."""

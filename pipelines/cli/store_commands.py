@@ -53,14 +53,17 @@ def extract(
     wanted, data = extractor(backbone, model, cut, run), table.source(source)
     ErrorPolicy.parse(run.on_error)
     require_provider(run.provider)
-    if not is_store(store):
+    existing = FeatureStore.open(store) if is_store(store) else None
+    if existing:
+        existing.admit(wanted)  # its precision wins
+    else:
         require_place(store)
-        wanted.fit(data)  # whose precision wins later on
+        wanted.fit(data)
     opened = wanted.open(data)  # a source that is not there makes no store
     if plan:
-        _plan(opened, store, wanted, as_json)
+        _plan(opened, existing, wanted, as_json)
         return
-    ledger = _extract(opened, FeatureStore.open_or_create(store, wanted), wanted)
+    ledger = _extract(opened, existing or FeatureStore.open_or_create(store, wanted), wanted)
     if as_json:
         print_json(ledger.to_json())
     else:
@@ -81,11 +84,9 @@ def _extract(source: Source, store: FeatureStore, wanted: Extraction) -> Ledger:
         )
 
 
-def _plan(source: Source, path: Path, wanted: Extraction, as_json: bool) -> None:
+def _plan(source: Source, store: FeatureStore | None, wanted: Extraction, as_json: bool) -> None:
     from ...extract.plan import plan as plan_job
-    from ...extract.store.feature_store import FeatureStore, is_store
 
-    store = FeatureStore.open_or_create(path, wanted) if is_store(path) else None
     with progress_bar("plan"):
         found = plan_job(
             source,

@@ -23,6 +23,7 @@ from topwork.extract.preprocess.image import ImagePreprocessor
 from topwork.extract.preprocess.prepared import Feed, Prepared
 from topwork.extract.preprocess.preprocessor import preprocessor_for
 from topwork.extract.preprocess.text import TextPreprocessor
+from topwork.extract.session import Session
 from topwork.extract.sources.file import read_file
 from topwork.extract.stages import Stages
 from topwork.models.text_spec import TextSpec
@@ -118,6 +119,21 @@ def test_pixels_go_with_their_window(tiny: Extractor, monkeypatch: pytest.Monkey
         gc.enable()
 
 
+def test_inference_that_takes_one_batch_at_a_time_has_a_thread_of_its_own(tiny: Extractor) -> None:
+    threads = set()
+
+    class Noted(Session):
+        def run(self, feed: Feed) -> list[NDArray[Any]]:
+            threads.add(threading.current_thread().name)
+            return super().run(feed)
+
+    session = Noted(tiny.session.runtime, "cpu", runs=1)
+    found = list(run(items(list(range(20))), session, tiny.preprocessor, RunOptions(2, workers=3), Stages()))
+    assert len(found) == 20
+    assert threads == {"topwork-inference_0"}
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("topwork")]
+
+
 def test_items_are_taken_only_a_few_batches_ahead(tiny: Extractor) -> None:
     taken = 0
 
@@ -175,9 +191,8 @@ WORDS = [9, 1, 20, 2, 15, 1, 8, 3, 12, 1, 5]
 def test_texts_keep_their_order_and_equal_single_runs(bert: Extractor, batch_size: int, workers: int | None) -> None:
     found, batches = record(bert, written(WORDS), RunOptions(batch_size, workers))
     assert [result.item.id for result in found] == [str(place) for place in range(len(WORDS))]
-    assert batches == [
-        [count + 2 for count in sorted(WORDS)[start : start + batch_size]] for start in range(0, len(WORDS), batch_size)
-    ]
+    starts = range(0, len(WORDS), batch_size)
+    assert sorted(batches) == sorted([count + 2 for count in sorted(WORDS)[i : i + batch_size]] for i in starts)
     for item, result in zip(written(WORDS), found, strict=True):
         (alone,) = record(bert, [item], RunOptions())[0]
         assert result.vectors is not None
@@ -192,7 +207,8 @@ def test_texts_are_grouped_within_windows_made_by_position(bert: Extractor, monk
     given[1] = Item("1", lambda: 3)  # no text: it keeps its place in the window
     found, batches = record(bert, given, RunOptions(2))
     first, second = sorted([9, 20, 2, 15, 1]), sorted([8, 3, 12, 1, 5])
-    assert batches == [[n + 2 for n in words[start : start + 2]] for words in (first, second) for start in (0, 2, 4)]
+    expected = [[n + 2 for n in words[start : start + 2]] for words in (first, second) for start in (4, 2, 0)]
+    assert batches == expected  # of each window the longest first
     assert [result.item.id for result in found] == [str(place) for place in range(len(WORDS))]
     assert [result.reason for result in found if result.vectors is None] == ["a int; expected a text"]
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from topwork.errors import InputError, SourceError, StoppedError, StoreLockedError
-from topwork.extract import batching
+from topwork.extract import batching, job
 from topwork.extract.batching import RunOptions
+from topwork.extract.engine import run
 from topwork.extract.extractor import Extractor
+from topwork.extract.item import Item
 from topwork.extract.job import extract
 from topwork.extract.ledger import Ledger
 from topwork.extract.progress import Progress
+from topwork.extract.sources.archive import ArchiveSource
 from topwork.extract.store.feature_store import FeatureStore
 from topwork.extract.store.lock import write_lock
 from topwork.extract.store.writer import open_writer
@@ -217,6 +221,50 @@ def test_contents_that_change_places_keep_their_features(tiny: Extractor, tmp_pa
     for item_id, row in rows.items():
         if row.status == "duplicate":
             assert rows[row.reason or ""].digest == row.digest, f"{item_id} is no duplicate of {row.reason}"
+
+
+def test_new_content_of_a_changed_item_is_the_original_of_later_ones(tiny: Extractor, tmp_path: Path) -> None:
+    root = write(tmp_path / "images", [png(0), png(1)])
+    store = new_store(tmp_path, tiny)
+    extract(root, store)
+    write(root, [png(50), png(1), *(png(60 + number) for number in range(17)), png(50)])
+    ledger = extract(root, store, options=OPTIONS)
+    assert (account(ledger), ledger.replaced) == ((20, 19, 0, 1), 1)
+    (failed_or_copied,) = (row for row in store.index.find(store.ids).values() if row.status != "ok")
+    assert (failed_or_copied.id, failed_or_copied.reason) == ("label1/019.png", "label0/000.png")
+
+
+def test_compressed_archive_is_looked_through_without_keeping_its_content(
+    tiny: Extractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tarfile.open(tmp_path / "photos.tar.gz", "w:gz") as archive:
+        archive.add(write(tmp_path / "images", [png(seed) for seed in range(60)]), "photos")
+    store = new_store(tmp_path, tiny)
+    extract(tmp_path / "photos.tar.gz", store)
+    alive, items_of = list[weakref.ref[Item]](), ArchiveSource.__iter__
+    most = 0
+
+    def noted(self: ArchiveSource) -> Iterator[Item]:
+        nonlocal most
+        for item in items_of(self):
+            alive.append(weakref.ref(item))
+            most = max(most, sum(other() is not None for other in alive))
+            yield item
+
+    monkeypatch.setattr(ArchiveSource, "__iter__", noted)
+    assert extract(tmp_path / "photos.tar.gz", store).computed == 0
+    assert most <= 2 * 16 + 1
+
+
+def test_job_that_goes_on_makes_the_batches_that_it_made_before(
+    tiny: Extractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, store = write(tmp_path / "images", [png(seed) for seed in range(9)]), new_store(tmp_path, tiny)
+    extract(sorted(root.rglob("*.png"))[:4], store, options=RunOptions(batch_size=3, tokens=77))
+    made = []
+    monkeypatch.setattr(job, "run", lambda *arguments: made.append(arguments[3]) or run(*arguments))
+    extract(sorted(root.rglob("*.png")), store)
+    assert made == [RunOptions(batch_size=3, tokens=77)]
 
 
 def test_duplicates_have_rows_of_their_own_equal_to_the_original(tiny: Extractor, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from topwork.extract.providers import PROVIDERS, lacks, unable
 from topwork.extract.sampling import drawn
 from topwork.extract.store.feature_store import FeatureStore
 from topwork.models.input_spec import InputSpec
+from topwork.pipelines.cli.main import app
+from typer.testing import CliRunner
 
 HAS_BF16 = not lacks(PROVIDERS["openvino"]) and not unable(PROVIDERS["openvino"], "bf16")
 needs_bf16 = pytest.mark.skipif(not HAS_BF16, reason="nothing here computes in bfloat16")
@@ -103,8 +106,8 @@ def graph_copy(tmp_path: Path) -> ExportedGraph:
     return ExportedGraph(tmp_path / graph.path.name)
 
 
-def draw(spec: InputSpec, most: int) -> list[Prepared]:
-    return drawn(IMAGES, spec, most)
+def draw(specs: Sequence[InputSpec], most: int) -> list[tuple[Prepared, ...]]:
+    return drawn(IMAGES, specs, most)
 
 
 def test_same_items_are_judged_once(graph_copy: ExportedGraph, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +119,7 @@ def test_same_items_are_judged_once(graph_copy: ExportedGraph, monkeypatch: pyte
 def test_no_items_are_drawn_where_there_is_no_choice(
     graph_copy: ExportedGraph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(spec: InputSpec, most: int) -> list[Prepared]:
+    def refuse(specs: Sequence[InputSpec], most: int) -> list[tuple[Prepared, ...]]:
         pytest.fail("items were drawn")
 
     assert choice.choose_precision(graph_copy, "auto", refuse, "fp32") is graph_copy
@@ -164,6 +167,38 @@ def test_judging_few_items_would_take_longer_than_it_saves(monkeypatch: pytest.M
     monkeypatch.setattr(choice, "_can_gain", lambda provider, precision: True)
     monkeypatch.setattr(choice._Trial, "judged", lambda *_: pytest.fail("judged"))
     assert tiny().fit(IMAGES[:31]).precision_ == "fp32"
+
+
+def test_others_stand_in_for_items_that_cannot_be_used(photos: list[str], tmp_path: Path) -> None:
+    for number in range(20):
+        (tmp_path / f"{number}.jpg").write_bytes(b"no image")
+    given = [*photos, *(tmp_path / f"{number}.jpg" for number in range(5))]
+    specs = [topwork.load_backbone("topwork:tiny", decode=mode).input_spec for mode in ("fast", "exact")]
+    found = drawn(given, specs, len(photos))
+    assert len(found) == len(photos)
+    assert {len(ways) for ways in found} == {2}
+    assert len({ways[1].array.tobytes() for ways in found}) == len(photos)
+
+
+@needs_int8
+def test_broken_images_do_not_stop_the_judging_of_fast_decoding(photos: list[str], tmp_path: Path) -> None:
+    for number in range(20):
+        (tmp_path / f"{number}.jpg").write_bytes(b"no image")
+    given = [*photos, *(str(tmp_path / f"{number}.jpg") for number in range(20))]
+    backbone = topwork.load_backbone("topwork:tiny", decode="fast")
+    extractor = Extractor(backbone, provider="cpu", on_error="record").fit(given)
+    judged = extractor.graph.certificate.fidelity
+    assert judged[-1].precision == "fp32"
+    assert {fidelity.items for fidelity in judged} == {len(photos)}
+
+
+def test_fidelity_is_of_the_items_at_hand(tmp_path: Path) -> None:
+    """Extractors share the exported graph, and each has items of its own."""
+    first, second = (tiny(precision="fp16", provider="cpu").fit(images) for images in (IMAGES[:9], IMAGES[:20]))
+    assert [e.graph.certificate.fidelity[0].items for e in (first, second)] == [9, 20]
+    stored = FeatureStore.create(tmp_path / "s", first)
+    assert [fidelity.items for fidelity in stored.graph.certificate.fidelity] == [9]
+    assert tiny(precision="fp16", provider="cpu").fit(None).graph.certificate.fidelity == ()
 
 
 def test_fast_decoding_is_judged_on_few_items(monkeypatch: pytest.MonkeyPatch, photos: list[str]) -> None:
@@ -259,6 +294,24 @@ def test_stores_int8_is_taken_by_whoever_uses_the_store(tmp_path: Path) -> None:
     assert other.precision_ != extractor.precision_
     with pytest.raises(IdentityError, match="precision is"):
         FeatureStore.open_or_create(tmp_path / "s", tiny(precision="fp32"))
+
+
+@needs_int8
+def test_int8_by_name_goes_on_with_its_store(tmp_path: Path) -> None:
+    paths = [tmp_path / "photos" / f"{number}.png" for number in range(40)]
+    paths[0].parent.mkdir()
+    for path, pixels in zip(paths, IMAGES, strict=True):
+        Image.fromarray(pixels).save(path)
+    classifier = topwork.TransferClassifier(
+        "topwork:tiny", head="centroid", store=tmp_path / "s", precision="int8", provider="cpu"
+    )
+    first, again = (classifier.fit(paths, [0, 1] * 20).extractor_.precision_ for _ in range(2))
+    assert first == again
+    store, photos = str(tmp_path / "s"), str(tmp_path / "photos")
+    for extra in ([], ["--plan"]):
+        command = ["extract", photos, "--store", store, "--precision", "int8", "--provider", "cpu", "--json", *extra]
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 0, result.output
 
 
 @needs_int8

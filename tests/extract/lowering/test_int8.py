@@ -25,7 +25,7 @@ def graph() -> ExportedGraph:
 
 @pytest.fixture(scope="module")
 def items(graph: ExportedGraph) -> list[Prepared]:
-    return drawn(IMAGES, graph.input_spec, 40)
+    return [prepared for (prepared,) in drawn(IMAGES, [graph.input_spec], 40)]
 
 
 def errors(graph: ExportedGraph, items: list[Prepared], model: onnx.ModelProto) -> list[float]:
