@@ -98,7 +98,7 @@ class RunFlags:
     """How to run."""
 
     precision: Annotated[
-        str, _option("Arithmetic: fp32, bf16, fp16, or auto: the fastest that is near fp32 on your items.", RUN)
+        str, _option("Arithmetic: fp32, bf16, fp16, int8, or auto: the fastest that is near fp32 on your items.", RUN)
     ] = "auto"
     provider: Annotated[
         str, _option("Execution provider: auto (the fastest here), or one that `topwork doctor` lists.", RUN)
