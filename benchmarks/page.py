@@ -21,9 +21,9 @@ PACKAGES = ("numpy", "onnxruntime", "openvino", "onnxruntime-ep-openvino", "pill
 INTRODUCTION = """# Benchmarks
 
 Written by `make bench`; each section by the script of `benchmarks/` that it names, for the machine above it. The
-contenders of a table ran by turns, each time in a new process (under Fidelity in one), and a figure is the median. Machines are
-shared and noisy: read the ratios, not the seconds. Networks with random weights measure arithmetic only; what a
-precision does to the features of trained networks, and to what they are used for, stands under Fidelity.
+contenders of a table ran by turns, each time in a new process (under Fidelity in one), and a figure is the median.
+Machines are shared and noisy: read the ratios, not the seconds. Networks with random weights measure arithmetic only;
+what a precision does to the features of trained networks, and to what they are used for, stands under Fidelity.
 """
 
 
