@@ -46,8 +46,7 @@ def test_fused_attention_of_five_axes_takes_another_route(monkeypatch: pytest.Mo
     from topwork.extract.cut import CutRequest
     from topwork.extract.export import export
 
-    small = {"img_size": 64, "depths": (1, 1, 1)}
-    backbone = topwork.load_backbone("timm:nest_tiny", weights="random", model_args=small)
+    backbone = topwork.load_backbone("timm:nest_tiny", weights="random", model_args={"img_size": 64})
     request = CutRequest(("levels.1.transformer_encoder.0", "last"), ("auto",))
     certificate = export(backbone, request, tmp_path / "graph").certificate
     assert certificate.route == "dynamo, decomposed"
