@@ -51,7 +51,8 @@ def _split(text: str, mark: str) -> Iterable[tuple[str, str]]:
 
 
 def _part(name: str, found: dict[str, str]) -> str:
-    ordered = sorted(found, key=lambda subject: (*SUBJECTS, subject.partition(",")[0]).index(subject.partition(",")[0]))
+    rank = {subject: place for place, subject in enumerate(SUBJECTS)}
+    ordered = sorted(found, key=lambda subject: rank.get(subject.partition(",")[0], len(rank)))
     return "\n".join([f"## {name}\n", *(f"### {subject}\n\n{found[subject]}\n" for subject in ordered)])
 
 

@@ -20,7 +20,7 @@ WINDOW_ITEMS = 1024
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a run is carried out; none of it changes a feature.
+    """How a run is carried out; of a feature, only its rounding depends on the batch that it is computed in.
 
     Parameters
     ----------

@@ -170,9 +170,8 @@ class _Trial:
 
     def _decoding(self) -> Fidelity:
         """Compare the features of images as they are decoded with those of exact decoding."""
-        session = self.graph.open(self.provider, available_cores())
-        errors = relative_errors(self._expected[0], infer(self.originals, session, self._preprocessor))
-        return Fidelity("fp32", session.provider, len(errors), float(np.percentile(errors, 99)), max(errors), 1.0)
+        errors = relative_errors(self._expected[0], infer(self.originals, self._float32, self._preprocessor))
+        return Fidelity("fp32", self._float32.provider, len(errors), float(np.percentile(errors, 99)), max(errors), 1.0)
 
     def _fidelity(self, lowered: ExportedGraph, kept: Sequence[str]) -> Fidelity:
         session = lowered.open(self.provider, available_cores())
@@ -192,7 +191,11 @@ class _Trial:
     @cached_property
     def _expected(self) -> tuple[list[Vectors], float]:
         """Features in float32, and the seconds they took."""
-        return self._timed(self.graph.open(self.provider, available_cores()), self.items[:ITEMS])
+        return self._timed(self._float32, self.items[:ITEMS])
+
+    @cached_property
+    def _float32(self) -> Session:
+        return self.graph.open(self.provider, available_cores())
 
     @cached_property
     def _calibration(self) -> Calibration:
