@@ -107,9 +107,10 @@ def extract(
 def _compute(job: _Job, source: Source, preprocessor: Preprocessor, provider: str, options: RunOptions) -> None:
     """Run the items that are not in the store, a part at a time."""
     store, ledger, cores = job.writer.store, job.counter.ledger, available_cores()
-    if options == AUTOMATIC and job.counter.pending.known:
-        options = job.writer.batching() or options  # as in the run that goes on
-    if options == AUTOMATIC:
+    before = job.writer.batching() if options == AUTOMATIC and job.counter.pending.known else None
+    if before is not None:
+        options, session = before, store.graph.open(provider, cores)  # as in the run that goes on
+    elif options == AUTOMATIC:
         left = len(source) - job.counter.pending.known + len(job.counter.pending.changed)
         options, session = tuned(store.graph, provider, preprocessor, source, left)
     else:

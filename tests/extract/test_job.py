@@ -267,6 +267,14 @@ def test_job_that_goes_on_makes_the_batches_that_it_made_before(
     assert made == [RunOptions(batch_size=3, tokens=77)]
 
 
+def test_job_that_goes_on_measures_no_batches(tiny: Extractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another job may have found others meanwhile."""
+    root, store = write(tmp_path / "images", [png(seed) for seed in range(9)]), new_store(tmp_path, tiny)
+    extract(sorted(root.rglob("*.png"))[:4], store)
+    monkeypatch.setattr(job, "tuned", lambda *_: pytest.fail("measured"))
+    assert extract(sorted(root.rglob("*.png")), store).computed == 5
+
+
 def test_duplicates_have_rows_of_their_own_equal_to_the_original(tiny: Extractor, tmp_path: Path) -> None:
     root = write(tmp_path / "images", [png(0), png(1), png(2), png(0), png(0)])
     store = new_store(tmp_path, tiny)
