@@ -13,7 +13,11 @@
     │   └── ParityError                     a graph that differs from its network
     ├── StoreError (RuntimeError)           a feature store that cannot be used
     │   ├── StoreLockedError                another process is writing
-    │   └── StoreDamagedError               its files are not what its log says
+    │   ├── StoreDamagedError               its files are not what its log says
+    │   │   ├── MissingFileError            one of them is gone
+    │   │   └── LogDamagedError             the log itself
+    │   ├── StoreWriteError (OSError)       the disk is full, or writing is not allowed
+    │   └── DriftError                      the graph computes something else than it did
     ├── BundleError (ValueError)            a bundle that is damaged or not trusted
     ├── StoppedError (RuntimeError)         a job ended by its error policy
     └── SetupError                          the machine, not the data
@@ -75,6 +79,24 @@ class StoreLockedError(StoreError):
 
 class StoreDamagedError(StoreError):
     """The files of a store are not what its log says."""
+
+
+class MissingFileError(StoreDamagedError):
+    """A file that the log names is gone."""
+
+
+class LogDamagedError(StoreDamagedError):
+    """The log of a store is not a chain of entries as they were written."""
+
+
+class StoreWriteError(StoreError, OSError):
+    """A store cannot be written: the disk is full, or permissions are missing."""
+
+    exit_code = 3
+
+
+class DriftError(StoreError):
+    """A graph yields other vectors for its canaries than it did when they were made."""
 
 
 class BundleError(TopworkError, ValueError):

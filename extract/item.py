@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from PIL import Image
 
 ORIENTATION_TAG, UPRIGHT = 0x0112, 1
 """Of EXIF data: which way up an image is."""
+AUGMENTATION = "1"
+"""Version of :mod:`topwork.extract.preprocess.augment`: part of the digest of every view."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class Item:
         "train", "val" or "test", where the source says so.
     size, mtime_ns : int or None
         Of the file, to recognise it unchanged.
+    group : str or None
+        Of a view the id of the item that it shows.
     """
 
     id: str
@@ -37,14 +42,39 @@ class Item:
     split: str | None = None
     size: int | None = None
     mtime_ns: int | None = None
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class View:
+    """An image that is to be augmented before it enters the network.
+
+    Parameters
+    ----------
+    content : bytes, ndarray or PIL.Image.Image
+        Of the image itself.
+    number : int
+        Which of its views, from 1 on.
+    """
+
+    content: Any
+    number: int
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the content's digest, the number, and the version of the augmentation."""
+        identity = f"view {self.number} of {content_digest(self.content)}, augmentation {AUGMENTATION}"
+        return hashlib.sha256(identity.encode()).hexdigest()
 
 
 def content_digest(content: Any) -> str:
     """Return the SHA-256 of an item's content: of a file's bytes, of a text's, of an array's or image's pixels.
 
     What else decides how an image looks (mode, palette, transparency, orientation) is part of it; a plain RGB image has
-    the digest of its array.
+    the digest of its array. A view has one of its own, which is equal for equal contents and numbers.
     """
+    if isinstance(content, View):
+        return content.digest
     if isinstance(content, (bytes, str)):
         encoded = content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
         return hashlib.sha256(encoded).hexdigest()

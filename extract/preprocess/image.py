@@ -9,6 +9,8 @@ import numpy as np
 
 from ...errors import DecodeError
 from ...models.image_spec import ImageSpec
+from ..item import View
+from .augment import augmented
 from .decode import allow_pixels, decode
 from .prepared import Feed, Prepared, one_by_one
 from .resize import to_pixels
@@ -20,7 +22,7 @@ INPUT_NAME = "image"
 
 
 class ImagePreprocessor:
-    """Encoded images, uint8 arrays or PIL images to pixels ``(height, width, 3)``."""
+    """Encoded images, uint8 arrays, PIL images, or views of one of these, to pixels ``(height, width, 3)``."""
 
     lengths_vary = False
     at_once = 1
@@ -30,7 +32,10 @@ class ImagePreprocessor:
         allow_pixels(max_pixels)
 
     def prepare(self, content: Any) -> Prepared:
-        """Return the pixels that enter the graph."""
+        """Return the pixels that enter the graph; those of a view are augmented."""
+        if isinstance(content, View):
+            image = decode(content.content, self.spec, self.max_pixels)
+            return Prepared(augmented(image, self.spec, int(content.digest, 16)))
         return Prepared(to_pixels(decode(content, self.spec, self.max_pixels), self.spec))
 
     def prepare_all(self, contents: Sequence[Any]) -> list[Prepared | DecodeError]:

@@ -70,6 +70,9 @@ def _only_the_crop(
     """Resize the rows of the crop, then its columns; rounding differs from a whole resize by a level here and there."""
     kind, (left, top, columns, rows) = FILTERS[spec.interpolation], crop
     across, down = image.width / resized[0], image.height / resized[1]
+    if columns * image.height > LARGEST_RESIZED:  # of an image as narrow as a line
+        middle = image.resize((image.width, rows), kind, box=(0, top * down, image.width, (top + rows) * down))
+        return middle.resize((columns, rows), kind, box=(left * across, 0, (left + columns) * across, rows))
     middle = image.resize(
         (columns, image.height), kind, box=(left * across, 0, (left + columns) * across, image.height)
     )

@@ -29,7 +29,7 @@ class TensorPreprocessor:
 
     def prepare(self, content: Any) -> Prepared:
         """Return the item as float32; anything but finite numbers of the right shape is refused."""
-        array = _loaded(content) if isinstance(content, bytes) else np.asarray(content)
+        array = _loaded(content) if isinstance(content, bytes) else _as_array(content)
         if array.shape != self.spec.shape or array.dtype.kind not in "biuf":
             raise DecodeError(f"{array.dtype} of shape {array.shape}; expected numbers of shape {self.spec.shape}")
         with np.errstate(over="ignore"):
@@ -57,3 +57,10 @@ def _loaded(content: bytes) -> NDArray[Any]:
         return array
     except Exception as error:  # a damaged header ends in errors of many kinds
         raise DecodeError(f"not an .npy file of numbers: {reason(error)}") from error
+
+
+def _as_array(content: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(content)
+    except ValueError as error:
+        raise DecodeError(f"a {type(content).__name__} that is no array: {reason(error)}") from error

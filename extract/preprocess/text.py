@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import DecodeError, InputError, MissingPackageError
+from ...errors import DecodeError, InputError, MissingPackageError, reason
 from ...models.text_spec import SHORTEST, TextSpec
 from .prepared import Feed, Prepared, one_by_one
 
@@ -33,14 +33,20 @@ class TextPreprocessor:
 
     def prepare(self, content: Any) -> Prepared:
         """Return the token ids int64 ``(tokens,)``, special tokens included, at most as many as the network takes."""
-        return _prepared(self.tokenizer.encode(_text(content)))
+        text = _text(content)
+        try:
+            return _prepared(self.tokenizer.encode(text))
+        except DecodeError:
+            raise
+        except Exception as error:  # the library's own errors have no class of their own
+            raise DecodeError(f"the tokeniser cannot take this text: {reason(error)}") from error
 
     def prepare_all(self, contents: Sequence[Any]) -> list[Prepared | DecodeError]:
         """Return for each item what :meth:`prepare` returns or raises; all are tokenised in one call."""
         try:
             texts = [_text(content) for content in contents]
             return [_prepared(encoded) for encoded in self.tokenizer.encode_batch_fast(texts)]
-        except DecodeError:
+        except Exception:  # of one of them
             return one_by_one(self, contents)
 
     def collate(self, arrays: Sequence[NDArray[Any]]) -> Feed:
@@ -84,7 +90,7 @@ def _text(content: Any) -> str:
     if not isinstance(content, str):
         raise DecodeError(f"a {type(content).__name__}; expected a text")
     if not content.isascii() and any("\ud800" <= letter <= "\udfff" for letter in content):
-        raise DecodeError("half of a surrogate pair, which is no character")
+        raise DecodeError("half of a surrogate pair, or a byte that is not UTF-8: no character")
     return content
 
 

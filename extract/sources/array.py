@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import SourceError
+from ...errors import SourceError, reason
+from .file import check_regular
 from .sequence import SequenceSource
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+LONGEST_REASON = 200
+"""Letters of an error that are repeated: numpy's may quote a whole header."""
 
 
 def array_source(path: Path, kind: str) -> SequenceSource:
@@ -23,14 +29,40 @@ def array_source(path: Path, kind: str) -> SequenceSource:
     if kind == "text":
         raise SourceError(f"source {path} holds arrays, but this backbone eats texts")
     try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        if isinstance(loaded, np.ndarray) != (path.suffix == ".npy"):
-            raise ValueError(f"its content is not that of a file that ends in {path.suffix}")
-        rows, labels = (loaded, None) if path.suffix == ".npy" else (loaded["X"], loaded.get("y"))
-        if rows.ndim == 0:
-            raise ValueError("it holds a single number, no rows")
-        return SequenceSource(rows, labels, kind)
+        check_regular(path)
+        rows, labels = _arrays(path)
+        _check_rows(rows)
+        return SequenceSource(rows, None if labels is None else _names(labels), kind)
     except KeyError as error:
-        raise SourceError(f"{path} has the arrays {', '.join(loaded)}; expected X, and y for labels") from error
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise SourceError(f"{path} cannot be read as an array: {error}") from error
+        raise SourceError(f"{path} {error.args[0]}") from error
+    except Exception as error:  # a damaged header ends in errors of many kinds
+        raise SourceError(f"{path} cannot be read as an array: {reason(error)[:LONGEST_REASON]}") from error
+
+
+def _arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """Return the rows, and the labels if there are any."""
+    loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+    if isinstance(loaded, np.ndarray) != (path.suffix == ".npy"):
+        raise ValueError(f"its content is not that of a file that ends in {path.suffix}")
+    if isinstance(loaded, np.ndarray):
+        return loaded, None
+    with loaded:
+        if "X" not in loaded:
+            raise KeyError(f"has the arrays {', '.join(loaded)}; expected X, and y for labels")
+        return loaded["X"], loaded.get("y")
+
+
+def _check_rows(rows: NDArray[Any]) -> None:
+    if rows.ndim == 0:
+        raise ValueError("it holds a single number, no rows")
+    if len(rows) and not rows.nbytes:  # of which a header of a hundred bytes may promise any number
+        raise ValueError(f"rows of shape {rows.shape[1:]} hold nothing; expected numbers")
+
+
+def _names(labels: NDArray[Any]) -> list[Any]:
+    """Return labels, None for those that are not a number."""
+    if labels.ndim != 1:
+        raise ValueError(f"labels y of shape {labels.shape}; expected one for each row")
+    if labels.dtype.kind == "S":
+        labels = np.char.decode(labels, "utf-8")
+    return [None if label != label else label for label in labels]

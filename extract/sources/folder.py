@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from array import array
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from ...errors import SourceError
 from ..item import Item
 from .file import facts, read_file
-from .labelling import is_item, label_and_split, text_of
+from .labelling import UniqueIds, is_item, label_and_split, text_of
 
 UNKNOWN = -1
 """Size and time of a link that leads nowhere."""
@@ -34,7 +36,7 @@ class FolderSource:
         self.root, self.kind = root, kind
         self.ignored = 0
         self._files = _Files()
-        self._list(str(root), "", frozenset())
+        self._list(str(root))
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -42,30 +44,72 @@ class FolderSource:
 
     def __iter__(self) -> Iterator[Item]:
         """Yield the items, sorted by path."""
+        unique = UniqueIds()
         for folder, prefix, name, size, mtime_ns in self._files:
             identifier = text_of(prefix + name)
             label, split = label_and_split(identifier)
+            if identifier in self._files.escaped:
+                identifier = unique(identifier)
             yield Item(identifier, partial(read_file, os.path.join(folder, name)), label, split, size, mtime_ns)
 
-    def _list(self, folder: str, prefix: str, above: frozenset[tuple[int, int]]) -> None:
+    def _list(self, root: str) -> None:
         """Take in the items below a folder; one that is its own ancestor by way of a link is not entered."""
-        try:
-            status, entries = os.stat(folder), list(os.scandir(folder))
-        except OSError as error:
-            raise SourceError(
-                f"folder {folder} cannot be listed: {error.strerror}. Its items would be missed; "
-                "change its permissions or move it away."
-            ) from error
-        key = (status.st_dev, status.st_ino)
-        if key in above:
-            return
-        for entry in sorted(entries, key=lambda entry: text_of(entry.name)):
-            if entry.is_dir():
-                self._list(entry.path, f"{prefix}{entry.name}/", above | {key})
-            elif is_item(entry.name, self.kind):
-                self._files.add(folder, prefix, entry)
+        path = [_opened(root, "")]  # from the root down to the folder that is being listed
+        above = {path[0].key}
+        while path:
+            below = self._take_in(path[-1])
+            if below is None:
+                above.remove(path.pop().key)
+            elif below.key not in above:
+                path.append(below)
+                above.add(below.key)
+
+    def _take_in(self, folder: _Folder) -> _Folder | None:
+        """Take in the items of a folder up to the next folder in it, and return that, or None at the end."""
+        for entry in folder.entries:
+            if _is_folder(entry, self.kind):
+                return _opened(entry.path, f"{folder.prefix}{entry.name}/")
+            if is_item(entry.name, self.kind):
+                self._files.add(folder, entry)
             else:
                 self.ignored += 1
+        return None
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """A folder that is being listed: what comes before a name in an id, which folder it is, what is still to come."""
+
+    path: str
+    prefix: str
+    key: tuple[int, int]
+    entries: Iterator[os.DirEntry[str]]
+
+
+def _opened(path: str, prefix: str) -> _Folder:
+    try:
+        status, entries = os.stat(path), list(os.scandir(path))
+    except OSError as error:
+        raise _unlisted(path, error) from error
+    entries.sort(key=lambda entry: (text_of(entry.name), entry.name))
+    return _Folder(path, prefix, (status.st_dev, status.st_ino), iter(entries))
+
+
+def _is_folder(entry: os.DirEntry[str], kind: str) -> bool:
+    """Tell whether an entry is a folder or leads to one; a link that leads to itself does not."""
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno == errno.ELOOP or is_item(entry.name, kind):
+            return False
+        raise _unlisted(entry.path, error) from error
+
+
+def _unlisted(path: str, error: OSError) -> SourceError:
+    return SourceError(
+        f"folder {path} cannot be listed: {error.strerror}. Its items would be missed; "
+        "change its permissions or shorten its path, or move it away."
+    )
 
 
 class _Files:
@@ -75,11 +119,16 @@ class _Files:
         self.folders: list[tuple[int, str, str]] = []
         """From which file on, in which folder, and what comes before the name in an id."""
         self.names: list[str] = []
+        self.escaped: set[str] = set()
+        """Ids of names in another encoding: a file may be called just so."""
         self.sizes, self.times = array("q"), array("q")
 
-    def add(self, folder: str, prefix: str, entry: os.DirEntry[str]) -> None:
-        if not self.folders or self.folders[-1][1] != folder:
-            self.folders.append((len(self.names), folder, prefix))
+    def add(self, folder: _Folder, entry: os.DirEntry[str]) -> None:
+        if not self.folders or self.folders[-1][1] != folder.path:
+            self.folders.append((len(self.names), folder.path, folder.prefix))
+        raw = folder.prefix + entry.name
+        if not raw.isascii() and text_of(raw) != raw:
+            self.escaped.add(text_of(raw))
         size, mtime_ns = facts(entry)
         self.names.append(entry.name)
         self.sizes.append(UNKNOWN if size is None else size)

@@ -33,7 +33,10 @@ def label_and_split(identifier: str) -> tuple[str | None, str | None]:
 
 def text_of(name: str) -> str:
     """Return a file's name as text that can be stored, whatever its encoding was."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    try:
+        return os.fsencode(name).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half of a surrogate pair, which no file's name can hold
+        return name.encode("utf-8", "backslashreplace").decode()
 
 
 class UniqueIds:

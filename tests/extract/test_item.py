@@ -7,7 +7,8 @@ import hashlib
 import numpy as np
 import pytest
 from PIL import Image
-from topwork.extract.item import content_digest
+from topwork.extract import item
+from topwork.extract.item import View, content_digest
 
 FLAT = np.arange(48, dtype=np.uint8)
 
@@ -51,3 +52,19 @@ def test_digest_of_pixels_does_not_depend_on_their_layout_in_memory() -> None:
 )
 def test_images_that_look_different_have_different_digests(a: object, b: object) -> None:
     assert content_digest(a) != content_digest(b)
+
+
+def test_digest_of_a_view_is_that_of_its_content_and_number() -> None:
+    array = FLAT.reshape(4, 4, 3)
+    digests = [content_digest(View(content, number)) for content in (b"abc", b"abd", array) for number in (1, 2, 11)]
+    assert len({*digests, *map(content_digest, (b"abc", b"abd", array))}) == 12
+    assert all(len(digest) == 64 for digest in digests)
+    again = [View(content, 2) for content in (bytes(bytearray(b"abc")), Image.fromarray(array))]
+    assert [content_digest(view) for view in again] == [digests[1], digests[7]]
+    assert again[0] == View(b"abc", 2)
+
+
+def test_digest_of_a_view_changes_with_the_augmentation(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = content_digest(View(b"abc", 1))
+    monkeypatch.setattr(item, "AUGMENTATION", "another")
+    assert content_digest(View(b"abc", 1)) != before

@@ -90,3 +90,19 @@ def test_any_image_becomes_what_the_specification_says(
     assert (pixels.shape, pixels.dtype) == ((*size, 3), np.dtype(np.uint8))
     rows, columns = spec.resized(image[1], image[0])
     assert (pixels == 255).sum() == 3 * min(rows, size[0]) * min(columns, size[1])
+
+
+@pytest.mark.parametrize("shape", [(1, 4_000_000), (4_000_000, 1)], ids=["tall", "wide"])
+def test_image_as_narrow_as_a_line_takes_little_memory(shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    resize = Image.Image.resize
+
+    def counted(self: Image.Image, size: tuple[int, int], *args: object, **kwargs: object) -> Image.Image:
+        sizes.append(size[0] * size[1])
+        return resize(self, size, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Image.Image, "resize", counted)
+    pixels = to_pixels(Image.new("RGB", shape, (9, 90, 200)), ImageSpec(size=(224, 224), resize=256))
+    assert pixels.shape == (224, 224, 3)
+    assert (pixels == (9, 90, 200)).all()
+    assert max(sizes) <= LARGEST_RESIZED

@@ -15,7 +15,7 @@ from topwork.extract.sources.archive import ArchiveSource
 from topwork.extract.sources.folder import FolderSource
 from topwork.extract.sources.opening import open_source
 from topwork.extract.sources.sequence import SequenceSource
-from topwork.extract.sources.table import TableSource
+from topwork.extract.sources.table import Table, TableSource
 from topwork.models.input_spec import KINDS
 
 
@@ -82,6 +82,32 @@ def test_file_is_opened_by_its_ending(name: str, kind: str, expected: type, tmp_
     source = open_source(tmp_path / name, kind=kind)
     assert isinstance(source, expected)
     assert len(source) == len(list(source)) == 2
+
+
+def test_generator_is_a_sequence_with_ids_and_labels() -> None:
+    arrays = (np.full((2, 2, 3), number, np.uint8) for number in range(2))
+    source = open_source(arrays, labels=["a", "b"], ids=["x", "y"])
+    for _ in range(2):
+        assert [(item.id, item.label, item.read()[0, 0, 0]) for item in source] == [("x", "a", 0), ("y", "b", 1)]
+
+
+def test_ids_are_for_sequences(tmp_path: Path) -> None:
+    for source in (tmp_path, str(tmp_path), Table(tmp_path / "a.csv"), "memory://a", SequenceSource(["a"])):
+        with pytest.raises(SourceError, match=f"ids for a {type(source).__name__}.* they are for sequences"):
+            open_source(source, ids=["x"])
+
+
+def test_path_object_is_no_url(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"source https:/a\.org/photos does not exist"):
+        open_source(Path("https://a.org/photos"))
+
+
+def test_file_of_a_table_may_be_the_url_of_a_local_file(tmp_path: Path) -> None:
+    (tmp_path / "a b.csv").write_text("question,label\none,x\n")
+    for url in (f"file://{tmp_path}/a b.csv", (tmp_path / "a b.csv").as_uri()):
+        source = open_source(Table(url, text="question"), kind="text")
+        assert isinstance(source, TableSource)
+        assert [(item.read(), item.label) for item in source] == [("one", "x")]
 
 
 def test_source_is_taken_as_it_is() -> None:

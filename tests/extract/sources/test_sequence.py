@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import io
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from topwork.errors import SourceError
+from topwork.errors import DecodeError, SourceError
 from topwork.extract.item import content_digest
 from topwork.extract.sources.sequence import SequenceSource
 
@@ -32,6 +35,34 @@ def test_arrays_and_images_are_named_by_their_content() -> None:
     np.testing.assert_array_equal(np.asarray(image.read()), ARRAY)
 
 
+def test_image_that_is_only_opened_fails_alone() -> None:
+    stream = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(stream, "JPEG")
+    for ids in (None, ["x", "y"]):
+        images = [Image.open(io.BytesIO(content)) for content in (stream.getvalue()[:900], stream.getvalue())]
+        broken, whole = SequenceSource(images, ids=ids)
+        assert broken.id == ("x" if ids else "image:0")
+        for _ in range(2):
+            with pytest.raises(DecodeError, match=r"OSError: .*truncated"):
+                broken.read()
+        assert whole.read() is images[1]
+
+
+def test_opened_image_is_read_by_one_thread_at_a_time() -> None:
+    class Slow(Image.Image):
+        reading = 0
+
+        def load(self) -> None:
+            assert not self.reading
+            self.reading += 1
+            time.sleep(0.01)
+            self.reading -= 1
+
+    (item,) = SequenceSource([Slow()], ids=["x"])
+    with ThreadPoolExecutor(8) as pool:
+        assert len({id(image) for image in pool.map(lambda _: item.read(), range(8))}) == 1
+
+
 def test_one_image_in_place_of_a_sequence_is_refused() -> None:
     with pytest.raises(SourceError, match=r"shape \(40, 40, 3\) is one image.*put it into a list"):
         SequenceSource(np.zeros((40, 40, 3), np.uint8))
@@ -51,6 +82,70 @@ def test_labels_go_with_their_items_and_may_be_missing() -> None:
 def test_as_many_labels_as_items_are_needed() -> None:
     with pytest.raises(SourceError, match="2 items but 1 labels"):
         SequenceSource([ARRAY, ARRAY], labels=["cat"])
+
+
+def test_ids_are_the_users(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"a")
+    values = [ARRAY, Image.fromarray(ARRAY), tmp_path / "a.png", "file:///nowhere/b.png"]
+    for ids in (["x", "y", "z", "w"], np.array([3, 1, 2, 0]), (text for text in ("ä", "#", " ", "0"))):
+        expected = [str(identifier) for identifier in ids] if not hasattr(ids, "send") else ["ä", "#", " ", "0"]
+        found = list(SequenceSource(values, labels=[1, None, 2, 3], ids=ids))
+        assert [item.id for item in found] == expected
+        assert [item.label for item in found] == ["1", None, "2", "3"]
+        assert found[0].read() is ARRAY
+        assert found[2].read() == b"a"
+    assert [item.id for item in SequenceSource(["one", "one"], kind="text", ids=[1, 2])] == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("ids", "reason"),
+    [
+        (["a", "b"], "3 items but 2 ids; expected one id for each item"),
+        (["a", "b", "c", "d"], "3 items but 4 ids"),
+        (["a", "b", "a"], r"ids\[2\] is 'a', which is ids\[0\] already"),
+        ([1, "1", "b"], r"ids\[1\] is '1', which is ids\[0\] already"),
+        (["a", "", ""], r"ids\[1\] is empty"),
+        ([None, "", "a"], r"ids\[0\] is empty"),
+        (["a", float("nan"), "b"], r"ids\[1\] is empty"),
+    ],
+)
+def test_ids_that_do_not_tell_items_apart_are_refused(ids: list[object], reason: str) -> None:
+    with pytest.raises(SourceError, match=reason):
+        SequenceSource([ARRAY, ARRAY + 1, ARRAY + 2], ids=ids)
+
+
+def test_names_that_no_file_can_hold_become_texts(tmp_path: Path) -> None:
+    (item,) = SequenceSource([ARRAY], labels=["\ud83d"], ids=["\ud83e"])
+    assert (item.id, item.label) == ("\\ud83e", "\\ud83d")
+    assert [item.id for item in SequenceSource(["caf\udce9.png"])] == ["caf\\xe9.png"]
+
+
+def test_generator_is_gone_through_once_and_kept() -> None:
+    yielded = []
+
+    def generate() -> Iterator[np.ndarray]:
+        for number in range(3):
+            yielded.append(number)
+            yield ARRAY + number
+
+    source = SequenceSource(generate(), labels=iter("abc"), ids=iter("xyz"))
+    for _ in range(2):
+        assert [(item.id, item.label) for item in source] == [("x", "a"), ("y", "b"), ("z", "c")]
+        for number, item in enumerate(source):
+            np.testing.assert_array_equal(item.read(), ARRAY + number)
+    assert (len(source), yielded) == (3, [0, 1, 2])
+
+
+@pytest.mark.parametrize("value", [3, None, Image.fromarray(ARRAY), np.array(3)])
+def test_what_is_no_sequence_is_refused(value: object) -> None:
+    with pytest.raises(SourceError, match=f"a {type(value).__name__} is no sequence of items; put it into a list"):
+        SequenceSource(value)
+
+
+@pytest.mark.parametrize("value", [{"a.png", "b.png"}, frozenset(["a.png"]), {"a.png": 1}.keys()])
+def test_set_has_no_order(value: object) -> None:
+    with pytest.raises(SourceError, match=f"a {type(value).__name__} has no order that stays"):
+        SequenceSource(value)
 
 
 @pytest.mark.parametrize("value", [3, None, b"bytes", [1, 2]])
@@ -95,3 +190,9 @@ def test_what_is_of_another_kind_is_named_with_its_position(kind: str, value: ob
     first = "a" if kind == "text" else np.zeros(3)
     with pytest.raises(SourceError, match=f"item 1 is a {type(value).__name__}; expected {expected}"):
         list(SequenceSource([first, value], kind=kind))
+
+
+def test_labels_that_are_missing_are_no_labels() -> None:
+    labels = [None, float("nan"), np.float64("nan"), "nan", 1.0]
+    items = SequenceSource([str(i) for i in range(5)], labels, "text")
+    assert [item.label for item in items] == [None, None, None, "nan", "1.0"]
