@@ -97,6 +97,7 @@ def extract(
             counter.pending.look_again(opened, writer.index)
             preprocessor = preprocessor_for(store.graph.input_spec, max_pixels)
             _compute(_Job(writer, counter), opened, preprocessor, provider, options or AUTOMATIC)
+            writer.compact()
             known = writer.index.counts()
     ledger.absent = sum(known.values()) - ledger.items
     ledger.note_memory()

@@ -118,8 +118,8 @@ def _scores(digits: list[Digit], pretrained: FeatureStore, untrained: FeatureSto
     labels = np.array(pretrained.labels)
     pixels = np.stack([digit.pixels for digit in digits]).astype(np.float32)  # (n, 64)
     scores = [_score("raw pixels", pixels, labels)]
-    scores += [_score(f"random {layer}", untrained.matrix(layer), labels) for layer in LAYERS]
-    return scores + [_score(layer, pretrained.matrix(layer), labels) for layer in LAYERS]
+    scores += [_score(f"random {layer}", np.asarray(untrained.matrix(layer)), labels) for layer in LAYERS]
+    return scores + [_score(layer, np.asarray(pretrained.matrix(layer)), labels) for layer in LAYERS]
 
 
 def _score(name: str, features: NDArray[np.float32], labels: NDArray[Any]) -> Score:

@@ -47,7 +47,7 @@ def features_of(extractor: Extractor, X: Any) -> Features:
     if not isinstance(X, FeatureStore):
         return Features(extractor.transform(X), extractor.kept_, extractor.failures_)
     X.admit(extractor)
-    matrices = [X.matrix(column.name) for column in extractor.columns]
+    matrices = [np.asarray(X.matrix(column.name)) for column in extractor.columns]
     matrix = matrices[0] if len(matrices) == 1 else np.concatenate(matrices, axis=1)
     return Features(matrix, np.arange(len(matrix)), X.failures())
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +19,13 @@ from ..atomic import new_folder, write_file
 from ..cut import Column
 from ..graph import INPUTS_FOLDER, ExportedGraph, write_inputs
 from ..identity import digest, require_same
-from .index import Index
+from .block_matrix import BlockMatrix
+from .index import Index, part_name
 from .log import Entry, Log
 from .part import open_matrix
+from .pin import Pin
+from .segment import Segment
+from .state import State, StoredColumn, state_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,15 +34,8 @@ if TYPE_CHECKING:
 
 STORE_FORMAT = 1
 STORE_FILE = "store.json"
-
-
-@dataclass(frozen=True)
-class StoredColumn:
-    """A column, its key in file names, and the graph that computes it."""
-
-    key: str
-    graph: str
-    column: Column
+OPEN_FILES = 64
+"""Matrices of parts that are kept open while rows are gathered."""
 
 
 class FeatureStore:
@@ -58,8 +55,8 @@ class FeatureStore:
         self.path = path
         self.identity = identity
         self.log = Log(path)
-        self.entries: list[Entry] = self.log.entries()
-        self._index: Index | None = None
+        self._pin: Pin | None = None
+        self.refresh()
 
     @classmethod
     def create(cls, path: str | Path, extractor: Extraction) -> FeatureStore:
@@ -146,27 +143,20 @@ class FeatureStore:
             )
         return cls(path, identity)
 
-    @property
+    @cached_property
     def index(self) -> Index:
         """The state that the log tells."""
-        if self._index is None:
-            self._index = Index(self.path, self.entries, writable=False)
-        return self._index
+        return Index(self.path, self.entries)
 
     @property
     def fingerprint(self) -> str:
         """Digest of the input identity."""
         return digest(self.identity)
 
-    @cached_property
+    @property
     def stored_columns(self) -> tuple[StoredColumn, ...]:
         """The columns with their keys and graphs."""
-        return tuple(
-            StoredColumn(fields["key"], entry.details["graph"], Column(**fields["column"]))
-            for entry in self.entries
-            if entry.action == "add_columns"
-            for fields in entry.details["columns"]
-        )
+        return self.state.columns
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -184,6 +174,21 @@ class FeatureStore:
         return self.index.column("id")
 
     @property
+    def n_rows(self) -> int:
+        """Number of rows of every matrix."""
+        return int(self.index.settle().has_features.sum())
+
+    @property
+    def splits(self) -> list[str | None]:
+        """Of the rows of every matrix "train", "val", "test", or what else the source says."""
+        return self.index.column("split")
+
+    @property
+    def groups(self) -> list[str]:
+        """Of the rows of every matrix what belongs together: the id of the item, and for its views, too."""
+        return [group or item_id for group, item_id in zip(self.index.column("group"), self.ids, strict=True)]
+
+    @property
     def labels(self) -> list[str | None]:
         """Labels of the rows of every matrix."""
         return self.index.column("label")
@@ -192,39 +197,104 @@ class FeatureStore:
         """Return id and reason of every item that failed; such items have no row."""
         return self.index.failures()
 
-    def matrix(self, column: str) -> NDArray[np.float32]:
+    def matrix(
+        self, column: str, ids: Sequence[str] | None = None, split: str | None = None
+    ) -> NDArray[Any] | BlockMatrix:
         """Return one column's features.
 
         Parameters
         ----------
         column : str
             A column's name.
+        ids : sequence of str, optional
+            Which rows, and in which order; by default all, in the order of :attr:`ids`.
+        split : str, optional
+            Only the rows of a split, such as ``"train"``.
 
         Returns
         -------
-        ndarray of float32, shape (n_rows, n_features)
-            Read-only; a memory map where one part holds all rows in order.
+        ndarray or BlockMatrix, shape (n_rows, n_features)
+            Read-only, nothing is read yet. All rows of a compacted store are one memory map; others a block matrix,
+            which is sliced and gone through like an array, and becomes one by ``numpy.asarray``.
+
+        Raises
+        ------
+        InputError
+            If there is no such column, or an id has no features.
         """
-        chosen = [stored for stored in self.stored_columns if stored.column.name == column]
-        if not chosen:
-            names = ", ".join(c.name for c in self.columns)
-            raise InputError(f"{self.path} has no column {column!r}; it has {names}")
-        matrix = self._gather(chosen[0])
-        matrix.flags.writeable = False
+        stored = self._stored_column(column)
+        if ids is None and split is None:
+            return self._whole(stored)
+        rows = np.arange(self.n_rows) if ids is None else self._rows_of(ids)
+        if split is not None:
+            is_in = np.array([own == split for own in self.splits], bool)
+            rows = rows[is_in[rows]]
+        return gathered(self.path, stored, self.index.settle()).take(rows)
+
+    def _stored_column(self, column: str) -> StoredColumn:
+        for stored in self.stored_columns:
+            if stored.column.name == column:
+                return stored
+        names = ", ".join(c.name for c in self.columns)
+        raise InputError(f"{self.path} has no column {column!r}; it has {names}")
+
+    def _whole(self, stored: StoredColumn) -> NDArray[Any] | BlockMatrix:
+        if self.state.compacted is None:
+            return gathered(self.path, stored, self.index.settle())
+        matrix = open_matrix(self.path / self.state.compacted, stored.key)
+        if matrix.shape[1] != stored.column.width or matrix.dtype != np.dtype(stored.column.dtype):
+            raise StoreDamagedError(
+                f"{self.path / self.state.compacted / stored.key}.npy holds {matrix.dtype} of shape {matrix.shape}; "
+                f"expected {stored.column.width} columns of {stored.column.dtype}. `topwork store verify` says more."
+            )
         return matrix
 
-    def _gather(self, stored: StoredColumn) -> NDArray[np.float32]:
-        parts, rows = np.array(self.index.column("part")), np.array(self.index.column("row"), np.int64)
-        names = list(dict.fromkeys(parts.tolist()))
-        if len(names) == 1 and np.array_equal(rows, np.arange(len(rows))):
-            mapped = open_matrix(self.path / names[0], stored.key)
-            if len(mapped) == len(rows):
-                return mapped
-        out = np.empty((len(rows), stored.column.width), stored.column.dtype)
-        for name in names:
-            here = parts == name
-            out[here] = open_matrix(self.path / name, stored.key)[rows[here]]
-        return out
+    def _rows_of(self, ids: Sequence[str]) -> NDArray[np.intp]:
+        """Return the rows of items in the matrices."""
+        items = self.index.settle()
+        places = items.places(list(ids))
+        if (places < 0).any() or not items.has_features[places].all():
+            missing = next(
+                i for i, place in zip(ids, places, strict=True) if place < 0 or not items.has_features[place]
+            )
+            raise InputError(f"{self.path} has no features of {missing!r}; `ids` lists the items that have some")
+        return self._row_numbers[places]
+
+    @cached_property
+    def _row_numbers(self) -> NDArray[np.intp]:
+        return np.cumsum(self.index.settle().has_features) - 1
+
+    def take(self, ids: Sequence[str], column: str) -> NDArray[Any]:
+        """Return the features of some items as an array ``(len(ids), n_features)``, in the order of `ids`.
+
+        Raises
+        ------
+        InputError
+            If there is no such column, or an id has no features.
+        """
+        matrix = self._whole(self._stored_column(column))
+        return np.asarray(matrix[self._rows_of(ids)])
+
+    def iter_batches(self, column: str, batch_size: int = 1024) -> Iterator[tuple[list[str], NDArray[Any]]]:
+        """Yield ids and features ``(n, n_features)`` of the rows, in their order, some at a time."""
+        matrix, ids = self._whole(self._stored_column(column)), self.ids
+        for start in range(0, len(ids), batch_size):
+            yield ids[start : start + batch_size], np.asarray(matrix[start : start + batch_size])
+
+    def compact(self, patience: float = 0.0) -> None:
+        """Merge the parts into one with a file for each column in row order, so that a matrix is a memory map.
+
+        Readers go on with what they see; the files that are replaced are removed once nobody has the store open.
+
+        Parameters
+        ----------
+        patience : float
+            Seconds to wait for another process that is writing.
+        """
+        from .writer import open_writer
+
+        with open_writer(self, patience) as writer:
+            writer.compact()
 
     def verify(self) -> list[str]:
         """Check every file that the log names against its SHA-256.
@@ -234,10 +304,10 @@ class FeatureStore:
         list of str
             The files that are missing or damaged; empty if all is well. A broken chain of the log raises.
         """
-        named = {name: sha for entry in self.log.entries() for name, sha in entry.files.items()}
+        self.log.history()
         return [
             name
-            for name, sha in named.items()
+            for name, sha in self.state.files.items()
             if not (self.path / name).is_file() or digest_of_file(self.path / name) != sha
         ]
 
@@ -278,9 +348,33 @@ class FeatureStore:
 
     def refresh(self) -> None:
         """Show what has been written since the store was opened."""
-        self.entries = self.log.entries()
-        self._index = None
-        self.__dict__.pop("stored_columns", None)
+        self.release()
+        self._pin = Pin(self.path / STORE_FILE)
+        self.entries: list[Entry] = self.log.entries()
+        self.state: State = state_of(self.entries)
+
+    def release(self) -> None:
+        """Let go of what was seen: files that a compaction replaced may be removed."""
+        for name in ("index", "_row_numbers"):
+            self.__dict__.pop(name, None)
+        if self._pin is not None:
+            self._pin.release()
+        self._pin = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Open the store again where it goes."""
+        return FeatureStore.open, (self.path,)
+
+
+def gathered(root: Path, stored: StoredColumn, items: Segment) -> BlockMatrix:
+    """Return the rows of a column, wherever they lie."""
+
+    @functools.lru_cache(maxsize=OPEN_FILES)
+    def open_part(number: int) -> NDArray[Any]:
+        return open_matrix(root / part_name(number), stored.key)
+
+    parts, rows = (items.numbers(name)[items.has_features] for name in ("part", "row"))
+    return BlockMatrix(open_part, parts, rows, stored.column.width, stored.column.dtype)
 
 
 def is_store(path: str | Path) -> bool:

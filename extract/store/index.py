@@ -1,152 +1,207 @@
-"""A disposable index of the log in SQLite: id -> place, label, status. Deleted, stale or damaged, it is rebuilt."""
+"""A disposable index of the log: id -> place, label, status. Deleted, stale or damaged, it is rebuilt."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import sqlite3
-from collections.abc import Iterator, Sequence
-from dataclasses import fields
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ...models.weights import digest_of_file
 from ..atomic import TEMPORARY, write_file
-from .log import Entry
-from .part import Row, read_rows
+from .log import CHECKPOINT, Entry
+from .part import Row, read_items, read_table, table_of
+from .segment import NONE, Segment, segment_of
 
-INDEX_FILE = "index.sqlite"
+INDEX_FILE = "index.arrow"
 DIGEST_FILE = "index.sha256"
-WORKING_FILE = f"{TEMPORARY}index.sqlite"
-INDEX_FORMAT = 1
-FIELDS = tuple(field.name for field in fields(Row))
-MOST_VALUES = 500
-"""Values of one query: older versions of SQLite take 999."""
-
-SCHEMA = f"""
-CREATE TABLE head (format INTEGER, number INTEGER, digest TEXT);
-CREATE TABLE items (position INTEGER PRIMARY KEY, part TEXT, id TEXT UNIQUE, {", ".join(FIELDS[1:])});
-CREATE INDEX items_digest ON items (digest);
-INSERT INTO head VALUES ({INDEX_FORMAT}, 0, '');
-"""
-
-UPSERT = f"""
-INSERT INTO items (part, {", ".join(FIELDS)}) VALUES ({", ".join("?" * (len(FIELDS) + 1))})
-ON CONFLICT (id) DO UPDATE SET part = excluded.part, {", ".join(f"{name} = excluded.{name}" for name in FIELDS[1:])}
-"""
+INDEX_FORMAT = 2
+HEAD = b"topwork"
+SETTLED_ACTIONS = ("set_labels", "prune", "repair")
+"""Of entries that say something of items that were there before them."""
 
 
 class Index:
     """The state of a store: every item once, at the position of its first addition, as its latest part left it.
 
-    SQLite does not notice a changed value, so a digest lies beside the file, and a file that does not have it is
-    rebuilt. A reader works on a copy in memory, which is its snapshot; the writer on a copy on disk, which takes the
-    file's place when it is closed.
+    What an earlier writer found lies in a file, with a digest beside it: nothing would notice a changed value else. It
+    is mapped into memory. What has been entered into the log since is kept in memory, in segments.
 
     Parameters
     ----------
     root : Path
         The store's folder.
     entries : sequence of Entry
-        The log, which the index is brought up to.
-    writable : bool
-        Put the index on disk when it is closed.
+        The log from its last checkpoint on, which the index is brought up to.
     """
 
-    def __init__(self, root: Path, entries: Sequence[Entry], writable: bool) -> None:
+    def __init__(self, root: Path, entries: Sequence[Entry]) -> None:
         self.root = root
-        self.working = root / WORKING_FILE if writable else None
-        self.connection = self._connected(_trusted(root))
-        number = _head(self.connection, entries)
-        if number is None:
-            self.connection.close()
-            self.connection, number = self._connected(None), 0
-        for entry in entries[number:]:
-            self.apply(entry, read_rows(root / entry.details["part"]) if entry.action == "add_part" else [])
+        found = _trusted(root, entries)
+        self.base, self.number = found or (_empty(), 0)
+        self.is_saved = found is not None
+        self.tail: list[Segment] = []
+        self.last: Entry | None = None
+        for entry in entries:
+            if entry.number > self.number:
+                self.apply(entry)
+            self.last = entry
 
-    def _connected(self, content: bytes | None) -> sqlite3.Connection:
-        """Return a copy of an index, or a new one."""
-        if self.working is None:
-            connection = sqlite3.connect(":memory:")
-            if content is not None:
-                connection.deserialize(content)
+    def save(self) -> None:
+        """Put the index on disk, for those who come later."""
+        self.settle()
+        if self.is_saved or self.last is None:
+            return
+        temporary = self.root / f"{TEMPORARY}{INDEX_FILE}"
+        try:
+            _write(self.base, self.last, temporary)
+            write_file(self.root / DIGEST_FILE, digest_of_file(temporary).encode())
+            temporary.replace(self.root / INDEX_FILE)
+        finally:
+            temporary.unlink(missing_ok=True)
+        self.is_saved = True
+
+    def apply(self, entry: Entry, rows: Sequence[Row] | None = None) -> None:
+        """Take in a new entry of the log; the rows of its part, if they are at hand."""
+        self.last, self.number, self.is_saved = entry, entry.number, False
+        if entry.action == CHECKPOINT:
+            self.base, self.tail = _of_part(self.root, entry).settled(), []
+        elif entry.action == "add_part":
+            self._add(_of_part(self.root, entry, rows))
+        elif entry.action in SETTLED_ACTIONS:
+            self.settle()
+            self._change(entry)
+
+    def _change(self, entry: Entry) -> None:
+        """Take in what an entry says of items that are there."""
+        if entry.action == "set_labels":
+            table = read_table(self.root / entry.details["file"])
+            ids = table["id"].to_pylist()
+            for name in entry.details["columns"]:
+                self.base = self.base.with_given(name, dict(zip(ids, table[name].to_pylist(), strict=True)))
         else:
-            self.working.write_bytes(content or b"")
-            connection = sqlite3.connect(self.working)
-            connection.execute("PRAGMA journal_mode = MEMORY")  # what is disposable need not survive a crash
-            connection.execute("PRAGMA synchronous = OFF")
-        if content is None:
-            connection.executescript(SCHEMA)
-        return connection
+            self.base = self.base.merged(_of_part(self.root, entry)).settled()
 
-    def close(self) -> None:
-        """Close the index; a writer's becomes the store's."""
-        self.connection.close()
-        if self.working is not None:
-            write_file(self.root / DIGEST_FILE, digest_of_file(self.working).encode())
-            os.replace(self.working, self.root / INDEX_FILE)
+    def _add(self, newer: Segment) -> None:
+        """Keep a segment; as few as can be, each longer than those after it together."""
+        while self.tail and len(self.tail[-1]) <= 2 * len(newer):
+            newer = self.tail.pop().merged(newer)
+        self.tail.append(newer)
 
-    def apply(self, entry: Entry, rows: Sequence[Row]) -> None:
-        """Take in a new entry of the log, with the rows of its part."""
-        part = entry.details.get("part")
-        with self.connection:
-            values = [(part, *(getattr(row, name) for name in FIELDS)) for row in rows]
-            self.connection.executemany(UPSERT, values)
-            self.connection.execute("UPDATE head SET number = ?, digest = ?", (entry.number, entry.digest))
+    def settle(self) -> Segment:
+        """Return the state of all items."""
+        if self.tail:
+            for newer in self.tail:
+                self.base = self.base.merged(newer)
+            self.base, self.tail = self.base.settled(), []
+        return self.base
+
+    @property
+    def _newest_first(self) -> Iterator[Segment]:
+        yield from reversed(self.tail)
+        yield self.base
 
     def find(self, ids: Sequence[str]) -> dict[str, Row]:
         """Return the state of those items that the store knows, by id."""
-        rows = self._where("id", ids, f"SELECT {', '.join(FIELDS)} FROM items WHERE")
-        return {row[0]: Row(*row) for row in rows}
+        found: dict[str, Row] = {}
+        for segment in self._newest_first:
+            places = segment.places([item_id for item_id in ids if item_id not in found])
+            found.update((row.id, row) for row in segment.rows(places[places != NONE]))
+        return found
 
     def ids_of_digests(self, digests: Sequence[str]) -> dict[str, list[str]]:
         """Return for each content the items with features that have it, in order of first addition."""
         found: dict[str, list[str]] = {digest: [] for digest in digests}
-        query = "SELECT digest, id FROM items WHERE row IS NOT NULL AND"
-        for digest, item_id in self._where("digest", digests, query, "ORDER BY position"):
-            found[digest].append(item_id)
+        for number, segment in enumerate((self.base, *self.tail)):
+            for digest, place in segment.places_of_digests(digests):
+                item_id = segment.table["id"][place].as_py()
+                if not any(later.places([item_id])[0] != NONE for later in self.tail[number:]):
+                    found[digest].append(item_id)
         return found
 
-    def _where(self, field: str, values: Sequence[str], query: str, order: str = "") -> Iterator[tuple[Any, ...]]:
-        """Yield the answers to a query about some values of a field; one for each would wait for other threads."""
-        for start in range(0, len(values), MOST_VALUES):
-            some = values[start : start + MOST_VALUES]
-            yield from self.connection.execute(f"{query} {field} IN ({', '.join('?' * len(some))}) {order}", some)
-
-    def place(self, item_id: str) -> tuple[str, int] | None:
+    def place(self, item_id: str) -> tuple[int, int] | None:
         """Return part and row of an item's features, None if it has none."""
-        query = "SELECT part, row FROM items WHERE id = ? AND row IS NOT NULL"
-        found: tuple[str, int] | None = self.connection.execute(query, (item_id,)).fetchone()
-        return found
+        for segment in self._newest_first:
+            (place,) = segment.places([item_id])
+            if place != NONE:
+                part, row = int(segment.numbers("part")[place]), int(segment.numbers("row")[place])
+                return None if row == NONE else (part, row)
+        return None
 
     def column(self, name: str) -> list[Any]:
         """Return one field of all items that have features, in the order of the matrices' rows."""
-        query = f"SELECT {name} FROM items WHERE row IS NOT NULL ORDER BY position"
-        return [value for (value,) in self.connection.execute(query)]
+        segment = self.settle()
+        if name == "digest":
+            values: list[Any] = [bytes(digest).hex() for digest in segment.digests]
+        elif name in ("status", "reason"):
+            values = segment.statuses() if name == "status" else segment.reasons()
+        else:
+            values = segment.table[name].to_pylist()
+        return [value for value, is_row in zip(values, segment.has_features.tolist(), strict=True) if is_row]
 
     def failures(self) -> list[tuple[str, str]]:
         """Return id and reason of each failed item, in order of first addition."""
-        return self.connection.execute(
-            "SELECT id, reason FROM items WHERE status = 'failed' ORDER BY position"
-        ).fetchall()
+        return self._of_status("failed")
+
+    def _of_status(self, status: str) -> list[tuple[str, str]]:
+        from pyarrow import compute
+
+        table = self.settle().table
+        found = table.filter(compute.equal(table["status"], status)).select(["id", "reason"]).to_pydict()
+        return [(item_id, reason or "") for item_id, reason in zip(found["id"], found["reason"], strict=True)]
 
     def counts(self) -> dict[str, int]:
         """Return the number of items by status."""
-        return dict(self.connection.execute("SELECT status, COUNT(*) FROM items GROUP BY status").fetchall())
+        from pyarrow import compute
+
+        segment = self.settle()
+        counted = compute.value_counts(segment.table["status"].combine_chunks()).to_pylist()
+        counts = {entry["values"]: entry["counts"] for entry in counted}
+        copies = int((segment.numbers("original") != NONE).sum())
+        counts = {**counts, "ok": counts.get("ok", 0) - copies, "duplicate": copies}
+        return {status: count for status, count in counts.items() if count}
 
 
-def _trusted(root: Path) -> bytes | None:
-    """Return the content of the index file, None if it is missing or not what its digest says."""
+def _empty() -> Segment:
+    return segment_of(table_of([]), NONE)
+
+
+def _of_part(root: Path, entry: Entry, rows: Sequence[Row] | None = None) -> Segment:
+    folder = entry.details["part"]
+    return segment_of(table_of(rows) if rows is not None else read_items(root / folder), number_of(folder))
+
+
+def number_of(part: str) -> int:
+    """Return the number in a part's name."""
+    return int(part.rpartition("/p")[2])
+
+
+def part_name(number: int) -> str:
+    """Return a part's folder within the store."""
+    return f"parts/p{number:06d}"
+
+
+def _write(segment: Segment, last: Entry, path: Path) -> None:
+    import pyarrow as pa
+
+    head = {"format": INDEX_FORMAT, "number": last.number, "digest": last.digest}
+    table = segment.with_lookups().replace_schema_metadata({HEAD: json.dumps(head)})
+    with pa.OSFile(str(path), "wb") as stream, pa.ipc.new_file(stream, table.schema) as writer:
+        writer.write_table(table)
+
+
+def _trusted(root: Path, entries: Sequence[Entry]) -> tuple[Segment, int] | None:
+    """Return the content of the index file and up to which entry it tells; None if it cannot be used."""
+    import pyarrow as pa
+
     try:
-        content, digest = (root / INDEX_FILE).read_bytes(), (root / DIGEST_FILE).read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError):
+        digest = (root / DIGEST_FILE).read_text(encoding="ascii")
+        if digest_of_file(root / INDEX_FILE) != digest:
+            return None
+        table = pa.ipc.open_file(pa.memory_map(str(root / INDEX_FILE))).read_all()
+        head: Mapping[str, Any] = json.loads(table.schema.metadata[HEAD])
+        known = {entry.number: entry.digest for entry in entries}
+        is_ours = head["format"] == INDEX_FORMAT and known.get(head["number"]) == head["digest"]
+        return (Segment(table), head["number"]) if is_ours else None
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
         return None
-    return content if hashlib.sha256(content).hexdigest() == digest else None
-
-
-def _head(connection: sqlite3.Connection, entries: Sequence[Entry]) -> int | None:
-    """Return up to which entry an index has read the log, None if it is no index of this log."""
-    format_, number, digest = connection.execute("SELECT format, number, digest FROM head").fetchone()
-    if format_ != INDEX_FORMAT or number > len(entries):
-        return None
-    return int(number) if number == 0 or entries[number - 1].digest == digest else None

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import StoreDamagedError
+from ...errors import MissingFileError, StoreDamagedError
 from ..atomic import new_folder
 
 if TYPE_CHECKING:
@@ -26,15 +27,18 @@ class Row:
     Parameters
     ----------
     id, digest : str
-        The digest is of the item's content.
-    status : {"ok", "failed", "duplicate"}
+        The digest is the SHA-256 of the item's content; "" if it could not be read.
+    status : {"ok", "failed", "duplicate", "pending"}
+        Pending items have to be computed again: their features were damaged.
     reason : str or None
         Why it failed; the id of the original of a duplicate.
     row : int or None
-        Its row in the part's matrices; failed items have none.
+        Its row in the part's matrices; failed and pending items have none.
     label, split : str or None
     size, mtime_ns : int or None
         Of the file, to recognise it unchanged.
+    group : str or None
+        Of a view, the id of the item that it is a view of.
     """
 
     id: str
@@ -46,13 +50,24 @@ class Row:
     split: str | None = None
     size: int | None = None
     mtime_ns: int | None = None
+    group: str | None = None
+
+
+FIELDS = tuple(field.name for field in fields(Row))
 
 
 def _schema() -> pyarrow.Schema:
     import pyarrow as pa
 
     kinds = {"row": pa.int32(), "size": pa.int64(), "mtime_ns": pa.int64()}
-    return pa.schema([(field.name, kinds.get(field.name, pa.string())) for field in fields(Row)])
+    return pa.schema([(name, kinds.get(name, pa.string())) for name in FIELDS])
+
+
+def table_of(rows: Sequence[Row]) -> pyarrow.Table:
+    """Return rows as a table."""
+    import pyarrow as pa
+
+    return pa.Table.from_pydict({name: [getattr(row, name) for row in rows] for name in FIELDS}, schema=_schema())
 
 
 def write_part(folder: Path, rows: Sequence[Row], matrices: Mapping[str, NDArray[Any]]) -> list[Path]:
@@ -71,36 +86,54 @@ def write_part(folder: Path, rows: Sequence[Row], matrices: Mapping[str, NDArray
     list of Path
         The files of the part.
     """
-    import pyarrow as pa
-    from pyarrow import parquet
-
     with new_folder(folder) as temporary:
-        schema = _schema()
-        columns = {name: [getattr(row, name) for row in rows] for name in schema.names}
-        table = pa.Table.from_pydict(columns, schema=schema)
-        parquet.write_table(table, temporary / ITEMS_FILE, compression="zstd")
+        write_table(temporary / ITEMS_FILE, table_of(rows))
         for key, matrix in matrices.items():
             np.save(temporary / f"{key}.npy", np.ascontiguousarray(matrix, matrix.dtype.newbyteorder("<")))
     return [folder / ITEMS_FILE, *(folder / f"{key}.npy" for key in matrices)]
 
 
-def read_rows(folder: Path) -> list[Row]:
-    """Read the items of a part.
+def write_table(path: Path, table: pyarrow.Table) -> None:
+    """Write a table as Parquet."""
+    from pyarrow import parquet
+
+    parquet.write_table(table, path, compression="zstd")
+
+
+def read_items(folder: Path) -> pyarrow.Table:
+    """Read the items of a part, with at least the fields of :class:`Row`.
 
     Raises
     ------
     StoreDamagedError
         If the file is missing or damaged.
     """
+    import pyarrow as pa
+
+    path = folder / ITEMS_FILE
+    table = read_table(path)
+    if "group" not in table.column_names:  # as written before there were views
+        table = table.append_column("group", pa.nulls(len(table), pa.string()))
+    if not set(FIELDS) <= set(table.column_names):
+        raise StoreDamagedError(f"{path} has the columns {', '.join(table.column_names)}; expected {', '.join(FIELDS)}")
+    return table
+
+
+def read_table(path: Path) -> pyarrow.Table:
+    """Read a Parquet file of a store.
+
+    Raises
+    ------
+    StoreDamagedError
+        If it is missing or damaged.
+    """
     from pyarrow import ArrowException, parquet
 
-    try:
-        return [Row(**fields) for fields in parquet.read_table(folder / ITEMS_FILE).to_pylist()]
-    except (OSError, ArrowException, TypeError) as error:
-        raise _damaged(folder / ITEMS_FILE, error) from error
+    with _reading(path, ArrowException):
+        return parquet.read_table(path, partitioning=None)
 
 
-def open_matrix(folder: Path, key: str) -> NDArray[np.float32]:
+def open_matrix(folder: Path, key: str) -> NDArray[np.floating[Any]]:
     """Map one matrix of a part into memory, read-only.
 
     Raises
@@ -108,15 +141,23 @@ def open_matrix(folder: Path, key: str) -> NDArray[np.float32]:
     StoreDamagedError
         If the file is missing or damaged.
     """
-    try:
-        matrix: NDArray[np.float32] = np.load(folder / f"{key}.npy", mmap_mode="r", allow_pickle=False)
+    path = folder / f"{key}.npy"
+    with _reading(path, EOFError, ValueError):
+        matrix: NDArray[np.floating[Any]] = np.load(path, mmap_mode="r", allow_pickle=False)
+        if matrix.ndim != 2:
+            raise ValueError(f"it holds an array of shape {matrix.shape}")
         return matrix
-    except (OSError, ValueError, EOFError) as error:
-        raise _damaged(folder / f"{key}.npy", error) from error
 
 
-def _damaged(path: Path, error: Exception) -> StoreDamagedError:
-    return StoreDamagedError(
-        f"{path} is missing or damaged: {error}. `topwork store verify` lists what is affected; "
-        "restore the file from a copy."
-    )
+@contextmanager
+def _reading(path: Path, *kinds: Any) -> Iterator[None]:
+    """Turn what goes wrong in reading a file into an error that says what to do."""
+    remedy = "`topwork store verify` lists what is affected; restore the file from a copy, or `topwork store repair`."
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{path} is missing. {remedy}") from error
+    except PermissionError as error:
+        raise StoreDamagedError(f"{path} may not be read: check its permissions.") from error
+    except (OSError, *kinds) as error:
+        raise StoreDamagedError(f"{path} is truncated or damaged: {error}. {remedy}") from error

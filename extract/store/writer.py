@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import shutil
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...errors import StoreWriteError
 from ..atomic import sweep
 from ..batching import AUTOMATIC, RunOptions
-from .feature_store import FeatureStore
-from .index import Index
+from .compaction import BLOCKS_FILE, write_compacted
+from .feature_store import STORE_FILE, FeatureStore, gathered
+from .index import Index, part_name
 from .lock import write_lock
+from .log import CHECKPOINT, Entry
 from .part import Row, open_matrix, write_part
+from .pin import alone
+from .segment import Segment
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from .state import State
+
+CAUSES = {
+    errno.ENOSPC: "the disk is full; make room",
+    errno.EDQUOT: "the quota of the disk is used up; make room",
+    errno.EACCES: "writing is not allowed; change the permissions of the folder",
+    errno.EPERM: "writing is not allowed; change the permissions of the folder",
+    errno.EROFS: "its file system is read-only",
+    errno.EIO: "the disk reports an error",
+}
 
 
 class StoreWriter:
@@ -27,15 +45,16 @@ class StoreWriter:
     ----------
     store : FeatureStore
     index : Index
-        On disk, up to date after every part.
+        Up to date after every part; put on disk at the end.
     """
 
     def __init__(self, store: FeatureStore) -> None:
         self.store = store
         store.refresh()  # which lets go of its copy of the index
-        self.entries = list(store.entries)
-        self._sweep()
-        self.index = Index(store.path, self.entries, writable=True)
+        self.last: Entry = store.entries[-1]
+        self.state: State = store.state
+        self._sweep_unnamed()
+        self.index = Index(store.path, store.entries)
 
     def add_part(self, rows: Sequence[Row], matrices: Sequence[NDArray[Any]], options: RunOptions = AUTOMATIC) -> None:
         """Write one part and enter it into the log.
@@ -48,40 +67,90 @@ class StoreWriter:
         options : RunOptions
             The sizes of the batches in which they were computed.
         """
-        name = f"parts/p{len(self._true_parts()) + 1:06d}"
-        keyed = {stored.key: matrix for stored, matrix in zip(self.store.stored_columns, matrices, strict=True)}
+        name = self._next_part()
+        keyed = {stored.key: matrix for stored, matrix in zip(self.state.columns, matrices, strict=True)}
         files = write_part(self.store.path / name, rows, keyed)
         sizes = {"batch_size": options.batch_size, "tokens": options.tokens}
-        details = {"part": name, "items": len(rows), **sizes}
-        self.entries.append(self.store.log.append(self.entries[-1], "add_part", files, details))
-        self.index.apply(self.entries[-1], rows)
+        self._enter("add_part", files, {"part": name, "items": len(rows), **sizes}, rows)
+
+    def _enter(
+        self,
+        action: str,
+        files: Sequence[Path],
+        details: dict[str, Any],
+        rows: Sequence[Row] | None = None,
+        known: dict[str, str] | None = None,
+    ) -> None:
+        """Make files true."""
+        self.last = self.store.log.append(self.last, action, files, details, known)
+        self.state = self.state.after(self.last)
+        self.index.apply(self.last, rows)
+
+    def _next_part(self) -> str:
+        return part_name(self.state.newest_part + 1)
+
+    def compact(self) -> None:
+        """Merge all parts into one, with a file for each column in row order; nothing is done if there is but that."""
+        if self.state.compacted is not None or not self.state.parts:
+            return
+        name, items = self._next_part(), self.index.settle()
+        matrices = {c.key: gathered(self.store.path, c, items) for c in self.state.columns}
+        whole = self._unchanged(items)
+        digests = write_compacted(self.store.path / name, items, matrices, whole)
+        files = {path: sha for path, sha in self.state.files.items() if not path.startswith("parts/")}
+        files |= {f"{name}/{file}": sha for file, sha in digests.items()}
+        files |= {f"{name}/{key}.npy": self._sha(path) for key, path in whole.items()}
+        details = {"part": name, "items": len(items), "columns": [c.to_json() for c in self.state.columns]}
+        batching = self.batching()
+        if batching is not None:
+            details |= {"batch_size": batching.batch_size, "tokens": batching.tokens}
+        self._enter(CHECKPOINT, [], details, known=files)
+
+    def _unchanged(self, items: Segment) -> dict[str, Path]:
+        """Return the files of columns that hold all rows in their order already."""
+        parts, rows = (items.numbers(name)[items.has_features] for name in ("part", "row"))
+        if not len(parts) or (parts != parts[0]).any() or not np.array_equal(rows, np.arange(len(rows))):
+            return {}
+        folder = self.store.path / part_name(int(parts[0]))
+        if not (folder / BLOCKS_FILE).is_file():
+            return {}
+        paths = {stored.key: folder / f"{stored.key}.npy" for stored in self.state.columns}
+        return {key: path for key, path in paths.items() if len(open_matrix(folder, key)) == len(rows)}
+
+    def _sha(self, path: Path) -> str:
+        return self.state.files[path.relative_to(self.store.path).as_posix()]
 
     def batching(self) -> RunOptions | None:
         """Return the sizes of batches of the last part, None if there is none, or it does not tell."""
-        parts = [entry.details for entry in self.entries if entry.action == "add_part"]
-        if not parts or "batch_size" not in parts[-1]:
-            return None
-        return RunOptions(parts[-1]["batch_size"], tokens=parts[-1]["tokens"])
+        known = [entry.details for entry in (*self.store.entries, self.last) if "batch_size" in entry.details]
+        return RunOptions(known[-1]["batch_size"], tokens=known[-1]["tokens"]) if known else None
 
     def vectors_of(self, item_id: str) -> tuple[NDArray[np.float32], ...] | None:
         """Return an item's row of every column, None if it has none."""
         place = self.index.place(item_id)
         if place is None:
             return None
-        part, row = place
-        return tuple(np.array(open_matrix(self.store.path / part, s.key)[row]) for s in self.store.stored_columns)
+        folder, row = self.store.path / part_name(place[0]), place[1]
+        return tuple(np.array(open_matrix(folder, stored.key)[row]) for stored in self.state.columns)
 
-    def _true_parts(self) -> set[str]:
-        return {entry.details["part"] for entry in self.entries if entry.action == "add_part"}
-
-    def _sweep(self) -> None:
+    def _sweep_unnamed(self) -> None:
         """Remove temporary files, and parts that were finished but never entered into the log."""
         for folder in (self.store.path, self.store.path / "parts", self.store.path / "log"):
             sweep(folder)
-        true = self._true_parts()
-        for folder in (self.store.path / "parts").iterdir():
-            if folder.is_dir() and f"parts/{folder.name}" not in true:
+        for folder in self._parts():
+            if int(folder.name[1:]) > self.state.newest_part:
                 shutil.rmtree(folder)
+
+    def sweep_replaced(self) -> None:
+        """Remove parts that a compaction has replaced, if no reader may still want them."""
+        replaced = [folder for folder in self._parts() if f"parts/{folder.name}" not in self.state.parts]
+        if replaced:
+            with alone(self.store.path / STORE_FILE) as is_alone:
+                for folder in replaced if is_alone else ():
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    def _parts(self) -> list[Path]:
+        return [folder for folder in (self.store.path / "parts").glob("p[0-9]*") if folder.name[1:].isdecimal()]
 
 
 @contextlib.contextmanager
@@ -98,11 +167,29 @@ def open_writer(store: FeatureStore, patience: float = 0.0) -> Iterator[StoreWri
     ------
     StoreLockedError
         If another process is writing.
+    StoreWriteError
+        If the disk is full, or writing is not allowed. What was entered into the log before is there.
     """
-    with write_lock(store.path, patience):
+    with _explained(store.path), write_lock(store.path, patience):
         writer = StoreWriter(store)
         try:
             yield writer
+            writer.index.save()
         finally:
-            writer.index.close()
+            store.release()
+            with contextlib.suppress(OSError):
+                writer.sweep_replaced()
             store.refresh()
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Say of a disk that cannot be written what is wrong and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in CAUSES or isinstance(error, StoreWriteError):
+            raise
+        raise StoreWriteError(
+            error.errno, f"{path} cannot be written: {CAUSES[error.errno]}, and run the command again. Nothing is lost"
+        ) from error

@@ -106,7 +106,7 @@ def test_second_fit_with_a_store_computes_nothing(
     second = TransferClassifier(graph, "layer2", head="lda", store=str(tmp_path / "store")).fit(paths, names)
     opened = FeatureStore.open(tmp_path / "store")
     assert opened.log.entries() == entries
-    assert [entry.action for entry in entries] == ["add_columns", "add_part"]
+    assert [entry.action for entry in entries] == ["compact"]
     assert opened.ids == [path.as_posix() for path in paths]
     assert first.score(opened) == first.score(paths, names)
     assert second.score(opened) > 0.9

@@ -55,7 +55,7 @@ def test_matrix_of_one_part_is_a_read_only_map(store: FeatureStore) -> None:
 
 
 def test_numpy_alone_reads_the_features(store: FeatureStore) -> None:
-    plain = np.load(store.path / "parts" / "p000001" / "c0002.npy", mmap_mode="r")
+    plain = np.load(store.path / "parts" / "p000002" / "c0002.npy", mmap_mode="r")
     assert (plain.dtype.str, plain.flags.c_contiguous, plain.shape) == ("<f4", True, store.matrix("last").shape)
     np.testing.assert_array_equal(plain, store.matrix("last"))
 
@@ -147,15 +147,15 @@ def test_a_flipped_bit_in_any_file_is_found(store: FeatureStore) -> None:
 
 
 def test_verify_names_missing_and_damaged_files(store: FeatureStore) -> None:
-    (store.path / "parts/p000001/items.parquet").unlink()
-    flip(store.path / "parts/p000001/c0001.npy", -1)
-    assert store.verify() == ["parts/p000001/items.parquet", "parts/p000001/c0001.npy"]
+    (store.path / "parts/p000002/items.parquet").unlink()
+    flip(store.path / "parts/p000002/c0001.npy", -1)
+    assert store.verify() == ["parts/p000002/c0001.npy", "parts/p000002/items.parquet"]
 
 
 def test_truncated_part_is_an_error_on_reading(store: FeatureStore) -> None:
-    path = store.path / "parts/p000001/c0001.npy"
+    path = store.path / "parts/p000002/c0001.npy"
     path.write_bytes(path.read_bytes()[:-4])
-    with pytest.raises(StoreDamagedError, match=r"c0001\.npy is missing or damaged"):
+    with pytest.raises(StoreDamagedError, match=r"c0001\.npy is truncated or damaged"):
         FeatureStore.open(store.path).matrix("layer2")
     assert FeatureStore.open(store.path).matrix("last").shape[0] == 6
 

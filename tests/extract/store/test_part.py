@@ -9,25 +9,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
-from topwork.errors import StoreDamagedError
-from topwork.extract.store.part import ITEMS_FILE, Row, open_matrix, read_rows, write_part
+from topwork.errors import MissingFileError, StoreDamagedError
+from topwork.extract.store.part import FIELDS, ITEMS_FILE, Row, open_matrix, read_items, write_part
 
 MATRIX = np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32)
 ROWS = [
     Row("cat/1.jpg", "d1", "ok", None, 0, "cat", "train", 100, 1_700_000_000_123_456_789),
     Row("cat/2.jpg", "d1", "duplicate", "cat/1.jpg", 1, "cat", None, 100, 1),
     Row("dog/Grüße.jpg", "", "failed", "FileNotFoundError: gone"),
-    Row("dog/3.jpg", "d3", "ok", None, 2, "dog", "val", 2**40, 0),
+    Row("dog/3.jpg", "d3", "ok", None, 2, "dog", "val", 2**40, 0, "dog/2.jpg"),
 ]
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 ANY_ROW = st.builds(
     Row,
     TEXT,
     TEXT,
-    st.sampled_from(["ok", "failed", "duplicate"]),
+    st.sampled_from(["ok", "failed", "duplicate", "pending"]),
     *(st.none() | values for values in (TEXT, st.integers(0, 2**31 - 1), TEXT, TEXT)),
     *(st.none() | st.integers(0, 2**63 - 1) for _ in range(2)),
+    st.none() | TEXT,
 )
+
+
+def read_rows(folder: Path) -> list[Row]:
+    return [Row(**fields) for fields in read_items(folder).select(FIELDS).to_pylist()]
 
 
 @pytest.fixture
@@ -90,5 +95,32 @@ def test_damaged_file_is_named(part: Path, name: str, keep: float | None) -> Non
         (part / name).unlink()
     else:
         (part / name).write_bytes(content[: int(keep * len(content)) if 0 < keep < 1 else int(keep)])
-    with pytest.raises(StoreDamagedError, match=rf"{name} is missing or damaged.*restore"):
+    with pytest.raises(StoreDamagedError, match=rf"{name} is (missing|truncated or damaged).*restore"):
         read_rows(part) if name == ITEMS_FILE else open_matrix(part, "c0001")
+
+
+def test_what_may_not_be_read_is_told_apart_from_what_is_missing_or_damaged(
+    part: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    (part / "c0002.npy").unlink()
+    with pytest.raises(MissingFileError, match=r"c0002\.npy is missing"):
+        open_matrix(part, "c0002")
+    monkeypatch.setattr(np, "load", refuse)
+    with pytest.raises(StoreDamagedError, match=r"c0001\.npy may not be read: check its permissions"):
+        open_matrix(part, "c0001")
+
+
+def test_part_of_an_older_version_has_no_groups(part: Path) -> None:
+    table = parquet.read_table(part / ITEMS_FILE).drop_columns("group")
+    parquet.write_table(table, part / ITEMS_FILE)
+    assert [row.group for row in read_rows(part)] == [None] * 4
+
+
+def test_items_without_a_field_are_refused(part: Path) -> None:
+    table = parquet.read_table(part / ITEMS_FILE).drop_columns("digest")
+    parquet.write_table(table, part / ITEMS_FILE)
+    with pytest.raises(StoreDamagedError, match=r"items\.parquet has the columns id, status"):
+        read_rows(part)

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from topwork.errors import StoreLockedError
 from topwork.extract.extractor import Extractor
+from topwork.extract.item import content_digest
 from topwork.extract.store.feature_store import FeatureStore
+from topwork.extract.store.index import INDEX_FILE
 from topwork.extract.store.part import Row, write_part
 from topwork.extract.store.writer import StoreWriter, open_writer
 
@@ -31,7 +33,7 @@ def matrices(store: FeatureStore, count: int, value: float) -> list[np.ndarray]:
 
 
 def add(writer: StoreWriter, ids: list[str], value: float) -> None:
-    rows = [Row(item_id, f"digest {item_id} {value}", "ok", None, row) for row, item_id in enumerate(ids)]
+    rows = [Row(item_id, content_digest(f"{item_id} {value}"), "ok", None, row) for row, item_id in enumerate(ids)]
     writer.add_part(rows, matrices(writer.store, len(ids), value))
 
 
@@ -77,7 +79,7 @@ def test_reader_sees_its_moment_until_it_refreshes(store: FeatureStore) -> None:
 
 def test_part_that_was_finished_but_not_entered_is_swept(store: FeatureStore) -> None:
     lost = store.path / "parts" / "p000002"
-    write_part(lost, [Row("lost", "x", "ok", None, 0)], {"c0001": np.zeros((1, 2), np.float32)})
+    write_part(lost, [Row("lost", content_digest("x"), "ok", None, 0)], {"c0001": np.zeros((1, 2), np.float32)})
     for folder in (store.path, store.path / "parts", store.path / "log"):
         (folder / ".tmp-left").write_bytes(b"half")
     assert FeatureStore.open(store.path).ids == ["a", "b"]
@@ -97,12 +99,12 @@ def test_file_that_does_not_belong_does_not_stop_the_writer(store: FeatureStore)
 
 
 def test_entry_that_the_index_missed_is_caught_up(store: FeatureStore) -> None:
-    before = (store.path / "index.sqlite").read_bytes()
+    before = (store.path / INDEX_FILE).read_bytes()
     with open_writer(store) as writer:
         add(writer, ["c", "a"], 100)
-    (store.path / "index.sqlite").write_bytes(before)
+    (store.path / INDEX_FILE).write_bytes(before)
     assert FeatureStore.open(store.path).ids == ["a", "b", "c"]
     with open_writer(store) as writer:
         place = writer.index.place("a")
-    assert place == ("parts/p000002", 1)
-    assert (store.path / "index.sqlite").read_bytes() != before
+    assert place == (2, 1)
+    assert (store.path / INDEX_FILE).read_bytes() != before
