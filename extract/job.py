@@ -21,7 +21,9 @@ from .preprocess.decode import MAX_PIXELS
 from .preprocess.preprocessor import Preprocessor, preprocessor_for
 from .progress import Listener, Progress, report
 from .sources.opening import Source, open_source
+from .sources.views import ViewedSource
 from .store.feature_store import FeatureStore
+from .store.labels import SOURCE, enter_labels, source_labels
 from .store.part import Row
 from .store.writer import StoreWriter, open_writer
 from .tuning import tuned
@@ -34,7 +36,11 @@ def extract(
     source: Any,
     store: FeatureStore | str | Path,
     *,
-    labels: Sequence[Any] | None = None,
+    labels: Iterable[Any] | None = None,
+    ids: Iterable[Any] | None = None,
+    views: int | None = None,
+    retry: bool = False,
+    prune: bool = False,
     on_error: str = "raise",
     provider: str = "auto",
     options: RunOptions | None = None,
@@ -54,8 +60,16 @@ def extract(
         :func:`topwork.extract.sources.opening.open_source`.
     store : FeatureStore or path
         As made by :meth:`FeatureStore.create`.
-    labels : sequence, optional
-        For a sequence of items.
+    labels, ids : iterable, optional
+        For a sequence of items: a label, and an id, for each.
+    views : int, optional
+        How many augmented versions of each image that may be trained on are stored beside it, see
+        :class:`topwork.extract.sources.views.ViewedSource`; by default as many as the store has.
+    retry : bool
+        Whether items that failed before are computed again.
+    prune : bool
+        Whether items of the store that are not in this source are removed, once all of the source is there; otherwise
+        they are kept.
     on_error : str
         ``"raise"`` stops at the first item that fails, ``"record"`` enters it into the ledger and goes on,
         ``"limit:N%"`` stops when more than this share of the source has failed.
@@ -84,25 +98,35 @@ def extract(
         If another process is writing.
     """
     store = store if isinstance(store, FeatureStore) else FeatureStore.open(store)
-    policy, opened = ErrorPolicy.parse(on_error), open_source(source, labels, kind=store.graph.input_spec.kind)
+    policy, kind = ErrorPolicy.parse(on_error), store.graph.input_spec.kind
+    opened: Source = open_source(source, labels, ids=ids, kind=kind)
     started, ledger = time.perf_counter(), Ledger(ignored=opened.ignored, fingerprint=store.fingerprint)
     store.refresh()
+    if views := store.n_views if views is None else views:
+        opened = ViewedSource(opened, views, kind)
     ledger.precision = store.columns[0].precision
-    counter = _Counter(Pending(store.index), policy, ledger, len(opened), progress or report)
-    if counter.pending.is_all_done(opened, ends := Ledger()):
+    counter = _Counter(Pending(store.index, retry), policy, ledger, len(opened), progress or report)
+    is_done = counter.pending.is_all_done(opened, ends := Ledger())
+    if is_done and not (prune and len(store.index.settle()) > ends.items):
         counter.take(ends)  # readers and finished jobs need no lock
-        known = store.index.counts()
     else:
         with open_writer(store, patience) as writer:
             counter.pending.look_again(opened, writer.index)
             preprocessor = preprocessor_for(store.graph.input_spec, max_pixels)
             _compute(_Job(writer, counter), opened, preprocessor, provider, options or AUTOMATIC)
+            _relabel(writer, counter.pending)
+            ledger.pruned = writer.prune(opened) if prune else 0
             writer.compact()
-            known = writer.index.counts()
-    ledger.absent = sum(known.values()) - ledger.items
+    ledger.absent = len(store.index.settle()) - ledger.items
     ledger.note_memory()
     ledger.seconds = time.perf_counter() - started
     return ledger
+
+
+def _relabel(writer: StoreWriter, pending: Pending) -> None:
+    """Enter labels and splits that the source names anew; those that the user set stay before them."""
+    if pending.relabelled:
+        enter_labels(writer, source_labels(pending.relabelled), SOURCE)
 
 
 def _compute(job: _Job, source: Source, preprocessor: Preprocessor, provider: str, options: RunOptions) -> None:
@@ -212,7 +236,8 @@ class _Job:
         self.counter.ledger.truncated += result.truncated
         self.counter.count_computed(result.item.id, status, reason)
         item = result.item
-        return Row(item.id, result.digest, status, reason, place, item.label, item.split, item.size, item.mtime_ns)
+        facts = item.label, item.split, item.size, item.mtime_ns, item.group
+        return Row(item.id, result.digest, status, reason, place, *facts)
 
     def _place(self, result: Result, vectors: Vectors) -> int:
         self.vectors.append(vectors)

@@ -28,6 +28,8 @@ class Ledger:
         Those of them whose features in the store were of other content under the same id.
     absent : int
         Items of the store that are not in this source; they are kept.
+    pruned : int
+        Items that were not in this source and were removed from the store.
     ignored : int
         Files of the source that are of another kind.
     failures : list of (str, str)
@@ -58,6 +60,7 @@ class Ledger:
     truncated: int = 0
     replaced: int = 0
     absent: int = 0
+    pruned: int = 0
     ignored: int = 0
     failures: list[tuple[str, str]] = field(default_factory=list)
     stages: Stages = field(default_factory=Stages)

@@ -26,6 +26,8 @@ class Pending:
     ----------
     index : Index
         Of the store.
+    retry : bool
+        Whether items that failed are to be tried again.
 
     Attributes
     ----------
@@ -35,10 +37,13 @@ class Pending:
         Known items whose features in the store are those of other content.
     known : int
         How many items the store had when they were last compared.
+    relabelled : dict
+        Known items for which the source names another label or split than it did, with both.
     """
 
-    def __init__(self, index: Index) -> None:
-        self.index = index
+    def __init__(self, index: Index, retry: bool = False) -> None:
+        self.index, self.retry = index, retry
+        self.relabelled: dict[str, tuple[str | None, str | None]] = {}
         self.changed: set[str] = set()
         self.outdated: set[str] = set()
         self.known = 0
@@ -54,13 +59,13 @@ class Pending:
         """
         is_sure = True
         for item, known in self._looked_up(items):
-            if known is None:
+            if known is None or self._is_open(known):
                 return False
             ends.count(item.id, known.status, known.reason)
             is_sure = is_sure and _looks_unchanged(item, known)
         if not is_sure:
             self.look_again(items, self.index)  # from the start: a source may hold the content of what it yields
-        return not self.changed
+        return not self.changed and not self.relabelled
 
     def look_again(self, items: Iterable[Item], index: Index) -> None:
         """Find the known items whose content is not what the store has: their features are of no use any more."""
@@ -70,7 +75,13 @@ class Pending:
 
     def paired(self, items: Iterable[Item]) -> Iterator[tuple[Item, Row | None]]:
         """Yield items with what the store has of them, None if they are to be computed."""
-        return ((item, None if item.id in self.changed else known) for item, known in self._looked_up(items))
+        for item, known in self._looked_up(items):
+            is_open = known is None or item.id in self.changed or self._is_open(known)
+            yield item, None if is_open else known
+
+    def _is_open(self, known: Row) -> bool:
+        """Tell whether an item that the store knows has to be computed all the same."""
+        return known.status == "pending" or (self.retry and known.status == "failed")
 
     def _known(self, items: Iterable[Item]) -> Iterator[tuple[Item, Row]]:
         self.known = 0
@@ -82,8 +93,17 @@ class Pending:
     def _looked_up(self, items: Iterable[Item]) -> Iterator[tuple[Item, Row | None]]:
         source = iter(items)
         while some := list(islice(source, AT_ONCE)):
-            known = self.index.find([item.id for item in some])
-            yield from ((item, known.get(item.id)) for item in some)
+            found = self.index.find([item.id for item in some])
+            for item in some:
+                known = found.get(item.id)
+                if known is not None:
+                    self._compare_labels(item, known)
+                yield item, known
+
+    def _compare_labels(self, item: Item, known: Row) -> None:
+        new = item.label or known.label, item.split or known.split
+        if new != (known.label, known.split):
+            self.relabelled[item.id] = new
 
     def _compare(self, items: Iterable[tuple[Item, Row]]) -> None:
         """Find which known items have changed."""

@@ -75,7 +75,7 @@ class TableSource:
 
     def __init__(self, table: Table, kind: str = "image") -> None:
         self.path = path = Path(table.file)
-        content = _read(path)
+        content = read_rows(path)
         self._values = {name: _column(path, content, name, getattr(table, name)) for name in COLUMNS}
         by_path = kind != "text" or self._values["text"] is None or (table.path is not None and table.text is None)
         self._content = "path" if by_path else "text"
@@ -159,8 +159,14 @@ def _text_of(value: Any, path: Path, name: str) -> str | None:
     return str(value)
 
 
-def _read(path: Path) -> pyarrow.Table:
-    """Read a table; the cells of text files stay the texts they are."""
+def read_rows(path: Path) -> pyarrow.Table:
+    """Read a table; the cells of text files stay the texts they are.
+
+    Raises
+    ------
+    SourceError
+        If it is no table, or damaged.
+    """
     from pyarrow import ArrowException, parquet
 
     if path.suffix not in TABLE_SUFFIXES:

@@ -3,42 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import shutil
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from ...errors import IdentityError, InputError, StoreDamagedError, StoreError
-from ...models.weights import digest_of_file
+from ...errors import IdentityError, StoreDamagedError, StoreError
 from ..atomic import new_folder, write_file
 from ..cut import Column
 from ..graph import INPUTS_FOLDER, ExportedGraph, write_inputs
 from ..identity import digest, require_same
-from .block_matrix import BlockMatrix
-from .index import Index, part_name
+from .content import StoreContent
 from .log import Entry, Log
-from .part import open_matrix
 from .pin import Pin
-from .segment import Segment
-from .state import State, StoredColumn, state_of
+from .state import State, state_of
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from ..extraction import Extraction
+    from .labels import LabelChange
+    from .repair import Repair
 
 STORE_FORMAT = 1
 STORE_FILE = "store.json"
-OPEN_FILES = 64
-"""Matrices of parts that are kept open while rows are gathered."""
 
 
-class FeatureStore:
+class FeatureStore(StoreContent):
     """A directory of features that one backbone computed.
 
     Made by :meth:`create`, opened by :meth:`open`. What it shows is the state at that moment, or after its own writes.
@@ -143,143 +133,15 @@ class FeatureStore:
             )
         return cls(path, identity)
 
-    @cached_property
-    def index(self) -> Index:
-        """The state that the log tells."""
-        return Index(self.path, self.entries)
-
     @property
     def fingerprint(self) -> str:
         """Digest of the input identity."""
         return digest(self.identity)
 
     @property
-    def stored_columns(self) -> tuple[StoredColumn, ...]:
-        """The columns with their keys and graphs."""
-        return self.state.columns
-
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        """The columns: one feature matrix each."""
-        return tuple(stored.column for stored in self.stored_columns)
-
-    @property
     def graph(self) -> ExportedGraph:
         """The graph that computes the store's columns."""
         return ExportedGraph(self.path / self.stored_columns[0].graph, self.path / INPUTS_FOLDER)
-
-    @property
-    def ids(self) -> list[str]:
-        """Ids of the rows of every matrix, in the order of first addition."""
-        return self.index.column("id")
-
-    @property
-    def n_rows(self) -> int:
-        """Number of rows of every matrix."""
-        return int(self.index.settle().has_features.sum())
-
-    @property
-    def splits(self) -> list[str | None]:
-        """Of the rows of every matrix "train", "val", "test", or what else the source says."""
-        return self.index.column("split")
-
-    @property
-    def groups(self) -> list[str]:
-        """Of the rows of every matrix what belongs together: the id of the item, and for its views, too."""
-        return [group or item_id for group, item_id in zip(self.index.column("group"), self.ids, strict=True)]
-
-    @property
-    def labels(self) -> list[str | None]:
-        """Labels of the rows of every matrix."""
-        return self.index.column("label")
-
-    def failures(self) -> list[tuple[str, str]]:
-        """Return id and reason of every item that failed; such items have no row."""
-        return self.index.failures()
-
-    def matrix(
-        self, column: str, ids: Sequence[str] | None = None, split: str | None = None
-    ) -> NDArray[Any] | BlockMatrix:
-        """Return one column's features.
-
-        Parameters
-        ----------
-        column : str
-            A column's name.
-        ids : sequence of str, optional
-            Which rows, and in which order; by default all, in the order of :attr:`ids`.
-        split : str, optional
-            Only the rows of a split, such as ``"train"``.
-
-        Returns
-        -------
-        ndarray or BlockMatrix, shape (n_rows, n_features)
-            Read-only, nothing is read yet. All rows of a compacted store are one memory map; others a block matrix,
-            which is sliced and gone through like an array, and becomes one by ``numpy.asarray``.
-
-        Raises
-        ------
-        InputError
-            If there is no such column, or an id has no features.
-        """
-        stored = self._stored_column(column)
-        if ids is None and split is None:
-            return self._whole(stored)
-        rows = np.arange(self.n_rows) if ids is None else self._rows_of(ids)
-        if split is not None:
-            is_in = np.array([own == split for own in self.splits], bool)
-            rows = rows[is_in[rows]]
-        return gathered(self.path, stored, self.index.settle()).take(rows)
-
-    def _stored_column(self, column: str) -> StoredColumn:
-        for stored in self.stored_columns:
-            if stored.column.name == column:
-                return stored
-        names = ", ".join(c.name for c in self.columns)
-        raise InputError(f"{self.path} has no column {column!r}; it has {names}")
-
-    def _whole(self, stored: StoredColumn) -> NDArray[Any] | BlockMatrix:
-        if self.state.compacted is None:
-            return gathered(self.path, stored, self.index.settle())
-        matrix = open_matrix(self.path / self.state.compacted, stored.key)
-        if matrix.shape[1] != stored.column.width or matrix.dtype != np.dtype(stored.column.dtype):
-            raise StoreDamagedError(
-                f"{self.path / self.state.compacted / stored.key}.npy holds {matrix.dtype} of shape {matrix.shape}; "
-                f"expected {stored.column.width} columns of {stored.column.dtype}. `topwork store verify` says more."
-            )
-        return matrix
-
-    def _rows_of(self, ids: Sequence[str]) -> NDArray[np.intp]:
-        """Return the rows of items in the matrices."""
-        items = self.index.settle()
-        places = items.places(list(ids))
-        if (places < 0).any() or not items.has_features[places].all():
-            missing = next(
-                i for i, place in zip(ids, places, strict=True) if place < 0 or not items.has_features[place]
-            )
-            raise InputError(f"{self.path} has no features of {missing!r}; `ids` lists the items that have some")
-        return self._row_numbers[places]
-
-    @cached_property
-    def _row_numbers(self) -> NDArray[np.intp]:
-        return np.cumsum(self.index.settle().has_features) - 1
-
-    def take(self, ids: Sequence[str], column: str) -> NDArray[Any]:
-        """Return the features of some items as an array ``(len(ids), n_features)``, in the order of `ids`.
-
-        Raises
-        ------
-        InputError
-            If there is no such column, or an id has no features.
-        """
-        matrix = self._whole(self._stored_column(column))
-        return np.asarray(matrix[self._rows_of(ids)])
-
-    def iter_batches(self, column: str, batch_size: int = 1024) -> Iterator[tuple[list[str], NDArray[Any]]]:
-        """Yield ids and features ``(n, n_features)`` of the rows, in their order, some at a time."""
-        matrix, ids = self._whole(self._stored_column(column)), self.ids
-        for start in range(0, len(ids), batch_size):
-            yield ids[start : start + batch_size], np.asarray(matrix[start : start + batch_size])
 
     def compact(self, patience: float = 0.0) -> None:
         """Merge the parts into one with a file for each column in row order, so that a matrix is a memory map.
@@ -296,20 +158,82 @@ class FeatureStore:
         with open_writer(self, patience) as writer:
             writer.compact()
 
+    def set_labels(self, labels: Any, name: str = "label", *, patience: float = 0.0) -> int:
+        """Set labels, whatever the source says; the features stay.
+
+        Parameters
+        ----------
+        labels : mapping, path or pyarrow.Table
+            Labels by id; or a table (``.csv``, ``.tsv``, ``.jsonl``, ``.parquet``) with a column ``id`` (or ``path``).
+            Each of its other columns is one of labels, kept under its name: ``label`` is what heads are trained on,
+            ``split`` says who is "train" and "test". Items that are not named keep what they have; an empty cell, None
+            or NaN brings back what the source says.
+        name : str
+            What a mapping's labels are called.
+        patience : float
+            Seconds to wait for another process that is writing.
+
+        Returns
+        -------
+        int
+            How many items were named.
+
+        Raises
+        ------
+        InputError
+            If an id is not in the store or comes twice, or labels of one name would be of several types.
+        """
+        from .labels import enter_labels, label_table
+        from .writer import open_writer
+
+        table = label_table(labels, name)
+        with open_writer(self, patience) as writer:
+            enter_labels(writer, table)
+            writer.compact()
+        return len(table)
+
+    def label_history(self, name: str = "label") -> list[LabelChange]:
+        """Return every change of one column of labels, such as ``"split"``, the oldest first."""
+        from .labels import label_history
+
+        return label_history(self.path, self.log, name)
+
     def verify(self) -> list[str]:
-        """Check every file that the log names against its SHA-256.
+        """Check the chain of the log, every file that it names against its SHA-256, and the index against its own.
 
         Returns
         -------
         list of str
-            The files that are missing or damaged; empty if all is well. A broken chain of the log raises.
+            The files that are missing or damaged; empty if all is well.
+
+        Raises
+        ------
+        LogDamagedError
+            If the chain of the log is broken.
         """
-        self.log.history()
-        return [
-            name
-            for name, sha in self.state.files.items()
-            if not (self.path / name).is_file() or digest_of_file(self.path / name) != sha
-        ]
+        from .repair import damaged_files
+
+        return damaged_files(self)
+
+    def repair(self, patience: float = 0.0) -> Repair:
+        """Put damaged rows back to be computed again; all others are written anew.
+
+        What describes the items is taken from the index where a part's own description is damaged. The next job over
+        the source computes what is pending.
+
+        Returns
+        -------
+        Repair
+            The ids that have to be computed again, and files whose content is nowhere else.
+
+        Raises
+        ------
+        LogDamagedError
+            If the chain of the log is broken: then nothing says what is true.
+        """
+        from .repair import repair
+
+        return repair(self, patience)
 
     def admit(self, extractor: Extraction) -> None:
         """Check that an extractor's features belong here; from then on it computes as those here were computed.
@@ -364,17 +288,6 @@ class FeatureStore:
     def __reduce__(self) -> tuple[Any, ...]:
         """Open the store again where it goes."""
         return FeatureStore.open, (self.path,)
-
-
-def gathered(root: Path, stored: StoredColumn, items: Segment) -> BlockMatrix:
-    """Return the rows of a column, wherever they lie."""
-
-    @functools.lru_cache(maxsize=OPEN_FILES)
-    def open_part(number: int) -> NDArray[Any]:
-        return open_matrix(root / part_name(number), stored.key)
-
-    parts, rows = (items.numbers(name)[items.has_features] for name in ("part", "row"))
-    return BlockMatrix(open_part, parts, rows, stored.column.width, stored.column.dtype)
 
 
 def is_store(path: str | Path) -> bool:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...models.weights import digest_of_file
 from ..atomic import TEMPORARY, write_file
+from .labels import with_labels
 from .log import CHECKPOINT, Entry
-from .part import Row, read_items, read_table, table_of
+from .part import ITEMS_FILE, Row, read_items, table_of
 from .segment import NONE, Segment, segment_of
+
+if TYPE_CHECKING:
+    import pyarrow
 
 INDEX_FILE = "index.arrow"
 DIGEST_FILE = "index.sha256"
@@ -33,10 +37,18 @@ class Index:
         The store's folder.
     entries : sequence of Entry
         The log from its last checkpoint on, which the index is brought up to.
+    without : collection of str
+        Files that cannot be read; what only they tell is left out.
+
+    Attributes
+    ----------
+    left_out : set of str
+        Those of the files that would have been needed.
     """
 
-    def __init__(self, root: Path, entries: Sequence[Entry]) -> None:
-        self.root = root
+    def __init__(self, root: Path, entries: Sequence[Entry], without: Collection[str] = ()) -> None:
+        self.root, self.without = root, without
+        self.left_out: set[str] = set()
         found = _trusted(root, entries)
         self.base, self.number = found or (_empty(), 0)
         self.is_saved = found is not None
@@ -55,7 +67,8 @@ class Index:
         temporary = self.root / f"{TEMPORARY}{INDEX_FILE}"
         try:
             _write(self.base, self.last, temporary)
-            write_file(self.root / DIGEST_FILE, digest_of_file(temporary).encode())
+            digests = [digest_of_file(temporary), *_digests(self.root)[:1]]  # the old file's too: it is there until
+            write_file(self.root / DIGEST_FILE, "\n".join(digests).encode())  # the new one takes its place
             temporary.replace(self.root / INDEX_FILE)
         finally:
             temporary.unlink(missing_ok=True)
@@ -64,6 +77,8 @@ class Index:
     def apply(self, entry: Entry, rows: Sequence[Row] | None = None) -> None:
         """Take in a new entry of the log; the rows of its part, if they are at hand."""
         self.last, self.number, self.is_saved = entry, entry.number, False
+        if rows is None and self._is_left_out(entry):
+            return
         if entry.action == CHECKPOINT:
             self.base, self.tail = _of_part(self.root, entry).settled(), []
         elif entry.action == "add_part":
@@ -72,13 +87,18 @@ class Index:
             self.settle()
             self._change(entry)
 
+    def _is_left_out(self, entry: Entry) -> bool:
+        """Tell whether what describes an entry's items cannot be read, and note it."""
+        details = entry.details
+        needed = f"{details['part']}/{ITEMS_FILE}" if "part" in details else details.get("file")
+        if needed in self.without:
+            self.left_out.add(needed)
+        return needed in self.without
+
     def _change(self, entry: Entry) -> None:
         """Take in what an entry says of items that are there."""
         if entry.action == "set_labels":
-            table = read_table(self.root / entry.details["file"])
-            ids = table["id"].to_pylist()
-            for name in entry.details["columns"]:
-                self.base = self.base.with_given(name, dict(zip(ids, table[name].to_pylist(), strict=True)))
+            self.base = with_labels(self.base, self.root, entry.details)
         else:
             self.base = self.base.merged(_of_part(self.root, entry)).settled()
 
@@ -139,6 +159,13 @@ class Index:
             values = segment.table[name].to_pylist()
         return [value for value, is_row in zip(values, segment.has_features.tolist(), strict=True) if is_row]
 
+    def labels(self, name: str) -> list[Any]:
+        """Return one column of labels of all items that have features, in the order of the matrices' rows."""
+        segment = self.settle()
+        return [
+            value for value, is_row in zip(segment.labels(name), segment.has_features.tolist(), strict=True) if is_row
+        ]
+
     def failures(self) -> list[tuple[str, str]]:
         """Return id and reason of each failed item, in order of first addition."""
         return self._of_status("failed")
@@ -190,18 +217,48 @@ def _write(segment: Segment, last: Entry, path: Path) -> None:
         writer.write_table(table)
 
 
+def _digests(root: Path) -> list[str]:
+    """Return the digests that the index file may have."""
+    try:
+        return (root / DIGEST_FILE).read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return []
+
+
+def damaged_index(root: Path) -> list[str]:
+    """Return the name of the index file if it is there and not as it was written."""
+    path = root / INDEX_FILE
+    try:
+        return [] if not path.exists() or digest_of_file(path) in _digests(root) else [INDEX_FILE]
+    except OSError:
+        return [INDEX_FILE]
+
+
 def _trusted(root: Path, entries: Sequence[Entry]) -> tuple[Segment, int] | None:
     """Return the content of the index file and up to which entry it tells; None if it cannot be used."""
+    saved = _saved(root)
+    if saved is None:
+        return None
+    head, table = saved
+    known = {entry.number: entry.digest for entry in entries}
+    return (Segment(table), head["number"]) if known.get(head["number"]) == head["digest"] else None
+
+
+def _saved(root: Path) -> tuple[Mapping[str, Any], pyarrow.Table] | None:
+    """Return the head and the content of the index file, None if it cannot be used."""
     import pyarrow as pa
 
     try:
-        digest = (root / DIGEST_FILE).read_text(encoding="ascii")
-        if digest_of_file(root / INDEX_FILE) != digest:
+        if digest_of_file(root / INDEX_FILE) not in _digests(root):
             return None
         table = pa.ipc.open_file(pa.memory_map(str(root / INDEX_FILE))).read_all()
         head: Mapping[str, Any] = json.loads(table.schema.metadata[HEAD])
-        known = {entry.number: entry.digest for entry in entries}
-        is_ours = head["format"] == INDEX_FORMAT and known.get(head["number"]) == head["digest"]
-        return (Segment(table), head["number"]) if is_ours else None
+        return (head, table) if head["format"] == INDEX_FORMAT else None
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
         return None
+
+
+def saved_number(root: Path) -> int:
+    """Return the number of the last entry that the index file tells of, 0 if it cannot be used."""
+    saved = _saved(root)
+    return int(saved[0]["number"]) if saved else 0

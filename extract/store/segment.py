@@ -5,7 +5,7 @@ A segment is a state of some items; a newer one is merged over an older one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,8 @@ NONE = -1
 """Of parts, rows and originals: there is none."""
 GIVEN = "given:"
 """Before the name of a column of labels that the user set, which go before those of the source."""
+SOURCE_LABELS = ("label", "split")
+"""Columns that a source fills."""
 LOOKUPS = ("id_hash", "id_place", "digest_head", "digest_place")
 REMOVED = "removed"
 """Status of an item that is to be left out when segments are merged."""
@@ -176,16 +178,30 @@ class Segment:
             table = _with(table, name, pa.array(values))
         return table
 
-    def with_given(self, name: str, values: Mapping[str, str | None]) -> Segment:
-        """Return the items with labels that the user set for some of them, by id."""
+    def with_values(self, column: str, ids: pyarrow.ChunkedArray, values: pyarrow.ChunkedArray) -> Segment:
+        """Return the items with other values in one column for some of them; new types replace all values."""
         import pyarrow as pa
 
-        column = GIVEN + name
-        old = self.table[column].to_pylist() if column in self.table.column_names else [None] * len(self)
-        for place, value in zip(self.places(list(values)).tolist(), values.values(), strict=True):
-            if place != NONE:
-                old[place] = value
-        return Segment(_with(self.table, column, pa.array(old, pa.string())))
+        places = self.places(ids.to_pylist())
+        order = np.arange(len(self))
+        order[places[places != NONE]] = len(self) + np.flatnonzero(places != NONE)
+        is_same = column in self.table.column_names and self.table[column].type == values.type
+        old = self.table[column] if is_same else pa.chunked_array([pa.nulls(len(self), values.type)])
+        joined = pa.chunked_array([*old.chunks, *values.chunks], values.type)
+        return Segment(_with(self.table, column, joined.take(pa.array(order))))
+
+    def labels(self, name: str) -> list[Any]:
+        """Return of each item what the user set, or else what its source says."""
+        names, nothing = self.table.column_names, [None] * len(self)
+        own = self.table[name].to_pylist() if name in SOURCE_LABELS else nothing
+        given = self.table[GIVEN + name].to_pylist() if GIVEN + name in names else nothing
+        return [theirs if label is None else label for label, theirs in zip(given, own, strict=True)]
+
+    @property
+    def label_names(self) -> list[str]:
+        """Names of the columns of labels."""
+        given = [name.removeprefix(GIVEN) for name in self.table.column_names if name.startswith(GIVEN)]
+        return list(dict.fromkeys([*SOURCE_LABELS, *given]))
 
 
 def _row(values: tuple[Any, ...], original: str | None) -> Row:

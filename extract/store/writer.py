@@ -5,29 +5,35 @@ from __future__ import annotations
 import contextlib
 import errno
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import StoreWriteError
+from ...errors import InputError, LogDamagedError, StoreWriteError
 from ..atomic import sweep
 from ..batching import AUTOMATIC, RunOptions
 from .compaction import BLOCKS_FILE, write_compacted
-from .feature_store import STORE_FILE, FeatureStore, gathered
-from .index import Index, part_name
+from .content import gathered
+from .feature_store import STORE_FILE, FeatureStore
+from .index import INDEX_FILE, Index, part_name, saved_number
+from .labels import FOLDER as LABELS_FOLDER
 from .lock import write_lock
 from .log import CHECKPOINT, Entry
 from .part import Row, open_matrix, write_part
 from .pin import alone
-from .segment import Segment
+from .segment import NONE, REMOVED, Segment
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ..item import Item
     from .state import State
 
+LOOKED_UP_AT_ONCE = 4096
 CAUSES = {
     errno.ENOSPC: "the disk is full; make room",
     errno.EDQUOT: "the quota of the disk is used up; make room",
@@ -48,13 +54,18 @@ class StoreWriter:
         Up to date after every part; put on disk at the end.
     """
 
-    def __init__(self, store: FeatureStore) -> None:
+    def __init__(self, store: FeatureStore, without: Collection[str] = ()) -> None:
         self.store = store
         store.refresh()  # which lets go of its copy of the index
         self.last: Entry = store.entries[-1]
+        if saved_number(store.path) > self.last.number:
+            raise LogDamagedError(
+                f"{store.path / 'log'} ends with entry {self.last.number}, but the index tells of later ones: entries "
+                f"are missing. Restore the folder log/ from a copy, or remove {INDEX_FILE} to go on without them."
+            )
         self.state: State = store.state
         self._sweep_unnamed()
-        self.index = Index(store.path, store.entries)
+        self.index = Index(store.path, store.entries, without)
 
     def add_part(self, rows: Sequence[Row], matrices: Sequence[NDArray[Any]], options: RunOptions = AUTOMATIC) -> None:
         """Write one part and enter it into the log.
@@ -67,13 +78,13 @@ class StoreWriter:
         options : RunOptions
             The sizes of the batches in which they were computed.
         """
-        name = self._next_part()
+        name = self.next_part()
         keyed = {stored.key: matrix for stored, matrix in zip(self.state.columns, matrices, strict=True)}
         files = write_part(self.store.path / name, rows, keyed)
         sizes = {"batch_size": options.batch_size, "tokens": options.tokens}
-        self._enter("add_part", files, {"part": name, "items": len(rows), **sizes}, rows)
+        self.enter("add_part", files, {"part": name, "items": len(rows), **sizes}, rows)
 
-    def _enter(
+    def enter(
         self,
         action: str,
         files: Sequence[Path],
@@ -81,21 +92,56 @@ class StoreWriter:
         rows: Sequence[Row] | None = None,
         known: dict[str, str] | None = None,
     ) -> None:
-        """Make files true."""
+        """Make files true; see :meth:`topwork.extract.store.log.Log.append`."""
         self.last = self.store.log.append(self.last, action, files, details, known)
         self.state = self.state.after(self.last)
         self.index.apply(self.last, rows)
 
-    def _next_part(self) -> str:
+    def next_part(self) -> str:
+        """Return the folder of the part that comes next, within the store."""
         return part_name(self.state.newest_part + 1)
 
-    def compact(self) -> None:
-        """Merge all parts into one, with a file for each column in row order; nothing is done if there is but that."""
+    def forget(self, files: Sequence[str]) -> None:
+        """Let the next checkpoint do without files, which are of no use any more."""
+        self.state = replace(self.state, files={n: sha for n, sha in self.state.files.items() if n not in files})
+
+    def prune(self, items: Iterable[Item]) -> int:
+        """Remove the items that are not among these, and return their number.
+
+        Raises
+        ------
+        InputError
+            If none of these is in the store, which is no wish but a mistake.
+        """
+        known = self.index.settle()
+        is_there = np.zeros(len(known), bool)
+        ids = (item.id for item in items)
+        while some := list(islice(ids, LOOKED_UP_AT_ONCE)):
+            places = known.places(some)
+            is_there[places[places != NONE]] = True
+        if len(known) and not is_there.any():
+            raise InputError(f"none of the items of {self.store.path} is in this source; nothing was pruned")
+        gone = known.rows(np.flatnonzero(~is_there))
+        if gone:
+            name = self.next_part()
+            rows = [replace(row, status=REMOVED, reason=None, row=None) for row in gone]
+            files = write_part(self.store.path / name, rows, {})
+            self.enter("prune", files, {"part": name, "items": len(rows)})
+        return len(gone)
+
+    def compact(self, link: bool = True) -> None:
+        """Merge all parts into one, with a file for each column in row order; nothing is done if there is but that.
+
+        Parameters
+        ----------
+        link : bool
+            Whether a file that is in order may be used again.
+        """
         if self.state.compacted is not None or not self.state.parts:
             return
-        name, items = self._next_part(), self.index.settle()
+        name, items = self.next_part(), self.index.settle()
         matrices = {c.key: gathered(self.store.path, c, items) for c in self.state.columns}
-        whole = self._unchanged(items)
+        whole = self._unchanged(items) if link else {}
         digests = write_compacted(self.store.path / name, items, matrices, whole)
         files = {path: sha for path, sha in self.state.files.items() if not path.startswith("parts/")}
         files |= {f"{name}/{file}": sha for file, sha in digests.items()}
@@ -104,7 +150,7 @@ class StoreWriter:
         batching = self.batching()
         if batching is not None:
             details |= {"batch_size": batching.batch_size, "tokens": batching.tokens}
-        self._enter(CHECKPOINT, [], details, known=files)
+        self.enter(CHECKPOINT, [], details, known=files)
 
     def _unchanged(self, items: Segment) -> dict[str, Path]:
         """Return the files of columns that hold all rows in their order already."""
@@ -142,19 +188,26 @@ class StoreWriter:
                 shutil.rmtree(folder)
 
     def sweep_replaced(self) -> None:
-        """Remove parts that a compaction has replaced, if no reader may still want them."""
-        replaced = [folder for folder in self._parts() if f"parts/{folder.name}" not in self.state.parts]
-        if replaced:
-            with alone(self.store.path / STORE_FILE) as is_alone:
-                for folder in replaced if is_alone else ():
-                    shutil.rmtree(folder, ignore_errors=True)
+        """Remove parts, graphs and labels that nothing names any more, if no reader may still want them."""
+        parts = [folder for folder in self._parts() if f"parts/{folder.name}" not in self.state.parts]
+        root, named = self.store.path, self.state.files
+        others = [
+            path
+            for folder in ("graphs", LABELS_FOLDER)
+            for path in root.glob(f"{folder}/*")
+            if path.relative_to(root).as_posix() not in named
+        ]
+        if parts or others:
+            with alone(root / STORE_FILE) as is_alone:
+                for path in (*parts, *others) if is_alone else ():
+                    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
     def _parts(self) -> list[Path]:
         return [folder for folder in (self.store.path / "parts").glob("p[0-9]*") if folder.name[1:].isdecimal()]
 
 
 @contextlib.contextmanager
-def open_writer(store: FeatureStore, patience: float = 0.0) -> Iterator[StoreWriter]:
+def open_writer(store: FeatureStore, patience: float = 0.0, without: Collection[str] = ()) -> Iterator[StoreWriter]:
     """Hold a store's lock and write to it.
 
     Parameters
@@ -162,6 +215,8 @@ def open_writer(store: FeatureStore, patience: float = 0.0) -> Iterator[StoreWri
     store : FeatureStore
     patience : float
         Seconds to wait for another process that is writing.
+    without : collection of str
+        Files that cannot be read and are to be done without.
 
     Raises
     ------
@@ -171,7 +226,7 @@ def open_writer(store: FeatureStore, patience: float = 0.0) -> Iterator[StoreWri
         If the disk is full, or writing is not allowed. What was entered into the log before is there.
     """
     with _explained(store.path), write_lock(store.path, patience):
-        writer = StoreWriter(store)
+        writer = StoreWriter(store, without)
         try:
             yield writer
             writer.index.save()

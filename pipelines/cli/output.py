@@ -47,6 +47,8 @@ def print_ledger(ledger: Ledger) -> None:
         typer.echo(f"{ledger.replaced} of them replaced features of other content under the same id")
     if ledger.absent:
         typer.echo(f"the store has {ledger.absent} items that are not in this source; they are kept")
+    if ledger.pruned:
+        typer.echo(f"{ledger.pruned} items that are not in this source were removed from the store")
     if not ledger.computed:
         again = f"; the {ledger.failed} that failed were not tried again" if ledger.failed else ""
         typer.echo(f"nothing to compute: everything is in the store{again}")
