@@ -41,6 +41,22 @@ def write_file(path: Path, content: bytes, *, exclusive: bool = False) -> None:
 
 
 @contextlib.contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Yield the name of a temporary file to write; at the end it is forced to disk and moved to `path`.
+
+    Nothing is left behind if the block raises. A file that is there already stays, and FileExistsError is raised.
+    """
+    temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
+    try:
+        yield temporary
+        _sync_file(temporary)
+        os.link(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+@contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder to fill; at the end it is forced to disk and moved to `path`.
 
@@ -52,8 +68,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         for file in (f for f in temporary.rglob("*") if f.is_file()):
-            with open(file, "rb") as stream:
-                os.fsync(stream.fileno())
+            _sync_file(file)
         for folder in (temporary, *(f for f in temporary.rglob("*") if f.is_dir())):
             sync_folder(folder)
         _move(temporary, path)
@@ -80,6 +95,11 @@ def sweep(folder: Path) -> None:
             shutil.rmtree(leftover, ignore_errors=True)
         else:
             leftover.unlink(missing_ok=True)
+
+
+def _sync_file(file: Path) -> None:
+    with open(file, "rb") as stream:
+        os.fsync(stream.fileno())
 
 
 def sync_folder(folder: Path) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from ..models.input_spec import InputSpec, input_spec_from_json
 from .atomic import write_file
+from .canaries import check_canaries
 from .certificate import Certificate
 from .cut import Column, CutRequest
 from .identity import digest
@@ -121,9 +122,23 @@ class ExportedGraph:
         return input_spec_from_json(self.metadata.backbone["input"], self.inputs or self.path.parent / INPUTS_FOLDER)
 
     def open(self, provider: str = "auto", runs: int = 1) -> Session:
-        """Load the graph in its own precision; see :func:`topwork.extract.session.open_session`."""
+        """Load the graph in its own precision; see :func:`topwork.extract.session.open_session`.
+
+        Raises
+        ------
+        DriftError
+            If it has canaries, and does not compute their features.
+        """
         precision, until = family(self.metadata.precision), self.metadata.float32_until
-        return open_session(self.path, provider, None, precision, runs, until)
+        session = open_session(self.path, provider, None, precision, runs, until)
+        if self.canaries_path.is_file():
+            check_canaries(self, session)
+        return session
+
+    @property
+    def canaries_path(self) -> Path:
+        """Where its canaries lie, if it has some: beside the graph."""
+        return self.path.with_suffix(".canaries.npz")
 
     @property
     def certificate_path(self) -> Path:

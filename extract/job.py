@@ -31,6 +31,12 @@ from .tuning import tuned
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from .cut import Column
+
+
+FLOAT16_MAX = float(np.finfo(np.float16).max)
+TOO_LARGE = f"a feature is larger than {FLOAT16_MAX:g}, the largest number of float16: keep it in a store of float32"
+
 
 def extract(
     source: Any,
@@ -107,13 +113,16 @@ def extract(
     ledger.precision = store.columns[0].precision
     counter = _Counter(Pending(store.index, retry), policy, ledger, len(opened), progress or report)
     is_done = counter.pending.is_all_done(opened, ends := Ledger())
-    if is_done and not (prune and len(store.index.settle()) > ends.items):
+    if is_done and not counter.pending.relabelled and not (prune and len(store.index.settle()) > ends.items):
         counter.take(ends)  # readers and finished jobs need no lock
     else:
         with open_writer(store, patience) as writer:
             counter.pending.look_again(opened, writer.index)
-            preprocessor = preprocessor_for(store.graph.input_spec, max_pixels)
-            _compute(_Job(writer, counter), opened, preprocessor, provider, options or AUTOMATIC)
+            if is_done and counter.pending.is_all_done(opened, ends := Ledger()):
+                counter.take(ends)
+            else:
+                preprocessor = preprocessor_for(store.graph.input_spec, max_pixels)
+                _compute(_Job(writer, counter), opened, preprocessor, provider, options or AUTOMATIC)
             _relabel(writer, counter.pending)
             ledger.pruned = writer.prune(opened) if prune else 0
             writer.compact()
@@ -141,6 +150,7 @@ def _compute(job: _Job, source: Source, preprocessor: Preprocessor, provider: st
     else:
         session = store.graph.open(provider, cores)
     ledger.provider, ledger.cores, ledger.runs = session.provider, cores, session.runs
+    job.writer.keep_canaries(session)
     pending = job.counter.to_compute(source)
     started = time.perf_counter()
     job.counter.tell()
@@ -230,7 +240,9 @@ class _Job:
     def row(self, result: Result) -> Row:
         """Enter a result into the window and the ledger."""
         status, reason, place = "failed", result.reason, None
-        if result.vectors is not None:
+        if result.vectors is not None and not self._fits(result.vectors):
+            reason = TOO_LARGE
+        elif result.vectors is not None:
             status, reason = ("duplicate", result.duplicate_of) if result.duplicate_of else ("ok", None)
             place = self._place(result, result.vectors)
         self.counter.ledger.truncated += result.truncated
@@ -238,6 +250,11 @@ class _Job:
         item = result.item
         facts = item.label, item.split, item.size, item.mtime_ns, item.group
         return Row(item.id, result.digest, status, reason, place, *facts)
+
+    def _fits(self, vectors: Vectors) -> bool:
+        """Tell whether the store's type can hold these features."""
+        pairs = zip(vectors, self.writer.store.columns, strict=True)
+        return all(column.dtype == "float32" or np.abs(v).max(initial=0) <= FLOAT16_MAX for v, column in pairs)
 
     def _place(self, result: Result, vectors: Vectors) -> int:
         self.vectors.append(vectors)
@@ -247,8 +264,8 @@ class _Job:
     def commit(self, rows: list[Row], options: RunOptions) -> None:
         """Write the window as a part."""
         started = time.perf_counter()
-        widths = [column.width for column in self.writer.store.columns]
-        matrices = [_stack([vectors[i] for vectors in self.vectors], width) for i, width in enumerate(widths)]
+        columns = self.writer.store.columns
+        matrices = [_stack([vectors[i] for vectors in self.vectors], column) for i, column in enumerate(columns)]
         self.writer.add_part(rows, matrices, options)
         self.counter.pending.outdated.difference_update(row.id for row in rows)
         self.counter.ledger.note_memory()  # while the window is still there
@@ -256,5 +273,6 @@ class _Job:
         self.counter.ledger.stages.write += time.perf_counter() - started
 
 
-def _stack(vectors: list[Any], width: int) -> NDArray[np.float32]:
-    return np.stack(vectors) if vectors else np.empty((0, width), np.float32)
+def _stack(vectors: list[Any], column: Column) -> NDArray[np.floating[Any]]:
+    matrix = np.stack(vectors) if vectors else np.empty((0, column.width))
+    return matrix.astype(column.dtype, copy=False)

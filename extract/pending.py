@@ -65,7 +65,7 @@ class Pending:
             is_sure = is_sure and _looks_unchanged(item, known)
         if not is_sure:
             self.look_again(items, self.index)  # from the start: a source may hold the content of what it yields
-        return not self.changed and not self.relabelled
+        return not self.changed
 
     def look_again(self, items: Iterable[Item], index: Index) -> None:
         """Find the known items whose content is not what the store has: their features are of no use any more."""

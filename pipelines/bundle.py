@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import BundleError, InputError
 from ..extract.atomic import TEMPORARY, new_folder, sync_folder, write_file
+from ..extract.canaries import write_canaries
 from ..extract.graph import ExportedGraph
 from ..extract.subgraph import select_columns
 from ..heads.registry import OWN_TYPES
@@ -34,8 +35,8 @@ def save(classifier: TransferClassifier, path: Path) -> None:
     classifier : TransferClassifier
         Fitted.
     path : Path
-        A folder. It holds ``bundle.json``, ``extractor.onnx`` with its certificate, ``head.skops``, and for texts
-        ``inputs/tokenizer.json``.
+        A folder. It holds ``bundle.json``, ``extractor.onnx`` with its certificate and canaries, ``head.skops``, and
+        for texts ``inputs/tokenizer.json``.
 
     Raises
     ------
@@ -46,14 +47,14 @@ def save(classifier: TransferClassifier, path: Path) -> None:
     from sklearn.utils.validation import check_is_fitted
 
     check_is_fitted(classifier, "head_")
+    graph = classifier.extractor_.graph  # of foreign features there is none: an error, before anything is written
     if path.exists() and not (path / MANIFEST).is_file():
         raise BundleError(f"{path} exists and is no bundle; choose another folder")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}{path.name}-", dir=path.parent) as beside:
         with new_folder(Path(beside) / "new") as folder:
-            select_columns(
-                classifier.extractor_.graph, [c.name for c in classifier.extractor_.columns], folder / GRAPH_FILE
-            )
+            selected = select_columns(graph, [c.name for c in classifier.extractor_.columns], folder / GRAPH_FILE)
+            write_canaries(selected, selected.open(classifier.extractor_.provider))
             skops.io.dump(classifier.head_, folder / HEAD_FILE)
             inside = sorted(file for file in folder.rglob("*") if file.is_file())
             files = {file.relative_to(folder).as_posix(): digest_of_file(file) for file in inside}

@@ -12,6 +12,7 @@ from ..extract.extractor import Extractor
 from ..extract.job import extract
 from ..extract.sources.opening import Source
 from ..extract.store.feature_store import FeatureStore
+from .foreign import ForeignExtractor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,10 +47,30 @@ def features_of(extractor: Extractor, X: Any) -> Features:
     """
     if not isinstance(X, FeatureStore):
         return Features(extractor.transform(X), extractor.kept_, extractor.failures_)
-    X.admit(extractor)
+    admit(X, extractor)
     matrices = [np.asarray(X.matrix(column.name)) for column in extractor.columns]
     matrix = matrices[0] if len(matrices) == 1 else np.concatenate(matrices, axis=1)
     return Features(matrix, np.arange(len(matrix)), X.failures())
+
+
+def admit(store: FeatureStore, extractor: Extractor) -> None:
+    """Check that an extractor's features are those of a store.
+
+    Parameters
+    ----------
+    store : FeatureStore
+    extractor : Extractor
+        One of foreign features is compared, and computes nothing.
+
+    Raises
+    ------
+    IdentityError
+        If they are of another backbone, or the store lacks a column.
+    """
+    if isinstance(extractor, ForeignExtractor):
+        store.require_columns(extractor.identity, extractor.columns)
+    else:
+        store.admit(extractor)
 
 
 def stored_features_of(extractor: Extractor, source: Source, path: Path) -> Features:

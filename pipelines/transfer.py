@@ -21,7 +21,8 @@ from ..extract.sources.opening import Source
 from ..extract.sources.table import Table
 from ..extract.store.feature_store import FeatureStore, is_store
 from ..heads.registry import resolve_head
-from .features import Features, features_of, labels_of, stored_features_of
+from .features import Features, admit, features_of, labels_of, stored_features_of
+from .foreign import ForeignBackbone, ForeignExtractor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -76,7 +77,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        backbone: str | BackboneSpec | Backbone | ExportedGraph = "topwork:tiny",
+        backbone: str | BackboneSpec | Backbone | ExportedGraph | ForeignBackbone = "topwork:tiny",
         layer: str | Sequence[str] = "last",
         pool: str | Sequence[str] = AUTO,
         head: Any = "logreg",
@@ -114,6 +115,9 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         **options
             Other parameters of the classifier.
         """
+        if store.is_foreign:
+            names = [column.name for column in store.columns] if layer is None else layer
+            return cls(ForeignBackbone(store.identity, store.columns), names, **options)
         return cls.from_graph(store.graph, **({} if layer is None else {"layer": layer}), **options)
 
     @classmethod
@@ -153,7 +157,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         self.extractor_ = self._extractor()
         if isinstance(X, FeatureStore):
-            X.admit(self.extractor_)
+            admit(X, self.extractor_)
         elif self.store is not None and is_store(self.store):
             FeatureStore.open(self.store).admit(self.extractor_)
         else:
@@ -190,7 +194,8 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _extractor(self) -> Extractor:
         names = signature(Extractor).parameters
-        return Extractor(**{name: getattr(self, name) for name in names})
+        kind = ForeignExtractor if isinstance(self.backbone, ForeignBackbone) else Extractor
+        return kind(**{name: getattr(self, name) for name in names})
 
     def _features(self, X: Any) -> Features:
         check_is_fitted(self, "head_")

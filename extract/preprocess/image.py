@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from ...errors import DecodeError
 from ...models.image_spec import ImageSpec
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 INPUT_NAME = "image"
+GRAIN = 12
+"""Spots in a row of a synthetic image."""
+SPARE = 4
+"""Synthetic images are larger by one in so many pixels."""
 
 
 class ImagePreprocessor:
@@ -45,6 +50,12 @@ class ImagePreprocessor:
     def collate(self, arrays: Sequence[NDArray[Any]]) -> Feed:
         """Return uint8 ``(batch, height, width, 3)``."""
         return {INPUT_NAME: np.stack(arrays)}
+
+    def synthetic(self, count: int, generator: np.random.Generator) -> list[NDArray[np.uint8]]:
+        """Return images of blurred noise that are larger than what the network takes."""
+        height, width = (side + side // SPARE for side in self.spec.size)
+        coarse = generator.integers(0, 256, (count, GRAIN, GRAIN, 3), dtype=np.uint8)
+        return [np.asarray(Image.fromarray(pixels).resize((width, height))) for pixels in coarse]
 
     def random_feeds(self, batch: int, generator: np.random.Generator) -> dict[str, Feed]:
         """Return images of random pixels."""

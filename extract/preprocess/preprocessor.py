@@ -43,6 +43,9 @@ class Preprocessor(Protocol):
     def collate(self, arrays: Sequence[NDArray[Any]]) -> Feed:
         """Return the batch of some items' arrays."""
 
+    def synthetic(self, count: int, generator: np.random.Generator) -> list[Any]:
+        """Return random items, as users give them."""
+
     def random_feeds(self, batch: int, generator: np.random.Generator) -> dict[str, Feed]:
         """Return random batches, named by what they test."""
 

@@ -46,6 +46,10 @@ class TensorPreprocessor:
         """Return float32 ``(batch, *shape)``."""
         return {INPUT_NAME: np.stack(arrays)}
 
+    def synthetic(self, count: int, generator: np.random.Generator) -> list[NDArray[np.float32]]:
+        """Return arrays of numbers from a standard normal distribution."""
+        return list(generator.standard_normal((count, *self.spec.shape), dtype=np.float32))
+
     def random_feeds(self, batch: int, generator: np.random.Generator) -> dict[str, Feed]:
         """Return numbers from a standard normal distribution."""
         return {"random": {INPUT_NAME: generator.standard_normal((batch, *self.spec.shape), dtype=np.float32)}}

@@ -19,6 +19,7 @@ CHECKED_TOKENS = 8
 
 
 LONG_TEXT = 512
+LETTERS = "abcdefghijklmnopqrstuvwxyzABCXYZ0123456789.,-éß字"
 
 
 class TextPreprocessor:
@@ -52,6 +53,14 @@ class TextPreprocessor:
     def collate(self, arrays: Sequence[NDArray[Any]]) -> Feed:
         """Return token ids and attention mask, int64 ``(batch, tokens)``."""
         return _padded(self.spec, arrays, max(SHORTEST, *map(len, arrays)))
+
+    def synthetic(self, count: int, generator: np.random.Generator) -> list[str]:
+        """Return words of random letters, each text longer than the one before."""
+        letters = np.array([*LETTERS])
+        return [
+            " ".join("".join(generator.choice(letters, size)) for size in generator.integers(1, 9, 5 * (number + 1)))
+            for number in range(count)
+        ]
 
     def random_feeds(self, batch: int, generator: np.random.Generator) -> dict[str, Feed]:
         """Return random tokens without padding, and with some in every row."""

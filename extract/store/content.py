@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,12 +36,15 @@ class StoreContent:
         The store's folder.
     entries : list of Entry
         Its log, from the last checkpoint on.
+    identity : dict
+        The input identity.
     state : State
         What they say.
     """
 
     path: Path
     entries: list[Entry]
+    identity: dict[str, Any]
     state: State
 
     @cached_property
@@ -58,6 +61,11 @@ class StoreContent:
     def columns(self) -> tuple[Column, ...]:
         """The columns: one feature matrix each."""
         return tuple(stored.column for stored in self.stored_columns)
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the features were imported, and nobody knows which backbone computed them."""
+        return not self.stored_columns[0].graph
 
     @property
     def ids(self) -> list[str]:
@@ -195,13 +203,34 @@ class StoreContent:
         for start in range(0, len(ids), batch_size):
             yield ids[start : start + batch_size], np.asarray(matrix[start : start + batch_size])
 
+    def export(self, path: str | Path, format: str = "parquet", columns: Sequence[str] | None = None) -> None:  # noqa: A002
+        """Write the rows for other tools; see :func:`topwork.extract.store.exporting.export_store`.
 
-def gathered(root: Path, stored: StoredColumn, items: Segment) -> BlockMatrix:
-    """Return the rows of a column, wherever they lie."""
+        Parameters
+        ----------
+        path : path
+            Must not exist.
+        format : {"parquet", "arrow", "datasets"}
+            A Parquet file, an Arrow IPC file, or a folder for ``datasets.load_from_disk``.
+        columns : sequence of str, optional
+            Which columns of features; by default all.
+        """
+        from .exporting import export_store
+
+        export_store(self, path, format, columns)
+
+
+def part_opener(root: Path, key: str) -> Callable[[int], NDArray[Any]]:
+    """Return what opens a column's matrix of a part by the part's number, and keeps some of them open."""
 
     @functools.lru_cache(maxsize=OPEN_FILES)
     def open_part(number: int) -> NDArray[Any]:
-        return open_matrix(root / part_name(number), stored.key)
+        return open_matrix(root / part_name(number), key)
 
+    return open_part
+
+
+def gathered(root: Path, stored: StoredColumn, items: Segment) -> BlockMatrix:
+    """Return the rows of a column, wherever they lie."""
     parts, rows = (items.numbers(name)[items.has_features] for name in ("part", "row"))
-    return BlockMatrix(open_part, parts, rows, stored.column.width, stored.column.dtype)
+    return BlockMatrix(part_opener(root, stored.key), parts, rows, stored.column.width, stored.column.dtype)

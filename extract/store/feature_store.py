@@ -5,27 +5,36 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import IdentityError, StoreDamagedError, StoreError
+from ...errors import IdentityError, InputError, StoreDamagedError, StoreError
 from ..atomic import new_folder, write_file
 from ..cut import Column
 from ..graph import INPUTS_FOLDER, ExportedGraph, write_inputs
 from ..identity import digest, require_same
+from ..ledger import Ledger
 from .content import StoreContent
 from .log import Entry, Log
 from .pin import Pin
-from .state import State, state_of
+from .state import State, StoredColumn, state_of
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from ..extraction import Extraction
     from .labels import LabelChange
     from .repair import Repair
 
 STORE_FORMAT = 1
 STORE_FILE = "store.json"
+NO_BACKBONE = (
+    "which backbone computed them is not known, so those of other items cannot be computed. Heads that they train "
+    "predict from stores alone; to add or predict items, use a store that `topwork extract` makes."
+)
+DTYPES = "float32", "float16"
 
 
 class FeatureStore(StoreContent):
@@ -49,7 +58,7 @@ class FeatureStore(StoreContent):
         self.refresh()
 
     @classmethod
-    def create(cls, path: str | Path, extractor: Extraction) -> FeatureStore:
+    def create(cls, path: str | Path, extractor: Extraction, dtype: str = DTYPES[0]) -> FeatureStore:
         """Create an empty store for an extractor's features.
 
         Parameters
@@ -58,6 +67,9 @@ class FeatureStore(StoreContent):
             A folder that does not exist yet, or is empty.
         extractor : Extractor or Extraction
             Its graph is copied into the store, so that items can be added without torch.
+        dtype : {"float32", "float16"}
+            How features are stored. In float16 they take half the room and keep 11 bits; an item with a feature beyond
+            65,504 fails.
 
         Raises
         ------
@@ -66,21 +78,51 @@ class FeatureStore(StoreContent):
         """
         path = Path(path)
         require_place(path)
+        if dtype not in DTYPES:
+            raise InputError(f"dtype={dtype!r} of a store: expected one of {', '.join(DTYPES)}")
         graph = extractor.graph
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            path.rmdir()
-        with new_folder(path) as folder:
-            for name in ("graphs", "parts", "log"):
-                (folder / name).mkdir()
-            content = {
-                "format": STORE_FORMAT,
-                "fingerprint": digest(graph.metadata.identity),
-                "identity": graph.metadata.identity,
-            }
-            write_file(folder / STORE_FILE, json.dumps(content, indent=1).encode())
-            _add_columns(folder, graph)
+        with new_store(path, graph.metadata.identity) as folder:
+            _add_columns(folder, graph, dtype)
         return cls.open(path)
+
+    @classmethod
+    def import_features(
+        cls,
+        path: str | Path,
+        source: NDArray[Any] | str | Path,
+        ids: Sequence[Any] | str | Path | None = None,
+        labels: Any = None,
+        name: str = "features",
+    ) -> FeatureStore:
+        """Create a store of foreign features: matrices that another tool computed.
+
+        Heads can be trained on it; no extractor can add to it. Equal rows count as duplicates.
+
+        Parameters
+        ----------
+        path : path
+            A folder that does not exist yet, or is empty.
+        source : ndarray or path
+            An array ``(n_items, n_features)``, or a ``.npy``, ``.txt`` or ``.mat`` of one; a folder as clip-retrieval
+            or thingsvision writes it. It is kept in float16 if it is, else in float32.
+        ids : sequence or path, optional
+            An id for each row; or a ``.txt``, a ``.npy``, or a table with a column ``id`` (or ``path``). By default
+            what the folder says, or the numbers of an array's rows.
+        labels : sequence, mapping, path or pyarrow.Table, optional
+            A label for each row; or what :meth:`set_labels` takes.
+        name : str
+            Of the column; clip-retrieval's are called as their folders.
+
+        Raises
+        ------
+        StoreError
+            If there is something at `path`.
+        InputError
+            If the features are no finite matrix, the ids are not one for each row, or one comes twice.
+        """
+        from .foreign import import_features
+
+        return import_features(Path(path), source, ids, labels, name)
 
     @classmethod
     def open_or_create(cls, path: str | Path, extractor: Extraction) -> FeatureStore:
@@ -140,8 +182,53 @@ class FeatureStore(StoreContent):
 
     @property
     def graph(self) -> ExportedGraph:
-        """The graph that computes the store's columns."""
+        """The graph that computes the store's columns; an IdentityError tells that foreign features have none."""
+        if self.is_foreign:
+            raise IdentityError(f"{self.path} holds foreign features: {NO_BACKBONE}")
         return ExportedGraph(self.path / self.stored_columns[0].graph, self.path / INPUTS_FOLDER)
+
+    def add_columns(
+        self,
+        extractor: Extraction,
+        source: Any,
+        *,
+        ids: Iterable[Any] | None = None,
+        provider: str = "auto",
+        patience: float = 0.0,
+    ) -> Ledger:
+        """Add the columns of an extractor that are not here yet; only they are computed, for all rows.
+
+        What an interrupted run computed is kept and used. The columns appear when every row has them.
+
+        Parameters
+        ----------
+        extractor : Extractor or Extraction
+            Of the same backbone, cut elsewhere.
+        source : str, path or sequence
+            Where the items came from; see :func:`topwork.extract.job.extract`.
+        ids : iterable, optional
+            For a sequence of items.
+        provider : str
+            Where the graph runs.
+        patience : float
+            Seconds to wait for another process that is writing.
+
+        Raises
+        ------
+        IdentityError
+            If the backbone, its input or the precision is another one.
+        InputError
+            If an item is not in the source, or has other content there.
+        """
+        from ..sources.opening import open_source
+        from ..sources.views import ViewedSource
+        from .columns import fill, new_columns
+        from .writer import open_writer
+
+        names = new_columns(self, extractor)
+        opened = ViewedSource(open_source(source, ids=ids, kind=self.graph.input_spec.kind), self.n_views)
+        with open_writer(self, patience) as writer:
+            return fill(writer, extractor.graph, names, opened, provider) if names else Ledger()
 
     def compact(self, patience: float = 0.0) -> None:
         """Merge the parts into one with a file for each column in row order, so that a matrix is a memory map.
@@ -189,7 +276,6 @@ class FeatureStore(StoreContent):
         table = label_table(labels, name)
         with open_writer(self, patience) as writer:
             enter_labels(writer, table)
-            writer.compact()
         return len(table)
 
     def label_history(self, name: str = "label") -> list[LabelChange]:
@@ -266,9 +352,11 @@ class FeatureStore(StoreContent):
         for column in columns:
             if column.name not in ours:
                 raise IdentityError(
-                    f"{self.path} has no column {column.name!r}; it has {', '.join(ours)}. Use another store for it."
+                    f"{self.path} has no column {column.name!r}; it has {', '.join(ours)}. Add it with add_columns "
+                    "(`topwork extract --add-columns`), or use another store."
                 )
-            require_same(column.to_json(), ours[column.name], f"column {column.name!r} is not that of {self.path}")
+            wanted = {**column.to_json(), "dtype": ours[column.name]["dtype"]}  # which is a matter of storing
+            require_same(wanted, ours[column.name], f"column {column.name!r} is not that of {self.path}")
 
     def refresh(self) -> None:
         """Show what has been written since the store was opened."""
@@ -302,12 +390,29 @@ def require_place(path: Path) -> None:
         raise StoreError(f"{existing} exists already; open a store with FeatureStore.open, or choose another folder")
 
 
-def _add_columns(root: Path, graph: ExportedGraph) -> None:
+@contextlib.contextmanager
+def new_store(path: Path, identity: dict[str, Any]) -> Iterator[Path]:
+    """Yield the folder of a store to fill, which is there whole at the end, or not at all."""
+    require_place(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        path.rmdir()
+    with new_folder(path) as folder:
+        for name in ("graphs", "parts", "log"):
+            (folder / name).mkdir()
+        content = {"format": STORE_FORMAT, "fingerprint": digest(identity), "identity": identity}
+        write_file(folder / STORE_FILE, json.dumps(content, indent=1).encode())
+        yield folder
+
+
+def _add_columns(root: Path, graph: ExportedGraph, dtype: str) -> None:
     """Copy a graph, its certificate and its tokeniser into a store and enter its columns into the log."""
+    target = root / "graphs" / "c0001.onnx"
+    name = target.relative_to(root).as_posix()
     columns = [
-        {"key": f"c{number:04d}", "column": column.to_json()} for number, column in enumerate(graph.metadata.columns, 1)
+        StoredColumn(f"c{number:04d}", name, replace(column, dtype=dtype)).to_json()
+        for number, column in enumerate(graph.metadata.columns, 1)
     ]
-    target = root / "graphs" / f"{columns[0]['key']}.onnx"
     shutil.copyfile(graph.path, target)
     copied = ExportedGraph(target)
     copied.write_certificate(graph.certificate)
@@ -316,5 +421,5 @@ def _add_columns(root: Path, graph: ExportedGraph) -> None:
         None,
         "add_columns",
         [target, copied.certificate_path, *inputs],
-        {"graph": target.relative_to(root).as_posix(), "columns": columns},
+        {"graph": name, "columns": columns},
     )

@@ -66,6 +66,7 @@ def repair(store: FeatureStore, patience: float = 0.0) -> Repair:
     with open_writer(store, patience, without=damaged) as writer:
         lost = tuple(name for name in damaged if _is_lost(name, writer))
         writer.forget([name for name in damaged if name.endswith(".canaries.npz")])
+        writer.forget_filled({name.rpartition("/")[0] for name in damaged})
         pending = _enter(writer, damaged)
         writer.compact(link=False)
     return Repair(pending, lost)

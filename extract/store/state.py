@@ -25,6 +25,18 @@ class StoredColumn:
 
 
 @dataclass(frozen=True)
+class Unfinished:
+    """Columns that not every row has yet, and the parts that hold what there is of them."""
+
+    columns: tuple[StoredColumn, ...] = ()
+    parts: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields for an entry of the log."""
+        return {"columns": [column.to_json() for column in self.columns], "parts": list(self.parts)}
+
+
+@dataclass(frozen=True)
 class State:
     """A state of a store.
 
@@ -39,6 +51,8 @@ class State:
         SHA-256 of every file that is needed, by its path within the store.
     newest_part : int
         The highest number that a part has had.
+    filling : Unfinished
+        Columns that are being added.
     """
 
     columns: tuple[StoredColumn, ...] = ()
@@ -46,23 +60,39 @@ class State:
     compacted: str | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     newest_part: int = 0
+    filling: Unfinished = Unfinished()
 
     def after(self, entry: Entry) -> State:
         """Return the state that an entry makes of this one."""
         state = replace(self, files={**self.files, **entry.files})
         if entry.action == "add_columns":
-            graph = entry.details["graph"]
-            columns = [StoredColumn(c["key"], graph, Column(**c["column"])) for c in entry.details["columns"]]
-            return replace(state, columns=(*self.columns, *columns))
+            return state._with_columns(_columns(entry.details["columns"]))
         if entry.action == CHECKPOINT:
-            columns = [StoredColumn(c["key"], c["graph"], Column(**c["column"])) for c in entry.details["columns"]]
-            state = replace(state, columns=tuple(columns), parts=(), files=entry.files)
+            state = replace(state, columns=_columns(entry.details["columns"]), parts=(), files=entry.files)
+            state = replace(state, filling=_unfinished(entry.details.get("filling", {})))
         if "part" not in entry.details:
             return state
         part = entry.details["part"]
-        compacted = part if entry.action == CHECKPOINT else None
-        newest = max(self.newest_part, number_of(part))
-        return replace(state, parts=(*state.parts, part), compacted=compacted, newest_part=newest)
+        state = replace(state, newest_part=max(self.newest_part, number_of(part)))
+        if entry.action == "fill":
+            return replace(state, filling=replace(self.filling, parts=(*self.filling.parts, part)))
+        return replace(state, parts=(*state.parts, part), compacted=part if entry.action == CHECKPOINT else None)
+
+    def _with_columns(self, columns: tuple[StoredColumn, ...]) -> State:
+        """Return the state with new columns; those without a graph are to be filled."""
+        if columns[0].graph:
+            return replace(self, columns=(*self.columns, *columns))
+        given_up = tuple(f"{part}/" for part in self.filling.parts)
+        files = {path: sha for path, sha in self.files.items() if not given_up or not path.startswith(given_up)}
+        return replace(self, filling=Unfinished(columns), files=files)
+
+
+def _columns(found: Sequence[Mapping[str, Any]]) -> tuple[StoredColumn, ...]:
+    return tuple(StoredColumn(c["key"], c["graph"], Column(**c["column"])) for c in found)
+
+
+def _unfinished(found: Mapping[str, Any]) -> Unfinished:
+    return Unfinished(_columns(found.get("columns", ())), tuple(found.get("parts", ())))
 
 
 def state_of(entries: Sequence[Entry]) -> State:

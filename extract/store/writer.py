@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import InputError, LogDamagedError, StoreWriteError
+from ...models.weights import digest_of_file
 from ..atomic import sweep
 from ..batching import AUTOMATIC, RunOptions
+from ..canaries import write_canaries
 from .compaction import BLOCKS_FILE, write_compacted
 from .content import gathered
 from .feature_store import STORE_FILE, FeatureStore
@@ -26,12 +28,16 @@ from .log import CHECKPOINT, Entry
 from .part import Row, open_matrix, write_part
 from .pin import alone
 from .segment import NONE, REMOVED, Segment
+from .state import Unfinished
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ..graph import ExportedGraph
     from ..item import Item
-    from .state import State
+    from ..session import Session
+    from .block_matrix import BlockMatrix
+    from .state import State, StoredColumn
 
 LOOKED_UP_AT_ONCE = 4096
 CAUSES = {
@@ -105,6 +111,12 @@ class StoreWriter:
         """Let the next checkpoint do without files, which are of no use any more."""
         self.state = replace(self.state, files={n: sha for n, sha in self.state.files.items() if n not in files})
 
+    def forget_filled(self, parts: Collection[str]) -> None:
+        """Compute again what these parts hold of columns that are being added."""
+        filling = self.state.filling
+        left = tuple(part for part in filling.parts if part not in parts)
+        self.state = replace(self.state, filling=replace(filling, parts=left))
+
     def prune(self, items: Iterable[Item]) -> int:
         """Remove the items that are not among these, and return their number.
 
@@ -137,22 +149,55 @@ class StoreWriter:
         link : bool
             Whether a file that is in order may be used again.
         """
-        if self.state.compacted is not None or not self.state.parts:
-            return
-        name, items = self.next_part(), self.index.settle()
-        matrices = {c.key: gathered(self.store.path, c, items) for c in self.state.columns}
-        whole = self._unchanged(items) if link else {}
-        digests = write_compacted(self.store.path / name, items, matrices, whole)
-        files = {path: sha for path, sha in self.state.files.items() if not path.startswith("parts/")}
-        files |= {f"{name}/{file}": sha for file, sha in digests.items()}
-        files |= {f"{name}/{key}.npy": self._sha(path) for key, path in whole.items()}
-        details = {"part": name, "items": len(items), "columns": [c.to_json() for c in self.state.columns]}
+        if self.state.compacted is None and self.state.parts:
+            filled = tuple(f"{part}/" for part in self.state.filling.parts)
+            kept = {p: sha for p, sha in self.state.files.items() if not p.startswith("parts/") or p.startswith(filled)}
+            self._checkpoint(self.state, {}, kept, link)
+
+    def add_columns(
+        self, columns: Sequence[StoredColumn], matrices: Mapping[str, BlockMatrix], graph: ExportedGraph
+    ) -> None:
+        """Enter columns that every row has now.
+
+        Parameters
+        ----------
+        columns : sequence of StoredColumn
+        matrices : dict
+            Their features by their keys, in the order of the rows.
+        graph : ExportedGraph
+            In the store, with its certificate and its canaries; it computes all columns.
+        """
+        root, name = self.store.path, graph.path.relative_to(self.store.path).as_posix()
+        known = [replace(stored, graph=name) for stored in (*self.state.columns, *columns)]
+        kept = {p: sha for p, sha in self.state.files.items() if not p.startswith(("parts/", "graphs/"))}
+        new = (graph.path, graph.certificate_path, graph.canaries_path)
+        kept |= {path.relative_to(root).as_posix(): digest_of_file(path) for path in new}
+        self._checkpoint(replace(self.state, columns=tuple(known), filling=Unfinished()), matrices, kept, link=True)
+
+    def _checkpoint(self, state: State, added: Mapping[str, BlockMatrix], files: Mapping[str, str], link: bool) -> None:
+        """Write all rows as one part, and enter a state that needs only that and some other files."""
+        root, name, items = self.store.path, self.next_part(), self.index.settle()
+        matrices = {c.key: gathered(root, c, items) for c in state.columns if c.key not in added}
+        whole = self._unchanged(items, list(matrices)) if link else {}
+        digests = write_compacted(root / name, items, {**matrices, **added}, whole)
+        parts = {f"{name}/{file}": sha for file, sha in digests.items()}
+        parts |= {f"{name}/{key}.npy": self._sha(path) for key, path in whole.items()}
+        details = {"part": name, "items": len(items), "columns": [c.to_json() for c in state.columns]}
+        if state.filling.columns:
+            details["filling"] = state.filling.to_json()
         batching = self.batching()
         if batching is not None:
             details |= {"batch_size": batching.batch_size, "tokens": batching.tokens}
-        self.enter(CHECKPOINT, [], details, known=files)
+        self.enter(CHECKPOINT, [], details, known={**files, **parts})
 
-    def _unchanged(self, items: Segment) -> dict[str, Path]:
+    def keep_canaries(self, session: Session) -> None:
+        """Enter what the store's graph computes from synthetic items, if that is not known yet."""
+        graph = self.store.graph
+        if graph.canaries_path.relative_to(self.store.path).as_posix() not in self.state.files:
+            write_canaries(graph, session)
+            self.enter("add_canaries", [graph.canaries_path], {})
+
+    def _unchanged(self, items: Segment, keys: Sequence[str]) -> dict[str, Path]:
         """Return the files of columns that hold all rows in their order already."""
         parts, rows = (items.numbers(name)[items.has_features] for name in ("part", "row"))
         if not len(parts) or (parts != parts[0]).any() or not np.array_equal(rows, np.arange(len(rows))):
@@ -160,7 +205,7 @@ class StoreWriter:
         folder = self.store.path / part_name(int(parts[0]))
         if not (folder / BLOCKS_FILE).is_file():
             return {}
-        paths = {stored.key: folder / f"{stored.key}.npy" for stored in self.state.columns}
+        paths = {key: folder / f"{key}.npy" for key in keys}
         return {key: path for key, path in paths.items() if len(open_matrix(folder, key)) == len(rows)}
 
     def _sha(self, path: Path) -> str:
@@ -189,7 +234,8 @@ class StoreWriter:
 
     def sweep_replaced(self) -> None:
         """Remove parts, graphs and labels that nothing names any more, if no reader may still want them."""
-        parts = [folder for folder in self._parts() if f"parts/{folder.name}" not in self.state.parts]
+        live = (*self.state.parts, *self.state.filling.parts)
+        parts = [folder for folder in self._parts() if f"parts/{folder.name}" not in live]
         root, named = self.store.path, self.state.files
         others = [
             path

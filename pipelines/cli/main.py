@@ -9,7 +9,7 @@ import warnings
 import typer
 
 from ...errors import TopworkError
-from . import backbone_commands, demo_command, doctor_command, head_commands, store_commands
+from . import backbone_commands, demo_command, doctor_command, exchange_commands, head_commands, store_commands
 
 MACHINE_ERRORS = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO, errno.EDQUOT)
 """The machine is at fault, not what was asked for."""
@@ -29,6 +29,8 @@ app.add_typer(store_app, name="store")
 store_app.command("info")(store_commands.info)
 store_app.command("verify")(store_commands.verify)
 store_app.command("failures")(store_commands.failures)
+store_app.command("export")(exchange_commands.export)
+store_app.command("import")(exchange_commands.import_)
 app.command("fit")(head_commands.fit)
 app.command("evaluate")(head_commands.evaluate)
 app.command("predict")(head_commands.predict)

@@ -25,6 +25,7 @@ from .output import print_failures, print_json, print_ledger, print_plan, print_
 if TYPE_CHECKING:
     from ...extract.extraction import Extraction
     from ...extract.ledger import Ledger
+    from ...extract.lowering.fidelity import Fidelity
     from ...extract.sources.opening import Source
     from ...extract.store.feature_store import FeatureStore
 
@@ -108,24 +109,30 @@ def info(store: StoreArgument, as_json: JsonOption = False) -> None:
 
     opened = FeatureStore.open(store)
     counts = {status: opened.index.counts().get(status, 0) for status in ("ok", "failed", "duplicate")}
+    backbone, fidelity = (None, ()) if opened.is_foreign else _computed_by(opened)
     facts = {
         "items": sum(counts.values()),
         **counts,
         "items_per_second": None,
         "fingerprint": opened.fingerprint,
-        "backbone": opened.identity["architecture"],
+        "backbone": backbone,
         "columns": [column.to_json() for column in opened.columns],
-        "fidelity": [asdict(fidelity) for fidelity in opened.graph.certificate.fidelity],
+        "fidelity": [asdict(entry) for entry in fidelity],
     }
     if as_json:
         print_json(facts)
         return
     typer.echo(f"{store}: {facts['items']} items ({', '.join(f'{n} {status}' for status, n in counts.items())})")
-    typer.echo(f"backbone {facts['backbone']}, fingerprint {opened.fingerprint[:16]}")
+    typer.echo(f"{f'backbone {backbone}' if backbone else 'foreign features'}, fingerprint {opened.fingerprint[:16]}")
     rows = [[column.name, column.pool, column.precision, str(column.width)] for column in opened.columns]
     print_table(["column", "pool", "precision", "features"], rows)
-    for fidelity in opened.graph.certificate.fidelity:
-        typer.echo(str(fidelity))
+    for entry in fidelity:
+        typer.echo(str(entry))
+
+
+def _computed_by(store: FeatureStore) -> tuple[str, tuple[Fidelity, ...]]:
+    """Return the name of a store's backbone, and how near its features are to those in float32."""
+    return store.identity["architecture"], store.graph.certificate.fidelity
 
 
 def verify(store: StoreArgument, as_json: JsonOption = False) -> None:

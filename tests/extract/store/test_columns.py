@@ -1,0 +1,174 @@
+"""Columns that are added later: only they are computed, every row gets its own, an interruption costs nothing."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from topwork.errors import IdentityError, InputError
+from topwork.extract import batching
+from topwork.extract.batching import RunOptions
+from topwork.extract.extractor import Extractor
+from topwork.extract.job import extract
+from topwork.extract.store import columns
+from topwork.extract.store.feature_store import FeatureStore
+from topwork.extract.store.writer import StoreWriter
+
+WriteImages = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_parts() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batching, "WINDOW_ITEMS", 4)
+        yield
+
+
+@pytest.fixture
+def images(write_images: WriteImages) -> Path:
+    root = write_images(each=5)
+    shutil.copy(root / "cat" / "0.png", root / "dog" / "copy.png")
+    (root / "dog" / "broken.png").write_bytes(b"no image")
+    return root
+
+
+@pytest.fixture
+def store(images: Path, tmp_path: Path) -> FeatureStore:
+    store = FeatureStore.create(tmp_path / "features", Extractor("topwork:tiny"))
+    extract(images, store, on_error="record", options=RunOptions(batch_size=2))
+    return FeatureStore.open(store.path)
+
+
+def both() -> Extractor:
+    return Extractor("topwork:tiny", layer=["last", "layer2"])
+
+
+def expected(images: Path, ids: list[str]) -> np.ndarray:
+    return Extractor("topwork:tiny", layer="layer2").transform([images / item_id for item_id in ids])
+
+
+def test_new_column_has_every_row_and_the_old_one_stays(store: FeatureStore, images: Path) -> None:
+    before, labels = np.array(store.matrix("last")), store.labels
+    inode = (store.path / store.state.parts[0] / "c0001.npy").stat().st_ino
+    ledger = store.add_columns(both(), images)
+    assert (ledger.computed, ledger.items) == (10, 11)
+    store = FeatureStore.open(store.path)
+    assert [column.name for column in store.columns] == ["last", "layer2"]
+    np.testing.assert_allclose(store.matrix("layer2"), expected(images, store.ids), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(store.matrix("last"), before)
+    assert (store.path / store.state.parts[0] / "c0001.npy").stat().st_ino == inode
+    assert isinstance(store.matrix("layer2"), np.memmap)
+    assert (store.labels, store.verify()) == (labels, [])
+
+
+def test_items_are_added_with_both_columns_afterwards(
+    store: FeatureStore, images: Path, write_images: WriteImages
+) -> None:
+    store.add_columns(both(), images)
+    write_images(each=7, seed=3)
+    extract(images, store, on_error="record")
+    store = FeatureStore.open(store.path)
+    assert store.n_rows == 15
+    np.testing.assert_allclose(store.matrix("layer2"), expected(images, store.ids), rtol=1e-5, atol=1e-6)
+    assert store.verify() == []
+    store.admit(both())
+
+
+def test_interrupted_run_goes_on(store: FeatureStore, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entered = StoreWriter.enter
+
+    def stop(self: StoreWriter, action: str, *args: Any, **options: Any) -> None:
+        entered(self, action, *args, **options)
+        if action == columns.FILL:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(StoreWriter, "enter", stop)
+    with pytest.raises(KeyboardInterrupt):
+        store.add_columns(both(), images)
+    monkeypatch.undo()
+    store = FeatureStore.open(store.path)
+    assert ([column.name for column in store.columns], store.verify()) == (["last"], [])
+    extract(images, store, on_error="record")  # a job in between keeps what there is
+    store.set_labels({"cat/0.png": "lynx"})
+    store.compact()
+    assert store.verify() == []
+    assert store.add_columns(both(), images).computed == 10 - 4
+    np.testing.assert_allclose(store.matrix("layer2"), expected(images, store.ids), rtol=1e-5, atol=1e-6)
+    assert FeatureStore.open(store.path).verify() == []
+
+
+def test_run_that_is_given_up_leaves_nothing(
+    store: FeatureStore, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(columns, "_finish", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        store.add_columns(both(), images)
+    monkeypatch.undo()
+    store.add_columns(Extractor("topwork:tiny", layer="layer1"), images)
+    store = FeatureStore.open(store.path)
+    assert ([column.name for column in store.columns], store.verify()) == (["last", "layer1"], [])
+    assert sorted(path.name for path in (store.path / "parts").iterdir()) == [Path(store.state.parts[0]).name]
+    assert len(list((store.path / "graphs").iterdir())) == 3
+
+
+def test_nothing_is_computed_twice(store: FeatureStore, images: Path) -> None:
+    store.add_columns(both(), images)
+    before = len(store.log.history())
+    assert store.add_columns(both(), images).computed == 0
+    assert len(store.log.history()) == before
+
+
+def test_row_that_is_not_in_the_source_is_an_error(store: FeatureStore, images: Path) -> None:
+    (images / "cat" / "1.png").unlink()
+    with pytest.raises(InputError, match=r"1 items of .* are not in this source, the first is 'cat/1\.png'"):
+        store.add_columns(both(), images)
+    assert [column.name for column in FeatureStore.open(store.path).columns] == ["last"]
+
+
+def test_changed_content_is_an_error(store: FeatureStore, images: Path) -> None:
+    shutil.copy(images / "dog" / "1.png", images / "cat" / "1.png")
+    with pytest.raises(InputError, match=r"'cat/1\.png' has other content than the row"):
+        store.add_columns(both(), images)
+
+
+@pytest.mark.parametrize(
+    ("extractor", "message"),
+    [
+        (Extractor("topwork:tiny", layer="layer2", precision="bf16"), "the same precision"),
+        (Extractor("topwork:tiny", layer="last", pool="max", normalize=True), "normalize"),
+    ],
+    ids=["precision", "cut"],
+)
+def test_column_that_does_not_belong_is_refused(
+    store: FeatureStore, images: Path, extractor: Extractor, message: str
+) -> None:
+    with pytest.raises(IdentityError, match=message):
+        store.add_columns(extractor, images)
+
+
+def test_store_in_half_precision_takes_half_the_room(images: Path, tmp_path: Path) -> None:
+    store = FeatureStore.create(tmp_path / "half", Extractor("topwork:tiny"), dtype="float16")
+    extract(images, store, on_error="record")
+    store.add_columns(both(), images)
+    assert {store.matrix(column.name).dtype for column in store.columns} == {np.dtype("float16")}
+    np.testing.assert_allclose(store.matrix("layer2"), expected(images, store.ids), rtol=2e-3, atol=1e-3)
+    store.admit(both())
+
+
+def test_feature_that_half_precision_cannot_hold_fails(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("topwork.extract.job.FLOAT16_MAX", 1e-9)
+    store = FeatureStore.create(tmp_path / "half", Extractor("topwork:tiny"), dtype="float16")
+    ledger = extract(images, store, on_error="record")
+    assert (ledger.failed, store.n_rows) == (12, 0)
+    assert "float16" in dict(ledger.failures)["cat/0.png"]
+
+
+def test_unknown_type_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="float32, float16"):
+        FeatureStore.create(tmp_path / "store", Extractor("topwork:tiny"), dtype="int8")
