@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..extract.store.feature_store import FeatureStore
+from .features import is_no_view
 
 if TYPE_CHECKING:
     from .transfer import TransferClassifier
@@ -34,7 +35,8 @@ def evaluate(classifier: TransferClassifier, data: Any) -> dict[str, Any]:
         data = classifier.extractor_.open(data)
     predicted = classifier.predict(data).tolist()
     if isinstance(data, FeatureStore):
-        labels = data.labels
+        rows = np.flatnonzero(is_no_view(data))
+        predicted, labels = ([of[row] for row in rows] for of in (predicted, data.labels))
     else:
         own = [item.label for item in data]
         labels = [own[position] for position in classifier.extractor_.kept_]

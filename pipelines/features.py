@@ -11,6 +11,7 @@ from ..errors import InputError
 from ..extract.extractor import Extractor
 from ..extract.job import extract
 from ..extract.sources.opening import Source
+from ..extract.sources.views import ViewedSource
 from ..extract.store.feature_store import FeatureStore
 from .foreign import ForeignExtractor
 
@@ -48,7 +49,7 @@ def features_of(extractor: Extractor, X: Any) -> Features:
     if not isinstance(X, FeatureStore):
         return Features(extractor.transform(X), extractor.kept_, extractor.failures_)
     admit(X, extractor)
-    matrices = [np.asarray(X.matrix(column.name)) for column in extractor.columns]
+    matrices = [np.asarray(X.matrix(column.name), np.float32) for column in extractor.columns]
     matrix = matrices[0] if len(matrices) == 1 else np.concatenate(matrices, axis=1)
     return Features(matrix, np.arange(len(matrix)), X.failures())
 
@@ -73,8 +74,8 @@ def admit(store: FeatureStore, extractor: Extractor) -> None:
         store.admit(extractor)
 
 
-def stored_features_of(extractor: Extractor, source: Source, path: Path) -> Features:
-    """Return the features of items by way of a store, which is made or added to.
+def stored_features_of(extractor: Extractor, source: Source, path: Path, views: int | None = None) -> Features:
+    """Return the features of items, and of their views, by way of a store, which is made or added to.
 
     Parameters
     ----------
@@ -82,6 +83,8 @@ def stored_features_of(extractor: Extractor, source: Source, path: Path) -> Feat
     source : Source
     path : Path
         The store.
+    views : int, optional
+        How many augmented versions of each image; by default as many as the store has.
     """
     store, options = FeatureStore.open_or_create(path, extractor), extractor.run_options()
     ledger = extract(
@@ -92,11 +95,27 @@ def stored_features_of(extractor: Extractor, source: Source, path: Path) -> Feat
         options=options,
         max_pixels=extractor.max_pixels,
         patience=PATIENCE,
+        views=views,
     )
-    rows = {item_id: row for row, item_id in enumerate(store.ids)}
-    places = [(position, rows[item.id]) for position, item in enumerate(source) if item.id in rows]
-    kept, wanted = np.array(places, np.intp).reshape(-1, 2).T
+    positions = {item.id: position for position, item in enumerate(source)}
+    places = [(positions[item_id], row) for row, item_id in enumerate(store.groups) if item_id in positions]
+    kept, wanted = np.array(sorted(places), np.intp).reshape(-1, 2).T
     return Features(features_of(extractor, store).matrix[wanted], kept, ledger.failures)
+
+
+def viewed_features_of(extractor: Extractor, source: Source, views: int) -> Features:
+    """Return the features of items, and of some augmented versions of each image."""
+    viewed = ViewedSource(source, views, extractor.graph.input_spec.kind)
+    features = features_of(extractor, viewed)
+    originals = np.cumsum([item.group is None for item in viewed]) - 1
+    return features._replace(kept=originals[features.kept])
+
+
+def is_no_view(X: Source | FeatureStore) -> NDArray[np.bool_]:
+    """Tell which of the items, or of a store's rows, are no augmented versions of others."""
+    if isinstance(X, FeatureStore):
+        return np.array([group == item_id for group, item_id in zip(X.groups, X.ids, strict=True)], bool)
+    return np.array([item.group is None for item in X], bool)
 
 
 def labels_of(X: Source | FeatureStore, y: Any = None) -> NDArray[Any]:

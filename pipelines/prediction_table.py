@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
-from ..extract.atomic import write_file
+from .row_file import require_row_file, write_rows
 
 if TYPE_CHECKING:
     from ..extract.sources.table import Table
     from .transfer import TransferClassifier
-
-SUFFIXES = (".csv", ".jsonl")
 
 
 def write_predictions(classifier: TransferClassifier, source: str | Table, path: Path) -> dict[str, int]:
@@ -36,12 +30,9 @@ def write_predictions(classifier: TransferClassifier, source: str | Table, path:
     dict
         Number of ``items``, ``ok`` and ``failed``.
     """
-    if path.suffix not in SUFFIXES:
-        raise InputError(f"{path}: expected a file that ends in {' or '.join(SUFFIXES)}")
+    require_row_file(path)
     rows = prediction_rows(classifier, source)
-    text = _csv(rows) if path.suffix == ".csv" else "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, text.encode())
+    write_rows(path, rows)
     failed = sum(row["status"] == "failed" for row in rows)
     return {"items": len(rows), "ok": len(rows) - failed, "failed": failed}
 
@@ -65,12 +56,3 @@ def prediction_rows(classifier: TransferClassifier, source: str | Table) -> list
             }
         rows.append(row)
     return rows
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    stream = io.StringIO(newline="")
-    writer = csv.DictWriter(stream, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()

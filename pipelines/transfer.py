@@ -21,7 +21,7 @@ from ..extract.sources.opening import Source
 from ..extract.sources.table import Table
 from ..extract.store.feature_store import FeatureStore, is_store
 from ..heads.registry import resolve_head
-from .features import Features, admit, features_of, labels_of, stored_features_of
+from .features import Features, admit, features_of, is_no_view, labels_of, stored_features_of, viewed_features_of
 from .foreign import ForeignBackbone, ForeignExtractor
 
 if TYPE_CHECKING:
@@ -55,6 +55,10 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         A feature store that is made, or added to, by ``fit``: what is in it is not computed again.
     normalize, precision, provider, batch_size, on_error, max_pixels
         As for :class:`topwork.Extractor`.
+    views : int
+        How many augmented versions of each image the head is trained on beside it (random crops, flips, colours); with
+        a store they are computed once. Only images that may be trained on have some, see
+        :class:`topwork.extract.sources.views.ViewedSource`.
 
     Attributes
     ----------
@@ -88,12 +92,14 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         batch_size: int | Literal["auto"] = "auto",
         on_error: str = "raise",
         max_pixels: int = MAX_PIXELS,
+        views: int = 0,
     ) -> None:
         self.backbone = backbone
         self.layer = layer
         self.pool = pool
         self.head = head
         self.store = store
+        self.views = views
         self.normalize = normalize
         self.precision = precision
         self.provider = provider
@@ -164,15 +170,22 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self.extractor_.fit(X)
         data = self._opened(X, y)
         labels = labels_of(data, y)
-        if self.store is None or isinstance(data, FeatureStore):
-            features = features_of(self.extractor_, data)
-        else:
-            features = stored_features_of(self.extractor_, data, Path(self.store))
+        features = self._training_features(data)
         self.failures_ = features.failures
         self.head_ = self._fitted_head(features.matrix, labels[features.kept])
         self.classes_ = self.head_.classes_
         self.n_rows_ = len(features.matrix)
         return self
+
+    def _training_features(self, data: Source | FeatureStore) -> Features:
+        """Return the features to train on, those of views among them."""
+        if isinstance(data, FeatureStore):
+            return features_of(self.extractor_, data)
+        if self.store is not None:
+            return stored_features_of(self.extractor_, data, Path(self.store), self.views or None)
+        return (
+            viewed_features_of(self.extractor_, data, self.views) if self.views else features_of(self.extractor_, data)
+        )
 
     def _fitted_head(self, matrix: NDArray[np.float32], labels: NDArray[Any]) -> Any:
         head = resolve_head(self.head)
@@ -226,12 +239,14 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.asarray(self.head_.decision_function(matrix))
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Return the accuracy on items; without `y`, on the source's own labels."""
+        """Return the accuracy on items, views left out; without `y`, on the source's own labels."""
         check_is_fitted(self, "head_")
         data = self._opened(X, y)
         features = self._features(data)
         labels = labels_of(data, y)[features.kept]
-        return float(accuracy_score(labels, self.head_.predict(features.matrix), sample_weight=sample_weight))
+        matrix, is_own = features.matrix, is_no_view(data)[features.kept]
+        weights = None if sample_weight is None else np.asarray(sample_weight)[is_own]
+        return float(accuracy_score(labels[is_own], self.head_.predict(matrix[is_own]), sample_weight=weights))
 
     def save(self, path: str | Path) -> None:
         """Write a bundle; see :func:`topwork.pipelines.bundle.save`."""

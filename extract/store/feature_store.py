@@ -125,8 +125,8 @@ class FeatureStore(StoreContent):
         return import_features(Path(path), source, ids, labels, name)
 
     @classmethod
-    def open_or_create(cls, path: str | Path, extractor: Extraction) -> FeatureStore:
-        """Open a store after checking that an extractor's features belong there, or create it.
+    def open_or_create(cls, path: str | Path, extractor: Extraction, dtype: str = DTYPES[0]) -> FeatureStore:
+        """Open a store after checking that an extractor's features belong there, or create it, see :meth:`create`.
 
         Raises
         ------
@@ -135,7 +135,7 @@ class FeatureStore(StoreContent):
         """
         if not is_store(path):
             try:
-                return cls.create(path, extractor)
+                return cls.create(path, extractor, dtype)
             except (FileExistsError, StoreError):
                 if not is_store(path):  # otherwise another process was faster
                     raise

@@ -178,7 +178,7 @@ def read_ids(ids: Sequence[Any] | str | Path) -> list[str]:
         If they cannot be read, one is missing, or comes twice.
     """
     values = _ids_of_file(Path(ids)) if isinstance(ids, (str, Path)) else ids
-    texts = ["" if value is None or value != value else str(value) for value in values]
+    texts = [_text(value) for value in values]
     missing = texts.index("") if "" in texts else None
     if missing is not None:
         raise InputError(f"id {missing} of {len(texts)} is empty; expected a name for each item")
@@ -189,14 +189,23 @@ def read_ids(ids: Sequence[Any] | str | Path) -> list[str]:
     return texts
 
 
+def _text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    return "" if value is None or value != value else str(value)
+
+
 def _ids_of_file(path: Path) -> Sequence[Any]:
     if path.suffix in TABLE_SUFFIXES:
         return id_column(read_rows(path), path)
     try:
         if path.suffix == ".txt":
-            return path.read_text(encoding="utf-8").splitlines()
-        found: list[Any] = np.load(path, allow_pickle=False).tolist()
-        return found
+            return path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
+        found = np.load(path, allow_pickle=False)
+        if found.ndim != 1:
+            raise ValueError(f"it holds an array of shape {found.shape}")
+        ids: list[Any] = found.tolist()
+        return ids
     except Exception as error:
         raise InputError(
             f"ids {path} cannot be read: {reason(error)[:LONGEST_REASON]}. Expected a .txt with one in each line, a "

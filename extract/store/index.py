@@ -226,10 +226,11 @@ def _digests(root: Path) -> list[str]:
 
 
 def damaged_index(root: Path) -> list[str]:
-    """Return the name of the index file if it is there and not as it was written."""
+    """Return the name of the index file if it has a digest, and that is another one."""
     path = root / INDEX_FILE
     try:
-        return [] if not path.exists() or digest_of_file(path) in _digests(root) else [INDEX_FILE]
+        is_there = path.exists() and (root / DIGEST_FILE).exists()
+        return [INDEX_FILE] if is_there and digest_of_file(path) not in _digests(root) else []
     except OSError:
         return [INDEX_FILE]
 

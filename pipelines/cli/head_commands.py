@@ -50,6 +50,7 @@ def fit(
     head: Annotated[str, typer.Option(help="A name from `topwork heads`.")] = "logreg",
     backbone: BackboneOption = None,
     store: Annotated[Path | None, typer.Option(help="Keep the features of SOURCE here.")] = None,
+    views: Annotated[int, typer.Option(help="Train on so many augmented versions of each image, too.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Train a head, on a source or on the features of a store, and save a bundle."""
@@ -72,7 +73,7 @@ def fit(
         )
     else:
         classifier = TransferClassifier(
-            model.spec(backbone), cut.layers, cut.pools, head, store, cut.normalize, **run.parameters()
+            model.spec(backbone), cut.layers, cut.pools, head, store, cut.normalize, views=views, **run.parameters()
         )
     with progress_bar("extract"):
         classifier.fit(data)

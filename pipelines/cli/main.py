@@ -9,7 +9,15 @@ import warnings
 import typer
 
 from ...errors import TopworkError
-from . import backbone_commands, demo_command, doctor_command, exchange_commands, head_commands, store_commands
+from . import (
+    backbone_commands,
+    demo_command,
+    doctor_command,
+    exchange_commands,
+    head_commands,
+    store_commands,
+    upkeep_commands,
+)
 
 MACHINE_ERRORS = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO, errno.EDQUOT)
 """The machine is at fault, not what was asked for."""
@@ -21,14 +29,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Transfer learning by feature extraction: cut a backbone, export it once, train heads from cached features.",
 )
-store_app = typer.Typer(no_args_is_help=True, help="Look into a feature store.")
+store_app = typer.Typer(no_args_is_help=True, help="Look into a feature store, and keep it in order.")
 
 app.command("layers")(backbone_commands.layers)
 app.command("extract")(store_commands.extract)
 app.add_typer(store_app, name="store")
 store_app.command("info")(store_commands.info)
-store_app.command("verify")(store_commands.verify)
-store_app.command("failures")(store_commands.failures)
+store_app.command("verify")(upkeep_commands.verify)
+store_app.command("repair")(upkeep_commands.repair)
+store_app.command("failures")(upkeep_commands.failures)
+store_app.command("retry")(upkeep_commands.retry)
+store_app.command("label")(upkeep_commands.label)
+store_app.command("compact")(upkeep_commands.compact)
 store_app.command("export")(exchange_commands.export)
 store_app.command("import")(exchange_commands.import_)
 app.command("fit")(head_commands.fit)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ...models.loading import BackboneSpec
 
 DEFAULT_BACKBONE = "topwork:tiny"
-MODEL, CUT, RUN, TABLE = "Backbone", "Cut", "Run", "Table"
+MODEL, CUT, RUN, TABLE, STORE = "Backbone", "Cut", "Run", "Table", "Store"
 
 
 def _option(text: str, panel: str, *names: str) -> Any:
@@ -124,6 +124,21 @@ class RunFlags:
 
 
 @dataclass(frozen=True)
+class StoreFlags:
+    """What becomes of the store."""
+
+    views: Annotated[
+        int | None, _option("Augmented versions to store of each image that may be trained on.", STORE)
+    ] = None
+    dtype: Annotated[str, _option("How features of a new store are kept: float32 or float16.", STORE)] = "float32"
+    retry: Annotated[bool, _option("Compute items that failed before again.", STORE, "--retry")] = False
+    prune: Annotated[bool, _option("Remove items of the store that are not in SOURCE.", STORE, "--prune")] = False
+    add_columns: Annotated[
+        bool, _option("Add the layers that the store lacks; only they are computed.", STORE, "--add-columns")
+    ] = False
+
+
+@dataclass(frozen=True)
 class TableFlags:
     """Which columns of a table say what."""
 
@@ -219,6 +234,7 @@ SourceArgument = Annotated[str, typer.Argument(help=f"{SOURCES}.")]
 DataArgument = Annotated[str, typer.Argument(help=f"{SOURCES}; or a feature store.")]
 BundleArgument = Annotated[Path, typer.Argument(help="A bundle, as `topwork fit` writes it.")]
 BACKBONES = "timm:NAME, torchvision:NAME, hf:ID or hf:FOLDER, onnx:FILE, topwork:tiny"
+StoreArgument = Annotated[Path, typer.Argument(help="A feature store.")]
 BackboneOption = Annotated[
     str | None, typer.Option(help=f"{BACKBONES}; topwork:tiny by default.", rich_help_panel=MODEL)
 ]

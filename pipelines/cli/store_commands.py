@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ...errors import StoreDamagedError
+from ...errors import InputError
 from .options import (
     BackboneOption,
     BackboneOptions,
@@ -16,20 +16,21 @@ from .options import (
     JsonOption,
     RunFlags,
     SourceArgument,
+    StoreArgument,
+    StoreFlags,
     TableFlags,
     extractor,
     grouped,
 )
-from .output import print_failures, print_json, print_ledger, print_plan, print_table, progress_bar
+from .output import print_json, print_ledger, print_plan, print_table, progress_bar
 
 if TYPE_CHECKING:
     from ...extract.extraction import Extraction
     from ...extract.ledger import Ledger
     from ...extract.lowering.fidelity import Fidelity
     from ...extract.sources.opening import Source
+    from ...extract.sources.table import Table
     from ...extract.store.feature_store import FeatureStore
-
-StoreArgument = Annotated[Path, typer.Argument(help="A feature store.")]
 
 
 @grouped
@@ -40,6 +41,7 @@ def extract(
     cut: CutOptions,
     run: RunFlags,
     table: TableFlags,
+    keep: StoreFlags,
     backbone: BackboneOption = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Time a few items, forecast time, disk and memory, and write nothing.")
@@ -55,6 +57,8 @@ def extract(
     ErrorPolicy.parse(run.on_error)
     require_provider(run.provider)
     existing = FeatureStore.open(store) if is_store(store) else None
+    if keep.add_columns:
+        _add_columns(existing, store, wanted, data)
     if existing:
         existing.admit(wanted)  # its precision wins
     else:
@@ -64,20 +68,31 @@ def extract(
     if plan:
         _plan(opened, existing, wanted, as_json)
         return
-    ledger = _extract(opened, existing or FeatureStore.open_or_create(store, wanted), wanted)
+    filled = existing or FeatureStore.open_or_create(store, wanted, dtype=keep.dtype)
+    ledger = _extract(opened, filled, wanted, keep)
     if as_json:
         print_json(ledger.to_json())
     else:
         print_ledger(ledger)
 
 
-def _extract(source: Source, store: FeatureStore, wanted: Extraction) -> Ledger:
+def _add_columns(store: FeatureStore | None, path: Path, wanted: Extraction, data: str | Table) -> None:
+    if store is None:
+        raise InputError(f"--add-columns: there is no store at {path} to add columns to")
+    with progress_bar("add columns"):
+        store.add_columns(wanted, data, provider=wanted.provider)
+
+
+def _extract(source: Source, store: FeatureStore, wanted: Extraction, keep: StoreFlags) -> Ledger:
     from ...extract.job import extract as extract_job
 
     with progress_bar("extract"):
         return extract_job(
             source,
             store,
+            views=keep.views,
+            retry=keep.retry,
+            prune=keep.prune,
             on_error=wanted.on_error,
             provider=wanted.provider,
             options=wanted.run_options(),
@@ -108,7 +123,7 @@ def info(store: StoreArgument, as_json: JsonOption = False) -> None:
     from ...extract.store.feature_store import FeatureStore
 
     opened = FeatureStore.open(store)
-    counts = {status: opened.index.counts().get(status, 0) for status in ("ok", "failed", "duplicate")}
+    counts = {status: opened.index.counts().get(status, 0) for status in ("ok", "failed", "duplicate", "pending")}
     backbone, fidelity = (None, ()) if opened.is_foreign else _computed_by(opened)
     facts = {
         "items": sum(counts.values()),
@@ -122,7 +137,8 @@ def info(store: StoreArgument, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(facts)
         return
-    typer.echo(f"{store}: {facts['items']} items ({', '.join(f'{n} {status}' for status, n in counts.items())})")
+    told = [f"{count} {status}" for status, count in counts.items() if count or status != "pending"]
+    typer.echo(f"{store}: {facts['items']} items ({', '.join(told)})")
     typer.echo(f"{f'backbone {backbone}' if backbone else 'foreign features'}, fingerprint {opened.fingerprint[:16]}")
     rows = [[column.name, column.pool, column.precision, str(column.width)] for column in opened.columns]
     print_table(["column", "pool", "precision", "features"], rows)
@@ -133,30 +149,3 @@ def info(store: StoreArgument, as_json: JsonOption = False) -> None:
 def _computed_by(store: FeatureStore) -> tuple[str, tuple[Fidelity, ...]]:
     """Return the name of a store's backbone, and how near its features are to those in float32."""
     return store.identity["architecture"], store.graph.certificate.fidelity
-
-
-def verify(store: StoreArgument, as_json: JsonOption = False) -> None:
-    """Check every file of a store against its SHA-256."""
-    from ...extract.store.feature_store import FeatureStore
-
-    damaged = FeatureStore.open(store).verify()
-    if as_json:
-        print_json({"damaged": damaged})
-    if damaged:
-        raise StoreDamagedError(
-            f"{len(damaged)} files of {store} are missing or damaged: {', '.join(damaged)}. Restore them from a copy."
-        )
-    if not as_json:
-        typer.echo("every file is as it was written")
-
-
-def failures(store: StoreArgument, as_json: JsonOption = False) -> None:
-    """List the items that failed, with their reasons."""
-    from ...extract.store.feature_store import FeatureStore
-
-    found = FeatureStore.open(store).failures()
-    if as_json:
-        print_json({"failures": [{"id": item_id, "reason": reason} for item_id, reason in found]})
-        return
-    typer.echo(f"{len(found)} failed")
-    print_failures(found)

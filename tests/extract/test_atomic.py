@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from topwork.extract.atomic import new_folder, sweep, write_file
+from topwork.extract.atomic import new_file, new_folder, sweep, write_file
 
 
 def names(folder: Path) -> list[str]:
@@ -76,3 +76,15 @@ def test_sweep_removes_temporary_files_and_folders_only(tmp_path: Path) -> None:
         (tmp_path / name / "file").write_bytes(b"content")
     sweep(tmp_path)
     assert names(tmp_path) == [".hidden", "file", "folder"]
+
+
+def test_new_file_appears_at_the_end_of_the_block_and_replaces_nothing(tmp_path: Path) -> None:
+    with new_file(tmp_path / "a") as temporary:
+        temporary.write_bytes(b"first")
+        assert not (tmp_path / "a").exists()
+    with pytest.raises(FileExistsError), new_file(tmp_path / "a") as temporary:
+        temporary.write_bytes(b"second")
+    with pytest.raises(FileNotFoundError), new_file(tmp_path / "b") as temporary:
+        temporary.with_name("nowhere").read_bytes()
+    assert (tmp_path / "a").read_bytes() == b"first"
+    assert names(tmp_path) == ["a"]

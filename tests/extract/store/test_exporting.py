@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,8 @@ from topwork.extract.extractor import Extractor
 from topwork.extract.job import extract
 from topwork.extract.store import exporting
 from topwork.extract.store.feature_store import FeatureStore
+from topwork.extract.store.part import Row
+from topwork.extract.store.writer import open_writer
 
 Write = Callable[..., Path]
 FORMATS = ("parquet", "arrow", "datasets")
@@ -47,10 +48,10 @@ def half(tmp_path: Path) -> FeatureStore:
     return FeatureStore.import_features(tmp_path / "half", matrix, labels=list(range(7)))
 
 
-def read(path: Path, format: str) -> pa.Table:
-    if format == "parquet":
+def read(path: Path, kind: str) -> pa.Table:
+    if kind == "parquet":
         return parquet.read_table(path)
-    if format == "arrow":
+    if kind == "arrow":
         return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     names = [entry["filename"] for entry in json.loads((path / "state.json").read_bytes())["_data_files"]]
     return pa.concat_tables([pa.ipc.open_stream((path / name).read_bytes()).read_all() for name in names])
@@ -61,10 +62,10 @@ def matrix_of(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
     return array.flatten().to_numpy().reshape(len(array), array.type.list_size)
 
 
-@pytest.mark.parametrize("format", FORMATS)
-def test_rows_are_those_of_the_store(format: str, store: FeatureStore, tmp_path: Path) -> None:
-    store.export(tmp_path / "new" / "out", format)
-    table = read(tmp_path / "new" / "out", format)
+@pytest.mark.parametrize("kind", FORMATS)
+def test_rows_are_those_of_the_store(kind: str, store: FeatureStore, tmp_path: Path) -> None:
+    store.export(tmp_path / "new" / "out", kind)
+    table = read(tmp_path / "new" / "out", kind)
     assert table.column_names == [*ITEMS, "layer2", "last"]
     assert table["id"].to_pylist() == ["cat/0.png", "cat/1.png", "dog/0.png", "dog/1.png", "dog/copy.png"] == store.ids
     assert table["label"].to_pylist() == ["cat"] * 2 + ["dog"] * 3
@@ -80,19 +81,19 @@ def test_rows_are_those_of_the_store(format: str, store: FeatureStore, tmp_path:
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["out"]
 
 
-@pytest.mark.parametrize("format", FORMATS)
-def test_schema_tells_where_the_rows_come_from(format: str, store: FeatureStore, tmp_path: Path) -> None:
-    store.export(tmp_path / "out", format, ["last"])
-    table = read(tmp_path / "out", format)
+@pytest.mark.parametrize("kind", FORMATS)
+def test_schema_tells_where_the_rows_come_from(kind: str, store: FeatureStore, tmp_path: Path) -> None:
+    store.export(tmp_path / "out", kind, ["last"])
+    table = read(tmp_path / "out", kind)
     assert table.column_names == [*ITEMS, "last"]
     source = json.loads(table.schema.metadata[b"topwork"])
     assert source == {"fingerprint": store.fingerprint, "columns": [store.columns[1].to_json()]}
 
 
-@pytest.mark.parametrize("format", FORMATS)
-def test_half_precision_and_kinds_of_labels_stay(format: str, half: FeatureStore, tmp_path: Path) -> None:
-    half.export(tmp_path / "out", format)
-    table = read(tmp_path / "out", format)
+@pytest.mark.parametrize("kind", FORMATS)
+def test_half_precision_and_kinds_of_labels_stay(kind: str, half: FeatureStore, tmp_path: Path) -> None:
+    half.export(tmp_path / "out", kind)
+    table = read(tmp_path / "out", kind)
     assert table.schema.field("features").type == pa.list_(pa.float16(), 5)
     assert matrix_of(table["features"]).tobytes() == np.asarray(half.matrix("features")).tobytes()
     assert table["label"].to_pylist() == list(range(7))
@@ -146,17 +147,17 @@ def test_datasets_are_cut_into_shards_of_whole_rows(
     assert json.loads((tmp_path / "out" / "dataset_info.json").read_bytes()) == {}
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("kind", FORMATS)
 def test_only_a_batch_is_held_at_a_time(
-    format: str, half: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, half: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
     lists = exporting._lists
     monkeypatch.setattr(exporting, "_lists", lambda matrix: sizes.append(len(matrix)) or lists(matrix))
     monkeypatch.setattr(exporting, "BATCH_BYTES", 1)
-    half.export(tmp_path / "out", format)
+    half.export(tmp_path / "out", kind)
     assert sizes == [0] + [1] * 7
-    assert matrix_of(read(tmp_path / "out", format)["features"]).tobytes() == half.matrix("features").tobytes()
+    assert matrix_of(read(tmp_path / "out", kind)["features"]).tobytes() == half.matrix("features").tobytes()
 
 
 def test_features_are_not_copied() -> None:
@@ -165,21 +166,21 @@ def test_features_are_not_copied() -> None:
     assert values.buffers()[1].address == matrix.ctypes.data
 
 
-@pytest.mark.parametrize("format", FORMATS)
-def test_what_is_there_is_never_overwritten(format: str, store: FeatureStore, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", FORMATS)
+def test_what_is_there_is_never_overwritten(kind: str, store: FeatureStore, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     for name in ("file", "folder", "link"):
         with pytest.raises(InputError, match=f"{name} exists already"):
-            store.export(tmp_path / name, format)
+            store.export(tmp_path / name, kind)
     assert (tmp_path / "file").read_text() == "mine"
     assert list((tmp_path / "folder").iterdir()) == []
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("kind", FORMATS)
 def test_interrupted_export_leaves_nothing(
-    format: str, half: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, half: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lists = exporting._lists
 
@@ -191,31 +192,33 @@ def test_interrupted_export_leaves_nothing(
     monkeypatch.setattr(exporting, "_lists", failing)
     (tmp_path / "place").mkdir()
     with pytest.raises(OSError, match="No space"):
-        half.export(tmp_path / "place" / "out", format)
+        half.export(tmp_path / "place" / "out", kind)
     assert list((tmp_path / "place").iterdir()) == []
 
 
-@pytest.mark.parametrize("format", FORMATS)
-def test_store_without_rows_is_a_table_without_rows(format: str, tiny: Extractor, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", FORMATS)
+def test_store_without_rows_is_a_table_without_rows(kind: str, tiny: Extractor, tmp_path: Path) -> None:
     store = FeatureStore.create(tmp_path / "store", tiny)
-    store.export(tmp_path / "out", format)
-    table = read(tmp_path / "out", format)
+    store.export(tmp_path / "out", kind)
+    table = read(tmp_path / "out", kind)
     assert (table.num_rows, table.schema.field("label").type) == (0, pa.string())
     assert table.schema.field("last").type == pa.list_(pa.float32(), store.columns[1].width)
 
 
-def test_parts_that_are_not_compacted_are_exported_in_order(
-    tiny: Extractor, write_images: Write, tmp_path: Path
-) -> None:
-    folder, store = write_images(), FeatureStore.create(tmp_path / "store", tiny)
-    extract(folder, store)
-    shutil.copy(folder / "dog" / "2.png", folder / "cat" / "0.png")
-    extract(folder, store)
+def test_parts_that_are_not_compacted_are_exported_in_order(tiny: Extractor, tmp_path: Path) -> None:
+    store, generator = FeatureStore.create(tmp_path / "store", tiny), np.random.default_rng(0)
+    first, second = (
+        [generator.normal(size=(2, column.width)).astype(np.float32) for column in tiny.columns] for _ in range(2)
+    )
+    with open_writer(store) as writer:
+        writer.add_part([Row("a", "1" * 64, "ok", row=0), Row("b", "2" * 64, "ok", row=1)], first)
+        writer.add_part([Row("c", "2" * 64, "ok", row=0), Row("a", "3" * 64, "ok", row=1)], second)
+    assert store.state.compacted is None
     store.export(tmp_path / "out")
     table = parquet.read_table(tmp_path / "out")
-    assert table["id"].to_pylist() == store.ids
-    assert matrix_of(table["last"]).tobytes() == np.asarray(store.matrix("last")).tobytes()
-    assert table["duplicate_of"].to_pylist() == [None] * 5 + ["cat/0.png"]
+    assert table["id"].to_pylist() == ["a", "b", "c"]
+    assert np.array_equal(matrix_of(table["last"]), np.stack([second[1][1], first[1][1], second[1][0]]))
+    assert table["duplicate_of"].to_pylist() == [None, None, "b"]
 
 
 def test_wrong_names_are_told(half: FeatureStore, tmp_path: Path) -> None:

@@ -43,6 +43,10 @@ def write_npy(path: Path) -> None:
     np.save(path, np.array(IDS))
 
 
+def write_bytes(path: Path) -> None:
+    np.save(path, np.array([name.encode() for name in IDS]))
+
+
 def write_csv(path: Path) -> None:
     path.write_text("path,other\n" + "".join(f"{name},x\n" for name in IDS))
 
@@ -93,7 +97,13 @@ def test_fingerprint_is_that_of_the_content(store: FeatureStore, matrix: NDArray
 
 @pytest.mark.parametrize(
     ("file", "write"),
-    [("ids.txt", write_lines), ("ids.npy", write_npy), ("ids.csv", write_csv), ("ids.parquet", write_parquet)],
+    [
+        ("ids.txt", write_lines),
+        ("ids.npy", write_npy),
+        ("bytes.npy", write_bytes),
+        ("ids.csv", write_csv),
+        ("ids.parquet", write_parquet),
+    ],
 )
 def test_ids_of_a_npy_come_from_a_file(
     file: str, write: Callable[[Path], None], matrix: NDArray[np.float32], tmp_path: Path
@@ -105,14 +115,26 @@ def test_ids_of_a_npy_come_from_a_file(
     assert np.array_equal(store.matrix("features"), matrix)
 
 
+def test_ids_may_hold_whatever_names_of_files_do(matrix: NDArray[np.float32], tmp_path: Path) -> None:
+    names = ["é", "\u2028", "a b", " a", "a,b", "\x0c"]
+    (tmp_path / "ids.txt").write_text("\ufeff" + "\n".join(names), encoding="utf-8")
+    assert FeatureStore.import_features(tmp_path / "store", matrix, tmp_path / "ids.txt").ids == names
+
+
+def test_table_of_ids_without_a_column_for_them_is_refused(matrix: NDArray[np.float32], tmp_path: Path) -> None:
+    (tmp_path / "ids.csv").write_text("name\na\n")
+    np.save(tmp_path / "ids.npy", np.array([IDS]))
+    for name, error in (("ids.csv", "the columns name; expected one of id, path"), ("ids.npy", r"shape \(1, 6\)")):
+        with pytest.raises(InputError, match=error):
+            FeatureStore.import_features(tmp_path / "store", matrix, tmp_path / name)
+
+
 def test_rows_of_an_array_without_ids_are_numbered(matrix: NDArray[np.float32], tmp_path: Path) -> None:
     assert FeatureStore.import_features(tmp_path / "store", matrix, name="x").ids == list("012345")
 
 
 @pytest.mark.parametrize("given", ["float16", "float64", ">f4", "int16", "fortran"])
-def test_other_types_are_kept_in_float32_or_float16(
-    given: str, matrix: NDArray[np.float32], tmp_path: Path
-) -> None:
+def test_other_types_are_kept_in_float32_or_float16(given: str, matrix: NDArray[np.float32], tmp_path: Path) -> None:
     array = np.asfortranarray(matrix) if given == "fortran" else (matrix * 100).astype(given)
     np.save(tmp_path / "x.npy", array)
     found = FeatureStore.import_features(tmp_path / "store", tmp_path / "x.npy").matrix("features")
@@ -149,7 +171,10 @@ def test_labels_keep_their_kind(labels: str, matrix: NDArray[np.float32], tmp_pa
 def test_clip_retrieval_folders_are_columns(matrix: NDArray[np.float32], tmp_path: Path) -> None:
     store = FeatureStore.import_features(tmp_path / "store", write_clip(tmp_path / "clip", matrix))
     assert store.ids == IDS
-    assert [(column.name, column.dtype) for column in store.columns] == [("img_emb", "float16"), ("text_emb", "float32")]
+    assert [(column.name, column.dtype) for column in store.columns] == [
+        ("img_emb", "float16"),
+        ("text_emb", "float32"),
+    ]
     assert np.array_equal(store.matrix("img_emb"), matrix.astype(np.float16))
     assert np.array_equal(store.matrix("text_emb"), -matrix[:, :3])
     assert store.index.counts() == {"ok": 5, "duplicate": 1}
@@ -158,10 +183,10 @@ def test_clip_retrieval_folders_are_columns(matrix: NDArray[np.float32], tmp_pat
 def test_clip_retrieval_parts_must_agree(matrix: NDArray[np.float32], tmp_path: Path) -> None:
     root = write_clip(tmp_path / "clip", matrix)
     np.save(root / "text_emb" / "text_emb_2.npy", matrix[:2, :3])
-    with pytest.raises(InputError, match="text_emb has {0: 2, 2: 2, 10: 3}; metadata has {0: 2, 2: 1, 10: 3}"):
+    with pytest.raises(InputError, match=r"text_emb has {0: 2, 2: 2, 10: 3}; metadata has {0: 2, 2: 1, 10: 3}"):
         FeatureStore.import_features(tmp_path / "store", root)
     (root / "text_emb" / "text_emb_2.npy").unlink()
-    with pytest.raises(InputError, match="text_emb has {0: 2, 10: 3}"):
+    with pytest.raises(InputError, match=r"text_emb has {0: 2, 10: 3}"):
         FeatureStore.import_features(tmp_path / "store", root)
 
 
@@ -298,7 +323,7 @@ def test_damaged_files_are_errors_of_the_input(content: bytes, suffix: str, tmp_
 def test_sources_of_no_known_layout_are_refused(tmp_path: Path) -> None:
     (tmp_path / "x.bin").write_bytes(b"")
     for source in (tmp_path, tmp_path / "nothing", tmp_path / "x.bin", [[1.0]]):
-        with pytest.raises(InputError, match="expected an array, a .npy"):
+        with pytest.raises(InputError, match=r"expected an array, a \.npy"):
             FeatureStore.import_features(tmp_path / "store", source)  # type: ignore[arg-type]
 
 

@@ -1,0 +1,129 @@
+"""``topwork store export`` and ``import``: what they write, print and exit with."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+from topwork import FeatureStore
+from topwork.pipelines.cli.main import main
+
+IDS = ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
+
+
+def topwork_command(*arguments: object, code: int = 0) -> tuple[str, str]:
+    """Run a command and return what it prints on standard output and standard error."""
+    before, out, err = sys.argv, io.StringIO(), io.StringIO()
+    sys.argv = ["topwork", *map(str, arguments)]
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as exited:
+            main()
+    finally:
+        sys.argv = before
+    assert (exited.value.code or 0) == code, err.getvalue()
+    return out.getvalue(), err.getvalue()
+
+
+def topwork_json(*arguments: object, code: int = 0) -> dict[str, Any]:
+    value = json.loads(topwork_command(*arguments, "--json", code=code)[0])
+    assert isinstance(value, dict)
+    return value
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    """Return a folder with ``x.npy``, two rows of which are equal, ``ids.txt`` and ``labels.csv``."""
+    matrix = np.arange(12, dtype=np.float32).reshape(4, 3)
+    matrix[3] = matrix[0]
+    np.save(tmp_path / "x.npy", matrix)
+    (tmp_path / "ids.txt").write_text("".join(f"{name}\n" for name in IDS))
+    (tmp_path / "labels.csv").write_text("id,label\n" + "".join(f"{name},{name > 'b'}\n" for name in IDS))
+    return tmp_path
+
+
+@pytest.fixture
+def store(work: Path) -> Path:
+    topwork_command("store", "import", work / "s", work / "x.npy", "--ids", work / "ids.txt")
+    return work / "s"
+
+
+def test_import_makes_a_store(work: Path) -> None:
+    arguments = ("--ids", work / "ids.txt", "--labels", work / "labels.csv")
+    found = topwork_json("store", "import", work / "new" / "s", work / "x.npy", *arguments)
+    store = FeatureStore.open(work / "new" / "s")
+    assert (store.ids, store.labels) == (IDS, ["False", "True", "True", "True"])
+    assert found == {
+        "store": str(work / "new" / "s"),
+        "items": 4,
+        "ok": 3,
+        "duplicate": 1,
+        "fingerprint": store.fingerprint,
+        "columns": [store.columns[0].to_json()],
+    }
+    printed, _ = topwork_command("store", "import", work / "s", work / "x.npy")
+    assert printed == f"{work / 's'}: 4 items (3 ok, 1 duplicate) with features (3 float32)\n"
+
+
+def test_store_info_tells_that_features_are_foreign(store: Path) -> None:
+    found = topwork_json("store", "info", store)
+    assert (found["items"], found["ok"], found["duplicate"], found["failed"]) == (4, 3, 1, 0)
+    assert (found["backbone"], found["fidelity"]) == (None, [])
+    lines = topwork_command("store", "info", store)[0].splitlines()
+    assert lines[1] == f"foreign features, fingerprint {found['fingerprint'][:16]}"
+    assert [line.split() for line in lines[2:]] == [
+        ["column", "pool", "precision", "features"],
+        ["features", "none", "unknown", "3"],
+    ]
+    assert topwork_json("store", "verify", store) == {"damaged": []}
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow", "datasets"])
+def test_export_writes_every_format(kind: str, store: Path, work: Path) -> None:
+    out = work / "out"
+    found = topwork_json("store", "export", store, out, "--format", kind, "--column", "features")
+    files = [out] if kind != "datasets" else list(out.iterdir())
+    size = sum(file.stat().st_size for file in files)
+    assert found == {"out": str(out), "format": kind, "rows": 4, "columns": ["features"], "bytes": size}
+    assert len(files) == (3 if kind == "datasets" else 1)
+    if kind == "arrow":
+        assert pa.ipc.open_file(pa.memory_map(str(out))).read_all()["id"].to_pylist() == IDS
+
+
+def test_export_is_parquet_of_all_columns_by_default(store: Path, work: Path) -> None:
+    printed, _ = topwork_command("store", "export", store, work / "out")
+    assert printed.startswith(f"wrote {work / 'out'}: 4 rows with features, ")
+    rows = parquet.read_table(work / "out")["features"].to_pylist()
+    assert rows == np.load(work / "x.npy").tolist()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("store export {store} {work}/x.npy", "x.npy exists already, and is not overwritten"),
+        ("store export {store} {work}/out --format csv", "expected one of parquet, arrow, datasets"),
+        ("store export {store} {work}/out --column last", "no column 'last'; it has features"),
+        ("store export {work} {work}/out", "is not a feature store"),
+        ("store import {store} {work}/x.npy", "exists already"),
+        ("store import {work}/out {work}/none.npy", "none.npy does not exist; expected an array, a .npy"),
+        ("store import {work}/out {work}/x.npy --ids {work}/none.txt", "none.txt cannot be read"),
+        ("store import {work}/out {work}/x.npy --labels {work}/labels.csv", "ids that have no features"),
+        ("extract {work} --store {store}", "which backbone computed them is not known"),
+        ("extract {work} --store {store} --plan", "which backbone computed them is not known"),
+        ("fit {store} --out {work}/out", "which backbone computed them is not known"),
+    ],
+)
+def test_what_cannot_be_done_exits_with_2_and_writes_nothing(
+    arguments: str, message: str, store: Path, work: Path
+) -> None:
+    before, entries = sorted(work.iterdir()), sorted(store.glob("log/*"))
+    printed, told = topwork_command(*arguments.format(store=store, work=work).split(), code=2)
+    assert (message in told, printed) == (True, ""), told
+    assert (sorted(work.iterdir()), sorted(store.glob("log/*"))) == (before, entries)
