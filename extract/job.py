@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import InputError
 from .batching import AUTOMATIC, RunOptions
 from .engine import Original, Result, Vectors, run
 from .item import Item
@@ -98,6 +99,8 @@ def extract(
 
     Raises
     ------
+    InputError
+        If the store is to be pruned and none of its items is in the source, which is no wish but a mistake.
     StoppedError
         By the error policy. Whole parts that were done are kept.
     StoreLockedError
@@ -118,6 +121,8 @@ def extract(
     else:
         with open_writer(store, patience) as writer:
             counter.pending.look_again(opened, writer.index)
+            if prune and not counter.pending.known and len(writer.index.settle()):
+                raise InputError(f"none of the items of {store.path} is in this source; nothing was pruned")
             if is_done and counter.pending.is_all_done(opened, ends := Ledger()):
                 counter.take(ends)
             else:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import InputError, LogDamagedError, StoreWriteError
+from ...errors import LogDamagedError, StoreWriteError
 from ...models.weights import digest_of_file
 from ..atomic import sweep
 from ..batching import AUTOMATIC, RunOptions
@@ -118,21 +118,13 @@ class StoreWriter:
         self.state = replace(self.state, filling=replace(filling, parts=left))
 
     def prune(self, items: Iterable[Item]) -> int:
-        """Remove the items that are not among these, and return their number.
-
-        Raises
-        ------
-        InputError
-            If none of these is in the store, which is no wish but a mistake.
-        """
+        """Remove the items that are not among these, and return their number."""
         known = self.index.settle()
         is_there = np.zeros(len(known), bool)
         ids = (item.id for item in items)
         while some := list(islice(ids, LOOKED_UP_AT_ONCE)):
             places = known.places(some)
             is_there[places[places != NONE]] = True
-        if len(known) and not is_there.any():
-            raise InputError(f"none of the items of {self.store.path} is in this source; nothing was pruned")
         gone = known.rows(np.flatnonzero(~is_there))
         if gone:
             name = self.next_part()

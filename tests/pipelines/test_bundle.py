@@ -168,7 +168,10 @@ def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
 
 
 Texts = tuple[list[str], list[str]]
-TEXT_FILES = ["bundle.json", "extractor.canaries.npz", "extractor.json", "extractor.onnx", "head.skops", "inputs/tokenizer.json"]
+TEXT_FILES = [
+    *("bundle.json", "extractor.canaries.npz", "extractor.json", "extractor.onnx"),
+    *("head.skops", "inputs/tokenizer.json"),
+]
 
 
 @pytest.fixture
