@@ -44,7 +44,9 @@ def merge(first: ExportedGraph, second: ExportedGraph, path: Path) -> ExportedGr
     write_metadata(model, replace(first.metadata, columns=columns))
     write_file(path, model.SerializeToString())
     ours, theirs = first.certificate, second.certificate
-    both = {name: (*getattr(ours, name), *getattr(theirs, name)) for name in ("outputs", "deviations", "fidelity")}
+    both: dict[str, Any] = {
+        name: (*getattr(ours, name), *getattr(theirs, name)) for name in ("outputs", "deviations", "fidelity")
+    }
     joined = ExportedGraph(path, first.inputs)
     joined.write_certificate(replace(ours, **both, independence=max(ours.independence, theirs.independence)))
     return joined

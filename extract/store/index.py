@@ -90,10 +90,10 @@ class Index:
     def _is_left_out(self, entry: Entry) -> bool:
         """Tell whether what describes an entry's items cannot be read, and note it."""
         details = entry.details
-        needed = f"{details['part']}/{ITEMS_FILE}" if "part" in details else details.get("file")
-        if needed in self.without:
-            self.left_out.add(needed)
-        return needed in self.without
+        needed = f"{details['part']}/{ITEMS_FILE}" if "part" in details else details.get("file", "")
+        is_left_out = needed in self.without
+        self.left_out.update([needed] if is_left_out else [])
+        return is_left_out
 
     def _change(self, entry: Entry) -> None:
         """Take in what an entry says of items that are there."""

@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from .options import JsonOption
+from .options import JsonOption, StoreArgument
 from .output import print_json, size
-from .store_commands import StoreArgument
 
 
 def export(
