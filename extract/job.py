@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from .cut import Column
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 TOO_LARGE = f"a feature is larger than {FLOAT16_MAX:g}, the largest number of float16: keep it in a store of float32"
 
@@ -130,11 +133,25 @@ def extract(
                 _compute(_Job(writer, counter), opened, preprocessor, provider, options or AUTOMATIC)
             _relabel(writer, counter.pending)
             ledger.pruned = writer.prune(opened) if prune else 0
-            writer.compact()
+            _compact(writer)
     ledger.absent = len(store.index.settle()) - ledger.items
     ledger.note_memory()
     ledger.seconds = time.perf_counter() - started
     return ledger
+
+
+def _compact(writer: StoreWriter) -> None:
+    """Merge the parts, if there is room for that: what was computed is in the store anyway."""
+    try:
+        writer.compact()
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        warnings.warn(
+            f"the disk is too full to merge the parts of {writer.store.path}; its rows are read from where they are. "
+            "Make room, then run `topwork store compact`.",
+            stacklevel=3,
+        )
 
 
 def _relabel(writer: StoreWriter, pending: Pending) -> None:

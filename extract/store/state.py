@@ -66,7 +66,7 @@ class State:
         """Return the state that an entry makes of this one."""
         state = replace(self, files={**self.files, **entry.files})
         if entry.action == "add_columns":
-            return state._with_columns(_columns(entry.details["columns"]))
+            return state._with_columns(_columns(entry.details["columns"], entry.details["graph"]))
         if entry.action == CHECKPOINT:
             state = replace(state, columns=_columns(entry.details["columns"]), parts=(), files=entry.files)
             state = replace(state, filling=_unfinished(entry.details.get("filling", {})))
@@ -87,8 +87,9 @@ class State:
         return replace(self, filling=Unfinished(columns), files=files)
 
 
-def _columns(found: Sequence[Mapping[str, Any]]) -> tuple[StoredColumn, ...]:
-    return tuple(StoredColumn(c["key"], c["graph"], Column(**c["column"])) for c in found)
+def _columns(found: Sequence[Mapping[str, Any]], graph: str = "") -> tuple[StoredColumn, ...]:
+    """Read columns; where they do not say which graph computes them, it is the one that is given."""
+    return tuple(StoredColumn(c["key"], c.get("graph", graph), Column(**c["column"])) for c in found)
 
 
 def _unfinished(found: Mapping[str, Any]) -> Unfinished:

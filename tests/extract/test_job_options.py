@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from PIL import Image
 from topwork.errors import InputError, StoppedError
 from topwork.extract.extractor import Extractor
 from topwork.extract.job import extract
+from topwork.extract.store import writer
 from topwork.extract.store.feature_store import FeatureStore
 
 WriteImages = Callable[..., Path]
@@ -85,3 +87,22 @@ def test_another_source_by_mistake_prunes_nothing(
     with pytest.raises(InputError, match=r"none of the items of .* is in this source; nothing was pruned"):
         extract(other, store, prune=True)
     assert FeatureStore.open(store.path).ids[:6] == store.ids[:6]
+
+
+def test_disk_that_is_too_full_to_merge_parts_costs_nothing(
+    store: FeatureStore, write_images: WriteImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_images()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(writer, "write_compacted", full)
+    with pytest.warns(UserWarning, match=r"too full to merge the parts.*store compact"):
+        ledger = extract(root, store)
+    monkeypatch.undo()
+    assert (ledger.computed, store.n_rows, store.verify()) == (6, 6, [])
+    before = np.asarray(store.matrix("last"))
+    store.compact()
+    assert isinstance(store.matrix("last"), np.memmap)
+    np.testing.assert_array_equal(store.matrix("last"), before)
