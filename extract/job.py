@@ -5,24 +5,22 @@ from __future__ import annotations
 import errno
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..errors import InputError
 from .batching import AUTOMATIC, RunOptions
-from .engine import Original, Result, Vectors, run
-from .item import Item
+from .engine import Result, run
 from .ledger import Ledger
 from .machine import available_cores
 from .pending import Pending
 from .policy import ErrorPolicy
 from .preprocess.decode import MAX_PIXELS
 from .preprocess.preprocessor import Preprocessor, preprocessor_for
-from .progress import Listener, Progress, report
+from .progress import Listener, report
+from .recording import Counter, Recorder
 from .sources.opening import Source, open_source
 from .sources.views import ViewedSource
 from .store.feature_store import FeatureStore
@@ -32,14 +30,10 @@ from .store.writer import StoreWriter, open_writer
 from .tuning import tuned
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from .cut import Column
+    pass
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-FLOAT16_MAX = float(np.finfo(np.float16).max)
-TOO_LARGE = f"a feature is larger than {FLOAT16_MAX:g}, the largest number of float16: keep it in a store of float32"
 
 
 def extract(
@@ -117,7 +111,7 @@ def extract(
     if views := store.n_views if views is None else views:
         opened = ViewedSource(opened, views, kind)
     ledger.precision = store.columns[0].precision
-    counter = _Counter(Pending(store.index, retry), policy, ledger, len(opened), progress or report)
+    counter = Counter(Pending(store.index, retry), policy, ledger, len(opened), progress or report)
     is_done = counter.pending.is_all_done(opened, ends := Ledger())
     if is_done and not counter.pending.relabelled and not (prune and len(store.index.settle()) > ends.items):
         counter.take(ends)  # readers and finished jobs need no lock
@@ -130,7 +124,7 @@ def extract(
                 counter.take(ends)
             else:
                 preprocessor = preprocessor_for(store.graph.input_spec, max_pixels)
-                _compute(_Job(writer, counter), opened, preprocessor, provider, options or AUTOMATIC)
+                _compute(Recorder(writer, counter), opened, preprocessor, provider, options or AUTOMATIC)
             _relabel(writer, counter.pending)
             ledger.pruned = writer.prune(opened) if prune else 0
             _compact(writer)
@@ -160,7 +154,7 @@ def _relabel(writer: StoreWriter, pending: Pending) -> None:
         enter_labels(writer, source_labels(pending.relabelled), SOURCE)
 
 
-def _compute(job: _Job, source: Source, preprocessor: Preprocessor, provider: str, options: RunOptions) -> None:
+def _compute(job: Recorder, source: Source, preprocessor: Preprocessor, provider: str, options: RunOptions) -> None:
     """Run the items that are not in the store, a part at a time."""
     store, ledger, cores = job.writer.store, job.counter.ledger, available_cores()
     before = job.writer.batching() if options == AUTOMATIC and job.counter.pending.known else None
@@ -182,7 +176,7 @@ def _compute(job: _Job, source: Source, preprocessor: Preprocessor, provider: st
     ledger.computing_seconds = time.perf_counter() - started
 
 
-def _windows(results: Iterator[Result], size: int, job: _Job) -> Iterator[list[Row]]:
+def _windows(results: Iterator[Result], size: int, job: Recorder) -> Iterator[list[Row]]:
     """Turn results into rows, a part's worth at a time."""
     rows: list[Row] = []
     for result in results:
@@ -192,109 +186,3 @@ def _windows(results: Iterator[Result], size: int, job: _Job) -> Iterator[list[R
             rows = []
     if rows:
         yield rows
-
-
-class _Counter:
-    """What becomes of a job's inputs: how each ended, and how far the job is."""
-
-    def __init__(self, pending: Pending, policy: ErrorPolicy, ledger: Ledger, total: int, listener: Listener) -> None:
-        self.pending, self.policy, self.ledger, self.total, self.listener = pending, policy, ledger, total, listener
-
-    def to_compute(self, items: Iterable[Item]) -> Iterator[Item]:
-        """Yield the items to work on; count the others as the store has them."""
-        for item, known in self.pending.paired(items):
-            if known is None:
-                yield item
-            else:
-                self.count(item.id, known.status, known.reason)
-
-    def take(self, ends: Ledger) -> None:
-        """Enter the ends of all items, as the store has them."""
-        for number, failure in enumerate(ends.failures, 1):
-            self.policy.check(number, self.total, *failure)
-        self.ledger.add(ends)
-        self.tell()
-
-    def count(self, item_id: str, status: str, reason: str | None) -> None:
-        """Enter the end of one item."""
-        self.ledger.count(item_id, status, reason)
-        self.tell()
-        if status == "failed":
-            self.policy.check(self.ledger.failed, self.total, item_id, reason or "")
-
-    def count_computed(self, item_id: str, status: str, reason: str | None) -> None:
-        """Enter the end of an item that was worked on."""
-        self.ledger.computed += 1
-        self.ledger.replaced += item_id in self.pending.changed
-        self.pending.changed.discard(item_id)
-        self.count(item_id, status, reason)
-
-    def tell(self) -> None:
-        """Tell how far the job is."""
-        ledger = self.ledger
-        self.listener(Progress(ledger.items, self.total, ledger.computed, ledger.limiting_stage))
-
-
-class _Job:
-    """One job's state: the window that is being filled."""
-
-    def __init__(self, writer: StoreWriter, counter: _Counter) -> None:
-        self.writer, self.counter = writer, counter
-        self.vectors: list[Vectors] = []
-        self.originals: dict[str, Original] = {}
-        """For each content the item that had it first, which may be in an earlier window."""
-
-    def known(self, digests: Sequence[str]) -> dict[str, Original]:
-        """Return items of these contents, from the window or the store."""
-        found = {digest: self.originals[digest] for digest in digests if digest in self.originals}
-        others = self.writer.index.ids_of_digests([digest for digest in digests if digest not in found])
-        stored = {digest: self._stored(ids) for digest, ids in others.items()}
-        return found | {digest: original for digest, original in stored.items() if original is not None}
-
-    def _stored(self, ids: Iterable[str]) -> Original | None:
-        """Return the first of these items whose features are still those of its content."""
-        for item_id in ids:
-            vectors = None if item_id in self.counter.pending.outdated else self.writer.vectors_of(item_id)
-            if vectors is not None:
-                return Original(item_id, vectors)
-        return None
-
-    def row(self, result: Result) -> Row:
-        """Enter a result into the window and the ledger."""
-        status, reason, place = "failed", result.reason, None
-        if result.vectors is not None and not self._fits(result.vectors):
-            reason = TOO_LARGE
-        elif result.vectors is not None:
-            status, reason = ("duplicate", result.duplicate_of) if result.duplicate_of else ("ok", None)
-            place = self._place(result, result.vectors)
-        self.counter.ledger.truncated += result.truncated
-        self.counter.count_computed(result.item.id, status, reason)
-        item = result.item
-        facts = item.label, item.split, item.size, item.mtime_ns, item.group
-        return Row(item.id, result.digest, status, reason, place, *facts)
-
-    def _fits(self, vectors: Vectors) -> bool:
-        """Tell whether the store's type can hold these features."""
-        pairs = zip(vectors, self.writer.store.columns, strict=True)
-        return all(column.dtype == "float32" or np.abs(v).max(initial=0) <= FLOAT16_MAX for v, column in pairs)
-
-    def _place(self, result: Result, vectors: Vectors) -> int:
-        self.vectors.append(vectors)
-        self.originals.setdefault(result.digest, Original(result.duplicate_of or result.item.id, vectors))
-        return len(self.vectors) - 1
-
-    def commit(self, rows: list[Row], options: RunOptions) -> None:
-        """Write the window as a part."""
-        started = time.perf_counter()
-        columns = self.writer.store.columns
-        matrices = [_stack([vectors[i] for vectors in self.vectors], column) for i, column in enumerate(columns)]
-        self.writer.add_part(rows, matrices, options)
-        self.counter.pending.outdated.difference_update(row.id for row in rows)
-        self.counter.ledger.note_memory()  # while the window is still there
-        self.vectors, self.originals = [], {}
-        self.counter.ledger.stages.write += time.perf_counter() - started
-
-
-def _stack(vectors: list[Any], column: Column) -> NDArray[np.floating[Any]]:
-    matrix = np.stack(vectors) if vectors else np.empty((0, column.width))
-    return matrix.astype(column.dtype, copy=False)

@@ -19,7 +19,8 @@ from ..extract.pooling import AUTO
 from ..extract.preprocess.decode import MAX_PIXELS
 from ..extract.sources.opening import Source
 from ..extract.sources.table import Table
-from ..extract.store.feature_store import FeatureStore, is_store
+from ..extract.store.description import is_store
+from ..extract.store.feature_store import FeatureStore
 from ..heads.registry import resolve_head
 from .features import Features, admit, features_of, is_no_view, labels_of, stored_features_of, viewed_features_of
 from .foreign import ForeignBackbone, ForeignExtractor

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import IdentityError, InputError, StoreDamagedError, StoreError
-from ..atomic import new_folder, write_file
+from ...errors import IdentityError, InputError, StoreError
 from ..cut import Column
-from ..graph import INPUTS_FOLDER, ExportedGraph, write_inputs
+from ..graph import INPUTS_FOLDER, ExportedGraph
 from ..identity import digest, require_same
 from ..ledger import Ledger
 from .content import StoreContent
+from .description import STORE_FILE, enter_graph, is_store, new_store, read_identity, require_place
 from .log import Entry, Log
 from .pin import Pin
-from .state import State, StoredColumn, state_of
+from .state import State, state_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,8 +24,6 @@ if TYPE_CHECKING:
     from .labels import LabelChange
     from .repair import Repair
 
-STORE_FORMAT = 1
-STORE_FILE = "store.json"
 NO_BACKBONE = (
     "which backbone computed them is not known, so those of other items cannot be computed. Heads that they train "
     "predict from stores alone; to add or predict items, use a store that `topwork extract` makes."
@@ -82,7 +76,7 @@ class FeatureStore(StoreContent):
             raise InputError(f"dtype={dtype!r} of a store: expected one of {', '.join(DTYPES)}")
         graph = extractor.graph
         with new_store(path, graph.metadata.identity) as folder:
-            _add_columns(folder, graph, dtype)
+            enter_graph(folder, graph, dtype)
         return cls.open(path)
 
     @classmethod
@@ -160,20 +154,7 @@ class FeatureStore(StoreContent):
                 f"{path} is not a feature store: it has no {STORE_FILE}. Create one with FeatureStore.create, "
                 "or `topwork extract SOURCE --store DIR`."
             )
-        try:
-            fields = json.loads((path / STORE_FILE).read_bytes())
-            version, identity, fingerprint = fields["format"], fields["identity"], fields["fingerprint"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreDamagedError(f"{path / STORE_FILE} cannot be read: {error}. Restore it from a copy.") from error
-        if version != STORE_FORMAT:
-            raise StoreError(
-                f"{path} has format {version}, expected {STORE_FORMAT}: another version of topwork wrote it"
-            )
-        if digest(identity) != fingerprint:
-            raise StoreDamagedError(
-                f"{path / STORE_FILE} was changed: its identity does not have its fingerprint. Restore it from a copy."
-            )
-        return cls(path, identity)
+        return cls(path, read_identity(path))
 
     @property
     def fingerprint(self) -> str:
@@ -376,50 +357,3 @@ class FeatureStore(StoreContent):
     def __reduce__(self) -> tuple[Any, ...]:
         """Open the store again where it goes."""
         return FeatureStore.open, (self.path,)
-
-
-def is_store(path: str | Path) -> bool:
-    """Tell whether a folder is a feature store."""
-    return (Path(path) / STORE_FILE).is_file()
-
-
-def require_place(path: Path) -> None:
-    """Raise an error if a store could not be made here."""
-    existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-    if not existing.is_dir() or (existing == path and any(path.iterdir())):
-        raise StoreError(f"{existing} exists already; open a store with FeatureStore.open, or choose another folder")
-
-
-@contextlib.contextmanager
-def new_store(path: Path, identity: dict[str, Any]) -> Iterator[Path]:
-    """Yield the folder of a store to fill, which is there whole at the end, or not at all."""
-    require_place(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileNotFoundError):
-        path.rmdir()
-    with new_folder(path) as folder:
-        for name in ("graphs", "parts", "log"):
-            (folder / name).mkdir()
-        content = {"format": STORE_FORMAT, "fingerprint": digest(identity), "identity": identity}
-        write_file(folder / STORE_FILE, json.dumps(content, indent=1).encode())
-        yield folder
-
-
-def _add_columns(root: Path, graph: ExportedGraph, dtype: str) -> None:
-    """Copy a graph, its certificate and its tokeniser into a store and enter its columns into the log."""
-    target = root / "graphs" / "c0001.onnx"
-    name = target.relative_to(root).as_posix()
-    columns = [
-        StoredColumn(f"c{number:04d}", name, replace(column, dtype=dtype)).to_json()
-        for number, column in enumerate(graph.metadata.columns, 1)
-    ]
-    shutil.copyfile(graph.path, target)
-    copied = ExportedGraph(target)
-    copied.write_certificate(graph.certificate)
-    inputs = write_inputs(graph.input_spec, root / INPUTS_FOLDER)
-    Log(root).append(
-        None,
-        "add_columns",
-        [target, copied.certificate_path, *inputs],
-        {"graph": name, "columns": columns},
-    )

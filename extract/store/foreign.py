@@ -13,7 +13,8 @@ from ...errors import InputError
 from ..cut import Column
 from .block_matrix import BlockMatrix
 from .compaction import BLOCK_ROWS, write_compacted
-from .feature_store import FeatureStore, new_store, require_place
+from .description import new_store, require_place
+from .feature_store import FeatureStore
 from .foreign_source import ForeignFeatures, read_foreign, read_ids
 from .index import part_name
 from .labels import enter_labels, label_table
@@ -59,7 +60,6 @@ def import_features(
         with open_writer(store) as writer:
             if given is not None:
                 enter_labels(writer, given)
-                writer.compact()
         store.release()
     return FeatureStore.open(path)
 

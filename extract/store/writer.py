@@ -20,7 +20,8 @@ from ..batching import AUTOMATIC, RunOptions
 from ..canaries import write_canaries
 from .compaction import BLOCKS_FILE, write_compacted
 from .content import gathered
-from .feature_store import STORE_FILE, FeatureStore
+from .description import STORE_FILE
+from .feature_store import FeatureStore
 from .index import INDEX_FILE, Index, part_name, saved_number
 from .labels import FOLDER as LABELS_FOLDER
 from .lock import write_lock

@@ -54,7 +54,8 @@ def fit(
     as_json: JsonOption = False,
 ) -> None:
     """Train a head, on a source or on the features of a store, and save a bundle."""
-    from ...extract.store.feature_store import FeatureStore, is_store
+    from ...extract.store.description import is_store
+    from ...extract.store.feature_store import FeatureStore
     from ..transfer import TransferClassifier
 
     data: Any = table.source(source)
@@ -108,7 +109,8 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Measure the accuracy of a bundle on labelled items."""
-    from ...extract.store.feature_store import FeatureStore, is_store
+    from ...extract.store.description import is_store
+    from ...extract.store.feature_store import FeatureStore
     from ..evaluation import evaluate as evaluate_classifier
 
     classifier = _loaded(bundle, trust, run)

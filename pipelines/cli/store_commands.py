@@ -51,7 +51,8 @@ def extract(
     """Compute the features of a source's items that a store does not have yet."""
     from ...extract.policy import ErrorPolicy
     from ...extract.session import require_provider
-    from ...extract.store.feature_store import FeatureStore, is_store, require_place
+    from ...extract.store.description import is_store, require_place
+    from ...extract.store.feature_store import FeatureStore
 
     wanted, data = extractor(backbone, model, cut, run), table.source(source)
     ErrorPolicy.parse(run.on_error)

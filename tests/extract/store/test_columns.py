@@ -162,7 +162,7 @@ def test_store_in_half_precision_takes_half_the_room(images: Path, tmp_path: Pat
 def test_feature_that_half_precision_cannot_hold_fails(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("topwork.extract.job.FLOAT16_MAX", 1e-9)
+    monkeypatch.setattr("topwork.extract.recording.FLOAT16_MAX", 1e-9)
     store = FeatureStore.create(tmp_path / "half", Extractor("topwork:tiny"), dtype="float16")
     ledger = extract(images, store, on_error="record")
     assert (ledger.failed, store.n_rows) == (12, 0)

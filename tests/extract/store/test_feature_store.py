@@ -11,7 +11,8 @@ import pytest
 from topwork.errors import IdentityError, InputError, StoreDamagedError, StoreError, TopworkError
 from topwork.extract.extractor import Extractor
 from topwork.extract.job import extract
-from topwork.extract.store.feature_store import FeatureStore, require_place
+from topwork.extract.store.description import require_place
+from topwork.extract.store.feature_store import FeatureStore
 from topwork.extract.store.index import DIGEST_FILE, INDEX_FILE
 from topwork.models.input_overrides import InputOverrides
 from topwork.models.loading import BackboneSpec

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,19 @@ def test_clip_retrieval_folders_are_columns(matrix: NDArray[np.float32], tmp_pat
     assert store.index.counts() == {"ok": 5, "duplicate": 1}
 
 
+def test_rows_that_are_equal_in_one_column_alone_are_no_duplicates(matrix: NDArray[np.float32], tmp_path: Path) -> None:
+    root = write_clip(tmp_path / "clip", matrix)
+    np.save(root / "text_emb" / "text_emb_10.npy", np.ones((3, 3), np.float32))
+    assert FeatureStore.import_features(tmp_path / "store", root).index.counts() == {"ok": 6}
+
+
+def test_parts_of_different_widths_are_refused(matrix: NDArray[np.float32], tmp_path: Path) -> None:
+    root = write_clip(tmp_path / "clip", matrix)
+    np.save(root / "text_emb" / "text_emb_2.npy", matrix[2:3])
+    with pytest.raises(InputError, match="files of 'text_emb' have 3 and 4 features; expected equally many"):
+        FeatureStore.import_features(tmp_path / "store", root)
+
+
 def test_clip_retrieval_parts_must_agree(matrix: NDArray[np.float32], tmp_path: Path) -> None:
     root = write_clip(tmp_path / "clip", matrix)
     np.save(root / "text_emb" / "text_emb_2.npy", matrix[:2, :3])
@@ -309,6 +323,9 @@ def test_nothing_is_unpickled(name: str, matrix: NDArray[np.float32], tmp_path: 
     ids = tmp_path / "ids.npy" if name == "ids.npy" else IDS
     with pytest.raises(InputError, match="cannot be read"):
         FeatureStore.import_features(tmp_path / "store", tmp_path / "x.npy", ids)
+    (tmp_path / name).write_bytes(pickle.dumps(Loaded()))
+    with pytest.raises(InputError, match="cannot be read"):
+        FeatureStore.import_features(tmp_path / "store", tmp_path / "x.npy", ids)
     assert not (tmp_path / "unpickled").exists()
 
 
@@ -328,8 +345,9 @@ def test_sources_of_no_known_layout_are_refused(tmp_path: Path) -> None:
 
 
 def test_what_is_there_is_never_overwritten(store: FeatureStore, matrix: NDArray[np.float32]) -> None:
-    with pytest.raises(StoreError, match="exists already"):
-        FeatureStore.import_features(store.path, matrix)
+    for source in (matrix, store.path / "nothing.npy"):  # which is told before anything is read
+        with pytest.raises(StoreError, match="exists already"):
+            FeatureStore.import_features(store.path, source)
     assert FeatureStore.open(store.path).ids == IDS
 
 

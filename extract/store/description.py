@@ -1,0 +1,93 @@
+"""``store.json``: what a store says of itself; and the making of an empty one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ...errors import StoreDamagedError, StoreError
+from ..atomic import new_folder, write_file
+from ..graph import INPUTS_FOLDER, ExportedGraph, write_inputs
+from ..identity import digest
+from .log import Log
+from .state import StoredColumn
+
+STORE_FORMAT = 1
+STORE_FILE = "store.json"
+
+
+def read_identity(path: Path) -> dict[str, Any]:
+    """Return the input identity of a store.
+
+    Raises
+    ------
+    StoreError
+        If another version wrote it.
+    StoreDamagedError
+        If its description is damaged.
+    """
+    try:
+        fields = json.loads((path / STORE_FILE).read_bytes())
+        version, identity, fingerprint = fields["format"], fields["identity"], fields["fingerprint"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreDamagedError(f"{path / STORE_FILE} cannot be read: {error}. Restore it from a copy.") from error
+    if version != STORE_FORMAT:
+        raise StoreError(f"{path} has format {version}, expected {STORE_FORMAT}: another version of topwork wrote it")
+    if digest(identity) != fingerprint:
+        raise StoreDamagedError(
+            f"{path / STORE_FILE} was changed: its identity does not have its fingerprint. Restore it from a copy."
+        )
+    checked: dict[str, Any] = identity
+    return checked
+
+
+def is_store(path: str | Path) -> bool:
+    """Tell whether a folder is a feature store."""
+    return (Path(path) / STORE_FILE).is_file()
+
+
+def require_place(path: Path) -> None:
+    """Raise an error if a store could not be made here."""
+    existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not existing.is_dir() or (existing == path and any(path.iterdir())):
+        raise StoreError(f"{existing} exists already; open a store with FeatureStore.open, or choose another folder")
+
+
+@contextlib.contextmanager
+def new_store(path: Path, identity: dict[str, Any]) -> Iterator[Path]:
+    """Yield the folder of a store to fill, which is there whole at the end, or not at all."""
+    require_place(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        path.rmdir()
+    with new_folder(path) as folder:
+        for name in ("graphs", "parts", "log"):
+            (folder / name).mkdir()
+        content = {"format": STORE_FORMAT, "fingerprint": digest(identity), "identity": identity}
+        write_file(folder / STORE_FILE, json.dumps(content, indent=1).encode())
+        yield folder
+
+
+def enter_graph(root: Path, graph: ExportedGraph, dtype: str) -> None:
+    """Copy a graph, its certificate and its tokeniser into a store and enter its columns into the log."""
+    target = root / "graphs" / "c0001.onnx"
+    name = target.relative_to(root).as_posix()
+    columns = [
+        StoredColumn(f"c{number:04d}", name, replace(column, dtype=dtype)).to_json()
+        for number, column in enumerate(graph.metadata.columns, 1)
+    ]
+    shutil.copyfile(graph.path, target)
+    copied = ExportedGraph(target)
+    copied.write_certificate(graph.certificate)
+    inputs = write_inputs(graph.input_spec, root / INPUTS_FOLDER)
+    Log(root).append(
+        None,
+        "add_columns",
+        [target, copied.certificate_path, *inputs],
+        {"graph": name, "columns": columns},
+    )
