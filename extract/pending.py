@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from .store.index import Index
     from .store.part import Row
 
-AT_ONCE = 16
-"""Items that are taken from the source at once: some sources hold the content of what they yield."""
+AT_ONCE, FILES_AT_ONCE = 16, 4096
+"""Items that are taken from the source at once: some sources hold the content of what they yield, but not of files."""
 
 
 class Pending:
@@ -91,8 +91,7 @@ class Pending:
                 yield item, known
 
     def _looked_up(self, items: Iterable[Item]) -> Iterator[tuple[Item, Row | None]]:
-        source = iter(items)
-        while some := list(islice(source, AT_ONCE)):
+        for some in taken_together(items):
             found = self.index.find([item.id for item in some])
             for item in some:
                 known = found.get(item.id)
@@ -109,6 +108,13 @@ class Pending:
         """Find which known items have changed."""
         self.changed = {item.id for item, known in items if not _is_unchanged(item, known)}
         self.outdated = set(self.changed)
+
+
+def taken_together(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Yield items in groups that may be held in memory."""
+    source = iter(items)
+    for first in source:
+        yield [first, *islice(source, (AT_ONCE if first.mtime_ns is None else FILES_AT_ONCE) - 1)]
 
 
 def _looks_unchanged(item: Item, known: Row) -> bool:

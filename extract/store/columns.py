@@ -20,6 +20,7 @@ from ..identity import require_same
 from ..ledger import Ledger
 from ..machine import available_cores
 from ..merging import merge
+from ..pending import taken_together
 from ..precision import family, is_found_on_items
 from ..subgraph import select_columns
 from .block_matrix import BlockMatrix
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from .writer import StoreWriter
 
 FILL, START = "fill", "add_columns"
-LOOKED_UP_AT_ONCE = 1024
 
 
 def new_columns(store: FeatureStore, extractor: Extraction) -> list[str]:
@@ -142,9 +142,8 @@ class Filling:
 
     def _missing(self, source: Source) -> Iterator[Item]:
         """Yield the first item of each content whose features are missing."""
-        items = iter(source)
         is_wanted = self.items.has_features & (self.items.numbers("original") == NONE)
-        while some := list(islice(items, LOOKED_UP_AT_ONCE)):
+        for some in taken_together(source):
             places = self.items.places([item.id for item in some])
             for item, place in zip(some, places.tolist(), strict=True):
                 if place != NONE and is_wanted[place] and self.parts[place] == NONE:

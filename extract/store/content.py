@@ -163,13 +163,19 @@ class StoreContent:
     def _whole(self, stored: StoredColumn) -> NDArray[Any] | BlockMatrix:
         if self.state.compacted is None:
             return gathered(self.path, stored, self.index.settle())
-        matrix = open_matrix(self.path / self.state.compacted, stored.key)
+        matrix = self._open_map(stored.key)
         if matrix.shape[1] != stored.column.width or matrix.dtype != np.dtype(stored.column.dtype):
             raise StoreDamagedError(
                 f"{self.path / self.state.compacted / stored.key}.npy holds {matrix.dtype} of shape {matrix.shape}; "
                 f"expected {stored.column.width} columns of {stored.column.dtype}. `topwork store verify` says more."
             )
         return matrix
+
+    @cached_property
+    def _open_map(self) -> Callable[[str], NDArray[Any]]:
+        """What maps a column's file into memory, once: pages that were read stay mapped."""
+        folder = self.path / str(self.state.compacted)
+        return functools.lru_cache(maxsize=None)(functools.partial(open_matrix, folder))
 
     def _rows_of(self, ids: Sequence[str]) -> NDArray[np.intp]:
         """Return the rows of items in the matrices."""

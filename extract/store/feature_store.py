@@ -348,7 +348,7 @@ class FeatureStore(StoreContent):
 
     def release(self) -> None:
         """Let go of what was seen: files that a compaction replaced may be removed."""
-        for name in ("index", "_row_numbers"):
+        for name in ("index", "_row_numbers", "_open_map"):
             self.__dict__.pop(name, None)
         if self._pin is not None:
             self._pin.release()

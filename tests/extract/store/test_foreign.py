@@ -17,8 +17,10 @@ from pyarrow import parquet
 from scipy.io import savemat
 from topwork.errors import IdentityError, InputError, StoreError
 from topwork.extract.extractor import Extractor
+from topwork.extract.item import Item
 from topwork.extract.job import extract
 from topwork.extract.store.feature_store import FeatureStore
+from topwork.extract.store.writer import open_writer
 
 IDS = [f"photo {number}.jpg" for number in range(6)]
 
@@ -381,6 +383,14 @@ def test_labels_rows_and_damage_need_no_graph(store: FeatureStore, matrix: NDArr
     repair = store.repair()
     assert set(repair.pending) == set(IDS)
     assert (store.n_rows, store.is_foreign, store.verify()) == (0, True, [])
+
+
+def test_items_are_pruned_without_a_graph(store: FeatureStore, matrix: NDArray[np.float32]) -> None:
+    with open_writer(store) as writer:
+        assert writer.prune([Item(name, lambda: None) for name in IDS[2:4]]) == 4
+        writer.compact()
+    assert (store.ids, store.labels, store.verify()) == (IDS[2:4], ["b", "b"], [])
+    assert np.array_equal(store.matrix("features"), matrix[2:4])
 
 
 def test_store_opened_again_without_its_index_is_the_same(store: FeatureStore) -> None:

@@ -1,0 +1,231 @@
+"""Interrupt jobs at random, then run them again: they end as if nothing had happened.
+
+``python benchmarks/torture.py --runs 60 --faults 20 --seed 0`` runs ``topwork extract`` over images and texts, kills it
+with SIGKILL at random moments, some runs several times in a row, and lets the disk fail (ENOSPC, EIO) at a random
+write. After each interruption the store must be sound and show the first rows of the whole one; then the same command
+runs to its end, and ids, labels, ledger and matrices must be those of an uninterrupted run, bit for bit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import errno
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from faults import Disk, Fault, can_fail
+from interruptions import Command, Place
+from PIL import Image
+from store_content import Content, progress
+
+KILLS = {1: 6, 2: 3, 3: 2}
+"""How often a run is killed, with weights."""
+TOLD = 3
+"""Exit code of a command that the machine is to blame for."""
+WORDS = "river stone cloud market engine garden window letter music winter copper island mirror paper signal".split()
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A command, and what an uninterrupted run of it yields: how long it takes, and how many writes."""
+
+    command: Command
+    content: Content
+    account: dict[str, Any]
+    seconds: float
+    writes: int
+
+
+@dataclass
+class Run:
+    """What became of one run: where it was interrupted, and what was not as it should be."""
+
+    interruptions: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def main() -> None:
+    options = parsed()
+    runs: list[Run] = []
+    with tempfile.TemporaryDirectory() as work:
+        os.environ.setdefault("TOPWORK_CACHE", str(Path(work) / "cache"))
+        wholes = [uninterrupted(command, Path(work)) for command in commands(Path(work), options)]
+        for number in range(options.runs + options.faults):
+            chance, whole = random.Random(f"{options.seed} {number}"), wholes[number % len(wholes)]
+            place = Place(whole.command, Path(work) / f"run{number}")
+            runs.append(killed(whole, place, chance) if number < options.runs else failed(whole, place, chance))
+            tell(number, whole, runs[-1])
+            keep(place, runs[-1], options.keep)
+    interrupted = sum(bool(run.interruptions) for run in runs)
+    identical = sum(bool(run.interruptions) and not run.problems for run in runs)
+    print(f"{interrupted} interrupted, {identical} identical")
+    sys.exit(0 if interrupted == identical == len(runs) else 1)
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=60, help="how many are killed")
+    parser.add_argument("--faults", type=int, default=20, help="on how many the disk fails")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--images", type=int, default=600)
+    parser.add_argument("--texts", type=int, default=240)
+    parser.add_argument("--text-model", type=Path, help="a folder; by default that of all-MiniLM-L6-v2")
+    parser.add_argument("--keep", type=Path, help="a folder for the stores that are not as they should be")
+    options = parser.parse_args()
+    if options.faults and not can_fail():
+        parser.error("--faults needs Linux on x86-64 or ARM")
+    return options
+
+
+def commands(work: Path, options: argparse.Namespace) -> list[Command]:
+    model = options.text_model or minilm()
+    images, texts = work / "images", work / "texts.csv"
+    write_images(images, options.images)
+    write_texts(texts, options.texts)
+    return [
+        Command("images", images, ("--backbone", "topwork:tiny", "--layer", "layer2,last"), 16),
+        Command("texts", texts, ("--backbone", f"hf:{model}", "--precision", "fp32", "--provider", "cpu"), 16),
+    ]
+
+
+def minilm() -> Path:
+    from data_sets import minilm as folder
+
+    return folder()
+
+
+def write_images(root: Path, count: int) -> None:
+    """Write a folder of small images in two splits and three labels; some are copies, some no images."""
+    chance, generator, contents = random.Random(0), np.random.default_rng(0), [b"", b"no image"]
+    for number in range(count):
+        path = root / ("train", "val")[number % 5 == 0] / ("ant", "bee", "cat")[number % 3] / f"{number:05d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if chance.random() < 0.1:
+            path.write_bytes(chance.choice(contents))
+        else:
+            Image.fromarray(generator.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(path)
+            contents.append(path.read_bytes())
+
+
+def write_texts(path: Path, count: int) -> None:
+    """Write a table of texts; some are copies, some are missing."""
+    chance, texts = random.Random(0), [""]
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["id", "text", "label", "split"])
+        for number in range(count):
+            text = chance.choice(texts) if chance.random() < 0.1 else " ".join(chance.choices(WORDS, k=1 + number % 20))
+            texts += [text, ""][: 1 + (number % 4 == 0)]
+            writer.writerow([f"text {number}", text, f"topic {number % 7}", ("train", "test")[number % 4 == 0]])
+
+
+def uninterrupted(command: Command, work: Path) -> Whole:
+    """Run a command several times without any interruption: the first time it exports the graph."""
+    place = Place(command, work / f"{command.name}-whole")
+    place.to_the_end()
+    writes = 0
+    if can_fail():
+        place.clear()
+        writes = place.fail(None)[0].writes
+    place.clear()
+    started = time.perf_counter()
+    account = place.to_the_end()
+    seconds = time.perf_counter() - started
+    content = Content.of(place.store)
+    print(f"{command.name}: {account['items']} items in {seconds:.1f} s, {writes} writes", flush=True)
+    return Whole(command, content, account, seconds, writes)
+
+
+def killed(whole: Whole, place: Place, chance: random.Random) -> Run:
+    """Kill a job, perhaps several times, and run it to its end."""
+    run, kills = Run(), chance.choices(list(KILLS), list(KILLS.values()))[0]
+    while len(run.interruptions) < kills:
+        seconds = chance.uniform(0, whole.seconds)
+        if place.kill_after(seconds):
+            note(run, f"killed after {seconds:.2f} s: {progress(place.store)}", place, whole)
+        elif run.interruptions:
+            break  # little was left to do
+        else:
+            place.clear()
+    return finished(run, place, whole)
+
+
+def failed(whole: Whole, place: Place, chance: random.Random) -> Run:
+    """Let a job's disk fail, and run it to its end."""
+    run = Run()
+    while not run.interruptions:
+        error = chance.choice((errno.ENOSPC, errno.EIO))
+        fault = Fault(chance.randint(1, whole.writes), error, error == errno.ENOSPC or chance.random() < 0.5)
+        disk, code = place.fail(fault)
+        if disk.failed:
+            note(run, f"{fault}, {disk.what}: {progress(place.store)}", place, whole)
+            run.problems += badly_told(disk, code, place.said())
+        else:
+            place.clear()
+    return finished(run, place, whole)
+
+
+def badly_told(disk: Disk, code: int, said: str) -> list[str]:
+    """Return what is wrong with how a command ended on a disk that failed."""
+    if code not in (0, TOLD) or "Traceback" in said:
+        return [f"the command ended with {code} after {disk.failed} faults: {said[-2000:]}"]
+    return []
+
+
+def note(run: Run, interruption: str, place: Place, whole: Whole) -> None:
+    """Enter an interruption, and what is not as it should be of what it left."""
+    run.interruptions.append(interruption)
+    if place.store.exists():
+        run.problems += [f"after {interruption}: {problem}" for problem in unsound(place.store, whole.content)]
+
+
+def unsound(path: Path, whole: Content) -> list[str]:
+    """Return what a reader of an interrupted job's store finds wrong."""
+    from topwork.extract.store.feature_store import FeatureStore
+
+    try:
+        damaged, found = FeatureStore.open(path).verify(), Content.of(path)
+    except Exception as error:
+        return [f"{type(error).__name__}: {error}"]
+    expected = whole.first(len(found.ids), len(found.failures))
+    return [*damaged, *found.differences(expected)]
+
+
+def finished(run: Run, place: Place, whole: Whole) -> Run:
+    """Run the command to its end, and compare with the uninterrupted run."""
+    try:
+        account = place.to_the_end()
+    except RuntimeError as error:
+        run.problems.append(str(error))
+        return run
+    run.problems += [f"ledger: {name}" for name in account if account[name] != whole.account[name]]
+    run.problems += [f"in the end: {problem}" for problem in unsound(place.store, whole.content)]
+    run.problems += [f"in the end: {name}" for name in Content.of(place.store).differences(whole.content)]
+    return run
+
+
+def tell(number: int, whole: Whole, run: Run) -> None:
+    print(f"{number} {whole.command.name}, {'; '.join(run.interruptions)}", flush=True)
+    for problem in run.problems:
+        print(f"    {problem}", flush=True)
+
+
+def keep(place: Place, run: Run, folder: Path | None) -> None:
+    """Remove a run's store, or keep it where it can be looked at."""
+    if run.problems and folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.move(place.folder, folder / place.folder.name)
+    shutil.rmtree(place.folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
