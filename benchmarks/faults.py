@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import platform
+import re
 import select
 import struct
 import sys
@@ -31,6 +32,8 @@ PATHS = {"open": 0, "creat": 0, "mkdir": 0, "rename": 0, "link": 0, "openat": 1,
          "renameat2": 1, "linkat": 1}  # fmt: skip
 """Which argument of a call is a path; those of the others begin with a descriptor."""
 FLAGS = {"open": 1, "openat": 2}
+RANDOM = re.compile("[0-9a-f]{32}|[0-9]+")
+"""In names of files, what is not the same in every run."""
 PAGE = 4096
 LOAD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06
 NOTIFY, ALLOW = 0x7FC00000, 0x7FFF0000
@@ -77,16 +80,16 @@ class Disk:
 
     Attributes
     ----------
-    writes, failed : int
-        How many there were.
-    what : str
-        The call that failed first, and on which file.
+    writes : list of str
+        Each call, and on which file, without what is random or counts in its name.
+    failed : list of str
+        Those that failed.
     """
 
     def __init__(self, folder: Path, fault: Fault | None = None) -> None:
         self.folder, self.fault = str(folder), fault
-        self.writes = self.failed = 0
-        self.what = ""
+        self.writes: list[str] = []
+        self.failed: list[str] = []
 
     def serve(self, connection: Connection) -> None:
         """Let through, or not, what the process that called :func:`surrender` wants to write, until it ends."""
@@ -114,15 +117,14 @@ class Disk:
         if name in FLAGS and not arguments[FLAGS[name]] & os.O_CREAT:
             return 0
         path = _text(pid, arguments[PATHS[name]]) if name in PATHS else _opened(pid, arguments[0])
-        if not path.startswith(self.folder):
+        if not path.startswith(self.folder) or (name == "mkdir" and path == self.folder):  # which is there already
             return 0
-        self.writes += 1
-        fault = self.fault
-        if fault is None or self.writes < fault.first or (self.writes > fault.first and not fault.lasts):
+        self.writes.append(f"{name} {RANDOM.sub('#', path.removeprefix(self.folder))}")
+        past = len(self.writes) - self.fault.first if self.fault else -1
+        if self.fault is None or past < 0 or (past > 0 and not self.fault.lasts):
             return 0
-        self.failed += 1
-        self.what = self.what or f"{name} {path.removeprefix(self.folder)}"
-        return fault.error
+        self.failed.append(self.writes[-1])
+        return self.fault.error
 
 
 def _name(number: int) -> str:

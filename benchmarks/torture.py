@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from data_sets import minilm
 from faults import Disk, Fault, can_fail
 from interruptions import Command, Place
 from PIL import Image
@@ -31,18 +32,31 @@ KILLS = {1: 6, 2: 3, 3: 2}
 """How often a run is killed, with weights."""
 TOLD = 3
 """Exit code of a command that the machine is to blame for."""
-WORDS = "river stone cloud market engine garden window letter music winter copper island mirror paper signal".split()
+WORDS = (
+    "river",
+    "stone",
+    "cloud",
+    "market",
+    "engine",
+    "garden",
+    "window",
+    "letter",
+    "music",
+    "winter",
+    "copper",
+    "island",
+)
 
 
 @dataclass(frozen=True)
 class Whole:
-    """A command, and what an uninterrupted run of it yields: how long it takes, and how many writes."""
+    """A command, and what an uninterrupted run of it yields: how long it takes, and what it writes."""
 
     command: Command
     content: Content
     account: dict[str, Any]
     seconds: float
-    writes: int
+    writes: list[str]
 
 
 @dataclass
@@ -76,8 +90,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=60, help="how many are killed")
     parser.add_argument("--faults", type=int, default=20, help="on how many the disk fails")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--images", type=int, default=600)
-    parser.add_argument("--texts", type=int, default=240)
+    parser.add_argument("--images", type=int, default=800)
+    parser.add_argument("--texts", type=int, default=320)
     parser.add_argument("--text-model", type=Path, help="a folder; by default that of all-MiniLM-L6-v2")
     parser.add_argument("--keep", type=Path, help="a folder for the stores that are not as they should be")
     options = parser.parse_args()
@@ -97,20 +111,14 @@ def commands(work: Path, options: argparse.Namespace) -> list[Command]:
     ]
 
 
-def minilm() -> Path:
-    from data_sets import minilm as folder
-
-    return folder()
-
-
 def write_images(root: Path, count: int) -> None:
     """Write a folder of small images in two splits and three labels; some are copies, some no images."""
-    chance, generator, contents = random.Random(0), np.random.default_rng(0), [b"", b"no image"]
+    chance, generator, contents = random.Random(0), np.random.default_rng(0), list[bytes]()
     for number in range(count):
         path = root / ("train", "val")[number % 5 == 0] / ("ant", "bee", "cat")[number % 3] / f"{number:05d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        if chance.random() < 0.1:
-            path.write_bytes(chance.choice(contents))
+        if contents and chance.random() < 0.1:
+            path.write_bytes(chance.choice((b"", b"no image", *chance.choices(contents, k=2))))
         else:
             Image.fromarray(generator.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(path)
             contents.append(path.read_bytes())
@@ -118,13 +126,14 @@ def write_images(root: Path, count: int) -> None:
 
 def write_texts(path: Path, count: int) -> None:
     """Write a table of texts; some are copies, some are missing."""
-    chance, texts = random.Random(0), [""]
+    chance, texts = random.Random(0), list[str]()
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["id", "text", "label", "split"])
         for number in range(count):
-            text = chance.choice(texts) if chance.random() < 0.1 else " ".join(chance.choices(WORDS, k=1 + number % 20))
-            texts += [text, ""][: 1 + (number % 4 == 0)]
+            new = " ".join(chance.choices(WORDS, k=1 + number % 20))
+            text = chance.choice(("", *chance.choices(texts, k=2))) if texts and chance.random() < 0.1 else new
+            texts += [text] if text else []
             writer.writerow([f"text {number}", text, f"topic {number % 7}", ("train", "test")[number % 4 == 0]])
 
 
@@ -132,7 +141,7 @@ def uninterrupted(command: Command, work: Path) -> Whole:
     """Run a command several times without any interruption: the first time it exports the graph."""
     place = Place(command, work / f"{command.name}-whole")
     place.to_the_end()
-    writes = 0
+    writes: list[str] = []
     if can_fail():
         place.clear()
         writes = place.fail(None)[0].writes
@@ -141,7 +150,7 @@ def uninterrupted(command: Command, work: Path) -> Whole:
     account = place.to_the_end()
     seconds = time.perf_counter() - started
     content = Content.of(place.store)
-    print(f"{command.name}: {account['items']} items in {seconds:.1f} s, {writes} writes", flush=True)
+    print(f"{command.name}: {account['items']} items in {seconds:.1f} s, {len(writes)} writes", flush=True)
     return Whole(command, content, account, seconds, writes)
 
 
@@ -163,21 +172,28 @@ def failed(whole: Whole, place: Place, chance: random.Random) -> Run:
     """Let a job's disk fail, and run it to its end."""
     run = Run()
     while not run.interruptions:
-        error = chance.choice((errno.ENOSPC, errno.EIO))
-        fault = Fault(chance.randint(1, whole.writes), error, error == errno.ENOSPC or chance.random() < 0.5)
+        fault = drawn(whole.writes, chance)
         disk, code = place.fail(fault)
         if disk.failed:
-            note(run, f"{fault}, {disk.what}: {progress(place.store)}", place, whole)
+            note(run, f"{fault}, {disk.failed[0]}: {progress(place.store)}", place, whole)
             run.problems += badly_told(disk, code, place.said())
         else:
             place.clear()
     return finished(run, place, whole)
 
 
+def drawn(writes: list[str], chance: random.Random) -> Fault:
+    """Draw a fault: any write, or first a kind of write, since most of them are of the same few kinds."""
+    kind = chance.choice(sorted(set(writes))) if chance.random() < 0.5 else ""
+    first = chance.choice([number for number, write in enumerate(writes, 1) if kind in ("", write)])
+    error = chance.choice((errno.ENOSPC, errno.EIO))
+    return Fault(first, error, error == errno.ENOSPC or chance.random() < 0.5)
+
+
 def badly_told(disk: Disk, code: int, said: str) -> list[str]:
     """Return what is wrong with how a command ended on a disk that failed."""
     if code not in (0, TOLD) or "Traceback" in said:
-        return [f"the command ended with {code} after {disk.failed} faults: {said[-2000:]}"]
+        return [f"the command ended with {code} after {len(disk.failed)} faults: {said[-2000:]}"]
     return []
 
 

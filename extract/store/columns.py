@@ -50,8 +50,8 @@ def new_columns(store: FeatureStore, extractor: Extraction) -> list[str]:
     IdentityError
         If they cannot be computed as the store's are: with another backbone, or in another precision.
     """
-    require_same(extractor.identity, store.identity, f"the backbone is not that of {store.path}")
     graph = store.graph.metadata
+    require_same(extractor.identity, store.identity, f"the backbone is not that of {store.path}")
     own = "" if graph.float32_until or is_found_on_items(graph.precision) else graph.precision
     if not own or extractor.precision not in ("auto", own):
         raise IdentityError(

@@ -29,7 +29,7 @@ from .log import CHECKPOINT, Entry
 from .part import Row, open_matrix, write_part
 from .pin import alone
 from .segment import NONE, REMOVED, Segment
-from .state import Unfinished
+from .state import Unfinished, state_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -227,9 +227,10 @@ class StoreWriter:
 
     def sweep_replaced(self) -> None:
         """Remove parts, graphs and labels that nothing names any more, if no reader may still want them."""
-        live = (*self.state.parts, *self.state.filling.parts)
+        state = state_of(self.store.log.entries())  # an entry may be there though writing it ended in an error
+        live = (*state.parts, *state.filling.parts)
         parts = [folder for folder in self._parts() if f"parts/{folder.name}" not in live]
-        root, named = self.store.path, self.state.files
+        root, named = self.store.path, state.files
         others = [
             path
             for folder in ("graphs", LABELS_FOLDER)
@@ -271,7 +272,7 @@ def open_writer(store: FeatureStore, patience: float = 0.0, without: Collection[
             writer.index.save()
         finally:
             store.release()
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, LogDamagedError):
                 writer.sweep_replaced()
             store.refresh()
 

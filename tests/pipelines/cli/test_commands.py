@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import io
 import json
 import shutil
 import subprocess
 import sys
 import tarfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import onnxruntime
 import pytest
@@ -20,36 +16,11 @@ import topwork
 from topwork import FeatureStore
 from topwork.extract.graph import ExportedGraph
 from topwork.heads.registry import HEADS
-from topwork.pipelines.cli.main import main
+
+from .running import topwork_command, topwork_json
 
 LEDGER = {"items", "ok", "failed", "duplicate", "items_per_second", "fingerprint"}
 BROKEN = "roof/1a.png"
-
-
-@dataclass(frozen=True)
-class Result:
-    stdout: str
-    stderr: str
-
-
-def topwork_command(*arguments: object, code: int = 0) -> Result:
-    """Run a command as ``python -m topwork`` does, but without starting an interpreter."""
-    before, out, err = sys.argv, io.StringIO(), io.StringIO()
-    sys.argv = ["topwork", *map(str, arguments)]
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as exited:
-            main()
-    finally:
-        sys.argv = before
-    assert (exited.value.code or 0) == code, err.getvalue()
-    return Result(out.getvalue(), err.getvalue())
-
-
-def topwork_json(*arguments: object, code: int = 0) -> dict[str, Any]:
-    """Run a command with ``--json``: standard output is one object and nothing else."""
-    value = json.loads(topwork_command(*arguments, "--json", code=code).stdout)
-    assert isinstance(value, dict)
-    return value
 
 
 @pytest.fixture(scope="module")

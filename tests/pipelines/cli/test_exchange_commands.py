@@ -2,40 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
-import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 from topwork import FeatureStore
-from topwork.pipelines.cli.main import main
+
+from .running import topwork_command, topwork_json
 
 IDS = ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
-
-
-def topwork_command(*arguments: object, code: int = 0) -> tuple[str, str]:
-    """Run a command and return what it prints on standard output and standard error."""
-    before, out, err = sys.argv, io.StringIO(), io.StringIO()
-    sys.argv = ["topwork", *map(str, arguments)]
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as exited:
-            main()
-    finally:
-        sys.argv = before
-    assert (exited.value.code or 0) == code, err.getvalue()
-    return out.getvalue(), err.getvalue()
-
-
-def topwork_json(*arguments: object, code: int = 0) -> dict[str, Any]:
-    value = json.loads(topwork_command(*arguments, "--json", code=code)[0])
-    assert isinstance(value, dict)
-    return value
 
 
 @pytest.fixture
@@ -68,7 +45,7 @@ def test_import_makes_a_store(work: Path) -> None:
         "fingerprint": store.fingerprint,
         "columns": [store.columns[0].to_json()],
     }
-    printed, _ = topwork_command("store", "import", work / "s", work / "x.npy")
+    printed = topwork_command("store", "import", work / "s", work / "x.npy").stdout
     assert printed == f"{work / 's'}: 4 items (3 ok, 1 duplicate) with features (3 float32)\n"
 
 
@@ -76,7 +53,7 @@ def test_store_info_tells_that_features_are_foreign(store: Path) -> None:
     found = topwork_json("store", "info", store)
     assert (found["items"], found["ok"], found["duplicate"], found["failed"]) == (4, 3, 1, 0)
     assert (found["backbone"], found["fidelity"]) == (None, [])
-    lines = topwork_command("store", "info", store)[0].splitlines()
+    lines = topwork_command("store", "info", store).stdout.splitlines()
     assert lines[1] == f"foreign features, fingerprint {found['fingerprint'][:16]}"
     assert [line.split() for line in lines[2:]] == [
         ["column", "pool", "precision", "features"],
@@ -98,7 +75,7 @@ def test_export_writes_every_format(kind: str, store: Path, work: Path) -> None:
 
 
 def test_export_is_parquet_of_all_columns_by_default(store: Path, work: Path) -> None:
-    printed, _ = topwork_command("store", "export", store, work / "out")
+    printed = topwork_command("store", "export", store, work / "out").stdout
     assert printed.startswith(f"wrote {work / 'out'}: 4 rows with features, ")
     rows = parquet.read_table(work / "out")["features"].to_pylist()
     assert rows == np.load(work / "x.npy").tolist()
@@ -124,6 +101,6 @@ def test_what_cannot_be_done_exits_with_2_and_writes_nothing(
     arguments: str, message: str, store: Path, work: Path
 ) -> None:
     before, entries = sorted(work.iterdir()), sorted(store.glob("log/*"))
-    printed, told = topwork_command(*arguments.format(store=store, work=work).split(), code=2)
-    assert (message in told, printed) == (True, ""), told
+    result = topwork_command(*arguments.format(store=store, work=work).split(), code=2)
+    assert (message in result.stderr, result.stdout) == (True, ""), result.stderr
     assert (sorted(work.iterdir()), sorted(store.glob("log/*"))) == (before, entries)
