@@ -89,7 +89,7 @@ class LogDamagedError(StoreDamagedError):
     """The log of a store is not a chain of entries as they were written."""
 
 
-class StoreWriteError(StoreError, OSError):
+class StoreWriteError(OSError, StoreError):  # OSError first: it takes the number of the error
     """A store cannot be written: the disk is full, or permissions are missing."""
 
     exit_code = 3

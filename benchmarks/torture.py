@@ -30,6 +30,8 @@ from store_content import Content, progress
 
 KILLS = {1: 6, 2: 3, 3: 2}
 """How often a run is killed, with weights."""
+WINDOW = 16
+"""Items of a part."""
 TOLD = 3
 """Exit code of a command that the machine is to blame for."""
 WORDS = (
@@ -92,6 +94,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--images", type=int, default=800)
     parser.add_argument("--texts", type=int, default=320)
+    parser.add_argument("--precision", default="auto", help="of the images' features; the texts' are in fp32")
     parser.add_argument("--text-model", type=Path, help="a folder; by default that of all-MiniLM-L6-v2")
     parser.add_argument("--keep", type=Path, help="a folder for the stores that are not as they should be")
     options = parser.parse_args()
@@ -105,10 +108,9 @@ def commands(work: Path, options: argparse.Namespace) -> list[Command]:
     images, texts = work / "images", work / "texts.csv"
     write_images(images, options.images)
     write_texts(texts, options.texts)
-    return [
-        Command("images", images, ("--backbone", "topwork:tiny", "--layer", "layer2,last"), 16),
-        Command("texts", texts, ("--backbone", f"hf:{model}", "--precision", "fp32", "--provider", "cpu"), 16),
-    ]
+    tiny = ("--backbone", "topwork:tiny", "--layer", "layer2,last", "--precision", options.precision)
+    bert = ("--backbone", f"hf:{model}", "--precision", "fp32", "--provider", "cpu")
+    return [Command("images", images, tiny, WINDOW), Command("texts", texts, bert, WINDOW)]
 
 
 def write_images(root: Path, count: int) -> None:

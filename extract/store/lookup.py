@@ -34,21 +34,28 @@ class Lookup:
         return cls(hashes[order], order.astype(np.uint32))
 
     def candidates(self, wanted: NDArray[np.uint32]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Return pairs of a position in `wanted` and a place that has the same hash, both in ascending order."""
+        """Return pairs of a position in `wanted` and a place that has the same hash; those of a position ascend."""
         order = np.argsort(wanted, kind="stable")  # neighbours are found in the same pages
         ordered = wanted[order]
-        starts = np.searchsorted(self.hashes, ordered, "left")
-        counts = np.searchsorted(self.hashes, ordered, "right") - starts
+        starts = np.searchsorted(self.hashes, ordered)
+        counts = self._counts(ordered, starts)
         which = np.repeat(order, counts)
         firsts = np.repeat(starts - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
-        places = self.places[firsts + np.arange(len(which))].astype(np.intp)
-        again = np.argsort(which, kind="stable")
-        return which[again], places[again]
+        return which, self.places[firsts + np.arange(len(which))].astype(np.intp)
+
+    def _counts(self, wanted: NDArray[np.uint32], starts: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return how many hashes from each start on are the wanted one; seldom more than one."""
+        counts, left = np.zeros(len(wanted), np.intp), np.arange(len(wanted))
+        while len(left):
+            left = left[starts[left] + counts[left] < len(self.hashes)]
+            left = left[self.hashes[starts[left] + counts[left]] == wanted[left]]
+            counts[left] += 1
+        return counts
 
 
 def hashes_of(texts: Iterable[str], count: int) -> NDArray[np.uint32]:
     """Return the CRC-32 of texts in UTF-8."""
-    return np.fromiter((crc32(text.encode("utf-8", "surrogatepass")) for text in texts), np.uint32, count)
+    return np.fromiter([crc32(text.encode("utf-8", "surrogatepass")) for text in texts], np.uint32, count)
 
 
 def heads_of(digests: NDArray[np.uint8]) -> NDArray[np.uint32]:

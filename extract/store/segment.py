@@ -78,7 +78,7 @@ class Segment:
             return Lookup(self.numbers("digest_head"), self.numbers("digest_place"))
         return Lookup.of(heads_of(self.digests))
 
-    @property
+    @cached_property
     def has_features(self) -> NDArray[np.bool_]:
         """Which items have features."""
         has_features: NDArray[np.bool_] = self.numbers("row") != NONE
