@@ -1,8 +1,8 @@
-# The whole tool belt: make demo, make test, make lint, make bench, make coverage, make docs.
+# The whole tool belt: make demo, make test, make lint, make bench, make coverage, make torture, make docs.
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test lint bench coverage docs
+.PHONY: demo test lint bench coverage torture docs
 
 demo: .venv/ready
 	$(BIN)/topwork demo
@@ -38,6 +38,11 @@ bench: .venv/bench
 # Hours: every architecture in a process of its own. An interrupted run goes on.
 coverage: .venv/ready
 	$(BIN)/python benchmarks/coverage.py
+
+# About ten minutes: 80 jobs are interrupted, 200 bits of a store flipped.
+torture: .venv/ready
+	$(BIN)/python benchmarks/torture.py
+	$(BIN)/python benchmarks/bit_flips.py
 
 docs: .venv/ready
 	$(BIN)/sphinx-build -q -b html docs docs/_build

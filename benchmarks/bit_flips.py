@@ -18,8 +18,8 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+from small_sources import write_images
 from store_content import Content
-from torture import write_images
 
 IMAGES = 80
 FAILURES = 4

@@ -9,7 +9,6 @@ runs to its end, and ids, labels, ledger and matrices must be those of an uninte
 from __future__ import annotations
 
 import argparse
-import csv
 import errno
 import os
 import random
@@ -17,15 +16,15 @@ import shutil
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from data_sets import minilm
 from faults import Disk, Fault, can_fail
 from interruptions import Command, Place
-from PIL import Image
+from small_sources import write_images, write_texts
 from store_content import Content, progress
 
 KILLS = {1: 6, 2: 3, 3: 2}
@@ -34,20 +33,6 @@ WINDOW = 16
 """Items of a part."""
 TOLD = 3
 """Exit code of a command that the machine is to blame for."""
-WORDS = (
-    "river",
-    "stone",
-    "cloud",
-    "market",
-    "engine",
-    "garden",
-    "window",
-    "letter",
-    "music",
-    "winter",
-    "copper",
-    "island",
-)
 
 
 @dataclass(frozen=True)
@@ -74,7 +59,9 @@ def main() -> None:
     runs: list[Run] = []
     with tempfile.TemporaryDirectory() as work:
         os.environ.setdefault("TOPWORK_CACHE", str(Path(work) / "cache"))
-        wholes = [uninterrupted(command, Path(work)) for command in commands(Path(work), options)]
+        given = commands(Path(work), options)
+        export(given, Path(work))
+        wholes = [uninterrupted(command, Path(work)) for command in given]
         for number in range(options.runs + options.faults):
             chance, whole = random.Random(f"{options.seed} {number}"), wholes[number % len(wholes)]
             place = Place(whole.command, Path(work) / f"run{number}")
@@ -105,7 +92,7 @@ def parsed() -> argparse.Namespace:
 
 def commands(work: Path, options: argparse.Namespace) -> list[Command]:
     model = options.text_model or minilm()
-    images, texts = work / "images", work / "texts.csv"
+    images, texts = work / "photographs", work / "texts.csv"
     write_images(images, options.images)
     write_texts(texts, options.texts)
     tiny = ("--backbone", "topwork:tiny", "--layer", "layer2,last", "--precision", options.precision)
@@ -113,39 +100,17 @@ def commands(work: Path, options: argparse.Namespace) -> list[Command]:
     return [Command("images", images, tiny, WINDOW), Command("texts", texts, bert, WINDOW)]
 
 
-def write_images(root: Path, count: int) -> None:
-    """Write a folder of small images in two splits and three labels; some are copies, some no images."""
-    chance, generator, contents = random.Random(0), np.random.default_rng(0), list[bytes]()
-    for number in range(count):
-        path = root / ("train", "val")[number % 5 == 0] / ("ant", "bee", "cat")[number % 3] / f"{number:05d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if contents and chance.random() < 0.1:
-            path.write_bytes(chance.choice((b"", b"no image", *chance.choices(contents, k=2))))
-        else:
-            Image.fromarray(generator.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(path)
-            contents.append(path.read_bytes())
-
-
-def write_texts(path: Path, count: int) -> None:
-    """Write a table of texts; some are copies, some are missing."""
-    chance, texts = random.Random(0), list[str]()
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["id", "text", "label", "split"])
-        for number in range(count):
-            new = " ".join(chance.choices(WORDS, k=1 + number % 20))
-            text = chance.choice(("", *chance.choices(texts, k=2))) if texts and chance.random() < 0.1 else new
-            texts += [text] if text else []
-            writer.writerow([f"text {number}", text, f"topic {number % 7}", ("train", "test")[number % 4 == 0]])
+def export(given: list[Command], work: Path) -> None:
+    """Run each command once, at the same time, so that their graphs are in the cache."""
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda command: Place(command, work / command.name / "first").to_the_end(), given))
 
 
 def uninterrupted(command: Command, work: Path) -> Whole:
-    """Run a command several times without any interruption: the first time it exports the graph."""
-    place = Place(command, work / f"{command.name}-whole")
-    place.to_the_end()
+    """Run a command without any interruption, once to see what it writes, once to see how long it takes."""
+    place = Place(command, work / command.name / "whole")
     writes: list[str] = []
     if can_fail():
-        place.clear()
         writes = place.fail(None)[0].writes
     place.clear()
     started = time.perf_counter()

@@ -14,8 +14,9 @@ from zlib import crc32
 import numpy as np
 
 from ..atomic import new_folder
+from .conversion import items_of
 from .part import ITEMS_FILE, write_table
-from .segment import Segment, items_of
+from .segment import Segment
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,6 +13,7 @@ from ...errors import InputError
 from ..cut import Column
 from .block_matrix import BlockMatrix
 from .compaction import BLOCK_ROWS, write_compacted
+from .conversion import segment_of
 from .description import new_store, require_place
 from .feature_store import FeatureStore
 from .foreign_source import ForeignFeatures, read_foreign, read_ids
@@ -20,7 +21,6 @@ from .index import part_name
 from .labels import enter_labels, label_table
 from .log import CHECKPOINT, Log
 from .part import FIELDS, table_of
-from .segment import segment_of
 from .state import StoredColumn
 from .writer import open_writer
 

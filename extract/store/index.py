@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from ...models.weights import digest_of_file
 from ..atomic import TEMPORARY, write_file
+from .conversion import segment_of
 from .labels import with_labels
 from .log import CHECKPOINT, Entry
 from .part import ITEMS_FILE, Row, read_items, table_of
-from .segment import NONE, Segment, segment_of
+from .segment import NONE, Segment
 
 if TYPE_CHECKING:
     import pyarrow

@@ -164,9 +164,11 @@ class Segment:
         originals = _originals_of(kept.digests, kept.has_features)
         is_fine = pa.array(kept.has_features)
         table = kept.table
-        table = _with(table, "original", pa.array(originals))
-        table = _with(table, "status", compute.if_else(is_fine, "ok", table["status"]))
-        return Segment(_with(table, "reason", compute.if_else(is_fine, pa.scalar(None, pa.string()), table["reason"])))
+        table = with_column(table, "original", pa.array(originals))
+        table = with_column(table, "status", compute.if_else(is_fine, "ok", table["status"]))
+        return Segment(
+            with_column(table, "reason", compute.if_else(is_fine, pa.scalar(None, pa.string()), table["reason"]))
+        )
 
     def with_lookups(self) -> pyarrow.Table:
         """Return the table with the look-ups as columns."""
@@ -175,7 +177,7 @@ class Segment:
         found = (self.by_id.hashes, self.by_id.places, self.by_digest.hashes, self.by_digest.places)
         table = self.table
         for name, values in zip(LOOKUPS, found, strict=True):
-            table = _with(table, name, pa.array(values))
+            table = with_column(table, name, pa.array(values))
         return table
 
     def with_values(self, column: str, ids: pyarrow.ChunkedArray, values: pyarrow.ChunkedArray) -> Segment:
@@ -188,7 +190,7 @@ class Segment:
         is_same = column in self.table.column_names and self.table[column].type == values.type
         old = self.table[column] if is_same else pa.chunked_array([pa.nulls(len(self), values.type)])
         joined = pa.chunked_array([*old.chunks, *values.chunks], values.type)
-        return Segment(_with(self.table, column, joined.take(pa.array(order))))
+        return Segment(with_column(self.table, column, joined.take(pa.array(order))))
 
     def labels(self, name: str) -> list[Any]:
         """Return of each item what the user set, or else what its source says."""
@@ -210,60 +212,11 @@ def _row(values: tuple[Any, ...], original: str | None) -> Row:
     return row if original is None else replace(row, status="duplicate", reason=original)
 
 
-def _with(table: pyarrow.Table, name: str, values: Any) -> pyarrow.Table:
+def with_column(table: pyarrow.Table, name: str, values: Any) -> pyarrow.Table:
+    """Return a table with a column, in place of the one of its name."""
     if name in table.column_names:
         return table.set_column(table.column_names.index(name), name, values)
     return table.append_column(name, values)
-
-
-def segment_of(items: pyarrow.Table, part: int) -> Segment:
-    """Return the items of a part.
-
-    Parameters
-    ----------
-    items : pyarrow.Table
-        With the fields of :class:`Row`, and columns of labels that were set.
-    part : int
-        Its number.
-    """
-    import pyarrow as pa
-    from pyarrow import compute
-
-    row = compute.fill_null(items["row"].cast(pa.int32()), NONE)
-    has_features = np.asarray(row) != NONE
-    digests = digests_of(items["digest"].to_pylist())
-    columns = {name: items[name] for name in FIELDS}
-    columns |= {
-        "id": items["id"].cast(pa.large_string()),
-        "digest": pa.FixedSizeBinaryArray.from_buffers(
-            pa.binary(DIGEST_BYTES), len(digests), [None, pa.py_buffer(digests.tobytes())]
-        ),
-        "row": row,
-        "part": pa.array(np.where(has_features, part, NONE).astype(np.int32)),
-        "original": pa.array(np.full(len(items), NONE, np.int32)),
-    }
-    columns |= {name: items[name] for name in items.column_names if name.startswith(GIVEN)}
-    return Segment(pa.table(columns))
-
-
-def items_of(segment: Segment) -> pyarrow.Table:
-    """Return a segment as the items of a part, whose rows are numbered anew."""
-    import pyarrow as pa
-
-    has_features = segment.has_features
-    numbers = np.cumsum(has_features) - 1
-    row = pa.array(numbers.astype(np.int32), mask=~has_features)
-    digests = [bytes(digest).hex() if digest.any() else "" for digest in segment.digests]
-    given = [name for name in segment.table.column_names if name.startswith(GIVEN)]
-    table = segment.table.select([*FIELDS, *given])
-    for name, values in (
-        ("id", table["id"].cast(pa.string())),
-        ("digest", pa.array(digests, pa.string())),
-        ("row", row),
-    ):
-        table = _with(table, name, values)
-    table = _with(table, "status", pa.array(segment.statuses(), pa.string()))
-    return _with(table, "reason", pa.array(segment.reasons(), pa.string()))
 
 
 def digests_of(texts: Sequence[str]) -> NDArray[np.uint8]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import LogDamagedError, StoreWriteError
+from ...errors import LogDamagedError
 from ...models.weights import digest_of_file
 from ..atomic import sweep
 from ..batching import AUTOMATIC, RunOptions
@@ -21,6 +20,7 @@ from ..canaries import write_canaries
 from .compaction import BLOCKS_FILE, write_compacted
 from .content import gathered
 from .description import STORE_FILE
+from .disk import explained
 from .feature_store import FeatureStore
 from .index import INDEX_FILE, Index, part_name, saved_number
 from .labels import FOLDER as LABELS_FOLDER
@@ -41,14 +41,6 @@ if TYPE_CHECKING:
     from .state import State, StoredColumn
 
 LOOKED_UP_AT_ONCE = 4096
-CAUSES = {
-    errno.ENOSPC: "the disk is full; make room",
-    errno.EDQUOT: "the quota of the disk is used up; make room",
-    errno.EACCES: "writing is not allowed; change the permissions of the folder",
-    errno.EPERM: "writing is not allowed; change the permissions of the folder",
-    errno.EROFS: "its file system is read-only",
-    errno.EIO: "the disk reports an error",
-}
 
 
 class StoreWriter:
@@ -265,7 +257,7 @@ def open_writer(store: FeatureStore, patience: float = 0.0, without: Collection[
     StoreWriteError
         If the disk is full, or writing is not allowed. What was entered into the log before is there.
     """
-    with _explained(store.path), write_lock(store.path, patience):
+    with explained(store.path), write_lock(store.path, patience):
         writer = StoreWriter(store, without)
         try:
             yield writer
@@ -275,16 +267,3 @@ def open_writer(store: FeatureStore, patience: float = 0.0, without: Collection[
             with contextlib.suppress(OSError, LogDamagedError):
                 writer.sweep_replaced()
             store.refresh()
-
-
-@contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Say of a disk that cannot be written what is wrong and what to do."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in CAUSES or isinstance(error, StoreWriteError):
-            raise
-        raise StoreWriteError(
-            error.errno, f"{path} cannot be written: {CAUSES[error.errno]}, and run the command again. Nothing is lost"
-        ) from error
