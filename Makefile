@@ -39,7 +39,7 @@ bench: .venv/bench
 coverage: .venv/ready
 	$(BIN)/python benchmarks/coverage.py
 
-# About ten minutes: 80 jobs are interrupted, 200 bits of a store flipped.
+# About six minutes: 80 jobs are interrupted, 200 bits of stores flipped.
 torture: .venv/ready
 	$(BIN)/python benchmarks/torture.py
 	$(BIN)/python benchmarks/bit_flips.py

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+UNFINISHED = {"parts": "part", "log": "entry", "graphs": "canaries"}
+"""What a temporary file in a folder of a store becomes."""
 
 
 @dataclass(frozen=True)
@@ -50,26 +54,23 @@ def _same(a: NDArray[Any], b: NDArray[Any]) -> bool:
     return (a.shape, a.dtype) == (b.shape, b.dtype) and a.tobytes() == b.tobytes()
 
 
-def progress(path: Path) -> str:
-    """Say in a few words how far an interrupted job had come, and what it was about to write."""
+def progress(path: Path, whole: int) -> str:
+    """Say in a few words how far an interrupted job had come, and what it was about to write.
+
+    Parameters
+    ----------
+    path : Path
+        The store.
+    whole : int
+        How many parts the job makes before it merges them.
+    """
     if not path.is_dir():
         return "creating the store" if any(path.parent.glob(".tmp-*")) else "no store"
-    entries = sorted((path / "log").glob("[0-9]*.json"))
-    parts = len([part for part in (path / "parts").iterdir() if part.name.startswith("p")])
-    is_merged = bool(entries) and b'"compact"' in entries[-1].read_bytes()
-    unfinished = [_unfinished(file.relative_to(path), path) for file in sorted(path.rglob(".tmp-*"))]
-    begun = f", {unfinished[0]} half written" if unfinished else ""
-    if is_merged:
-        return f"merged, {'index' if _is_saved(path) else 'no index'}, {parts} parts on disk{begun}"
-    return f"{parts} parts{begun}"
-
-
-def _unfinished(name: Path, root: Path) -> str:
-    if name.parts[0] == "parts":
-        is_merging = any((root / name).glob("blocks.json")) or not any((root / name).glob("*.parquet"))
-        return "a part" if not is_merging else "a part or the merged one"
-    return {"log": "an entry", "graphs": "canaries"}.get(name.parts[0], "the index")
-
-
-def _is_saved(path: Path) -> bool:
-    return (path / "index.arrow").is_file()
+    actions = [json.loads(entry.read_bytes())["action"] for entry in sorted((path / "log").glob("[0-9]*.json"))]
+    done = actions.count("add_part")
+    unfinished = next((file.relative_to(path).parts[0] for file in path.rglob(".tmp-*")), None)
+    half = f", {UNFINISHED.get(unfinished, 'index')} half written" if unfinished else ""
+    if "compact" in actions:
+        left = len(list((path / "parts").iterdir())) - 1
+        return f"merged, {left} parts not removed{half}" if left else f"merged{half}"
+    return f"merging{half}" if done == whole else f"{done} of {whole} parts{half}"

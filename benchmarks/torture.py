@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import math
 import os
 import random
 import shutil
@@ -44,6 +45,11 @@ class Whole:
     account: dict[str, Any]
     seconds: float
     writes: list[str]
+
+    @property
+    def parts(self) -> int:
+        """How many parts the command makes."""
+        return math.ceil(self.account["items"] / self.command.window)
 
 
 @dataclass
@@ -127,7 +133,7 @@ def killed(whole: Whole, place: Place, chance: random.Random) -> Run:
     while len(run.interruptions) < kills:
         seconds = chance.uniform(0, whole.seconds)
         if place.kill_after(seconds):
-            note(run, f"killed after {seconds:.2f} s: {progress(place.store)}", place, whole)
+            note(run, f"killed after {seconds:.2f} s: {progress(place.store, whole.parts)}", place, whole)
         elif run.interruptions:
             break  # little was left to do
         else:
@@ -142,7 +148,7 @@ def failed(whole: Whole, place: Place, chance: random.Random) -> Run:
         fault = drawn(whole.writes, chance)
         disk, code = place.fail(fault)
         if disk.failed:
-            note(run, f"{fault}, {disk.failed[0]}: {progress(place.store)}", place, whole)
+            note(run, f"{fault}, {disk.failed[0]}: {progress(place.store, whole.parts)}", place, whole)
             run.problems += badly_told(disk, code, place.said())
         else:
             place.clear()
@@ -191,8 +197,8 @@ def finished(run: Run, place: Place, whole: Whole) -> Run:
         run.problems.append(str(error))
         return run
     run.problems += [f"ledger: {name}" for name in account if account[name] != whole.account[name]]
-    run.problems += [f"in the end: {problem}" for problem in unsound(place.store, whole.content)]
-    run.problems += [f"in the end: {name}" for name in Content.of(place.store).differences(whole.content)]
+    wrong = unsound(place.store, whole.content) or Content.of(place.store).differences(whole.content)
+    run.problems += [f"in the end: {problem}" for problem in wrong]
     return run
 
 

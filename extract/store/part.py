@@ -89,8 +89,15 @@ def write_part(folder: Path, rows: Sequence[Row], matrices: Mapping[str, NDArray
     with new_folder(folder) as temporary:
         write_table(temporary / ITEMS_FILE, table_of(rows))
         for key, matrix in matrices.items():
-            np.save(temporary / f"{key}.npy", np.ascontiguousarray(matrix, matrix.dtype.newbyteorder("<")))
+            _write_matrix(temporary / f"{key}.npy", np.ascontiguousarray(matrix, matrix.dtype.newbyteorder("<")))
     return [folder / ITEMS_FILE, *(folder / f"{key}.npy" for key in matrices)]
+
+
+def _write_matrix(path: Path, matrix: NDArray[Any]) -> None:
+    """Write a ``.npy``; :func:`numpy.save` does not notice when there is no room for the last bytes."""
+    with open(path, "wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(matrix))
+        stream.write(matrix.data)
 
 
 def write_table(path: Path, table: pyarrow.Table) -> None:

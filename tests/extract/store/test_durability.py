@@ -144,6 +144,21 @@ def test_what_cannot_be_written_is_told_and_costs_nothing(
     assert not list(store.path.rglob(".tmp-*"))
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no limit to the size of files")
+def test_last_bytes_that_find_no_room_are_noticed(tmp_path: Path) -> None:
+    import resource
+
+    matrix = np.ones((2, 2423), np.float32)  # 19,384 bytes, of which numpy.save would lose the last 3,000
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (18_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            part.write_part(tmp_path / "p000001", [], {"c0001": matrix})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("entry", ["part", "merged part"])
 def test_part_stays_if_its_entry_was_written_with_an_error(
     store: FeatureStore, more: Path, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch, entry: str
