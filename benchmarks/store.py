@@ -71,12 +71,13 @@ rows and the matrix; the sum is over all of it; 10,000 random items are taken by
 
 The bounds for `FeatureStore` are {bounds}. joblib's opening makes the dictionary from ids to rows.
 
-A job whose items are all in the store, unchanged: {known}; the items come from a generator, so that it is not the file
-system that is measured.
+A job whose items are all in the store, unchanged: {known}.
+The items come from a generator, so that it is not the file system that is measured.
 
 {index}
 
-Required are {index_bounds}. Both are made from the store's `items.parquet`, with look-ups by id and by content.
+Required are {index_bounds}. Both are made from the store's `items.parquet`, with look-ups by id and by
+content.
 """
 
 if __name__ == "__main__":
