@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...errors import LogDamagedError
 from ...models.weights import digest_of_file
 from ..atomic import TEMPORARY, write_file
 from .conversion import segment_of
@@ -264,3 +265,26 @@ def saved_number(root: Path) -> int:
     """Return the number of the last entry that the index file tells of, 0 if it cannot be used."""
     saved = _saved(root)
     return int(saved[0]["number"]) if saved else 0
+
+
+def require_end_of_log(root: Path, number: int, told: int | None = None) -> None:
+    """Raise an error if the index tells of entries that the log does not have.
+
+    Parameters
+    ----------
+    root : Path
+        The store's folder.
+    number : int
+        Of the last entry of the log.
+    told : int, optional
+        What :func:`saved_number` said before the log was read; by default it is asked now, which is right for a writer.
+
+    Raises
+    ------
+    LogDamagedError
+    """
+    if (saved_number(root) if told is None else told) > number:
+        raise LogDamagedError(
+            f"{root / 'log'} ends with entry {number}, but the index tells of later ones: entries are missing. Restore "
+            f"the folder log/ from a copy, or remove {INDEX_FILE} to go on without them."
+        )

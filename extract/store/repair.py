@@ -12,7 +12,7 @@ import numpy as np
 from ...errors import StoreDamagedError
 from ...models.weights import digest_of_file
 from .compaction import BLOCKS_FILE, damaged_rows
-from .index import damaged_index, number_of
+from .index import damaged_index, number_of, require_end_of_log, saved_number
 from .part import ITEMS_FILE, open_matrix, write_part
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ class Repair:
 
 def damaged_files(store: FeatureStore) -> list[str]:
     """Return the files of a store that are missing or not as they were written, by their path within the store."""
-    store.log.history()
+    told = saved_number(store.path)
+    require_end_of_log(store.path, len(store.log.history()), told)
     found = [name for name, sha in store.state.files.items() if not _is_whole(store.path / name, sha)]
     return found + damaged_index(store.path)
 

@@ -22,7 +22,7 @@ from .content import gathered
 from .description import STORE_FILE
 from .disk import explained
 from .feature_store import FeatureStore
-from .index import INDEX_FILE, Index, part_name, saved_number
+from .index import Index, part_name, require_end_of_log
 from .labels import FOLDER as LABELS_FOLDER
 from .lock import write_lock
 from .log import CHECKPOINT, Entry
@@ -57,11 +57,7 @@ class StoreWriter:
         self.store = store
         store.refresh()  # which lets go of its copy of the index
         self.last: Entry = store.entries[-1]
-        if saved_number(store.path) > self.last.number:
-            raise LogDamagedError(
-                f"{store.path / 'log'} ends with entry {self.last.number}, but the index tells of later ones: entries "
-                f"are missing. Restore the folder log/ from a copy, or remove {INDEX_FILE} to go on without them."
-            )
+        require_end_of_log(store.path, self.last.number)
         self.state: State = store.state
         self._sweep_unnamed()
         self.index = Index(store.path, store.entries, without)

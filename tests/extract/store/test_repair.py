@@ -136,8 +136,11 @@ def test_damaged_index_is_found_and_rebuilt(store: FeatureStore) -> None:
 def test_log_that_lost_its_end_is_recognised(store: FeatureStore) -> None:
     last = max((store.path / "log").iterdir())
     last.unlink()
-    with pytest.raises(LogDamagedError, match=r"the index tells of later ones.*Restore the folder log/"):
+    message = r"the index tells of later ones.*Restore the folder log/"
+    with pytest.raises(LogDamagedError, match=message):
         FeatureStore.open(store.path).set_labels({"cat/0.png": "x"})
+    with pytest.raises(LogDamagedError, match=message):
+        FeatureStore.open(store.path).verify()
 
 
 def test_sound_store_needs_no_repair(store: FeatureStore) -> None:
