@@ -1,0 +1,57 @@
+"""What a log tells without a look into parts."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from topwork.extract.cut import Column
+from topwork.extract.store.log import Entry
+from topwork.extract.store.state import State, StoredColumn, state_of
+
+LAST, LAYER = Column("last", "last", "avg", 3), Column("layer1", "layer1", "avg", 5)
+FIRST = {"graph": "graphs/c0001.onnx", "columns": [StoredColumn("c0001", "graphs/c0001.onnx", LAST).to_json()]}
+NEW = {"graph": "", "columns": [StoredColumn("c0002", "", LAYER).to_json()]}
+
+
+def state(*entries: tuple[str, dict[str, Any]]) -> State:
+    return state_of([_entry(number, *entry) for number, entry in enumerate(entries, 1)])
+
+
+def _entry(number: int, action: str, details: dict[str, Any]) -> Entry:
+    files = {f"{details['part']}/items.parquet": "0"} if "part" in details else {}
+    return Entry(number, action, files, details, str(number))
+
+
+def part(number: int, **others: Any) -> dict[str, Any]:
+    return {"part": f"parts/p{number:06d}", **others}
+
+
+def test_checkpoint_stands_for_all_before_it() -> None:
+    columns = FIRST["columns"]
+    found = state(("add_columns", FIRST), ("add_part", part(1)), ("compact", part(2, columns=columns)))
+    assert (found.parts, found.compacted, found.newest_part) == (("parts/p000002",), "parts/p000002", 2)
+    assert list(found.files) == ["parts/p000002/items.parquet"]
+    assert found == state(("compact", part(2, columns=columns)))
+    assert state(("compact", part(2, columns=columns)), ("add_part", part(3))).compacted is None
+
+
+def test_columns_of_stores_before_there_were_fillings_have_the_graph_of_their_entry() -> None:
+    old = {"graph": "graphs/c0001.onnx", "columns": [{"key": "c0001", "column": asdict(LAST)}]}
+    assert state(("add_columns", old)).columns == state(("add_columns", FIRST)).columns
+
+
+def test_columns_that_are_filled_are_not_there_yet() -> None:
+    found = state(("add_columns", FIRST), ("add_columns", NEW), ("fill", part(1)), ("add_part", part(2)))
+    assert [stored.key for stored in found.columns] == ["c0001"]
+    assert ([c.key for c in found.filling.columns], found.filling.parts) == (["c0002"], ("parts/p000001",))
+    assert (found.parts, found.newest_part) == (("parts/p000002",), 2)
+
+
+def test_filling_outlives_a_checkpoint_and_gives_way_to_another() -> None:
+    filling = {"columns": NEW["columns"], "parts": ["parts/p000001"]}
+    begun = [("add_columns", FIRST), ("add_columns", NEW), ("fill", part(1))]
+    found = state(*begun, ("compact", part(2, columns=FIRST["columns"], filling=filling)))
+    assert found.filling == state(*begun).filling
+    again = state(*begun, ("add_columns", NEW))
+    assert (again.filling.parts, list(again.files)) == ((), [])
