@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -89,9 +88,11 @@ class StoreContent:
 
     @property
     def n_views(self) -> int:
-        """How many augmented versions of an item are stored at most."""
-        counts = Counter(group for group in self.index.column("group") if group is not None)
-        return max(counts.values(), default=0)
+        """How many augmented versions of an item there are at most, those that failed or are pending among them."""
+        from pyarrow import compute
+
+        groups = self.index.settle().table["group"].drop_null()
+        return compute.max(compute.value_counts(groups).field("counts")).as_py() if len(groups) else 0
 
     @property
     def labels(self) -> list[Any]:

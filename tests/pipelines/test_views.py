@@ -44,6 +44,15 @@ def test_job_goes_on_with_as_many_views_as_the_store_has(store: FeatureStore, ph
     assert FeatureStore.open(store.path).n_views == 3
 
 
+def test_views_that_were_lost_are_computed_again(store: FeatureStore, photos: Path) -> None:
+    ids, before = store.ids, np.array(store.matrix("layer2"))
+    (store.path / str(store.state.compacted) / "c0001.npy").unlink()
+    assert len(FeatureStore.open(store.path).repair().pending) == 72
+    assert extract(photos, store).computed == 72
+    assert FeatureStore.open(store.path).ids == ids
+    np.testing.assert_array_equal(FeatureStore.open(store.path).matrix("layer2"), before)
+
+
 def test_heads_are_judged_without_views(store: FeatureStore) -> None:
     classifier = TransferClassifier.from_store(store, head="centroid").fit(store)
     assert classifier.n_rows_ == 72
