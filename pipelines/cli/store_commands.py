@@ -59,7 +59,7 @@ def extract(
     require_provider(run.provider)
     existing = FeatureStore.open(store) if is_store(store) else None
     if keep.add_columns:
-        _add_columns(existing, store, wanted, data)
+        _add_columns(existing, store, wanted, data, as_json)
     if existing:
         existing.admit(wanted)  # its precision wins
     else:
@@ -77,11 +77,14 @@ def extract(
         print_ledger(ledger)
 
 
-def _add_columns(store: FeatureStore | None, path: Path, wanted: Extraction, data: str | Table) -> None:
+def _add_columns(store: FeatureStore | None, path: Path, wanted: Extraction, data: str | Table, as_json: bool) -> None:
     if store is None:
         raise InputError(f"--add-columns: there is no store at {path} to add columns to")
     with progress_bar("add columns"):
-        store.add_columns(wanted, data, provider=wanted.provider)
+        ledger = store.add_columns(wanted, data, provider=wanted.provider)
+    if not as_json:
+        names = ", ".join(column.name for column in store.columns)
+        typer.echo(f"computed the new columns of {ledger.computed} items; the store has {names}")
 
 
 def _extract(source: Source, store: FeatureStore, wanted: Extraction, keep: StoreFlags) -> Ledger:

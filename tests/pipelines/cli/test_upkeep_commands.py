@@ -60,7 +60,8 @@ def test_columns_are_added(store: Path) -> None:
     photos = store.parent / "photos"
     refused = topwork_command("extract", photos, "--store", store, "--layer", "layer2", code=2)
     assert "--add-columns" in refused.stderr
-    topwork_command("extract", photos, "--store", store, "--layer", "layer2", "--add-columns")
+    added = topwork_command("extract", photos, "--store", store, "--layer", "layer2", "--add-columns")
+    assert "computed the new columns of 24 items; the store has last, layer2" in added.stdout
     assert [c["name"] for c in topwork_json("store", "info", store)["columns"]] == ["last", "layer2"]
     nothing = topwork_command("extract", photos, "--store", store.parent / "none", "--add-columns", code=2)
     assert "no store" in nothing.stderr
