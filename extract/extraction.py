@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
 
 from ..errors import InputError
 from .batching import AUTOMATIC, RunOptions
@@ -14,10 +17,12 @@ from .graph import ExportedGraph
 from .graph_cache import graph_for
 from .lowering.choice import choose_precision
 from .lowering.lowered import given_in, graph_in
+from .policy import ErrorPolicy
 from .pooling import AUTO
 from .precision import family, is_found_on_items, require_precision
 from .preprocess.decode import MAX_PIXELS
 from .preprocess.preprocessor import Preprocessor, preprocessor_for
+from .providers import require_provider
 from .sampling import drawn, samples_of
 from .session import Session
 from .sources.opening import Source, open_source
@@ -161,7 +166,7 @@ class Extraction:
         Extraction
             Itself.
         """
-        self.run_options()
+        self.check_parameters()
         original = self._exported(samples_of(X, self.max_pixels))
         if isinstance(self.backbone, ExportedGraph):
             chosen = given_in(original, self.precision)
@@ -176,18 +181,33 @@ class Extraction:
         """Return the items of a source, as the backbone eats them; see ``open_source``."""
         return open_source(X, labels, kind=self.graph.input_spec.kind)
 
+    def check_parameters(self) -> None:
+        """Raise an error for a parameter from which nothing can come, before anything is loaded."""
+        self.run_options()
+        self._request()
+        require_provider(self.provider)
+        ErrorPolicy.parse(self.on_error)
+        if not isinstance(self.normalize, (bool, np.bool_)):
+            raise InputError(f"normalize={self.normalize!r} of Extractor: expected True or False")
+        if not _is_count(self.max_pixels):
+            raise InputError(f"max_pixels={self.max_pixels!r} of Extractor: expected a positive number")
+
     def run_options(self) -> RunOptions:
         """Return the options for the engine, checked."""
         require_precision(self.precision, "Extractor")
-        if self.batch_size == "auto":
+        if isinstance(self.batch_size, str) and self.batch_size == "auto":
             return AUTOMATIC
-        if not isinstance(self.batch_size, int) or self.batch_size < 1:
+        if not _is_count(self.batch_size):
             raise InputError(f"batch_size={self.batch_size!r} of Extractor: expected a positive number or 'auto'")
-        return RunOptions(self.batch_size)
+        return RunOptions(int(self.batch_size))
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) > 0
 
 
 def _names(names: str | Sequence[str]) -> tuple[str, ...]:
-    chosen = (names,) if isinstance(names, str) else tuple(names)
+    chosen = (names,) if isinstance(names, str) else tuple(names) if isinstance(names, Iterable) else ()
     if not chosen or not all(isinstance(name, str) and name for name in chosen):
         raise InputError(f"layer or pool {names!r}: expected a name, or several")
     return chosen

@@ -31,7 +31,7 @@ class ErrorPolicy:
     @classmethod
     def parse(cls, text: str) -> ErrorPolicy:
         """Read ``record``, ``raise`` or ``limit:N%``."""
-        match = LIMIT.fullmatch(text)
+        match = LIMIT.fullmatch(text) if isinstance(text, str) else None
         if match and Fraction(match[1]) <= 100:
             return cls(Fraction(match[1]))
         if text not in ("record", "raise"):

@@ -82,9 +82,14 @@ def able(precision: str) -> list[Provider]:
     return [p for p in PROVIDERS.values() if not lacks(p) and not unable(p, precision)]
 
 
-def _named(name: str, precision: str) -> Provider:
-    if name not in PROVIDERS:
+def require_provider(name: str) -> None:
+    """Raise an error if there is no such provider, here or elsewhere."""
+    if name not in ("auto", *PROVIDERS):
         raise InputError(f"provider {name!r} does not exist; expected auto, {', '.join(PROVIDERS)}")
+
+
+def _named(name: str, precision: str) -> Provider:
+    require_provider(name)
     provider = PROVIDERS[name]
     lacking = lacks(provider)
     if lacking:

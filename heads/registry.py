@@ -113,7 +113,9 @@ def resolve_head(head: Any) -> Any:
         if head not in HEADS:
             raise InputError(f"head {head!r} does not exist; known: {', '.join(HEADS)}, or any scikit-learn estimator")
         return HEADS[head].make()
-    if not (hasattr(head, "fit") and hasattr(head, "predict") and hasattr(head, "get_params")):
+    if isinstance(head, type) or not (
+        hasattr(head, "fit") and hasattr(head, "predict") and hasattr(head, "get_params")
+    ):
         raise InputError(
             f"head is a {type(head).__name__}; expected one of {', '.join(HEADS)}, or a scikit-learn estimator"
         )

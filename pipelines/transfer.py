@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from inspect import signature
+from os import PathLike
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -19,11 +21,13 @@ from ..extract.pooling import AUTO
 from ..extract.preprocess.decode import MAX_PIXELS
 from ..extract.sources.opening import Source
 from ..extract.sources.table import Table
+from ..extract.sources.views import require_views
 from ..extract.store.description import is_store
 from ..extract.store.feature_store import FeatureStore
 from ..heads.registry import resolve_head
 from .features import Features, admit, features_of, is_no_view, labels_of, stored_features_of, viewed_features_of
 from .foreign import ForeignBackbone, ForeignExtractor
+from .weighting import fit_weighted, weight_arguments, weights_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -141,7 +145,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         cut = {"layer": request.layers, "pool": request.pools, "normalize": request.normalize}
         return cls(graph, **{**cut, **options})
 
-    def fit(self, X: Any, y: Any = None) -> TransferClassifier:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> TransferClassifier:
         """Compute features where none are stored, and train the head on them.
 
         Parameters
@@ -151,6 +155,8 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             whose features are taken as they are.
         y : sequence, optional
             One label for each item (or row of the store). Left out, the source's own labels are used.
+        sample_weight : sequence of float, optional
+            One weight for each item (or row of the store), for heads that take some; views have that of their item.
 
         Returns
         -------
@@ -160,9 +166,15 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         InputError
-            If there is not one label for each item, if no item can be used, or if there is only one label.
+            If there is not one label (and weight) for each item, if no item can be used, or if there is only one label;
+            if a parameter is wrong, or the head takes no weights.
         """
-        self.extractor_ = self._extractor()
+        self.__dict__.pop("head_", None)  # if this fit fails, the head of another must not meet its features
+        self.extractor_, head = self._extractor(), self._unfitted_head()
+        self.extractor_.check_parameters()
+        require_views(self.views)
+        if sample_weight is not None:
+            weight_arguments(head)
         if isinstance(X, FeatureStore):
             admit(X, self.extractor_)
         elif self.store is not None and is_store(self.store):
@@ -171,9 +183,12 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self.extractor_.fit(X)
         data = self._opened(X, y)
         labels = labels_of(data, y)
+        weights = None if sample_weight is None else weights_of(sample_weight, len(labels))
+        _require_two_classes(labels)
         features = self._training_features(data)
         self.failures_ = features.failures
-        self.head_ = self._fitted_head(features.matrix, labels[features.kept])
+        kept = features.kept
+        self.head_ = self._fitted_head(head, features.matrix, labels[kept], None if weights is None else weights[kept])
         self.classes_ = self.head_.classes_
         self.n_rows_ = len(features.matrix)
         return self
@@ -188,17 +203,24 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             viewed_features_of(self.extractor_, data, self.views) if self.views else features_of(self.extractor_, data)
         )
 
-    def _fitted_head(self, matrix: NDArray[np.float32], labels: NDArray[Any]) -> Any:
+    def _unfitted_head(self) -> Any:
+        """Return the head, unfitted; what is wrong with it is found before features are computed."""
+        if not isinstance(self.store, (str, PathLike, NoneType)):
+            raise InputError(f"store={self.store!r} of TransferClassifier: expected a path")
         head = resolve_head(self.head)
         if not is_classifier(head):
             raise InputError(
                 f"head is a {type(head).__name__}, which is no classifier; expected one that predicts labels"
             )
+        return head
+
+    def _fitted_head(
+        self, head: Any, matrix: NDArray[np.float32], labels: NDArray[Any], weights: NDArray[Any] | None
+    ) -> Any:
         if not len(matrix):
             raise InputError(f"no item can be used: {len(self.failures_)} failed{_first_reason(self.failures_)}")
-        if len(set(labels.tolist())) < 2:
-            raise InputError(f"all {len(labels)} items have the label {labels[0]!r}; expected at least two classes")
-        return head.fit(matrix, labels)
+        _require_two_classes(labels)
+        return head.fit(matrix, labels) if weights is None else fit_weighted(head, matrix, labels, weights)
 
     def _opened(self, X: Any, y: Any) -> Source | FeatureStore:
         """List a source once, so that features and labels are of the same items."""
@@ -237,6 +259,8 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def decision_function(self, X: Any) -> NDArray[np.floating[Any]]:
         """Return the head's scores for each item."""
         matrix = self._features(X).matrix
+        if not len(matrix):  # a row of zeros tells how many columns there are
+            return np.asarray(self.head_.decision_function(np.zeros((1, matrix.shape[1]), matrix.dtype)))[:0]
         return np.asarray(self.head_.decision_function(matrix))
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
@@ -244,10 +268,14 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "head_")
         data = self._opened(X, y)
         features = self._features(data)
-        labels = labels_of(data, y)[features.kept]
+        labels = labels_of(data, y)
         matrix, is_own = features.matrix, is_no_view(data)[features.kept]
-        weights = None if sample_weight is None else np.asarray(sample_weight)[is_own]
-        return float(accuracy_score(labels[is_own], self.head_.predict(matrix[is_own]), sample_weight=weights))
+        if not is_own.any():
+            raise InputError(f"no item can be scored: {len(self.failures_)} failed{_first_reason(self.failures_)}")
+        weights = None if sample_weight is None else weights_of(sample_weight, len(labels))[features.kept][is_own]
+        return float(
+            accuracy_score(labels[features.kept][is_own], self.head_.predict(matrix[is_own]), sample_weight=weights)
+        )
 
     def save(self, path: str | Path) -> None:
         """Write a bundle; see :func:`topwork.pipelines.bundle.save`."""
@@ -267,6 +295,11 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         tags.input_tags.two_d_array = False
         tags.no_validation = True
         return tags
+
+
+def _require_two_classes(labels: NDArray[Any]) -> None:
+    if len(labels) and len(set(labels.tolist())) < 2:
+        raise InputError(f"all {len(labels)} items have the label {labels[0]!r}; expected at least two classes")
 
 
 def _first_reason(failures: list[tuple[str, str]]) -> str:

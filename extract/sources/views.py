@@ -44,8 +44,7 @@ class ViewedSource:
 
     def __init__(self, source: Source, views: int, kind: str | None = None) -> None:
         kind = str(kind or getattr(source, "kind", "image"))
-        if isinstance(views, bool) or not isinstance(views, Integral) or views < 0:
-            raise InputError(f"views={views!r}: expected how many views of each image to make, 0 or more")
+        require_views(views)
         if views and kind != "image":
             raise InputError(f"views={views}: only images have views, and this backbone eats {kind}s; leave views out")
         self.source: Source = source
@@ -86,6 +85,12 @@ class ViewedSource:
             if LIKE_A_VIEW.search(item.id):
                 taken.add(item.id)
         return trained_on, taken
+
+
+def require_views(views: Any) -> None:
+    """Raise an error if it is no number of views."""
+    if isinstance(views, bool) or not isinstance(views, Integral) or views < 0:
+        raise InputError(f"views={views!r}: expected how many views of each image to make, 0 or more")
 
 
 def _is_trained_on(item: Item) -> bool:
