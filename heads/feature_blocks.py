@@ -1,4 +1,4 @@
-"""Feature matrices in blocks of rows: arrays and memory maps of any size, centred and standardised on the way."""
+"""Feature matrices in blocks of rows: arrays and memory maps of any size, centred on the way."""
 
 from __future__ import annotations
 
@@ -13,39 +13,59 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BLOCK = 4096
-RANK = 1e-6
-"""Directions whose variance is below this share of the largest are left out (of float64: its square)."""
+RESIDENT_BYTES = 2**29
+"""Centred features of up to this size are kept; larger ones are read block by block in every pass."""
+SMALLEST_VARIANCE = 1e-7
+"""Of the largest; what a sum in float32 tells of directions below it is rounding."""
+NO_VARIANCE = 1e-12
 
 
 class FeatureBlocks:
-    """Rows of a matrix, minus the mean, in an order of one's own; no more than a block of them is copied.
+    """Rows of a matrix minus the mean, in an order of one's own, a block at a time.
 
     Parameters
     ----------
     X : ndarray or memmap of shape (n_rows, n_features)
         float16, float32 or float64; the last is kept, the others are computed with in float32.
-    order : ndarray of int, optional
-        In which order rows are read; by default theirs.
-    device : str
+    order : ndarray of int
+        Which rows are read, and in which order.
+    device : str or torch.device
     """
 
-    def __init__(self, X: NDArray[Any], order: NDArray[np.intp] | None = None, device: str = "cpu") -> None:
+    def __init__(self, X: NDArray[Any], order: NDArray[np.intp], device: Any) -> None:
         self.X, self.order, self.device = X, order, device
         self.dtype = np.dtype(np.float64 if X.dtype == np.float64 else np.float32)
         self.mean: NDArray[np.float64] = np.zeros(X.shape[1])
+        self._kept: list[Tensor] | None = None
 
-    def __iter__(self) -> Iterator[tuple[Any, Tensor]]:
-        """Yield positions (a slice or an array of them) and rows ``(block, n_features)``."""
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
+        """Yield where in the order a block lies, and its rows ``(block, n_features)``."""
+        parts = [slice(first, first + BLOCK) for first in range(0, len(self), BLOCK)]
+        yield from zip(parts, map(self._block, parts) if self._kept is None else self._kept, strict=True)
+
+    def centre(self, mean: NDArray[np.float64]) -> None:
+        """Subtract a mean from now on, and keep the blocks if they are small.
+
+        Parameters
+        ----------
+        mean : ndarray of shape (n_features,)
+        """
+        self.mean, self._kept = mean, None
+        if len(self) * self.X.shape[1] * self.dtype.itemsize <= RESIDENT_BYTES:
+            self._kept = [block for _, block in self]
+
+    def _block(self, part: slice) -> Tensor:
         import torch
 
-        mean = self.mean.astype(self.dtype)
-        for first in range(0, len(self.X), BLOCK):
-            rows: Any = slice(first, first + BLOCK)
-            if self.order is not None:
-                rows = self.order[rows]
-            block = self.X[rows].astype(self.dtype)
-            block -= mean
-            yield rows, torch.from_numpy(block).to(self.device)
+        rows: Any = self.order[part]
+        if rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
+            rows = slice(rows[0], rows[-1] + 1)
+        block = torch.from_numpy(np.array(self.X[rows])).to(self.device)
+        mean = torch.from_numpy(self.mean.astype(self.dtype)).to(self.device)
+        return block.to(mean.dtype).sub_(mean)
 
 
 @dataclass(frozen=True)
@@ -57,14 +77,14 @@ class Rotation:
     mean : ndarray of float64, shape (n_features,)
     scale : ndarray of float64, shape (n_features,)
         The standard deviations; one where a feature is constant, or nothing is standardised.
-    matrix : ndarray of float64, shape (n_features, rank)
-        Takes centred features to the directions.
+    vectors : ndarray of float64, shape (n_features, rank)
+        Orthonormal, for standardised features.
     variances : ndarray of float64, shape (rank,)
     """
 
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]
-    matrix: NDArray[np.float64]
+    vectors: NDArray[np.float64]
     variances: NDArray[np.float64]
 
 
@@ -75,6 +95,7 @@ def rotation_of(blocks: FeatureBlocks, weights: NDArray[np.float64], standardize
     ----------
     blocks : FeatureBlocks
     weights : ndarray of shape (n_rows,)
+        Positive, in the order of the blocks.
     standardize : bool
     centre : bool
         Without it the mean is taken as zero, as an estimator without an intercept wants it.
@@ -84,37 +105,52 @@ def rotation_of(blocks: FeatureBlocks, weights: NDArray[np.float64], standardize
     ValueError
         If a feature is not a number, or infinite.
     """
-    total = weights.sum()
-    mean = _mean(blocks, weights) / total
-    if not np.isfinite(mean).all():
-        raise ValueError(_not_finite(mean))
-    blocks.mean = mean if centre else np.zeros_like(mean)
-    gram = _gram(blocks, weights) / total
-    square = np.diag(gram) if centre else np.diag(gram) - mean**2
+    shares = weights / weights.sum()
+    mean = _mean(blocks, shares)
+    blocks.centre(mean if centre else np.zeros_like(mean))
+    spread = _squares(blocks, shares) - (0.0 if centre else mean**2)
     noise = (np.finfo(blocks.dtype).eps * np.maximum(np.abs(mean), 1e-30)) ** 2
-    scale = np.sqrt(np.where(square > 10 * noise, square, 1.0)) if standardize else np.ones_like(mean)
-    variances, vectors = np.linalg.eigh(gram / np.outer(scale, scale))
-    kept = variances > max(variances[-1], 1e-300) * (RANK if blocks.dtype == np.float32 else RANK**2)
-    variances, vectors = variances[kept][::-1], vectors[:, kept][:, ::-1]
-    return Rotation(blocks.mean, scale, vectors / scale[:, None], variances)
+    scale = np.sqrt(np.where(spread > 10 * noise, spread, 1.0)) if standardize else np.ones_like(mean)
+    few = len(blocks) <= len(mean)
+    vectors, variances = (_by_rows if few else _by_columns)(blocks, shares, scale)
+    return Rotation(blocks.mean, scale, vectors, variances)
 
 
-def _mean(blocks: FeatureBlocks, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    with np.errstate(invalid="ignore", over="ignore"):
-        sums = [block.cpu().numpy().astype(np.float64).T @ weights[rows] for rows, block in blocks]
-    return np.sum(sums, axis=0)
-
-
-def _gram(blocks: FeatureBlocks, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sum products of a block in its own precision, blocks in float64."""
-    gram = np.zeros((len(blocks.mean), len(blocks.mean)))
+def _mean(blocks: FeatureBlocks, shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    mean = np.zeros(blocks.X.shape[1])
     for rows, block in blocks:
-        root = np.sqrt(weights[rows]).astype(blocks.dtype)
-        weighted = block.cpu().numpy() * root[:, None]
+        mean += shares[rows] @ block.double().cpu().numpy()
+    if not np.isfinite(mean).all():
+        what = "NaN" if np.isnan(mean).any() else "infinity"
+        raise ValueError(f"Input X contains {what}; expected finite numbers in every row and column")
+    return mean
+
+
+def _squares(blocks: FeatureBlocks, shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.sum([shares[rows] @ block.double().square().cpu().numpy() for rows, block in blocks], axis=0)
+
+
+def _by_rows(
+    blocks: FeatureBlocks, shares: NDArray[np.float64], scale: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Decompose the rows themselves, where they are few; directions without variance are left out."""
+    rows = np.concatenate([block.double().cpu().numpy() for _, block in blocks]) / scale
+    _, lengths, directions = np.linalg.svd(np.sqrt(shares)[:, None] * rows, full_matrices=False)
+    kept = lengths**2 > NO_VARIANCE * max(lengths[0] ** 2, 1e-300)
+    return directions[kept].T, lengths[kept] ** 2
+
+
+def _by_columns(
+    blocks: FeatureBlocks, shares: NDArray[np.float64], scale: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Decompose the Gram matrix: products of a block are summed in its own precision, blocks in float64."""
+    import torch
+
+    to = {"dtype": torch.float64, "device": blocks.device}
+    gram, divisor = torch.zeros(len(scale), len(scale), **to), torch.tensor(scale, **to)
+    for rows, block in blocks:
+        weighted = block * torch.tensor(shares[rows, None], **to).sqrt().to(block.dtype)
         gram += weighted.T @ weighted
-    return gram
-
-
-def _not_finite(mean: NDArray[np.float64]) -> str:
-    what = "NaN" if np.isnan(mean).any() else "infinity"
-    return f"Input X contains {what}; expected finite numbers in every row and column"
+    variances, vectors = torch.linalg.eigh(gram / torch.outer(divisor, divisor))
+    variances = variances.clamp_min(SMALLEST_VARIANCE * max(float(variances[-1]), 1e-300))
+    return vectors.flip(1).cpu().numpy(), variances.flip(0).cpu().numpy()

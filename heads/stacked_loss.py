@@ -20,13 +20,44 @@ NO_FOLD = -1
 
 
 @dataclass(frozen=True)
+class Labelled:
+    """What is known of each row but its features.
+
+    Parameters
+    ----------
+    targets : ndarray of shape (n_rows,), int64, or (n_rows, n_outputs), bool
+        Places of classes, or whether each label applies; of two classes, whether it is the second.
+    n_outputs : int
+        Of classes, or of labels.
+    weights : ndarray of float64, shape (n_rows,)
+        Positive.
+    folds : ndarray of int, shape (n_rows,)
+        In which fold a row is held out; :data:`NO_FOLD` for none.
+    """
+
+    targets: NDArray[Any]
+    n_outputs: int
+    weights: NDArray[np.float64]
+    folds: NDArray[np.intp]
+
+    def take(self, rows: Any) -> Labelled:
+        """Return some rows.
+
+        Parameters
+        ----------
+        rows : slice or ndarray of int
+        """
+        return Labelled(self.targets[rows], self.n_outputs, self.weights[rows], self.folds[rows])
+
+
+@dataclass(frozen=True)
 class Fit:
     """One of the fits.
 
     Parameters
     ----------
     penalty : Tensor of shape (rank + 1, 1)
-        What the penalty adds to the Hessian; none for the intercept, which comes last.
+        What the penalty adds to the Hessian; nothing for the intercept, which comes last.
     fold : int
         Whose rows are held out.
     """
@@ -36,117 +67,109 @@ class Fit:
 
 
 class StackedLoss:
-    """Multinomial logistic loss, or binomial for two classes, as scikit-learn defines them.
+    """The loss of a softmax over classes, or of a sigmoid for each label, as scikit-learn's logistic regression has it.
 
-    Points are weights ``(rank + 1, n_outputs)`` in the directions of the rotation, the intercept last; two classes
-    have one output. The loss of a fit is averaged with the weights of the rows that are not held out.
+    Points are weights ``(rank + 1, n_outputs)`` in the directions of the rotation, the intercept last. The loss of a
+    fit is averaged with the weights of the rows that it does not hold out.
 
     Parameters
     ----------
     blocks : FeatureBlocks
         Centred.
     rotation : Rotation
-    classes : ndarray of int, shape (n_rows,)
-        Numbers of the classes.
-    n_classes : int
-    weights : ndarray of float64, shape (n_rows,)
-    folds : ndarray of int, shape (n_rows,)
+    rows : Labelled
+        In the order of the blocks.
     intercept : bool
     """
 
-    def __init__(
-        self,
-        blocks: FeatureBlocks,
-        rotation: Rotation,
-        classes: NDArray[np.intp],
-        n_classes: int,
-        weights: NDArray[np.float64],
-        folds: NDArray[np.intp],
-        intercept: bool,
-    ) -> None:
+    def __init__(self, blocks: FeatureBlocks, rotation: Rotation, rows: Labelled, intercept: bool) -> None:
         import torch
 
-        self.blocks, self.intercept = blocks, intercept
-        self.n_outputs = 1 if n_classes == 2 else n_classes
-        self.classes, self.weights, self.folds = classes, weights, folds
+        self.blocks, self.rows, self.intercept, self.n_outputs = blocks, rows, intercept, rows.n_outputs
         self._to: dict[str, Any] = {"dtype": torch.from_numpy(np.empty(0, blocks.dtype)).dtype, "device": blocks.device}
-        self._matrix = torch.tensor(rotation.matrix, **self._to)
+        self.to_features = torch.tensor(rotation.vectors / rotation.scale[:, None], **self._to)
         self._variances = torch.tensor(np.append(rotation.variances, 1.0)[:, None], **self._to)
+        held = np.bincount(rows.folds + 1, rows.weights)  # first those without a fold
+        self._totals = np.append(held.sum() - held[1:], held.sum())  # found as [fold], and the last as [NO_FOLD]
 
     def zeros(self) -> Tensor:
         """Return the point where every class is as likely as any other."""
         return self._variances.new_zeros(len(self._variances), self.n_outputs)
 
-    def penalty(self, C: float, fold: int = NO_FOLD) -> Tensor:
-        """Return what an inverse strength means for the average loss over the rows of a fit."""
-        penalty = self._variances.new_full(self._variances.shape, 1 / (C * self.total(fold)))
-        penalty[-1] = 0
-        return penalty
+    def fit(self, C: float, fold: int = NO_FOLD) -> Fit:
+        """Return a fit with scikit-learn's inverse strength of the penalty.
 
-    def total(self, fold: int) -> float:
-        """Return the sum of the weights of the rows that are not held out."""
-        return float(self.weights[self.folds != fold].sum())
+        Parameters
+        ----------
+        C : float
+        fold : int
+        """
+        penalty = self._variances.new_full(self._variances.shape, 1 / (C * self._totals[fold]))
+        penalty[-1] = 0
+        return Fit(penalty, fold)
 
     def evaluate(self, fits: Sequence[Fit], points: Sequence[Tensor], diagonals: bool) -> list[Evaluation]:
-        """Return value and gradient of the objectives of fits, each at its point."""
+        """Return the value and the gradient of the objectives of fits, each at its point.
+
+        Parameters
+        ----------
+        fits : sequence of Fit
+        points : sequence of Tensor
+        diagonals : bool
+            Whether the diagonals of the Hessians are wanted: they are estimated as those of independent directions.
+        """
         import torch
 
         layers, constants = self._side_by_side(points)
         sums = _Sums(layers, len(fits), diagonals)
         for rows, block in self.blocks:
-            for first, last, weights in self._taking_part(fits, rows):
+            here = self.rows.take(rows)
+            for first, last, weights in self._taking_part(fits, here):
                 part = slice(first * self.n_outputs, last * self.n_outputs)
                 scores = torch.addmm(constants[part], block, layers[:, part])
                 scores = scores.view(len(block), last - first, self.n_outputs)
-                sums.add(first, last, block, *self._residuals(scores, rows, weights, diagonals))
-        return [self._evaluation(fit, point, sums, place) for place, (fit, point) in enumerate(zip(fits, points, strict=True))]
+                sums.add(first, last, block, *self._residuals(scores, here, weights, diagonals))
+        slopes = torch.cat([self.to_features.T @ sums.products.to(layers.dtype), sums.residuals[None].to(layers.dtype)])
+        slopes[-1] *= self.intercept
+        of_fits = slopes.split(self.n_outputs, dim=1)
+        return [self._evaluation(fits[k], points[k], of_fits[k], sums, k) for k in range(len(fits))]
 
     def _side_by_side(self, points: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return the weights of centred features ``(n_features, n_fits * n_outputs)``, and the intercepts."""
         import torch
 
         joined = torch.cat(list(points), dim=1)
-        return self._matrix @ joined[:-1], joined[-1]
+        return self.to_features @ joined[:-1], joined[-1]
 
-    def _taking_part(self, fits: Sequence[Fit], rows: Any) -> list[tuple[int, int, Tensor]]:
-        """Return runs of neighbouring fits that do not hold out all of the rows, with the rows' weights."""
+    def _taking_part(self, fits: Sequence[Fit], here: Labelled) -> list[tuple[int, int, Tensor]]:
+        """Return runs of neighbouring fits that do not hold out all of the rows, with the weights of the rows."""
         import torch
 
-        weights = np.stack([np.where(self.folds[rows] == fit.fold, 0.0, self.weights[rows]) for fit in fits], axis=1)
-        able = np.concatenate([[False], weights.any(axis=0), [False]])
+        held = here.folds[:, None] == np.array([fit.fold if fit.fold != NO_FOLD else -2 for fit in fits])
+        able = np.concatenate([[False], ~held.all(axis=0), [False]])
+        weights = torch.tensor(np.where(held, 0.0, here.weights[:, None]), **self._to)
         edges = np.flatnonzero(able[1:] != able[:-1]).reshape(-1, 2)
-        return [(a, b, torch.tensor(weights[:, a:b], **self._to)) for a, b in edges.tolist()]
+        return [(first, last, weights[:, first:last]) for first, last in edges.tolist()]
 
     def _residuals(
-        self, scores: Tensor, rows: Any, weights: Tensor, diagonals: bool
+        self, scores: Tensor, here: Labelled, weights: Tensor, diagonals: bool
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return weighted losses, their derivatives by the scores, and their curvatures."""
+        """Return sums of weighted losses, their derivatives by the scores, and sums of their curvatures."""
         import torch
 
-        classes = torch.from_numpy(np.ascontiguousarray(self.classes[rows])).to(scores.device)
-        losses, chances, truth = (_binomial if self.n_outputs == 1 else _multinomial)(scores, classes)
-        curvatures = (chances * (1 - chances) * weights[..., None]).sum(0) if diagonals else None
-        if truth is None:
-            chances.scatter_add_(2, _spread(classes, chances), chances.new_full((len(chances), chances.shape[1], 1), -1.0))
-        else:
-            chances -= truth
-        return (losses * weights).sum(0, dtype=torch.float64), chances.mul_(weights[..., None]), curvatures
+        targets = torch.from_numpy(here.targets).to(scores.device)
+        losses, residuals, curvatures = _of_scores(scores, targets, weights if diagonals else None)
+        return (losses * weights).sum(0, dtype=torch.float64), residuals.mul_(weights[..., None]), curvatures
 
-    def _evaluation(self, fit: Fit, point: Tensor, sums: _Sums, place: int) -> Evaluation:
-        import torch
-
-        total, part = self.total(fit.fold), slice(place * self.n_outputs, (place + 1) * self.n_outputs)
-        slope = (self._matrix.T.double() @ sums.products[:, part]) if len(self._matrix) else None
-        gradient = torch.cat([slope, sums.residuals[None, part]]) / total
-        gradient += fit.penalty.double() * point.double()
-        value = float(sums.losses[place]) / total + 0.5 * float((fit.penalty * point.double() ** 2).sum())
-        if not self.intercept:
-            gradient[-1] = 0
+    def _evaluation(self, fit: Fit, point: Tensor, slope: Tensor, sums: _Sums, place: int) -> Evaluation:
+        total = self._totals[fit.fold]
+        penalised = fit.penalty * point
+        value = float(sums.losses[place]) / total + 0.5 * float((penalised * point).double().sum())
         diagonal = None
         if sums.curvatures is not None:
-            mean = (sums.curvatures[place] / total).clamp_min(1e-6)
-            diagonal = self._variances * mean[None].to(self._variances.dtype) + fit.penalty
-        return Evaluation(value, gradient.to(point.dtype), diagonal)
+            mean = (sums.curvatures[place] / total).clamp_min(1e-6).to(point.dtype)
+            diagonal = self._variances * mean + fit.penalty
+        return Evaluation(value, slope / total + penalised, diagonal)
 
     def held_out(self, points: Sequence[Tensor]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the mean loss and the accuracy of each fold's rows under the weights that never saw them.
@@ -159,28 +182,40 @@ class StackedLoss:
         Returns
         -------
         losses, accuracies : ndarray of shape (n_folds,)
+            Rows of a class that all lie in one fold are not counted: nothing could be learned about them.
         """
         import torch
 
         layers, constants = self._side_by_side(points)
-        found = np.zeros((2, len(points)))
+        judged = self.rows.weights * self._learnable()
+        found = np.zeros((3, len(points)))
         for rows, block in self.blocks:
-            for fold in np.intersect1d(self.folds[rows], np.arange(len(points))).tolist():
-                inside = np.flatnonzero(self.folds[rows] == fold)
+            folds = self.rows.folds[rows]
+            for fold in np.intersect1d(folds, np.arange(len(points))).tolist():
+                inside = np.flatnonzero(folds == fold)
                 part = slice(fold * self.n_outputs, (fold + 1) * self.n_outputs)
-                scores = torch.addmm(constants[part], block[torch.from_numpy(inside)], layers[:, part])
-                found[:, fold] += self._judged(scores, self.classes[rows][inside], self.weights[rows][inside])
-        totals = np.array([self.weights[self.folds == fold].sum() for fold in range(len(points))])
-        return found[0] / totals, found[1] / totals
+                chosen = torch.from_numpy(inside).to(block.device)
+                scores = torch.addmm(constants[part], block[chosen], layers[:, part])
+                found[:, fold] += self._judged(scores, self.rows.targets[rows][inside], judged[rows][inside])
+        return found[0] / found[2], found[1] / found[2]
 
-    def _judged(self, scores: Tensor, classes: NDArray[np.intp], weights: NDArray[np.float64]) -> list[float]:
+    def _learnable(self) -> NDArray[np.bool_]:
+        """Tell of each row whether its class is found in more than one fold."""
+        targets, folds = self.rows.targets, self.rows.folds
+        if targets.ndim == 2:
+            return np.ones(len(targets), dtype=bool)
+        pairs = np.unique(np.stack([targets, folds]), axis=1)
+        several: NDArray[np.bool_] = (np.bincount(pairs[0], minlength=self.n_outputs) > 1)[targets]
+        return several
+
+    def _judged(self, scores: Tensor, targets: NDArray[Any], weights: NDArray[np.float64]) -> list[float]:
         import torch
 
-        truth = torch.from_numpy(classes).to(scores.device)
-        losses, _, _ = (_binomial if self.n_outputs == 1 else _multinomial)(scores[:, None], truth)
-        best = (scores[:, 0] > 0).long() if self.n_outputs == 1 else scores.argmax(1)
-        right = (best == truth).double().cpu().numpy()
-        return [float(losses[:, 0].double().cpu().numpy() @ weights), float(right @ weights)]
+        truth = torch.from_numpy(targets).to(scores.device)
+        right = ((scores > 0) == truth).all(1) if truth.ndim == 2 else scores.argmax(1) == truth
+        losses, _, _ = _of_scores(scores[:, None], truth, None)
+        of_rows = [each.double().cpu().numpy() for each in (losses[:, 0], right)]
+        return [*(float(each @ weights) for each in of_rows), float(weights.sum())]
 
 
 class _Sums:
@@ -189,12 +224,11 @@ class _Sums:
     def __init__(self, layers: Tensor, n_fits: int, diagonals: bool) -> None:
         import torch
 
-        n_outputs = layers.shape[1] // n_fits
+        self._n_outputs = layers.shape[1] // n_fits
         self.products = torch.zeros_like(layers, dtype=torch.float64)
         self.residuals = self.products.new_zeros(layers.shape[1])
         self.losses = self.products.new_zeros(n_fits)
-        self.curvatures = self.products.new_zeros(n_fits, n_outputs) if diagonals else None
-        self._n_outputs = n_outputs
+        self.curvatures = self.products.new_zeros(n_fits, self._n_outputs) if diagonals else None
 
     def add(
         self, first: int, last: int, block: Tensor, losses: Tensor, residuals: Tensor, curvatures: Tensor | None
@@ -207,24 +241,36 @@ class _Sums:
             self.curvatures[first:last] += curvatures
 
 
-def _multinomial(scores: Tensor, classes: Tensor) -> tuple[Tensor, Tensor, None]:
-    """Return losses ``(rows, fits)`` and probabilities; the scores are overwritten."""
-    own = scores.gather(2, _spread(classes, scores)).squeeze(2)
+def _of_scores(scores: Tensor, targets: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return losses ``(rows, fits)``, their derivatives, and sums of curvatures if weights are given for them.
+
+    The scores ``(rows, fits, outputs)`` are overwritten.
+    """
+    losses, chances = _sigmoid(scores, targets[:, None]) if targets.ndim == 2 else _softmax(scores, targets)
+    curvatures = None if weights is None else (chances * (1 - chances) * weights[..., None]).sum(0)
+    if targets.ndim == 2:
+        chances -= targets[:, None].to(chances.dtype)
+    else:
+        own = _own(targets, chances)
+        chances.scatter_add_(2, own, chances.new_full((1, 1, 1), -1.0).expand(own.shape))
+    return losses, chances, curvatures
+
+
+def _softmax(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    own = scores.gather(2, _own(targets, scores)).squeeze(2)
     highest = scores.amax(2, keepdim=True)
     chances = scores.sub_(highest).exp_()
     total = chances.sum(2, keepdim=True)
     losses = total.log().add_(highest).squeeze(2).sub_(own)
-    return losses, chances.div_(total), None
+    return losses, chances.div_(total)
 
 
-def _binomial(scores: Tensor, classes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return losses ``(rows, fits)``, probabilities of the second class, and whether it is the row's."""
+def _sigmoid(scores: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     from torch.nn import functional
 
-    truth = classes.to(scores.dtype)[:, None, None]
     losses = functional.softplus(scores) - truth * scores
-    return losses.squeeze(2), scores.sigmoid(), truth
+    return losses.sum(2), scores.sigmoid()
 
 
-def _spread(classes: Tensor, scores: Tensor) -> Tensor:
-    return classes[:, None, None].expand(-1, scores.shape[1], 1)
+def _own(targets: Tensor, scores: Tensor) -> Tensor:
+    return targets[:, None, None].expand(-1, scores.shape[1], 1)

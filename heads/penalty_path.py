@@ -1,0 +1,147 @@
+"""Solving for many penalties and folds: from strong penalties to weak ones, all folds side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .feature_blocks import FeatureBlocks, Rotation, rotation_of
+from .lbfgs import Evaluation, Minimum, drive, minimise
+from .stacked_loss import NO_FOLD, Labelled, StackedLoss
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+AHEAD = 0.7
+"""How far a start goes on along the line through the solutions for the last two penalties."""
+
+
+@dataclass(frozen=True)
+class Path:
+    """What cross-validation found.
+
+    Parameters
+    ----------
+    losses, accuracies : ndarray of shape (n_penalties, n_folds)
+        Of the rows that were held out.
+    points : list of Tensor
+        For each penalty, the mean of the folds' solutions.
+    n_iter : ndarray of int, shape (n_penalties, n_folds)
+        Evaluations of the objective.
+    converged : bool
+    """
+
+    losses: NDArray[np.float64]
+    accuracies: NDArray[np.float64]
+    points: list[Tensor]
+    n_iter: NDArray[np.intp]
+    converged: bool
+
+
+class Problem:
+    """Labelled features, ready to be fitted with any penalty.
+
+    Parameters
+    ----------
+    X : ndarray or memmap of shape (n_rows, n_features)
+    rows : Labelled
+        Weights may be zero: those rows are not read.
+    standardize, intercept : bool
+    device : torch.device
+    tolerance : float
+    max_iter : int
+    """
+
+    def __init__(
+        self,
+        X: NDArray[Any],
+        rows: Labelled,
+        *,
+        standardize: bool,
+        intercept: bool,
+        device: Any,
+        tolerance: float,
+        max_iter: int,
+    ) -> None:
+        order = np.flatnonzero(rows.weights > 0)
+        if not isinstance(X, np.memmap):  # a file is read from its start to its end
+            order = order[np.argsort(rows.folds[order], kind="stable")]
+        blocks, rows = FeatureBlocks(X, order, device), rows.take(order)
+        self.rotation: Rotation = rotation_of(blocks, rows.weights, standardize, intercept)
+        self.loss = StackedLoss(blocks, self.rotation, rows, intercept)
+        self.tolerance, self.max_iter = tolerance, max_iter
+
+    def solve(self, C: float, starts: Sequence[Minimum], folds: Sequence[int] = (NO_FOLD,)) -> list[Minimum]:
+        """Return the solution for each fold, or for all rows.
+
+        Parameters
+        ----------
+        C : float
+        starts : sequence of Minimum
+        folds : sequence of int
+        """
+        fits = [self.loss.fit(C, fold) for fold in folds]
+
+        def evaluate(numbers: list[int], points: list[Tensor], diagonals: bool) -> list[Evaluation]:
+            return self.loss.evaluate([fits[number] for number in numbers], points, diagonals)
+
+        searches = (minimise(start, fit.penalty, self.tolerance, self.max_iter) for start, fit in zip(starts, fits, strict=True))
+        return drive(list(searches), evaluate)
+
+    def cross_validate(self, Cs: Sequence[float], n_folds: int) -> Path:
+        """Fit all penalties, each on all folds at once, started from the one before.
+
+        Parameters
+        ----------
+        Cs : sequence of float
+            Ascending.
+        n_folds : int
+        """
+        here, before = [Minimum(self.loss.zeros()) for _ in range(n_folds)], None
+        judged, points, counts, converged = [], [], [], True
+        for C in Cs:
+            starts = here if before is None else [_ahead(*pair) for pair in zip(here, before, strict=True)]
+            found = self.solve(C, starts, range(n_folds))
+            here, before = found, here if points else None
+            judged.append(self.loss.held_out([each.point for each in found]))
+            points.append(sum(each.point for each in found) / n_folds)
+            counts.append([each.n_evaluations for each in found])
+            converged = converged and all(each.converged for each in found)
+        losses, accuracies = (np.array(each) for each in zip(*judged, strict=True))
+        return Path(losses, accuracies, points, np.array(counts), converged)
+
+    def coefficients(self, point: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the weights ``(n_outputs, n_features)`` and intercepts of features as they were given.
+
+        Parameters
+        ----------
+        point : Tensor
+        """
+        values, rotation = point.double().cpu().numpy(), self.rotation
+        coefficients = (rotation.vectors @ values[:-1] / rotation.scale[:, None]).T
+        return coefficients, values[-1] - coefficients @ rotation.mean
+
+    def point(self, coefficients: NDArray[np.float64], intercepts: NDArray[np.float64]) -> Tensor:
+        """Return the point of weights of features as they were given.
+
+        Parameters
+        ----------
+        coefficients : ndarray of shape (n_outputs, n_features)
+        intercepts : ndarray of shape (n_outputs,)
+        """
+        import torch
+
+        rotation = self.rotation
+        values = rotation.vectors.T @ (coefficients * rotation.scale).T
+        start = self.loss.zeros()
+        start += torch.tensor(np.vstack([values, intercepts + coefficients @ rotation.mean]), dtype=start.dtype)
+        return start
+
+
+def _ahead(here: Minimum, before: Minimum) -> Minimum:
+    """Return a start a step further along the path; what was learned about the curvature is kept."""
+    return Minimum(here.point + AHEAD * (here.point - before.point), here.value, here.penalty, here.steps, here.changes)
