@@ -12,20 +12,24 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from .curvature import Inverse
+
 MEMORY = 20
 """Pairs of steps and changes of the gradient that are kept."""
 ARMIJO = 1e-4
 ROUNDING = 1e-9
 """Relative error of an objective, summed in float64 of losses in float32, below which an increase is none."""
 SHORTEST = 1e-6
+SAFETY = 20
+"""So many times the quadratic model may underestimate how far the minimum is."""
 
 
 class Evaluation(NamedTuple):
-    """What an objective is at a point: its value, its gradient, and the diagonal of its Hessian, roughly."""
+    """What an objective is at a point: its value, its gradient, and the inverse of the Hessian, roughly, times that."""
 
     value: float
     gradient: Tensor
-    diagonal: Tensor | None
+    solved: Tensor
 
 
 @dataclass
@@ -36,7 +40,7 @@ class Minimum:
     ----------
     point : Tensor
     value : float
-    penalty : Tensor
+    penalty : Tensor or None
         Of the problem, broadcast to the point.
     steps, changes : list of Tensor
         Of the point and of the gradient, the latest last.
@@ -56,11 +60,11 @@ class Minimum:
 Search = Generator["Tensor", Evaluation, Minimum]
 
 
-def minimise(start: Minimum, penalty: Tensor, tolerance: float, max_iter: int) -> Search:
+def minimise(start: Minimum, penalty: Tensor, inverse: Inverse, tolerance: float, max_iter: int) -> Search:
     """Minimise a smooth, convex objective; yields points and wants their evaluation.
 
-    L-BFGS (Liu and Nocedal 1989) in its compact form (Byrd, Nocedal and Schnabel 1994), started from a diagonal. Pairs
-    that were seen under another quadratic penalty are kept: what the penalty adds to them is known exactly.
+    L-BFGS (Liu and Nocedal 1989) in its compact form (Byrd, Nocedal and Schnabel 1994). Pairs that were seen under
+    another quadratic penalty are kept: what the penalty adds to them is known exactly.
 
     Parameters
     ----------
@@ -68,6 +72,8 @@ def minimise(start: Minimum, penalty: Tensor, tolerance: float, max_iter: int) -
         Where to start, with the pairs of a neighbouring problem.
     penalty : Tensor
         Of this problem: the diagonal that its quadratic penalty adds to the Hessian.
+    inverse : callable
+        The inverse of the Hessian, roughly.
     tolerance : float
         The search ends when the objective is estimated to be above its minimum by no more than this share of it.
     max_iter : int
@@ -75,15 +81,17 @@ def minimise(start: Minimum, penalty: Tensor, tolerance: float, max_iter: int) -
     Yields
     ------
     Tensor
-        A point, whose :class:`Evaluation` is to be sent; that of the first needs its diagonal.
+        A point, whose :class:`Evaluation` is to be sent.
     """
     here = _moved(start, penalty)
-    value, gradient, diagonal = yield here.point
-    here.value, here.n_evaluations = value, 1
+    pairs = _Pairs(here, inverse)
+    found = yield here.point
+    here.value, here.n_evaluations = found.value, 1
     for _ in range(max_iter):
-        direction = _direction(here, gradient, diagonal)
-        slope = _dot(gradient, direction)
-        if -slope / 2 <= tolerance * abs(here.value):
+        last = found
+        direction = -pairs.solve(last)
+        slope = _dot(last.gradient, direction)
+        if -slope / 2 * SAFETY <= tolerance * abs(here.value):
             here.converged = True
             break
         length = 1.0
@@ -95,8 +103,9 @@ def minimise(start: Minimum, penalty: Tensor, tolerance: float, max_iter: int) -
                 return here
             found = yield here.point + length * direction
             here.n_evaluations += 1
-        _remember(here, length * direction, found.gradient - gradient)
-        here.point, here.value, gradient = here.point + length * direction, found.value, found.gradient
+        here.point, here.value = here.point + length * direction, found.value
+        if _remember(here, length * direction, found.gradient - last.gradient):
+            pairs.extend(here, found.solved - last.solved)
     return here
 
 
@@ -109,10 +118,12 @@ def _moved(start: Minimum, penalty: Tensor) -> Minimum:
     return here
 
 
-def _remember(here: Minimum, step: Tensor, change: Tensor) -> None:
-    """Keep a pair unless rounding made it say that the objective is not convex."""
-    if _dot(step, change) > 1e-12 * _dot(change, change) ** 0.5 * _dot(step, step) ** 0.5:
+def _remember(here: Minimum, step: Tensor, change: Tensor) -> bool:
+    """Keep a pair unless rounding made it say that the objective is not convex; tell whether it was kept."""
+    convex = _dot(step, change) > 1e-12 * _dot(change, change) ** 0.5 * _dot(step, step) ** 0.5
+    if convex:
         here.steps, here.changes = [*here.steps, step][-MEMORY:], [*here.changes, change][-MEMORY:]
+    return convex
 
 
 def _shrunk(rise: float, slope: float) -> float:
@@ -120,23 +131,45 @@ def _shrunk(rise: float, slope: float) -> float:
     return float(np.clip(-slope / (2 * (rise - slope)), 0.1, 0.5)) if np.isfinite(rise) else 0.1
 
 
-def _direction(here: Minimum, gradient: Tensor, diagonal: Tensor) -> Tensor:
-    """Return minus the approximate inverse of the Hessian, times the gradient."""
-    import torch
+class _Pairs:
+    """The pairs side by side, with the inverse times each change, and their products with one another."""
 
-    if not here.steps:
-        return -gradient / diagonal
-    steps, changes = (torch.stack(pairs).flatten(1) for pairs in (here.steps, here.changes))
-    inverse = 1 / diagonal.flatten()
-    scale = _dot(steps[-1], changes[-1]) / _dot(changes[-1], changes[-1] * inverse)
-    inverse, flat = scale * inverse, gradient.flatten()
-    scaled = changes * inverse
-    of_steps, of_changes = _weights(
-        *(product.double().cpu().numpy() for product in (steps @ changes.T, scaled @ changes.T, steps @ flat, scaled @ flat))
-    )
-    to = {"dtype": flat.dtype, "device": flat.device}
-    moved = inverse * flat + torch.tensor(of_steps, **to) @ steps - torch.tensor(of_changes, **to) @ scaled
-    return -moved.reshape(gradient.shape)
+    def __init__(self, here: Minimum, inverse: Inverse) -> None:
+        import torch
+
+        self._scaled = list(inverse(torch.stack(here.changes))) if here.changes else []
+        self._stack(here)
+
+    def extend(self, here: Minimum, scaled: Tensor) -> None:
+        """Take over the latest pair, with the inverse times its change."""
+        self._scaled = [*self._scaled, scaled][-len(here.changes) :]
+        self._stack(here)
+
+    def _stack(self, here: Minimum) -> None:
+        import torch
+
+        if here.steps:
+            steps, changes, scaled = (torch.stack(each).flatten(1) for each in (here.steps, here.changes, self._scaled))
+            self._stacks = (steps, scaled)
+            self._products = _numbers(steps @ changes.T, scaled @ changes.T)
+
+    def solve(self, found: Evaluation) -> Tensor:
+        """Return the approximate inverse of the Hessian, times a gradient."""
+        import torch
+
+        if not self._scaled:
+            return found.solved
+        (steps, scaled), (sy, yy) = self._stacks, self._products
+        scale, flat = sy[-1, -1] / yy[-1, -1], found.gradient.flatten()
+        sg, yg = _numbers(steps @ flat, scaled @ flat)
+        of_steps, of_changes = (
+            torch.tensor(each, dtype=flat.dtype, device=flat.device) for each in _weights(sy, scale * yy, sg, scale * yg)
+        )
+        return scale * found.solved + (of_steps @ steps - scale * of_changes @ scaled).reshape(found.solved.shape)
+
+
+def _numbers(*tensors: Tensor) -> tuple[NDArray[Any], ...]:
+    return tuple(each.double().cpu().numpy() for each in tensors)
 
 
 def _weights(sy: NDArray[Any], yy: NDArray[Any], sg: NDArray[Any], yg: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -161,8 +194,7 @@ def drive(searches: Sequence[Search], evaluate: Any) -> list[Minimum]:
     searches : sequence of generators
         Of :func:`minimise`.
     evaluate : callable
-        Takes the numbers of the searches that go on, their points, and whether diagonals are wanted; returns their
-        evaluations.
+        Takes the numbers of the searches that go on, and their points; returns their evaluations.
 
     Returns
     -------
@@ -171,9 +203,8 @@ def drive(searches: Sequence[Search], evaluate: Any) -> list[Minimum]:
     """
     ended: dict[int, Minimum] = {}
     points = {number: next(search) for number, search in enumerate(searches)}
-    first = True
     while points:
-        found, numbers, first = evaluate(list(points), list(points.values()), first), list(points), False
+        found, numbers = evaluate(list(points), list(points.values())), list(points)
         for number, evaluation in zip(numbers, found, strict=True):
             try:
                 points[number] = searches[number].send(evaluation)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .curvature import Curvature, Inverse
 from .feature_blocks import FeatureBlocks, Rotation, rotation_of
 from .lbfgs import Evaluation, Minimum, drive, minimise
-from .stacked_loss import NO_FOLD, Labelled, StackedLoss
+from .stacked_loss import NO_FOLD, Fit, Labelled, StackedLoss
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+ROUND = 8
+"""After so many iterations the curvature is estimated anew, and from then on for each class."""
+ROUND_BY_CLASSES = 40
 AHEAD = 0.7
 """How far a start goes on along the line through the solutions for the last two penalties."""
 
@@ -73,7 +77,9 @@ class Problem:
         blocks, rows = FeatureBlocks(X, order, device), rows.take(order)
         self.rotation: Rotation = rotation_of(blocks, rows.weights, standardize, intercept)
         self.loss = StackedLoss(blocks, self.rotation, rows, intercept)
+        self.curvature = Curvature(blocks, self.rotation, rows.weights, rows.targets.ndim == 2)
         self.tolerance, self.max_iter = tolerance, max_iter
+        self._by_classes = False
 
     def solve(self, C: float, starts: Sequence[Minimum], folds: Sequence[int] = (NO_FOLD,)) -> list[Minimum]:
         """Return the solution for each fold, or for all rows.
@@ -85,12 +91,30 @@ class Problem:
         folds : sequence of int
         """
         fits = [self.loss.fit(C, fold) for fold in folds]
+        found = [replace(start, converged=False, n_evaluations=0) for start in starts]
+        going = list(range(len(fits)))
+        while going and found[going[0]].n_evaluations < self.max_iter:
+            inverse = self._inverse([found[k] for k in going], fits[0].penalty)
+            for k, minimum in zip(going, self._round(inverse, [fits[k] for k in going], [found[k] for k in going]), strict=True):
+                found[k] = replace(minimum, n_evaluations=found[k].n_evaluations + minimum.n_evaluations)
+            self._by_classes = going and any(not found[k].converged for k in going) or self._by_classes
+            going = [k for k in going if not found[k].converged]
+        return found
 
-        def evaluate(numbers: list[int], points: list[Tensor], diagonals: bool) -> list[Evaluation]:
-            return self.loss.evaluate([fits[number] for number in numbers], points, diagonals)
+    def _inverse(self, starts: Sequence[Minimum], penalty: Tensor) -> Inverse:
+        point: Tensor = sum(start.point for start in starts) / len(starts)
+        invert = self.curvature.by_classes if self._by_classes else self.curvature.by_directions
+        return invert(point, penalty)
 
-        searches = (minimise(start, fit.penalty, self.tolerance, self.max_iter) for start, fit in zip(starts, fits, strict=True))
-        return drive(list(searches), evaluate)
+    def _round(self, inverse: Inverse, fits: Sequence[Fit], starts: Sequence[Minimum]) -> list[Minimum]:
+        """Let searches advance for some iterations."""
+
+        def evaluate(numbers: list[int], points: list[Tensor]) -> list[Evaluation]:
+            return self.loss.evaluate([fits[number] for number in numbers], points, inverse)
+
+        limit = ROUND_BY_CLASSES if self._by_classes else ROUND
+        pairs = zip(fits, starts, strict=True)
+        return drive([minimise(start, fit.penalty, inverse, self.tolerance, limit) for fit, start in pairs], evaluate)
 
     def cross_validate(self, Cs: Sequence[float], n_folds: int) -> Path:
         """Fit all penalties, each on all folds at once, started from the one before.

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from .curvature import Inverse
     from .feature_blocks import FeatureBlocks, Rotation
 
 NO_FOLD = -1
@@ -108,31 +109,36 @@ class StackedLoss:
         penalty[-1] = 0
         return Fit(penalty, fold)
 
-    def evaluate(self, fits: Sequence[Fit], points: Sequence[Tensor], diagonals: bool) -> list[Evaluation]:
+    def evaluate(self, fits: Sequence[Fit], points: Sequence[Tensor], inverse: Inverse) -> list[Evaluation]:
         """Return the value and the gradient of the objectives of fits, each at its point.
 
         Parameters
         ----------
         fits : sequence of Fit
         points : sequence of Tensor
-        diagonals : bool
-            Whether the diagonals of the Hessians are wanted: they are estimated as those of independent directions.
+        inverse : callable
+            Of the Hessian, roughly.
         """
         import torch
 
         layers, constants = self._side_by_side(points)
-        sums = _Sums(layers, len(fits), diagonals)
+        sums = _Sums(layers, len(fits))
         for rows, block in self.blocks:
             here = self.rows.take(rows)
             for first, last, weights in self._taking_part(fits, here):
                 part = slice(first * self.n_outputs, last * self.n_outputs)
                 scores = torch.addmm(constants[part], block, layers[:, part])
                 scores = scores.view(len(block), last - first, self.n_outputs)
-                sums.add(first, last, block, *self._residuals(scores, here, weights, diagonals))
+                sums.add(first, last, block, *self._residuals(scores, here, weights))
         slopes = torch.cat([self.to_features.T @ sums.products.to(layers.dtype), sums.residuals[None].to(layers.dtype)])
         slopes[-1] *= self.intercept
-        of_fits = slopes.split(self.n_outputs, dim=1)
-        return [self._evaluation(fits[k], points[k], of_fits[k], sums, k) for k in range(len(fits))]
+        penalised = [fit.penalty * point for fit, point in zip(fits, points, strict=True)]
+        totals = [float(self._totals[fit.fold]) for fit in fits]
+        found = zip(slopes.split(self.n_outputs, dim=1), totals, penalised, strict=True)
+        gradients = torch.stack([slope / total + added for slope, total, added in found])
+        squares = [float((added * point).double().sum()) for added, point in zip(penalised, points, strict=True)]
+        values = [float(loss) / total + each / 2 for loss, total, each in zip(sums.losses, totals, squares, strict=True)]
+        return [Evaluation(*each) for each in zip(values, gradients, inverse(gradients), strict=True)]
 
     def _side_by_side(self, points: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return the weights of centred features ``(n_features, n_fits * n_outputs)``, and the intercepts."""
@@ -151,25 +157,12 @@ class StackedLoss:
         edges = np.flatnonzero(able[1:] != able[:-1]).reshape(-1, 2)
         return [(first, last, weights[:, first:last]) for first, last in edges.tolist()]
 
-    def _residuals(
-        self, scores: Tensor, here: Labelled, weights: Tensor, diagonals: bool
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return sums of weighted losses, their derivatives by the scores, and sums of their curvatures."""
+    def _residuals(self, scores: Tensor, here: Labelled, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Return sums of weighted losses, and their derivatives by the scores."""
         import torch
 
-        targets = torch.from_numpy(here.targets).to(scores.device)
-        losses, residuals, curvatures = _of_scores(scores, targets, weights if diagonals else None)
-        return (losses * weights).sum(0, dtype=torch.float64), residuals.mul_(weights[..., None]), curvatures
-
-    def _evaluation(self, fit: Fit, point: Tensor, slope: Tensor, sums: _Sums, place: int) -> Evaluation:
-        total = self._totals[fit.fold]
-        penalised = fit.penalty * point
-        value = float(sums.losses[place]) / total + 0.5 * float((penalised * point).double().sum())
-        diagonal = None
-        if sums.curvatures is not None:
-            mean = (sums.curvatures[place] / total).clamp_min(1e-6).to(point.dtype)
-            diagonal = self._variances * mean + fit.penalty
-        return Evaluation(value, slope / total + penalised, diagonal)
+        losses, residuals = _of_scores(scores, torch.from_numpy(here.targets).to(scores.device))
+        return (losses * weights).sum(0, dtype=torch.float64), residuals.mul_(weights[..., None])
 
     def held_out(self, points: Sequence[Tensor]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the mean loss and the accuracy of each fold's rows under the weights that never saw them.
@@ -213,7 +206,7 @@ class StackedLoss:
 
         truth = torch.from_numpy(targets).to(scores.device)
         right = ((scores > 0) == truth).all(1) if truth.ndim == 2 else scores.argmax(1) == truth
-        losses, _, _ = _of_scores(scores[:, None], truth, None)
+        losses, _ = _of_scores(scores[:, None], truth)
         of_rows = [each.double().cpu().numpy() for each in (losses[:, 0], right)]
         return [*(float(each @ weights) for each in of_rows), float(weights.sum())]
 
@@ -221,39 +214,29 @@ class StackedLoss:
 class _Sums:
     """What is summed over the blocks, in float64."""
 
-    def __init__(self, layers: Tensor, n_fits: int, diagonals: bool) -> None:
+    def __init__(self, layers: Tensor, n_fits: int) -> None:
         import torch
 
         self._n_outputs = layers.shape[1] // n_fits
         self.products = torch.zeros_like(layers, dtype=torch.float64)
         self.residuals = self.products.new_zeros(layers.shape[1])
         self.losses = self.products.new_zeros(n_fits)
-        self.curvatures = self.products.new_zeros(n_fits, self._n_outputs) if diagonals else None
 
-    def add(
-        self, first: int, last: int, block: Tensor, losses: Tensor, residuals: Tensor, curvatures: Tensor | None
-    ) -> None:
+    def add(self, first: int, last: int, block: Tensor, losses: Tensor, residuals: Tensor) -> None:
         part, flat = slice(first * self._n_outputs, last * self._n_outputs), residuals.flatten(1)
         self.products[:, part] += block.T @ flat
         self.residuals[part] += flat.sum(0)
         self.losses[first:last] += losses
-        if curvatures is not None and self.curvatures is not None:
-            self.curvatures[first:last] += curvatures
 
 
-def _of_scores(scores: Tensor, targets: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return losses ``(rows, fits)``, their derivatives, and sums of curvatures if weights are given for them.
-
-    The scores ``(rows, fits, outputs)`` are overwritten.
-    """
-    losses, chances = _sigmoid(scores, targets[:, None]) if targets.ndim == 2 else _softmax(scores, targets)
-    curvatures = None if weights is None else (chances * (1 - chances) * weights[..., None]).sum(0)
+def _of_scores(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return losses ``(rows, fits)`` and their derivatives; the scores ``(rows, fits, outputs)`` are overwritten."""
     if targets.ndim == 2:
-        chances -= targets[:, None].to(chances.dtype)
-    else:
-        own = _own(targets, chances)
-        chances.scatter_add_(2, own, chances.new_full((1, 1, 1), -1.0).expand(own.shape))
-    return losses, chances, curvatures
+        losses, chances = _sigmoid(scores, targets[:, None])
+        return losses, chances - targets[:, None].to(chances.dtype)
+    losses, chances = _softmax(scores, targets)
+    own = _own(targets, chances)
+    return losses, chances.scatter_add_(2, own, chances.new_full((1, 1, 1), -1.0).expand(own.shape))
 
 
 def _softmax(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
