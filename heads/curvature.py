@@ -37,9 +37,7 @@ class Curvature:
         Whether each output has a sigmoid of its own.
     """
 
-    def __init__(
-        self, blocks: FeatureBlocks, rotation: Rotation, weights: NDArray[np.float64], several: bool
-    ) -> None:
+    def __init__(self, blocks: FeatureBlocks, rotation: Rotation, weights: NDArray[np.float64], several: bool) -> None:
         import torch
 
         rank, self.several = len(rotation.variances), several

@@ -163,7 +163,8 @@ class _Pairs:
         scale, flat = sy[-1, -1] / yy[-1, -1], found.gradient.flatten()
         sg, yg = _numbers(steps @ flat, scaled @ flat)
         of_steps, of_changes = (
-            torch.tensor(each, dtype=flat.dtype, device=flat.device) for each in _weights(sy, scale * yy, sg, scale * yg)
+            torch.tensor(each, dtype=flat.dtype, device=flat.device)
+            for each in _weights(sy, scale * yy, sg, scale * yg)
         )
         return scale * found.solved + (of_steps @ steps - scale * of_changes @ scaled).reshape(found.solved.shape)
 
@@ -172,7 +173,9 @@ def _numbers(*tensors: Tensor) -> tuple[NDArray[Any], ...]:
     return tuple(each.double().cpu().numpy() for each in tensors)
 
 
-def _weights(sy: NDArray[Any], yy: NDArray[Any], sg: NDArray[Any], yg: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+def _weights(
+    sy: NDArray[Any], yy: NDArray[Any], sg: NDArray[Any], yg: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the weights of steps and of scaled changes in the compact form."""
     from scipy.linalg import solve_triangular
 

@@ -17,9 +17,9 @@ from sklearn.model_selection import StratifiedGroupKFold, check_cv
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from ..errors import InputError
+from .labels import class_weights, classes_or_labels, places_of
 from .lbfgs import Minimum
 from .mlp_recipe import torch_device
-from .mlp_rows import Rows, class_weights, classes_or_labels, places_of
 from .penalty_path import Path, Problem
 from .stacked_loss import NO_FOLD, Labelled
 
@@ -59,9 +59,9 @@ class _Linear(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         if not weights.any():
             raise InputError("sample_weight is zero for every row; expected at least one positive weight")
-        return X, self._labelled(X, y, weights)
+        return X, self._labelled(y, weights)
 
-    def _labelled(self, X: Array, y: Array, weights: Array) -> Labelled:
+    def _labelled(self, y: Array, weights: Array) -> Labelled:
         folds = np.full(len(y), NO_FOLD)
         self.multilabel_, self.label_dtype_ = y.ndim == 2, y.dtype.str
         if self.multilabel_:
@@ -74,7 +74,7 @@ class _Linear(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"y has one class, {self.classes_[0]!r}; expected at least two to tell apart")
         places = np.zeros(len(y), np.int64)
         places[weights > 0] = places_of(y[weights > 0], self.classes_)
-        weights = class_weights(self.class_weight, self.classes_, Rows(X, places, weights))
+        weights = class_weights(self.class_weight, self.classes_, places, weights)
         two = len(self.classes_) == 2
         return Labelled(places[:, None] == 1 if two else places, 1 if two else len(self.classes_), weights, folds)
 

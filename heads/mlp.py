@@ -10,10 +10,11 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..errors import InputError
+from .labels import class_weights, classes_or_labels, places_of
 from .mlp_fitting import FLOATS, MLPEstimator, State
 from .mlp_network import Array
 from .mlp_regressor import MLPHeadRegressor
-from .mlp_rows import Rows, class_weights, classes_or_labels, label_weights, places_of
+from .mlp_rows import Rows, label_weights
 
 __all__ = ["MLPHead", "MLPHeadRegressor"]
 
@@ -278,5 +279,8 @@ class MLPHead(ClassifierMixin, MLPEstimator):
         return Rows(rows.X, target, rows.weight)
 
     def _prepared(self, rows: Rows, before: State | None) -> Rows:
-        weigh = label_weights if self.multilabel_ else class_weights
-        return Rows(rows.X, rows.target, weigh(self.class_weight, self.classes_, rows))
+        if self.multilabel_:
+            weights = label_weights(self.class_weight, self.classes_, rows)
+        else:
+            weights = class_weights(self.class_weight, self.classes_, rows.target, rows.weight)
+        return Rows(rows.X, rows.target, weights)

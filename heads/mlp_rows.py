@@ -6,11 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.sparse import issparse
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import column_or_1d
 
-from ..errors import InputError
+from .labels import given_weights
 from .mlp_network import Array
 
 MERGED_ROWS = 4096
@@ -99,83 +96,6 @@ def _groups(target: Array) -> tuple[Array, Array]:
     return groups, ((target == 1) & (target.sum(axis=0) == 1)).any(axis=1)
 
 
-def classes_or_labels(y: Any) -> Array:
-    """Return classes as a vector, or labels as a matrix.
-
-    Parameters
-    ----------
-    y : array or sparse matrix of shape (n_rows,) or (n_rows, n_labels)
-
-    Returns
-    -------
-    ndarray of shape (n_rows,) or (n_rows, n_labels)
-
-    Raises
-    ------
-    InputError
-        If there are several columns with other values than 0 and 1.
-    """
-    check_classification_targets(y)
-    if type_of_target(y, input_name="y") != "multilabel-indicator":
-        flat: Array = column_or_1d(y, warn=True)
-        return flat
-    labels: Array = y.toarray() if issparse(y) else np.asarray(y)
-    if not np.isin(labels, (0, 1)).all():
-        raise InputError(
-            f"y has several columns, with the values {np.unique(labels).tolist()}; "
-            "expected 0 and 1 for labels that apply or not, or one column of classes"
-        )
-    return labels
-
-
-def places_of(y: Array, classes: Array) -> Array:
-    """Return the place of each label among the classes.
-
-    Parameters
-    ----------
-    y : ndarray of shape (n_rows,)
-    classes : ndarray of shape (n_classes,)
-        Sorted.
-
-    Returns
-    -------
-    ndarray of shape (n_rows,), int64
-
-    Raises
-    ------
-    InputError
-        If a label is none of the classes.
-    """
-    found, places = np.unique(y, return_inverse=True)
-    unknown = ~np.isin(found, classes)
-    if unknown.any():
-        raise InputError(f"y holds {found[unknown].tolist()}; expected only the classes {classes.tolist()}")
-    return np.searchsorted(classes, found)[places].astype(np.int64)
-
-
-def class_weights(class_weight: Any, classes: Array, rows: Rows) -> Array:
-    """Return the weight of each row, times that of its class.
-
-    Parameters
-    ----------
-    class_weight : None, "balanced" or dict
-    classes : ndarray of shape (n_classes,)
-    rows : Rows
-        With places of classes.
-
-    Raises
-    ------
-    InputError
-        If ``class_weight`` is something else, or names no class for want of which one has no weight.
-    """
-    given = _given_weights(class_weight, classes)
-    if given is None:
-        sums = np.bincount(rows.target, rows.weight, len(classes))
-        given = sums.sum() / (len(classes) * sums)
-    weights: Array = rows.weight * given[rows.target]
-    return weights
-
-
 def label_weights(class_weight: Any, labels: Array, rows: Rows) -> Array:
     """Return a weight for each row and label.
 
@@ -190,9 +110,9 @@ def label_weights(class_weight: Any, labels: Array, rows: Rows) -> Array:
     Raises
     ------
     InputError
-        As in :func:`class_weights`.
+        As in :func:`topwork.heads.labels.class_weights`.
     """
-    given, weight = _given_weights(class_weight, labels), rows.weight[:, None]
+    given, weight = given_weights(class_weight, labels), rows.weight[:, None]
     if given is not None:
         factors: Array = np.where(rows.target == 1, given, 1.0)
         return weight * factors
@@ -202,23 +122,3 @@ def label_weights(class_weight: Any, labels: Array, rows: Rows) -> Array:
     of_zeros = np.where(safe, total / (2 * np.where(safe, total - ones, 1)), 1.0)
     balanced: Array = weight * np.where(rows.target == 1, of_ones, of_zeros)
     return balanced
-
-
-def _given_weights(class_weight: Any, classes: Array) -> Array | None:
-    """Return a weight for each class, or None if they are to be balanced."""
-    if class_weight is None:
-        return np.ones(len(classes))
-    if isinstance(class_weight, str) and class_weight == "balanced":
-        return None
-    if not isinstance(class_weight, dict):
-        raise InputError(
-            f"class_weight is {class_weight!r}; expected None, 'balanced', or a dict of classes and weights"
-        )
-    names = classes.tolist()
-    unknown, missing = [key for key in class_weight if key not in names], [n for n in names if n not in class_weight]
-    if unknown and missing:
-        raise InputError(f"class_weight names {unknown}, which are no classes; expected some of {names}")
-    given = np.array([class_weight.get(name, 1.0) for name in names], dtype=np.float64)
-    if not (np.isfinite(given).all() and (given > 0).all()):
-        raise InputError(f"class_weight is {class_weight!r}; expected positive, finite weights")
-    return given

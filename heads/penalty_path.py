@@ -95,7 +95,9 @@ class Problem:
         going = list(range(len(fits)))
         while going and found[going[0]].n_evaluations < self.max_iter:
             inverse = self._inverse([found[k] for k in going], fits[0].penalty)
-            for k, minimum in zip(going, self._round(inverse, [fits[k] for k in going], [found[k] for k in going]), strict=True):
+            for k, minimum in zip(
+                going, self._round(inverse, [fits[k] for k in going], [found[k] for k in going]), strict=True
+            ):
                 found[k] = replace(minimum, n_evaluations=found[k].n_evaluations + minimum.n_evaluations)
             self._by_classes = going and any(not found[k].converged for k in going) or self._by_classes
             going = [k for k in going if not found[k].converged]

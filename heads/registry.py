@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from numpy import logspace
+
 from ..errors import InputError
 
 
@@ -18,13 +20,20 @@ class HeadEntry:
     name : str
     good_for : str
         When to take it, in a few words.
-    make : callable
-        Returns a new, unfitted estimator.
+    classifier, regressor : callable, optional
+        Return a new, unfitted estimator for labels, and for values.
     """
 
     name: str
     good_for: str
-    make: Callable[[], Any]
+    classifier: Callable[[], Any] | None = None
+    regressor: Callable[[], Any] | None = None
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What the head can be made for: "classification", "regression", or both."""
+        makers = {"classification": self.classifier, "regression": self.regressor}
+        return tuple(task for task, make in makers.items() if make is not None)
 
 
 def _scaled(estimator: Any) -> Any:
@@ -34,6 +43,12 @@ def _scaled(estimator: Any) -> Any:
     return make_pipeline(StandardScaler(), estimator)
 
 
+def _linear() -> Any:
+    from .linear_probe import LinearProbeCV
+
+    return LinearProbeCV()
+
+
 def _logreg() -> Any:
     from sklearn.linear_model import LogisticRegression
 
@@ -41,10 +56,15 @@ def _logreg() -> Any:
 
 
 def _ridge() -> Any:
-    from numpy import logspace
     from sklearn.linear_model import RidgeClassifierCV
 
     return _scaled(RidgeClassifierCV(alphas=logspace(-1, 5, 13)))
+
+
+def _ridge_regressor() -> Any:
+    from sklearn.linear_model import RidgeCV
+
+    return _scaled(RidgeCV(alphas=logspace(-1, 5, 13)))
 
 
 def _lda() -> Any:
@@ -53,12 +73,23 @@ def _lda() -> Any:
     return _scaled(LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"))
 
 
-def _knn() -> Any:
-    from sklearn.neighbors import KNeighborsClassifier
+def _normalised(estimator: Any) -> Any:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import Normalizer
 
-    return make_pipeline(Normalizer(), KNeighborsClassifier(n_neighbors=5, algorithm="brute"))
+    return make_pipeline(Normalizer(), estimator)
+
+
+def _knn() -> Any:
+    from sklearn.neighbors import KNeighborsClassifier
+
+    return _normalised(KNeighborsClassifier(n_neighbors=5, algorithm="brute"))
+
+
+def _knn_regressor() -> Any:
+    from sklearn.neighbors import KNeighborsRegressor
+
+    return _normalised(KNeighborsRegressor(n_neighbors=5, algorithm="brute"))
 
 
 def _centroid() -> Any:
@@ -73,34 +104,100 @@ def _svm() -> Any:
     return _scaled(SVC())
 
 
-OWN_TYPES = ("topwork.heads.centroid.Centroid",)
+def _svm_regressor() -> Any:
+    from sklearn.compose import TransformedTargetRegressor
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVR
+
+    return _scaled(TransformedTargetRegressor(SVR(), transformer=StandardScaler()))
+
+
+def _gp() -> Any:
+    from sklearn.gaussian_process.kernels import RBF
+
+    from .gaussian_process import SmallGaussianProcessClassifier
+
+    return _normalised(SmallGaussianProcessClassifier(1.0 * RBF(), random_state=0))
+
+
+def _gp_regressor() -> Any:
+    from sklearn.gaussian_process.kernels import RBF, WhiteKernel
+
+    from .gaussian_process import SmallGaussianProcessRegressor
+
+    return _normalised(SmallGaussianProcessRegressor(1.0 * RBF() + WhiteKernel(), normalize_y=True, random_state=0))
+
+
+def _hgb() -> Any:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    return HistGradientBoostingClassifier(random_state=0)
+
+
+def _hgb_regressor() -> Any:
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    return HistGradientBoostingRegressor(random_state=0)
+
+
+def _mlp() -> Any:
+    from .mlp import MLPHead
+
+    return MLPHead(random_state=0)
+
+
+def _mlp_regressor() -> Any:
+    from .mlp import MLPHeadRegressor
+
+    return MLPHeadRegressor(random_state=0)
+
+
+OWN_TYPES = tuple(
+    f"topwork.heads.{name}"
+    for name in (
+        "centroid.Centroid",
+        "gaussian_process.SmallGaussianProcessClassifier",
+        "gaussian_process.SmallGaussianProcessRegressor",
+        "linear_probe.LinearProbe",
+        "linear_probe.LinearProbeCV",
+        "mlp.MLPHead",
+        "mlp_regressor.MLPHeadRegressor",
+    )
+)
 """Types of ours that a saved head may hold."""
+
+DEFAULT = "linear"
 
 HEADS = {
     entry.name: entry
     for entry in (
-        HeadEntry("logreg", "a strong linear default with probabilities (standardised, L2, C=0.1)", _logreg),
-        HeadEntry("ridge", "many labels, very fast; its penalty is chosen by leave-one-out; no probabilities", _ridge),
-        HeadEntry("lda", "few labels for each class; a shrunk covariance (Ledoit-Wolf), no parameter to choose", _lda),
-        HeadEntry("knn", "no training; classes of any shape; the five nearest by cosine", _knn),
+        HeadEntry("linear", "the default: its penalty is chosen by cross-validation", _linear, _ridge_regressor),
+        HeadEntry("logreg", "a logistic regression as it is (standardised, C=0.1)", _logreg),
+        HeadEntry("ridge", "many labels, very fast; leave-one-out; no probabilities", _ridge, _ridge_regressor),
+        HeadEntry("lda", "few labels a class; a shrunk covariance (Ledoit-Wolf)", _lda),
+        HeadEntry("knn", "no training; the five nearest by cosine", _knn, _knn_regressor),
         HeadEntry("centroid", "one or two labels for each class (standardised)", _centroid),
-        HeadEntry("svm", "classes that no plane divides; up to some ten thousand rows; no probabilities", _svm),
+        HeadEntry("svm", "no plane divides; some 10,000 rows; no probabilities", _svm, _svm_regressor),
+        HeadEntry("gp", "up to 1,000 rows; probabilities that know their limits", _gp, _gp_regressor),
+        HeadEntry("hgb", "features of mixed kinds and scales; boosted trees", _hgb, _hgb_regressor),
+        HeadEntry("mlp", "tens of thousands of rows; a hidden layer, by torch", _mlp, _mlp_regressor),
     )
 }
 
 
-def resolve_head(head: Any) -> Any:
+def resolve_head(head: Any, task: str = "classification") -> Any:
     """Return an unfitted estimator for a head's name, or a clone of the caller's own estimator.
 
     Parameters
     ----------
     head : str or estimator
-        A name from :data:`HEADS`, or any scikit-learn classifier.
+        A name from :data:`HEADS`, or any scikit-learn classifier or regressor.
+    task : {"classification", "regression"}
 
     Raises
     ------
     InputError
-        If the name is unknown, or the object is no estimator.
+        If the name is unknown or not made for the task, or the object is no estimator.
 
     Examples
     --------
@@ -109,14 +206,17 @@ def resolve_head(head: Any) -> Any:
     """
     from sklearn.base import clone
 
+    able = {name: entry for name, entry in HEADS.items() if task in entry.tasks}
     if isinstance(head, str):
-        if head not in HEADS:
-            raise InputError(f"head {head!r} does not exist; known: {', '.join(HEADS)}, or any scikit-learn estimator")
-        return HEADS[head].make()
+        if head not in able:
+            what = f"is not made for {task}" if head in HEADS else "does not exist"
+            raise InputError(f"head {head!r} {what}; known: {', '.join(able)}, or any scikit-learn estimator")
+        make = able[head].classifier if task == "classification" else able[head].regressor
+        return make() if make is not None else None
     if isinstance(head, type) or not (
         hasattr(head, "fit") and hasattr(head, "predict") and hasattr(head, "get_params")
     ):
         raise InputError(
-            f"head is a {type(head).__name__}; expected one of {', '.join(HEADS)}, or a scikit-learn estimator"
+            f"head is a {type(head).__name__}; expected one of {', '.join(able)}, or a scikit-learn estimator"
         )
     return clone(head)

@@ -137,7 +137,9 @@ class StackedLoss:
         found = zip(slopes.split(self.n_outputs, dim=1), totals, penalised, strict=True)
         gradients = torch.stack([slope / total + added for slope, total, added in found])
         squares = [float((added * point).double().sum()) for added, point in zip(penalised, points, strict=True)]
-        values = [float(loss) / total + each / 2 for loss, total, each in zip(sums.losses, totals, squares, strict=True)]
+        values = [
+            float(loss) / total + each / 2 for loss, total, each in zip(sums.losses, totals, squares, strict=True)
+        ]
         return [Evaluation(*each) for each in zip(values, gradients, inverse(gradients), strict=True)]
 
     def _side_by_side(self, points: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

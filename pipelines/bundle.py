@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-import zipfile
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
@@ -15,7 +14,7 @@ from ..extract.atomic import TEMPORARY, new_folder, sync_folder, write_file
 from ..extract.canaries import write_canaries
 from ..extract.graph import ExportedGraph
 from ..extract.subgraph import select_columns
-from ..heads.registry import OWN_TYPES
+from ..heads.head_file import head_files, load_head, save_head
 from ..models.weights import digest_of_file
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 BUNDLE_FORMAT = 1
 MANIFEST = "bundle.json"
 GRAPH_FILE = "extractor.onnx"
-HEAD_FILE = "head.skops"
 
 
 def save(classifier: TransferClassifier, path: Path) -> None:
@@ -35,15 +33,14 @@ def save(classifier: TransferClassifier, path: Path) -> None:
     classifier : TransferClassifier
         Fitted.
     path : Path
-        A folder. It holds ``bundle.json``, ``extractor.onnx`` with its certificate and canaries, ``head.skops``, and
-        for texts ``inputs/tokenizer.json``.
+        A folder. It holds ``bundle.json``, ``extractor.onnx`` with its certificate and canaries, the head (see
+        :mod:`topwork.heads.head_file`), and for texts ``inputs/tokenizer.json``.
 
     Raises
     ------
     BundleError
         If there is something at `path` that is no bundle.
     """
-    import skops.io
     from sklearn.utils.validation import check_is_fitted
 
     check_is_fitted(classifier, "head_")
@@ -55,17 +52,19 @@ def save(classifier: TransferClassifier, path: Path) -> None:
         with new_folder(Path(beside) / "new") as folder:
             selected = select_columns(graph, [c.name for c in classifier.extractor_.columns], folder / GRAPH_FILE)
             write_canaries(selected, selected.open(classifier.extractor_.provider))
-            skops.io.dump(classifier.head_, folder / HEAD_FILE)
+            types = save_head(classifier.head_, folder)
             inside = sorted(file for file in folder.rglob("*") if file.is_file())
             files = {file.relative_to(folder).as_posix(): digest_of_file(file) for file in inside}
-            write_file(folder / MANIFEST, json.dumps(_manifest(classifier, files), indent=1, default=str).encode())
+            write_file(
+                folder / MANIFEST, json.dumps(_manifest(classifier, files, types), indent=1, default=str).encode()
+            )
         if path.exists():
             path.rename(Path(beside) / "old")
         (Path(beside) / "new").rename(path)
     sync_folder(path.parent)
 
 
-def _manifest(classifier: TransferClassifier, files: dict[str, str]) -> dict[str, Any]:
+def _manifest(classifier: TransferClassifier, files: dict[str, str], types: list[str]) -> dict[str, Any]:
     metadata = classifier.extractor_.graph.metadata
     return {
         "format": BUNDLE_FORMAT,
@@ -73,6 +72,7 @@ def _manifest(classifier: TransferClassifier, files: dict[str, str]) -> dict[str
         "files": files,
         "classes": classifier.classes_.tolist(),
         "head": classifier.head if isinstance(classifier.head, str) else None,
+        "types": types,
         "fingerprint": metadata.fingerprint,
         "identity": metadata.identity,
         "columns": [column.to_json() for column in classifier.extractor_.columns],
@@ -113,7 +113,7 @@ def load(path: str | Path, trusted: Sequence[str] = ()) -> TransferClassifier:
         _check_file(path, name, sha)
     graph = ExportedGraph(path / GRAPH_FILE)
     _check_inputs(graph)
-    head = _load_head(path / HEAD_FILE, trusted)
+    head = load_head(path, trusted)
     if head.classes_.tolist() != manifest["classes"]:
         raise BundleError(f"{path / MANIFEST} names classes that are not the head's. Save the bundle again.")
     classifier = TransferClassifier.from_graph(graph, head=manifest["head"] or clone(head))
@@ -127,7 +127,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads((path / MANIFEST).read_bytes())
         found, _ = manifest["format"], (manifest["classes"], manifest["head"], manifest["training"]["rows"])
-        missing = sorted({GRAPH_FILE, HEAD_FILE} - dict(manifest["files"]).keys())
+        names = dict(manifest["files"]).keys()
+        missing = [GRAPH_FILE] * (GRAPH_FILE not in names) + ["a head"] * (not head_files(names))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise BundleError(
             f"{path} is not a bundle: it has no {MANIFEST}. `topwork fit … --out DIR` writes one."
@@ -158,19 +159,3 @@ def _check_inputs(graph: ExportedGraph) -> None:
         graph.input_spec  # noqa: B018
     except InputError as error:
         raise BundleError(str(error)) from error
-
-
-def _load_head(file: Path, trusted: Sequence[str]) -> Any:
-    import skops.io
-
-    allowed = {*OWN_TYPES, *trusted}
-    try:
-        unknown = sorted(set(skops.io.get_untrusted_types(file=file)) - allowed)
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise BundleError(f"{file} cannot be read: {error}. Expected a head as skops writes it.") from error
-    if unknown:
-        raise BundleError(
-            f"{file} holds types that are not trusted: {', '.join(unknown)}. If you trust whoever made the bundle, "
-            f"load it with trusted={unknown!r} (--trust NAME)."
-        )
-    return skops.io.load(file, trusted=sorted(allowed))

@@ -11,6 +11,7 @@ from ..errors import ExportError, reason
 from ..extract.atomic import write_file
 from ..extract.session import open_session
 from ..extract.subgraph import select_columns
+from ..heads.registry import HEADS
 from .fused_parity import require_head_parity, require_parity
 from .head_converters import register_converters
 
@@ -89,7 +90,7 @@ def _head_model(head: Any, width: int, opset: int) -> Any:
     except Exception as error:
         raise ExportError(
             f"the head {type(last).__name__} cannot be written as ONNX: {reason(error)}. "
-            "Heads that can: logreg, ridge, lda, knn, centroid, svm, and what skl2onnx supports."
+            f"Heads that can: {', '.join(HEADS)}, and what skl2onnx supports."
         ) from error
     keep = 2 if probabilities else 1
     del model.graph.output[keep:]

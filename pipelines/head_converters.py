@@ -12,7 +12,7 @@ OPTIONS = {"zipmap": [False]}
 
 @cache
 def register_converters() -> None:
-    """Teach skl2onnx the nearest centroid classifier, and binary discriminant analysis.
+    """Teach skl2onnx our own heads, the nearest centroid classifier, and binary discriminant analysis.
 
     skl2onnx 1.20 writes the sigmoid of twice the decision for a ``LinearDiscriminantAnalysis`` of two classes.
     """
@@ -21,7 +21,12 @@ def register_converters() -> None:
     from sklearn.neighbors import NearestCentroid
 
     from ..heads.centroid import Centroid
+    from ..heads.linear_probe import LinearProbe, LinearProbeCV
+    from ..heads.mlp import MLPHead
 
+    for own in (LinearProbe, LinearProbeCV, MLPHead):
+        convert = _convert_network if own is MLPHead else _convert_probe
+        update_registered_converter(own, f"Topwork{own.__name__}", _shapes, convert, options=OPTIONS)
     for model in (NearestCentroid, Centroid):
         update_registered_converter(model, f"Topwork{model.__name__}", _shapes, _convert_centroid, options=OPTIONS)
     update_registered_converter(
@@ -47,6 +52,32 @@ def _convert_discriminant(scope: Any, operator: Any, container: Any) -> None:
         weights, constant = np.hstack([0 * weights, weights]), np.concatenate([[0.0], constant])
     scores = _affine(operator.inputs[0], weights, constant, opset)
     _write(scope, operator, container, scores, scores)
+
+
+def _convert_probe(scope: Any, operator: Any, container: Any) -> None:
+    """Write the softmax of the scores."""
+    _refuse_labels(operator.raw_operator)
+    _convert_discriminant(scope, operator, container)
+
+
+def _convert_network(scope: Any, operator: Any, container: Any) -> None:
+    """Write the standardisation, the layers and the softmax."""
+    from skl2onnx.algebra.onnx_ops import OnnxDiv, OnnxRelu, OnnxSub
+
+    model, opset = operator.raw_operator, container.target_opset
+    _refuse_labels(model)
+    centred = OnnxSub(operator.inputs[0], model.mean_.astype(np.float32), op_version=opset)
+    hidden = OnnxDiv(centred, model.scale_.astype(np.float32), op_version=opset)
+    *layers, (weights, constant) = zip(model.weights_, model.biases_, strict=True)
+    for each, shift in layers:
+        hidden = OnnxRelu(_affine(hidden, each, shift, opset), op_version=opset)
+    scores = _affine(hidden, weights, constant, opset)
+    _write(scope, operator, container, scores, scores)
+
+
+def _refuse_labels(model: Any) -> None:
+    if model.multilabel_:
+        raise NotImplementedError("a head for several labels cannot be written as ONNX")
 
 
 def _convert_centroid(scope: Any, operator: Any, container: Any) -> None:

@@ -24,7 +24,7 @@ from ..extract.sources.table import Table
 from ..extract.sources.views import require_views
 from ..extract.store.description import is_store
 from ..extract.store.feature_store import FeatureStore
-from ..heads.registry import resolve_head
+from ..heads.registry import DEFAULT, resolve_head
 from .features import Features, admit, features_of, is_no_view, labels_of, stored_features_of, viewed_features_of
 from .foreign import ForeignBackbone, ForeignExtractor
 from .weighting import fit_weighted, weight_arguments, weights_of
@@ -89,7 +89,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         backbone: str | BackboneSpec | Backbone | ExportedGraph | ForeignBackbone = "topwork:tiny",
         layer: str | Sequence[str] = "last",
         pool: str | Sequence[str] = AUTO,
-        head: Any = "logreg",
+        head: Any = DEFAULT,
         store: str | Path | None = None,
         normalize: bool = False,
         precision: str = "auto",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ...errors import InputError
+from ...heads.registry import DEFAULT
 from .options import (
     BackboneOption,
     BackboneOptions,
@@ -27,16 +28,24 @@ if TYPE_CHECKING:
     from ..transfer import TransferClassifier
 
 
+TASKS = {"classification": "labels", "regression": "values"}
+
+
 def heads(as_json: JsonOption = False) -> None:
     """List the heads that have a name, and what they are good for."""
     from ...heads.registry import HEADS
 
     if as_json:
-        print_json({"heads": [{"name": entry.name, "good_for": entry.good_for} for entry in HEADS.values()]})
+        print_json(
+            {
+                "heads": [
+                    {"name": entry.name, "tasks": entry.tasks, "good_for": entry.good_for} for entry in HEADS.values()
+                ]
+            }
+        )
         return
-    width = max(map(len, HEADS))
-    for entry in HEADS.values():
-        typer.echo(f"{entry.name:{width}}  {entry.good_for}")
+    rows = [[entry.name, " ".join(TASKS[task] for task in entry.tasks), entry.good_for] for entry in HEADS.values()]
+    print_table(["head", "for", "good for"], rows)
 
 
 @grouped
@@ -47,7 +56,7 @@ def fit(
     cut: CutOptions,
     run: RunFlags,
     table: TableFlags,
-    head: Annotated[str, typer.Option(help="A name from `topwork heads`.")] = "logreg",
+    head: Annotated[str, typer.Option(help="A name from `topwork heads`.")] = DEFAULT,
     backbone: BackboneOption = None,
     store: Annotated[Path | None, typer.Option(help="Keep the features of SOURCE here.")] = None,
     views: Annotated[int, typer.Option(help="Train on so many augmented versions of each image, too.")] = 0,

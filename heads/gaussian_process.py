@@ -1,0 +1,72 @@
+"""Gaussian processes for few rows: they say so before they take hours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessRegressor
+
+from ..errors import InputError
+
+MOST_ROWS = 1000
+
+
+def _refuse_many(X: Any) -> None:
+    count = len(X) if hasattr(X, "__len__") else 0
+    if count > MOST_ROWS:
+        raise InputError(
+            f"a Gaussian process for {count:,} rows: its time grows with the cube of their number, its memory with the "
+            f"square; expected at most {MOST_ROWS:,}. Take another head (linear, svm, mlp), or fewer rows"
+        )
+
+
+class SmallGaussianProcessClassifier(GaussianProcessClassifier):  # type: ignore[misc]
+    """scikit-learn's Gaussian process classifier, for at most 1,000 rows."""
+
+    def fit(self, X: Any, y: Any) -> SmallGaussianProcessClassifier:
+        """Fit to labelled features.
+
+        Parameters
+        ----------
+        X : array of shape (n_rows, n_features)
+        y : array of shape (n_rows,)
+
+        Returns
+        -------
+        SmallGaussianProcessClassifier
+            Itself.
+
+        Raises
+        ------
+        InputError
+            If there are more than 1,000 rows.
+        """
+        _refuse_many(X)
+        super().fit(X, y)
+        return self
+
+
+class SmallGaussianProcessRegressor(GaussianProcessRegressor):  # type: ignore[misc]
+    """scikit-learn's Gaussian process regressor, for at most 1,000 rows."""
+
+    def fit(self, X: Any, y: Any) -> SmallGaussianProcessRegressor:
+        """Fit to features with values.
+
+        Parameters
+        ----------
+        X : array of shape (n_rows, n_features)
+        y : array of shape (n_rows,) or (n_rows, n_targets)
+
+        Returns
+        -------
+        SmallGaussianProcessRegressor
+            Itself.
+
+        Raises
+        ------
+        InputError
+            If there are more than 1,000 rows.
+        """
+        _refuse_many(X)
+        super().fit(X, y)
+        return self
