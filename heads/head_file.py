@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BundleError
-from .registry import OWN_TYPES
+from .registry import OWN_TYPES, SKLEARN_TYPES
 
 SKOPS, JSON, TENSORS = "head.skops", "head.json", "head.safetensors"
 FORMAT = 1
@@ -37,7 +37,7 @@ def save_head(head: Any, folder: Path) -> list[str]:
     import skops.io
 
     skops.io.dump(head, folder / SKOPS)
-    return sorted(set(skops.io.get_untrusted_types(file=folder / SKOPS)) - set(OWN_TYPES))
+    return sorted(set(skops.io.get_untrusted_types(file=folder / SKOPS)) - {*OWN_TYPES, *SKLEARN_TYPES})
 
 
 def head_files(names: Any) -> tuple[str, ...]:
@@ -70,7 +70,7 @@ def load_head(folder: Path, trusted: Sequence[str] = ()) -> Any:
 def _load_skops(file: Path, trusted: Sequence[str]) -> Any:
     import skops.io
 
-    allowed = {*OWN_TYPES, *trusted}
+    allowed = {*OWN_TYPES, *SKLEARN_TYPES, *trusted}
     try:
         unknown = sorted(set(skops.io.get_untrusted_types(file=file)) - allowed)
     except (zipfile.BadZipFile, KeyError, ValueError) as error:
@@ -152,10 +152,10 @@ def _load_plain(folder: Path) -> Any:
             )
         arrays = load_file(folder / TENSORS)
         parts = [{name: _decoded(each, arrays) for name, each in content[key].items()} for key in ("params", "state")]
+        module, _, name = content["type"].rpartition(".")
+        head = getattr(importlib.import_module(module), name)(**parts[0])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise BundleError(f"{folder / JSON} cannot be read: {error!r}. Save the bundle again.") from error
-    module, _, name = content["type"].rpartition(".")
-    head = getattr(importlib.import_module(module), name)(**parts[0])
     for attribute, value in parts[1].items():
         setattr(head, attribute, value)
     return head

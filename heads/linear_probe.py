@@ -423,8 +423,10 @@ class LinearProbeCV(_Linear):
         if splitter is None:
             return rows, 0
         folds, number = np.full(len(places), NO_FOLD), -1
-        for number, (_, held) in enumerate(splitter.split(np.zeros((len(places), 1)), places, groups)):
-            folds[held] = number
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The least populated class")  # its rows are left out of the score
+            for number, (_, held) in enumerate(splitter.split(np.zeros((len(places), 1)), places, groups)):
+                folds[held] = number
         return Labelled(rows.targets, rows.n_outputs, rows.weights, folds), number + 1
 
     def _splitter(self, places: Array, weights: Array, groups: Any) -> Any:

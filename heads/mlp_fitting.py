@@ -17,7 +17,6 @@ from .mlp_recipe import PARAMETERS, Recipe
 from .mlp_rows import Rows, held_out
 from .mlp_training import Trained, train
 
-
 FLOATS = [np.float32, np.float64]
 """The types of features; float32 is left as it is, all else becomes float64."""
 

@@ -99,7 +99,7 @@ class Problem:
                 going, self._round(inverse, [fits[k] for k in going], [found[k] for k in going]), strict=True
             ):
                 found[k] = replace(minimum, n_evaluations=found[k].n_evaluations + minimum.n_evaluations)
-            self._by_classes = going and any(not found[k].converged for k in going) or self._by_classes
+            self._by_classes = self._by_classes or any(not found[k].converged for k in going)
             going = [k for k in going if not found[k].converged]
         return found
 

@@ -131,13 +131,13 @@ def _gp_regressor() -> Any:
 def _hgb() -> Any:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    return HistGradientBoostingClassifier(random_state=0)
+    return HistGradientBoostingClassifier(min_samples_leaf=5, random_state=0)
 
 
 def _hgb_regressor() -> Any:
     from sklearn.ensemble import HistGradientBoostingRegressor
 
-    return HistGradientBoostingRegressor(random_state=0)
+    return HistGradientBoostingRegressor(min_samples_leaf=5, random_state=0)
 
 
 def _mlp() -> Any:
@@ -151,6 +151,17 @@ def _mlp_regressor() -> Any:
 
     return MLPHeadRegressor(random_state=0)
 
+
+SKLEARN_TYPES = (
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
+    "sklearn.gaussian_process.kernels.ConstantKernel",
+    "sklearn.gaussian_process.kernels.Product",
+    "sklearn.gaussian_process.kernels.RBF",
+    "sklearn.gaussian_process.kernels.Sum",
+    "sklearn.gaussian_process.kernels.WhiteKernel",
+)
+"""Types of scikit-learn's that skops has no opinion on, and heads with a name hold."""
 
 OWN_TYPES = tuple(
     f"topwork.heads.{name}"

@@ -128,7 +128,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads((path / MANIFEST).read_bytes())
         found, _ = manifest["format"], (manifest["classes"], manifest["head"], manifest["training"]["rows"])
         names = dict(manifest["files"]).keys()
-        missing = [GRAPH_FILE] * (GRAPH_FILE not in names) + ["a head"] * (not head_files(names))
+        missing = [GRAPH_FILE] * (GRAPH_FILE not in names) + [
+            "a head (head.skops, or head.json and head.safetensors)"
+        ] * (not head_files(names))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise BundleError(
             f"{path} is not a bundle: it has no {MANIFEST}. `topwork fit … --out DIR` writes one."

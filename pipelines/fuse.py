@@ -18,6 +18,8 @@ from .head_converters import register_converters
 if TYPE_CHECKING:
     from .transfer import TransferClassifier
 
+FUSIBLE = tuple(name for name in HEADS if name not in ("gp", "hgb"))
+"""Heads by name that ONNX can hold: skl2onnx has no converter for our Gaussian process, and none that works for trees."""
 LABEL, PROBABILITIES = "label", "probabilities"
 
 
@@ -90,7 +92,7 @@ def _head_model(head: Any, width: int, opset: int) -> Any:
     except Exception as error:
         raise ExportError(
             f"the head {type(last).__name__} cannot be written as ONNX: {reason(error)}. "
-            f"Heads that can: {', '.join(HEADS)}, and what skl2onnx supports."
+            f"Heads that can: {', '.join(FUSIBLE)}, and what skl2onnx supports."
         ) from error
     keep = 2 if probabilities else 1
     del model.graph.output[keep:]

@@ -24,7 +24,7 @@ from tokenizers import Tokenizer
 from topwork import TransferClassifier
 from topwork.errors import ExportError, ParityError
 from topwork.extract.graph import METADATA_KEY, ExportedGraph, GraphMetadata
-from topwork.heads.registry import HEADS
+from topwork.pipelines.fuse import FUSIBLE
 
 KINDS = {"str": ["flower", "roof", "sky"], "negative int": [-5, 0, 7], "bool": [False, True, True]}
 Outputs = list[NDArray[Any]]
@@ -48,7 +48,7 @@ def assert_same(classifier: TransferClassifier, outputs: Outputs, paths: list[Pa
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", FUSIBLE)
 def test_fused_file_equals_predict_on_photographs(
     head: str, kind: str, graph: ExportedGraph, paths: list[Path], pixels: NDArray[np.uint8], tmp_path: Path
 ) -> None:
@@ -61,7 +61,7 @@ def test_fused_file_equals_predict_on_photographs(
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize("head", [name for name in HEADS if name not in ("ridge", "svm")])
+@pytest.mark.parametrize("head", [name for name in FUSIBLE if name not in ("ridge", "svm")])
 def test_probabilities_of_an_unsure_head_are_kept(
     head: str, classes: int, graph: ExportedGraph, paths: list[Path], pixels: NDArray[np.uint8], tmp_path: Path
 ) -> None:
@@ -98,7 +98,7 @@ def test_several_layers_are_fused_in_their_order(
     assert_same(classifier, run(tmp_path / "model.onnx", pixels), paths)
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", FUSIBLE)
 def test_batch_is_free(
     head: str, graph: ExportedGraph, photos: Path, pixels: NDArray[np.uint8], tmp_path: Path
 ) -> None:
@@ -158,7 +158,7 @@ def run_on_texts(path: Path, sentences: list[str], max_length: int) -> Outputs:
     return list(session.run(None, {name: np.array(rows, np.int64) for name, rows in feed.items()}))
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", FUSIBLE)
 def test_fused_file_of_texts_equals_predict(head: str, text_graph: ExportedGraph, texts: Texts, tmp_path: Path) -> None:
     sentences, labels = texts
     classifier = TransferClassifier(text_graph, head=head, layer=["last", "encoder.layer.0"]).fit(sentences, labels)

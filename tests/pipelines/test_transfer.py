@@ -73,7 +73,7 @@ def test_paths_folder_and_store_give_the_same_classifier(
     graph: ExportedGraph, photos: Path, paths: list[Path], names: NDArray[np.str_], store: FeatureStore
 ) -> None:
     heads = [
-        TransferClassifier(graph, "layer2").fit(*arguments).head_.steps[-1][1]
+        TransferClassifier(graph, "layer2", head="logreg").fit(*arguments).head_.steps[-1][1]
         for arguments in ((paths, names), (photos,), (str(photos),), (store,), (store, names))
     ]
     for head in heads[1:]:
@@ -115,11 +115,11 @@ def test_second_fit_with_a_store_computes_nothing(
 def test_only_the_items_given_are_trained_on_when_the_store_holds_more(
     graph: ExportedGraph, paths: list[Path], names: NDArray[np.str_], tmp_path: Path
 ) -> None:
-    stored = TransferClassifier(graph, "layer2", store=tmp_path / "store").fit(paths, names)
+    stored = TransferClassifier(graph, "layer2", head="logreg", store=tmp_path / "store").fit(paths, names)
     order = np.random.default_rng(1).permutation(len(paths))[:12]
     chosen = [paths[i] for i in order]
     stored.fit(chosen, names[order])
-    fresh = TransferClassifier(graph, "layer2").fit(chosen, names[order])
+    fresh = TransferClassifier(graph, "layer2", head="logreg").fit(chosen, names[order])
     assert stored.n_rows_ == 12
     assert np.allclose(stored.head_.steps[-1][1].coef_, fresh.head_.steps[-1][1].coef_, atol=1e-5)
 
@@ -146,9 +146,10 @@ def test_failed_items_are_dropped_with_their_labels(
         path for path in files if path.name not in ("a.jpg", "3.png") or path.match("roof/*") or path.match("sky/3.*")
     ]
     names = [path.parent.name for path in files]
-    classifier = TransferClassifier(graph, "layer2", store=tmp_path / "s" if stored else None, on_error="record")
+    stored_in = tmp_path / "s" if stored else None
+    classifier = TransferClassifier(graph, "layer2", head="logreg", store=stored_in, on_error="record")
     classifier.fit(*((folder,) if given == "folder" else (files, names)))
-    expected = TransferClassifier(graph, "layer2").fit(good, [path.parent.name for path in good])
+    expected = TransferClassifier(graph, "layer2", head="logreg").fit(good, [path.parent.name for path in good])
     assert classifier.n_rows_ == len(good) == 23
     assert [Path(name).name for name, _ in classifier.failures_] == ["3.png", "a.jpg"]
     assert all(reason for _, reason in classifier.failures_)
@@ -169,7 +170,8 @@ def test_nothing_to_learn_from_is_an_error_that_says_so(stored: bool, graph: Exp
     broken = [tmp_path / "a.png", tmp_path / "b.png"]
     for path in broken:
         path.write_bytes(b"no image")
-    classifier = TransferClassifier(graph, "layer2", store=tmp_path / "s" if stored else None, on_error="record")
+    stored_in = tmp_path / "s" if stored else None
+    classifier = TransferClassifier(graph, "layer2", head="logreg", store=stored_in, on_error="record")
     with pytest.raises(InputError, match="failed"):
         classifier.fit(broken, ["a", "b"])
     with pytest.raises(InputError, match=r"no item|0 items"):
@@ -255,7 +257,7 @@ def test_methods_are_those_of_the_head(head: str, graph: ExportedGraph, photos: 
     before = TransferClassifier(graph, "layer2", head=head)
     for classifier in (before, clone(before).fit(photos)):
         assert hasattr(classifier, "predict_proba") == (head not in ("ridge", "svm"))
-        assert hasattr(classifier, "decision_function") == (head != "knn")
+        assert hasattr(classifier, "decision_function") == (head not in ("knn", "gp"))
     if hasattr(classifier, "predict_proba"):
         probabilities = classifier.predict_proba(paths)
         assert np.allclose(probabilities.sum(axis=1), 1)

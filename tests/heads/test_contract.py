@@ -1,0 +1,38 @@
+"""scikit-learn's own checks for every estimator of the package."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from topwork.heads.centroid import Centroid
+from topwork.heads.gaussian_process import SmallGaussianProcessClassifier, SmallGaussianProcessRegressor
+from topwork.heads.linear_probe import LinearProbe, LinearProbeCV
+from topwork.heads.mlp import MLPHead, MLPHeadRegressor
+
+ESTIMATORS = [
+    Centroid(),
+    LinearProbe(),
+    LinearProbeCV(),
+    MLPHead(random_state=0),
+    MLPHeadRegressor(random_state=0),
+    SmallGaussianProcessClassifier(),
+    SmallGaussianProcessRegressor(),
+]
+EXPECTED_FAILURES = {
+    "LinearProbeCV": {
+        "check_sample_weight_equivalence_on_dense_data": "a row that is repeated may lie in several folds, one of twice "
+        "the weight in one only; so it is with scikit-learn's LogisticRegressionCV",
+    },
+}
+
+
+def expected_failures(estimator: Any) -> dict[str, str]:
+    return EXPECTED_FAILURES.get(type(estimator).__name__, {})
+
+
+@pytest.mark.filterwarnings("ignore")
+@parametrize_with_checks(ESTIMATORS, expected_failed_checks=expected_failures)
+def test_scikit_learn_finds_nothing(estimator: Any, check: Any) -> None:
+    check(estimator)

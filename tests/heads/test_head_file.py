@@ -1,0 +1,112 @@
+"""Heads as files: they come back whole, nothing is unpickled, and what is not trusted is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.datasets import load_digits
+from sklearn.model_selection import StratifiedKFold
+from sklearn.preprocessing import FunctionTransformer
+from topwork.errors import BundleError
+from topwork.heads.head_file import JSON, TENSORS, head_files, load_head, save_head
+from topwork.heads.linear_probe import LinearProbe, LinearProbeCV
+from topwork.heads.mlp import MLPHead, MLPHeadRegressor
+from topwork.heads.registry import HEADS, resolve_head
+
+Data = tuple[NDArray[Any], NDArray[Any]]
+
+
+@pytest.fixture(scope="module")
+def digits() -> Data:
+    data = load_digits()
+    return data.data[:300].astype(np.float32), data.target[:300]
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_named_heads_come_back(head: str, digits: Data, tmp_path: Path) -> None:
+    X, y = digits
+    fitted = resolve_head(head).fit(X, np.array(list("abcdefghij"))[y])
+    assert save_head(fitted, tmp_path) == []
+    assert head_files([file.name for file in tmp_path.iterdir()])
+    loaded = load_head(tmp_path)
+    assert np.array_equal(loaded.predict(X), fitted.predict(X))
+    assert loaded.predict(X).dtype == fitted.predict(X).dtype
+
+
+@pytest.mark.parametrize("head", [name for name, entry in HEADS.items() if entry.regressor])
+def test_named_regressors_come_back(head: str, digits: Data, tmp_path: Path) -> None:
+    X, y = digits
+    fitted = resolve_head(head, "regression").fit(X, y / 2)
+    assert save_head(fitted, tmp_path) == []
+    assert np.array_equal(load_head(tmp_path).predict(X), fitted.predict(X))
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        LinearProbe(0.5, warm_start=True, class_weight={0: 2.0}),
+        LinearProbeCV([0.1, 1.0], selection="one_standard_error"),
+        MLPHead((16, 8), epochs=3, random_state=1, warm_start=True),
+        MLPHeadRegressor((16,), epochs=3, random_state=1),
+    ],
+)
+def test_heads_of_ours_come_back_with_parameters_and_go_on(head: Any, digits: Data, tmp_path: Path) -> None:
+    X, y = digits
+    head.fit(X, y)
+    save_head(head, tmp_path)
+    loaded = load_head(tmp_path)
+    assert loaded.get_params() == head.get_params()
+    assert vars(loaded).keys() == vars(head).keys()
+    assert np.array_equal(loaded.fit(X, y).predict(X), head.fit(X, y).predict(X))
+
+
+def test_parameter_that_no_file_can_hold_gets_its_default(digits: Data, tmp_path: Path) -> None:
+    head = LinearProbeCV(3, cv=StratifiedKFold(3)).fit(*digits)
+    with pytest.warns(UserWarning, match="cv=StratifiedKFold.* cannot be written"):
+        save_head(head, tmp_path)
+    loaded = load_head(tmp_path)
+    assert loaded.cv == 5
+    assert np.array_equal(loaded.predict(digits[0]), head.predict(digits[0]))
+
+
+def test_types_that_need_trust_are_told_and_refused(digits: Data, tmp_path: Path) -> None:
+    from sklearn.pipeline import make_pipeline
+
+    head = make_pipeline(FunctionTransformer(np.sqrt), LinearProbe()).fit(*digits)
+    types = save_head(head, tmp_path)
+    if types:
+        with pytest.raises(BundleError, match="not trusted"):
+            load_head(tmp_path)
+    assert np.array_equal(load_head(tmp_path, types).predict(digits[0]), head.predict(digits[0]))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"type": "os.system"}, "os.system, which is not trusted"),
+        ({"type": "sklearn.svm.SVC"}, "not trusted"),
+        ({"format": 9}, "format 9"),
+        ({"state": {"coef_": {"tensor": "nothing"}}}, "cannot be read"),
+        ({"state": []}, "cannot be read"),
+        ({"params": {"no": 1}}, "no"),
+    ],
+)
+def test_changed_files_are_refused(change: dict[str, Any], message: str, digits: Data, tmp_path: Path) -> None:
+    save_head(LinearProbe().fit(*digits), tmp_path)
+    content = json.loads((tmp_path / JSON).read_text())
+    (tmp_path / JSON).write_text(json.dumps({**content, **change}))
+    with pytest.raises(BundleError, match=message):
+        load_head(tmp_path)
+
+
+@pytest.mark.parametrize("file", [JSON, TENSORS])
+def test_damaged_files_are_refused(file: str, digits: Data, tmp_path: Path) -> None:
+    save_head(LinearProbe().fit(*digits), tmp_path)
+    (tmp_path / file).write_bytes((tmp_path / file).read_bytes()[:20])
+    with pytest.raises(BundleError, match="cannot be read"):
+        load_head(tmp_path)
