@@ -1,4 +1,4 @@
-"""Feature matrices that heads are measured on: of real texts and images, computed once into the work folder, and drawn."""
+"""Feature matrices that heads are measured on: of real texts and images, computed once, and drawn ones."""
 
 from __future__ import annotations
 

@@ -35,16 +35,21 @@ class Curvature:
         In the order of the blocks.
     several : bool
         Whether each output has a sigmoid of its own.
+    intercept : bool
     """
 
-    def __init__(self, blocks: FeatureBlocks, rotation: Rotation, weights: NDArray[np.float64], several: bool) -> None:
+    def __init__(
+        self, blocks: FeatureBlocks, rotation: Rotation, weights: NDArray[np.float64], several: bool, intercept: bool
+    ) -> None:
         import torch
 
         rank, self.several = len(rotation.variances), several
         step = max(1, len(blocks) // max(SAMPLE, 32 * rank))
         to: dict[str, Any] = {"dtype": torch.from_numpy(np.empty(0, blocks.dtype)).dtype, "device": blocks.device}
         turned = torch.tensor(rotation.vectors / rotation.scale[:, None], **to)
-        self.rows = torch.cat([_with_one(block[-rows.start % step :: step] @ turned) for rows, block in blocks])
+        self.rows = torch.cat(
+            [_with_column(block[-rows.start % step :: step] @ turned, float(intercept)) for rows, block in blocks]
+        )
         shares = np.concatenate([weights[rows][-rows.start % step :: step] for rows, _ in blocks])
         self.shares = torch.tensor(shares / shares.sum(), **to)
         self._variances = torch.tensor(np.append(rotation.variances, 1.0)[:, None], **to)
@@ -101,10 +106,10 @@ class Curvature:
         return curvatures
 
 
-def _with_one(rows: Tensor) -> Tensor:
+def _with_column(rows: Tensor, value: float) -> Tensor:
     import torch
 
-    return torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
+    return torch.cat([rows, rows.new_full((len(rows), 1), value)], dim=1)
 
 
 def _times(inverses: Tensor, vectors: Tensor) -> Tensor:

@@ -77,7 +77,7 @@ class Problem:
         blocks, rows = FeatureBlocks(X, order, device), rows.take(order)
         self.rotation: Rotation = rotation_of(blocks, rows.weights, standardize, intercept)
         self.loss = StackedLoss(blocks, self.rotation, rows, intercept)
-        self.curvature = Curvature(blocks, self.rotation, rows.weights, rows.targets.ndim == 2)
+        self.curvature = Curvature(blocks, self.rotation, rows.weights, rows.targets.ndim == 2, intercept)
         self.tolerance, self.max_iter = tolerance, max_iter
         self._by_classes = False
 

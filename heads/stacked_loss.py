@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .lbfgs import Evaluation
+from .products import product
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -127,7 +128,7 @@ class StackedLoss:
             here = self.rows.take(rows)
             for first, last, weights in self._taking_part(fits, here):
                 part = slice(first * self.n_outputs, last * self.n_outputs)
-                scores = torch.addmm(constants[part], block, layers[:, part])
+                scores = product(block, layers[:, part]).add_(constants[part])
                 scores = scores.view(len(block), last - first, self.n_outputs)
                 sums.add(first, last, block, *self._residuals(scores, here, weights))
         slopes = torch.cat([self.to_features.T @ sums.products.to(layers.dtype), sums.residuals[None].to(layers.dtype)])
@@ -226,7 +227,7 @@ class _Sums:
 
     def add(self, first: int, last: int, block: Tensor, losses: Tensor, residuals: Tensor) -> None:
         part, flat = slice(first * self._n_outputs, last * self._n_outputs), residuals.flatten(1)
-        self.products[:, part] += block.T @ flat
+        self.products[:, part] += product(flat.T, block).T
         self.residuals[part] += flat.sum(0)
         self.losses[first:last] += losses
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .transfer import TransferClassifier
 
 FUSIBLE = tuple(name for name in HEADS if name not in ("gp", "hgb"))
-"""Heads by name that ONNX can hold: skl2onnx has no converter for our Gaussian process, and none that works for trees."""
+"""Heads by name that ONNX can hold; for the others skl2onnx has no converter that works."""
 LABEL, PROBABILITIES = "label", "probabilities"
 
 

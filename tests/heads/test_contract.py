@@ -22,8 +22,8 @@ ESTIMATORS = [
 ]
 EXPECTED_FAILURES = {
     "LinearProbeCV": {
-        "check_sample_weight_equivalence_on_dense_data": "a row that is repeated may lie in several folds, one of twice "
-        "the weight in one only; so it is with scikit-learn's LogisticRegressionCV",
+        "check_sample_weight_equivalence_on_dense_data": "a row that is repeated may lie in several folds, "
+        "one of twice the weight in one only; so it is with scikit-learn's LogisticRegressionCV",
     },
 }
 
