@@ -52,7 +52,7 @@ class _Linear(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(f"{type(self).__name__}: max_iter is {self.max_iter!r}; expected a positive integer")
 
     def _validated(self, X: Any, y: Any, sample_weight: Any) -> tuple[Array, Labelled]:
-        """Return features as they are, and labels as numbers; features that are not finite are found by reading them."""
+        """Return features as they are, and labels as numbers; whether features are finite is seen later."""
         self._check_parameters()
         X, y = validate_data(self, X, y, dtype=FLOATS, multi_output=True, ensure_all_finite=False)
         y = classes_or_labels(y)
