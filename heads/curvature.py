@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .products import product
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
@@ -96,7 +98,7 @@ class Curvature:
         sums = curvature.double().cumsum(0)
         marks = (torch.arange(count, dtype=sums.dtype, device=sums.device) + 0.5) / count * sums[-1]
         drawn = self.rows[torch.searchsorted(sums, marks).clamp_max(len(sums) - 1)]
-        return (drawn.T @ drawn) * (float(sums[-1]) / count)
+        return product(drawn.T, drawn) * (float(sums[-1]) / count)
 
     def _curvatures(self, point: Tensor) -> Tensor:
         """Return for each row of the sample and each output ``p (1 - p)``, times the row's share."""

@@ -109,7 +109,7 @@ def rotation_of(blocks: FeatureBlocks, weights: NDArray[np.float64], standardize
     mean = _mean(blocks, shares)
     blocks.centre(mean if centre else np.zeros_like(mean))
     spread = _squares(blocks, shares) - (0.0 if centre else mean**2)
-    noise = (np.finfo(blocks.dtype).eps * np.maximum(np.abs(mean), 1e-30)) ** 2
+    noise = (float(np.finfo(blocks.dtype.name).eps) * np.maximum(np.abs(mean), 1e-30)) ** 2
     scale = np.sqrt(np.where(spread > 10 * noise, spread, 1.0)) if standardize else np.ones_like(mean)
     few = len(blocks) <= len(mean)
     vectors, variances = (_by_rows if few else _by_columns)(blocks, shares, scale)
@@ -127,7 +127,10 @@ def _mean(blocks: FeatureBlocks, shares: NDArray[np.float64]) -> NDArray[np.floa
 
 
 def _squares(blocks: FeatureBlocks, shares: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.sum([shares[rows] @ block.double().square().cpu().numpy() for rows, block in blocks], axis=0)
+    squares = np.zeros(len(blocks.mean))
+    for rows, block in blocks:
+        squares += shares[rows] @ block.double().square().cpu().numpy()
+    return squares
 
 
 def _by_rows(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -99,8 +99,9 @@ def minimise(start: Minimum, penalty: Tensor, inverse: Inverse, tolerance: float
         here.n_evaluations += 1
         while not found.value <= here.value + ARMIJO * length * slope + ROUNDING * abs(here.value):
             length *= _shrunk(found.value - here.value, length * slope)
-            if length < SHORTEST:
-                return here
+            if length < SHORTEST:  # of this precision; what the pairs tell is noise by now
+                here.converged = not here.steps
+                return replace(here, steps=[], changes=[])
             found = yield here.point + length * direction
             here.n_evaluations += 1
         here.point, here.value = here.point + length * direction, found.value
@@ -120,7 +121,7 @@ def _moved(start: Minimum, penalty: Tensor) -> Minimum:
 
 def _remember(here: Minimum, step: Tensor, change: Tensor) -> bool:
     """Keep a pair unless rounding made it say that the objective is not convex; tell whether it was kept."""
-    convex = _dot(step, change) > 1e-12 * _dot(change, change) ** 0.5 * _dot(step, step) ** 0.5
+    convex: bool = _dot(step, change) > 1e-12 * _dot(change, change) ** 0.5 * _dot(step, step) ** 0.5
     if convex:
         here.steps, here.changes = [*here.steps, step][-MEMORY:], [*here.changes, change][-MEMORY:]
     return convex
@@ -166,7 +167,10 @@ class _Pairs:
             torch.tensor(each, dtype=flat.dtype, device=flat.device)
             for each in _weights(sy, scale * yy, sg, scale * yg)
         )
-        return scale * found.solved + (of_steps @ steps - scale * of_changes @ scaled).reshape(found.solved.shape)
+        solved: Tensor = scale * found.solved + (of_steps @ steps - scale * of_changes @ scaled).reshape(
+            found.solved.shape
+        )
+        return solved
 
 
 def _numbers(*tensors: Tensor) -> tuple[NDArray[Any], ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,7 @@ class _Linear(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 raise InputError(f"{type(self).__name__}: {name} is {getattr(self, name)!r}; expected True or False")
         if not (_is_number(self.tol) and 0 < self.tol < 1):
             raise InputError(f"{type(self).__name__}: tol is {self.tol!r}; expected a number between 0 and 1")
-        if not (isinstance(self.max_iter, Integral) and self.max_iter >= 1):
+        if not (isinstance(self.max_iter, int | np.integer) and self.max_iter >= 1):
             raise InputError(f"{type(self).__name__}: max_iter is {self.max_iter!r}; expected a positive integer")
 
     def _validated(self, X: Any, y: Any, sample_weight: Any) -> tuple[Array, Labelled]:
@@ -391,7 +391,7 @@ class LinearProbeCV(_Linear):
         self._penalties()
 
     def _penalties(self) -> list[float]:
-        if isinstance(self.Cs, Integral) and not isinstance(self.Cs, bool) and self.Cs >= 1:
+        if isinstance(self.Cs, int | np.integer) and not isinstance(self.Cs, bool) and self.Cs >= 1:
             return [float(C) for C in np.logspace(-6, 0, int(self.Cs))] if self.Cs > 1 else [1e-3]
         given = sorted(self.Cs) if isinstance(self.Cs, Sequence | np.ndarray) and not isinstance(self.Cs, str) else []
         if not given or not all(_is_number(C) and 0 < C < np.inf for C in given):
@@ -430,7 +430,7 @@ class LinearProbeCV(_Linear):
         return Labelled(rows.targets, rows.n_outputs, rows.weights, folds), number + 1
 
     def _splitter(self, places: Array, weights: Array, groups: Any) -> Any:
-        if not isinstance(self.cv, Integral):
+        if not isinstance(self.cv, int | np.integer):
             return check_cv(self.cv, places, classifier=True)
         most = len(places) if self.multilabel_ else int(np.bincount(places[weights > 0]).max())
         most = min(most, len(places) if groups is None else len(np.unique(groups)))

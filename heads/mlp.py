@@ -19,7 +19,7 @@ from .mlp_rows import Rows, label_weights
 __all__ = ["MLPHead", "MLPHeadRegressor"]
 
 
-class MLPHead(ClassifierMixin, MLPEstimator):
+class MLPHead(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
     """A classifier with one or two hidden layers, for classes or for several labels at once.
 
     ReLU between the layers, AdamW (Loshchilov and Hutter 2019) with a learning rate that falls to zero along a half

@@ -14,7 +14,7 @@ from .mlp_network import Array, Spread
 from .mlp_rows import Rows
 
 
-class MLPHeadRegressor(RegressorMixin, MLPEstimator):
+class MLPHeadRegressor(RegressorMixin, MLPEstimator):  # type: ignore[misc]
     """A regressor with one or two hidden layers, for one or several targets.
 
     Its loss is the squared error of standardised targets. All else is as in :class:`MLPHead`, which describes the

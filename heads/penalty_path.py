@@ -104,9 +104,8 @@ class Problem:
         return found
 
     def _inverse(self, starts: Sequence[Minimum], penalty: Tensor) -> Inverse:
-        point: Tensor = sum(start.point for start in starts) / len(starts)
         invert = self.curvature.by_classes if self._by_classes else self.curvature.by_directions
-        return invert(point, penalty)
+        return invert(_mean([start.point for start in starts]), penalty)
 
     def _round(self, inverse: Inverse, fits: Sequence[Fit], starts: Sequence[Minimum]) -> list[Minimum]:
         """Let searches advance for some iterations."""
@@ -128,13 +127,14 @@ class Problem:
         n_folds : int
         """
         here, before = [Minimum(self.loss.zeros()) for _ in range(n_folds)], None
-        judged, points, counts, converged = [], [], [], True
+        points: list[Tensor] = []
+        judged, counts, converged = [], [], True
         for C in Cs:
             starts = here if before is None else [_ahead(*pair) for pair in zip(here, before, strict=True)]
             found = self.solve(C, starts, range(n_folds))
             here, before = found, here if points else None
             judged.append(self.loss.held_out([each.point for each in found]))
-            points.append(sum(each.point for each in found) / n_folds)
+            points.append(_mean([each.point for each in found]))
             counts.append([each.n_evaluations for each in found])
             converged = converged and all(each.converged for each in found)
         losses, accuracies = (np.array(each) for each in zip(*judged, strict=True))
@@ -166,6 +166,12 @@ class Problem:
         start = self.loss.zeros()
         start += torch.tensor(np.vstack([values, intercepts + coefficients @ rotation.mean]), dtype=start.dtype)
         return start
+
+
+def _mean(points: Sequence[Tensor]) -> Tensor:
+    import torch
+
+    return torch.stack(list(points)).mean(0)
 
 
 def _ahead(here: Minimum, before: Minimum) -> Minimum:

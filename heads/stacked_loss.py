@@ -135,7 +135,7 @@ class StackedLoss:
         slopes[-1] *= self.intercept
         penalised = [fit.penalty * point for fit, point in zip(fits, points, strict=True)]
         totals = [float(self._totals[fit.fold]) for fit in fits]
-        found = zip(slopes.split(self.n_outputs, dim=1), totals, penalised, strict=True)
+        found = zip(torch.split(slopes, self.n_outputs, dim=1), totals, penalised, strict=True)
         gradients = torch.stack([slope / total + added for slope, total, added in found])
         squares = [float((added * point).double().sum()) for added, point in zip(penalised, points, strict=True)]
         values = [
