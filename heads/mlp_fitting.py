@@ -106,7 +106,7 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         self._keep(trained.network)
         self.n_iter_, self.loss_curve_, self.validation_scores_ = len(trained.losses), trained.losses, trained.scores
         for name in ("moments_", "steps_"):  # of an earlier partial_fit
-            vars(self).pop(name, None)
+            self.__dict__.pop(name, None)
 
     def _partial_fit(self, X: Array, y: Array, sample_weight: Any, before: State | None) -> None:
         rows = self._encoded(self._weighted(X, y, sample_weight), partial=True).merged()
