@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 BLOCK = 4096
 RESIDENT_BYTES = 2**29
 """Centred features of up to this size are kept; larger ones are read block by block in every pass."""
+SMALL = 2**20
+"""Numbers of a matrix that is computed with in float64: it takes no time, and a tiny loss is not lost in rounding."""
 SMALLEST_VARIANCE = 1e-7
 """Of the largest; what a sum in float32 tells of directions below it is rounding."""
 NO_VARIANCE = 1e-12
@@ -26,7 +28,8 @@ class FeatureBlocks:
     Parameters
     ----------
     X : ndarray or memmap of shape (n_rows, n_features)
-        float16, float32 or float64; the last is kept, the others are computed with in float32.
+        Of float16, float32 or float64. The last is kept, and so are small matrices; all others are computed with in
+        float32.
     order : ndarray of int
         Which rows are read, and in which order.
     device : str or torch.device
@@ -34,7 +37,8 @@ class FeatureBlocks:
 
     def __init__(self, X: NDArray[Any], order: NDArray[np.intp], device: Any) -> None:
         self.X, self.order, self.device = X, order, device
-        self.dtype = np.dtype(np.float64 if X.dtype == np.float64 else np.float32)
+        exact = X.dtype == np.float64 or X.size <= SMALL
+        self.dtype = np.dtype(np.float64 if exact else np.float32)
         self.mean: NDArray[np.float64] = np.zeros(X.shape[1])
         self._kept: list[Tensor] | None = None
 

@@ -26,6 +26,7 @@ def typed_labels(y: Any) -> Array:
     Returns
     -------
     ndarray
+        Of the shape of `y`.
     """
     array = np.asarray(y)
     if isinstance(y, (list, tuple)) and array.ndim == 1 and array.dtype.kind in "US":
@@ -61,7 +62,9 @@ def coded(labels: Array) -> tuple[Array, Array]:
     Returns
     -------
     classes : ndarray of object, shape (n_classes,)
+        The distinct objects.
     codes : ndarray of int64, shape (n_rows,)
+        Places among them.
 
     Raises
     ------
@@ -88,6 +91,7 @@ def classes_or_labels(y: Any) -> Array:
     Returns
     -------
     ndarray of shape (n_rows,) or (n_rows, n_labels)
+        Of the labels' own type.
 
     Raises
     ------
@@ -120,6 +124,7 @@ def places_of(y: Array, classes: Array) -> Array:
     Returns
     -------
     ndarray of shape (n_rows,), int64
+        Places among `classes`.
 
     Raises
     ------

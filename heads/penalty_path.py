@@ -98,10 +98,16 @@ class Problem:
             for k, minimum in zip(
                 going, self._round(inverse, [fits[k] for k in going], [found[k] for k in going]), strict=True
             ):
-                found[k] = replace(minimum, n_evaluations=found[k].n_evaluations + minimum.n_evaluations)
+                found[k] = self._advanced(found[k], minimum)
             self._by_classes = self._by_classes or any(not found[k].converged for k in going)
             going = [k for k in going if not found[k].converged]
         return found
+
+    def _advanced(self, before: Minimum, now: Minimum) -> Minimum:
+        """Count evaluations; a whole round without progress means that rounding allows none."""
+        stalled = before.n_evaluations > 0 and before.value - now.value <= self.tolerance * abs(now.value) / 2
+        counted = before.n_evaluations + now.n_evaluations
+        return replace(now, n_evaluations=counted, converged=now.converged or stalled)
 
     def _inverse(self, starts: Sequence[Minimum], penalty: Tensor) -> Inverse:
         invert = self.curvature.by_classes if self._by_classes else self.curvature.by_directions
