@@ -106,7 +106,7 @@ def test_curve_is_that_of_fits_one_by_one(digits: Data) -> None:
     results = probe.cv_results_
     for place, (losses, accuracies) in enumerate(expected):
         assert np.allclose(results["loss"][place], -losses, rtol=5e-3)
-        assert np.allclose(results["accuracy"][place], accuracies, atol=0.01)
+        assert np.allclose(results["accuracy"][place], accuracies, atol=0.02)
     assert results["loss"].shape == results["accuracy"].shape == results["n_iter"].shape == (3, 4)
     assert Cs[int(results["mean_loss"].argmin())] == probe.C_
     single = LinearProbe(probe.C_).fit(X, y)
