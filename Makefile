@@ -25,6 +25,7 @@ bench: .venv/bench
 	$(BIN)/python benchmarks/jobs.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/store.py
+	$(BIN)/python benchmarks/heads.py
 	$(BIN)/python benchmarks/texts.py
 	$(BIN)/python benchmarks/images.py
 	$(BIN)/python benchmarks/fidelity.py

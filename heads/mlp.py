@@ -34,8 +34,8 @@ class MLPHead(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
         Share of hidden units that are left out at random in each step.
     epochs : int, default=100
         At most so many times every row is learned from.
-    batch_size : int, default=256
-    learning_rate : float, default=1e-3
+    batch_size : int, default=128
+    learning_rate : float, default=3e-3
     weight_decay : float, default=0.01
         As AdamW has it; biases do not decay.
     early_stopping : bool, default=True
@@ -98,8 +98,8 @@ class MLPHead(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
         *,
         dropout: float = 0.0,
         epochs: int = 100,
-        batch_size: int = 256,
-        learning_rate: float = 1e-3,
+        batch_size: int = 128,
+        learning_rate: float = 3e-3,
         weight_decay: float = 0.01,
         early_stopping: bool = True,
         validation_fraction: float = 0.1,

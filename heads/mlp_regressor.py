@@ -25,8 +25,8 @@ class MLPHeadRegressor(RegressorMixin, MLPEstimator):  # type: ignore[misc]
     hidden : tuple of int, default=(256,)
     dropout : float, default=0.0
     epochs : int, default=100
-    batch_size : int, default=256
-    learning_rate : float, default=1e-3
+    batch_size : int, default=128
+    learning_rate : float, default=3e-3
     weight_decay : float, default=0.01
     early_stopping : bool, default=True
     validation_fraction : float, default=0.1

@@ -121,7 +121,7 @@ def test_balanced_classes(digits: Data) -> None:
     rows = np.concatenate([np.flatnonzero(digits[1] == 8)[:8], np.flatnonzero(digits[1] == 9)])
     X, y = digits[0][rows], digits[1][rows]
     found = [
-        MLPHead((8,), epochs=5, class_weight=weight, random_state=0).fit(X, y).predict_proba(X[:8])[:, 0].mean()
+        MLPHead((8,), epochs=25, class_weight=weight, random_state=0).fit(X, y).predict_proba(X[:8])[:, 0].mean()
         for weight in (None, "balanced")
     ]
     assert found[1] > found[0] + 0.1

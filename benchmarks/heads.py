@@ -1,0 +1,101 @@
+"""Sweeps over penalties with cross-validation, against scikit-learn, and training from a file larger than the memory
+it may take.
+
+The peer is scikit-learn's LogisticRegressionCV on standardised features, with as many jobs as there are cores, the same ten
+penalties, the same five folds and the same criterion (log loss). Accuracy is that of the chosen penalty on test rows.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from contest import arguments, contest, report_of, use_work_folder
+from page import table, write_section
+
+HERE = Path(__file__).resolve().parent
+SETS = {
+    "banking77": "Banking77, MiniLM: 10,003 x 384, 77 classes",
+    "cifar10": "CIFAR-10, ResNet-20: 50,000 x 64, 10 classes",
+    "synthetic-50000x768x100": "synthetic: 50,000 x 768, 100 classes",
+}
+SCALES = ("synthetic-20000x768x250", "synthetic-40000x768x250", "synthetic-20000x768x500")
+IMAGENET = (1_281_167, 768, 1000)
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--rows", type=int, default=8_000_000, help="rows of the file that is streamed")
+    parser.add_argument("--skip-scaling", action="store_true")
+    options = parser.parse_args()
+    use_work_folder(options.work)
+    parts = [sweeps(options)]
+    if not options.skip_scaling:
+        parts.append(scaling(options))
+    parts.append(streaming(options))
+    write_section("Heads", "\n\n".join(parts), options.page, ("scikit-learn", "scipy"))
+
+
+def sweeps(options) -> str:
+    rows = []
+    for name, title in SETS.items():
+        commands = {
+            who: [HERE / "contender_heads.py", who, name, options.data, options.work] for who in ("topwork", "sklearn")
+        }
+        outcomes = contest(commands, options.repeats)
+        ours, peer = outcomes["topwork"], outcomes["sklearn"]
+        difference = np.abs(np.subtract(ours["losses"], peer["losses"]))
+        at_best = difference[int(np.argmin(ours["losses"]))]
+        rows.append(
+            [
+                title,
+                f"{ours['seconds']:.1f} s",
+                f"{peer['seconds']:.1f} s",
+                f"{peer['seconds'] / ours['seconds']:.1f}",
+                f"{ours['accuracy']:.4f} / {peer['accuracy']:.4f}",
+                f"{ours['C']:.2g} / {peer['C']:.2g}",
+                f"{at_best:.1e} / {difference.max():.1e}",
+            ]
+        )
+    columns = (
+        "features",
+        "topwork",
+        "scikit-learn",
+        "times as fast",
+        "accuracy",
+        "C",
+        "loss differs by (best C / most)",
+    )
+    return f"{__doc__.partition(chr(10) * 2)[2].strip()}\n\n{table(columns, rows)}"
+
+
+def scaling(options) -> str:
+    """Measure three sizes, and say what ImageNet would cost if the time grows as between them."""
+    seconds = [
+        report_of([HERE / "contender_heads.py", "topwork", name, options.data, options.work])["seconds"]
+        for name in SCALES
+    ]
+    by_rows, by_classes = (float(np.log2(each / seconds[0])) for each in seconds[1:])
+    rows, _, classes = IMAGENET
+    hours = seconds[0] * (rows / 20_000) ** by_rows * (classes / 250) ** by_classes / 3600
+    told = ", ".join(f"{name.partition('-')[2]} {each:.0f} s" for name, each in zip(SCALES, seconds, strict=True))
+    return (
+        f"Ten penalties and five folds of ImageNet's size ({rows:,} x 768, {classes:,} classes), extrapolated: {hours:.1f} "
+        f"hours on this machine. Measured (rows x features x classes): {told}; the time grows with rows to the power of "
+        f"{by_rows:.2f}, with classes to the power of {by_classes:.2f}."
+    )
+
+
+def streaming(options) -> str:
+    found = report_of([HERE / "contender_streaming.py", options.work, options.rows])
+    return (
+        f"A `LinearProbe` from a memory map of {options.rows:,} x 512 in float16 ({found['gigabytes']:.1f} GB, 10 "
+        f"classes): {found['seconds']:.0f} s, {found['passes']} passes; at most {found['anonymous'] / 2**20:.0f} MiB of "
+        f"anonymous memory beyond labels and interpreter's {found['before'] / 2**20:.0f} MiB (sampled `RssAnon`; more "
+        f"than 1 GiB in all is an error). Accuracy on its rows {found['accuracy']:.4f}."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
