@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from .extract.ledger import Ledger
     from .extract.sources.table import Table
     from .extract.store.feature_store import FeatureStore
+    from .heads.few_shot import few_shot_curve
+    from .heads.linear_probe import LinearProbe, LinearProbeCV
+    from .heads.mlp import MLPHead, MLPHeadRegressor
     from .models.backbone import Backbone
     from .models.image_spec import ImageSpec
     from .models.input_overrides import InputOverrides
@@ -38,11 +41,16 @@ __all__ = [
     "InputOverrides",
     "Layer",
     "Ledger",
+    "LinearProbe",
+    "LinearProbeCV",
+    "MLPHead",
+    "MLPHeadRegressor",
     "Table",
     "TensorSpec",
     "TextSpec",
     "TransferClassifier",
     "extract",
+    "few_shot_curve",
     "layers",
     "load",
     "load_backbone",
@@ -58,11 +66,16 @@ _HOMES = {
     "InputOverrides": ".models.input_overrides",
     "Layer": ".extract.layer",
     "Ledger": ".extract.ledger",
+    "LinearProbe": ".heads.linear_probe",
+    "LinearProbeCV": ".heads.linear_probe",
+    "MLPHead": ".heads.mlp",
+    "MLPHeadRegressor": ".heads.mlp",
     "Table": ".extract.sources.table",
     "TensorSpec": ".models.tensor_spec",
     "TextSpec": ".models.text_spec",
     "TransferClassifier": ".pipelines.transfer",
     "extract": ".extract",
+    "few_shot_curve": ".heads.few_shot",
     "layers": ".extract.layers",
     "load": ".pipelines.bundle",
     "load_backbone": ".models.loading",

@@ -81,9 +81,9 @@ def scaling(options) -> str:
     hours = seconds[0] * (rows / 20_000) ** by_rows * (classes / 250) ** by_classes / 3600
     told = ", ".join(f"{name.partition('-')[2]} {each:.0f} s" for name, each in zip(SCALES, seconds, strict=True))
     return (
-        f"Ten penalties and five folds of ImageNet's size ({rows:,} x 768, {classes:,} classes), extrapolated: {hours:.1f} "
-        f"hours on this machine. Measured (rows x features x classes): {told}; the time grows with rows to the power of "
-        f"{by_rows:.2f}, with classes to the power of {by_classes:.2f}."
+        f"Ten penalties and five folds of ImageNet's size ({rows:,} x 768, {classes:,} classes), extrapolated: "
+        f"{hours:.1f} hours on this machine. Measured (rows x features x classes): {told}; the time grows with rows to "
+        f"the power of {by_rows:.2f}, with classes to the power of {by_classes:.2f}."
     )
 
 
@@ -91,9 +91,9 @@ def streaming(options) -> str:
     found = report_of([HERE / "contender_streaming.py", options.work, options.rows])
     return (
         f"A `LinearProbe` from a memory map of {options.rows:,} x 512 in float16 ({found['gigabytes']:.1f} GB, 10 "
-        f"classes): {found['seconds']:.0f} s, {found['passes']} passes; at most {found['anonymous'] / 2**20:.0f} MiB of "
-        f"anonymous memory beyond labels and interpreter's {found['before'] / 2**20:.0f} MiB (sampled `RssAnon`; more "
-        f"than 1 GiB in all is an error). Accuracy on its rows {found['accuracy']:.4f}."
+        f"classes): {found['seconds']:.0f} s, {found['passes']} passes; at most {found['anonymous'] / 2**20:.0f} MiB "
+        f"of anonymous memory, of which the interpreter and the labels had {found['before'] / 2**20:.0f} MiB before "
+        f"(sampled `RssAnon`; more than 1 GiB is an error). Accuracy on its rows {found['accuracy']:.4f}."
     )
 
 
