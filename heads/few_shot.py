@@ -115,9 +115,10 @@ def _check(y: Array, shots: Sequence[int | str], count: int) -> None:
     if not shots or not all(each == "all" or (isinstance(each, int) and each >= 1) for each in shots):
         raise InputError(f"shots is {shots!r}; expected positive integers, or 'all'")
     names, counts = np.unique(y, return_counts=True)
+    rarest = names[counts.argmin()].item()
     if len(names) < 2 or counts.min() < 2:
         raise InputError(
-            f"label {names[counts.argmin()]!r} has {counts.min()} row of {len(names)} classes; expected at least two "
+            f"label {rarest!r} has {counts.min()} row of {len(names)} classes; expected at least two "
             "classes, and two rows of each: one to train on, one to hold out"
         )
 

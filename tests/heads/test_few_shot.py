@@ -1,4 +1,4 @@
-"""Accuracy by the number of labels: it grows, the same seed gives the same, and what was trained on is not judged by."""
+"""Accuracy by the number of labels: it grows, a seed repeats it, and what was trained on is not judged by."""
 
 from __future__ import annotations
 
