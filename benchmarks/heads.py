@@ -1,8 +1,8 @@
-"""Sweeps over penalties with cross-validation, against scikit-learn, and training from a file larger than the memory
-it may take.
+"""Sweeps over penalties with cross-validation, against scikit-learn, and training from a file larger than memory.
 
-The peer is scikit-learn's LogisticRegressionCV on standardised features, with as many jobs as there are cores, the same
-ten penalties, the same five folds and the same criterion (log loss). Accuracy is that of the chosen penalty on test rows.
+The peer is scikit-learn's LogisticRegressionCV on standardised features, with as many jobs as there are cores, the
+same ten penalties, the same five folds and the same criterion (log loss). Accuracy is that of the chosen penalty on
+test rows.
 """
 
 from __future__ import annotations
