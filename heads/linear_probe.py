@@ -62,7 +62,7 @@ class _Linear(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return X, self._labelled(y, weights)
 
     def _labelled(self, y: Array, weights: Array) -> Labelled:
-        folds = np.full(len(y), NO_FOLD)
+        folds = np.full(len(y), NO_FOLD, np.int16)
         self.multilabel_, self.label_dtype_ = y.ndim == 2, y.dtype.str
         if self.multilabel_:
             if self.class_weight is not None:
@@ -422,7 +422,7 @@ class LinearProbeCV(_Linear):
         splitter = self._splitter(places, rows.weights, groups)
         if splitter is None:
             return rows, 0
-        folds, number = np.full(len(places), NO_FOLD), -1
+        folds, number = np.full(len(places), NO_FOLD, np.int16), -1
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The least populated class")  # its rows are left out of the score
             for number, (_, held) in enumerate(splitter.split(np.zeros((len(places), 1)), places, groups)):

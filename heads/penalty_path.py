@@ -71,10 +71,12 @@ class Problem:
         tolerance: float,
         max_iter: int,
     ) -> None:
-        order = np.flatnonzero(rows.weights > 0)
+        order = np.flatnonzero(rows.weights > 0).astype(np.int32 if len(X) < 2**31 else np.int64)
         if not isinstance(X, np.memmap):  # a file is read from its start to its end
             order = order[np.argsort(rows.folds[order], kind="stable")]
-        blocks, rows = FeatureBlocks(X, order, device), rows.take(order)
+        blocks = FeatureBlocks(X, order, device)
+        if (rows.weights == 0).any() or (np.diff(order) < 0).any():  # millions of rows are not copied for nothing
+            rows = rows.take(order)
         self.rotation: Rotation = rotation_of(blocks, rows.weights, standardize, intercept)
         self.loss = StackedLoss(blocks, self.rotation, rows, intercept)
         self.curvature = Curvature(blocks, self.rotation, rows.weights, rows.targets.ndim == 2, intercept)
