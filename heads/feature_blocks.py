@@ -35,7 +35,7 @@ class FeatureBlocks:
     device : str or torch.device
     """
 
-    def __init__(self, X: NDArray[Any], order: NDArray[np.intp], device: Any) -> None:
+    def __init__(self, X: NDArray[Any], order: NDArray[np.integer[Any]], device: Any) -> None:
         self.X, self.order, self.device = X, order, device
         exact = X.dtype == np.float64 or X.size <= SMALL
         self.dtype = np.dtype(np.float64 if exact else np.float32)

@@ -142,6 +142,6 @@ def _draw(
     for each in shots:
         rows = np.sort(order if each == "all" else order[place < int(each)])
         fitted = resolve_head(head).fit(X[rows], y[rows])
-        scores = (float(np.mean(fitted.predict(X[some]) == y[some])) for some in (test, rows))
-        found.append((len(rows), *scores))
+        score, training = (float(np.mean(fitted.predict(X[some]) == y[some])) for some in (test, rows))
+        found.append((len(rows), score, training))
     return found

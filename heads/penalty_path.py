@@ -71,7 +71,7 @@ class Problem:
         tolerance: float,
         max_iter: int,
     ) -> None:
-        order = np.flatnonzero(rows.weights > 0).astype(np.int32 if len(X) < 2**31 else np.int64)
+        order = np.flatnonzero(rows.weights > 0).astype(np.min_scalar_type(-len(X)))
         if not isinstance(X, np.memmap):  # a file is read from its start to its end
             order = order[np.argsort(rows.folds[order], kind="stable")]
         blocks = FeatureBlocks(X, order, device)

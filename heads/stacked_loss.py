@@ -40,7 +40,7 @@ class Labelled:
     targets: NDArray[Any]
     n_outputs: int
     weights: NDArray[np.float64]
-    folds: NDArray[np.intp]
+    folds: NDArray[np.integer[Any]]
 
     def take(self, rows: Any) -> Labelled:
         """Return some rows.
