@@ -49,11 +49,13 @@ class Curvature:
         step = max(1, len(blocks) // max(SAMPLE, 32 * rank))
         to: dict[str, Any] = {"dtype": torch.from_numpy(np.empty(0, blocks.dtype)).dtype, "device": blocks.device}
         turned = torch.tensor(rotation.vectors / rotation.scale[:, None], **to)
-        self.rows = torch.cat(
-            [_with_column(block[-rows.start % step :: step] @ turned, float(intercept)) for rows, block in blocks]
-        )
-        shares = np.concatenate([weights[rows][-rows.start % step :: step] for rows, _ in blocks])
-        self.shares = torch.tensor(shares / shares.sum(), **to)
+        drawn, shares = [], []
+        for rows, block in blocks:
+            every = slice(-rows.start % step, None, step)
+            drawn.append(_with_column(block[every] @ turned, float(intercept)))
+            shares.append(weights[rows][every])
+        self.rows = torch.cat(drawn)
+        self.shares = torch.tensor(np.concatenate(shares) / np.sum([each.sum() for each in shares]), **to)
         self._variances = torch.tensor(np.append(rotation.variances, 1.0)[:, None], **to)
 
     def by_directions(self, point: Tensor, penalty: Tensor) -> Inverse:

@@ -14,12 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BundleError
-from .registry import OWN_TYPES, SKLEARN_TYPES
+from .registry import OWN_TYPES, PLAIN_TYPES, SKLEARN_TYPES
 
 SKOPS, JSON, TENSORS = "head.skops", "head.json", "head.safetensors"
 FORMAT = 1
-PLAIN = tuple(name for name in OWN_TYPES if name.split(".")[-1].startswith(("Linear", "MLP")))
-"""Heads of ours whose attributes are numbers, names and arrays, and nothing else."""
 
 
 def save_head(head: Any, folder: Path) -> list[str]:
@@ -31,7 +29,7 @@ def save_head(head: Any, folder: Path) -> list[str]:
     folder : Path
         Gets ``head.json`` and ``head.safetensors`` for heads of ours, ``head.skops`` for all others.
     """
-    if _name_of(type(head)) in PLAIN:
+    if _name_of(type(head)) in PLAIN_TYPES:
         _save_plain(head, folder)
         return []
     import skops.io
@@ -146,9 +144,9 @@ def _load_plain(folder: Path) -> Any:
         content = json.loads((folder / JSON).read_text("utf-8"))
         if content["format"] != FORMAT:
             raise BundleError(f"{folder / JSON} has format {content['format']}, expected {FORMAT}")
-        if content["type"] not in PLAIN:
+        if content["type"] not in PLAIN_TYPES:
             raise BundleError(
-                f"{folder / JSON} holds a {content['type']}, which is not trusted; expected one of {PLAIN}"
+                f"{folder / JSON} holds a {content['type']}, which is not trusted; expected one of {PLAIN_TYPES}"
             )
         arrays = load_file(folder / TENSORS)
         parts = [{name: _decoded(each, arrays) for name, each in content[key].items()} for key in ("params", "state")]

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, softmax
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import StratifiedGroupKFold, check_cv
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
@@ -21,6 +20,7 @@ from .labels import class_weights, classes_or_labels, places_of
 from .lbfgs import Minimum
 from .mlp_recipe import torch_device
 from .penalty_path import Path, Problem
+from .scored import ScoredClassifier
 from .stacked_loss import NO_FOLD, Labelled
 
 Array = NDArray[Any]
@@ -29,14 +29,8 @@ FLOATS = [np.float64, np.float32, np.float16]
 ROWS_AT_ONCE = 8192
 
 
-class _Linear(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """What linear probes share: parameters, the problem to solve, and prediction."""
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_label = True
-        tags.target_tags.multi_output = True
-        return tags
+class _Linear(ScoredClassifier, BaseEstimator):  # type: ignore[misc]
+    """What linear probes share: parameters, the problem to solve, and scores."""
 
     @abstractmethod
     def _check_parameters(self) -> None:
@@ -148,42 +142,6 @@ class _Linear(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError("Input X contains NaN or infinity; expected finite numbers in every row and column")
         return scores[:, 0] if not self.multilabel_ and len(self.classes_) == 2 else scores
 
-    def predict_proba(self, X: Any) -> Array:
-        """Return probabilities.
-
-        Parameters
-        ----------
-        X : array of shape (n_rows, n_features)
-
-        Returns
-        -------
-        ndarray of float64, shape (n_rows, n_classes) or (n_rows, n_labels)
-            Rows sum to one, unless there are several labels.
-        """
-        scores = self.decision_function(X)
-        if scores.ndim == 1:
-            return np.column_stack([expit(-scores), expit(scores)])
-        probabilities: Array = expit(scores) if self.multilabel_ else softmax(scores, axis=1)
-        return probabilities
-
-    def predict(self, X: Any) -> Array:
-        """Return the most probable class, or the labels that are more probable than not.
-
-        Parameters
-        ----------
-        X : array of shape (n_rows, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n_rows,) or (n_rows, n_labels)
-            Labels as they were given in ``fit``.
-        """
-        scores = self.decision_function(X)
-        if self.multilabel_:
-            return (scores > 0).astype(np.dtype(self.label_dtype_))
-        labels: Array = self.classes_[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)]
-        return labels
-
 
 class LinearProbe(_Linear):
     """Logistic regression with an L2 penalty, for features that may be larger than memory.
@@ -197,7 +155,7 @@ class LinearProbe(_Linear):
     C : float, default=0.1
         Inverse strength of the penalty, relative to the sum of the losses, as in scikit-learn.
     standardize : bool, default=True
-        Whether the penalty is that of features with mean zero and variance one; nothing is copied for it.
+        Whether the penalty is that of features with mean zero and variance one; the scale is folded into the weights.
     fit_intercept : bool, default=True
         Without it features are not centred, either.
     class_weight : None, "balanced" or dict, default=None
@@ -206,7 +164,8 @@ class LinearProbe(_Linear):
         The objective is estimated to be above its minimum by no more than this share of it.
     max_iter : int, default=1000
     warm_start : bool, default=False
-        Whether ``fit`` goes on from the present weights. New classes start at zero, those that are gone are dropped.
+        Whether ``fit`` goes on from the present weights. New classes start with weights of zero, those that are
+        gone are dropped.
     device : str, default="auto"
         Where to train: "auto" (CUDA if there is any), "cpu", "cuda", "cuda:1".
 

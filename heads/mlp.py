@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.special import expit, softmax
-from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..errors import InputError
@@ -15,11 +13,12 @@ from .mlp_fitting import FLOATS, MLPEstimator, State
 from .mlp_network import Array
 from .mlp_regressor import MLPHeadRegressor
 from .mlp_rows import Rows, label_weights
+from .scored import ScoredClassifier
 
 __all__ = ["MLPHead", "MLPHeadRegressor"]
 
 
-class MLPHead(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
+class MLPHead(ScoredClassifier, MLPEstimator):
     """A classifier with one or two hidden layers, for classes or for several labels at once.
 
     ReLU between the layers, AdamW (Loshchilov and Hutter 2019) with a learning rate that falls to zero along a half
@@ -127,12 +126,6 @@ class MLPHead(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
         )
         self.class_weight = class_weight
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_label = True
-        tags.target_tags.multi_output = True
-        return tags
-
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> MLPHead:
         """Train on labelled features.
 
@@ -212,42 +205,6 @@ class MLPHead(ClassifierMixin, MLPEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         outputs = self._network().outputs(validate_data(self, X, dtype=FLOATS, reset=False))
         return outputs[:, 1] - outputs[:, 0] if self._loss() == "classes" and outputs.shape[1] == 2 else outputs
-
-    def predict_proba(self, X: Any) -> Array:
-        """Return probabilities.
-
-        Parameters
-        ----------
-        X : array of shape (n_rows, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n_rows, n_classes) or (n_rows, n_labels)
-            Rows sum to one, unless there are several labels.
-        """
-        scores = self.decision_function(X)
-        if scores.ndim == 1:
-            return np.column_stack([expit(-scores), expit(scores)])
-        probabilities: Array = expit(scores) if self.multilabel_ else softmax(scores, axis=1)
-        return probabilities
-
-    def predict(self, X: Any) -> Array:
-        """Return the most probable class, or the labels that are more probable than not.
-
-        Parameters
-        ----------
-        X : array of shape (n_rows, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n_rows,) or (n_rows, n_labels)
-            Labels as they were given in ``fit``.
-        """
-        scores = self.decision_function(X)
-        if self.multilabel_:
-            return (scores > 0).astype(np.dtype(self.label_dtype_))
-        labels: Array = self.classes_[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)]
-        return labels
 
     def _loss(self) -> str:
         return "labels" if self.multilabel_ else "classes"

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from numpy import logspace
-
 from ..errors import InputError
 
 
@@ -56,12 +54,14 @@ def _logreg() -> Any:
 
 
 def _ridge() -> Any:
+    from numpy import logspace
     from sklearn.linear_model import RidgeClassifierCV
 
     return _scaled(RidgeClassifierCV(alphas=logspace(-1, 5, 13)))
 
 
 def _ridge_regressor() -> Any:
+    from numpy import logspace
     from sklearn.linear_model import RidgeCV
 
     return _scaled(RidgeCV(alphas=logspace(-1, 5, 13)))
@@ -163,17 +163,19 @@ SKLEARN_TYPES = (
 )
 """Types of scikit-learn's that skops has no opinion on, and heads with a name hold."""
 
-OWN_TYPES = tuple(
-    f"topwork.heads.{name}"
-    for name in (
-        "centroid.Centroid",
-        "gaussian_process.SmallGaussianProcessClassifier",
-        "gaussian_process.SmallGaussianProcessRegressor",
-        "linear_probe.LinearProbe",
-        "linear_probe.LinearProbeCV",
-        "mlp.MLPHead",
-        "mlp_regressor.MLPHeadRegressor",
-    )
+PLAIN_TYPES = (
+    "topwork.heads.linear_probe.LinearProbe",
+    "topwork.heads.linear_probe.LinearProbeCV",
+    "topwork.heads.mlp.MLPHead",
+    "topwork.heads.mlp_regressor.MLPHeadRegressor",
+)
+"""Heads of ours whose attributes are numbers, names and arrays, and nothing else."""
+
+OWN_TYPES = (
+    "topwork.heads.centroid.Centroid",
+    "topwork.heads.gaussian_process.SmallGaussianProcessClassifier",
+    "topwork.heads.gaussian_process.SmallGaussianProcessRegressor",
+    *PLAIN_TYPES,
 )
 """Types of ours that a saved head may hold."""
 
