@@ -117,6 +117,6 @@ def _with_column(rows: Tensor, value: float) -> Tensor:
 
 
 def _times(inverses: Tensor, vectors: Tensor) -> Tensor:
-    """Multiply each output's column by its matrix."""
-    columns = vectors.reshape(-1, *vectors.shape[-2:]).permute(2, 1, 0)
-    return (inverses @ columns).permute(2, 1, 0).reshape(vectors.shape)
+    """Multiply each output's column by its matrix, which is symmetric."""
+    rows = vectors.reshape(-1, *vectors.shape[-2:]).permute(2, 0, 1).contiguous()
+    return (rows @ inverses).permute(1, 2, 0).reshape(vectors.shape)

@@ -105,8 +105,9 @@ def minimise(start: Minimum, penalty: Tensor, inverse: Inverse, tolerance: float
             found = yield here.point + length * direction
             here.n_evaluations += 1
         here.point, here.value = here.point + length * direction, found.value
-        if _remember(here, length * direction, found.gradient - last.gradient):
-            pairs.extend(here, found.solved - last.solved)
+        step, change = length * direction, found.gradient - last.gradient
+        if _remember(here, step, change):
+            pairs.append(step, change, found.solved - last.solved)
     return here
 
 
@@ -138,39 +139,41 @@ class _Pairs:
     def __init__(self, here: Minimum, inverse: Inverse) -> None:
         import torch
 
-        self._scaled = list(inverse(torch.stack(here.changes))) if here.changes else []
-        self._stack(here)
-
-    def extend(self, here: Minimum, scaled: Tensor) -> None:
-        """Take over the latest pair, with the inverse times its change."""
-        self._scaled = [*self._scaled, scaled][-len(here.changes) :]
-        self._stack(here)
-
-    def _stack(self, here: Minimum) -> None:
-        import torch
-
+        size = here.point.numel()
+        self._steps, self._changes, self._scaled = (here.point.new_zeros(MEMORY, size) for _ in range(3))
+        self._sy, self._yy = np.zeros((MEMORY, MEMORY)), np.zeros((MEMORY, MEMORY))
+        self._order: list[int] = []  # places of the pairs, the oldest first
         if here.steps:
-            steps, changes, scaled = (torch.stack(each).flatten(1) for each in (here.steps, here.changes, self._scaled))
-            self._stacks = (steps, scaled)
-            self._products = _numbers(steps @ changes.T, scaled @ changes.T)
+            for step, change, scaled in zip(here.steps, here.changes, inverse(torch.stack(here.changes)), strict=True):
+                self.append(step, change, scaled)
+
+    def append(self, step: Tensor, change: Tensor, scaled: Tensor) -> None:
+        """Take a pair, with the inverse times its change, in place of the oldest if there are too many."""
+        place = len(self._order) if len(self._order) < MEMORY else self._order.pop(0)
+        self._order.append(place)
+        for rows, row in ((self._steps, step), (self._changes, change), (self._scaled, scaled)):
+            rows[place] = row.flatten()
+        last = self._changes[place]
+        self._sy[:, place], self._yy[:, place] = _numbers(self._steps @ last, self._scaled @ last)
+        self._sy[place], self._yy[place] = _numbers(
+            self._changes @ self._steps[place], self._changes @ self._scaled[place]
+        )
 
     def solve(self, found: Evaluation) -> Tensor:
         """Return the approximate inverse of the Hessian, times a gradient."""
         import torch
 
-        if not self._scaled:
+        if not self._order:
             return found.solved
-        (steps, scaled), (sy, yy) = self._stacks, self._products
-        scale, flat = sy[-1, -1] / yy[-1, -1], found.gradient.flatten()
-        sg, yg = _numbers(steps @ flat, scaled @ flat)
-        of_steps, of_changes = (
-            torch.tensor(each, dtype=flat.dtype, device=flat.device)
-            for each in _weights(sy, scale * yy, sg, scale * yg)
-        )
-        solved: Tensor = scale * found.solved + (of_steps @ steps - scale * of_changes @ scaled).reshape(
-            found.solved.shape
-        )
-        return solved
+        order, flat = np.array(self._order), found.gradient.flatten()
+        sy, yy = (each[np.ix_(order, order)] for each in (self._sy, self._yy))
+        sg, yg = (each[order] for each in _numbers(self._steps @ flat, self._scaled @ flat))
+        scale = sy[-1, -1] / yy[-1, -1]
+        weights = np.zeros((2, MEMORY))
+        weights[:, order] = _weights(sy, scale * yy, sg, scale * yg)
+        of_steps, of_changes = torch.tensor(weights, dtype=flat.dtype, device=flat.device)
+        added = of_steps @ self._steps - scale * of_changes @ self._scaled
+        return scale * found.solved + added.reshape(found.solved.shape)
 
 
 def _numbers(*tensors: Tensor) -> tuple[NDArray[Any], ...]:

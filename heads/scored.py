@@ -59,7 +59,9 @@ class ScoredClassifier(ClassifierMixin):  # type: ignore[misc]
             Labels as they were given in ``fit``.
         """
         scores = self.decision_function(X)
+        labels: Array
         if self.multilabel_:
-            return (scores > 0).astype(np.dtype(self.label_dtype_))
-        labels: Array = self.classes_[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)]
+            labels = (scores > 0).astype(np.dtype(self.label_dtype_))
+        else:
+            labels = self.classes_[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)]
         return labels

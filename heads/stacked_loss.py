@@ -124,13 +124,13 @@ class StackedLoss:
 
         layers, constants = self._side_by_side(points)
         sums = _Sums(layers, len(fits))
-        for rows, block in self.blocks:
+        for rows, block, columns in self.blocks.both_ways():
             here = self.rows.take(rows)
             for first, last, weights in self._taking_part(fits, here):
                 part = slice(first * self.n_outputs, last * self.n_outputs)
                 scores = product(block, layers[:, part]).add_(constants[part])
                 scores = scores.view(len(block), last - first, self.n_outputs)
-                sums.add(first, last, block, *self._residuals(scores, here, weights))
+                sums.add(first, last, columns, *self._residuals(scores, here, weights))
         slopes = torch.cat([self.to_features.T @ sums.products.to(layers.dtype), sums.residuals[None].to(layers.dtype)])
         slopes[-1] *= self.intercept
         penalised = [fit.penalty * point for fit, point in zip(fits, points, strict=True)]
@@ -225,9 +225,9 @@ class _Sums:
         self.residuals = self.products.new_zeros(layers.shape[1])
         self.losses = self.products.new_zeros(n_fits)
 
-    def add(self, first: int, last: int, block: Tensor, losses: Tensor, residuals: Tensor) -> None:
+    def add(self, first: int, last: int, columns: Tensor, losses: Tensor, residuals: Tensor) -> None:
         part, flat = slice(first * self._n_outputs, last * self._n_outputs), residuals.flatten(1)
-        self.products[:, part] += product(flat.T, block).T
+        self.products[:, part] += product(columns, flat)
         self.residuals[part] += flat.sum(0)
         self.losses[first:last] += losses
 
