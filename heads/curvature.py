@@ -19,8 +19,11 @@ Inverse = Callable[["Tensor"], "Tensor"]
 """Takes vectors ``(..., rank + 1, n_outputs)`` to the inverse Hessian times them."""
 
 SAMPLE = 16384
-ROWS_PER_DIRECTION = 3
+ROWS_PER_DIRECTION = 2
 """So many rows are drawn for each class and direction."""
+WHOLE = 1024
+"""Up to so many weights the Hessian is not divided into blocks."""
+ROWS_PER_WEIGHT = 8
 LARGEST_BYTES = 2**29
 """Of the blocks of all classes."""
 
@@ -73,7 +76,7 @@ class Curvature:
         """Return the inverse for classes that are independent: each has a block of the Hessian.
 
         Rows are drawn in proportion to their curvature, evenly along the data. Blocks that would be too large together
-        are replaced by their diagonals.
+        are replaced by their diagonals. Where there are few weights, the whole Hessian is taken.
 
         Parameters
         ----------
@@ -85,6 +88,8 @@ class Curvature:
         size, n_outputs = point.shape
         if size**2 * n_outputs * point.element_size() > LARGEST_BYTES:
             return self.by_directions(point, penalty)
+        if size * n_outputs <= WHOLE and not self.several:
+            return self._by_all(point, penalty)
         curvatures = self._curvatures(point)
         inverses = torch.empty(n_outputs, size, size, dtype=point.dtype, device=point.device)
         for output, curvature in enumerate(curvatures.T):
@@ -92,6 +97,32 @@ class Curvature:
             block.diagonal().add_(penalty[:, 0] + 1e-5 * curvature.sum().clamp_min(1e-6) * self._variances[:, 0])
             inverses[output] = torch.cholesky_inverse(torch.linalg.cholesky(block))
         return lambda vectors: _times(inverses, vectors)
+
+    def _by_all(self, point: Tensor, penalty: Tensor) -> Inverse:
+        """Return the inverse of the sample's Hessian, in which classes are not independent."""
+        import torch
+
+        size, n_outputs = point.shape
+        every = max(1, len(self.rows) // (ROWS_PER_WEIGHT * size * n_outputs))
+        rows, shares = self.rows[::every], self.shares[::every, None]
+        shares = shares * (self.shares.sum() / shares.sum())
+        chances = (rows @ point).softmax(1)
+        scaled = (chances[:, :, None] * rows[:, None]).flatten(1)  # (rows, n_outputs * size)
+        weighted = scaled * shares
+        hessian = -product(weighted.T, scaled)
+        blocks = (weighted.T @ rows).view(n_outputs, size, size)
+        spread = (shares * chances * (1 - chances)).sum(0).clamp_min(1e-6)
+        for output, block in enumerate(blocks):
+            part = slice(output * size, (output + 1) * size)
+            block.diagonal().add_(penalty[:, 0] + 1e-5 * spread[output] * self._variances[:, 0])
+            hessian[part, part] += block
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian))
+
+        def invert(vectors: Tensor) -> Tensor:
+            flat = vectors.transpose(-1, -2).flatten(-2)  # (..., n_outputs * size)
+            return (flat @ inverse).unflatten(-1, (n_outputs, size)).transpose(-1, -2)
+
+        return invert
 
     def _block(self, curvature: Tensor, count: int) -> Tensor:
         """Return a class's block from as many rows, each standing for the same part of the curvature."""

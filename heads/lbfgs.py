@@ -24,6 +24,10 @@ SAFETY = 20
 """So many times the quadratic model may underestimate how far the minimum is."""
 
 
+FAR = 5e-3
+"""A search goes on while it wants to move the weights by more than this share of their length."""
+
+
 class Evaluation(NamedTuple):
     """What an objective is at a point: its value, its gradient, and the inverse of the Hessian, roughly, times that."""
 
@@ -91,7 +95,8 @@ def minimise(start: Minimum, penalty: Tensor, inverse: Inverse, tolerance: float
         last = found
         direction = -pairs.solve(last)
         slope = _dot(last.gradient, direction)
-        if -slope / 2 * SAFETY <= tolerance * abs(here.value):
+        near = _norm(direction) <= FAR * _norm(here.point)
+        if near and -slope / 2 * SAFETY <= tolerance * abs(here.value):
             here.converged = True
             break
         length = 1.0
@@ -194,6 +199,11 @@ def _weights(
 
 def _dot(one: Tensor, other: Tensor) -> float:
     return float((one * other).sum(dtype=one.double().dtype))
+
+
+def _norm(point: Tensor) -> float:
+    """Return the length of the weights, whose last row is the intercepts."""
+    return float(point[:-1].norm())
 
 
 def drive(searches: Sequence[Search], evaluate: Any) -> list[Minimum]:

@@ -238,8 +238,7 @@ class LinearProbe(_Linear):
         before = self._before()
         X, rows = self._validated(X, y, sample_weight)
         problem = self._problem(X, rows)
-        [found] = problem.solve(self.C, [self._start(problem, before)])
-        self._keep(problem, found)
+        self._keep(problem, problem.solve(self.C, self._start(problem, before)))
         return self
 
     def _check_parameters(self) -> None:
@@ -334,10 +333,9 @@ class LinearProbeCV(_Linear):
         X, rows = self._validated(X, y, sample_weight)
         if before is not None:
             problem = self._problem(X, rows)
-            start = self._start(problem, before)
+            found = problem.solve(self.C_, self._start(problem, before))
         else:
-            problem, start = self._swept(X, rows, groups)
-        [found] = problem.solve(self.C_, [start])
+            problem, found = self._swept(X, rows, groups)
         self._keep(problem, found)
         return self
 
@@ -360,20 +358,20 @@ class LinearProbeCV(_Linear):
         return [float(C) for C in given]
 
     def _swept(self, X: Array, rows: Labelled, groups: Any) -> tuple[Problem, Minimum]:
-        """Cross-validate, choose, and return where the fit on all rows starts."""
+        """Cross-validate, choose, and return the solution for all rows."""
         Cs, n_folds = self._penalties(), 0
         if len(Cs) > 1:
             rows, n_folds = self._folded(X, rows, groups)
         problem = self._problem(X, rows)
         if n_folds == 0:
             self.C_, self.cv_results_ = Cs[len(Cs) // 2], {}
-            return problem, Minimum(problem.loss.zeros())
+            return problem, problem.solve(self.C_, Minimum(problem.loss.zeros()))
         path = problem.cross_validate(Cs, n_folds)
         chosen = self._chosen(path)
         self.C_, self.cv_results_ = Cs[chosen], _results(Cs, path)
         if not path.converged:
             _warn_of_end(self.max_iter)
-        return problem, Minimum(path.points[chosen])
+        return problem, path.wholes[chosen]
 
     def _folded(self, X: Array, rows: Labelled, groups: Any) -> tuple[Labelled, int]:
         """Return the rows with their folds, and the number of folds."""

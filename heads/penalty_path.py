@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 ROUND = 8
 """After so many iterations the curvature is estimated anew, and from then on for each class."""
-ROUND_BY_CLASSES = 40
-AHEAD = 0.7
+ROUND_BY_CLASSES = 60
+AHEAD = 1.0
 """How far a start goes on along the line through the solutions for the last two penalties."""
 
 
@@ -32,8 +32,8 @@ class Path:
     ----------
     losses, accuracies : ndarray of shape (n_penalties, n_folds)
         Of the rows that were held out.
-    points : list of Tensor
-        For each penalty, the mean of the folds' solutions.
+    wholes : list of Minimum
+        For each penalty, the solution for all rows.
     n_iter : ndarray of int, shape (n_penalties, n_folds)
         Evaluations of the objective.
     converged : bool
@@ -41,7 +41,7 @@ class Path:
 
     losses: NDArray[np.float64]
     accuracies: NDArray[np.float64]
-    points: list[Tensor]
+    wholes: list[Minimum]
     n_iter: NDArray[np.intp]
     converged: bool
 
@@ -83,27 +83,32 @@ class Problem:
         self.tolerance, self.max_iter = tolerance, max_iter
         self._by_classes = False
 
-    def solve(self, C: float, starts: Sequence[Minimum], folds: Sequence[int] = (NO_FOLD,)) -> list[Minimum]:
-        """Return the solution for each fold, or for all rows.
+    def solve(self, C: float, start: Minimum) -> Minimum:
+        """Return the solution for all rows.
 
         Parameters
         ----------
         C : float
-        starts : sequence of Minimum
-        folds : sequence of int
+        start : Minimum
         """
+        return self._solve(C, [start], [NO_FOLD])[0][0]
+
+    def _solve(
+        self, C: float, starts: Sequence[Minimum], folds: Sequence[int], inverse: Inverse | None = None
+    ) -> tuple[list[Minimum], Inverse | None]:
+        """Return the solution for each fold, and the last inverse of the Hessian; one may be given to begin with."""
         fits = [self.loss.fit(C, fold) for fold in folds]
         found = [replace(start, converged=False, n_evaluations=0) for start in starts]
         going = list(range(len(fits)))
         while going and found[going[0]].n_evaluations < self.max_iter:
-            inverse = self._inverse([found[k] for k in going], fits[0].penalty)
-            for k, minimum in zip(
-                going, self._round(inverse, [fits[k] for k in going], [found[k] for k in going]), strict=True
-            ):
+            if inverse is None or len(going) < len(fits) or found[0].n_evaluations > 0:
+                inverse = self._inverse([found[k] for k in going], fits[0].penalty)
+            ended = self._round(inverse, [fits[k] for k in going], [found[k] for k in going])
+            for k, minimum in zip(going, ended, strict=True):
                 found[k] = self._advanced(found[k], minimum)
-            self._by_classes = self._by_classes or any(not found[k].converged for k in going)
             going = [k for k in going if not found[k].converged]
-        return found
+            self._by_classes = self._by_classes or bool(going)
+        return found, inverse
 
     def _advanced(self, before: Minimum, now: Minimum) -> Minimum:
         """Count evaluations; a whole round without progress means that rounding allows none."""
@@ -126,7 +131,9 @@ class Problem:
         return drive([minimise(start, fit.penalty, inverse, self.tolerance, limit) for fit, start in pairs], evaluate)
 
     def cross_validate(self, Cs: Sequence[float], n_folds: int) -> Path:
-        """Fit all penalties, each on all folds at once, started from the one before.
+        """Fit all penalties on all rows, started from the one before, and each on all folds at once.
+
+        Folds start from the solution for all rows, moved by as much as the folds' solutions lay off it before.
 
         Parameters
         ----------
@@ -134,19 +141,26 @@ class Problem:
             Ascending.
         n_folds : int
         """
-        here, before = [Minimum(self.loss.zeros()) for _ in range(n_folds)], None
-        points: list[Tensor] = []
+        wholes: list[Minimum] = []
+        offsets: list[list[Tensor]] = []  # of the folds' solutions, for each penalty
         judged, counts, converged = [], [], True
         for C in Cs:
-            starts = here if before is None else [_ahead(*pair) for pair in zip(here, before, strict=True)]
-            found = self.solve(C, starts, range(n_folds))
-            here, before = found, here if points else None
+            [whole], inverse = self._solve(C, [self._start(wholes)], [NO_FOLD])
+            moved = [whole.point + _ahead(each) for each in zip(*offsets[-2:], strict=True)] or [whole.point] * n_folds
+            found, _ = self._solve(C, [replace(whole, point=point) for point in moved], range(n_folds), inverse)
+            wholes.append(whole)
+            offsets.append([each.point - whole.point for each in found])
             judged.append(self.loss.held_out([each.point for each in found]))
-            points.append(_mean([each.point for each in found]))
             counts.append([each.n_evaluations for each in found])
-            converged = converged and all(each.converged for each in found)
+            converged = converged and all(each.converged for each in [whole, *found])
         losses, accuracies = (np.array(each) for each in zip(*judged, strict=True))
-        return Path(losses, accuracies, points, np.array(counts), converged)
+        return Path(losses, accuracies, wholes, np.array(counts), converged)
+
+    def _start(self, before: Sequence[Minimum]) -> Minimum:
+        """Return where the path goes on; what was learned about the curvature is kept."""
+        if not before:
+            return Minimum(self.loss.zeros())
+        return replace(before[-1], point=_ahead([each.point for each in before[-2:]]))
 
     def coefficients(self, point: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the weights ``(n_outputs, n_features)`` and intercepts of features as they were given.
@@ -182,6 +196,6 @@ def _mean(points: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(points)).mean(0)
 
 
-def _ahead(here: Minimum, before: Minimum) -> Minimum:
-    """Return a start a step further along the path; what was learned about the curvature is kept."""
-    return Minimum(here.point + AHEAD * (here.point - before.point), here.value, here.penalty, here.steps, here.changes)
+def _ahead(last: Sequence[Tensor]) -> Tensor:
+    """Return where a path goes on from its last two points, or its only one."""
+    return last[-1] + AHEAD * (last[-1] - last[0])

@@ -124,14 +124,15 @@ class StackedLoss:
 
         layers, constants = self._side_by_side(points)
         sums = _Sums(layers, len(fits))
-        for rows, block, columns in self.blocks.both_ways():
+        for rows, block in self.blocks:
             here = self.rows.take(rows)
             for first, last, weights in self._taking_part(fits, here):
                 part = slice(first * self.n_outputs, last * self.n_outputs)
-                scores = product(block, layers[:, part]).add_(constants[part])
-                scores = scores.view(len(block), last - first, self.n_outputs)
-                sums.add(first, last, columns, *self._residuals(scores, here, weights))
-        slopes = torch.cat([self.to_features.T @ sums.products.to(layers.dtype), sums.residuals[None].to(layers.dtype)])
+                scores = product(layers[part], block.T).add_(constants[part, None])
+                scores = scores.view(last - first, self.n_outputs, len(block))
+                sums.add(first, last, block, *self._residuals(scores, here, weights))
+        products, residuals = (each.to(layers.dtype) for each in (sums.products, sums.residuals))
+        slopes = torch.cat([self.to_features.T @ products.T, residuals[None]])  # (rank + 1, n_fits * n_outputs)
         slopes[-1] *= self.intercept
         penalised = [fit.penalty * point for fit, point in zip(fits, points, strict=True)]
         totals = [float(self._totals[fit.fold]) for fit in fits]
@@ -144,28 +145,28 @@ class StackedLoss:
         return [Evaluation(*each) for each in zip(values, gradients, inverse(gradients), strict=True)]
 
     def _side_by_side(self, points: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Return the weights of centred features ``(n_features, n_fits * n_outputs)``, and the intercepts."""
+        """Return the weights of centred features ``(n_fits * n_outputs, n_features)``, and the intercepts."""
         import torch
 
-        joined = torch.cat(list(points), dim=1)
-        return self.to_features @ joined[:-1], joined[-1]
+        joined = torch.cat(list(points), dim=1).T  # (n_fits * n_outputs, rank + 1)
+        return joined[:, :-1] @ self.to_features.T, joined[:, -1]
 
     def _taking_part(self, fits: Sequence[Fit], here: Labelled) -> list[tuple[int, int, Tensor]]:
         """Return runs of neighbouring fits that do not hold out all of the rows, with the weights of the rows."""
         import torch
 
-        held = here.folds[:, None] == np.array([fit.fold if fit.fold != NO_FOLD else -2 for fit in fits])
-        able = np.concatenate([[False], ~held.all(axis=0), [False]])
-        weights = torch.tensor(np.where(held, 0.0, here.weights[:, None]), **self._to)
+        held = here.folds == np.array([fit.fold if fit.fold != NO_FOLD else -2 for fit in fits])[:, None]
+        able = np.concatenate([[False], ~held.all(axis=1), [False]])
+        weights = torch.tensor(np.where(held, 0.0, here.weights), **self._to)  # (n_fits, n_rows)
         edges = np.flatnonzero(able[1:] != able[:-1]).reshape(-1, 2)
-        return [(first, last, weights[:, first:last]) for first, last in edges.tolist()]
+        return [(first, last, weights[first:last]) for first, last in edges.tolist()]
 
     def _residuals(self, scores: Tensor, here: Labelled, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Return sums of weighted losses, and their derivatives by the scores."""
         import torch
 
         losses, residuals = _of_scores(scores, torch.from_numpy(here.targets).to(scores.device))
-        return (losses * weights).sum(0, dtype=torch.float64), residuals.mul_(weights[..., None])
+        return (losses * weights).sum(1, dtype=torch.float64), residuals.mul_(weights[:, None])
 
     def held_out(self, points: Sequence[Tensor]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the mean loss and the accuracy of each fold's rows under the weights that never saw them.
@@ -187,11 +188,11 @@ class StackedLoss:
         found = np.zeros((3, len(points)))
         for rows, block in self.blocks:
             folds = self.rows.folds[rows]
-            for fold in np.intersect1d(folds, np.arange(len(points))).tolist():
+            for fold in np.flatnonzero(np.bincount(folds + 1, minlength=len(points) + 1)[1:]).tolist():
                 inside = np.flatnonzero(folds == fold)
                 part = slice(fold * self.n_outputs, (fold + 1) * self.n_outputs)
                 chosen = torch.from_numpy(inside).to(block.device)
-                scores = torch.addmm(constants[part], block[chosen], layers[:, part])
+                scores = torch.addmm(constants[part, None], layers[part], block[chosen].T)  # (n_outputs, rows)
                 found[:, fold] += self._judged(scores, self.rows.targets[rows][inside], judged[rows][inside])
         return found[0] / found[2], found[1] / found[2]
 
@@ -200,17 +201,18 @@ class StackedLoss:
         targets, folds = self.rows.targets, self.rows.folds
         if targets.ndim == 2:
             return np.ones(len(targets), dtype=bool)
-        pairs = np.unique(np.stack([targets, folds]), axis=1)
-        several: NDArray[np.bool_] = (np.bincount(pairs[0], minlength=self.n_outputs) > 1)[targets]
+        counts = np.zeros((self.n_outputs, folds.max() + 2), np.int64)
+        np.add.at(counts, (targets, folds + 1), 1)
+        several: NDArray[np.bool_] = ((counts > 0).sum(axis=1) > 1)[targets]
         return several
 
     def _judged(self, scores: Tensor, targets: NDArray[Any], weights: NDArray[np.float64]) -> list[float]:
         import torch
 
         truth = torch.from_numpy(targets).to(scores.device)
-        right = ((scores > 0) == truth).all(1) if truth.ndim == 2 else scores.argmax(1) == truth
-        losses, _ = _of_scores(scores[:, None], truth)
-        of_rows = [each.double().cpu().numpy() for each in (losses[:, 0], right)]
+        right = ((scores > 0) == truth.T).all(0) if truth.ndim == 2 else scores.argmax(0) == truth
+        losses, _ = _of_scores(scores[None], truth)
+        of_rows = [each.double().cpu().numpy() for each in (losses[0], right)]
         return [*(float(each @ weights) for each in of_rows), float(weights.sum())]
 
 
@@ -220,34 +222,38 @@ class _Sums:
     def __init__(self, layers: Tensor, n_fits: int) -> None:
         import torch
 
-        self._n_outputs = layers.shape[1] // n_fits
+        self._n_outputs = len(layers) // n_fits
         self.products = torch.zeros_like(layers, dtype=torch.float64)
-        self.residuals = self.products.new_zeros(layers.shape[1])
+        self.residuals = self.products.new_zeros(len(layers))
         self.losses = self.products.new_zeros(n_fits)
 
-    def add(self, first: int, last: int, columns: Tensor, losses: Tensor, residuals: Tensor) -> None:
-        part, flat = slice(first * self._n_outputs, last * self._n_outputs), residuals.flatten(1)
-        self.products[:, part] += product(columns, flat)
-        self.residuals[part] += flat.sum(0)
+    def add(self, first: int, last: int, block: Tensor, losses: Tensor, residuals: Tensor) -> None:
+        part, flat = slice(first * self._n_outputs, last * self._n_outputs), residuals.flatten(0, 1)
+        self.products[part] += product(flat, block)
+        self.residuals[part] += flat.sum(1)
         self.losses[first:last] += losses
 
 
 def _of_scores(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Return losses ``(rows, fits)`` and their derivatives; the scores ``(rows, fits, outputs)`` are overwritten."""
+    """Return losses ``(fits, rows)`` and their derivatives; the scores ``(fits, outputs, rows)`` are overwritten.
+
+    Rows come last: sums over a few classes are then sums of long vectors.
+    """
     if targets.ndim == 2:
-        losses, chances = _sigmoid(scores, targets[:, None])
-        return losses, chances - targets[:, None].to(chances.dtype)
+        truth = targets.T
+        losses, chances = _sigmoid(scores, truth)
+        return losses, chances - truth.to(chances.dtype)
     losses, chances = _softmax(scores, targets)
     own = _own(targets, chances)
-    return losses, chances.scatter_add_(2, own, chances.new_full((1, 1, 1), -1.0).expand(own.shape))
+    return losses, chances.scatter_add_(1, own, chances.new_full((1, 1, 1), -1.0).expand(own.shape))
 
 
 def _softmax(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    own = scores.gather(2, _own(targets, scores)).squeeze(2)
-    highest = scores.amax(2, keepdim=True)
+    own = scores.gather(1, _own(targets, scores)).squeeze(1)
+    highest = scores.amax(1, keepdim=True)
     chances = scores.sub_(highest).exp_()
-    total = chances.sum(2, keepdim=True)
-    losses = total.log().add_(highest).squeeze(2).sub_(own)
+    total = chances.sum(1, keepdim=True)
+    losses = total.log().add_(highest).squeeze(1).sub_(own)
     return losses, chances.div_(total)
 
 
@@ -255,8 +261,8 @@ def _sigmoid(scores: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     from torch.nn import functional
 
     losses = functional.softplus(scores) - truth * scores
-    return losses.sum(2), scores.sigmoid()
+    return losses.sum(1), scores.sigmoid()
 
 
 def _own(targets: Tensor, scores: Tensor) -> Tensor:
-    return targets[:, None, None].expand(-1, scores.shape[1], 1)
+    return targets.expand(len(scores), 1, -1)
