@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from .models.tensor_spec import TensorSpec
     from .models.text_spec import TextSpec
     from .pipelines.bundle import load
+    from .pipelines.refit import refit
     from .pipelines.transfer import TransferClassifier
+    from .pipelines.transfer_regressor import TransferRegressor
 
 __version__ = "0.1.0"
 
@@ -49,11 +51,13 @@ __all__ = [
     "TensorSpec",
     "TextSpec",
     "TransferClassifier",
+    "TransferRegressor",
     "extract",
     "few_shot_curve",
     "layers",
     "load",
     "load_backbone",
+    "refit",
 ]
 
 _HOMES = {
@@ -74,11 +78,13 @@ _HOMES = {
     "TensorSpec": ".models.tensor_spec",
     "TextSpec": ".models.text_spec",
     "TransferClassifier": ".pipelines.transfer",
+    "TransferRegressor": ".pipelines.transfer_regressor",
     "extract": ".extract",
     "few_shot_curve": ".heads.few_shot",
     "layers": ".extract.layers",
     "load": ".pipelines.bundle",
     "load_backbone": ".models.loading",
+    "refit": ".pipelines.refit",
 }
 
 

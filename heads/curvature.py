@@ -119,8 +119,9 @@ class Curvature:
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian))
 
         def invert(vectors: Tensor) -> Tensor:
-            flat = vectors.transpose(-1, -2).flatten(-2)  # (..., n_outputs * size)
-            return (flat @ inverse).unflatten(-1, (n_outputs, size)).transpose(-1, -2)
+            by_output = vectors.transpose(-1, -2)  # (..., n_outputs, size)
+            solved: Tensor = (by_output.flatten(-2) @ inverse).view(by_output.shape)
+            return solved.transpose(-1, -2)
 
         return invert
 

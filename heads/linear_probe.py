@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import StratifiedGroupKFold, check_cv
+from sklearn.model_selection import check_cv
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from ..errors import InputError
+from .folds import folds_of
 from .labels import class_weights, classes_or_labels, places_of
 from .lbfgs import Minimum
 from .mlp_recipe import torch_device
@@ -376,30 +377,27 @@ class LinearProbeCV(_Linear):
     def _folded(self, X: Array, rows: Labelled, groups: Any) -> tuple[Labelled, int]:
         """Return the rows with their folds, and the number of folds."""
         places = rows.targets if rows.targets.ndim == 1 or self.multilabel_ else rows.targets[:, 0].astype(int)
-        splitter = self._splitter(places, rows.weights, groups)
-        if splitter is None:
-            return rows, 0
-        folds, number = np.full(len(places), NO_FOLD, np.int16), -1
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="The least populated class")  # its rows are left out of the score
-            for number, (_, held) in enumerate(splitter.split(np.zeros((len(places), 1)), places, groups)):
-                folds[held] = number
-        return Labelled(rows.targets, rows.n_outputs, rows.weights, folds), number + 1
+        found = self._held_out(places, rows.weights, groups)
+        folds = np.full(len(places), NO_FOLD, np.int16)
+        for number, held in enumerate(found):
+            folds[held] = number
+        return Labelled(rows.targets, rows.n_outputs, rows.weights, folds), len(found)
 
-    def _splitter(self, places: Array, weights: Array, groups: Any) -> Any:
+    def _held_out(self, places: Array, weights: Array, groups: Any) -> list[Array]:
+        """Return the rows of each fold; rows without weight are in none."""
         if not isinstance(self.cv, int | np.integer):
-            return check_cv(self.cv, places, classifier=True)
-        most = len(places) if self.multilabel_ else int(np.bincount(places[weights > 0]).max())
-        most = min(most, len(places) if groups is None else len(np.unique(groups)))
-        if most < 2:
+            splitter = check_cv(self.cv, places, classifier=True)
+            return [held for _, held in splitter.split(np.zeros((len(places), 1)), places, groups)]
+        present = np.flatnonzero(weights)
+        groups = None if groups is None else np.asarray(groups)[present]
+        folds = folds_of(places[present], groups, int(self.cv), by_class=not self.multilabel_)
+        if not folds:
             warnings.warn(
                 "no class has two rows (or all are of one group), so none can be held out to choose C by; "
                 f"C={self._penalties()[len(self._penalties()) // 2]:.2g}, the middle of the grid, is taken",
                 stacklevel=5,
             )
-            return None
-        n_splits = min(int(self.cv), most)
-        return check_cv(n_splits, places, classifier=True) if groups is None else StratifiedGroupKFold(n_splits)
+        return [present[held] for _, held in folds]
 
     def _chosen(self, path: Path) -> int:
         mean = path.losses.mean(axis=1)

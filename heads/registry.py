@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ..errors import InputError
@@ -18,20 +19,22 @@ class HeadEntry:
     name : str
     good_for : str
         When to take it, in a few words.
-    classifier, regressor : callable, optional
-        Return a new, unfitted estimator for labels, and for values.
+    makers : dict
+        For each task that the head can be made for, what returns a new, unfitted estimator.
     """
 
     name: str
     good_for: str
-    classifier: Callable[[], Any] | None = None
-    regressor: Callable[[], Any] | None = None
+    makers: dict[str, Callable[[], Any]]
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """What the head can be made for: "classification", "regression", or both."""
-        makers = {"classification": self.classifier, "regression": self.regressor}
-        return tuple(task for task, make in makers.items() if make is not None)
+        """What the head can be made for, of :data:`TASKS`."""
+        return tuple(self.makers)
+
+
+TASKS = "classification", "multilabel", "regression"
+"""One class for each row, several labels for each row, values."""
 
 
 def _scaled(estimator: Any) -> Any:
@@ -39,6 +42,12 @@ def _scaled(estimator: Any) -> Any:
     from sklearn.preprocessing import StandardScaler
 
     return make_pipeline(StandardScaler(), estimator)
+
+
+def _one_by_one(make: Callable[[], Any]) -> Any:
+    from sklearn.multiclass import OneVsRestClassifier
+
+    return OneVsRestClassifier(make())
 
 
 def _linear() -> Any:
@@ -153,6 +162,8 @@ def _mlp_regressor() -> Any:
 
 
 SKLEARN_TYPES = (
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._TemperatureScaling",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
     "sklearn.gaussian_process.kernels.ConstantKernel",
@@ -160,6 +171,7 @@ SKLEARN_TYPES = (
     "sklearn.gaussian_process.kernels.RBF",
     "sklearn.gaussian_process.kernels.Sum",
     "sklearn.gaussian_process.kernels.WhiteKernel",
+    "sklearn.multiclass._ConstantPredictor",
 )
 """Types of scikit-learn's that skops has no opinion on, and heads with a name hold."""
 
@@ -181,21 +193,31 @@ OWN_TYPES = (
 
 DEFAULT = "linear"
 
-HEADS = {
-    entry.name: entry
-    for entry in (
-        HeadEntry("linear", "the default: its penalty is chosen by cross-validation", _linear, _ridge_regressor),
-        HeadEntry("logreg", "a logistic regression as it is (standardised, C=0.1)", _logreg),
-        HeadEntry("ridge", "many labels, very fast; leave-one-out; no probabilities", _ridge, _ridge_regressor),
-        HeadEntry("lda", "few labels a class; a shrunk covariance (Ledoit-Wolf)", _lda),
-        HeadEntry("knn", "no training; the five nearest by cosine", _knn, _knn_regressor),
-        HeadEntry("centroid", "one or two labels for each class (standardised)", _centroid),
-        HeadEntry("svm", "no plane divides; some 10,000 rows; no probabilities", _svm, _svm_regressor),
-        HeadEntry("gp", "up to 1,000 rows; probabilities that know their limits", _gp, _gp_regressor),
-        HeadEntry("hgb", "features of mixed kinds and scales; boosted trees", _hgb, _hgb_regressor),
-        HeadEntry("mlp", "tens of thousands of rows; a hidden layer, by torch", _mlp, _mlp_regressor),
+
+def _entry(
+    name: str, good_for: str, classifier: Any, regressor: Any = None, several: Any = None
+) -> tuple[str, HeadEntry]:
+    """Return a head's entry; labels that its method cannot learn together are learned one by one."""
+    makers = {"classification": classifier, "multilabel": several or partial(_one_by_one, classifier)}
+    if regressor is not None:
+        makers["regression"] = regressor
+    return name, HeadEntry(name, good_for, makers)
+
+
+HEADS = dict(
+    (
+        _entry("linear", "the default: its penalty is cross-validated", _linear, _ridge_regressor, _linear),
+        _entry("logreg", "a plain logistic regression, C=0.1", _logreg),
+        _entry("ridge", "very fast; leave-one-out; no probabilities", _ridge, _ridge_regressor, _ridge),
+        _entry("lda", "few labels a class; Ledoit-Wolf covariance", _lda),
+        _entry("knn", "no training; the five nearest by cosine", _knn, _knn_regressor, _knn),
+        _entry("centroid", "one or two labels for each class", _centroid),
+        _entry("svm", "curved borders, some 10,000 rows at most", _svm, _svm_regressor),
+        _entry("gp", "up to 1,000 rows; knows what it cannot know", _gp, _gp_regressor),
+        _entry("hgb", "features of mixed kinds; boosted trees", _hgb, _hgb_regressor),
+        _entry("mlp", "tens of thousands of rows; a hidden layer", _mlp, _mlp_regressor, _mlp),
     )
-}
+)
 
 
 def resolve_head(head: Any, task: str = "classification") -> Any:
@@ -205,7 +227,7 @@ def resolve_head(head: Any, task: str = "classification") -> Any:
     ----------
     head : str or estimator
         A name from :data:`HEADS`, or any scikit-learn classifier or regressor.
-    task : {"classification", "regression"}
+    task : {"classification", "multilabel", "regression"}
 
     Raises
     ------
@@ -224,8 +246,7 @@ def resolve_head(head: Any, task: str = "classification") -> Any:
         if head not in able:
             what = f"is not made for {task}" if head in HEADS else "does not exist"
             raise InputError(f"head {head!r} {what}; known: {', '.join(able)}, or any scikit-learn estimator")
-        make = able[head].classifier if task == "classification" else able[head].regressor
-        return make() if make is not None else None
+        return able[head].makers[task]()
     if isinstance(head, type) or not (
         hasattr(head, "fit") and hasattr(head, "predict") and hasattr(head, "get_params")
     ):

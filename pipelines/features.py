@@ -13,6 +13,7 @@ from ..extract.job import extract
 from ..extract.sources.opening import Source
 from ..extract.sources.views import ViewedSource
 from ..extract.store.feature_store import FeatureStore
+from ..heads.labels import typed_labels
 from .foreign import ForeignExtractor
 
 if TYPE_CHECKING:
@@ -118,13 +119,37 @@ def is_no_view(X: Source | FeatureStore) -> NDArray[np.bool_]:
     return np.array([item.group is None for item in X], bool)
 
 
-def labels_of(X: Source | FeatureStore, y: Any = None) -> NDArray[Any]:
-    """Return the user's labels, or the source's own, one for each item.
+def groups_of(X: Source | FeatureStore, kept: NDArray[np.intp], groups: NDArray[Any] | None) -> NDArray[np.intp] | None:
+    """Return a number for each kept row that it shares with what belongs to it; None if all are on their own.
 
     Parameters
     ----------
     X : Source or FeatureStore
-    y : sequence, optional
+    kept : ndarray of int
+        Positions of rows among the items; views have that of their item.
+    groups : ndarray of shape (n_items,), optional
+        The user's.
+    """
+    if groups is None and isinstance(X, FeatureStore) and X.n_views:
+        groups = np.array(X.groups)
+    if groups is None and len(np.unique(kept)) == len(kept):
+        return None
+    places: NDArray[np.intp] = np.unique((kept if groups is None else groups[kept]), return_inverse=True)[1]
+    return places
+
+
+def labels_of(X: Source | FeatureStore, y: Any = None) -> NDArray[Any]:
+    """Return the user's labels (or values), or the source's own, for each item.
+
+    Parameters
+    ----------
+    X : Source or FeatureStore
+    y : array-like of shape (n_items,) or (n_items, n_targets), optional
+
+    Returns
+    -------
+    ndarray
+        Of the shape of `y`, and of its type; of objects where there are several types.
 
     Raises
     ------
@@ -135,10 +160,11 @@ def labels_of(X: Source | FeatureStore, y: Any = None) -> NDArray[Any]:
         own, count = X.labels, len(X.ids)
     else:
         own, count = [item.label for item in X] if y is None else [], len(X)
-    array = np.asarray(own if y is None else y)
-    if array.ndim != 1 or len(array) != count:
+    given = own if y is None else y
+    array = typed_labels(given) if isinstance(given, (list, tuple)) else np.asarray(given)
+    if array.ndim not in (1, 2) or len(array) != count:
         raise InputError(f"{count} items but labels of shape {array.shape}; expected one label for each item")
-    missing = sum(label is None for label in array.tolist())
+    missing = sum(label is None for label in array.flat) if array.dtype == object else 0
     if missing:
         raise InputError(
             f"{missing} of {count} items have no label; pass y, or put the items into folders named after their labels"
