@@ -18,46 +18,55 @@ from sklearn.preprocessing import StandardScaler
 from topwork.heads.linear_probe import LinearProbeCV
 
 CS = np.logspace(-6, 0, 10)
+PLAIN_CS = np.logspace(-4, 4, 10)
+"""scikit-learn's grid, for features of length one as they are."""
+PLAIN = "-plain"
 FOLDS = 5
 
 
 def feature_set(name: str, data: Path, work: Path) -> FeatureSet:
+    name = name.removesuffix(PLAIN)
     if name.startswith("synthetic"):
         return synthetic(*(int(each) for each in name.split("-")[1].split("x")))
     return {"banking77": banking77_minilm, "cifar10": cifar10_resnet20}[name](data, work)
 
 
-def topwork_sweep(features: FeatureSet) -> tuple[object, np.ndarray, float]:
-    probe = LinearProbeCV(CS, cv=StratifiedKFold(FOLDS)).fit(features.X, features.y)
+def topwork_sweep(features: FeatureSet, plain: bool) -> tuple[object, np.ndarray, float]:
+    probe = LinearProbeCV(PLAIN_CS if plain else CS, cv=StratifiedKFold(FOLDS), standardize=not plain)
+    probe.fit(features.X, features.y)
     return probe, probe.cv_results_["mean_loss"], probe.C_
 
 
-def sklearn_sweep(features: FeatureSet) -> tuple[object, np.ndarray, float]:
+def sklearn_sweep(features: FeatureSet, plain: bool) -> tuple[object, np.ndarray, float]:
     cores = len(os.sched_getaffinity(0))
     sweep = LogisticRegressionCV(
-        Cs=CS,
+        Cs=PLAIN_CS if plain else CS,
         cv=StratifiedKFold(FOLDS),
         n_jobs=cores,
         scoring="neg_log_loss",
         use_legacy_attributes=False,
         max_iter=1000,
     )
-    peer = make_pipeline(StandardScaler(), sweep).fit(features.X, features.y)
+    peer = sweep if plain else make_pipeline(StandardScaler(), sweep)
+    peer.fit(features.X, features.y)
     return peer, -np.mean(sweep.scores_, axis=0).reshape(-1), float(sweep.C_)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("contender", choices=("topwork", "sklearn"))
-    parser.add_argument("features", help="banking77, cifar10 or synthetic-ROWSxCOLUMNSxCLASSES")
+    parser.add_argument(
+        "features", help="banking77, cifar10 or synthetic-ROWSxCOLUMNSxCLASSES; -plain: not standardised"
+    )
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)
     arguments = parser.parse_args()
     features = feature_set(arguments.features, arguments.data, arguments.work)
+    sweep = topwork_sweep if arguments.contender == "topwork" else sklearn_sweep
     start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        head, losses, C = (topwork_sweep if arguments.contender == "topwork" else sklearn_sweep)(features)
+        head, losses, C = sweep(features, arguments.features.endswith(PLAIN))
     seconds = time.perf_counter() - start
     accuracy = float(np.mean(head.predict(features.X_test) == features.y_test))
     print(

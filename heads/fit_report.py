@@ -33,15 +33,15 @@ class FitReport:
         On the rows that were trained on.
     held_out : float
         On rows that were held out, by heads that never saw them: the mean over folds.
-    spread : float
-        Standard deviation over folds; nan for one.
+    spread : float or None
+        Standard deviation over folds, if there are several.
     n_folds : int
     """
 
     metric: str
     training: float
     held_out: float
-    spread: float
+    spread: float | None
     n_folds: int
 
     @property
@@ -55,9 +55,8 @@ class FitReport:
         return self.gap > LARGE_GAP
 
     def __str__(self) -> str:
-        folds = f"cross-validated, {self.n_folds} folds" if self.n_folds > 1 else "of a fifth that was held out"
-        spread = f" ± {self.spread:.3f}" if self.n_folds > 1 else ""
-        told = f"{self.metric} {self.training:.3f} in training, {self.held_out:.3f}{spread} {folds}"
+        folds = "on rows that were held out" if self.spread is None else f"± {self.spread:.3f} in {self.n_folds} folds"
+        told = f"{self.metric} {self.training:.3f} in training, {self.held_out:.3f} {folds}"
         if not self.gap_is_large:
             return told
         return (
@@ -96,8 +95,8 @@ def fit_report(
         scores = _scores(fit, X, y, _folds(y, groups, n_folds, metric), metric)
     if not len(scores):
         return None
-    spread = float(np.std(scores)) if len(scores) > 1 else float("nan")
-    return FitReport(metric, _score(head, X, y, metric), float(np.mean(scores)), spread, len(scores))
+    spread = float(np.std(scores)) if len(scores) > 1 else None
+    return FitReport(metric, score(head, X, y, metric), float(np.mean(scores)), spread, len(scores))
 
 
 def _known_scores(head: Any) -> Array | None:
@@ -123,11 +122,20 @@ def _scores(fit: Fit, X: Array, y: Array, folds: Folds, metric: str) -> Array:
     for train, held in folds:
         judged = learnable(y, train, held) if metric == "accuracy" and y.ndim == 1 else held
         if len(judged) and (metric != "accuracy" or y.ndim > 1 or len(np.unique(y[train])) > 1):
-            found.append(_score(fit(train), X[judged], y[judged], metric))
+            found.append(score(fit(train), X[judged], y[judged], metric))
     return np.array(found)
 
 
-def _score(head: Any, X: Array, y: Array, metric: str) -> float:
+def score(head: Any, X: Array, y: Array, metric: str) -> float:
+    """Return what a fitted head scores on rows.
+
+    Parameters
+    ----------
+    head : estimator
+    X : ndarray of shape (n_rows, n_features)
+    y : ndarray of shape (n_rows,) or (n_rows, n_targets)
+    metric : {"accuracy", "R2"}
+    """
     predicted = np.asarray(head.predict(X))
     if metric == "accuracy":
         right = predicted == y

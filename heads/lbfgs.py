@@ -177,8 +177,9 @@ class _Pairs:
         weights = np.zeros((2, MEMORY))
         weights[:, order] = _weights(sy, scale * yy, sg, scale * yg)
         of_steps, of_changes = torch.tensor(weights, dtype=flat.dtype, device=flat.device)
-        added: Tensor = of_steps @ self._steps - scale * of_changes @ self._scaled
-        return scale * found.solved + added.view(found.solved.shape)
+        added = of_steps @ self._steps - scale * of_changes @ self._scaled
+        solved: Tensor = scale * found.solved + added.view(found.solved.shape)
+        return solved
 
 
 def _numbers(*tensors: Tensor) -> tuple[NDArray[Any], ...]:

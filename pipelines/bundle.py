@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -14,23 +15,24 @@ from ..extract.atomic import TEMPORARY, new_folder, sync_folder, write_file
 from ..extract.canaries import write_canaries
 from ..extract.graph import ExportedGraph
 from ..extract.subgraph import select_columns
+from ..heads.fit_report import FitReport
 from ..heads.head_file import head_files, load_head, save_head
 from ..models.weights import digest_of_file
 
 if TYPE_CHECKING:
-    from .transfer import TransferClassifier
+    from .transfer_estimator import TransferEstimator
 
 BUNDLE_FORMAT = 1
 MANIFEST = "bundle.json"
 GRAPH_FILE = "extractor.onnx"
 
 
-def save(classifier: TransferClassifier, path: Path) -> None:
+def save(classifier: TransferEstimator, path: Path) -> None:
     """Write a bundle, whole or not at all; a bundle that is there already is replaced.
 
     Parameters
     ----------
-    classifier : TransferClassifier
+    classifier : TransferClassifier or TransferRegressor
         Fitted.
     path : Path
         A folder. It holds ``bundle.json``, ``extractor.onnx`` with its certificate and canaries, the head (see
@@ -44,7 +46,10 @@ def save(classifier: TransferClassifier, path: Path) -> None:
     from sklearn.utils.validation import check_is_fitted
 
     check_is_fitted(classifier, "head_")
-    graph = classifier.extractor_.graph  # of foreign features there is none: an error, before anything is written
+    facts, graph = (
+        classifier.facts(),
+        classifier.extractor_.graph,
+    )  # of foreign features there is none: an error, before anything is written
     if path.exists() and not (path / MANIFEST).is_file():
         raise BundleError(f"{path} exists and is no bundle; choose another folder")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,22 +60,20 @@ def save(classifier: TransferClassifier, path: Path) -> None:
             types = save_head(classifier.head_, folder)
             inside = sorted(file for file in folder.rglob("*") if file.is_file())
             files = {file.relative_to(folder).as_posix(): digest_of_file(file) for file in inside}
-            write_file(
-                folder / MANIFEST, json.dumps(_manifest(classifier, files, types), indent=1, default=str).encode()
-            )
+            manifest = {**_manifest(classifier, files, types), **facts}
+            write_file(folder / MANIFEST, json.dumps(manifest, indent=1, default=str).encode())
         if path.exists():
             path.rename(Path(beside) / "old")
         (Path(beside) / "new").rename(path)
     sync_folder(path.parent)
 
 
-def _manifest(classifier: TransferClassifier, files: dict[str, str], types: list[str]) -> dict[str, Any]:
+def _manifest(classifier: TransferEstimator, files: dict[str, str], types: list[str]) -> dict[str, Any]:
     metadata = classifier.extractor_.graph.metadata
     return {
         "format": BUNDLE_FORMAT,
         "topwork": version("topwork"),
         "files": files,
-        "classes": classifier.classes_.tolist(),
         "head": classifier.head if isinstance(classifier.head, str) else None,
         "types": types,
         "fingerprint": metadata.fingerprint,
@@ -79,11 +82,13 @@ def _manifest(classifier: TransferClassifier, files: dict[str, str], types: list
         "training": {
             "rows": classifier.n_rows_,
             "scikit-learn": version("scikit-learn"),
+            "report": None if classifier.fit_report_ is None else asdict(classifier.fit_report_),
         },
+        "lineage": classifier.lineage_,
     }
 
 
-def load(path: str | Path, trusted: Sequence[str] = ()) -> TransferClassifier:
+def load(path: str | Path, trusted: Sequence[str] = ()) -> Any:
     """Load a bundle; nothing in it is unpickled, and torch is not needed.
 
     Parameters
@@ -95,7 +100,7 @@ def load(path: str | Path, trusted: Sequence[str] = ()) -> TransferClassifier:
 
     Returns
     -------
-    TransferClassifier
+    TransferClassifier or TransferRegressor
         Fitted.
 
     Raises
@@ -106,6 +111,7 @@ def load(path: str | Path, trusted: Sequence[str] = ()) -> TransferClassifier:
     from sklearn.base import clone
 
     from .transfer import TransferClassifier
+    from .transfer_regressor import TransferRegressor
 
     path = Path(path)
     manifest = read_manifest(path)
@@ -113,13 +119,18 @@ def load(path: str | Path, trusted: Sequence[str] = ()) -> TransferClassifier:
         _check_file(path, name, sha)
     graph = ExportedGraph(path / GRAPH_FILE)
     _check_inputs(graph)
-    head = load_head(path, trusted)
-    if head.classes_.tolist() != manifest["classes"]:
-        raise BundleError(f"{path / MANIFEST} names classes that are not the head's. Save the bundle again.")
-    classifier = TransferClassifier.from_graph(graph, head=manifest["head"] or clone(head))
-    classifier.extractor_ = classifier._extractor().fit(None)
-    classifier.head_, classifier.classes_, classifier.n_rows_ = head, head.classes_, manifest["training"]["rows"]
-    return classifier
+    head, training = load_head(path, trusted), manifest["training"]
+    kind: Any = TransferRegressor if manifest.get("task") == "regression" else TransferClassifier
+    estimator = kind.from_graph(graph, head=manifest["head"] or clone(head))
+    estimator.extractor_ = estimator._extractor().fit(None)
+    try:
+        estimator.restore(manifest, head)
+    except BundleError as error:
+        raise BundleError(f"{path / MANIFEST}: {error}") from error
+    report = training.get("report")
+    estimator.n_rows_, estimator.lineage_ = training["rows"], manifest.get("lineage", {})
+    estimator.fit_report_ = None if report is None else FitReport(**report)
+    return estimator
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

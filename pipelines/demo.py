@@ -148,7 +148,7 @@ def _table(scores: list[Score]) -> str:
 
 def _finish(folder: Path, pretrained: _Extraction, layer: str, paths: list[Path], say: Callable[[str], None]) -> None:
     """Fit on the best layer, save, refit from the cache, export, and run the exported file."""
-    classifier = TransferClassifier.from_store(pretrained.store, layer, head=HEAD).fit(pretrained.store)
+    classifier = TransferClassifier.from_store(pretrained.store, layer, head=HEAD, cv=0).fit(pretrained.store)
     classifier.save(folder / "bundle")
     refit = statistics.median(_refit_seconds(pretrained.store.path, layer) for _ in range(3))
     say(f"Extracting took {pretrained.seconds:.2f} s; refitting all {len(paths):,} rows from the cache {refit:.2f} s.")
@@ -163,7 +163,7 @@ def _refit_seconds(store: Path, layer: str) -> float:
     """Open the store and train a head, as a nightly job would."""
     started = time.perf_counter()
     opened = FeatureStore.open(store)
-    TransferClassifier.from_store(opened, layer, head=HEAD).fit(opened)
+    TransferClassifier.from_store(opened, layer, head=HEAD, cv=0).fit(opened)
     return time.perf_counter() - started
 
 

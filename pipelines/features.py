@@ -119,6 +119,11 @@ def is_no_view(X: Source | FeatureStore) -> NDArray[np.bool_]:
     return np.array([item.group is None for item in X], bool)
 
 
+def ids_of(X: Source | FeatureStore) -> NDArray[Any]:
+    """Return the ids of items, or of a store's rows, as an array of objects."""
+    return np.array(X.ids if isinstance(X, FeatureStore) else [item.id for item in X], dtype=object)
+
+
 def groups_of(X: Source | FeatureStore, kept: NDArray[np.intp], groups: NDArray[Any] | None) -> NDArray[np.intp] | None:
     """Return a number for each kept row that it shares with what belongs to it; None if all are on their own.
 

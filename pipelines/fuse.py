@@ -1,9 +1,10 @@
-"""Backbone and head as one ONNX file: decoded images in, labels and probabilities out."""
+"""Backbone and head as one ONNX file: decoded images in, labels and probabilities (or values) out."""
 
 from __future__ import annotations
 
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,41 +13,48 @@ from ..extract.atomic import write_file
 from ..extract.session import open_session
 from ..extract.subgraph import select_columns
 from ..heads.registry import HEADS
+from .calibrated_graph import temper, uncalibrated
 from .fused_parity import require_head_parity, require_parity
 from .head_converters import register_converters
 
 if TYPE_CHECKING:
-    from .transfer import TransferClassifier
+    from .transfer_estimator import TransferEstimator
 
 FUSIBLE = tuple(name for name in HEADS if name not in ("gp", "hgb"))
 """Heads by name that ONNX can hold; for the others skl2onnx has no converter that works."""
-LABEL, PROBABILITIES = "label", "probabilities"
+LABEL, PROBABILITIES, VALUE = "label", "probabilities", "value"
+ABSTAIN_KEY = "topwork.abstain_below"
+"""In the metadata of a classifier that abstains; the graph gives its best label all the same."""
 
 
-def export_fused(classifier: TransferClassifier, path: Path) -> None:
-    """Write a fitted classifier as one ONNX file, and check it against the classifier.
+def export_fused(classifier: TransferEstimator, path: Path) -> None:
+    """Write a fitted classifier or regressor as one ONNX file, and check it against the classifier.
 
     The graph takes what the extractor's does: uint8 images ``(batch, height, width, 3)``, resized and cropped as the
     input specification in its metadata says; token ids and attention mask, for which the tokeniser is written beside
-    it; or tensors. It returns ``label`` and, if the head has them, ``probabilities`` in the order of ``classes_``.
-    Boolean labels come out as int64, which is the nearest that ONNX has.
+    it; or tensors. It returns ``label`` and, if the head has them, ``probabilities`` in the order of ``classes_``; or
+    ``value``. Boolean labels come out as int64, which is the nearest that ONNX has.
 
     Parameters
     ----------
-    classifier : TransferClassifier
+    classifier : TransferClassifier or TransferRegressor
     path : Path
         File to write; a tokeniser gets its stem, as in ``model.tokenizer.json``.
 
     Raises
     ------
     ExportError
-        If there is no ONNX converter for the head.
+        If there is no ONNX converter for the head, or it predicts several labels, or labels of several types.
     ParityError
         If the fused graph differs from backbone and head run apart.
     """
     from sklearn.utils.validation import check_is_fitted
 
     check_is_fitted(classifier, "head_")
+    facts = classifier.facts()
+    if facts["task"] == "multilabel" or facts.get("coded"):
+        raise ExportError("several labels, or labels of several types, cannot be written as ONNX; expected one type")
+    outputs = (VALUE,) if facts["task"] == "regression" else (LABEL, PROBABILITIES)
     names = [column.name for column in classifier.extractor_.columns]
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="topwork-") as folder:
@@ -55,7 +63,10 @@ def export_fused(classifier: TransferClassifier, path: Path) -> None:
     width = sum(column.width for column in classifier.extractor_.columns)
     head = _head_model(classifier.head_, width, _opset(body))
     require_head_parity(classifier, open_session(head.SerializeToString(), "cpu"), session)
-    content = _merged(body, head, names).SerializeToString()
+    merged = _merged(body, head, names, outputs)
+    if facts.get("abstain_below") is not None:
+        merged.metadata_props.add(key=ABSTAIN_KEY, value=str(facts["abstain_below"]))
+    content = merged.SerializeToString()
     require_parity(classifier, session, open_session(content, "cpu"))
     for name, text in classifier.extractor_.graph.input_spec.files().items():
         write_file(path.with_name(f"{path.stem}.{name}"), text)
@@ -78,6 +89,7 @@ def _head_model(head: Any, width: int, opset: int) -> Any:
     from skl2onnx.common.data_types import FloatTensorType
 
     register_converters()
+    head, temperature = uncalibrated(head)
     last = head.steps[-1][1] if hasattr(head, "steps") else head
     probabilities = hasattr(head, "predict_proba")
     try:
@@ -96,10 +108,12 @@ def _head_model(head: Any, width: int, opset: int) -> Any:
         ) from error
     keep = 2 if probabilities else 1
     del model.graph.output[keep:]
+    if temperature is not None:
+        temper(model, temperature)
     return model
 
 
-def _merged(body: Any, head: Any, names: list[str]) -> Any:
+def _merged(body: Any, head: Any, names: list[str], outputs: Sequence[str]) -> Any:
     """Join two models; their opsets, IR versions and names must be made to agree first."""
     import onnx
     from onnx import compose, helper
@@ -121,7 +135,7 @@ def _merged(body: Any, head: Any, names: list[str]) -> Any:
         del model.opset_import[:]
         model.opset_import.extend(helper.make_opsetid(domain, number) for domain, number in versions.items())
     merged = compose.merge_models(body, head, io_map=[(name, name) for name in names])
-    for output, name in zip(merged.graph.output, (LABEL, PROBABILITIES), strict=False):
+    for output, name in zip(merged.graph.output, outputs, strict=False):
         merged.graph.node.append(helper.make_node("Identity", [output.name], [name]))
         output.name = name
     del merged.metadata_props[:]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from ..extract.preprocess.prepared import Feed
     from ..extract.session import Session
-    from .transfer import TransferClassifier
+    from .transfer_estimator import TransferEstimator
 
 BATCHES = (1, 2, 5, 32)
 TOLERANCE = 1e-4
@@ -24,12 +24,12 @@ NUDGE = 1e-3
 STEP = 0.05
 
 
-def require_parity(classifier: TransferClassifier, body: Session, fused: Session) -> None:
+def require_parity(classifier: TransferEstimator, body: Session, fused: Session) -> None:
     """Compare a fused graph with backbone and head run apart, on random inputs.
 
     Parameters
     ----------
-    classifier : TransferClassifier
+    classifier : TransferClassifier or TransferRegressor
     body : Session
         The backbone's graph.
     fused : Session
@@ -45,7 +45,7 @@ def require_parity(classifier: TransferClassifier, body: Session, fused: Session
             _compare(classifier, np.concatenate(body.run(feed), axis=1), fused.run(feed))
 
 
-def require_head_parity(classifier: TransferClassifier, head: Session, body: Session) -> None:
+def require_head_parity(classifier: TransferEstimator, head: Session, body: Session) -> None:
     """Compare the converted head with scikit-learn's on features between the classes.
 
     Far from the borders probabilities are 0 or 1 whatever the conversion did to them.
@@ -57,11 +57,12 @@ def require_head_parity(classifier: TransferClassifier, head: Session, body: Ses
     """
     features = np.concatenate(body.run(_feeds(classifier, BATCHES[-1])[-1]), axis=1)
     rows = np.concatenate([scale * features for scale in SCALES]).astype(np.float32)
-    rows = np.concatenate([rows, *_towards_borders(classifier.head_, rows)])
+    if hasattr(classifier, "classes_"):
+        rows = np.concatenate([rows, *_towards_borders(classifier.head_, rows)])
     _compare(classifier, rows, head.run({"features": rows}))
 
 
-def _feeds(classifier: TransferClassifier, batch: int) -> list[Feed]:
+def _feeds(classifier: TransferEstimator, batch: int) -> list[Feed]:
     return list(classifier.extractor_.preprocessor.random_feeds(batch, np.random.default_rng(batch)).values())
 
 
@@ -79,8 +80,11 @@ def _towards_borders(head: Any, rows: NDArray[np.float32]) -> list[NDArray[np.fl
     return points
 
 
-def _compare(classifier: TransferClassifier, features: NDArray[np.float32], found: list[NDArray[Any]]) -> None:
+def _compare(classifier: TransferEstimator, features: NDArray[np.float32], found: list[NDArray[Any]]) -> None:
     head = classifier.head_
+    if not hasattr(classifier, "classes_"):
+        _compare_values(head, features, np.asarray(found[0]))
+        return
     steady, clear = _is_steady(head, features)
     if hasattr(head, "predict_proba"):
         differences = np.abs(head.predict_proba(features) - found[1])[steady]
@@ -97,13 +101,33 @@ def _compare(classifier: TransferClassifier, features: NDArray[np.float32], foun
         )
 
 
+def _compare_values(head: Any, features: NDArray[np.float32], found: NDArray[Any]) -> None:
+    """Compare values, relative to how much they vary; those that hang on a rounding are left out."""
+    expected = np.asarray(head.predict(features)).reshape(found.shape)
+    size = max(float(np.abs(expected).max()), 1e-12)
+    differences, steady = np.abs(expected - found) / size, np.ones(found.shape, bool)
+    for sign in (-1, 1):
+        nudged = np.asarray(head.predict(features + sign * _nudge(features))).reshape(found.shape)
+        steady &= np.abs(nudged - expected) / size < STEP
+    if not (differences[steady] <= TOLERANCE).all():
+        raise ParityError(
+            f"values of the fused graph differ by {differences[steady].max():.2g} of the largest from backbone and "
+            f"head run apart; expected at most {TOLERANCE:.0e}. Nothing was written."
+        )
+
+
+def _nudge(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    nudge = NUDGE * np.abs(features).mean() * np.random.default_rng(0).choice([-1, 1], features.shape)
+    small: NDArray[np.float32] = nudge.astype(np.float32)
+    return small
+
+
 def _is_steady(head: Any, features: NDArray[np.float32]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Tell whose probabilities, and whose labels, do not hang on a rounding.
 
     Where the features' last digits decide which neighbours vote, there is no right answer to compare with.
     """
-    nudge = NUDGE * np.abs(features).mean() * np.random.default_rng(0).choice([-1, 1], features.shape)
-    nudged = [(features + sign * nudge).astype(np.float32) for sign in (-1, 1)]
+    nudged = [features + sign * _nudge(features) for sign in (-1, 1)]
     label, clear = head.predict(features), np.ones(len(features), bool)
     for rows in nudged:
         clear &= head.predict(rows) == label

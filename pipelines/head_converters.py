@@ -22,11 +22,12 @@ def register_converters() -> None:
 
     from ..heads.centroid import Centroid
     from ..heads.linear_probe import LinearProbe, LinearProbeCV
-    from ..heads.mlp import MLPHead
+    from ..heads.mlp import MLPHead, MLPHeadRegressor
 
     for own in (LinearProbe, LinearProbeCV, MLPHead):
         convert = _convert_network if own is MLPHead else _convert_probe
         update_registered_converter(own, f"Topwork{own.__name__}", _shapes, convert, options=OPTIONS)
+    update_registered_converter(MLPHeadRegressor, "TopworkMLPHeadRegressor", _shape_of_values, _convert_regressor)
     for model in (NearestCentroid, Centroid):
         update_registered_converter(model, f"Topwork{model.__name__}", _shapes, _convert_centroid, options=OPTIONS)
     update_registered_converter(
@@ -42,6 +43,13 @@ def _shapes(operator: Any) -> None:
     rows = operator.inputs[0].get_first_dimension()
     operator.outputs[0].type = labels([rows])
     operator.outputs[1].type = FloatTensorType([rows, len(classes)])
+
+
+def _shape_of_values(operator: Any) -> None:
+    from skl2onnx.common.data_types import FloatTensorType
+
+    rows = operator.inputs[0].get_first_dimension()
+    operator.outputs[0].type = FloatTensorType([rows, len(operator.raw_operator.target_mean_)])
 
 
 def _convert_discriminant(scope: Any, operator: Any, container: Any) -> None:
@@ -62,17 +70,32 @@ def _convert_probe(scope: Any, operator: Any, container: Any) -> None:
 
 def _convert_network(scope: Any, operator: Any, container: Any) -> None:
     """Write the standardisation, the layers and the softmax."""
-    from skl2onnx.algebra.onnx_ops import OnnxDiv, OnnxRelu, OnnxSub
+    _refuse_labels(operator.raw_operator)
+    scores = _network(operator, container.target_opset)
+    _write(scope, operator, container, scores, scores)
+
+
+def _convert_regressor(scope: Any, operator: Any, container: Any) -> None:
+    """Write the standardisation, the layers and the scale of the targets."""
+    from skl2onnx.algebra.onnx_ops import OnnxAdd, OnnxMul
 
     model, opset = operator.raw_operator, container.target_opset
-    _refuse_labels(model)
+    scale, mean = (each.astype(np.float32) for each in (model.target_scale_, model.target_mean_))
+    scaled = OnnxMul(_network(operator, opset), scale, op_version=opset)
+    OnnxAdd(scaled, mean, op_version=opset, output_names=operator.outputs[:1]).add_to(scope, container)
+
+
+def _network(operator: Any, opset: int) -> Any:
+    """Return the outputs of a multilayer perceptron."""
+    from skl2onnx.algebra.onnx_ops import OnnxDiv, OnnxRelu, OnnxSub
+
+    model = operator.raw_operator
     centred = OnnxSub(operator.inputs[0], model.mean_.astype(np.float32), op_version=opset)
     hidden = OnnxDiv(centred, model.scale_.astype(np.float32), op_version=opset)
     *layers, (weights, constant) = zip(model.weights_, model.biases_, strict=True)
     for each, shift in layers:
         hidden = OnnxRelu(_affine(hidden, each, shift, opset), op_version=opset)
-    scores = _affine(hidden, weights, constant, opset)
-    _write(scope, operator, container, scores, scores)
+    return _affine(hidden, weights, constant, opset)
 
 
 def _refuse_labels(model: Any) -> None:

@@ -2,57 +2,70 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from sklearn.base import RegressorMixin
 
 from .row_file import require_row_file, write_rows
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from ..extract.sources.table import Table
-    from .transfer import TransferClassifier
+    from .transfer_estimator import TransferEstimator
 
 
-def write_predictions(classifier: TransferClassifier, source: str | Table, path: Path) -> dict[str, int]:
+def write_predictions(classifier: TransferEstimator, source: str | Table, path: Path) -> dict[str, int]:
     """Predict a source's items and write a table.
 
     Parameters
     ----------
-    classifier : TransferClassifier
+    classifier : TransferClassifier or TransferRegressor
         Its ``on_error`` decides about items that cannot be decoded.
     source : str or Table
         A folder, archive, table or array.
     path : Path
-        A ``.csv`` or ``.jsonl`` file with ``id``, ``label``, ``status``, ``reason`` and, if the head has them, a
-        probability for each class.
+        A ``.csv`` or ``.jsonl`` file with ``id``, ``label`` (or ``value``), ``status`` (ok, failed, or abstained),
+        ``reason`` and, if the head has them, a probability for each class.
 
     Returns
     -------
     dict
-        Number of ``items``, ``ok`` and ``failed``.
+        Number of ``items``, ``ok``, ``failed`` and ``abstained``.
     """
     require_row_file(path)
     rows = prediction_rows(classifier, source)
     write_rows(path, rows)
-    failed = sum(row["status"] == "failed" for row in rows)
-    return {"items": len(rows), "ok": len(rows) - failed, "failed": failed}
+    counts = {status: sum(row["status"] == status for row in rows) for status in ("ok", "failed", "abstained")}
+    return {"items": len(rows), **counts}
 
 
-def prediction_rows(classifier: TransferClassifier, source: str | Table) -> list[dict[str, Any]]:
+def prediction_rows(classifier: TransferEstimator, source: str | Table) -> list[dict[str, Any]]:
     """Return one dictionary for each input, in the source's order."""
     items = classifier.extractor_.open(source)
     features = classifier.extractor_.transform(items)
     kept, reasons = set(classifier.extractor_.kept_.tolist()), dict(classifier.extractor_.failures_)
-    labels = iter(classifier.head_.predict(features).tolist() if len(features) else [])
-    has_probabilities = hasattr(classifier.head_, "predict_proba") and len(features)
-    probabilities = iter(classifier.head_.predict_proba(features).tolist() if has_probabilities else [])
+    predicted = iter(classifier.predictions(features).tolist())
+    name, chances = (
+        ("value", iter([])) if isinstance(classifier, RegressorMixin) else ("label", _chances(classifier, features))
+    )
     rows = []
     for position, item in enumerate(items):
-        row: dict[str, Any] = {"id": item.id, "label": None, "status": "failed", "reason": reasons.get(item.id)}
+        row: dict[str, Any] = {"id": item.id, name: None, "status": "failed", "reason": reasons.get(item.id)}
         if position in kept:
-            row |= {"label": next(labels), "status": "ok", "reason": None}
-            row |= {
-                f"p_{name}": round(p, 6)
-                for name, p in zip(classifier.classes_.tolist(), next(probabilities, []), strict=False)
-            }
+            found = next(predicted)
+            row |= {name: found, "status": "abstained" if found is None else "ok", "reason": None}
+            row |= next(chances, {})
         rows.append(row)
     return rows
+
+
+def _chances(classifier: Any, features: NDArray[np.float32]) -> Iterator[dict[str, float]]:
+    """Yield the probability of each class, for each item, if the head has them."""
+    if hasattr(classifier.head_, "predict_proba"):
+        names = [f"p_{name}" for name in classifier.classes_.tolist()]
+        for chances in classifier.probabilities(features).tolist():
+            yield {name: round(chance, 6) for name, chance in zip(names, chances, strict=True)}

@@ -27,20 +27,23 @@ class TrainingRows:
     weights : ndarray of shape (n_rows,), optional
     groups : ndarray of shape (n_rows,), optional
         Rows of a group, such as views of an item, are held out together.
+    ids : ndarray of shape (n_rows,), optional
+        Of the items.
     """
 
     X: NDArray[Any]
     y: NDArray[Any]
     weights: NDArray[Any] | None = None
     groups: NDArray[Any] | None = None
+    ids: NDArray[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.y)
 
     def take(self, rows: NDArray[np.intp]) -> TrainingRows:
         """Return some rows."""
-        weights, groups = (None if each is None else each[rows] for each in (self.weights, self.groups))
-        return TrainingRows(self.X[rows], self.y[rows], weights, groups)
+        more = (None if each is None else each[rows] for each in (self.weights, self.groups, self.ids))
+        return TrainingRows(self.X[rows], self.y[rows], *more)
 
 
 def one_for_each(values: Any, name: str, count: int, dtype: Any = None) -> NDArray[Any]:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from sklearn.base import ClassifierMixin, is_classifier
-from sklearn.metrics import accuracy_score
 from sklearn.utils.metaestimators import available_if
 
-from ..errors import InputError
+from ..errors import BundleError, InputError
 from ..extract.pooling import AUTO
 from ..extract.preprocess.decode import MAX_PIXELS
-from ..extract.sources.opening import Source
-from ..extract.store.feature_store import FeatureStore
 from ..heads.labels import classes_or_labels, coded, typed_labels
 from ..heads.registry import DEFAULT, resolve_head
-from .features import labels_of
 from .training_rows import TrainingRows, fit_head
 from .transfer_estimator import TransferEstimator
 
@@ -138,8 +135,9 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
         if limit is not None and not (isinstance(limit, float | int) and 0 <= limit <= 1):
             raise InputError(f"abstain_below={limit!r} of TransferClassifier: expected a probability, or None")
 
-    def _unfitted_head(self, y: Any) -> Any:
-        head, task = super()._unfitted_head(y), self._task(y)
+    def unfitted_head(self, y: Any) -> Any:
+        """Return the head, unfitted; what is wrong with it is found before features are computed."""
+        head, task = super().unfitted_head(y), self._task(y)
         if not is_classifier(head):
             raise InputError(
                 f"head is a {type(head).__name__}, which is no classifier; expected one that predicts labels"
@@ -153,8 +151,8 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
             )
         return head
 
-    def _targets(self, data: Source | FeatureStore, y: Any) -> NDArray[Any]:
-        labels = labels_of(data, y)
+    def as_targets(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """Return labels as they are, several for each item as zeros and ones."""
         return classes_or_labels(labels) if labels.ndim == 2 else labels
 
     def _require_learnable(self, targets: NDArray[Any]) -> None:
@@ -172,7 +170,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
             self.classes_ = labels[:0]
             return rows
         self.classes_, codes = coded(labels)
-        return TrainingRows(rows.X, codes, rows.weights, rows.groups)
+        return replace(rows, y=codes)
 
     def _fitted(self, head: Any, rows: TrainingRows) -> Any:
         return fit_head(head, rows, bool(self.calibrate))
@@ -187,27 +185,32 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
         found = np.asarray(predicted)
         if self.multilabel_:
             return found.astype(np.dtype(self.label_dtype_))
-        if self.classes_.dtype == object and self.head_.classes_.dtype != object:
-            labels: NDArray[Any] = self.classes_[found]
-            return labels
-        return found
+        labels: NDArray[Any] = self.classes_[found] if self._are_coded() else found
+        return labels
 
-    def _predicted(self, matrix: NDArray[np.float32]) -> NDArray[Any]:
+    def _are_coded(self) -> bool:
+        """Tell whether the head knows labels of several types by their places among the classes."""
+        return not self.multilabel_ and self.classes_.dtype == object and self.head_.classes_.dtype != object
+
+    def predictions(self, matrix: NDArray[np.float32]) -> NDArray[Any]:
+        """Return labels for features ``(n_items, n_features)``, None where a classifier abstains."""
         if not len(matrix):
             none = np.empty((0, len(self.classes_)), np.dtype(self.label_dtype_))
             return none if self.multilabel_ else self.classes_[:0]
         labels = self._labels(self.head_.predict(matrix))
         if self.abstain_below is None:
             return labels
-        unsure = self.head_.predict_proba(matrix).max(axis=1) < self.abstain_below
-        return np.where(unsure, None, labels.astype(object))
+        answers = labels.astype(object)
+        answers[self.head_.predict_proba(matrix).max(axis=1) < self.abstain_below] = None
+        return answers
 
     @_head_has("predict_proba")  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any) -> NDArray[np.floating[Any]]:
         """Return probabilities ``(n_items, n_classes)``, in the order of ``classes_``."""
-        return self._probabilities(self._features(X).matrix)
+        return self.probabilities(self._features(X).matrix)
 
-    def _probabilities(self, matrix: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
+    def probabilities(self, matrix: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
+        """Return probabilities for features ``(n_items, n_features)``."""
         if not len(matrix):
             return np.empty((0, len(self.classes_)))
         found = self.head_.predict_proba(matrix)
@@ -223,6 +226,39 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
             return np.asarray(self.head_.decision_function(np.zeros((1, matrix.shape[1]), matrix.dtype)))[:0]
         return np.asarray(self.head_.decision_function(matrix))
 
+    def facts(self) -> dict[str, Any]:
+        """Return what a bundle keeps beside graph and head: classes, and how labels follow from what the head says."""
+        classes = self.classes_.tolist()
+        strange = [label for label in classes if not isinstance(label, str | int | float)]
+        if strange:
+            raise BundleError(
+                f"the label {strange[0]!r} is a {type(strange[0]).__name__}, which a bundle cannot hold; expected "
+                "texts, numbers or truth values"
+            )
+        return {
+            "task": "multilabel" if self.multilabel_ else "classification",
+            "classes": classes,
+            "label_dtype": self.label_dtype_,
+            "coded": self._are_coded(),
+            "calibrate": bool(self.calibrate),
+            "abstain_below": self.abstain_below,
+        }
+
+    def restore(self, facts: dict[str, Any], head: Any) -> None:
+        """Take over a head and the :meth:`facts` that were kept of it."""
+        self.head_, self.multilabel_ = head, facts.get("task") == "multilabel"
+        self.calibrate, self.abstain_below = facts.get("calibrate", False), facts.get("abstain_below")
+        if facts.get("coded"):
+            self.classes_ = np.empty(len(facts["classes"]), dtype=object)
+            self.classes_[:] = facts["classes"]
+        elif self.multilabel_:
+            self.classes_ = np.array(facts["classes"])
+        elif head.classes_.tolist() != facts["classes"]:
+            raise BundleError("the manifest names classes that are not the head's. Save the bundle again.")
+        else:
+            self.classes_ = head.classes_
+        self.label_dtype_ = facts.get("label_dtype", self.classes_.dtype.str)
+
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the accuracy on items, views left out; without `y`, on the source's own labels.
 
@@ -230,9 +266,12 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
         """
         return self._score(X, y, sample_weight)
 
-    def _scored(self, targets: NDArray[Any], predicted: NDArray[Any], weights: NDArray[Any] | None) -> float:
+    def score_of(self, targets: NDArray[Any], predicted: NDArray[Any], weights: NDArray[Any] | None = None) -> float:
         """Return the share of items that are right, with all their labels; where there is no answer it is not."""
-        if predicted.dtype == object:
+        if targets.ndim == 2:
+            right = (targets == predicted).all(axis=1)
+        elif targets.dtype.kind == predicted.dtype.kind != "O":
+            right = targets == predicted
+        else:
             right = np.array([one == other for one, other in zip(targets.tolist(), predicted.tolist(), strict=True)])
-            return float(np.average(right, weights=weights))
-        return float(accuracy_score(targets, predicted, sample_weight=weights))
+        return float(np.average(right, weights=weights))

@@ -25,8 +25,19 @@ from ..extract.store.description import is_store
 from ..extract.store.feature_store import FeatureStore
 from ..heads.fit_report import fit_report
 from ..heads.registry import DEFAULT, resolve_head
-from .features import Features, admit, features_of, groups_of, is_no_view, stored_features_of, viewed_features_of
+from .features import (
+    Features,
+    admit,
+    features_of,
+    groups_of,
+    ids_of,
+    is_no_view,
+    labels_of,
+    stored_features_of,
+    viewed_features_of,
+)
 from .foreign import ForeignBackbone, ForeignExtractor
+from .lineage import lineage_of
 from .training_rows import TrainingRows, fit_head, one_for_each, weight_arguments
 
 if TYPE_CHECKING:
@@ -132,13 +143,13 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         """
         self.__dict__.pop("head_", None)  # if this fit fails, the head of another must not meet its features
         self._check_parameters()
-        self.extractor_, head = self._extractor(), self._unfitted_head(y)
+        self.extractor_, head = self._extractor(), self.unfitted_head(y)
         self.extractor_.check_parameters()
         if sample_weight is not None:
             weight_arguments(head)
         self._fit_extractor(X)
         data = self._opened(X, y)
-        targets = self._targets(data, y)
+        targets = self.as_targets(labels_of(data, y))
         self._require_learnable(targets)
         given = {"sample_weight": (sample_weight, float), "groups": (groups, None)}
         weights, groups = (
@@ -150,16 +161,16 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         if not len(features.matrix):
             raise InputError(f"no item can be used: {len(self.failures_)} failed{self._first_reason()}")
         kept, belong = features.kept, groups_of(data, features.kept, groups)
-        rows = TrainingRows(features.matrix, targets[kept], None if weights is None else weights[kept], belong)
-        self._train(head, rows)
+        weights = None if weights is None else weights[kept]
+        self.train(head, TrainingRows(features.matrix, targets[kept], weights, belong, ids_of(data)[kept]))
         return self
 
-    def _train(self, head: Any, rows: TrainingRows) -> None:
+    def train(self, head: Any, given: TrainingRows) -> None:
         """Fit and judge the head, and note what it was trained on."""
-        rows = self._encoded(rows)
+        rows = self._encoded(given)
         self.head_ = self._fitted(head, rows)
         self._note_head(rows)
-        self.n_rows_ = len(rows)
+        self.n_rows_, self.lineage_ = len(rows), lineage_of(self.extractor_, given)
         self.fit_report_ = fit_report(
             self.head_,
             lambda some: self._fitted(resolve_head(head), rows.take(some)),
@@ -178,8 +189,8 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         """Return what the head has to be made for, of :data:`topwork.heads.registry.TASKS`."""
 
     @abstractmethod
-    def _targets(self, data: Source | FeatureStore, y: Any) -> NDArray[Any]:
-        """Return the targets, one for each item."""
+    def as_targets(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """Return labels as targets ``(n_items,)`` or ``(n_items, n_targets)``."""
 
     def _require_learnable(self, targets: NDArray[Any]) -> None:
         """Raise an InputError if nothing can be learned of the targets."""
@@ -199,7 +210,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         if not isinstance(self.cv, int | np.integer) or isinstance(self.cv, bool) or self.cv < 0 or self.cv == 1:
             raise InputError(f"cv={self.cv!r} of {type(self).__name__}: expected a number of folds, or 0 for none")
 
-    def _unfitted_head(self, y: Any) -> Any:
+    def unfitted_head(self, y: Any) -> Any:
         """Return the head, unfitted; what is wrong with it is found before features are computed."""
         return resolve_head(self.head, self._task(y))
 
@@ -247,10 +258,10 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         ----------
         X : sequence, path or FeatureStore
         """
-        return self._predicted(self._features(X).matrix)
+        return self.predictions(self._features(X).matrix)
 
     @abstractmethod
-    def _predicted(self, matrix: NDArray[np.float32]) -> NDArray[Any]:
+    def predictions(self, matrix: NDArray[np.float32]) -> NDArray[Any]:
         """Return predictions for features ``(n_items, n_features)``; there may be none."""
 
     def _score(self, X: Any, y: Any, sample_weight: Any) -> float:
@@ -258,7 +269,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "head_")
         data = self._opened(X, y)
         features = self._features(data)
-        targets = self._targets(data, y)
+        targets = self.as_targets(labels_of(data, y))
         is_own = is_no_view(data)[features.kept]
         if not is_own.any():
             raise InputError(f"no item can be scored: {len(self.failures_)} failed{self._first_reason()}")
@@ -266,11 +277,19 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         weights = None
         if sample_weight is not None:
             weights = one_for_each(sample_weight, "sample_weight", len(targets), float)[kept]
-        return self._scored(targets[kept], self._predicted(features.matrix[is_own]), weights)
+        return self.score_of(targets[kept], self.predictions(features.matrix[is_own]), weights)
 
     @abstractmethod
-    def _scored(self, targets: NDArray[Any], predicted: NDArray[Any], weights: NDArray[Any] | None) -> float:
+    def score_of(self, targets: NDArray[Any], predicted: NDArray[Any], weights: NDArray[Any] | None = None) -> float:
         """Return the score of predictions."""
+
+    @abstractmethod
+    def facts(self) -> dict[str, Any]:
+        """Return what a bundle keeps of the fitted estimator beside graph and head, as JSON can hold it."""
+
+    @abstractmethod
+    def restore(self, facts: dict[str, Any], head: Any) -> None:
+        """Take over a head and the :meth:`facts` that were kept of it."""
 
     def save(self, path: str | Path) -> None:
         """Write a bundle; see :func:`topwork.pipelines.bundle.save`."""

@@ -9,9 +9,6 @@ from sklearn.base import RegressorMixin, is_regressor
 from sklearn.metrics import r2_score
 
 from ..errors import InputError
-from ..extract.sources.opening import Source
-from ..extract.store.feature_store import FeatureStore
-from .features import labels_of
 from .training_rows import TrainingRows
 from .transfer_estimator import TransferEstimator
 
@@ -59,18 +56,19 @@ class TransferRegressor(RegressorMixin, TransferEstimator):  # type: ignore[misc
     def _task(self, y: Any) -> str:
         return "regression"
 
-    def _unfitted_head(self, y: Any) -> Any:
-        head = super()._unfitted_head(y)
+    def unfitted_head(self, y: Any) -> Any:
+        """Return the head, unfitted; what is wrong with it is found before features are computed."""
+        head = super().unfitted_head(y)
         if not is_regressor(head):
             raise InputError(
                 f"head is a {type(head).__name__}, which is no regressor; expected one that predicts values"
             )
         return head
 
-    def _targets(self, data: Source | FeatureStore, y: Any) -> NDArray[Any]:
-        values = labels_of(data, y)
+    def as_targets(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """Return labels as numbers."""
         try:
-            numbers = values.astype(np.float64)
+            numbers = labels.astype(np.float64)
         except (TypeError, ValueError) as error:
             raise InputError(f"values to predict: {error}; expected a number for each item") from error
         if not np.isfinite(numbers).all():
@@ -80,14 +78,24 @@ class TransferRegressor(RegressorMixin, TransferEstimator):  # type: ignore[misc
     def _note_head(self, rows: TrainingRows) -> None:
         self.n_targets_ = None if rows.y.ndim == 1 else rows.y.shape[1]
 
-    def _predicted(self, matrix: NDArray[np.float32]) -> NDArray[Any]:
+    def predictions(self, matrix: NDArray[np.float32]) -> NDArray[Any]:
+        """Return values for features ``(n_items, n_features)``."""
         shape = (len(matrix),) if self.n_targets_ is None else (len(matrix), self.n_targets_)
         found = self.head_.predict(matrix) if len(matrix) else np.empty(shape)
         return np.asarray(found, np.float64).reshape(shape)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a bundle keeps beside graph and head."""
+        return {"task": "regression", "classes": None, "n_targets": self.n_targets_}
+
+    def restore(self, facts: dict[str, Any], head: Any) -> None:
+        """Take over a head and the :meth:`facts` that were kept of it."""
+        self.head_, self.n_targets_ = head, facts["n_targets"]
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the R2 on items, views left out; without `y`, on the source's own labels."""
         return self._score(X, y, sample_weight)
 
-    def _scored(self, targets: NDArray[Any], predicted: NDArray[Any], weights: NDArray[Any] | None) -> float:
+    def score_of(self, targets: NDArray[Any], predicted: NDArray[Any], weights: NDArray[Any] | None = None) -> float:
+        """Return R2, the mean over targets."""
         return float(r2_score(targets, predicted, sample_weight=weights))

@@ -27,11 +27,13 @@ PUBLIC = [
     "TensorSpec",
     "TextSpec",
     "TransferClassifier",
+    "TransferRegressor",
     "extract",
     "few_shot_curve",
     "layers",
     "load",
     "load_backbone",
+    "refit",
 ]
 HEAVY = ("torch", "onnxruntime", "sklearn", "onnx", "numpy", "PIL", "pyarrow", "typer", "tokenizers", "transformers")
 

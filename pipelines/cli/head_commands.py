@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 from ...errors import InputError
 from ...heads.registry import DEFAULT
 from .options import (
+    AnswerFlags,
     BackboneOption,
     BackboneOptions,
     BundleArgument,
@@ -25,27 +27,25 @@ from .options import (
 from .output import print_failures, print_json, print_table, progress_bar
 
 if TYPE_CHECKING:
-    from ..transfer import TransferClassifier
-
-
-TASKS = {"classification": "labels", "regression": "values"}
+    from ..transfer_estimator import TransferEstimator
 
 
 def heads(as_json: JsonOption = False) -> None:
     """List the heads that have a name, and what they are good for."""
-    from ...heads.registry import HEADS
+    from ...heads.registry import HEADS, TASKS
 
     if as_json:
-        print_json(
-            {
-                "heads": [
-                    {"name": entry.name, "tasks": entry.tasks, "good_for": entry.good_for} for entry in HEADS.values()
-                ]
-            }
-        )
+        entries = [{"name": entry.name, "tasks": entry.tasks, "good_for": entry.good_for} for entry in HEADS.values()]
+        print_json({"heads": entries})
         return
-    rows = [[entry.name, " ".join(TASKS[task] for task in entry.tasks), entry.good_for] for entry in HEADS.values()]
-    print_table(["head", "for", "good for"], rows)
+    marks = [["yes" if task in entry.tasks else "" for task in TASKS] for entry in HEADS.values()]
+    rows = [[entry.name, *own, entry.good_for] for entry, own in zip(HEADS.values(), marks, strict=True)]
+    width = max(len(row[-1]) for row in rows)
+    print_table(
+        ["head", "class", "labels", "value", "good for".ljust(width)],
+        [[*row[:-1], row[-1].ljust(width)] for row in rows],
+    )
+    typer.echo("\nclass: one for each item; labels: any number of them; value: to be predicted")
 
 
 @grouped
@@ -56,6 +56,7 @@ def fit(
     cut: CutOptions,
     run: RunFlags,
     table: TableFlags,
+    answers: AnswerFlags,
     head: Annotated[str, typer.Option(help="A name from `topwork heads`.")] = DEFAULT,
     backbone: BackboneOption = None,
     store: Annotated[Path | None, typer.Option(help="Keep the features of SOURCE here.")] = None,
@@ -65,9 +66,10 @@ def fit(
     """Train a head, on a source or on the features of a store, and save a bundle."""
     from ...extract.store.description import is_store
     from ...extract.store.feature_store import FeatureStore
-    from ..transfer import TransferClassifier
 
     data: Any = table.source(source)
+    kind, options = answers.estimator()
+    options |= {"head": head, **run.parameters()}
     if is_store(source):
         if backbone is not None or store is not None or model != BackboneOptions():
             raise InputError(
@@ -78,33 +80,42 @@ def fit(
         data = FeatureStore.open(source)
         chosen: dict[str, Any] = {"layer": cut.layers if cut.layer else None, "pool": cut.pools if cut.pool else None}
         chosen["normalize"] = cut.normalize or None
-        classifier = TransferClassifier.from_graph(
-            data.graph, **{name: value for name, value in chosen.items() if value}, head=head, **run.parameters()
-        )
+        estimator = kind.from_graph(data.graph, **{name: value for name, value in chosen.items() if value}, **options)
     else:
-        classifier = TransferClassifier(
-            model.spec(backbone), cut.layers, cut.pools, head, store, cut.normalize, views=views, **run.parameters()
+        estimator = kind(
+            model.spec(backbone),
+            cut.layers,
+            cut.pools,
+            store=store,
+            normalize=cut.normalize,
+            views=views,
+            **options,
         )
     with progress_bar("extract"):
-        classifier.fit(data)
-    classifier.save(out)
-    _report_fit(classifier, out, head, as_json)
+        estimator.fit(data)
+    estimator.save(out)
+    _report_fit(estimator, out, head, as_json)
 
 
-def _report_fit(classifier: TransferClassifier, out: Path, head: str, as_json: bool) -> None:
+def _report_fit(estimator: TransferEstimator, out: Path, head: str, as_json: bool) -> None:
+    report, classes = estimator.fit_report_, getattr(estimator, "classes_", None)
     facts: dict[str, Any] = {
         "bundle": str(out),
         "head": head,
-        "n": classifier.n_rows_,
-        "classes": classifier.classes_.tolist(),
-        "columns": [column.name for column in classifier.extractor_.columns],
-        "failed": len(classifier.failures_),
+        "n": estimator.n_rows_,
+        "classes": None if classes is None else classes.tolist(),
+        "columns": [column.name for column in estimator.extractor_.columns],
+        "failed": len(estimator.failures_),
+        "report": None if report is None else {**asdict(report), "gap_is_large": report.gap_is_large},
     }
     if as_json:
         print_json(facts)
         return
-    typer.echo(f"{head} on {', '.join(facts['columns'])}: {facts['n']} items of {len(classifier.classes_)} classes")
-    print_failures(classifier.failures_)
+    of = "" if classes is None else f" of {len(classes)} classes"
+    typer.echo(f"{head} on {', '.join(facts['columns'])}: {facts['n']} items{of}")
+    print_failures(estimator.failures_)
+    if report is not None:
+        typer.echo(report)
     typer.echo(f"saved {out}")
 
 
@@ -132,7 +143,16 @@ def evaluate(
     if as_json:
         print_json(scores)
         return
+    if "r2" in scores:
+        r2 = "unknown" if scores["r2"] is None else f"{scores['r2']:.4f}"
+        typer.echo(f"R2 {r2}, mean absolute error {scores['mean_absolute_error']:.4g} on {scores['n']} items")
+        print_failures(classifier.failures_)
+        return
     typer.echo(f"accuracy {scores['accuracy']:.4f} on {scores['n']} items")
+    if scores["abstained"]:
+        answered = scores["n"] - scores["abstained"]
+        told = f"; {scores['accuracy_answered']:.4f} on the {answered} with an answer" if answered else ""
+        typer.echo(f"no answer on {scores['abstained']} of them, which count as wrong{told}")
     print_failures(classifier.failures_)
     print_table(
         ["label", "items", "accuracy"],
@@ -159,7 +179,8 @@ def predict(
     if as_json:
         print_json(counts)
     else:
-        typer.echo(f"{counts['items']} items: {counts['ok']} predicted, {counts['failed']} failed; wrote {out}")
+        unsure = f", {counts['abstained']} without an answer" if counts["abstained"] else ""
+        typer.echo(f"{counts['items']} items: {counts['ok']} predicted, {counts['failed']} failed{unsure}; wrote {out}")
 
 
 def export(
@@ -184,7 +205,7 @@ def _refuse_columns(table: TableFlags, source: str) -> None:
         raise InputError(f"{source} is a feature store: names of columns are of tables")
 
 
-def _loaded(bundle: Path, trust: list[str] | None, run: RunFlags) -> TransferClassifier:
+def _loaded(bundle: Path, trust: list[str] | None, run: RunFlags) -> Any:
     """Load a bundle and set how it runs."""
     from ..bundle import load
 

@@ -15,6 +15,7 @@ from . import (
     doctor_command,
     exchange_commands,
     head_commands,
+    refit_command,
     store_commands,
     upkeep_commands,
 )
@@ -44,6 +45,7 @@ store_app.command("compact")(upkeep_commands.compact)
 store_app.command("export")(exchange_commands.export)
 store_app.command("import")(exchange_commands.import_)
 app.command("fit")(head_commands.fit)
+app.command("refit")(refit_command.refit)
 app.command("evaluate")(head_commands.evaluate)
 app.command("predict")(head_commands.predict)
 app.command("export")(head_commands.export)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ...models.loading import BackboneSpec
 
 DEFAULT_BACKBONE = "topwork:tiny"
-MODEL, CUT, RUN, TABLE, STORE = "Backbone", "Cut", "Run", "Table", "Store"
+MODEL, CUT, RUN, TABLE, STORE, ANSWER = "Backbone", "Cut", "Run", "Table", "Store", "Answers"
 
 
 def _option(text: str, panel: str, *names: str) -> Any:
@@ -136,6 +136,32 @@ class StoreFlags:
     add_columns: Annotated[
         bool, _option("Add the layers that the store lacks; only they are computed.", STORE, "--add-columns")
     ] = False
+
+
+@dataclass(frozen=True)
+class AnswerFlags:
+    """What the head answers."""
+
+    task: Annotated[str, _option("What to learn: classification (labels), or regression (values).", ANSWER)] = (
+        "classification"
+    )
+    calibrate: Annotated[
+        bool, _option("Scale probabilities by a temperature, so that they mean what they say.", ANSWER, "--calibrate")
+    ] = False
+    abstain_below: Annotated[float | None, _option("Give no label where no probability is as high.", ANSWER)] = None
+
+    def estimator(self) -> tuple[Any, dict[str, Any]]:
+        """Return the class of estimator, and its parameters."""
+        from ..transfer import TransferClassifier
+        from ..transfer_regressor import TransferRegressor
+
+        if self.task == "regression":
+            if self.calibrate or self.abstain_below is not None:
+                raise InputError("--calibrate and --abstain-below are for labels; --task regression has none")
+            return TransferRegressor, {}
+        if self.task != "classification":
+            raise InputError(f"--task {self.task}: expected classification or regression")
+        return TransferClassifier, {"calibrate": self.calibrate, "abstain_below": self.abstain_below}
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def test_named_heads_come_back(head: str, digits: Data, tmp_path: Path) -> None:
     assert loaded.predict(X).dtype == fitted.predict(X).dtype
 
 
-@pytest.mark.parametrize("head", [name for name, entry in HEADS.items() if entry.regressor])
+@pytest.mark.parametrize("head", [name for name, entry in HEADS.items() if "regression" in entry.tasks])
 def test_named_regressors_come_back(head: str, digits: Data, tmp_path: Path) -> None:
     X, y = digits
     fitted = resolve_head(head, "regression").fit(X, y / 2)
