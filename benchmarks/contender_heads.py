@@ -7,6 +7,7 @@ import json
 import os
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ def topwork_sweep(features: FeatureSet, plain: bool) -> tuple[object, np.ndarray
     return probe, probe.cv_results_["mean_loss"], probe.C_
 
 
-def sklearn_sweep(features: FeatureSet, plain: bool) -> tuple[object, np.ndarray, float]:
+def sklearn_sweep(features: FeatureSet, plain: bool, tol: float = 1e-4) -> tuple[object, np.ndarray, float]:
     cores = len(os.sched_getaffinity(0))
     sweep = LogisticRegressionCV(
         Cs=PLAIN_CS if plain else CS,
@@ -46,23 +47,29 @@ def sklearn_sweep(features: FeatureSet, plain: bool) -> tuple[object, np.ndarray
         scoring="neg_log_loss",
         use_legacy_attributes=False,
         max_iter=1000,
+        tol=tol,
     )
     peer = sweep if plain else make_pipeline(StandardScaler(), sweep)
     peer.fit(features.X, features.y)
     return peer, -np.mean(sweep.scores_, axis=0).reshape(-1), float(sweep.C_)
 
 
+CONTENDERS = {
+    "topwork": topwork_sweep,
+    "sklearn": sklearn_sweep,
+    "sklearn-tight": partial(sklearn_sweep, tol=1e-6),
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("contender", choices=("topwork", "sklearn"))
-    parser.add_argument(
-        "features", help="banking77, cifar10 or synthetic-ROWSxCOLUMNSxCLASSES; -plain: not standardised"
-    )
+    parser.add_argument("contender", choices=CONTENDERS)
+    parser.add_argument("features", help="banking77, cifar10, synthetic-ROWSxCOLUMNSxCLASSES; with -plain as they are")
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)
     arguments = parser.parse_args()
     features = feature_set(arguments.features, arguments.data, arguments.work)
-    sweep = topwork_sweep if arguments.contender == "topwork" else sklearn_sweep
+    sweep = CONTENDERS[arguments.contender]
     start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,8 +1,9 @@
 """Sweeps over penalties with cross-validation, against scikit-learn, and training from a file larger than memory.
 
 The peer is scikit-learn's LogisticRegressionCV on standardised features, with as many jobs as there are cores, the
-same ten penalties, the same five folds and the same criterion (log loss). Accuracy is that of the chosen penalty on
-test rows.
+same ten penalties, the same five folds and the same criterion (log loss); the second row has features of length one
+as they are, and scikit-learn's own grid (1e-4 to 1e4). Accuracy is that of the chosen penalty on test rows. The mean
+loss of held-out rows, for the best penalty, is compared with scikit-learn's at its tolerance, and at a hundredth of it.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ from page import table, write_section
 HERE = Path(__file__).resolve().parent
 SETS = {
     "banking77": "Banking77, MiniLM: 10,003 x 384, 77 classes",
+    "banking77-plain": "the same, not standardised",
     "cifar10": "CIFAR-10, ResNet-20: 50,000 x 64, 10 classes",
     "synthetic-50000x768x100": "synthetic: 50,000 x 768, 100 classes",
 }
+TIGHT = "banking77", "cifar10"
+"""Where scikit-learn is also asked for a hundredth of its tolerance."""
 SCALES = ("synthetic-20000x768x250", "synthetic-40000x768x250", "synthetic-20000x768x500")
 IMAGENET = (1_281_167, 768, 1000)
 
@@ -45,8 +49,9 @@ def sweeps(options) -> str:
         }
         outcomes = contest(commands, options.repeats)
         ours, peer = outcomes["topwork"], outcomes["sklearn"]
-        difference = np.abs(np.subtract(ours["losses"], peer["losses"]))
-        at_best = difference[int(np.argmin(ours["losses"]))]
+        tight = (
+            "" if name not in TIGHT else f"{off(ours, report_of(with_peer(commands, 'sklearn-tight'))['losses']):.0e}"
+        )
         rows.append(
             [
                 title,
@@ -55,7 +60,8 @@ def sweeps(options) -> str:
                 f"{peer['seconds'] / ours['seconds']:.1f}",
                 f"{ours['accuracy']:.4f} / {peer['accuracy']:.4f}",
                 f"{ours['C']:.2g} / {peer['C']:.2g}",
-                f"{at_best:.1e} / {difference.max():.1e}",
+                f"{off(ours, peer['losses']):.0e}",
+                tight,
             ]
         )
     columns = (
@@ -65,9 +71,20 @@ def sweeps(options) -> str:
         "times as fast",
         "accuracy",
         "C",
-        "loss differs by (best C / most)",
+        "loss off by",
+        "off the tight one by",
     )
     return f"{__doc__.partition(chr(10) * 2)[2].strip()}\n\n{table(columns, rows)}"
+
+
+def with_peer(commands: dict[str, list[object]], peer: str) -> list[object]:
+    script, _, *others = commands["sklearn"]
+    return [script, peer, *others]
+
+
+def off(ours, losses: list[float]) -> float:
+    """Return by how much the lowest mean losses differ."""
+    return abs(min(ours["losses"]) - min(losses))
 
 
 def scaling(options) -> str:

@@ -19,7 +19,7 @@ MEMORY = 20
 ARMIJO = 1e-4
 ROUNDING = 1e-9
 """Relative error of an objective, summed in float64 of losses in float32, below which an increase is none."""
-SHORTEST = 1e-6
+SHORTEST = 1e-3
 SAFETY = 20
 """So many times the quadratic model may underestimate how far the minimum is."""
 
