@@ -30,6 +30,8 @@ def test_accuracies_equal_a_count_by_hand(
     assert 0 < right.sum() < len(right)
     assert scores == {
         "accuracy": right.mean(),
+        "abstained": 0,
+        "accuracy_answered": right.mean(),
         "n": 24,
         "failed": 0,
         "unlabelled": 0,

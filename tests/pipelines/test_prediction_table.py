@@ -46,7 +46,7 @@ def test_table_holds_every_input_in_order(
     rows = read(tmp_path / f"out{suffix}")
     good = [row for row in rows if row["id"] != BROKEN]
     (failed,) = (row for row in rows if row["id"] == BROKEN)
-    assert counts == {"items": 25, "ok": 24, "failed": 1}
+    assert counts == {"items": 25, "ok": 24, "failed": 1, "abstained": 0}
     assert [row["id"] for row in rows] == sorted([BROKEN, *(path.relative_to(photos).as_posix() for path in paths)])
     assert [row["label"] for row in good] == classifier.predict(paths).tolist()
     assert {row["status"] for row in good} == {"ok"}
@@ -79,7 +79,7 @@ def test_source_of_broken_files_alone_has_a_table_too(
     (tmp_path / "broken" / "0.png").write_bytes(b"no image")
     classifier = TransferClassifier(graph, "layer2", on_error="record").fit(photos)
     counts = write_predictions(classifier, str(tmp_path / "broken"), tmp_path / f"out{suffix}")
-    assert counts == {"items": 1, "ok": 0, "failed": 1}
+    assert counts == {"items": 1, "ok": 0, "failed": 1, "abstained": 0}
     assert [(row["id"], row["status"]) for row in read(tmp_path / f"out{suffix}")] == [("0.png", "failed")]
 
 
@@ -109,7 +109,12 @@ def test_rows_of_a_table_of_texts_are_predicted_under_their_ids(
     rows = [{"key": "a", "question": "cat dog"}, {"key": "b", "question": None}, {"key": "a", "question": "cat dog"}]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     table = Table(tmp_path / "rows.jsonl", text="question", id="key")
-    assert write_predictions(classifier, table, tmp_path / f"out{suffix}") == {"items": 3, "ok": 2, "failed": 1}
+    assert write_predictions(classifier, table, tmp_path / f"out{suffix}") == {
+        "items": 3,
+        "ok": 2,
+        "failed": 1,
+        "abstained": 0,
+    }
     found = read(tmp_path / f"out{suffix}")
     assert [(row["id"], row["status"]) for row in found] == [("a", "ok"), ("b", "failed"), ("a#2", "ok")]
     assert found[1]["reason"] == "this row of the table is empty"
