@@ -27,7 +27,7 @@ def test_groups_are_held_out_together() -> None:
 def test_values_are_divided_without_regard_to_them() -> None:
     values = np.random.default_rng(0).normal(size=(12, 2))
     held = [held.tolist() for _, held in folds_of(values, None, 3, by_class=False)]
-    assert sorted(sum(held, [])) == list(range(12))
+    assert sorted(row for each in held for row in each) == list(range(12))
     assert [len(each) for each in held] == [4, 4, 4]
 
 

@@ -139,7 +139,7 @@ def test_rows_without_a_label_are_left_out(graph: ExportedGraph, photos: Path, t
     store = FeatureStore.create(tmp_path / "store", Extractor(graph, "layer2"))
     paths = sorted(photos.rglob("*.png"))
     extract(paths, store, ids=[str(number) for number in range(len(paths))])
-    with pytest.raises(InputError, match="no row of .* has a label"):
+    with pytest.raises(InputError, match=r"no row of .* has a label"):
         refit(TransferClassifier(graph, "layer2").fit(photos), store)
     labels = {str(number): path.parent.name for number, path in enumerate(paths) if number % 2}
     child = refit(TransferClassifier(graph, "layer2").fit(photos), store, labels)

@@ -1,4 +1,4 @@
-"""What ``TransferClassifier`` answers: calibrated probabilities, no label where it is unsure, several labels, any labels."""
+"""What ``TransferClassifier`` answers: calibrated probabilities, no label where it is unsure, several, any labels."""
 
 from __future__ import annotations
 
