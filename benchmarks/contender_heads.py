@@ -11,12 +11,13 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from feature_sets import FeatureSet, banking77_minilm, cifar10_resnet20, synthetic
+from feature_sets import FeatureSet, banking77_minilm, cifar10_resnet20, hymenoptera_mobilenet, synthetic
 from sklearn.linear_model import LogisticRegressionCV
 from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from topwork.heads.linear_probe import LinearProbeCV
+from topwork.heads.registry import resolve_head
 
 CS = np.logspace(-6, 0, 10)
 PLAIN_CS = np.logspace(-4, 4, 10)
@@ -29,13 +30,19 @@ def feature_set(name: str, data: Path, work: Path) -> FeatureSet:
     name = name.removesuffix(PLAIN)
     if name.startswith("synthetic"):
         return synthetic(*(int(each) for each in name.split("-")[1].split("x")))
-    return {"banking77": banking77_minilm, "cifar10": cifar10_resnet20}[name](data, work)
+    known = {"banking77": banking77_minilm, "cifar10": cifar10_resnet20, "hymenoptera": hymenoptera_mobilenet}
+    return known[name](data, work)
 
 
 def topwork_sweep(features: FeatureSet, plain: bool) -> tuple[object, np.ndarray, float]:
     probe = LinearProbeCV(PLAIN_CS if plain else CS, cv=StratifiedKFold(FOLDS), standardize=not plain)
     probe.fit(features.X, features.y)
     return probe, probe.cv_results_["mean_loss"], probe.C_
+
+
+def default_head(features: FeatureSet, plain: bool) -> tuple[object, np.ndarray, float]:
+    head = resolve_head("linear").fit(features.X, features.y)
+    return head, head.cv_results_["mean_loss"], head.C_
 
 
 def sklearn_sweep(features: FeatureSet, plain: bool, tol: float = 1e-4) -> tuple[object, np.ndarray, float]:
@@ -56,6 +63,7 @@ def sklearn_sweep(features: FeatureSet, plain: bool, tol: float = 1e-4) -> tuple
 
 CONTENDERS = {
     "topwork": topwork_sweep,
+    "default": default_head,
     "sklearn": sklearn_sweep,
     "sklearn-tight": partial(sklearn_sweep, tol=1e-6),
 }

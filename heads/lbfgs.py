@@ -19,7 +19,8 @@ MEMORY = 20
 ARMIJO = 1e-4
 ROUNDING = 1e-9
 """Relative error of an objective, summed in float64 of losses in float32, below which an increase is none."""
-SHORTEST = 1e-3
+SHORTEST, SHORTEST_AT_FIRST = 1e-3, 1e-8
+"""Steps, as shares of what was wanted: shorter ones are for rounding, but for the first, whose length nobody knows."""
 SAFETY = 20
 """So many times the quadratic model may underestimate how far the minimum is."""
 
@@ -104,7 +105,9 @@ def minimise(start: Minimum, penalty: Tensor, inverse: Inverse, tolerance: float
         here.n_evaluations += 1
         while not found.value <= here.value + ARMIJO * length * slope + ROUNDING * abs(here.value):
             length *= _shrunk(found.value - here.value, length * slope)
-            if length < SHORTEST:  # of this precision; what the pairs tell is noise by now
+            if length < (
+                SHORTEST if here.steps else SHORTEST_AT_FIRST
+            ):  # of this precision; what the pairs tell is noise by now
                 here.converged = not here.steps
                 return replace(here, steps=[], changes=[])
             found = yield here.point + length * direction

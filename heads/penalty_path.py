@@ -93,6 +93,17 @@ class Problem:
         """
         return self._solve(C, [start], [NO_FOLD])[0][0]
 
+    def better_start(self, point: Tensor) -> Minimum:
+        """Return a start at a point, or at zero if the loss is lower there.
+
+        Parameters
+        ----------
+        point : Tensor
+        """
+        starts = [point, self.loss.zeros()]
+        found = self.loss.evaluate([self.loss.fit(np.inf)] * 2, starts, lambda vectors: vectors)
+        return Minimum(starts[int(np.argmin([each.value for each in found]))])
+
     def _solve(
         self, C: float, starts: Sequence[Minimum], folds: Sequence[int], inverse: Inverse | None = None
     ) -> tuple[list[Minimum], Inverse | None]:

@@ -143,6 +143,14 @@ def groups_of(X: Source | FeatureStore, kept: NDArray[np.intp], groups: NDArray[
     return places
 
 
+def n_axes(y: Any) -> int:
+    """Return 1 for one target for each item, 2 for several; tuples beside other things are labels."""
+    try:
+        return int(np.ndim(y))
+    except ValueError:
+        return 1
+
+
 def labels_of(X: Source | FeatureStore, y: Any = None) -> NDArray[Any]:
     """Return the user's labels (or values), or the source's own, for each item.
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sklearn.base import RegressorMixin
+
 from ..errors import ExportError, reason
 from ..extract.atomic import write_file
 from ..extract.session import open_session
@@ -51,10 +53,7 @@ def export_fused(classifier: TransferEstimator, path: Path) -> None:
     from sklearn.utils.validation import check_is_fitted
 
     check_is_fitted(classifier, "head_")
-    facts = classifier.facts()
-    if facts["task"] == "multilabel" or facts.get("coded"):
-        raise ExportError("several labels, or labels of several types, cannot be written as ONNX; expected one type")
-    outputs = (VALUE,) if facts["task"] == "regression" else (LABEL, PROBABILITIES)
+    outputs, limit = _outputs(classifier), getattr(classifier, "abstain_below", None)
     names = [column.name for column in classifier.extractor_.columns]
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="topwork-") as folder:
@@ -64,13 +63,23 @@ def export_fused(classifier: TransferEstimator, path: Path) -> None:
     head = _head_model(classifier.head_, width, _opset(body))
     require_head_parity(classifier, open_session(head.SerializeToString(), "cpu"), session)
     merged = _merged(body, head, names, outputs)
-    if facts.get("abstain_below") is not None:
-        merged.metadata_props.add(key=ABSTAIN_KEY, value=str(facts["abstain_below"]))
+    if limit is not None:
+        merged.metadata_props.add(key=ABSTAIN_KEY, value=str(limit))
     content = merged.SerializeToString()
     require_parity(classifier, session, open_session(content, "cpu"))
     for name, text in classifier.extractor_.graph.input_spec.files().items():
         write_file(path.with_name(f"{path.stem}.{name}"), text)
     write_file(path, content)
+
+
+def _outputs(classifier: Any) -> tuple[str, ...]:
+    """Return the names of the graph's outputs."""
+    if isinstance(classifier, RegressorMixin):
+        return (VALUE,)
+    if classifier.multilabel_ or classifier.are_coded():
+        what = "several labels for each item" if classifier.multilabel_ else "labels of several types"
+        raise ExportError(f"{what} cannot be written as ONNX; expected one label for each item, all of one type")
+    return LABEL, PROBABILITIES
 
 
 def _read(path: Path) -> Any:

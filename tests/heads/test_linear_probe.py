@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sklearn
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 from sklearn.datasets import load_digits, make_classification
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, GroupKFold, StratifiedKFold, cross_val_score
+from sklearn.model_selection import GridSearchCV, GroupKFold, StratifiedKFold, cross_val_score, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from topwork.errors import InputError
@@ -218,6 +219,35 @@ def test_class_with_one_row_is_not_judged_by_it(digits: Data) -> None:
     probe = LinearProbeCV().fit(X[rows], y[rows])
     assert probe.cv_results_["mean_loss"].min() < 0.1
     assert probe.classes_.tolist() == [0, 1, 2]
+
+
+def test_weights_and_groups_are_routed(digits: Data) -> None:
+    X, y = digits[0][:400], digits[1][:400]
+    weights, groups = np.random.default_rng(0).uniform(0.5, 2, len(y)), np.arange(len(y)) // 2
+    with sklearn.config_context(enable_metadata_routing=True):
+        head = (
+            LinearProbeCV(3, cv=3)
+            .set_fit_request(sample_weight=True, groups=True)
+            .set_score_request(sample_weight=True)
+        )
+        pipeline = make_pipeline(StandardScaler().set_fit_request(sample_weight=False), head)
+        given = {"sample_weight": weights, "groups": groups}
+        found = cross_validate(
+            pipeline, X, y, cv=GroupKFold(2), params=given, return_estimator=True, error_score="raise"
+        )
+        pipeline.fit(X, y, **given)
+    scaled = StandardScaler().fit_transform(X)
+    expected = LinearProbeCV(3, cv=3).fit(scaled, y, sample_weight=weights, groups=groups)
+    np.testing.assert_allclose(pipeline[-1].coef_, expected.coef_)
+    train, test = next(GroupKFold(2).split(X, y, groups))
+    fitted = found["estimator"][0]
+    assert found["test_score"][0] == pytest.approx(
+        np.average(fitted.predict(X[test]) == y[test], weights=weights[test])
+    )
+    alone = LinearProbeCV(3, cv=3).fit(
+        StandardScaler().fit_transform(X[train]), y[train], sample_weight=weights[train], groups=groups[train]
+    )
+    np.testing.assert_allclose(fitted[-1].coef_, alone.coef_)
 
 
 def test_search_pipeline_and_pickle(digits: Data) -> None:

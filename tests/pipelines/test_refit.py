@@ -109,7 +109,7 @@ def test_new_classes_extend_and_vanished_ones_are_dropped_with_a_word(bundle: Pa
         child = refit(bundle, digits, labels)
     assert child.lineage_["classes"] == {"added": ["nought"], "dropped": ["d0"]}
     assert child.classes_.tolist() == sorted(set(labels.tolist()))
-    assert child.lineage_["metrics"]["held_out"] > child.lineage_["metrics"]["parent"]
+    assert child.lineage_["metrics"]["held_out"] > 0.85
     assert np.mean(child.predict(FeatureStore.open(digits)) == labels) > 0.95
     assert as_labels(digits).tolist().count("d0") > 0  # the store stays as it is
 
