@@ -105,9 +105,7 @@ def minimise(start: Minimum, penalty: Tensor, inverse: Inverse, tolerance: float
         here.n_evaluations += 1
         while not found.value <= here.value + ARMIJO * length * slope + ROUNDING * abs(here.value):
             length *= _shrunk(found.value - here.value, length * slope)
-            if length < (
-                SHORTEST if here.steps else SHORTEST_AT_FIRST
-            ):  # of this precision; what the pairs tell is noise by now
+            if length < (SHORTEST if here.steps else SHORTEST_AT_FIRST):  # what the pairs tell is noise by now
                 here.converged = not here.steps
                 return replace(here, steps=[], changes=[])
             found = yield here.point + length * direction

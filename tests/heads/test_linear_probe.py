@@ -193,6 +193,17 @@ def test_warm_start_needs_fewer_passes_and_follows_the_classes(digits: Data) -> 
     assert probe.score(X[y < 2], y[y < 2]) == 1
 
 
+def test_new_class_starts_as_the_one_that_it_was_taken_for(digits: Data) -> None:
+    X, y = digits[0][:400], digits[1][:400]
+    probe, renamed = LinearProbe(1.0).fit(X, y), np.where(y == 0, 77, y)
+    fresh = LinearProbe(1.0).fit(X, renamed)
+    probe.set_params(warm_start=True).fit(X, renamed)
+    assert probe.objective_ == pytest.approx(fresh.objective_, rel=1e-5)
+    shuffled = np.random.default_rng(0).permutation(y)
+    probe.fit(X, shuffled)  # all that it knew is wrong
+    assert probe.objective_ == pytest.approx(LinearProbe(1.0).fit(X, shuffled).objective_, rel=1e-4)
+
+
 def test_warm_start_keeps_the_chosen_penalty(digits: Data) -> None:
     X, y = digits
     probe = LinearProbeCV(6, warm_start=True).fit(X[:1500], y[:1500])
