@@ -52,13 +52,16 @@ class Curvature:
         step = max(1, len(blocks) // max(SAMPLE, 32 * rank))
         to: dict[str, Any] = {"dtype": torch.from_numpy(np.empty(0, blocks.dtype)).dtype, "device": blocks.device}
         turned = torch.tensor(rotation.vectors / rotation.scale[:, None], **to)
-        drawn, shares = [], []
+        count = -(-len(blocks) // step)
+        self.rows = torch.full(
+            (count, rank + 1), float(intercept), **to
+        )  # whole: pieces would keep blocks' memory apart
         for rows, block in blocks:
-            every = slice(-rows.start % step, None, step)
-            drawn.append(_with_column(block[every] @ turned, float(intercept)))
-            shares.append(weights[rows][every])
-        self.rows = torch.cat(drawn)
-        self.shares = torch.tensor(np.concatenate(shares) / np.sum([each.sum() for each in shares]), **to)
+            drawn = block[-rows.start % step :: step] @ turned
+            first = -(-rows.start // step)
+            self.rows[first : first + len(drawn), :-1] = drawn
+        shares = weights[::step]
+        self.shares = torch.tensor(shares / shares.sum(), **to)
         self._variances = torch.tensor(np.append(rotation.variances, 1.0)[:, None], **to)
 
     def by_directions(self, point: Tensor, penalty: Tensor) -> Inverse:
@@ -140,12 +143,6 @@ class Curvature:
         chances = scores.sigmoid() if self.several else scores.softmax(1)
         curvatures: Tensor = chances * (1 - chances) * self.shares[:, None]
         return curvatures
-
-
-def _with_column(rows: Tensor, value: float) -> Tensor:
-    import torch
-
-    return torch.cat([rows, rows.new_full((len(rows), 1), value)], dim=1)
 
 
 def _times(inverses: Tensor, vectors: Tensor) -> Tensor:
