@@ -53,9 +53,7 @@ class Curvature:
         to: dict[str, Any] = {"dtype": torch.from_numpy(np.empty(0, blocks.dtype)).dtype, "device": blocks.device}
         turned = torch.tensor(rotation.vectors / rotation.scale[:, None], **to)
         count = -(-len(blocks) // step)
-        self.rows = torch.full(
-            (count, rank + 1), float(intercept), **to
-        )  # whole: pieces would keep blocks' memory apart
+        self.rows = torch.full((count, rank + 1), float(intercept), **to)  # in pieces it would scatter the heap
         for rows, block in blocks:
             drawn = block[-rows.start % step :: step] @ turned
             first = -(-rows.start // step)

@@ -10,7 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
+
+settings.register_profile("untimed", deadline=None)  # machines are shared, and nothing is timed in a test
+settings.load_profile("untimed")
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # threads of several workers that wait for one another take ten times as long
     os.environ.setdefault("OMP_NUM_THREADS", "1")
