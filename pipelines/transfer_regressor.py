@@ -47,7 +47,7 @@ class TransferRegressor(RegressorMixin, TransferEstimator):  # type: ignore[misc
     --------
     >>> grey = [np.full((40, 40, 3), level, np.uint8) for level in range(0, 250, 10)]
     >>> regressor = TransferRegressor("topwork:tiny").fit(grey, range(0, 250, 10))
-    >>> abs(regressor.predict([np.full((40, 40, 3), 105, np.uint8)])[0] - 105) < 20
+    >>> bool(abs(regressor.predict([np.full((40, 40, 3), 105, np.uint8)])[0] - 105) < 20)
     True
     """
 
