@@ -29,13 +29,18 @@ def save_head(head: Any, folder: Path) -> list[str]:
     folder : Path
         Gets ``head.json`` and ``head.safetensors`` for heads of ours, ``head.skops`` for all others.
     """
-    if _name_of(type(head)) in PLAIN_TYPES:
+    if is_plain(head):
         _save_plain(head, folder)
         return []
     import skops.io
 
     skops.io.dump(head, folder / SKOPS)
     return sorted(set(skops.io.get_untrusted_types(file=folder / SKOPS)) - {*OWN_TYPES, *SKLEARN_TYPES})
+
+
+def is_plain(head: Any) -> bool:
+    """Tell whether a head is one of ours whose attributes are numbers, names and arrays."""
+    return _name_of(type(head)) in PLAIN_TYPES
 
 
 def head_files(names: Any) -> tuple[str, ...]:

@@ -124,9 +124,9 @@ class LinearProbe(LinearEstimator):
 class LinearProbeCV(LinearEstimator):
     """A linear probe that chooses its penalty by cross-validation.
 
-    All folds are trained side by side, from strong penalties to weak ones: each starts on the line through the last two
-    solutions, with what was learned about the curvature. Parameters and attributes that are not described here are
-    those of :class:`LinearProbe`.
+    Penalties go from strong to weak: all rows start on the line through their last two solutions, and then all folds,
+    side by side, from the solution for all rows, with what was learned about the curvature. Parameters and attributes
+    that are not described here are those of :class:`LinearProbe`.
 
     Parameters
     ----------

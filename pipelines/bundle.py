@@ -46,10 +46,8 @@ def save(classifier: TransferEstimator, path: Path) -> None:
     from sklearn.utils.validation import check_is_fitted
 
     check_is_fitted(classifier, "head_")
-    facts, graph = (
-        classifier.facts(),
-        classifier.extractor_.graph,
-    )  # of foreign features there is none: an error, before anything is written
+    facts = classifier.facts()
+    graph = classifier.extractor_.graph  # of foreign features there is none: an error, before anything is written
     if path.exists() and not (path / MANIFEST).is_file():
         raise BundleError(f"{path} exists and is no bundle; choose another folder")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from sklearn.base import clone
 from ..errors import InputError
 from ..extract.store.feature_store import FeatureStore
 from ..heads.fit_report import FitReport
-from ..heads.registry import PLAIN_TYPES
+from ..heads.head_file import is_plain
 from ..models.weights import digest_of_file
 from .bundle import MANIFEST, load
 from .features import admit, features_of
@@ -129,8 +129,7 @@ def _trained(parent: TransferEstimator, rows: TrainingRows, warm: bool) -> tuple
 
 def _can_go_on(parent: TransferEstimator, rows: TrainingRows) -> bool:
     """Tell whether the head has a warm start that knows classes by their names."""
-    is_ours = f"{type(parent.head_).__module__}.{type(parent.head_).__qualname__}" in PLAIN_TYPES
-    return is_ours and not parent.facts().get("coded") and rows.y.dtype != object
+    return is_plain(parent.head_) and not parent.facts().get("coded") and rows.y.dtype != object
 
 
 def _warmed(head: Any) -> Any:
