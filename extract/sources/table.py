@@ -140,12 +140,23 @@ def _values(path: Path, table: pyarrow.Table, name: str) -> list[Any]:
     from pyarrow import ArrowException
 
     try:
-        return table[name].to_pylist()  # type: ignore[no-any-return]
+        return _of_microseconds(table[name]).to_pylist()  # type: ignore[no-any-return]
     except (ArrowException, ValueError, OverflowError) as error:
         raise SourceError(
             f"column {name!r} of table {path} holds a value that Python has no type for: "
             f"{str(error).rstrip('.')}. Expected texts or numbers; save the column as text."
         ) from error
+
+
+def _of_microseconds(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
+    """Return a column without nanoseconds, which become a type of pandas where it is installed, else an error."""
+    from pyarrow import duration, timestamp, types
+
+    if types.is_timestamp(column.type) and column.type.unit == "ns":
+        return column.cast(timestamp("us", column.type.tz))
+    if types.is_duration(column.type) and column.type.unit == "ns":
+        return column.cast(duration("us"))
+    return column
 
 
 def _text_of(value: Any, path: Path, name: str) -> str | None:
