@@ -7,7 +7,6 @@ import json
 import os
 import time
 import warnings
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +44,7 @@ def default_head(features: FeatureSet, plain: bool) -> tuple[object, np.ndarray,
     return head, head.cv_results_["mean_loss"], head.C_
 
 
-def sklearn_sweep(features: FeatureSet, plain: bool, tol: float = 1e-4) -> tuple[object, np.ndarray, float]:
+def sklearn_sweep(features: FeatureSet, plain: bool) -> tuple[object, np.ndarray, float]:
     cores = len(os.sched_getaffinity(0))
     sweep = LogisticRegressionCV(
         Cs=PLAIN_CS if plain else CS,
@@ -54,7 +53,6 @@ def sklearn_sweep(features: FeatureSet, plain: bool, tol: float = 1e-4) -> tuple
         scoring="neg_log_loss",
         use_legacy_attributes=False,
         max_iter=1000,
-        tol=tol,
     )
     peer = sweep if plain else make_pipeline(StandardScaler(), sweep)
     peer.fit(features.X, features.y)
@@ -65,7 +63,6 @@ CONTENDERS = {
     "topwork": topwork_sweep,
     "default": default_head,
     "sklearn": sklearn_sweep,
-    "sklearn-tight": partial(sklearn_sweep, tol=1e-6),
 }
 
 

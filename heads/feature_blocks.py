@@ -112,8 +112,9 @@ def rotation_of(blocks: FeatureBlocks, weights: NDArray[np.float64], standardize
     shares = weights / weights.sum()
     mean = _mean(blocks, shares)
     blocks.centre(mean if centre else np.zeros_like(mean))
-    spread = _squares(blocks, shares) - (0.0 if centre else mean**2)
-    noise = (float(np.finfo(blocks.dtype.name).eps) * np.maximum(np.abs(mean), 1e-30)) ** 2
+    spread = _squares(blocks, shares, mean - blocks.mean)
+    rounding = max(float(np.finfo(blocks.dtype.name).eps), len(blocks) * float(np.finfo(np.float64).eps))
+    noise = (rounding * np.maximum(np.abs(mean), 1e-30)) ** 2
     scale = np.sqrt(np.where(spread > 10 * noise, spread, 1.0)) if standardize else np.ones_like(mean)
     few = len(blocks) <= len(mean)
     vectors, variances = (_by_rows if few else _by_columns)(blocks, shares, scale)
@@ -130,10 +131,13 @@ def _mean(blocks: FeatureBlocks, shares: NDArray[np.float64]) -> NDArray[np.floa
     return mean
 
 
-def _squares(blocks: FeatureBlocks, shares: NDArray[np.float64]) -> NDArray[np.float64]:
-    squares = np.zeros(len(blocks.mean))
+def _squares(blocks: FeatureBlocks, shares: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean squares of features minus what their mean still is."""
+    import torch
+
+    squares, rest = np.zeros(len(mean)), torch.tensor(mean, device=blocks.device)
     for rows, block in blocks:
-        squares += shares[rows] @ block.double().square().cpu().numpy()
+        squares += shares[rows] @ (block.double() - rest).square().cpu().numpy()
     return squares
 
 

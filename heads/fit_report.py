@@ -105,7 +105,7 @@ def _known_scores(head: Any) -> Array | None:
     if not isinstance(results, dict) or "accuracy" not in results or not hasattr(head, "C_"):
         return None
     scores: Array = results["accuracy"][int(np.flatnonzero(results["C"] == head.C_)[0])]
-    return scores
+    return scores[~np.isnan(scores)]
 
 
 def _folds(y: Array, groups: Any, n_folds: int, metric: str) -> Folds:

@@ -23,8 +23,8 @@ SHORTEST, SHORTEST_AT_FIRST = 1e-3, 1e-8
 """Steps, as shares of what was wanted: shorter ones are for rounding, but for the first, whose length nobody knows."""
 SAFETY = 20
 """So many times the quadratic model may underestimate how far the minimum is."""
-
-
+NOTHING = 1e-8
+"""An objective below this is as good as zero, where only one class is left to learn and there is no minimum."""
 FAR = 5e-3
 """A search goes on while it wants to move the weights by more than this share of their length."""
 
@@ -97,7 +97,7 @@ def minimise(start: Minimum, penalty: Tensor, inverse: Inverse, tolerance: float
         direction = -pairs.solve(last)
         slope = _dot(last.gradient, direction)
         near = _norm(direction) <= FAR * _norm(here.point)
-        if near and -slope / 2 * SAFETY <= tolerance * abs(here.value):
+        if near and -slope / 2 * SAFETY <= tolerance * max(abs(here.value), NOTHING):
             here.converged = True
             break
         length = 1.0

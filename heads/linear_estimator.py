@@ -70,6 +70,7 @@ class LinearEstimator(ScoredClassifier, BaseEstimator):  # type: ignore[misc]
     def _validated(self, X: Any, y: Any, sample_weight: Any) -> tuple[Array, Labelled]:
         """Return features as they are, and labels as numbers; whether features are finite is seen later."""
         self._check_parameters()
+        self.__dict__.pop("coef_", None)  # if this fit fails, the weights of another must not meet its classes
         X, y = validate_data(self, X, y, dtype=FLOATS, multi_output=True, ensure_all_finite=False)
         y = classes_or_labels(y)
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
@@ -136,8 +137,13 @@ class LinearEstimator(ScoredClassifier, BaseEstimator):  # type: ignore[misc]
             self.intercept_ = np.zeros_like(self.intercept_)
         self.n_iter_ = found.n_evaluations
         self.objective_ = found.value
-        if not found.converged and found.n_evaluations > self.max_iter:
-            warn_of_end(self.max_iter)
+        if not found.converged:
+            warnings.warn(
+                f"the probe did not converge in {self.max_iter} iterations; raise max_iter, or strengthen the penalty "
+                "(lower C)",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
 
     def decision_function(self, X: Any) -> Array:
         """Return scores before softmax or sigmoid.
@@ -156,7 +162,7 @@ class LinearEstimator(ScoredClassifier, BaseEstimator):  # type: ignore[misc]
         ValueError
             If a feature is not a number, or infinite.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "coef_")
         X = validate_data(self, X, dtype=FLOATS, ensure_all_finite=False, reset=False)
         scores = np.empty((len(X), len(self.coef_)))
         for first in range(0, len(X), ROWS_AT_ONCE):
@@ -171,12 +177,3 @@ class LinearEstimator(ScoredClassifier, BaseEstimator):  # type: ignore[misc]
 def is_number(value: Any) -> bool:
     """Tell whether a parameter is a number."""
     return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def warn_of_end(max_iter: int) -> None:
-    """Warn that a search ended before it was at the minimum."""
-    warnings.warn(
-        f"the probe did not converge in {max_iter} iterations; raise max_iter, or strengthen the penalty (lower C)",
-        ConvergenceWarning,
-        stacklevel=3,
-    )

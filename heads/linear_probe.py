@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn.model_selection import check_cv
 from ..errors import InputError
 from .folds import folds_of
 from .lbfgs import Minimum
-from .linear_estimator import Array, LinearEstimator, is_number, warn_of_end
+from .linear_estimator import Array, LinearEstimator, is_number
 from .penalty_path import Path, Problem
 from .stacked_loss import NO_FOLD, Labelled
 
@@ -134,7 +135,7 @@ class LinearProbeCV(LinearEstimator):
         Inverse strengths of the penalty; a number of them from 1e-6 to 1, evenly on a logarithmic scale.
     cv : int, splitter or iterable of (train, test), default=5
         As scikit-learn has it: an integer divides each class by its share, in the order of the rows, and keeps
-        ``groups`` together. Rows may be held out once at most.
+        ``groups`` together. A row may be held out once at most, and a fold trains on all that it does not hold out.
     selection : {"best", "one_standard_error"}, default="best"
         Take the lowest mean loss of held-out rows, or the strongest penalty within a standard error of it (Breiman et
         al. 1984).
@@ -219,6 +220,8 @@ class LinearProbeCV(LinearEstimator):
             raise InputError(
                 f"{type(self).__name__}: selection is {self.selection!r}; expected 'best' or 'one_standard_error'"
             )
+        if isinstance(self.cv, int | np.integer) and (isinstance(self.cv, bool) or self.cv < 2):
+            raise InputError(f"{type(self).__name__}: cv is {self.cv!r}; expected two folds or more, or a splitter")
         self._penalties()
 
     def _penalties(self) -> list[float]:
@@ -238,55 +241,85 @@ class LinearProbeCV(LinearEstimator):
             rows, n_folds = self._folded(X, rows, groups)
         problem = self._problem(X, rows)
         if n_folds == 0:
-            self.C_, self.cv_results_ = Cs[len(Cs) // 2], {}
+            self.C_, self.cv_results_ = _middle(Cs), {}
             return problem, problem.solve(self.C_, Minimum(problem.loss.zeros()))
         path = problem.cross_validate(Cs, n_folds)
         chosen = self._chosen(path)
         self.C_, self.cv_results_ = Cs[chosen], _results(Cs, path)
-        if not path.converged:
-            warn_of_end(self.max_iter)
-        return problem, path.wholes[chosen]
+        return problem, replace(path.wholes[chosen], converged=path.converged)
 
     def _folded(self, X: Array, rows: Labelled, groups: Any) -> tuple[Labelled, int]:
         """Return the rows with their folds, and the number of folds."""
         places = rows.targets if rows.targets.ndim == 1 or self.multilabel_ else rows.targets[:, 0].astype(int)
-        found = self._held_out(places, rows.weights, groups)
+        found = [
+            held
+            for held in self._held_out(places, rows.weights, groups)
+            if self.multilabel_ or _are_several(np.delete(places, held), np.delete(rows.weights, held))
+        ]
         folds = np.full(len(places), NO_FOLD, np.int16)
         for number, held in enumerate(found):
             folds[held] = number
-        return Labelled(rows.targets, rows.n_outputs, rows.weights, folds), len(found)
+        folded = Labelled(rows.targets, rows.n_outputs, rows.weights, folds)
+        if (folded.learnable() & (rows.weights > 0) & (folds != NO_FOLD)).any():
+            return folded, len(found)
+        warnings.warn(
+            "no class has rows in two folds or more, so none can be held out to choose C by; "
+            f"C={_middle(self._penalties()):.2g}, the middle of the grid, is taken",
+            stacklevel=4,
+        )
+        return rows, 0
 
     def _held_out(self, places: Array, weights: Array, groups: Any) -> list[Array]:
         """Return the rows of each fold; rows without weight are in none."""
         if not isinstance(self.cv, int | np.integer):
             splitter = check_cv(self.cv, places, classifier=True)
-            return [held for _, held in splitter.split(np.zeros((len(places), 1)), places, groups)]
+            found = list(splitter.split(np.zeros((len(places), 1)), places, groups))
+            self._require_folds(found, weights)
+            return [held for _, held in found if weights[held].any()]
         present = np.flatnonzero(weights)
         groups = None if groups is None else np.asarray(groups)[present]
         folds = folds_of(places[present], groups, int(self.cv), by_class=not self.multilabel_)
-        if not folds:
-            warnings.warn(
-                "no class has two rows (or all are of one group), so none can be held out to choose C by; "
-                f"C={self._penalties()[len(self._penalties()) // 2]:.2g}, the middle of the grid, is taken",
-                stacklevel=5,
-            )
         return [present[held] for _, held in folds]
 
+    def _require_folds(self, folds: Sequence[tuple[Array, Array]], weights: Array) -> None:
+        """Refuse folds that are not what one pass over all rows can tell of: each row held out once, or never."""
+        held = np.concatenate([each for _, each in folds])
+        complete = all(len(np.union1d(*fold)) == sum(map(len, fold)) == len(weights) for fold in folds)
+        if not complete or len(np.unique(held)) < len(held):
+            raise InputError(
+                f"cv={self.cv!r} of {type(self).__name__} holds rows out twice, or trains on fewer than all others; "
+                "expected folds such as those of KFold, StratifiedKFold or GroupKFold"
+            )
+        if any(not weights[train].any() for train, _ in folds):
+            raise InputError(f"cv={self.cv!r} of {type(self).__name__}: a fold holds out all rows that have a weight")
+
     def _chosen(self, path: Path) -> int:
-        mean = path.losses.mean(axis=1)
-        best = int(np.nanargmin(mean))
-        if self.selection == "best":
+        """Return the place of the penalty to take."""
+        losses = path.losses[:, path.telling]
+        mean = losses.mean(axis=1)
+        best = int(mean.argmin())
+        if self.selection == "best" or losses.shape[1] == 1:
             return best
-        error = path.losses[best].std(ddof=1) / np.sqrt(path.losses.shape[1])
+        error = losses[best].std(ddof=1) / np.sqrt(losses.shape[1])
         return int(np.flatnonzero(mean <= mean[best] + error)[0])
 
 
+def _are_several(places: Array, weights: Array) -> bool:
+    """Tell whether rows with a weight are of several classes; of one there is nothing to learn."""
+    return len(np.unique(places[weights > 0])) > 1
+
+
+def _middle(Cs: Sequence[float]) -> float:
+    return Cs[len(Cs) // 2]
+
+
 def _results(Cs: Sequence[float], path: Path) -> dict[str, Array]:
+    losses, accuracies = (each[:, path.telling] for each in (path.losses, path.accuracies))
     return {
         "C": np.array(Cs),
-        "mean_loss": path.losses.mean(axis=1),
-        "std_loss": path.losses.std(axis=1),
-        "mean_accuracy": path.accuracies.mean(axis=1),
+        "mean_loss": losses.mean(axis=1),
+        "std_loss": losses.std(axis=1),
+        "mean_accuracy": accuracies.mean(axis=1),
         "loss": path.losses,
         "accuracy": path.accuracies,
         "n_iter": path.n_iter,

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 ROUND = 8
 """After so many iterations the curvature is estimated anew, and from then on for each class."""
 ROUND_BY_CLASSES = 60
-AHEAD = 1.0
-"""How far a start goes on along the line through the solutions for the last two penalties."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class Path:
     Parameters
     ----------
     losses, accuracies : ndarray of shape (n_penalties, n_folds)
-        Of the rows that were held out.
+        Of the rows that were held out; NaN for a fold in which nothing could be learned about them.
     wholes : list of Minimum
         For each penalty, the solution for all rows.
     n_iter : ndarray of int, shape (n_penalties, n_folds)
@@ -44,6 +42,12 @@ class Path:
     wholes: list[Minimum]
     n_iter: NDArray[np.intp]
     converged: bool
+
+    @property
+    def telling(self) -> NDArray[np.bool_]:
+        """Which folds have rows that something could be learned about."""
+        told: NDArray[np.bool_] = ~np.isnan(self.losses).any(axis=0)
+        return told
 
 
 class Problem:
@@ -72,7 +76,7 @@ class Problem:
         max_iter: int,
     ) -> None:
         order = np.flatnonzero(rows.weights > 0).astype(np.min_scalar_type(-len(X)))
-        if not isinstance(X, np.memmap):  # a file is read from its start to its end
+        if not _is_mapped(X):  # a file is read from its start to its end
             order = order[np.argsort(rows.folds[order], kind="stable")]
         blocks = FeatureBlocks(X, order, device)
         if (rows.weights == 0).any() or (np.diff(order) < 0).any():  # millions of rows are not copied for nothing
@@ -201,6 +205,13 @@ class Problem:
         return start
 
 
+def _is_mapped(X: Any) -> bool:
+    """Tell whether an array is a file's memory map, or a view of one."""
+    while isinstance(X, np.ndarray) and not isinstance(X, np.memmap):
+        X = X.base
+    return isinstance(X, np.memmap)
+
+
 def _mean(points: Sequence[Tensor]) -> Tensor:
     import torch
 
@@ -209,4 +220,4 @@ def _mean(points: Sequence[Tensor]) -> Tensor:
 
 def _ahead(last: Sequence[Tensor]) -> Tensor:
     """Return where a path goes on from its last two points, or its only one."""
-    return last[-1] + AHEAD * (last[-1] - last[0])
+    return last[-1] + (last[-1] - last[0])

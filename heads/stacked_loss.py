@@ -51,6 +51,16 @@ class Labelled:
         """
         return Labelled(self.targets[rows], self.n_outputs, self.weights[rows], self.folds[rows])
 
+    def learnable(self) -> NDArray[np.bool_]:
+        """Tell of each row whether its class is found in more than one fold."""
+        if self.targets.ndim == 2 and self.n_outputs > 1:
+            return np.ones(len(self.targets), dtype=bool)
+        places = self.targets.reshape(len(self.targets)).astype(np.int64)
+        counts = np.zeros((max(2, self.n_outputs), self.folds.max() + 2), np.int64)
+        np.add.at(counts, (places, self.folds + 1), 1)
+        several: NDArray[np.bool_] = ((counts > 0).sum(axis=1) > 1)[places]
+        return several
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -179,12 +189,13 @@ class StackedLoss:
         Returns
         -------
         losses, accuracies : ndarray of shape (n_folds,)
-            Rows of a class that all lie in one fold are not counted: nothing could be learned about them.
+            Rows of a class that all lie in one fold are not counted: nothing could be learned about them. NaN where
+            there are no others.
         """
         import torch
 
         layers, constants = self._side_by_side(points)
-        judged = self.rows.weights * self._learnable()
+        judged = self.rows.weights * self.rows.learnable()
         found = np.zeros((3, len(points)))
         for rows, block in self.blocks:
             folds = self.rows.folds[rows]
@@ -194,17 +205,8 @@ class StackedLoss:
                 chosen = torch.from_numpy(inside).to(block.device)
                 scores = torch.addmm(constants[part, None], layers[part], block[chosen].T)  # (n_outputs, rows)
                 found[:, fold] += self._judged(scores, self.rows.targets[rows][inside], judged[rows][inside])
-        return found[0] / found[2], found[1] / found[2]
-
-    def _learnable(self) -> NDArray[np.bool_]:
-        """Tell of each row whether its class is found in more than one fold."""
-        targets, folds = self.rows.targets, self.rows.folds
-        if targets.ndim == 2:
-            return np.ones(len(targets), dtype=bool)
-        counts = np.zeros((self.n_outputs, folds.max() + 2), np.int64)
-        np.add.at(counts, (targets, folds + 1), 1)
-        several: NDArray[np.bool_] = ((counts > 0).sum(axis=1) > 1)[targets]
-        return several
+        with np.errstate(invalid="ignore"):
+            return found[0] / found[2], found[1] / found[2]
 
     def _judged(self, scores: Tensor, targets: NDArray[Any], weights: NDArray[np.float64]) -> list[float]:
         import torch

@@ -53,7 +53,7 @@ def test_groups_are_held_out_together() -> None:
 
 
 def test_default_head_is_trained_on_one_label_for_each_class(digits: Data) -> None:
-    with pytest.warns(UserWarning, match="no class has two rows"):
+    with pytest.warns(UserWarning, match="no class has rows in two folds"):
         point = few_shot_curve(*digits, shots=[1], draws=2)[0]
     assert point.scores.mean() > 0.3
 

@@ -144,7 +144,7 @@ def test_file_is_read_in_blocks_and_gives_the_same(
     monkeypatch.setattr(feature_blocks, "RESIDENT_BYTES", 0)
     mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
     found = LinearProbeCV(5).fit(mapped, y)
-    assert np.allclose(found.cv_results_["loss"], expected.cv_results_["loss"], rtol=1e-4)
+    assert np.allclose(found.cv_results_["loss"], expected.cv_results_["loss"], rtol=5e-4)
     assert np.array_equal(found.predict(mapped), expected.predict(X))
 
 
@@ -218,7 +218,7 @@ def test_warm_start_keeps_the_chosen_penalty(digits: Data) -> None:
 def test_one_row_for_each_class_takes_the_middle_of_the_grid(digits: Data) -> None:
     X, y = digits
     rows = np.unique(y, return_index=True)[1]
-    with pytest.warns(UserWarning, match="no class has two rows"):
+    with pytest.warns(UserWarning, match="no class has rows in two folds"):
         probe = LinearProbeCV().fit(X[rows], y[rows])
     assert probe.cv_results_ == {}
     assert probe.predict(X[rows]).tolist() == list(range(10))

@@ -1,0 +1,51 @@
+"""One fit of the heads' benchmark, held against scikit-learn's at a tight tolerance."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+from contender_heads import PLAIN, feature_set
+from scipy.special import logsumexp
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from topwork.heads.linear_probe import LinearProbe
+
+TOLERANCE = 1e-8
+
+
+def objective(X: np.ndarray, places: np.ndarray, C: float, coefficients: np.ndarray, intercepts: np.ndarray) -> float:
+    scores = X @ coefficients.T + intercepts
+    losses = logsumexp(scores, axis=1) - scores[np.arange(len(X)), places]
+    return float(losses.sum() + (coefficients**2).sum() / (2 * C))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("features")
+    parser.add_argument("data", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("C", type=float)
+    arguments = parser.parse_args()
+    features = feature_set(arguments.features, arguments.data, arguments.work)
+    plain = arguments.features.endswith(PLAIN)
+    scaler = StandardScaler(with_std=not plain).fit(features.X.astype(np.float64))
+    X, places = scaler.transform(features.X.astype(np.float64)), np.unique(features.y, return_inverse=True)[1]
+    start = time.perf_counter()
+    peer = LogisticRegression(C=arguments.C, tol=TOLERANCE, max_iter=100_000).fit(X, features.y)
+    seconds = time.perf_counter() - start
+    ours = LinearProbe(arguments.C, standardize=not plain).fit(features.X, features.y)
+    coefficients = ours.coef_ * (1.0 if plain else scaler.scale_)
+    intercepts = ours.intercept_ + ours.coef_ @ scaler.mean_
+    exact = objective(X, places, arguments.C, peer.coef_, peer.intercept_)
+    found = objective(X, places, arguments.C, coefficients, intercepts)
+    distance = np.linalg.norm(coefficients - peer.coef_) / np.linalg.norm(peer.coef_)
+    report = {"seconds": seconds, "items": len(X), "objective": (found - exact) / exact}
+    print(json.dumps({**report, "coefficients": float(distance)}))
+
+
+if __name__ == "__main__":
+    main()
