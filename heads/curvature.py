@@ -51,7 +51,7 @@ class Curvature:
         rank, self.several = len(rotation.variances), several
         step = max(1, len(blocks) // max(SAMPLE, 32 * rank))
         to: dict[str, Any] = {"dtype": torch.from_numpy(np.empty(0, blocks.dtype)).dtype, "device": blocks.device}
-        turned = torch.tensor(rotation.vectors / rotation.scale[:, None], **to)
+        turned = torch.tensor(rotation.vectors / rotation.block_scale[:, None], **to)
         count = -(-len(blocks) // step)
         self.rows = torch.full((count, rank + 1), float(intercept), **to)  # in pieces it would scatter the heap
         for rows, block in blocks:

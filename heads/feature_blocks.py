@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BLOCK = 4096
+SHORT_BLOCK = 1024
 RESIDENT_BYTES = 2**29
 """Centred features of up to this size are kept; larger ones are read block by block in every pass."""
 SMALL = 2**20
@@ -20,6 +22,10 @@ SMALL = 2**20
 SMALLEST_VARIANCE = 1e-7
 """Of the largest; what a sum in float32 tells of directions below it is rounding."""
 NO_VARIANCE = 1e-12
+NEGLIGIBLE = 1e-15
+"""Of the size of the largest feature."""
+USUAL = 20
+"""Powers of two that features may be away from one."""
 
 
 class FeatureBlocks:
@@ -33,22 +39,27 @@ class FeatureBlocks:
     order : ndarray of int
         Which rows are read, and in which order.
     device : str or torch.device
+    edges : sequence of int
+        Places in the order where a block had better end, ascending.
     """
 
-    def __init__(self, X: NDArray[Any], order: NDArray[np.integer[Any]], device: Any) -> None:
+    def __init__(
+        self, X: NDArray[Any], order: NDArray[np.integer[Any]], device: Any, edges: Sequence[int] = ()
+    ) -> None:
         self.X, self.order, self.device = X, order, device
         exact = X.dtype == np.float64 or X.size <= SMALL
         self.dtype = np.dtype(np.float64 if exact else np.float32)
         self.mean: NDArray[np.float64] = np.zeros(X.shape[1])
+        self.factor: NDArray[np.float64] = np.ones(X.shape[1])
         self._kept: list[Tensor] | None = None
+        self._parts = _divided(len(order), edges)
 
     def __len__(self) -> int:
         return len(self.order)
 
     def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
         """Yield where in the order a block lies, and its rows ``(block, n_features)``."""
-        parts = [slice(first, first + BLOCK) for first in range(0, len(self), BLOCK)]
-        yield from zip(parts, map(self._block, parts) if self._kept is None else self._kept, strict=True)
+        yield from zip(self._parts, map(self._block, self._parts) if self._kept is None else self._kept, strict=True)
 
     def centre(self, mean: NDArray[np.float64]) -> None:
         """Subtract a mean from now on, and keep the blocks if they are small.
@@ -61,6 +72,19 @@ class FeatureBlocks:
         if len(self) * self.X.shape[1] * self.dtype.itemsize <= RESIDENT_BYTES:
             self._kept = [block for _, block in self]
 
+    def stretch(self, factor: NDArray[np.float64]) -> None:
+        """Multiply features from now on.
+
+        Parameters
+        ----------
+        factor : ndarray of shape (n_features,)
+        """
+        import torch
+
+        self.factor = factor
+        for block in self._kept or []:
+            block.mul_(torch.from_numpy(factor.astype(self.dtype)).to(self.device))
+
     def _block(self, part: slice) -> Tensor:
         import torch
 
@@ -69,7 +93,21 @@ class FeatureBlocks:
             rows = slice(rows[0], rows[-1] + 1)
         block = torch.from_numpy(np.array(self.X[rows])).to(self.device)
         mean = torch.from_numpy(self.mean.astype(self.dtype)).to(self.device)
-        return block.to(mean.dtype).sub_(mean)
+        centred = block.to(mean.dtype).sub_(mean)
+        if (self.factor != 1).any():
+            centred.mul_(torch.from_numpy(self.factor.astype(self.dtype)).to(self.device))
+        return centred
+
+
+def _divided(count: int, edges: Sequence[int]) -> list[slice]:
+    """Divide rows into blocks of about one size that end at the edges, but for edges that would leave a short one."""
+    bounds, first = [0], 0
+    for edge in [*edges, count]:
+        if edge == count or edge - first >= SHORT_BLOCK:
+            pieces = -(-(edge - first) // BLOCK)
+            bounds += [first + (edge - first) * (piece + 1) // pieces for piece in range(pieces)]
+            first = edge
+    return [slice(*pair) for pair in itertools.pairwise(bounds)]
 
 
 @dataclass(frozen=True)
@@ -81,6 +119,8 @@ class Rotation:
     mean : ndarray of float64, shape (n_features,)
     scale : ndarray of float64, shape (n_features,)
         The standard deviations; one where a feature is constant, or nothing is standardised.
+    block_scale : ndarray of float64, shape (n_features,)
+        The same, for the features that the blocks have.
     vectors : ndarray of float64, shape (n_features, rank)
         Orthonormal, for standardised features.
     variances : ndarray of float64, shape (rank,)
@@ -88,6 +128,7 @@ class Rotation:
 
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]
+    block_scale: NDArray[np.float64]
     vectors: NDArray[np.float64]
     variances: NDArray[np.float64]
 
@@ -116,9 +157,21 @@ def rotation_of(blocks: FeatureBlocks, weights: NDArray[np.float64], standardize
     rounding = max(float(np.finfo(blocks.dtype.name).eps), len(blocks) * float(np.finfo(np.float64).eps))
     noise = (rounding * np.maximum(np.abs(mean), 1e-30)) ** 2
     scale = np.sqrt(np.where(spread > 10 * noise, spread, 1.0)) if standardize else np.ones_like(mean)
+    blocks.stretch(_factor(np.sqrt(spread + (mean - blocks.mean) ** 2), scale))
+    block_scale = scale * np.where(blocks.factor > 0, blocks.factor, 1.0)
     few = len(blocks) <= len(mean)
-    vectors, variances = (_by_rows if few else _by_columns)(blocks, shares, scale)
-    return Rotation(blocks.mean, scale, vectors, variances)
+    vectors, variances = (_by_rows if few else _by_columns)(blocks, shares, block_scale)
+    return Rotation(blocks.mean, scale, block_scale, vectors, variances)
+
+
+def _factor(size: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return powers of two that bring features near to one, and zeros for those that are nothing beside the others.
+
+    Tiny numbers lose digits, and make products ten times slower. Most features need no factor.
+    """
+    kept = size / scale > NEGLIGIBLE * max(float((size / scale).max()), 1e-300)
+    powers = np.exp2(-np.round(np.log2(scale)))
+    return np.where(kept, np.where(np.abs(np.log2(scale)) > USUAL, powers, 1.0), 0.0)
 
 
 def _mean(blocks: FeatureBlocks, shares: NDArray[np.float64]) -> NDArray[np.float64]:

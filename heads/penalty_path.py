@@ -46,8 +46,7 @@ class Path:
     @property
     def telling(self) -> NDArray[np.bool_]:
         """Which folds have rows that something could be learned about."""
-        told: NDArray[np.bool_] = ~np.isnan(self.losses).any(axis=0)
-        return told
+        return np.asarray(np.isfinite(self.losses).all(axis=0))
 
 
 class Problem:
@@ -76,9 +75,11 @@ class Problem:
         max_iter: int,
     ) -> None:
         order = np.flatnonzero(rows.weights > 0).astype(np.min_scalar_type(-len(X)))
+        edges = []
         if not _is_mapped(X):  # a file is read from its start to its end
             order = order[np.argsort(rows.folds[order], kind="stable")]
-        blocks = FeatureBlocks(X, order, device)
+            edges = (np.flatnonzero(np.diff(rows.folds[order])) + 1).tolist()  # no fit needs the rows it holds out
+        blocks = FeatureBlocks(X, order, device, edges)
         if (rows.weights == 0).any() or (np.diff(order) < 0).any():  # millions of rows are not copied for nothing
             rows = rows.take(order)
         self.rotation: Rotation = rotation_of(blocks, rows.weights, standardize, intercept)

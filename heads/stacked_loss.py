@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .feature_blocks import FeatureBlocks, Rotation
 
 NO_FOLD = -1
+LOWEST = -60.0
+"""Of scores below the highest: what is less likely counts as much, and products are not slowed by tiny numbers."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ class StackedLoss:
 
         self.blocks, self.rows, self.intercept, self.n_outputs = blocks, rows, intercept, rows.n_outputs
         self._to: dict[str, Any] = {"dtype": torch.from_numpy(np.empty(0, blocks.dtype)).dtype, "device": blocks.device}
-        self.to_features = torch.tensor(rotation.vectors / rotation.scale[:, None], **self._to)
+        self.to_features = torch.tensor(rotation.vectors / rotation.block_scale[:, None], **self._to)
         self._variances = torch.tensor(np.append(rotation.variances, 1.0)[:, None], **self._to)
         held = np.bincount(rows.folds + 1, rows.weights)  # first those without a fold
         self._totals = np.append(held.sum() - held[1:], held.sum())  # found as [fold], and the last as [NO_FOLD]
@@ -253,7 +255,7 @@ def _of_scores(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 def _softmax(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     own = scores.gather(1, _own(targets, scores)).squeeze(1)
     highest = scores.amax(1, keepdim=True)
-    chances = scores.sub_(highest).exp_()
+    chances = scores.sub_(highest).clamp_min_(LOWEST).exp_()
     total = chances.sum(1, keepdim=True)
     losses = total.log().add_(highest).squeeze(1).sub_(own)
     return losses, chances.div_(total)
@@ -263,7 +265,7 @@ def _sigmoid(scores: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     from torch.nn import functional
 
     losses = functional.softplus(scores) - truth * scores
-    return losses.sum(1), scores.sigmoid()
+    return losses.sum(1), scores.clamp_min_(LOWEST).sigmoid()
 
 
 def _own(targets: Tensor, scores: Tensor) -> Tensor:

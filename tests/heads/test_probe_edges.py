@@ -84,9 +84,9 @@ def test_map_is_read_from_start_to_end(tmp_path: Path, monkeypatch: pytest.Monke
     seen = []
     whole = FeatureBlocks.__init__
 
-    def noted(self: FeatureBlocks, X: Any, order: Any, device: Any) -> None:
+    def noted(self: FeatureBlocks, X: Any, order: Any, *more: Any) -> None:
         seen.append(order)
-        whole(self, X, order, device)
+        whole(self, X, order, *more)
 
     monkeypatch.setattr(FeatureBlocks, "__init__", noted)
     y = np.arange(300) % 3
@@ -95,3 +95,27 @@ def test_map_is_read_from_start_to_end(tmp_path: Path, monkeypatch: pytest.Monke
     assert (np.diff(seen[0]) == 1).all()
     np.testing.assert_allclose(mapped.coef_, LinearProbeCV(cv=folds).fit(X, y).coef_, rtol=1e-3, atol=1e-5)
     assert (np.diff(seen[1].astype(int)) < 0).any()
+
+
+@pytest.mark.parametrize("standardize", [True, False])
+def test_tiny_column_neither_harms_nor_slows(standardize: bool) -> None:
+    generator = np.random.default_rng(0)
+    X, y = generator.standard_normal((40_000, 30)).astype(np.float32), np.arange(40_000) % 3
+    X[:, 0] += y
+    X[:, 7] *= np.float32(1e-35)  # as of a unit that is nearly dead: products with it would be tiny and slow
+    probe = LinearProbe(1e-3, standardize=standardize).fit(X, y)
+    other = X.copy()
+    other[:, 7] = X[:, 7] * np.float32(1e35) if standardize else 0
+    expected = LinearProbe(1e-3, standardize=standardize).fit(other, y)
+    assert np.isfinite(probe.coef_).all()
+    np.testing.assert_allclose(probe.predict_proba(X), expected.predict_proba(other), atol=1e-4)
+
+
+def test_blocks_end_where_folds_end() -> None:
+    X = np.zeros((10_003, 200), np.float32)
+    sizes = [rows.stop - rows.start for rows, _ in FeatureBlocks(X, np.arange(len(X)), "cpu", [2001, 4002, 6003, 8003])]
+    assert sizes == [2001, 2001, 2001, 2000, 2000]
+    assert [rows.stop for rows, _ in FeatureBlocks(X, np.arange(len(X)), "cpu", range(50, 10_000, 50))][:2] == [
+        1050,
+        2100,
+    ]
