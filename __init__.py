@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from .extract.store.feature_store import FeatureStore
     from .heads.few_shot import few_shot_curve
     from .heads.linear_probe import LinearProbe, LinearProbeCV
-    from .heads.mlp import MLPHead, MLPHeadRegressor
+    from .heads.mlp import MLPHead
+    from .heads.mlp_regressor import MLPHeadRegressor
     from .models.backbone import Backbone
     from .models.image_spec import ImageSpec
     from .models.input_overrides import InputOverrides
@@ -73,7 +74,7 @@ _HOMES = {
     "LinearProbe": ".heads.linear_probe",
     "LinearProbeCV": ".heads.linear_probe",
     "MLPHead": ".heads.mlp",
-    "MLPHeadRegressor": ".heads.mlp",
+    "MLPHeadRegressor": ".heads.mlp_regressor",
     "Table": ".extract.sources.table",
     "TensorSpec": ".models.tensor_spec",
     "TextSpec": ".models.text_spec",

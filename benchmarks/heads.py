@@ -87,7 +87,7 @@ def exact(options) -> str:
     for name, Cs in EXACT.items():
         for C in Cs:
             found = report_of([HERE / "contender_exact.py", name, options.data, options.work, C])
-            rows.append([SETS[name], f"{C:g}", f"{found['objective']:.0e}", f"{found['coefficients']:.0e}"])
+            rows.append([SETS[name], f"{C:g}", f"{found['objective']:.1e}", f"{found['coefficients']:.1e}"])
     return (
         "Single fits of all rows beside those of scikit-learn in float64 at a tolerance of 1e-8: by how much our "
         "objective, evaluated in float64, is higher, and the distance of the coefficients, both as shares of "

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from sklearn.model_selection import GroupShuffleSplit, StratifiedShuffleSplit
 
 from ..errors import InputError
-from .labels import typed_labels
-from .registry import DEFAULT, resolve_head
+from .labels import coded, typed_labels
+from .registry import DEFAULT, resolve_head, within_rows
 
 Array = NDArray[Any]
 
@@ -54,7 +54,7 @@ def few_shot_curve(
     draws: int = 5,
     test_size: float = 0.25,
     groups: Any = None,
-    random_state: int = 0,
+    random_state: int | None = 0,
     n_jobs: int | None = None,
 ) -> list[FewShotPoint]:
     """Train a head on few labels and on more, several times each, and judge it on rows that were held out.
@@ -75,7 +75,7 @@ def few_shot_curve(
         Share of the rows that are held out, by classes.
     groups : array of shape (n_rows,), optional
         Rows of a group are held out together.
-    random_state : int
+    random_state : int or None
     n_jobs : int, optional
         Draws at a time, as joblib has it.
 
@@ -87,7 +87,7 @@ def few_shot_curve(
     Raises
     ------
     InputError
-        If a number of shots is none, or a class has fewer than two rows.
+        If a number of shots is none, a class has fewer than two rows, or the head cannot learn from so few.
 
     Examples
     --------
@@ -98,7 +98,11 @@ def few_shot_curve(
     all 1347 True
     """
     X, y = np.asarray(X), typed_labels(y)
-    _check(y, shots, len(X))
+    _check(y, shots, draws, len(X))
+    if y.dtype == object:  # of several types
+        y = coded(y)[1]
+    if random_state is None:
+        random_state = int(np.random.default_rng().integers(2**31))
     splitter: Any = StratifiedShuffleSplit if groups is None else GroupShuffleSplit
     splits = splitter(draws, test_size=_share(test_size, y, groups), random_state=random_state).split(X, y, groups)
     found = Parallel(n_jobs=n_jobs)(
@@ -109,13 +113,15 @@ def few_shot_curve(
     return [FewShotPoint(each, counts[k].mean(), scores[k], training[k]) for k, each in enumerate(shots)]
 
 
-def _check(y: Array, shots: Sequence[int | str], count: int) -> None:
+def _check(y: Array, shots: Sequence[int | str], draws: int, count: int) -> None:
     if y.ndim != 1 or len(y) != count:
         raise InputError(f"{count} rows but labels of shape {y.shape}; expected one label for each row")
-    if not shots or not all(each == "all" or (isinstance(each, int) and each >= 1) for each in shots):
+    if not len(shots) or not all(isinstance(each, int | np.integer) and each >= 1 for each in shots if each != "all"):
         raise InputError(f"shots is {shots!r}; expected positive integers, or 'all'")
-    names, counts = np.unique(y, return_counts=True)
-    rarest = names[counts.argmin()].item()
+    if draws < 1:
+        raise InputError(f"draws is {draws}; expected one or more")
+    names, places, counts = np.unique(coded(y.astype(object))[1], return_index=True, return_counts=True)
+    rarest = y.tolist()[places[counts.argmin()]]
     if len(names) < 2 or counts.min() < 2:
         raise InputError(
             f"label {rarest!r} has {counts.min()} row of {len(names)} classes; expected at least two "
@@ -141,7 +147,14 @@ def _draw(
     found = []
     for each in shots:
         rows = np.sort(order if each == "all" else order[place < int(each)])
-        fitted = resolve_head(head).fit(X[rows], y[rows])
+        fitted = _fitted(head, each, X[rows], y[rows])
         score, training = (float(np.mean(fitted.predict(X[some]) == y[some])) for some in (test, rows))
         found.append((len(rows), score, training))
     return found
+
+
+def _fitted(head: Any, shots: int | str, X: Array, y: Array) -> Any:
+    try:
+        return within_rows(resolve_head(head), len(X)).fit(X, y)
+    except ValueError as error:
+        raise InputError(f"head {head!r} cannot learn from {shots} labels a class: {error}") from error

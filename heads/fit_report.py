@@ -66,7 +66,14 @@ class FitReport:
 
 
 def fit_report(
-    head: Any, fit: Fit, X: Array, y: Array, groups: Any = None, n_folds: int = 5, metric: str = "accuracy"
+    head: Any,
+    fit: Fit,
+    X: Array,
+    y: Array,
+    groups: Any = None,
+    n_folds: int = 5,
+    metric: str = "accuracy",
+    weights: Array | None = None,
 ) -> FitReport | None:
     """Judge a fitted head; one that chose its penalty by cross-validation has done so already.
 
@@ -82,6 +89,7 @@ def fit_report(
     n_folds : int
         From 5,000 rows on one fifth is held out once instead; with 0 nothing is judged.
     metric : {"accuracy", "R2"}
+    weights : ndarray of shape (n_rows,), optional
 
     Returns
     -------
@@ -92,17 +100,19 @@ def fit_report(
         return None
     scores = _known_scores(head)
     if scores is None:
-        scores = _scores(fit, X, y, _folds(y, groups, n_folds, metric), metric)
+        scores = _scores(fit, X, y, _folds(y, groups, n_folds, metric), metric, weights)
     if not len(scores):
         return None
     spread = float(np.std(scores)) if len(scores) > 1 else None
-    return FitReport(metric, score(head, X, y, metric), float(np.mean(scores)), spread, len(scores))
+    return FitReport(metric, score(head, X, y, metric, weights), float(np.mean(scores)), spread, len(scores))
 
 
 def _known_scores(head: Any) -> Array | None:
     """Return the accuracy in each fold that a sweep found for its choice."""
     results = getattr(head, "cv_results_", None)
     if not isinstance(results, dict) or "accuracy" not in results or not hasattr(head, "C_"):
+        return None
+    if getattr(head, "class_weight", None) is not None:  # its accuracy is of classes with weights
         return None
     scores: Array = results["accuracy"][int(np.flatnonzero(results["C"] == head.C_)[0])]
     return scores[~np.isnan(scores)]
@@ -117,16 +127,19 @@ def _folds(y: Array, groups: Any, n_folds: int, metric: str) -> Folds:
     return list(splitter(1, test_size=0.2, random_state=0).split(X=np.zeros((len(y), 1)), y=y, groups=groups))
 
 
-def _scores(fit: Fit, X: Array, y: Array, folds: Folds, metric: str) -> Array:
+def _scores(fit: Fit, X: Array, y: Array, folds: Folds, metric: str, weights: Array | None) -> Array:
     found = []
     for train, held in folds:
         judged = learnable(y, train, held) if metric == "accuracy" and y.ndim == 1 else held
+        if weights is not None:
+            train, judged = train[weights[train] > 0], judged[weights[judged] > 0]
         if len(judged) and (metric != "accuracy" or y.ndim > 1 or len(np.unique(y[train])) > 1):
-            found.append(score(fit(train), X[judged], y[judged], metric))
+            shares = None if weights is None else weights[judged]
+            found.append(score(fit(train), X[judged], y[judged], metric, shares))
     return np.array(found)
 
 
-def score(head: Any, X: Array, y: Array, metric: str) -> float:
+def score(head: Any, X: Array, y: Array, metric: str, weights: Array | None = None) -> float:
     """Return what a fitted head scores on rows.
 
     Parameters
@@ -135,11 +148,12 @@ def score(head: Any, X: Array, y: Array, metric: str) -> float:
     X : ndarray of shape (n_rows, n_features)
     y : ndarray of shape (n_rows,) or (n_rows, n_targets)
     metric : {"accuracy", "R2"}
+    weights : ndarray of shape (n_rows,), optional
     """
     predicted = np.asarray(head.predict(X))
     if metric == "accuracy":
         right = predicted == y
-        return float(np.mean(right if y.ndim == 1 else right.all(axis=1)))
+        return float(np.average(right if y.ndim == 1 else right.all(axis=1), weights=weights))
     from sklearn.metrics import r2_score
 
-    return float(r2_score(y, predicted))
+    return float(r2_score(y, predicted, sample_weight=weights))

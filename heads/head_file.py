@@ -18,6 +18,8 @@ from .registry import OWN_TYPES, PLAIN_TYPES, SKLEARN_TYPES
 
 SKOPS, JSON, TENSORS = "head.skops", "head.json", "head.safetensors"
 FORMAT = 1
+UNREADABLE = (zipfile.BadZipFile, AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError)
+"""What skops raises for a file that is damaged."""
 
 
 def save_head(head: Any, folder: Path) -> list[str]:
@@ -76,14 +78,17 @@ def _load_skops(file: Path, trusted: Sequence[str]) -> Any:
     allowed = {*OWN_TYPES, *SKLEARN_TYPES, *trusted}
     try:
         unknown = sorted(set(skops.io.get_untrusted_types(file=file)) - allowed)
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise BundleError(f"{file} cannot be read: {error}. Expected a head as skops writes it.") from error
+    except UNREADABLE as error:
+        raise _unreadable(file, error) from error
     if unknown:
         raise BundleError(
             f"{file} holds types that are not trusted: {', '.join(unknown)}. If you trust whoever made the bundle, "
             f"load it with trusted={unknown!r} (--trust NAME)."
         )
-    return skops.io.load(file, trusted=sorted(allowed))
+    try:
+        return skops.io.load(file, trusted=sorted(allowed))
+    except UNREADABLE as error:
+        raise _unreadable(file, error) from error
 
 
 def _name_of(kind: type) -> str:
@@ -147,21 +152,29 @@ def _load_plain(folder: Path) -> Any:
 
     try:
         content = json.loads((folder / JSON).read_text("utf-8"))
-        if content["format"] != FORMAT:
-            raise BundleError(f"{folder / JSON} has format {content['format']}, expected {FORMAT}")
-        if content["type"] not in PLAIN_TYPES:
-            raise BundleError(
-                f"{folder / JSON} holds a {content['type']}, which is not trusted; expected one of {PLAIN_TYPES}"
-            )
+        found, kind = content["format"], content["type"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _unreadable(folder / JSON, error) from error
+    if found != FORMAT:
+        raise BundleError(f"{folder / JSON} has format {found}, expected {FORMAT}: another version of topwork wrote it")
+    if kind not in PLAIN_TYPES:
+        raise BundleError(f"{folder / JSON} holds a {kind}, which is not trusted; expected one of {PLAIN_TYPES}")
+    try:
         arrays = load_file(folder / TENSORS)
         parts = [{name: _decoded(each, arrays) for name, each in content[key].items()} for key in ("params", "state")]
-        module, _, name = content["type"].rpartition(".")
+        module, _, name = kind.rpartition(".")
         head = getattr(importlib.import_module(module), name)(**parts[0])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        raise BundleError(f"{folder / JSON} cannot be read: {error!r}. Save the bundle again.") from error
-    for attribute, value in parts[1].items():
-        setattr(head, attribute, value)
+        for attribute, value in parts[1].items():
+            if attribute.startswith("_"):
+                raise ValueError(f"an attribute {attribute!r}")
+            setattr(head, attribute, value)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
+        raise _unreadable(folder / JSON, error) from error
     return head
+
+
+def _unreadable(file: Path, error: Exception) -> BundleError:
+    return BundleError(f"{file} cannot be read: {error!r}. Save the bundle again.")
 
 
 def _decoded(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:

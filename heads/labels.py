@@ -32,18 +32,53 @@ def typed_labels(y: Any) -> Array:
         array = np.asarray(y)
     except ValueError:  # tuples beside other things
         array = _objects(y)
-    if isinstance(y, (list, tuple)) and array.ndim == 1 and array.dtype.kind in "US":
-        array = _objects(y)  # numpy makes texts of numbers that stand beside texts
+    if isinstance(y, (list, tuple)) and array.ndim == 1 and len(set(map(type, y))) > 1:
+        array = _objects(y)  # numpy makes texts of numbers that stand beside texts, and numbers of truth values
     if array.dtype != object or array.ndim != 1:
         return array
     kinds = {_kind(label) for label in array.tolist()}
-    return np.array(array.tolist()) if len(kinds) == 1 and kinds <= {"text", "bool", "number"} else array
+    return np.array(array.tolist()) if len(kinds) == 1 and kinds <= {"text", "bool", "number"} else _objects(array)
+
+
+def as_given(y: Any) -> Any:
+    """Return labels with their own types, for scikit-learn's validation, which makes texts and floats of some.
+
+    Parameters
+    ----------
+    y : array-like, sparse matrix or None
+    """
+    return y if y is None or issparse(y) else typed_labels(y)
+
+
+def are_missing(labels: Array) -> Array:
+    """Tell which labels are none: None, NaN, and what pandas has for them.
+
+    Parameters
+    ----------
+    labels : ndarray
+
+    Returns
+    -------
+    ndarray of bool
+        Of the shape of `labels`.
+    """
+    if labels.dtype.kind == "f":
+        return np.isnan(labels)
+    if labels.dtype != object:
+        return np.zeros(labels.shape, dtype=bool)
+    return np.array([_is_missing(label) for label in labels.flat], dtype=bool).reshape(labels.shape)
+
+
+def _is_missing(label: Any) -> bool:
+    if label is None or type(label).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(label, float | np.floating) and bool(np.isnan(label))
 
 
 def _objects(y: Any) -> Array:
     array = np.empty(len(y), dtype=object)
     for place, label in enumerate(y):
-        array[place] = label
+        array[place] = label.item() if isinstance(label, np.generic) else label
     return array
 
 
@@ -102,7 +137,12 @@ def classes_or_labels(y: Any) -> Array:
     InputError
         If there are several columns with other values than 0 and 1.
     """
-    y = y if issparse(y) else typed_labels(y)
+    y = as_given(y)
+    kinds = sorted({type(label).__name__ for label in y.tolist()}) if y.dtype == object and y.ndim == 1 else []
+    if len(kinds) > 1:
+        raise InputError(
+            f"y has labels of several types: {', '.join(kinds)}; expected one (TransferClassifier takes all)"
+        )
     check_classification_targets(y)
     if type_of_target(y, input_name="y") != "multilabel-indicator":
         flat: Array = column_or_1d(y, warn=True)

@@ -15,7 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from ..errors import InputError
-from .labels import class_weights, classes_or_labels, places_of
+from .labels import as_given, class_weights, classes_or_labels, places_of
 from .lbfgs import Minimum
 from .mlp_recipe import torch_device
 from .penalty_path import Problem
@@ -71,7 +71,7 @@ class LinearEstimator(ScoredClassifier, BaseEstimator):  # type: ignore[misc]
         """Return features as they are, and labels as numbers; whether features are finite is seen later."""
         self._check_parameters()
         self.__dict__.pop("coef_", None)  # if this fit fails, the weights of another must not meet its classes
-        X, y = validate_data(self, X, y, dtype=FLOATS, multi_output=True, ensure_all_finite=False)
+        X, y = validate_data(self, X, as_given(y), dtype=FLOATS, multi_output=True, ensure_all_finite=False)
         y = classes_or_labels(y)
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         if not weights.any():
@@ -88,7 +88,7 @@ class LinearEstimator(ScoredClassifier, BaseEstimator):  # type: ignore[misc]
             return Labelled(y.astype(bool), y.shape[1], weights, folds)
         self.classes_ = np.unique(y[weights > 0])
         if len(self.classes_) < 2:
-            raise ValueError(f"y has one class, {self.classes_[0]!r}; expected at least two to tell apart")
+            raise ValueError(f"y has one class, {self.classes_.tolist()[0]!r}; expected at least two to tell apart")
         places = np.zeros(len(y), np.int64)
         places[weights > 0] = places_of(y[weights > 0], self.classes_)
         weights = class_weights(self.class_weight, self.classes_, places, weights)

@@ -277,6 +277,8 @@ class LinearProbeCV(LinearEstimator):
             self._require_folds(found, weights)
             return [held for _, held in found if weights[held].any()]
         present = np.flatnonzero(weights)
+        if groups is not None and np.shape(groups) != places.shape:
+            raise InputError(f"{len(places)} rows but groups of shape {np.shape(groups)}; expected one for each row")
         groups = None if groups is None else np.asarray(groups)[present]
         folds = folds_of(places[present], groups, int(self.cv), by_class=not self.multilabel_)
         return [present[held] for _, held in folds]

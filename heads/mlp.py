@@ -8,14 +8,11 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..errors import InputError
-from .labels import class_weights, classes_or_labels, places_of
+from .labels import as_given, class_weights, classes_or_labels, places_of
 from .mlp_fitting import FLOATS, MLPEstimator, State
 from .mlp_network import Array
-from .mlp_regressor import MLPHeadRegressor
 from .mlp_rows import Rows, label_weights
 from .scored import ScoredClassifier
-
-__all__ = ["MLPHead", "MLPHeadRegressor"]
 
 
 class MLPHead(ScoredClassifier, MLPEstimator):
@@ -150,7 +147,7 @@ class MLPHead(ScoredClassifier, MLPEstimator):
             If torch is not installed.
         """
         self._check_parameters()
-        X, y = validate_data(self, X, y, dtype=FLOATS, multi_output=True)
+        X, y = validate_data(self, X, as_given(y), dtype=FLOATS, multi_output=True)
         self._fit(X, classes_or_labels(y), sample_weight)
         return self
 
@@ -184,7 +181,7 @@ class MLPHead(ScoredClassifier, MLPEstimator):
                 "expected None or a dict: compute the weights and give those"
             )
         before = self._state() if hasattr(self, "weights_") else None
-        X, y = validate_data(self, X, y, dtype=FLOATS, multi_output=True, reset=before is None)
+        X, y = validate_data(self, X, as_given(y), dtype=FLOATS, multi_output=True, reset=before is None)
         y = classes_or_labels(y)
         self._check_classes(y, classes, before is None)
         self._partial_fit(X, y, sample_weight, before)

@@ -117,6 +117,10 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         generator = self._generator(1 + steps)
         recipe = self._recipe(epochs=1, cosine=False)
         network = self._initial(before, generator)
+        if before is not None and not network.has_hidden_layers_of(before.network):
+            raise InputError(
+                f"hidden is {self.hidden}, and was another in the first partial_fit; call fit to start anew"
+            )
         trained = train(network, rows, None, recipe, generator, getattr(self, "moments_", None), steps)
         self._keep_part(trained, steps + -(-len(rows) // self.batch_size))
 

@@ -156,7 +156,7 @@ def _mlp() -> Any:
 
 
 def _mlp_regressor() -> Any:
-    from .mlp import MLPHeadRegressor
+    from .mlp_regressor import MLPHeadRegressor
 
     return MLPHeadRegressor(random_state=0)
 
@@ -218,6 +218,18 @@ HEADS = dict(
         _entry("mlp", "tens of thousands of rows; a hidden layer", _mlp, _mlp_regressor, _mlp),
     )
 )
+
+
+def within_rows(head: Any, n_rows: int) -> Any:
+    """Return an unfitted head that asks for no more neighbours than there are rows.
+
+    Parameters
+    ----------
+    head : estimator
+    n_rows : int
+    """
+    asked = {name: value for name, value in head.get_params().items() if name.rpartition("__")[2] == "n_neighbors"}
+    return head.set_params(**{name: n_rows for name, value in asked.items() if value > n_rows > 0})
 
 
 def resolve_head(head: Any, task: str = "classification") -> Any:

@@ -10,6 +10,8 @@ from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..errors import BundleError, InputError
 from ..extract.atomic import TEMPORARY, new_folder, sync_folder, write_file
 from ..extract.canaries import write_canaries
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 BUNDLE_FORMAT = 1
 MANIFEST = "bundle.json"
 GRAPH_FILE = "extractor.onnx"
+LEARNED_FILE = "learned.npy"
+"""Which items the head has learned from, as :func:`topwork.pipelines.lineage.hashes_of` tells."""
 
 
 def save(classifier: TransferEstimator, path: Path) -> None:
@@ -36,7 +40,7 @@ def save(classifier: TransferEstimator, path: Path) -> None:
         Fitted.
     path : Path
         A folder. It holds ``bundle.json``, ``extractor.onnx`` with its certificate and canaries, the head (see
-        :mod:`topwork.heads.head_file`), and for texts ``inputs/tokenizer.json``.
+        :mod:`topwork.heads.head_file`), ``learned.npy``, and for texts ``inputs/tokenizer.json``.
 
     Raises
     ------
@@ -56,6 +60,8 @@ def save(classifier: TransferEstimator, path: Path) -> None:
             selected = select_columns(graph, [c.name for c in classifier.extractor_.columns], folder / GRAPH_FILE)
             write_canaries(selected, selected.open(classifier.extractor_.provider))
             types = save_head(classifier.head_, folder)
+            if classifier.learned_ is not None:
+                np.save(folder / LEARNED_FILE, classifier.learned_)
             inside = sorted(file for file in folder.rglob("*") if file.is_file())
             files = {file.relative_to(folder).as_posix(): digest_of_file(file) for file in inside}
             manifest = {**_manifest(classifier, files, types), **facts}
@@ -119,7 +125,8 @@ def load(path: str | Path, trusted: Sequence[str] = ()) -> Any:
     _check_inputs(graph)
     head, training = load_head(path, trusted), manifest["training"]
     kind: Any = TransferRegressor if manifest.get("task") == "regression" else TransferClassifier
-    estimator = kind.from_graph(graph, head=manifest["head"] or clone(head))
+    own = head.estimator if manifest.get("calibrate") and manifest["head"] is None else head
+    estimator = kind.from_graph(graph, head=manifest["head"] or clone(own))
     estimator.extractor_ = estimator._extractor().fit(None)
     try:
         estimator.restore(manifest, head)
@@ -127,6 +134,8 @@ def load(path: str | Path, trusted: Sequence[str] = ()) -> Any:
         raise BundleError(f"{path / MANIFEST}: {error}") from error
     report = training.get("report")
     estimator.n_rows_, estimator.lineage_ = training["rows"], manifest.get("lineage", {})
+    has_learned = LEARNED_FILE in manifest["files"]
+    estimator.learned_ = np.load(path / LEARNED_FILE, allow_pickle=False) if has_learned else None
     estimator.fit_report_ = None if report is None else FitReport(**report)
     return estimator
 

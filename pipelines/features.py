@@ -13,7 +13,7 @@ from ..extract.job import extract
 from ..extract.sources.opening import Source
 from ..extract.sources.views import ViewedSource
 from ..extract.store.feature_store import FeatureStore
-from ..heads.labels import typed_labels
+from ..heads.labels import are_missing, typed_labels
 from .foreign import ForeignExtractor
 
 if TYPE_CHECKING:
@@ -174,10 +174,10 @@ def labels_of(X: Source | FeatureStore, y: Any = None) -> NDArray[Any]:
     else:
         own, count = [item.label for item in X] if y is None else [], len(X)
     given = own if y is None else y
-    array = typed_labels(given) if isinstance(given, (list, tuple)) else np.asarray(given)
+    array = typed_labels(given)
     if array.ndim not in (1, 2) or len(array) != count:
         raise InputError(f"{count} items but labels of shape {array.shape}; expected one label for each item")
-    missing = sum(label is None for label in array.flat) if array.dtype == object else 0
+    missing = int(are_missing(array).sum())
     if missing:
         raise InputError(
             f"{missing} of {count} items have no label; pass y, or put the items into folders named after their labels"

@@ -22,7 +22,8 @@ def register_converters() -> None:
 
     from ..heads.centroid import Centroid
     from ..heads.linear_probe import LinearProbe, LinearProbeCV
-    from ..heads.mlp import MLPHead, MLPHeadRegressor
+    from ..heads.mlp import MLPHead
+    from ..heads.mlp_regressor import MLPHeadRegressor
 
     for own in (LinearProbe, LinearProbeCV, MLPHead):
         convert = _convert_network if own is MLPHead else _convert_probe

@@ -1,9 +1,10 @@
-"""Which rows a head is judged by, night after night: always the same, whatever is added or relabelled."""
+"""Which rows a head is judged by, night after night: always the same, whatever is added."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,21 +44,22 @@ class HoldOut:
     ) -> HoldOut:
         """Return the rule that was asked for; or else the parent's; or else by split, if rows of one are held out.
 
+        Of share and seed the one that was not asked for is the parent's.
+
         Raises
         ------
         InputError
             If the share is not one.
         """
-        if share is not None and not 0 <= share < 1:
-            raise InputError(f"held_out={share}: expected a share of the items, from 0 (none) to less than 1")
+        if share is not None and not (isinstance(share, Real) and 0 <= share < 1):
+            raise InputError(f"held_out={share!r}: expected a share of the items, from 0 (none) to less than 1")
+        known = None if parent is None else cls(**{name: parent[name] for name in ("by", "share", "seed")})
         if share is None and seed is None:
-            if parent is not None:
-                return cls(**{name: parent[name] for name in ("by", "share", "seed")})
-            if HELD_SPLITS & set(splits):
-                return cls("split", 0.0)
-        return cls("id", SHARE if share is None else float(share), seed or 0)
+            return known or (cls("split", 0.0) if HELD_SPLITS & set(splits) else cls())
+        base = known if known is not None and known.by == "id" else cls()
+        return cls("id", base.share if share is None else float(share), base.seed if seed is None else seed)
 
-    def holds(self, groups: Sequence[str], splits: Sequence[Any], labels: NDArray[Any] | None) -> NDArray[np.bool_]:
+    def holds(self, groups: Sequence[str], splits: Sequence[Any]) -> NDArray[np.bool_]:
         """Tell of each row whether it is held out.
 
         Parameters
@@ -65,20 +67,10 @@ class HoldOut:
         groups : sequence of str
             The item of each row; views go with theirs.
         splits : sequence
-        labels : ndarray of shape (n_rows,), optional
-            All rows of a class that would have none to learn from are learned from, unless splits decide.
         """
         if self.by == "split":
             return np.array([split in HELD_SPLITS for split in splits], bool)
-        held = np.array([_place(group, self.seed) < self.share for group in groups], bool)
-        if labels is not None and labels.ndim == 1:
-            held &= np.isin(labels, labels[~held])
-        return held
-
-    def is_within(self, other: dict[str, Any]) -> bool:
-        """Tell whether another rule, from a lineage, holds out all that this one does."""
-        same = (other["by"], other["seed"]) == (self.by, self.seed)
-        return same and (self.by == "split" or bool(other["share"] >= self.share))
+        return np.array([_place(group, self.seed) < self.share for group in groups], bool)
 
     def to_json(self) -> dict[str, Any]:
         """Return the rule for a lineage."""

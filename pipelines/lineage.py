@@ -16,16 +16,14 @@ if TYPE_CHECKING:
     from .training_rows import TrainingRows
 
 
-def lineage_of(extractor: Extractor, rows: TrainingRows, **more: Any) -> dict[str, Any]:
-    """Return what a bundle records of a head's training.
+def lineage_of(extractor: Extractor, rows: TrainingRows) -> dict[str, Any]:
+    """Return what a bundle records of a head's training; of one that was trained again ``refit`` knows more.
 
     Parameters
     ----------
     extractor : Extractor
     rows : TrainingRows
         With labels as they were given.
-    **more
-        Of a head that was trained again: see :func:`topwork.pipelines.refit.refit`.
 
     Returns
     -------
@@ -41,8 +39,18 @@ def lineage_of(extractor: Extractor, rows: TrainingRows, **more: Any) -> dict[st
         "rows": len(rows),
         "ids": _digest_of_lines(ids, [""] * len(rows)),
         "labels": _digest_of_lines(ids, rows.y.tolist()),
-        **more,
     }
+
+
+def hashes_of(ids: NDArray[Any]) -> NDArray[np.uint64]:
+    """Return 64 bits of the SHA-256 of each id, ascending; by them a child knows what its parent has learned from.
+
+    Parameters
+    ----------
+    ids : ndarray of shape (n_rows,)
+    """
+    digests = (hashlib.sha256(str(item_id).encode("utf-8", "surrogatepass")).digest()[:8] for item_id in ids.tolist())
+    return np.unique(np.frombuffer(b"".join(digests), "<u8").astype(np.uint64))
 
 
 def _digest_of_lines(ids: NDArray[Any], values: list[Any]) -> str:

@@ -6,10 +6,10 @@ import warnings
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
 
 from ..errors import InputError
 from ..extract.store.feature_store import FeatureStore
@@ -20,9 +20,12 @@ from .bundle import MANIFEST, load
 from .features import admit, features_of
 from .holdout import HoldOut
 from .labelled_rows import LabelledRows, labels_for
-from .lineage import lineage_of
+from .lineage import hashes_of
 from .training_rows import TrainingRows
 from .transfer_estimator import TransferEstimator
+
+if TYPE_CHECKING:
+    pass
 
 
 def refit(
@@ -40,7 +43,8 @@ def refit(
 
     A head with ``warm_start`` goes on from the parent's solution: new classes are added to it, those that have no row
     any more are dropped, and a penalty that was chosen by cross-validation is kept. Rows without a label are left out.
-    The head is judged, beside its parent, on rows that neither it nor its children learn from.
+    The head is judged, beside its parent, on rows that neither it nor its children learn from. A parent that has
+    learned from those rows, as one from ``fit`` has, is not gone on from: its child starts from nothing.
 
     Parameters
     ----------
@@ -48,9 +52,10 @@ def refit(
         The parent.
     store : path or FeatureStore
         Of the parent's backbone and layers.
-    labels : mapping, path, pyarrow.Table or sequence, optional
+    labels : mapping, path, table, pandas.Series with ids as its index, or sequence, optional
         By id, as :meth:`topwork.FeatureStore.set_labels` takes them, a column ``split`` among them; items that are not
-        named keep the label that the store has. Or one for each row. The store itself stays as it is.
+        named keep the label that the store has, those that are named without a label lose it. Or one for each row, None
+        for none. The store itself stays as it is.
     label_column : str, optional
         Of a table; by default ``label``, or the only one there is.
     held_out : float, optional
@@ -84,20 +89,22 @@ def refit(
     given = labels_for(store, labels, label_column)
     rows = _rows(parent, store, given)
     rule = HoldOut.chosen(held_out, seed, parent.lineage_.get("held_out"), given.splits)
-    held = rule.holds(given.groups, given.splits, rows.y)
-    is_own = np.array([group == item_id for group, item_id in zip(given.groups, given.ids, strict=True)], bool)
-    learned, judged = rows.take(np.flatnonzero(~held)), rows.take(np.flatnonzero(held & is_own))
-    child, is_warm = _trained(parent, learned, warm)
-    child.lineage_ = lineage_of(
-        child.extractor_,
-        learned,
-        parent=None if isinstance(bundle, TransferEstimator) else digest_of_file(Path(bundle) / MANIFEST),
-        warm=is_warm,
-        held_out={**rule.to_json(), "n": len(judged)},
-        metrics=_metrics(child, parent, learned, judged, rule),
-        classes=_changes(parent, child),
-        unlabelled=len(store.ids) - len(rows),
-    )
+    held = rule.holds(given.groups, given.splits)
+    if rule.by == "id" and is_classifier(parent) and rows.y.ndim == 1:
+        held &= np.isin(rows.y, rows.y[~held])  # a class is not held out whole
+    learned, judged = rows.take(np.flatnonzero(~held)), rows.take(np.flatnonzero(held & given.is_own()))
+    if not len(judged) and (rule.by == "split" or rule.share):
+        warnings.warn(f"{_why_none(rule)}: the head is not judged", stacklevel=2)
+    may_know = _may_know(parent, rows, judged)
+    child, is_warm = _trained(parent, learned, warm and not may_know)
+    child.lineage_ |= {
+        "parent": None if isinstance(bundle, TransferEstimator) else digest_of_file(Path(bundle) / MANIFEST),
+        "warm": is_warm,
+        "held_out": {**rule.to_json(), "n": len(judged)},
+        "metrics": _metrics(child, parent, learned, judged, may_know),
+        "classes": _changes(parent, child),
+        "unlabelled": len(store.ids) - len(rows),
+    }
     return child
 
 
@@ -108,10 +115,32 @@ def _rows(parent: TransferEstimator, store: FeatureStore, given: LabelledRows) -
             f"no row of {store.path} has a label; give some with labels= (--labels), or set them with "
             "`topwork store label`"
         )
-    matrix = features_of(parent.extractor_, store).matrix[given.rows]
+    targets = parent.as_targets(given.labels)
+    columns = None if targets.ndim == 1 else targets.shape[1]
+    if columns != parent.n_columns():
+        one, other = (f"{count} columns" if count else "one for each item" for count in (columns, parent.n_columns()))
+        raise InputError(f"labels are {one}, but those that the parent has learned were {other}; expected the same")
+    matrix = features_of(parent.extractor_, store).matrix
+    if len(given.rows) < len(matrix):
+        matrix = matrix[given.rows]
     places = np.unique(np.array(given.groups), return_inverse=True)[1]
-    ids = np.array(given.ids, object)
-    return TrainingRows(matrix, parent.as_targets(given.labels), groups=places if store.n_views else None, ids=ids)
+    return TrainingRows(matrix, targets, groups=places if store.n_views else None, ids=np.array(given.ids, object))
+
+
+def _why_none(rule: HoldOut) -> str:
+    if rule.by == "split":
+        return 'no row has the split "val" or "test", by which the parent was judged'
+    return f"held_out={rule.share:g} leaves no class a row to learn from, or holds no row out"
+
+
+def _may_know(parent: TransferEstimator, rows: TrainingRows, judged: TrainingRows) -> bool:
+    """Tell whether the parent has learned from rows to be judged by, or may have: under other ids, or unknown ones."""
+    known, every, some = parent.learned_, rows.ids, judged.ids
+    if not len(judged):
+        return False
+    if known is None or every is None or some is None or not np.isin(hashes_of(every), known).any():
+        return True
+    return bool(np.isin(hashes_of(some), known).any())
 
 
 def _trained(parent: TransferEstimator, rows: TrainingRows, warm: bool) -> tuple[Any, bool]:
@@ -124,19 +153,21 @@ def _trained(parent: TransferEstimator, rows: TrainingRows, warm: bool) -> tuple
     child.train(_warmed(parent.head_) if is_warm else child.unfitted_head(rows.y), rows)
     if is_warm:
         child.head_.set_params(warm_start=parent.head_.warm_start)
+        child.learned_ = None if parent.learned_ is None else np.union1d(parent.learned_, child.learned_)
     return child.set_params(cv=parent.cv), is_warm
 
 
 def _can_go_on(parent: TransferEstimator, rows: TrainingRows) -> bool:
     """Tell whether the head has a warm start that knows classes by their names."""
-    return is_plain(parent.head_) and not parent.facts().get("coded") and rows.y.dtype != object
+    knows_codes = is_classifier(parent) and parent.are_coded()
+    return is_plain(parent.head_) and not knows_codes and rows.y.dtype != object
 
 
 def _warmed(head: Any) -> Any:
     return deepcopy(head).set_params(warm_start=True)
 
 
-def _metrics(child: Any, parent: Any, learned: TrainingRows, judged: TrainingRows, rule: HoldOut) -> dict[str, Any]:
+def _metrics(child: Any, parent: Any, learned: TrainingRows, judged: TrainingRows, may_know: bool) -> dict[str, Any]:
     """Judge a child beside its parent, and note what it scores in training; empty if no row is held out."""
     if not len(judged):
         return {}
@@ -145,14 +176,12 @@ def _metrics(child: Any, parent: Any, learned: TrainingRows, judged: TrainingRow
         for of, rows in ((child, learned), (child, judged), (parent, judged))
     )
     child.fit_report_ = FitReport(child.metric, training, own, None, 1)
-    known = parent.lineage_.get("held_out")
-    was_held = known is not None and rule.is_within(known)
     return {
         "metric": child.metric,
         "training": training,
         "held_out": own,
         "parent": parents,
-        "parent_may_have_learned_them": not was_held,
+        "parent_may_have_learned_them": may_know,
     }
 
 

@@ -11,6 +11,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
 from ..errors import InputError
+from ..heads.registry import within_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -91,10 +92,13 @@ def fit_head(head: Any, rows: TrainingRows, calibrate: bool = False) -> Any:
     """
     from ..heads.calibration import fit_calibrated
 
+    head = within_rows(head, len(rows))
+    names = [] if rows.weights is None else weight_arguments(head)
+    takes_groups = has_fit_parameter(head, "groups")
     with config_context(enable_metadata_routing=False):
         if calibrate:
-            return fit_calibrated(head, rows.X, rows.y, rows.weights, rows.groups)
-        more: dict[str, Any] = {} if rows.weights is None else dict.fromkeys(weight_arguments(head), rows.weights)
-        if rows.groups is not None and has_fit_parameter(head, "groups"):
+            return fit_calibrated(head, rows.X, rows.y, rows.weights, rows.groups, names, takes_groups)
+        more: dict[str, Any] = dict.fromkeys(names, rows.weights)
+        if rows.groups is not None and takes_groups:
             more["groups"] = rows.groups
         return head.fit(rows.X, rows.y, **more)

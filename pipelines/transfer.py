@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +15,7 @@ from sklearn.utils.metaestimators import available_if
 from ..errors import BundleError, InputError
 from ..extract.pooling import AUTO
 from ..extract.preprocess.decode import MAX_PIXELS
-from ..heads.labels import classes_or_labels, coded, typed_labels
+from ..heads.labels import classes_or_labels, coded
 from ..heads.registry import DEFAULT, resolve_head
 from .features import n_axes
 from .training_rows import TrainingRows, fit_head
@@ -133,7 +134,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
         if not isinstance(self.calibrate, bool | np.bool_):
             raise InputError(f"calibrate={self.calibrate!r} of TransferClassifier: expected True or False")
         limit = self.abstain_below
-        if limit is not None and not (isinstance(limit, float | int) and 0 <= limit <= 1):
+        if limit is not None and not (isinstance(limit, Real) and not isinstance(limit, bool) and 0 <= limit <= 1):
             raise InputError(f"abstain_below={limit!r} of TransferClassifier: expected a probability, or None")
 
     def unfitted_head(self, y: Any) -> Any:
@@ -152,13 +153,19 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
             )
         return head
 
+    def n_columns(self) -> int | None:
+        """Return the number of labels of each item, or None for one class."""
+        return len(self.classes_) if self.multilabel_ else None
+
     def as_targets(self, labels: NDArray[Any]) -> NDArray[Any]:
         """Return labels as they are, several for each item as zeros and ones."""
         return classes_or_labels(labels) if labels.ndim == 2 else labels
 
     def _require_learnable(self, targets: NDArray[Any]) -> None:
         if targets.ndim == 1 and len(targets) and len(set(targets.tolist())) < 2:
-            raise InputError(f"all {len(targets)} items have the label {targets[0]!r}; expected at least two classes")
+            raise InputError(
+                f"all {len(targets)} items have the label {targets.tolist()[0]!r}; expected at least two classes"
+            )
 
     def _encoded(self, rows: TrainingRows) -> TrainingRows:
         """Note the classes; labels of several types become codes, which estimators can sort."""
@@ -167,7 +174,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
             self.classes_ = np.arange(labels.shape[1])
             return rows
         self._require_learnable(labels)
-        if labels.dtype != object or typed_labels(labels).dtype != object:
+        if labels.dtype != object:
             self.classes_ = labels[:0]
             return rows
         self.classes_, codes = coded(labels)
@@ -216,7 +223,8 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
             return np.empty((0, len(self.classes_)))
         found = self.head_.predict_proba(matrix)
         if isinstance(found, list):  # of each label those of not and of yes, as nearest neighbours have them
-            return np.column_stack([of_label[:, -1] for of_label in found])
+            yes = [np.asarray(names) == 1 for names in self.head_.classes_]
+            return np.column_stack([of_label[:, one].sum(axis=1) for of_label, one in zip(found, yes, strict=True)])
         return np.asarray(found)
 
     @_head_has("decision_function")  # type: ignore[untyped-decorator]
@@ -242,7 +250,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
             "label_dtype": self.label_dtype_,
             "coded": self.are_coded(),
             "calibrate": bool(self.calibrate),
-            "abstain_below": self.abstain_below,
+            "abstain_below": None if self.abstain_below is None else float(self.abstain_below),
         }
 
     def restore(self, facts: dict[str, Any], head: Any) -> None:

@@ -38,7 +38,7 @@ from .features import (
     viewed_features_of,
 )
 from .foreign import ForeignBackbone, ForeignExtractor
-from .lineage import lineage_of
+from .lineage import hashes_of, lineage_of
 from .training_rows import TrainingRows, fit_head, one_for_each, weight_arguments
 
 if TYPE_CHECKING:
@@ -172,6 +172,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         self.head_ = self._fitted(head, rows)
         self._note_head(rows)
         self.n_rows_, self.lineage_ = len(rows), lineage_of(self.extractor_, given)
+        self.learned_ = None if given.ids is None else hashes_of(given.ids)
         self.fit_report_ = fit_report(
             self.head_,
             lambda some: self._fitted(resolve_head(head), rows.take(some)),
@@ -180,6 +181,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
             rows.groups,
             self.cv,
             self.metric,
+            rows.weights,
         )
 
     def _fitted(self, head: Any, rows: TrainingRows) -> Any:
@@ -188,6 +190,10 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
     @abstractmethod
     def _task(self, y: Any) -> str:
         """Return what the head has to be made for, of :data:`topwork.heads.registry.TASKS`."""
+
+    @abstractmethod
+    def n_columns(self) -> int | None:
+        """Return the number of targets of each item, if they are columns of a matrix; None if targets are a vector."""
 
     @abstractmethod
     def as_targets(self, labels: NDArray[Any]) -> NDArray[Any]:

@@ -65,6 +65,10 @@ class TransferRegressor(RegressorMixin, TransferEstimator):  # type: ignore[misc
             )
         return head
 
+    def n_columns(self) -> int | None:
+        """Return the number of values of each item, or None for one."""
+        return self.n_targets_
+
     def as_targets(self, labels: NDArray[Any]) -> NDArray[Any]:
         """Return labels as numbers."""
         try:

@@ -35,8 +35,10 @@ LONGEST_TEXT = 24
 
 @pytest.fixture(scope="session", autouse=True)
 def graph_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Export into a cache of this run alone, and let subprocesses share it."""
-    folder = tmp_path_factory.mktemp("cache")
+    """Export into a cache of this run alone, and let all its processes share it."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache-of-graphs"
+    folder.mkdir(exist_ok=True)
     before = os.environ.get("TOPWORK_CACHE")
     os.environ["TOPWORK_CACHE"] = str(folder)
     yield folder

@@ -53,8 +53,8 @@ def label_table(labels: Any, name: str) -> pyarrow.Table:
 
     Parameters
     ----------
-    labels : mapping, path or pyarrow.Table
-        Labels by id; or a table with a column ``id`` (or ``path``).
+    labels : mapping, path, pyarrow.Table, pandas.DataFrame or pandas.Series
+        Labels by id, of a series by its index; or a table with a column ``id`` (or ``path``).
     name : str
         Of the column, for a mapping.
 
@@ -80,20 +80,47 @@ def label_table(labels: Any, name: str) -> pyarrow.Table:
     return pa.table({"id": pa.array(ids, pa.string()), **columns})
 
 
+def are_by_id(labels: Any) -> bool:
+    """Tell whether labels name the items that they are of, as :func:`label_table` takes them.
+
+    Parameters
+    ----------
+    labels : object
+        A series of pandas names them if its index is more than the numbers of its rows.
+    """
+    if _is_of_pandas(labels, "Series"):
+        return type(labels.index).__name__ != "RangeIndex"
+    return (
+        isinstance(labels, (Mapping, str, Path))
+        or hasattr(labels, "column_names")
+        or _is_of_pandas(labels, "DataFrame")
+    )
+
+
+def _is_of_pandas(labels: Any, name: str) -> bool:
+    return type(labels).__name__ == name and type(labels).__module__.partition(".")[0] == "pandas"
+
+
 def _table(labels: Any, name: str) -> pyarrow.Table:
     import pyarrow as pa
 
     if isinstance(labels, pa.Table):
         return labels
+    if _is_of_pandas(labels, "DataFrame"):
+        return pa.Table.from_pandas(labels, preserve_index=False)
     if isinstance(labels, (str, Path)):
         from ..sources.table import read_rows
 
         return read_rows(Path(labels))
-    if not isinstance(labels, Mapping):
+    if isinstance(labels, Mapping):
+        ids, given = list(labels), list(labels.values())
+    elif _is_of_pandas(labels, "Series"):
+        ids, given = labels.index.tolist(), labels.tolist()
+    else:
         raise InputError(f"labels are a {type(labels).__name__}; expected a mapping from ids to labels, or a table")
-    values = [value.item() if isinstance(value, np.generic) else value for value in labels.values()]
+    values = [value.item() if isinstance(value, np.generic) else value for value in given]
     try:
-        return pa.table({"id": pa.array(map(str, labels), pa.string()), name: pa.array(values, from_pandas=True)})
+        return pa.table({"id": pa.array(map(str, ids), pa.string()), name: pa.array(values, from_pandas=True)})
     except (pa.ArrowException, UnicodeEncodeError) as error:
         raise InputError(f"labels cannot be kept: {error}. Expected texts, or numbers, or truth values.") from error
 

@@ -33,7 +33,9 @@ def refit(
     from ..refit import refit as refit_bundle
 
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="classes without a row")  # the report names them
+        warnings.filterwarnings(
+            "ignore", message="classes without a row|.*the head is not judged"
+        )  # the report says so
         child = refit_bundle(
             bundle,
             store,
@@ -65,4 +67,6 @@ def _print_lineage(child: Any, out: Path) -> None:
         typer.echo(f"{metrics['metric']}  {metrics['held_out']:.4f}, in training {metrics['training']:.4f}")
         seen = " (it may have learned from these rows)" if metrics["parent_may_have_learned_them"] else ""
         typer.echo(f"parent    {metrics['parent']:.4f}{seen}")
+    else:
+        typer.echo("not judged: no row is held out")
     typer.echo(f"saved {out}")

@@ -47,7 +47,7 @@ def test_groups_and_weights_are_taken() -> None:
 
 def test_class_of_one_row_and_several_labels_are_refused() -> None:
     labels = np.array(["a"] * 8 + ["b"])
-    with pytest.raises(InputError, match="'b' has one row"):
+    with pytest.raises(InputError, match=r"'b' has one row .or group. only"):
         fit_calibrated(resolve_head("linear"), X[:9], labels)
     with pytest.raises(InputError, match="several labels"):
         fit_calibrated(resolve_head("linear"), X[:9], np.eye(9, 3, dtype=int))
@@ -57,3 +57,21 @@ def test_file_needs_no_trust(tmp_path: Path) -> None:
     head = fit_calibrated(resolve_head("linear"), X[TRAIN], y[TRAIN])
     assert save_head(head, tmp_path) == []
     np.testing.assert_array_equal(load_head(tmp_path).predict_proba(X[TEST]), head.predict_proba(X[TEST]))
+
+
+def test_weights_reach_a_head_in_a_pipeline() -> None:
+    from topwork.pipelines.training_rows import TrainingRows, fit_head
+
+    labels = np.random.default_rng(0).integers(4, size=900)
+    rows = TrainingRows(X[TRAIN], labels, np.where(labels == 1, 1000.0, 1.0))
+    for calibrate in (False, True):
+        head = fit_head(resolve_head("logreg"), rows, calibrate)
+        assert (head.predict(X[TEST]) == 1).mean() > 0.8
+
+
+def test_groups_that_have_a_class_alone_are_refused_and_rows_without_weight_are_absent() -> None:
+    labels = np.arange(900) % 3
+    with pytest.raises(InputError, match=r"class 0 has one row .or group. only"):
+        fit_calibrated(resolve_head("logreg"), X[TRAIN], labels, groups=labels)
+    head = fit_calibrated(resolve_head("linear"), X[TRAIN], labels, (labels > 0).astype(float))
+    assert head.classes_.tolist() == [1, 2]

@@ -9,7 +9,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from topwork.heads.centroid import Centroid
 from topwork.heads.gaussian_process import SmallGaussianProcessClassifier, SmallGaussianProcessRegressor
 from topwork.heads.linear_probe import LinearProbe, LinearProbeCV
-from topwork.heads.mlp import MLPHead, MLPHeadRegressor
+from topwork.heads.mlp import MLPHead
+from topwork.heads.mlp_regressor import MLPHeadRegressor
 
 ESTIMATORS = [
     Centroid(),

@@ -71,3 +71,14 @@ def test_default_head_is_trained_on_one_label_for_each_class(digits: Data) -> No
 def test_what_cannot_be_is_refused(change: dict[str, Any], message: str, digits: Data) -> None:
     with pytest.raises(InputError, match=message):
         few_shot_curve(**{"X": digits[0], "y": digits[1], **change})
+
+
+def test_curve_takes_what_users_have() -> None:
+    X, y = load_digits(return_X_y=True)
+    mixed = [int(label) if label < 5 else str(label) for label in y[:300]]
+    assert few_shot_curve(X[:300], mixed, "centroid", (np.int64(2),), draws=1, random_state=None)[0].scores.mean() > 0.5
+    assert few_shot_curve(X[:300], y[:300], "knn", (1,), draws=1)[0].n_rows == 10
+    with pytest.raises(InputError, match="draws is 0"):
+        few_shot_curve(X, y, "centroid", draws=0)
+    with pytest.raises(InputError, match="'lda' cannot learn from 1 labels a class"):
+        few_shot_curve(X, y, "lda", (1,), draws=1)

@@ -15,7 +15,8 @@ from sklearn.tree import DecisionTreeClassifier
 from topwork.errors import BundleError
 from topwork.heads.head_file import JSON, TENSORS, head_files, load_head, save_head
 from topwork.heads.linear_probe import LinearProbe, LinearProbeCV
-from topwork.heads.mlp import MLPHead, MLPHeadRegressor
+from topwork.heads.mlp import MLPHead
+from topwork.heads.mlp_regressor import MLPHeadRegressor
 from topwork.heads.registry import HEADS, resolve_head
 
 Data = tuple[NDArray[Any], NDArray[Any]]

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from topwork.errors import InputError
-from topwork.heads.labels import class_weights, classes_or_labels, coded, places_of, typed_labels
+from topwork.heads.labels import are_missing, class_weights, classes_or_labels, coded, places_of, typed_labels
+from topwork.heads.linear_probe import LinearProbe
+from topwork.heads.mlp import MLPHead
 
 
 @pytest.mark.parametrize(
@@ -21,7 +24,13 @@ from topwork.heads.labels import class_weights, classes_or_labels, coded, places
         (np.array([1, -2], object), "i"),
         (np.array(["a", "b"], object), "U"),
         ([1, "a"], "O"),
-        ([True, 2], "i"),
+        ([True, 2], "O"),
+        ([1, 2.5], "f"),
+        ([np.int64(1), 2], "i"),
+        (np.array([True, 2], object), "O"),
+        (pd.array([1, 2, 1], dtype="Int64"), "i"),
+        (pd.array([True, False], dtype="boolean"), "b"),
+        (pd.Series(["a", "b"], dtype="category"), "U"),
         ([("a", 1), ("b", 2)], "U"),
     ],
 )
@@ -71,3 +80,20 @@ def test_weights_of_classes() -> None:
     for wrong in ("even", {"x": 1, "b": 2}, {"a": 0, "b": 1}, {"a": np.inf, "b": 1}):
         with pytest.raises(InputError, match="class_weight"):
             class_weights(wrong, classes, places, weights)
+
+
+def test_missing_labels_are_found_whatever_they_are() -> None:
+    for labels in ([None, "a"], [float("nan"), 1.0], [pd.NA, True], pd.Series([None, "a"], dtype="category")):
+        assert are_missing(typed_labels(labels)).tolist() == [True, False]
+    assert are_missing(np.array([[1.0, np.nan]])).tolist() == [[False, True]]
+    assert not are_missing(np.array(["None", "nan"])).any()
+
+
+@pytest.mark.parametrize("head", [LinearProbe(), MLPHead(epochs=2, random_state=0)])
+def test_heads_give_labels_of_pandas_back(head: Any) -> None:
+    X = np.random.default_rng(0).standard_normal((40, 3))
+    for labels in (pd.array([3, -1] * 20, dtype="Int64"), pd.array([True, False] * 20, dtype="boolean")):
+        assert set(head.fit(X, labels).predict(X).tolist()) <= set(np.asarray(labels).tolist())
+        assert head.classes_.dtype.kind in "ib"
+    with pytest.raises(InputError, match="several types"):
+        head.fit(X, [1, "x"] * 20)

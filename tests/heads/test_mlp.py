@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from sklearn.datasets import load_diabetes, load_digits
 from topwork.errors import InputError
-from topwork.heads.mlp import MLPHead, MLPHeadRegressor
+from topwork.heads.mlp import MLPHead
+from topwork.heads.mlp_regressor import MLPHeadRegressor
 
 Data = tuple[NDArray[Any], NDArray[Any]]
 

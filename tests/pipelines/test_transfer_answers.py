@@ -185,3 +185,58 @@ def test_groups_reach_the_head_and_the_report(
     assert seen[-1] is None
     with pytest.raises(InputError, match=r"24 items but groups of shape \(2,\)"):
         TransferClassifier(graph, "layer2").fit(paths, names, groups=["a", "b"])
+
+
+@pytest.mark.parametrize("head", ["linear", "logreg", "centroid"])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [True, 5, 6],
+        [np.int64(3), "y", 2.5],
+        np.array([True, False, True], object),
+        np.array([7, -7, 0], object),
+    ],
+    ids=["truth and numbers", "numpy beside text", "truth as objects", "numbers as objects"],
+)
+def test_labels_come_back_as_they_were(
+    head: str, labels: Any, graph: ExportedGraph, paths: list[Path], tmp_path: Path
+) -> None:
+    given = [labels[number % 3] for number in range(len(paths))]
+    given = given if isinstance(labels, list) else np.array(given, object)
+    classifier = TransferClassifier(graph, "layer2", head=head, cv=0).fit(paths, given)
+    classifier.save(tmp_path / "bundle")
+    for each in (classifier, topwork.load(tmp_path / "bundle")):
+        found = {(type(label), label) for label in each.predict(paths).tolist()}
+        plain = [label.item() if isinstance(label, np.generic) else label for label in labels]
+        assert found <= {(type(label), label) for label in plain}
+
+
+def test_label_that_never_applies_is_not_probable(graph: ExportedGraph, paths: list[Path]) -> None:
+    several = np.zeros((len(paths), 3), int)
+    several[::2, 0] = 1
+    several[:, 2] = 1
+    classifier = TransferClassifier(graph, "layer2", head="knn", cv=0).fit(paths, several)
+    chances = classifier.predict_proba(paths)
+    assert (chances[:, 1] == 0).all()
+    assert (chances[:, 2] == 1).all()
+    assert ((chances > 0.5) == classifier.predict(paths)).all()
+
+
+def test_own_head_is_calibrated_once_when_it_is_loaded(
+    graph: ExportedGraph, paths: list[Path], names: NDArray[np.str_], tmp_path: Path
+) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    head = LogisticRegression(C=0.3)
+    TransferClassifier(graph, "layer2", head=head, calibrate=True, cv=0).fit(paths, names).save(tmp_path / "bundle")
+    loaded = topwork.load(tmp_path / "bundle")
+    assert loaded.get_params()["head"].C == 0.3
+    again = loaded.fit(paths, names)
+    assert type(again.head_.estimator) is LogisticRegression
+    again.to_onnx(tmp_path / "model.onnx")
+
+
+def test_few_rows_have_fewer_neighbours(graph: ExportedGraph, paths: list[Path], names: NDArray[np.str_]) -> None:
+    some = [0, 8, 16]
+    classifier = TransferClassifier(graph, "layer2", head="knn").fit([paths[k] for k in some], names[some])
+    assert len(classifier.predict(paths)) == len(paths)
