@@ -8,7 +8,7 @@ demo: .venv/ready
 	$(BIN)/topwork demo
 
 test: lint
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # The folder of a checkout may have any name, and mypy wants that of the package: check through a link outside the tree.
 lint: .venv/ready

@@ -175,6 +175,8 @@ def labels_of(X: Source | FeatureStore, y: Any = None) -> NDArray[Any]:
         own, count = [item.label for item in X] if y is None else [], len(X)
     given = own if y is None else y
     array = typed_labels(given)
+    if array.dtype.kind == "U" and not isinstance(given, (list, tuple)):
+        array = np.asarray(given)  # texts may stay objects: estimators can sort them
     if array.ndim not in (1, 2) or len(array) != count:
         raise InputError(f"{count} items but labels of shape {array.shape}; expected one label for each item")
     missing = int(are_missing(array).sum())

@@ -15,7 +15,7 @@ from sklearn.utils.metaestimators import available_if
 from ..errors import BundleError, InputError
 from ..extract.pooling import AUTO
 from ..extract.preprocess.decode import MAX_PIXELS
-from ..heads.labels import classes_or_labels, coded
+from ..heads.labels import classes_or_labels, coded, typed_labels
 from ..heads.registry import DEFAULT, resolve_head
 from .features import n_axes
 from .training_rows import TrainingRows, fit_head
@@ -174,7 +174,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
             self.classes_ = np.arange(labels.shape[1])
             return rows
         self._require_learnable(labels)
-        if labels.dtype != object:
+        if labels.dtype != object or typed_labels(labels).dtype != object:
             self.classes_ = labels[:0]
             return rows
         self.classes_, codes = coded(labels)

@@ -22,7 +22,7 @@ from topwork.errors import BundleError, InputError
 from topwork.extract.graph import ExportedGraph
 from topwork.heads.registry import HEADS
 
-FILES = ["bundle.json", "extractor.canaries.npz", "extractor.json", "extractor.onnx", "head.skops"]
+FILES = ["bundle.json", "extractor.canaries.npz", "extractor.json", "extractor.onnx", "head.skops", "learned.npy"]
 TREE = "sklearn.tree._tree.Tree"
 WITHOUT_TORCH = """
 import sys
@@ -170,7 +170,7 @@ def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
 Texts = tuple[list[str], list[str]]
 TEXT_FILES = [
     *("bundle.json", "extractor.canaries.npz", "extractor.json", "extractor.onnx"),
-    *("head.skops", "inputs/tokenizer.json"),
+    *("head.skops", "inputs/tokenizer.json", "learned.npy"),
 ]
 
 

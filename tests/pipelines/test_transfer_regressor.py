@@ -113,7 +113,12 @@ def test_search_over_heads_and_layers(graph: ExportedGraph, paths: list[Path], b
 
 @pytest.mark.parametrize(
     ("values", "message"),
-    [(["low"] * 24, "could not convert"), ([np.nan] * 24, "not all finite"), ([1.0], "24 items but")],
+    [
+        (["low"] * 24, "could not convert"),
+        ([np.inf] * 24, "not all finite"),
+        ([np.nan] * 24, "24 of 24 items have no label"),
+        ([1.0], "24 items but"),
+    ],
 )
 def test_values_that_are_none_are_refused(values: Any, message: str, graph: ExportedGraph, paths: list[Path]) -> None:
     with pytest.raises(InputError, match=message):
