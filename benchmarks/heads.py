@@ -3,8 +3,8 @@
 The peer is scikit-learn's LogisticRegressionCV on standardised features, with as many jobs as there are cores, the
 same ten penalties, the same five folds and the same criterion (log loss); the second row has features of length one
 as they are, and scikit-learn's own grid (1e-4 to 1e4): with the four weakest penalties scikit-learn stops where it
-starts, at its default tolerance. Accuracy is that of the chosen penalty on test rows, and the loss that of held-out rows
-for the best penalty, each at its own tolerance; single fits at a tight one are compared below.
+starts, at its default tolerance. Accuracy is that of the chosen penalty on test rows, and the loss that of held-out
+rows for the best penalty, each at its own tolerance; single fits at a tight one are compared below.
 """
 
 from __future__ import annotations
