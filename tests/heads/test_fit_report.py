@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sklearn.datasets import load_diabetes, load_digits
+from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.tree import DecisionTreeClassifier
@@ -85,3 +86,28 @@ def test_groups_are_held_out_together() -> None:
     assert apart is not None
     assert together is not None
     assert together.held_out < 0.2 < apart.held_out + 0.2
+
+
+def test_score_is_of_rows_as_they_are_whatever_weights_classes_have() -> None:
+    generator = np.random.default_rng(0)
+    X = generator.standard_normal((300, 5))
+    y = (generator.random(300) < 0.06).astype(int)
+    fits: list[int] = []
+
+    def fit(rows: Any) -> Any:
+        fits.append(len(rows))
+        return LinearProbeCV(class_weight="balanced").fit(X[rows], y[rows])
+
+    report = fit_report(LinearProbeCV(class_weight="balanced").fit(X, y), fit, X, y)
+    assert report is not None
+    assert len(fits) == 5
+    assert abs(report.gap) < 0.1
+
+
+def test_rows_count_by_their_weights() -> None:
+    X, y = np.zeros((40, 1)), np.arange(40) % 2
+    weights = np.where(y == 1, 3.0, 1.0)
+    head = DummyClassifier(strategy="constant", constant=1).fit(X, y)
+    report = fit_report(head, lambda rows: head, X, y, weights=weights)
+    assert report is not None
+    assert (report.training, report.held_out) == (0.75, 0.75)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,7 @@ def test_types_that_need_trust_are_told_and_refused(digits: Data, tmp_path: Path
         ({"format": 9}, "format 9"),
         ({"state": {"coef_": {"tensor": "nothing"}}}, "cannot be read"),
         ({"state": []}, "cannot be read"),
+        ({"state": {"__class__": 1}}, "cannot be read"),
         ({"params": {"no": 1}}, "no"),
     ],
 )
@@ -107,5 +109,28 @@ def test_changed_files_are_refused(change: dict[str, Any], message: str, digits:
 def test_damaged_files_are_refused(file: str, digits: Data, tmp_path: Path) -> None:
     save_head(LinearProbe().fit(*digits), tmp_path)
     (tmp_path / file).write_bytes((tmp_path / file).read_bytes()[:20])
+    with pytest.raises(BundleError, match="cannot be read"):
+        load_head(tmp_path)
+
+
+def test_nested_too_deep_is_refused(digits: Data, tmp_path: Path) -> None:
+    save_head(LinearProbe().fit(*digits), tmp_path)
+    (tmp_path / JSON).write_text("[" * 100_000)
+    with pytest.raises(BundleError, match="cannot be read"):
+        load_head(tmp_path)
+
+
+def test_untrusted_type_is_told_once(digits: Data, tmp_path: Path) -> None:
+    save_head(LinearProbe().fit(*digits), tmp_path)
+    (tmp_path / JSON).write_text(json.dumps({**json.loads((tmp_path / JSON).read_text()), "type": "os.system"}))
+    with pytest.raises(BundleError) as caught:
+        load_head(tmp_path)
+    assert "cannot be read" not in str(caught.value)
+
+
+@pytest.mark.parametrize("schema", ["[]", "{}", "null"])
+def test_skops_file_of_something_else_is_refused(schema: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "head.skops", "w") as archive:
+        archive.writestr("schema.json", schema)
     with pytest.raises(BundleError, match="cannot be read"):
         load_head(tmp_path)

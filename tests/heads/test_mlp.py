@@ -144,3 +144,10 @@ def test_balanced_classes(digits: Data) -> None:
 def test_what_cannot_be_is_refused(parameters: dict[str, Any], message: str, digits: Data) -> None:
     with pytest.raises(InputError, match=message):
         MLPHead(**{"epochs": 3, **parameters}).fit(*digits)
+
+
+def test_partial_fit_with_other_layers_is_refused() -> None:
+    X, y = np.random.default_rng(0).standard_normal((40, 3)), np.arange(40) % 2
+    head = MLPHead((8,), random_state=0).partial_fit(X, y, classes=[0, 1])
+    with pytest.raises(InputError, match="call fit to start anew"):
+        head.set_params(hidden=(4,)).partial_fit(X, y)
