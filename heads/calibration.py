@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from .folds import folds_of
+from .registry import within_rows
 
 Array = NDArray[Any]
 
@@ -66,6 +67,7 @@ def fit_calibrated(
     more = {} if sample_weight is None else dict.fromkeys(weight_names, sample_weight)
     if takes_groups and groups is not None:
         more["groups"] = groups
+    head = within_rows(head, min(len(train) for train, _ in folds))
     calibrated = CalibratedClassifierCV(head, method="temperature", cv=folds, ensemble=False)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Since .* does not appear to accept sample_weight")  # `more` has them

@@ -82,7 +82,7 @@ class FeatureBlocks:
         import torch
 
         self.factor = factor
-        for block in self._kept or []:
+        for block in self._kept or [] if (factor != 1).any() else []:
             block.mul_(torch.from_numpy(factor.astype(self.dtype)).to(self.device))
 
     def _block(self, part: slice) -> Tensor:

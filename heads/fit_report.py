@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit, StratifiedShuffleSplit
 
+from ..errors import InputError
 from .folds import Folds, folds_of, learnable
 
 Array = NDArray[Any]
@@ -130,12 +132,13 @@ def _folds(y: Array, groups: Any, n_folds: int, metric: str) -> Folds:
 def _scores(fit: Fit, X: Array, y: Array, folds: Folds, metric: str, weights: Array | None) -> Array:
     found = []
     for train, held in folds:
-        judged = learnable(y, train, held) if metric == "accuracy" and y.ndim == 1 else held
         if weights is not None:
-            train, judged = train[weights[train] > 0], judged[weights[judged] > 0]
-        if len(judged) and (metric != "accuracy" or y.ndim > 1 or len(np.unique(y[train])) > 1):
+            train, held = train[weights[train] > 0], held[weights[held] > 0]
+        judged = learnable(y, train, held) if metric == "accuracy" and y.ndim == 1 else held
+        if len(train) and len(judged) and (metric != "accuracy" or y.ndim > 1 or len(np.unique(y[train])) > 1):
             shares = None if weights is None else weights[judged]
-            found.append(score(fit(train), X[judged], y[judged], metric, shares))
+            with suppress(InputError):  # what all rows were enough for, those of a fold may not be
+                found.append(score(fit(train), X[judged], y[judged], metric, shares))
     return np.array(found)
 
 

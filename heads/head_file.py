@@ -6,6 +6,7 @@ import importlib
 import json
 import warnings
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,10 @@ from .registry import OWN_TYPES, PLAIN_TYPES, SKLEARN_TYPES
 
 SKOPS, JSON, TENSORS = "head.skops", "head.json", "head.safetensors"
 FORMAT = 1
-UNREADABLE = (zipfile.BadZipFile, AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError)
+UNREADABLE = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, RuntimeError),
+    *(AttributeError, IndexError, KeyError, TypeError, ValueError),
+)
 """What skops raises for a file that is damaged."""
 
 

@@ -155,7 +155,9 @@ class LinearProbeCV(LinearEstimator):
         The chosen one.
     cv_results_ : dict of ndarray
         For each of ``Cs``, ascending: ``C``; ``mean_loss``, ``std_loss``, ``mean_accuracy`` of the held-out rows over
-        folds; ``loss`` and ``accuracy`` of shape (n_penalties, n_folds); ``n_iter``. Empty where no class has two rows.
+        folds; ``loss`` and ``accuracy`` of shape (n_penalties, n_folds), NaN in a fold whose rows are all of classes
+        that no other fold has; ``n_iter``. A fold that leaves one class to train on is left out. Empty where nothing
+        can be held out, or there is one penalty.
     """
 
     def __init__(
@@ -238,7 +240,7 @@ class LinearProbeCV(LinearEstimator):
         """Cross-validate, choose, and return the solution for all rows."""
         Cs, n_folds = self._penalties(), 0
         if len(Cs) > 1:
-            rows, n_folds = self._folded(X, rows, groups)
+            rows, n_folds = self._folded(rows, groups)
         problem = self._problem(X, rows)
         if n_folds == 0:
             self.C_, self.cv_results_ = _middle(Cs), {}
@@ -248,7 +250,7 @@ class LinearProbeCV(LinearEstimator):
         self.C_, self.cv_results_ = Cs[chosen], _results(Cs, path)
         return problem, replace(path.wholes[chosen], converged=path.converged)
 
-    def _folded(self, X: Array, rows: Labelled, groups: Any) -> tuple[Labelled, int]:
+    def _folded(self, rows: Labelled, groups: Any) -> tuple[Labelled, int]:
         """Return the rows with their folds, and the number of folds."""
         places = rows.targets if rows.targets.ndim == 1 or self.multilabel_ else rows.targets[:, 0].astype(int)
         found = [

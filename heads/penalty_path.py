@@ -208,7 +208,7 @@ class Problem:
 
 def _is_mapped(X: Any) -> bool:
     """Tell whether an array is a file's memory map, or a view of one."""
-    while isinstance(X, np.ndarray) and not isinstance(X, np.memmap):
+    while isinstance(X, np.ndarray) and getattr(X, "_mmap", None) is None:  # rows taken out of a map are none
         X = X.base
     return isinstance(X, np.memmap)
 

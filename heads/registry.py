@@ -229,7 +229,9 @@ def within_rows(head: Any, n_rows: int) -> Any:
     n_rows : int
     """
     asked = {name: value for name, value in head.get_params().items() if name.rpartition("__")[2] == "n_neighbors"}
-    return head.set_params(**{name: n_rows for name, value in asked.items() if value > n_rows > 0})
+    return head.set_params(
+        **{name: n_rows for name, value in asked.items() if isinstance(value, int) and value > n_rows > 0}
+    )
 
 
 def resolve_head(head: Any, task: str = "classification") -> Any:

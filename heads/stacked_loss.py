@@ -54,12 +54,12 @@ class Labelled:
         return Labelled(self.targets[rows], self.n_outputs, self.weights[rows], self.folds[rows])
 
     def learnable(self) -> NDArray[np.bool_]:
-        """Tell of each row whether its class is found in more than one fold."""
+        """Tell of each row whether its class is found in more than one fold, by rows with a weight."""
         if self.targets.ndim == 2 and self.n_outputs > 1:
             return np.ones(len(self.targets), dtype=bool)
         places = self.targets.reshape(len(self.targets)).astype(np.int64)
         counts = np.zeros((max(2, self.n_outputs), self.folds.max() + 2), np.int64)
-        np.add.at(counts, (places, self.folds + 1), 1)
+        np.add.at(counts, (places, self.folds + 1), self.weights > 0)
         several: NDArray[np.bool_] = ((counts > 0).sum(axis=1) > 1)[places]
         return several
 

@@ -115,7 +115,9 @@ def _overlay(
 
 def _of_one_type(values: list[Any]) -> NDArray[Any]:
     kinds = sorted({type(value).__name__ for value in values})
-    if len(kinds) > 1:
+    if kinds == ["float", "int"] and all(float(value).is_integer() for value in values):
+        return np.array(values, np.int64)  # as pandas has whole numbers beside empty cells
+    if len(kinds) > 1 and kinds != ["float", "int"]:
         raise InputError(
             f"labels of several types: {', '.join(kinds)}; the store's and those that were given are to be of one type"
         )

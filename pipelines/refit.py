@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from sklearn.base import clone, is_classifier
@@ -15,17 +15,15 @@ from ..errors import InputError
 from ..extract.store.feature_store import FeatureStore
 from ..heads.fit_report import FitReport
 from ..heads.head_file import is_plain
+from ..heads.labels import coded
 from ..models.weights import digest_of_file
 from .bundle import MANIFEST, load
 from .features import admit, features_of
-from .holdout import HoldOut
+from .holdout import HELD_SPLITS, HoldOut
 from .labelled_rows import LabelledRows, labels_for
 from .lineage import hashes_of
 from .training_rows import TrainingRows
 from .transfer_estimator import TransferEstimator
-
-if TYPE_CHECKING:
-    pass
 
 
 def refit(
@@ -44,7 +42,7 @@ def refit(
     A head with ``warm_start`` goes on from the parent's solution: new classes are added to it, those that have no row
     any more are dropped, and a penalty that was chosen by cross-validation is kept. Rows without a label are left out.
     The head is judged, beside its parent, on rows that neither it nor its children learn from. A parent that has
-    learned from those rows, as one from ``fit`` has, is not gone on from: its child starts from nothing.
+    learned from rows that are held out now, as one from ``fit`` has, is not gone on from: its child starts anew.
 
     Parameters
     ----------
@@ -91,7 +89,8 @@ def refit(
     rule = HoldOut.chosen(held_out, seed, parent.lineage_.get("held_out"), given.splits)
     held = rule.holds(given.groups, given.splits)
     if rule.by == "id" and is_classifier(parent) and rows.y.ndim == 1:
-        held &= np.isin(rows.y, rows.y[~held])  # a class is not held out whole
+        places = coded(rows.y)[1] if rows.y.dtype == object else rows.y
+        held &= np.isin(places, places[~held])  # a class is not held out whole
     learned, judged = rows.take(np.flatnonzero(~held)), rows.take(np.flatnonzero(held & given.is_own()))
     if not len(judged) and (rule.by == "split" or rule.share):
         warnings.warn(f"{_why_none(rule)}: the head is not judged", stacklevel=2)
@@ -129,7 +128,7 @@ def _rows(parent: TransferEstimator, store: FeatureStore, given: LabelledRows) -
 
 def _why_none(rule: HoldOut) -> str:
     if rule.by == "split":
-        return 'no row has the split "val" or "test", by which the parent was judged'
+        return f"no row has one of the splits {', '.join(sorted(HELD_SPLITS))}, by which the parent was judged"
     return f"held_out={rule.share:g} leaves no class a row to learn from, or holds no row out"
 
 

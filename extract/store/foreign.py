@@ -18,7 +18,7 @@ from .description import new_store, require_place
 from .feature_store import FeatureStore
 from .foreign_source import ForeignFeatures, read_foreign, read_ids
 from .index import part_name
-from .labels import enter_labels, label_table
+from .labels import are_by_id, enter_labels, label_table
 from .log import CHECKPOINT, Log
 from .part import FIELDS, table_of
 from .state import StoredColumn
@@ -90,7 +90,7 @@ def _names(found: ForeignFeatures, ids: Sequence[Any] | str | Path | None, matri
 
 def _given(labels: Any, names: Sequence[str]) -> pyarrow.Table:
     """Return labels as a table, after checking that they are of these items."""
-    if not isinstance(labels, (str, Path, Mapping)) and not hasattr(labels, "column_names"):
+    if not are_by_id(labels):
         if len(labels) != len(names):
             raise InputError(f"{len(names)} items but {len(labels)} labels; expected one label for each item")
         labels = dict(zip(names, labels, strict=True))

@@ -86,15 +86,13 @@ def are_by_id(labels: Any) -> bool:
     Parameters
     ----------
     labels : object
-        A series of pandas names them if its index is more than the numbers of its rows.
+        A series of pandas names them if its index is more than the numbers of its rows, a table by a column of ids.
     """
     if _is_of_pandas(labels, "Series"):
         return type(labels.index).__name__ != "RangeIndex"
-    return (
-        isinstance(labels, (Mapping, str, Path))
-        or hasattr(labels, "column_names")
-        or _is_of_pandas(labels, "DataFrame")
-    )
+    if _is_of_pandas(labels, "DataFrame"):
+        return any(name in labels.columns for name in ID_COLUMNS)
+    return isinstance(labels, (Mapping, str, Path)) or hasattr(labels, "column_names")
 
 
 def _is_of_pandas(labels: Any, name: str) -> bool:
@@ -107,7 +105,10 @@ def _table(labels: Any, name: str) -> pyarrow.Table:
     if isinstance(labels, pa.Table):
         return labels
     if _is_of_pandas(labels, "DataFrame"):
-        return pa.Table.from_pandas(labels, preserve_index=False)
+        try:
+            return pa.Table.from_pandas(labels, preserve_index=False)
+        except pa.ArrowException as error:
+            raise InputError(f"labels cannot be kept: {error}. Expected one type in each column.") from error
     if isinstance(labels, (str, Path)):
         from ..sources.table import read_rows
 

@@ -75,3 +75,8 @@ def test_groups_that_have_a_class_alone_are_refused_and_rows_without_weight_are_
         fit_calibrated(resolve_head("logreg"), X[TRAIN], labels, groups=labels)
     head = fit_calibrated(resolve_head("linear"), X[TRAIN], labels, (labels > 0).astype(float))
     assert head.classes_.tolist() == [1, 2]
+
+
+def test_neighbours_are_no_more_than_a_fold_has() -> None:
+    few, labels = X[:6], np.array([0, 1] * 3)
+    assert fit_calibrated(resolve_head("knn"), few, labels).predict(few).shape == (6,)

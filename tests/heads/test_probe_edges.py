@@ -119,3 +119,11 @@ def test_blocks_end_where_folds_end() -> None:
         1050,
         2100,
     ]
+
+
+def test_row_without_weight_makes_no_class_one_of_two_folds() -> None:
+    X, y = np.random.default_rng(0).standard_normal((200, 5)), np.repeat(["a", "b", "c", "d"], 50)
+    weights = np.ones(200)
+    weights[60] = 0
+    with pytest.warns(UserWarning, match="no class has rows in two folds"):
+        assert LinearProbeCV(selection="one_standard_error").fit(X, y, weights, groups=y).cv_results_ == {}

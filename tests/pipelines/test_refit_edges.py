@@ -112,3 +112,39 @@ def test_no_row_to_judge_by_is_told(store: FeatureStore, parent: Any) -> None:
     assert by_split.lineage_["held_out"] == {"by": "split", "share": 0.0, "seed": 0, "n": 50}
     with pytest.warns(UserWarning, match=r"no row has the split .*: the head is not judged"):
         assert refit(by_split, store).lineage_["metrics"] == {}
+
+
+def test_whole_numbers_beside_empty_cells_stay_whole(store: FeatureStore, tmp_path: Path) -> None:
+    numbers = FeatureStore.import_features(
+        tmp_path / "numbers", np.asarray(store.matrix("features")), IDS, [number % 5 for number in range(ROWS)]
+    )
+    parent = TransferClassifier.from_store(numbers, cv=0).fit(numbers)
+    changes = pd.Series([1.0, np.nan, 3.0], index=IDS[:3])
+    child = refit(parent, numbers, changes)
+    assert child.classes_.tolist() == [0, 1, 2, 3, 4]
+    assert child.classes_.dtype.kind == "i"
+    assert child.lineage_["unlabelled"] == 1
+
+
+def test_labels_of_several_types_hold_rows_out(store: FeatureStore) -> None:
+    mixed = [1 if label == "c1" else True if label == "c2" else label for label in LABELS]
+    child = refit(TransferClassifier.from_store(store, cv=0).fit(store, mixed), store, mixed)
+    assert child.lineage_["held_out"]["n"] == HELD.sum()
+
+
+def test_several_labels_of_a_table_go_by_position(store: FeatureStore) -> None:
+    several = pd.DataFrame(np.eye(5, dtype=int)[np.arange(ROWS) % 5])
+    child = refit(TransferClassifier.from_store(store, cv=0).fit(store, several), store, several)
+    assert child.multilabel_
+
+
+def test_series_labels_foreign_features_by_its_index(store: FeatureStore, tmp_path: Path) -> None:
+    series = pd.Series(LABELS, index=IDS).iloc[::-1]
+    other = FeatureStore.import_features(tmp_path / "other", np.asarray(store.matrix("features")), IDS, series)
+    assert other.labels == LABELS
+
+
+def test_class_that_a_fold_cannot_calibrate_is_no_error(store: FeatureStore) -> None:
+    labels = ["rare" if number in (3, 200) else label for number, label in enumerate(LABELS)]
+    classifier = TransferClassifier.from_store(store, head="logreg", calibrate=True).fit(store, labels)
+    assert "rare" in classifier.classes_
