@@ -110,7 +110,7 @@ def test_no_row_to_judge_by_is_told(store: FeatureStore, parent: Any) -> None:
     assert child.lineage_["held_out"]["by"] == "id"  # as its parent's
     by_split = refit(TransferClassifier.from_store(store, cv=0).fit(store), store, splits)
     assert by_split.lineage_["held_out"] == {"by": "split", "share": 0.0, "seed": 0, "n": 50}
-    with pytest.warns(UserWarning, match=r"no row has the split .*: the head is not judged"):
+    with pytest.warns(UserWarning, match=r"no row has one of the splits .*: the head is not judged"):
         assert refit(by_split, store).lineage_["metrics"] == {}
 
 
