@@ -167,7 +167,8 @@ def rotation_of(blocks: FeatureBlocks, weights: NDArray[np.float64], standardize
 def _factor(size: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return powers of two that bring features near to one, and zeros for those that are nothing beside the others.
 
-    Tiny numbers lose digits, and make products ten times slower. Most features need no factor.
+    Tiny numbers lose digits, and processors are slow with products of them (docs/decisions/0009). Most features need no
+    factor.
     """
     kept = size / scale > NEGLIGIBLE * max(float((size / scale).max()), 1e-300)
     powers = np.exp2(-np.round(np.log2(scale)))

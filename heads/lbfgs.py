@@ -24,7 +24,7 @@ SHORTEST, SHORTEST_AT_FIRST = 1e-3, 1e-8
 SAFETY = 20
 """So many times the quadratic model may underestimate how far the minimum is."""
 NOTHING = 1e-8
-"""An objective below this is as good as zero, where only one class is left to learn and there is no minimum."""
+"""An objective below this is as good as zero: where labels never apply, or always, there is no minimum."""
 FAR = 5e-3
 """A search goes on while it wants to move the weights by more than this share of their length."""
 

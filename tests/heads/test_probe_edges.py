@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold, ShuffleSplit, TimeSeriesSplit
 from sklearn.preprocessing import StandardScaler
 from topwork.errors import InputError
-from topwork.heads.feature_blocks import FeatureBlocks
+from topwork.heads.feature_blocks import FeatureBlocks, rotation_of
 from topwork.heads.linear_probe import LinearProbe, LinearProbeCV
 
 
@@ -107,6 +107,10 @@ def test_tiny_column_neither_harms_nor_slows(standardize: bool) -> None:
     other = X.copy()
     other[:, 7] = X[:, 7] * np.float32(1e35) if standardize else 0
     expected = LinearProbe(1e-3, standardize=standardize).fit(other, y)
+    blocks = FeatureBlocks(X, np.arange(len(X)), "cpu")
+    rotation_of(blocks, np.ones(len(X)), standardize, True)
+    numbers = np.abs(next(iter(blocks))[1].numpy()[:, 7])
+    assert (0.01 < numbers.mean() < 100) if standardize else not numbers.any()
     assert np.isfinite(probe.coef_).all()
     np.testing.assert_allclose(probe.predict_proba(X), expected.predict_proba(other), atol=1e-4)
 
