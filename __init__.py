@@ -5,32 +5,33 @@ This facade imports nothing until a name is asked for.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from .extract.cut import Column
-    from .extract.extractor import Extractor
-    from .extract.job import extract
-    from .extract.layer import Layer
-    from .extract.layers import layers
-    from .extract.ledger import Ledger
+    from .extract.engine.ledger import Ledger
+    from .extract.extractor.extractor import Extractor
+    from .extract.graphs.cut import Column
+    from .extract.graphs.cutting import layers
+    from .extract.graphs.layer import Layer
+    from .extract.jobs.job import extract_features
     from .extract.sources.table import Table
     from .extract.store.feature_store import FeatureStore
     from .heads.few_shot import few_shot_curve
-    from .heads.linear_probe import LinearProbe, LinearProbeCV
-    from .heads.mlp import MLPHead
-    from .heads.mlp_regressor import MLPHeadRegressor
+    from .heads.linear.linear_probe import LinearProbe, LinearProbeCV
+    from .heads.mlp.mlp_head import MLPHead
+    from .heads.mlp.mlp_regressor import MLPHeadRegressor
     from .models.backbone import Backbone
     from .models.image_spec import ImageSpec
     from .models.input_overrides import InputOverrides
     from .models.loading import BackboneSpec, load_backbone
     from .models.tensor_spec import TensorSpec
     from .models.text_spec import TextSpec
-    from .pipelines.bundle import load
-    from .pipelines.refit import refit
-    from .pipelines.transfer import TransferClassifier
-    from .pipelines.transfer_regressor import TransferRegressor
+    from .pipelines.bundle.bundle import load
+    from .pipelines.estimators.refit import refit
+    from .pipelines.estimators.transfer_classifier import TransferClassifier
+    from .pipelines.estimators.transfer_regressor import TransferRegressor
 
 __version__ = "0.1.0"
 
@@ -53,7 +54,7 @@ __all__ = [
     "TextSpec",
     "TransferClassifier",
     "TransferRegressor",
-    "extract",
+    "extract_features",
     "few_shot_curve",
     "layers",
     "load",
@@ -61,42 +62,32 @@ __all__ = [
     "refit",
 ]
 
-_HOMES = {
-    "Backbone": ".models.backbone",
-    "BackboneSpec": ".models.loading",
-    "Column": ".extract.cut",
-    "Extractor": ".extract.extractor",
-    "FeatureStore": ".extract.store.feature_store",
-    "ImageSpec": ".models.image_spec",
-    "InputOverrides": ".models.input_overrides",
-    "Layer": ".extract.layer",
-    "Ledger": ".extract.ledger",
-    "LinearProbe": ".heads.linear_probe",
-    "LinearProbeCV": ".heads.linear_probe",
-    "MLPHead": ".heads.mlp",
-    "MLPHeadRegressor": ".heads.mlp_regressor",
-    "Table": ".extract.sources.table",
-    "TensorSpec": ".models.tensor_spec",
-    "TextSpec": ".models.text_spec",
-    "TransferClassifier": ".pipelines.transfer",
-    "TransferRegressor": ".pipelines.transfer_regressor",
-    "extract": ".extract",
-    "few_shot_curve": ".heads.few_shot",
-    "layers": ".extract.layers",
-    "load": ".pipelines.bundle",
-    "load_backbone": ".models.loading",
-    "refit": ".pipelines.refit",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(_HOMES[name], __name__)
-    return module if name == "extract" else getattr(module, name)
-
-
-def __dir__() -> list[str]:
-    """List the public names."""
-    return sorted(__all__)
+__getattr__, __dir__, _ = lazy_exports(
+    __name__,
+    {
+        "Backbone": ".models.backbone",
+        "BackboneSpec": ".models.loading",
+        "Column": ".extract.graphs.cut",
+        "Extractor": ".extract.extractor.extractor",
+        "FeatureStore": ".extract.store.feature_store",
+        "ImageSpec": ".models.image_spec",
+        "InputOverrides": ".models.input_overrides",
+        "Layer": ".extract.graphs.layer",
+        "Ledger": ".extract.engine.ledger",
+        "LinearProbe": ".heads.linear.linear_probe",
+        "LinearProbeCV": ".heads.linear.linear_probe",
+        "MLPHead": ".heads.mlp.mlp_head",
+        "MLPHeadRegressor": ".heads.mlp.mlp_regressor",
+        "Table": ".extract.sources.table",
+        "TensorSpec": ".models.tensor_spec",
+        "TextSpec": ".models.text_spec",
+        "TransferClassifier": ".pipelines.estimators.transfer_classifier",
+        "TransferRegressor": ".pipelines.estimators.transfer_regressor",
+        "extract_features": ".extract.jobs.job",
+        "few_shot_curve": ".heads.few_shot",
+        "layers": ".extract.graphs.cutting",
+        "load": ".pipelines.bundle.bundle",
+        "load_backbone": ".models.loading",
+        "refit": ".pipelines.estimators.refit",
+    },
+)

@@ -52,8 +52,8 @@ def main() -> None:
 
 def made(work: Path) -> tuple[Path, Path]:
     """Make a store of several parts, and one that is merged."""
-    from topwork.extract import batching
-    from topwork.extract.extractor import Extractor
+    from topwork.extract.engine import batching
+    from topwork.extract.extractor.extractor import Extractor
 
     batching.WINDOW_ITEMS = 16
     images, extractor = work / "images", Extractor("topwork:tiny", layer=["layer2", "last"])
@@ -69,14 +69,14 @@ def made(work: Path) -> tuple[Path, Path]:
 def fill(path: Path, images: Path, extractor: object, stops: bool) -> None:
     """Run the job, and set labels, twice."""
     from topwork.errors import StoppedError
-    from topwork.extract.job import extract
+    from topwork.extract.jobs.job import extract_features
     from topwork.extract.store.feature_store import FeatureStore
 
     store = FeatureStore.create(path, extractor)  # type: ignore[arg-type]
     broken = sum(len(file.read_bytes()) < 10 for file in images.rglob("*.png"))
     policy = f"limit:{100 * (broken - 1) / (IMAGES + FAILURES)}%" if stops else "record"
     with contextlib.suppress(StoppedError):
-        extract(images, store, on_error=policy)
+        extract_features(images, store, on_error=policy)
     store.set_labels(dict.fromkeys(store.ids[:9], "set"))
     store.set_labels(dict.fromkeys(store.ids[3:5], "set anew"))
     store.set_labels(dict.fromkeys(store.ids, 0.5), "score")

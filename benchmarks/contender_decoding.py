@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from PIL import Image
-from topwork.extract.machine import available_cores
+from topwork.hardware import available_cores
 
 SIZE = (224, 224)
 

@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
-from topwork.heads.linear_probe import LinearProbe, LinearProbeCV
+from topwork.heads.linear.linear_probe import LinearProbe, LinearProbeCV
 
 TOLERANCE = 1e-8
 

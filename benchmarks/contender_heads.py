@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegressionCV
 from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from topwork.heads.linear_probe import LinearProbeCV
+from topwork.heads.linear.linear_probe import LinearProbeCV
 from topwork.heads.registry import resolve_head
 
 CS = np.logspace(-6, 0, 10)

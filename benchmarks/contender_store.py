@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import topwork
-from topwork.extract.item import Item
+from topwork.extract.sources.item import Item
 from topwork.extract.store.index import INDEX_FILE, Index
 from topwork.extract.store.part import Row
 from topwork.extract.store.writer import open_writer
@@ -184,7 +184,7 @@ class Known:
 def known(folder: Path, rows: int) -> dict[str, Any]:
     """Run a job that is done."""
     started = time.perf_counter()
-    ledger = topwork.extract(Known(rows), folder / STORE)
+    ledger = topwork.extract_features(Known(rows), folder / STORE)
     seconds = time.perf_counter() - started
     assert (ledger.computed, ledger.ok) == (0, rows)
     return {"seconds": seconds}

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from topwork.heads.linear_probe import LinearProbe
+from topwork.heads.linear.linear_probe import LinearProbe
 
 COLUMNS, CLASSES, LIMIT = 512, 10, 2**30
 

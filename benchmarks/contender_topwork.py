@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 import topwork
-from topwork.extract.engine import infer
-from topwork.extract.graph import ExportedGraph
-from topwork.extract.item import content_digest
-from topwork.extract.machine import available_cores
+from topwork.extract.engine.engine import infer
+from topwork.extract.graphs.exported_graph import ExportedGraph
+from topwork.extract.sources.item import content_digest
+from topwork.hardware import available_cores
 from topwork.models.input_overrides import InputOverrides
 
 WARMING = 32
@@ -86,7 +86,7 @@ def to_store(extractor: topwork.Extractor, source: Any, options: argparse.Namesp
     try:
         store = topwork.FeatureStore.create(folder, extractor)
         started = time.perf_counter()
-        ledger = topwork.extract(source, store)
+        ledger = topwork.extract_features(source, store)
         seconds = time.perf_counter() - started
         if options.features:
             np.save(options.features, store.matrix(store.columns[0].name))

@@ -119,8 +119,8 @@ def rounding(backbone: Any) -> float:
 
 def random_inputs(backbone: Any, count: int) -> Any:
     import numpy as np
+    from topwork.extract.graphs.torch.entry import network_inputs, tensors_of
     from topwork.extract.preprocess.preprocessor import preprocessor_for
-    from topwork.extract.torch_graphs.entry import network_inputs, tensors_of
 
     feeds = preprocessor_for(backbone.input_spec).random_feeds(count, np.random.default_rng(SEED))
     return network_inputs(backbone.input_spec, tensors_of(feeds["random"]))
@@ -146,9 +146,9 @@ def measure_statistics(backbone: Any) -> None:
 
 def by_topwork(backbone: Any, folder: Path, stage: dict[str, str]) -> dict[str, Any]:
     """Export an early, a middle and the last layer in one graph."""
-    from topwork.extract.cut import CutRequest
-    from topwork.extract.export import export
-    from topwork.extract.layers import layers
+    from topwork.extract.graphs.cut import CutRequest
+    from topwork.extract.graphs.cutting import layers
+    from topwork.extract.graphs.export import export
 
     stage["name"] = "listing layers"
     chosen = chosen_layers(layers(backbone))

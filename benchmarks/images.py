@@ -17,7 +17,7 @@ import numpy as np
 from contest import Outcome, arguments, contest, fastest, relative_errors, use_work_folder
 from data_sets import photographs
 from page import table, write_section
-from topwork.extract.machine import available_cores, has_bfloat16, instruction_sets
+from topwork.hardware import available_cores, has_bfloat16, instruction_sets
 
 NETWORKS = {"ResNet-50": "resnet50", "ViT-S/16": "vit_small_patch16_224", "MobileNetV3-Large": "mobilenetv3_large_100"}
 PEERS = {"eager float32": "float32", "autocast bfloat16": "autocast", "compiled bfloat16": "compiled"}

@@ -20,7 +20,8 @@ from typing import Any
 from faults import Disk, Fault, surrender
 
 IMPORTED = ["onnxruntime", "PIL.Image", "pyarrow.compute", "pyarrow.csv", "pyarrow.parquet", "tokenizers",
-            "topwork.pipelines.cli.main", "topwork.extract.job", "topwork.extract.extractor"]  # fmt: skip
+            "topwork.pipelines.cli.main", "topwork.extract.jobs.job",
+            "topwork.extract.extractor.extractor"]  # fmt: skip
 ACCOUNT = ("items", "ok", "failed", "duplicate", "absent", "ignored", "failures", "fingerprint")
 """What a ledger says that is not of one run alone."""
 
@@ -102,7 +103,7 @@ class Place:
 
 def run(words: list[str], window: int, folder: Path, connection: Connection | None) -> None:
     """Run a command in this process."""
-    from topwork.extract import batching
+    from topwork.extract.engine import batching
     from topwork.pipelines.cli.main import main
 
     for name, descriptor in (("output", 1), ("errors", 2)):

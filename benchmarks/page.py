@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from topwork.extract.machine import available_cores, installed, instruction_sets, processor
+from topwork.hardware import available_cores, installed, instruction_sets, processor
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 SUBJECTS = ("Images", "Texts", "Heads", "Fidelity", "Memory", "Jobs", "Store", "Start-up")

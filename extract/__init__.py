@@ -1,22 +1,57 @@
-"""Cut, export, session, engine, store: from items on disk to feature matrices on disk.
-
-The package is callable, because its name and the name of its main job are one in the public interface:
-``topwork.extract(source, store)`` runs :func:`topwork.extract.job.extract`. See ``docs/decisions/0001``.
-"""
+"""From items on disk to feature matrices on disk: cut, export, certify, run and store."""
 
 from __future__ import annotations
 
-import sys
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING
 
+from ..lazy_exports import lazy_exports
 
-class _CallablePackage(ModuleType):
-    def __call__(self, *args: Any, **options: Any) -> Any:
-        """Run :func:`topwork.extract.job.extract`."""
-        from .job import extract
+if TYPE_CHECKING:
+    from .engine.error_policy import ErrorPolicy
+    from .engine.ledger import Ledger
+    from .engine.progress import Progress
+    from .extractor.extractor import Extractor
+    from .graphs.certificate import Certificate
+    from .graphs.cut import Column
+    from .graphs.cutting import layers
+    from .graphs.exported_graph import ExportedGraph
+    from .graphs.layer import Layer
+    from .jobs.job import extract_features
+    from .sources.opening import open_source
+    from .sources.table import Table
+    from .store.feature_store import FeatureStore
 
-        return extract(*args, **options)
+__all__ = [
+    "Certificate",
+    "Column",
+    "ErrorPolicy",
+    "ExportedGraph",
+    "Extractor",
+    "FeatureStore",
+    "Layer",
+    "Ledger",
+    "Progress",
+    "Table",
+    "extract_features",
+    "layers",
+    "open_source",
+]
 
-
-sys.modules[__name__].__class__ = _CallablePackage
+__getattr__, __dir__, _ = lazy_exports(
+    __name__,
+    {
+        "Certificate": ".graphs.certificate",
+        "Column": ".graphs.cut",
+        "ErrorPolicy": ".engine.error_policy",
+        "ExportedGraph": ".graphs.exported_graph",
+        "Extractor": ".extractor.extractor",
+        "FeatureStore": ".store.feature_store",
+        "Layer": ".graphs.layer",
+        "Ledger": ".engine.ledger",
+        "Progress": ".engine.progress",
+        "Table": ".sources.table",
+        "extract_features": ".jobs.job",
+        "layers": ".graphs.cutting",
+        "open_source": ".sources.opening",
+    },
+)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from sklearn.model_selection import GroupShuffleSplit, StratifiedShuffleSplit
 
 from ..errors import InputError
-from .labels import coded, typed_labels
 from .registry import DEFAULT, resolve_head, within_rows
+from .targets import coded, typed_labels
 
 Array = NDArray[Any]
 

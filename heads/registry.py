@@ -51,7 +51,7 @@ def _one_by_one(make: Callable[[], Any]) -> Any:
 
 
 def _linear() -> Any:
-    from .linear_probe import LinearProbeCV
+    from .linear.linear_probe import LinearProbeCV
 
     return LinearProbeCV()
 
@@ -150,46 +150,16 @@ def _hgb_regressor() -> Any:
 
 
 def _mlp() -> Any:
-    from .mlp import MLPHead
+    from .mlp.mlp_head import MLPHead
 
     return MLPHead(random_state=0)
 
 
 def _mlp_regressor() -> Any:
-    from .mlp_regressor import MLPHeadRegressor
+    from .mlp.mlp_regressor import MLPHeadRegressor
 
     return MLPHeadRegressor(random_state=0)
 
-
-SKLEARN_TYPES = (
-    "sklearn.calibration._CalibratedClassifier",
-    "sklearn.calibration._TemperatureScaling",
-    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-    "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
-    "sklearn.gaussian_process.kernels.ConstantKernel",
-    "sklearn.gaussian_process.kernels.Product",
-    "sklearn.gaussian_process.kernels.RBF",
-    "sklearn.gaussian_process.kernels.Sum",
-    "sklearn.gaussian_process.kernels.WhiteKernel",
-    "sklearn.multiclass._ConstantPredictor",
-)
-"""Types of scikit-learn's that skops has no opinion on, and heads with a name hold."""
-
-PLAIN_TYPES = (
-    "topwork.heads.linear_probe.LinearProbe",
-    "topwork.heads.linear_probe.LinearProbeCV",
-    "topwork.heads.mlp.MLPHead",
-    "topwork.heads.mlp_regressor.MLPHeadRegressor",
-)
-"""Heads of ours whose attributes are numbers, names and arrays, and nothing else."""
-
-OWN_TYPES = (
-    "topwork.heads.centroid.Centroid",
-    "topwork.heads.gaussian_process.SmallGaussianProcessClassifier",
-    "topwork.heads.gaussian_process.SmallGaussianProcessRegressor",
-    *PLAIN_TYPES,
-)
-"""Types of ours that a saved head may hold."""
 
 DEFAULT = "linear"
 

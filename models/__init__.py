@@ -1,1 +1,44 @@
-"""Where a backbone comes from: a loader per source, its input specification, the built-in default."""
+"""Where a backbone comes from: a loader for each source, its input specification, the built-in default."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from .backbone import Backbone
+    from .image_spec import ImageSpec
+    from .input_overrides import InputOverrides
+    from .loading import BackboneSpec, load_backbone
+    from .onnx_backbone import OnnxBackbone
+    from .tensor_spec import TensorSpec
+    from .text_spec import TextSpec
+    from .torch_backbone import TorchBackbone
+
+__all__ = [
+    "Backbone",
+    "BackboneSpec",
+    "ImageSpec",
+    "InputOverrides",
+    "OnnxBackbone",
+    "TensorSpec",
+    "TextSpec",
+    "TorchBackbone",
+    "load_backbone",
+]
+
+__getattr__, __dir__, _ = lazy_exports(
+    __name__,
+    {
+        "Backbone": ".backbone",
+        "BackboneSpec": ".loading",
+        "ImageSpec": ".image_spec",
+        "InputOverrides": ".input_overrides",
+        "OnnxBackbone": ".onnx_backbone",
+        "TensorSpec": ".tensor_spec",
+        "TextSpec": ".text_spec",
+        "TorchBackbone": ".torch_backbone",
+        "load_backbone": ".loading",
+    },
+)

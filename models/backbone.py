@@ -53,7 +53,7 @@ class Backbone:
             raise InputError(f"tolerance={self.tolerance}: expected more than 0 and at most {LARGEST_TOLERANCE}")
 
     def identity(self) -> dict[str, Any]:
-        """Return what makes features of this backbone comparable; see :mod:`topwork.extract.identity`."""
+        """Return what makes features of this backbone comparable; see :mod:`topwork.identity`."""
         return {
             "architecture": self.name,
             "arguments": self.arguments,

@@ -31,7 +31,7 @@ class TorchBackbone(Backbone):
     module: nn.Module
     classifier: str | None = None
     traces: dict[Any, Any] = field(default_factory=dict, init=False)
-    """What tracing found, so that it is done once: filled and read by :mod:`topwork.extract.torch_graphs.trace`."""
+    """What tracing found, so that it is done once: filled and read by :mod:`topwork.extract.graphs.torch.trace`."""
 
     @classmethod
     def from_module(cls, name: str, module: nn.Module, input_spec: InputSpec, **details: Any) -> TorchBackbone:

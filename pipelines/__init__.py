@@ -1,1 +1,30 @@
 """Whole workflows: classifiers on raw items, bundles, fused export, the demo, the command line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from .bundle.bundle import load
+    from .estimators.refit import refit
+    from .estimators.transfer_classifier import TransferClassifier
+    from .estimators.transfer_regressor import TransferRegressor
+
+__all__ = [
+    "TransferClassifier",
+    "TransferRegressor",
+    "load",
+    "refit",
+]
+
+__getattr__, __dir__, _ = lazy_exports(
+    __name__,
+    {
+        "TransferClassifier": ".estimators.transfer_classifier",
+        "TransferRegressor": ".estimators.transfer_regressor",
+        "load": ".bundle.bundle",
+        "refit": ".estimators.refit",
+    },
+)

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..extract.extractor import Extractor
-from ..extract.job import extract
-from ..extract.session import open_session
+from ..extract.extractor.extractor import Extractor
+from ..extract.jobs.job import extract_features
+from ..extract.runtime.session import open_session
 from ..extract.store.feature_store import FeatureStore
 from ..heads.registry import resolve_head
 from ..models.loading import BackboneSpec
-from .transfer import TransferClassifier
+from .estimators.transfer_classifier import TransferClassifier
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -109,7 +109,7 @@ def write_digits(folder: Path) -> list[Digit]:
 def _store(folder: Path, name: str, spec: BackboneSpec) -> _Extraction:
     extractor = Extractor(spec, LAYERS, POOL).fit(None)
     store = FeatureStore.create(folder / f"features-{name}", extractor)
-    ledger = extract(folder / "digits", store)
+    ledger = extract_features(folder / "digits", store)
     return _Extraction(FeatureStore.open(store.path), ledger.seconds, ledger.items_per_second)
 
 

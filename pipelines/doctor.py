@@ -6,9 +6,9 @@ import platform
 from importlib.metadata import distributions
 from typing import Any
 
-from ..extract.machine import available_cores, installed, instruction_sets, processor
-from ..extract.precision import LOWER
-from ..extract.providers import OPENVINO, PROVIDERS, Provider, able, lacks, openvino_devices, unable
+from ..extract.runtime.precisions import LOWER
+from ..extract.runtime.providers import OPENVINO, PROVIDERS, Provider, able, lacks, openvino_devices, unable
+from ..hardware import available_cores, installed, instruction_sets, processor
 
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
 """Packages that all write the folder ``onnxruntime``: the last one installed overwrites files of the others."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 
@@ -28,13 +29,14 @@ PUBLIC = [
     "TextSpec",
     "TransferClassifier",
     "TransferRegressor",
-    "extract",
+    "extract_features",
     "few_shot_curve",
     "layers",
     "load",
     "load_backbone",
     "refit",
 ]
+PACKAGES = ("extract", "heads", "models", "pipelines")
 HEAVY = ("torch", "onnxruntime", "sklearn", "onnx", "numpy", "PIL", "pyarrow", "typer", "tokenizers", "transformers")
 
 
@@ -55,9 +57,7 @@ def test_unknown_name_is_an_attribute_error() -> None:
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_public_docstrings_document_every_parameter(name: str) -> None:
-    target = "topwork.extract.job.extract" if name == "extract" else f"topwork.{name}"
-    home = getattr(topwork, name) if name != "extract" else None
-    path = target if home is None else f"{home.__module__}.{name}"
+    path = f"{getattr(topwork, name).__module__}.{name}"
     wanted = ("GL08", "SS01", "SS02", "SS03", "PR01", "PR02", "PR03", "RT03", "YD01")
     found = [(code, text) for code, text in validate(path)["errors"] if code in wanted]
     assert found == []
@@ -82,7 +82,38 @@ def test_help_takes_no_runtime_along() -> None:
     assert "LOADED []" in output
 
 
-def test_extract_is_both_a_package_and_the_job(tmp_path: object) -> None:
-    code = "import topwork, topwork.extract.session; topwork.extract('/nowhere', '/nowhere')"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "StoreError: /nowhere is not a feature store" in result.stderr
+def test_extract_is_a_package_and_extract_features_has_a_signature() -> None:
+    import inspect
+
+    import topwork.extract.runtime.session
+
+    assert inspect.ismodule(topwork.extract)
+    assert not callable(topwork.extract)
+    assert list(inspect.signature(topwork.extract_features).parameters)[:2] == ["source", "store"]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_each_package_exports_its_nouns(package: str) -> None:
+    module = importlib.import_module(f"topwork.{package}")
+    assert set(module.__all__) == set(dir(module))
+    for name in module.__all__:
+        assert getattr(module, name).__name__ == name
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = module.nothing
+
+
+def test_public_names_are_exported_by_their_packages() -> None:
+    packages = [
+        importlib.import_module(f"topwork.{package}") for package in ("extract", "heads", "models", "pipelines")
+    ]
+    exported = {name for package in packages for name in package.__all__}
+    assert set(topwork.__all__) <= exported
+
+
+def test_importing_a_package_takes_nothing_heavy_along() -> None:
+    code = (
+        "import sys, topwork.extract, topwork.heads, topwork.models, topwork.pipelines\n"
+        f"print([m for m in {HEAVY} if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

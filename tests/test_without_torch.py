@@ -40,7 +40,7 @@ def test_cached_extractor_store_and_bundle_run_without_torch(tmp_path: Path, wri
 import numpy as np
 Z = topwork.Extractor("topwork:tiny", layer="layer2").fit_transform({str(images)!r})
 store = topwork.FeatureStore.open({str(store.path)!r})
-ledger = topwork.extract({str(images)!r}, store)
+ledger = topwork.extract_features({str(images)!r}, store)
 assert np.array_equal(store.matrix("layer2"), Z)
 again = topwork.TransferClassifier.from_store(store, head="logreg").fit(store)
 bundle = topwork.load({str(tmp_path / "bundle")!r})
@@ -68,7 +68,7 @@ import numpy as np
 table = {str(tmp_path / "texts.csv")!r}
 Z = topwork.Extractor({backbone!r}).fit_transform(table)  # nothing can be converted: float32
 store = topwork.FeatureStore.open({str(store.path)!r})
-ledger = topwork.extract(table, store)
+ledger = topwork.extract_features(table, store)
 assert np.array_equal(store.matrix("last"), Z)
 again = topwork.TransferClassifier.from_store(store, head="lda").fit(store)
 bundle = topwork.load({str(tmp_path / "bundle")!r})

@@ -1,1 +1,1 @@
-"""From the content of an item to what a graph eats; neither torch nor onnx is needed."""
+"""From the content of an item to an array; neither torch nor onnx is needed."""

@@ -4,8 +4,8 @@ Crops are drawn as in Szegedy et al. 2014, "Going Deeper with Convolutions" (arX
 torchvision's ``RandomResizedCrop``; brightness, contrast and saturation vary as in Howard 2013, "Some Improvements on
 Deep Convolutional Neural Network Based Image Classification" (arXiv:1312.5402).
 
-Whoever changes what comes out changes :data:`topwork.extract.item.AUGMENTATION` too: stores keep what was computed
-before apart from what is computed after.
+A change of the results must also change :data:`topwork.extract.sources.item.AUGMENTATION`: stores keep what was
+computed before apart from what is computed after.
 """
 
 from __future__ import annotations

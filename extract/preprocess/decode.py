@@ -11,7 +11,7 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from ...errors import DecodeError
 from ...models.image_spec import ImageSpec
-from ..item import ORIENTATION_TAG, UPRIGHT
+from ..sources.item import ORIENTATION_TAG, UPRIGHT
 
 MAX_PIXELS = 89_478_485
 """Largest image that is decoded by default, in pixels: Pillow's own bound against decompression bombs."""

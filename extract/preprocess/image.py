@@ -10,7 +10,7 @@ from PIL import Image
 
 from ...errors import DecodeError
 from ...models.image_spec import ImageSpec
-from ..item import View
+from ..sources.item import View
 from .augment import augmented
 from .decode import allow_pixels, decode
 from .prepared import Feed, Prepared, one_by_one

@@ -1,1 +1,1 @@
-"""Where items come from: folders, archives, Python sequences; each yields :class:`~topwork.extract.item.Item`."""
+"""Where items come from: folders, tables, archives, arrays, sequences, URLs."""

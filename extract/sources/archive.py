@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 from ...errors import DecodeError, SourceError
-from ..item import Item
 from .file import check_regular, check_size
+from .item import Item
 from .labelling import SPLITS, UniqueIds, is_item, label_and_split, text_of
 
 PAX = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)

@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from ...errors import SourceError
-from ..item import Item
 from .file import facts, read_file
+from .item import Item
 from .labelling import UniqueIds, is_item, label_and_split, text_of
 
 UNKNOWN = -1

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from ...errors import SourceError
-from ..item import Item
+from .item import Item
 from .table import TABLE_SUFFIXES, Table, TableSource
 from .url import is_url, local_path
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from ...errors import SourceError
-from ..item import Item
+from .item import Item
 from .labelling import UniqueIds, is_item, label_and_split, text_of
 from .table import TABLE_SUFFIXES, Table, TableSource
 from .url import beside, fetched, is_http, is_url, listed, located, modified_ns, source_errors, url_item, without_query

@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 
 from ...errors import DecodeError, SourceError
-from ..item import Item, content_digest
 from .file import facts, read_file
+from .item import Item, content_digest
 from .labelling import UniqueIds, text_of
 from .url import is_url, url_item
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import DecodeError, SourceError
-from ..item import Item, content_digest
 from .file import check_regular, facts, read_file
+from .item import Item, content_digest
 from .labelling import SPLITS, UniqueIds, text_of
 
 if TYPE_CHECKING:

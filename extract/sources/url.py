@@ -17,8 +17,8 @@ from typing import Any
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from ...errors import SourceError, reason
-from ..item import Item
 from .file import TIMES, check_size, facts, read_file
+from .item import Item
 
 URL = re.compile(r"([a-z][\w+.-]+::)*[a-z][\w+.-]+://", re.IGNORECASE)
 """A drive of Windows has one letter, a protocol more."""

@@ -10,7 +10,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError
-from ..item import Item, View
+from .item import Item, View
 from .labelling import UniqueIds
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class ViewedSource:
 
     An image is trained on if its split is "train" or unknown. View ``n`` of item ``a`` is the item ``a@n`` (or
     ``a@n#2``, where the source has an ``a@n`` of its own), with the label, the split and the file's facts of ``a``;
-    its group is ``a``, and its content a :class:`~topwork.extract.item.View`.
+    its group is ``a``, and its content a :class:`~topwork.extract.sources.item.View`.
 
     Parameters
     ----------

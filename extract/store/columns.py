@@ -13,36 +13,36 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...errors import DriftError, IdentityError, InputError, StoppedError
-from ..batching import AUTOMATIC, RunOptions
-from ..canaries import drift, tolerance, write_canaries
-from ..engine import Result, run
-from ..identity import require_same
-from ..ledger import Ledger
-from ..machine import available_cores
-from ..merging import merge
-from ..pending import taken_together
-from ..precision import family, is_found_on_items
-from ..subgraph import select_columns
+from ...hardware import available_cores
+from ...identity import require_same
+from ..engine.batching import AUTOMATIC, RunOptions
+from ..engine.engine import Result, run
+from ..engine.ledger import Ledger
+from ..graphs.canaries import drift, tolerance, write_canaries
+from ..graphs.merging import merge
+from ..graphs.subgraph import select_columns
+from ..runtime.precisions import family, is_found_on_items
 from .block_matrix import BlockMatrix
 from .content import part_opener
 from .index import number_of
 from .part import Row, read_items, write_part
+from .pending import taken_together
 from .segment import NONE, digests_of
 from .state import StoredColumn
 
 if TYPE_CHECKING:
-    from ..extraction import Extraction
-    from ..graph import ExportedGraph
-    from ..item import Item
-    from ..session import Session
+    from ..graphs.exported_graph import ExportedGraph
+    from ..runtime.session import Session
+    from ..sources.item import Item
     from ..sources.opening import Source
+    from .description import FeatureExtractor
     from .feature_store import FeatureStore
     from .writer import StoreWriter
 
 FILL, START = "fill", "add_columns"
 
 
-def new_columns(store: FeatureStore, extractor: Extraction) -> list[str]:
+def new_columns(store: FeatureStore, extractor: FeatureExtractor) -> list[str]:
     """Return the names of an extractor's columns that a store lacks, in whose precision it computes from then on.
 
     Raises

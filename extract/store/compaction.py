@@ -13,7 +13,7 @@ from zlib import crc32
 
 import numpy as np
 
-from ..atomic import new_folder
+from ...atomic import new_folder
 from .conversion import items_of
 from .part import ITEMS_FILE, write_table
 from .segment import Segment

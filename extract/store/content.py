@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import InputError, StoreDamagedError
-from ..cut import Column
+from ..graphs.cut import Column
 from .block_matrix import BlockMatrix
 from .index import Index, part_name
 from .log import Entry
@@ -211,7 +211,7 @@ class StoreContent:
             yield ids[start : start + batch_size], np.asarray(matrix[start : start + batch_size])
 
     def export(self, path: str | Path, format: str = "parquet", columns: Sequence[str] | None = None) -> None:  # noqa: A002
-        """Write the rows for other tools; see :func:`topwork.extract.store.exporting.export_store`.
+        """Write the rows for other tools; see :func:`topwork.extract.store.exchange.exporting.export_store`.
 
         Parameters
         ----------
@@ -222,7 +222,7 @@ class StoreContent:
         columns : sequence of str, optional
             Which columns of features; by default all.
         """
-        from .exporting import export_store
+        from .exchange.exporting import export_store
 
         export_store(self, path, format, columns)
 

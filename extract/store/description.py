@@ -8,17 +8,42 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from ...atomic import new_folder, write_file
 from ...errors import StoreDamagedError, StoreError
-from ..atomic import new_folder, write_file
-from ..graph import INPUTS_FOLDER, ExportedGraph, write_inputs
-from ..identity import digest
+from ...identity import digest
+from ..graphs.exported_graph import INPUTS_FOLDER, ExportedGraph, write_inputs
 from .log import Log
 from .state import StoredColumn
 
+if TYPE_CHECKING:
+    from ..graphs.cut import Column
+
 STORE_FORMAT = 1
 STORE_FILE = "store.json"
+
+
+class FeatureExtractor(Protocol):
+    """What a store needs of an extractor whose features it keeps; see :class:`topwork.Extractor`."""
+
+    precision: str
+    precision_: str
+
+    @property
+    def graph(self) -> ExportedGraph:
+        """The exported graph."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The input identity of the features."""
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns that the extractor computes."""
+
+    def adopt(self, graph: ExportedGraph) -> None:
+        """Compute from now on as a store's graph does."""
 
 
 def read_identity(path: Path) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import IdentityError, InputError, StoreError
-from ..cut import Column
-from ..graph import INPUTS_FOLDER, ExportedGraph
-from ..identity import digest, require_same
-from ..ledger import Ledger
+from ...identity import digest, require_same
+from ..engine.ledger import Ledger
+from ..graphs.cut import Column
+from ..graphs.exported_graph import INPUTS_FOLDER, ExportedGraph
 from .content import StoreContent
 from .description import STORE_FILE, enter_graph, is_store, new_store, read_identity, require_place
 from .log import Entry, Log
@@ -20,7 +20,7 @@ from .state import State, state_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ..extraction import Extraction
+    from .description import FeatureExtractor
     from .labels import LabelChange
     from .repair import Repair
 
@@ -52,7 +52,7 @@ class FeatureStore(StoreContent):
         self.refresh()
 
     @classmethod
-    def create(cls, path: str | Path, extractor: Extraction, dtype: str = DTYPES[0]) -> FeatureStore:
+    def create(cls, path: str | Path, extractor: FeatureExtractor, dtype: str = DTYPES[0]) -> FeatureStore:
         """Create an empty store for an extractor's features.
 
         Parameters
@@ -114,12 +114,12 @@ class FeatureStore(StoreContent):
         InputError
             If the features are no finite matrix, the ids are not one for each row, or one comes twice.
         """
-        from .foreign import import_features
+        from .exchange.importing import import_features
 
         return import_features(Path(path), source, ids, labels, name)
 
     @classmethod
-    def open_or_create(cls, path: str | Path, extractor: Extraction, dtype: str = DTYPES[0]) -> FeatureStore:
+    def open_or_create(cls, path: str | Path, extractor: FeatureExtractor, dtype: str = DTYPES[0]) -> FeatureStore:
         """Open a store after checking that an extractor's features belong there, or create it, see :meth:`create`.
 
         Raises
@@ -170,7 +170,7 @@ class FeatureStore(StoreContent):
 
     def add_columns(
         self,
-        extractor: Extraction,
+        extractor: FeatureExtractor,
         source: Any,
         *,
         ids: Iterable[Any] | None = None,
@@ -186,7 +186,7 @@ class FeatureStore(StoreContent):
         extractor : Extractor or Extraction
             Of the same backbone, cut elsewhere.
         source : str, path or sequence
-            Where the items came from; see :func:`topwork.extract.job.extract`.
+            Where the items came from; see :func:`topwork.extract_features`.
         ids : iterable, optional
             For a sequence of items.
         provider : str
@@ -302,7 +302,7 @@ class FeatureStore(StoreContent):
 
         return repair(self, patience)
 
-    def admit(self, extractor: Extraction) -> None:
+    def admit(self, extractor: FeatureExtractor) -> None:
         """Check that an extractor's features belong here; from then on it computes as those here were computed.
 
         Raises

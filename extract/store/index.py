@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...atomic import TEMPORARY, write_file
 from ...errors import LogDamagedError
 from ...models.weights import digest_of_file
-from ..atomic import TEMPORARY, write_file
 from .conversion import segment_of
 from .labels import with_labels
 from .log import CHECKPOINT, Entry

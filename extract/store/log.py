@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...atomic import write_file
 from ...errors import LogDamagedError, StoreError, StoreLockedError
+from ...identity import digest
 from ...models.weights import digest_of_file
-from ..atomic import write_file
-from ..identity import digest
 
 DIGITS = 10
 CHECKPOINT = "compact"

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...atomic import new_folder
 from ...errors import MissingFileError, StoreDamagedError
-from ..atomic import new_folder
 
 if TYPE_CHECKING:
     import pyarrow

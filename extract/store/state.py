@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..cut import Column
+from ..graphs.cut import Column
 from .index import number_of
 from .log import CHECKPOINT, Entry
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...atomic import sweep
 from ...errors import LogDamagedError
 from ...models.weights import digest_of_file
-from ..atomic import sweep
-from ..batching import AUTOMATIC, RunOptions
-from ..canaries import write_canaries
+from ..engine.batching import AUTOMATIC, RunOptions
+from ..graphs.canaries import write_canaries
 from .compaction import BLOCKS_FILE, write_compacted
 from .content import gathered
 from .description import STORE_FILE
@@ -34,9 +34,9 @@ from .state import Unfinished, state_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ..graph import ExportedGraph
-    from ..item import Item
-    from ..session import Session
+    from ..graphs.exported_graph import ExportedGraph
+    from ..runtime.session import Session
+    from ..sources.item import Item
     from .block_matrix import BlockMatrix
     from .state import State, StoredColumn
 

@@ -11,8 +11,8 @@ from .options import BACKBONES, BackboneOptions, CutOptions, JsonOption, TableFl
 from .output import print_json, print_table
 
 if TYPE_CHECKING:
-    from ...extract.certificate import Certificate
-    from ...extract.layer import Layer
+    from ...extract.graphs.certificate import Certificate
+    from ...extract.graphs.layer import Layer
     from ...extract.sources.table import Table
     from ...models.backbone import Backbone
 
@@ -30,9 +30,9 @@ def layers(
     as_json: JsonOption = False,
 ) -> None:
     """List every legal cut of a backbone, or prove that their export is the same network."""
-    from ...extract.cutter import cutter_for
-    from ...extract.layers import layers as list_layers
-    from ...extract.pooling import applicable
+    from ...extract.graphs.cutting import cutter_for
+    from ...extract.graphs.cutting import layers as list_layers
+    from ...extract.graphs.pooling import applicable
 
     if not check and (items or cut.pool or cut.normalize):
         raise InputError("--items, --pool and --normalize change what --check exports; without --check they do nothing")
@@ -68,9 +68,9 @@ def _checked(backbone: Backbone, names: list[str], cut: CutOptions, items: str |
     import tempfile
     from pathlib import Path
 
-    from ...extract.cut import CutRequest
-    from ...extract.export import export
-    from ...extract.sampling import samples_of
+    from ...extract.engine.sampling import samples_of
+    from ...extract.graphs.cut import CutRequest
+    from ...extract.graphs.export import export
 
     request = CutRequest(tuple(names), tuple(cut.pools), cut.normalize)
     with tempfile.TemporaryDirectory(prefix="topwork-") as folder:

@@ -27,7 +27,7 @@ from .options import (
 from .output import print_failures, print_json, print_table, progress_bar
 
 if TYPE_CHECKING:
-    from ..transfer_estimator import TransferEstimator
+    from ..estimators.transfer_estimator import TransferEstimator
 
 
 def heads(as_json: JsonOption = False) -> None:
@@ -131,7 +131,7 @@ def evaluate(
     """Measure the accuracy of a bundle on labelled items."""
     from ...extract.store.description import is_store
     from ...extract.store.feature_store import FeatureStore
-    from ..evaluation import evaluate as evaluate_classifier
+    from ..estimators.evaluation import evaluate as evaluate_classifier
 
     classifier = _loaded(bundle, trust, run)
     data: Any = table.source(source)
@@ -171,7 +171,7 @@ def predict(
     as_json: JsonOption = False,
 ) -> None:
     """Predict the labels of items."""
-    from ..prediction_table import write_predictions
+    from ..estimators.prediction_table import write_predictions
 
     classifier = _loaded(bundle, trust, run)
     with progress_bar("predict"):
@@ -190,8 +190,8 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write backbone and head as one ONNX file, checked against the two run apart."""
-    from ..bundle import load
-    from ..fuse import export_fused
+    from ..bundle.bundle import load
+    from ..fused.fuse import export_fused
 
     export_fused(load(bundle, trust or ()), out)
     if as_json:
@@ -207,7 +207,7 @@ def _refuse_columns(table: TableFlags, source: str) -> None:
 
 def _loaded(bundle: Path, trust: list[str] | None, run: RunFlags) -> Any:
     """Load a bundle and set how it runs."""
-    from ..bundle import load
+    from ..bundle.bundle import load
 
     classifier = load(bundle, trust or ())
     classifier.set_params(**run.parameters())

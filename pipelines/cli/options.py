@@ -18,7 +18,7 @@ import typer
 from ...errors import InputError
 
 if TYPE_CHECKING:
-    from ...extract.extraction import Extraction
+    from ...extract.extractor.extraction import Extraction
     from ...extract.sources.table import Table
     from ...models.loading import BackboneSpec
 
@@ -152,8 +152,8 @@ class AnswerFlags:
 
     def estimator(self) -> tuple[Any, dict[str, Any]]:
         """Return the class of estimator, and its parameters."""
-        from ..transfer import TransferClassifier
-        from ..transfer_regressor import TransferRegressor
+        from ..estimators.transfer_classifier import TransferClassifier
+        from ..estimators.transfer_regressor import TransferRegressor
 
         if self.task == "regression":
             if self.calibrate or self.abstain_below is not None:
@@ -183,7 +183,7 @@ class TableFlags:
 
 def extractor(name: str | None, backbone: BackboneOptions, cut: CutOptions, run: RunFlags) -> Extraction:
     """Return the extractor that the options describe."""
-    from ...extract.extraction import Extraction
+    from ...extract.extractor.extraction import Extraction
 
     return Extraction(backbone.spec(name), cut.layers, cut.pools, cut.normalize, **run.parameters())
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ...extract.progress import Progress, watching
+from ...extract.engine.progress import Progress, watching
 
 if TYPE_CHECKING:
-    from ...extract.ledger import Ledger
-    from ...extract.plan import Plan
+    from ...extract.engine.ledger import Ledger
+    from ...extract.jobs.plan import Plan
 
 SHOWN_FAILURES = 10
 

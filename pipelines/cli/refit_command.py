@@ -30,7 +30,7 @@ def refit(
     as_json: JsonOption = False,
 ) -> None:
     """Train the head of a bundle again on the features of a store, and judge it beside its parent."""
-    from ..refit import refit as refit_bundle
+    from ..estimators.refit import refit as refit_bundle
 
     with warnings.catch_warnings():
         warnings.filterwarnings(

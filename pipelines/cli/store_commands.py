@@ -25,9 +25,9 @@ from .options import (
 from .output import print_json, print_ledger, print_plan, print_table, progress_bar
 
 if TYPE_CHECKING:
-    from ...extract.extraction import Extraction
-    from ...extract.ledger import Ledger
-    from ...extract.lowering.fidelity import Fidelity
+    from ...extract.engine.ledger import Ledger
+    from ...extract.extractor.extraction import Extraction
+    from ...extract.graphs.fidelity import Fidelity
     from ...extract.sources.opening import Source
     from ...extract.sources.table import Table
     from ...extract.store.feature_store import FeatureStore
@@ -49,8 +49,8 @@ def extract(
     as_json: JsonOption = False,
 ) -> None:
     """Compute the features of a source's items that a store does not have yet."""
-    from ...extract.policy import ErrorPolicy
-    from ...extract.session import require_provider
+    from ...extract.engine.error_policy import ErrorPolicy
+    from ...extract.runtime.session import require_provider
     from ...extract.store.description import is_store, require_place
     from ...extract.store.feature_store import FeatureStore
 
@@ -88,7 +88,7 @@ def _add_columns(store: FeatureStore | None, path: Path, wanted: Extraction, dat
 
 
 def _extract(source: Source, store: FeatureStore, wanted: Extraction, keep: StoreFlags) -> Ledger:
-    from ...extract.job import extract as extract_job
+    from ...extract.jobs.job import extract_features as extract_job
 
     with progress_bar("extract"):
         return extract_job(
@@ -105,7 +105,7 @@ def _extract(source: Source, store: FeatureStore, wanted: Extraction, keep: Stor
 
 
 def _plan(source: Source, store: FeatureStore | None, wanted: Extraction, as_json: bool) -> None:
-    from ...extract.plan import plan as plan_job
+    from ...extract.jobs.plan import plan as plan_job
 
     with progress_bar("plan"):
         found = plan_job(

@@ -59,14 +59,14 @@ def retry(
     store: StoreArgument, source: SourceArgument, run: RunFlags, table: TableFlags, as_json: JsonOption = False
 ) -> None:
     """Compute the items of a source again that failed, and what the store does not have yet."""
-    from ...extract.extraction import Extraction
-    from ...extract.job import extract
+    from ...extract.extractor.extraction import Extraction
+    from ...extract.jobs.job import extract_features
     from ...extract.store.feature_store import FeatureStore
 
     opened = FeatureStore.open(store)
     wanted = Extraction(opened.graph, **run.parameters())
     with progress_bar("retry"):
-        ledger = extract(
+        ledger = extract_features(
             table.source(source),
             opened,
             retry=True,
@@ -106,7 +106,7 @@ def failures(
 ) -> None:
     """List the items that failed, with their reasons."""
     from ...extract.store.feature_store import FeatureStore
-    from ..row_file import write_rows
+    from ..estimators.row_file import write_rows
 
     found = FeatureStore.open(store).failures()
     rows = [{"id": item_id, "reason": reason} for item_id, reason in found]

@@ -10,8 +10,8 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import log_loss
 from topwork.errors import InputError
 from topwork.heads.calibration import fit_calibrated
-from topwork.heads.head_file import load_head, save_head
-from topwork.heads.mlp import MLPHead
+from topwork.heads.mlp.mlp_head import MLPHead
+from topwork.heads.persistence import load_head, save_head
 from topwork.heads.registry import resolve_head
 
 X, y = load_digits(return_X_y=True)
@@ -60,7 +60,7 @@ def test_file_needs_no_trust(tmp_path: Path) -> None:
 
 
 def test_weights_reach_a_head_in_a_pipeline() -> None:
-    from topwork.pipelines.training_rows import TrainingRows, fit_head
+    from topwork.pipelines.estimators.training_rows import TrainingRows, fit_head
 
     labels = np.random.default_rng(0).integers(4, size=900)
     rows = TrainingRows(X[TRAIN], labels, np.where(labels == 1, 1000.0, 1.0))

@@ -8,9 +8,9 @@ import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from topwork.heads.centroid import Centroid
 from topwork.heads.gaussian_process import SmallGaussianProcessClassifier, SmallGaussianProcessRegressor
-from topwork.heads.linear_probe import LinearProbe, LinearProbeCV
-from topwork.heads.mlp import MLPHead
-from topwork.heads.mlp_regressor import MLPHeadRegressor
+from topwork.heads.linear.linear_probe import LinearProbe, LinearProbeCV
+from topwork.heads.mlp.mlp_head import MLPHead
+from topwork.heads.mlp.mlp_regressor import MLPHeadRegressor
 
 ESTIMATORS = [
     Centroid(),

@@ -14,7 +14,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.tree import DecisionTreeClassifier
 from topwork.heads import fit_report as module
 from topwork.heads.fit_report import FitReport, fit_report
-from topwork.heads.linear_probe import LinearProbeCV
+from topwork.heads.linear.linear_probe import LinearProbeCV
 from topwork.heads.registry import resolve_head
 
 X, y = load_digits(return_X_y=True)

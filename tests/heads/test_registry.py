@@ -16,7 +16,8 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from topwork.errors import InputError
-from topwork.heads.registry import HEADS, OWN_TYPES, SKLEARN_TYPES, resolve_head
+from topwork.heads.registry import HEADS, resolve_head
+from topwork.heads.saved_types import SAVED_TYPES, SKLEARN_TYPES
 
 NAMES = ("linear", "logreg", "ridge", "lda", "knn", "centroid", "svm", "gp", "hgb", "mlp")
 ACCURACY = {
@@ -100,7 +101,11 @@ def test_centroid_needs_only_one_label_for_each_class(digits: Digits) -> None:
 def test_head_is_saved_without_types_that_need_trust(name: str, width: int, digits: Digits) -> None:
     X, y = digits
     head = resolve_head(name).fit(X[:200, -width:], y[:200])
-    assert set(skops.io.get_untrusted_types(data=skops.io.dumps(head))) - {*OWN_TYPES, *SKLEARN_TYPES} == set()
+    assert (
+        set(skops.io.get_untrusted_types(data=skops.io.dumps(head)))
+        - {*SKLEARN_TYPES, *(each.path for each in SAVED_TYPES)}
+        == set()
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_sample_image
-from topwork.extract.extractor import Extractor
-from topwork.extract.graph import ExportedGraph
+from topwork.extract.extractor.extractor import Extractor
+from topwork.extract.graphs.exported_graph import ExportedGraph
 from topwork.extract.preprocess.decode import decode
 from topwork.extract.preprocess.resize import to_pixels
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from topwork.extract.providers import PROVIDERS
+from topwork.extract.runtime.providers import PROVIDERS
 from topwork.pipelines.doctor import examined, problems
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"

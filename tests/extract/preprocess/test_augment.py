@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 from topwork.errors import DecodeError
-from topwork.extract.item import AUGMENTATION, View, content_digest
 from topwork.extract.preprocess import augment
 from topwork.extract.preprocess.augment import RATIO, SCALE, augmented, drawn_crop
 from topwork.extract.preprocess.decode import decode
 from topwork.extract.preprocess.image import ImagePreprocessor
 from topwork.extract.preprocess.preprocessor import preprocessor_for
 from topwork.extract.preprocess.resize import to_pixels
+from topwork.extract.sources.item import AUGMENTATION, View, content_digest
 from topwork.models.image_spec import INTERPOLATIONS, ImageSpec
 from topwork.models.torchvision_operators import ensure_torchvision_operators
 
@@ -63,7 +63,7 @@ def test_views_are_those_that_stores_hold() -> None:
 def test_view_is_the_same_in_another_process() -> None:
     content = encoded(photograph())
     code = (
-        "import sys, hashlib; from topwork.extract.item import View\n"
+        "import sys, hashlib; from topwork.extract.sources.item import View\n"
         "from topwork.extract.preprocess.preprocessor import preprocessor_for\n"
         "from topwork.models.image_spec import ImageSpec\n"
         "content, preprocessor = sys.stdin.buffer.read(), preprocessor_for(ImageSpec(size=(48, 64), resize=56))\n"

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from topwork.errors import SourceError
-from topwork.extract.item import content_digest
 from topwork.extract.sources.array import array_source
+from topwork.extract.sources.item import content_digest
 from topwork.extract.sources.opening import open_source
 
 SERIES = np.random.default_rng(0).normal(size=(5, 3, 7)).astype(np.float32)

@@ -24,17 +24,17 @@ import pytest
 from PIL import Image, ImageFile
 from pyarrow import parquet
 from topwork.errors import DecodeError, SourceError
-from topwork.extract.batching import RunOptions
-from topwork.extract.engine import run
-from topwork.extract.item import Item
+from topwork.extract.engine.batching import RunOptions
+from topwork.extract.engine.engine import run
+from topwork.extract.engine.stages import Stages
 from topwork.extract.preprocess.prepared import Feed
 from topwork.extract.preprocess.preprocessor import preprocessor_for
-from topwork.extract.session import Session
+from topwork.extract.runtime.session import Session
 from topwork.extract.sources import folder as folders
 from topwork.extract.sources.file import LARGEST
+from topwork.extract.sources.item import Item
 from topwork.extract.sources.opening import open_source
 from topwork.extract.sources.table import Table
-from topwork.extract.stages import Stages
 from topwork.models.image_spec import ImageSpec
 from topwork.models.input_spec import InputSpec
 from topwork.models.tensor_spec import TensorSpec

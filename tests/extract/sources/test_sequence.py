@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from topwork.errors import DecodeError, SourceError
-from topwork.extract.item import content_digest
+from topwork.extract.sources.item import content_digest
 from topwork.extract.sources.sequence import SequenceSource
 
 ARRAY = np.random.default_rng(0).integers(0, 256, (4, 5, 3), dtype=np.uint8)

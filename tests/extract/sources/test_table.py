@@ -16,7 +16,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pyarrow import parquet
 from topwork.errors import DecodeError, SourceError
-from topwork.extract.item import Item, content_digest
+from topwork.extract.sources.item import Item, content_digest
 from topwork.extract.sources.opening import open_source
 from topwork.extract.sources.table import TABLE_SUFFIXES, Table, TableSource
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from topwork.errors import InputError
-from topwork.extract.item import Item, View
+from topwork.extract.sources.item import Item, View
 from topwork.extract.sources.opening import Source, open_source
 from topwork.extract.sources.sequence import SequenceSource
 from topwork.extract.sources.views import ViewedSource

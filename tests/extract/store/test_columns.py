@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from topwork.errors import IdentityError, InputError
-from topwork.extract import batching
-from topwork.extract.batching import RunOptions
-from topwork.extract.extractor import Extractor
-from topwork.extract.job import extract
+from topwork.extract.engine import batching
+from topwork.extract.engine.batching import RunOptions
+from topwork.extract.extractor.extractor import Extractor
+from topwork.extract.jobs.job import extract_features
 from topwork.extract.store import columns
 from topwork.extract.store.feature_store import FeatureStore
 from topwork.extract.store.writer import StoreWriter
@@ -39,7 +39,7 @@ def images(write_images: WriteImages) -> Path:
 @pytest.fixture
 def store(images: Path, tmp_path: Path) -> FeatureStore:
     store = FeatureStore.create(tmp_path / "features", Extractor("topwork:tiny"))
-    extract(images, store, on_error="record", options=RunOptions(batch_size=2))
+    extract_features(images, store, on_error="record", options=RunOptions(batch_size=2))
     return FeatureStore.open(store.path)
 
 
@@ -70,7 +70,7 @@ def test_items_are_added_with_both_columns_afterwards(
 ) -> None:
     store.add_columns(both(), images)
     write_images(each=7, seed=3)
-    extract(images, store, on_error="record")
+    extract_features(images, store, on_error="record")
     store = FeatureStore.open(store.path)
     assert store.n_rows == 15
     np.testing.assert_allclose(store.matrix("layer2"), expected(images, store.ids), rtol=1e-5, atol=1e-6)
@@ -92,7 +92,7 @@ def test_interrupted_run_goes_on(store: FeatureStore, images: Path, monkeypatch:
     monkeypatch.undo()
     store = FeatureStore.open(store.path)
     assert ([column.name for column in store.columns], store.verify()) == (["last"], [])
-    extract(images, store, on_error="record")  # a job in between keeps what there is
+    extract_features(images, store, on_error="record")  # a job in between keeps what there is
     store.set_labels({"cat/0.png": "lynx"})
     store.compact()
     assert store.verify() == []
@@ -152,7 +152,7 @@ def test_column_that_does_not_belong_is_refused(
 
 def test_store_in_half_precision_takes_half_the_room(images: Path, tmp_path: Path) -> None:
     store = FeatureStore.create(tmp_path / "half", Extractor("topwork:tiny"), dtype="float16")
-    extract(images, store, on_error="record")
+    extract_features(images, store, on_error="record")
     store.add_columns(both(), images)
     assert {store.matrix(column.name).dtype for column in store.columns} == {np.dtype("float16")}
     np.testing.assert_allclose(store.matrix("layer2"), expected(images, store.ids), rtol=2e-3, atol=1e-3)
@@ -162,9 +162,9 @@ def test_store_in_half_precision_takes_half_the_room(images: Path, tmp_path: Pat
 def test_feature_that_half_precision_cannot_hold_fails(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("topwork.extract.recording.FLOAT16_MAX", 1e-9)
+    monkeypatch.setattr("topwork.extract.jobs.recording.FLOAT16_MAX", 1e-9)
     store = FeatureStore.create(tmp_path / "half", Extractor("topwork:tiny"), dtype="float16")
-    ledger = extract(images, store, on_error="record")
+    ledger = extract_features(images, store, on_error="record")
     assert (ledger.failed, store.n_rows) == (12, 0)
     assert "float16" in dict(ledger.failures)["cat/0.png"]
 

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from topwork import atomic
 from topwork.errors import LogDamagedError, MissingFileError, StoreDamagedError, StoreWriteError
-from topwork.extract import atomic, batching
-from topwork.extract.extractor import Extractor
-from topwork.extract.job import extract
+from topwork.extract.engine import batching
+from topwork.extract.extractor.extractor import Extractor
+from topwork.extract.jobs.job import extract_features
 from topwork.extract.store import lock, part, writer
 from topwork.extract.store.feature_store import FeatureStore
 
@@ -25,7 +26,7 @@ WriteImages = Callable[..., Path]
 LAYERS = ["layer2", "last"]
 READ = """
 import json, sys
-from topwork.extract.job import extract
+from topwork.extract.jobs.job import extract_features
 from topwork.extract.store.feature_store import FeatureStore
 store = FeatureStore.open(sys.argv[1])
 matrix = store.matrix("last")
@@ -60,7 +61,7 @@ def more(write_images: WriteImages, images: Path) -> Path:
 @pytest.fixture
 def store(tiny: Extractor, images: Path, tmp_path: Path) -> FeatureStore:
     store = FeatureStore.create(tmp_path / "features", tiny)
-    extract(images, store)
+    extract_features(images, store)
     return store
 
 
@@ -68,8 +69,8 @@ def store(tiny: Extractor, images: Path, tmp_path: Path) -> FeatureStore:
 def expected(tiny: Extractor, more: Path, images: Path, tmp_path: Path) -> dict[str, Any]:
     """Return what a store shows to which nothing happened."""
     whole = FeatureStore.create(tmp_path / "whole", tiny)
-    extract(images, whole)
-    extract(more, whole)
+    extract_features(images, whole)
+    extract_features(more, whole)
     return content(whole.path)
 
 
@@ -132,13 +133,13 @@ def test_what_cannot_be_written_is_told_and_costs_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, failing(error, after, work), raising=False)
         with pytest.raises(StoreWriteError, match=f"features cannot be written: {CAUSES[error]}") as raised:
-            extract(more, store)
+            extract_features(more, store)
     assert raised.value.errno == error
     assert FeatureStore.open(store.path).verify() == []
     now = content(store.path)
     assert len(now["ids"]) == 40 + kept
     assert all(now[key][: len(value)] == value for key, value in before.items())
-    assert extract(more, store).computed == 20 - kept
+    assert extract_features(more, store).computed == 20 - kept
     assert content(store.path) == expected
     assert FeatureStore.open(store.path).verify() == []
     assert not list(store.path.rglob(".tmp-*"))
@@ -172,10 +173,10 @@ def test_part_stays_if_its_entry_was_written_with_an_error(
     with monkeypatch.context() as patch:
         patch.setattr(atomic, "sync_folder", sync)
         with pytest.raises(StoreWriteError, match="the disk reports an error"):
-            extract(more, store)
+            extract_features(more, store)
     assert FeatureStore.open(store.path).verify() == []
     assert len(content(store.path)["ids"]) == (56 if entry == "part" else 60)
-    extract(more, store)
+    extract_features(more, store)
     assert content(store.path) == expected
 
 
@@ -222,7 +223,7 @@ def test_damage_is_told_and_left_until_the_file_is_back(
     assert files(store.path) == before | {k: v for k, v in files(store.path).items() if k.startswith("index")}
     shutil.rmtree(store.path)
     copy.rename(store.path)
-    extract(more, store)
+    extract_features(more, store)
     assert content(store.path) == expected
 
 
@@ -231,7 +232,7 @@ def stop_before_merging(store: FeatureStore, source: Path, monkeypatch: pytest.M
     with monkeypatch.context() as patch:
         patch.setattr(writer, "write_compacted", failing(errno.ENOSPC, 0, print))
         with pytest.warns(UserWarning, match="too full to merge"):
-            extract(source, store)
+            extract_features(source, store)
 
 
 def damaged_path(store: FeatureStore, name: str) -> Path:
@@ -260,7 +261,7 @@ def test_reading_writes_nothing(store: FeatureStore, images: Path, more: Path, m
         assert np.asarray(reader.matrix("last")).shape[0] == len(reader.ids) == len(reader.labels) == 60
         assert reader.take(reader.ids[:3], "last").shape[0] == 3
         assert (reader.failures(), reader.verify(), reader.label_history()) == ([], [], [])
-        assert extract(images, reader).items == 40
+        assert extract_features(images, reader).items == 40
         del reader
         assert listing(store.path) == before
 
@@ -287,7 +288,7 @@ def test_reader_keeps_its_snapshot_while_a_writer_adds_and_merges(
     lazy = reader.matrix("last")  # nothing is read yet
     store.compact()
     (more / "eel" / "19.png").unlink()
-    extract(more, store, prune=True)
+    extract_features(more, store, prune=True)
     assert len(FeatureStore.open(store.path).ids) == 59
     assert (reader.ids, reader.labels) == (before["ids"], before["labels"])
     assert np.asarray(lazy).tobytes() == before["last"]

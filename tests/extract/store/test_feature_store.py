@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from topwork.errors import IdentityError, InputError, StoreDamagedError, StoreError, TopworkError
-from topwork.extract.extractor import Extractor
-from topwork.extract.job import extract
+from topwork.extract.extractor.extractor import Extractor
+from topwork.extract.jobs.job import extract_features
 from topwork.extract.store.description import require_place
 from topwork.extract.store.feature_store import FeatureStore
 from topwork.extract.store.index import DIGEST_FILE, INDEX_FILE
@@ -28,7 +28,7 @@ def tiny() -> Extractor:
 @pytest.fixture
 def store(tiny: Extractor, write_images: WriteImages, tmp_path: Path) -> FeatureStore:
     store = FeatureStore.create(tmp_path / "new" / "features", tiny)
-    extract(write_images(), store)
+    extract_features(write_images(), store)
     return store
 
 

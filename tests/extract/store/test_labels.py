@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 from topwork.errors import InputError
-from topwork.extract.extractor import Extractor
-from topwork.extract.job import extract
+from topwork.extract.extractor.extractor import Extractor
+from topwork.extract.jobs.job import extract_features
 from topwork.extract.sources.table import Table
 from topwork.extract.store.feature_store import FeatureStore
 
@@ -27,7 +27,7 @@ def tiny() -> Extractor:
 @pytest.fixture
 def store(tiny: Extractor, write_images: WriteImages, tmp_path: Path) -> FeatureStore:
     store = FeatureStore.create(tmp_path / "features", tiny)
-    extract(write_images(each=2), store)
+    extract_features(write_images(each=2), store)
     return store
 
 
@@ -96,7 +96,7 @@ def test_set_labels_outlive_changed_content_and_a_lost_index(
     store: FeatureStore, write_images: WriteImages, tmp_path: Path
 ) -> None:
     store.set_labels({"cat/0.png": "lynx"})
-    extract(write_images(each=2, seed=9), store)
+    extract_features(write_images(each=2, seed=9), store)
     (store.path / "index.arrow").unlink()
     assert again(store).labels == ["lynx", "cat", "dog", "dog"]
 
@@ -106,17 +106,17 @@ def test_source_may_name_labels_anew(tiny: Extractor, write_images: WriteImages,
     store = FeatureStore.create(tmp_path / "features", tiny)
     table = root / "labels.csv"
     table.write_text("path,label,split\ncat/0.png,a,train\ndog/0.png,b,train\n")
-    extract(Table(table), store)
+    extract_features(Table(table), store)
     store.set_labels({"dog/0.png": "mine"})
     table.write_text("path,label,split\ncat/0.png,c,test\ndog/0.png,d,test\n")
-    assert extract(Table(table), store).computed == 0
+    assert extract_features(Table(table), store).computed == 0
     assert (again(store).labels, again(store).splits) == (["c", "mine"], ["test", "test"])
     assert [(change.by, dict(change.values)) for change in store.label_history()] == [
         ("user", {"dog/0.png": "mine"}),
         ("source", {"cat/0.png": "c", "dog/0.png": "d"}),
     ]
     assert len(store.log.history()) == (before := len(store.log.history()))
-    extract(Table(table), store)
+    extract_features(Table(table), store)
     assert len(store.log.history()) == before
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from topwork.errors import LogDamagedError, StoreDamagedError
-from topwork.extract.extractor import Extractor
-from topwork.extract.job import extract
+from topwork.extract.extractor.extractor import Extractor
+from topwork.extract.jobs.job import extract_features
 from topwork.extract.store import compaction
 from topwork.extract.store.feature_store import FeatureStore
 
@@ -35,7 +35,7 @@ def images(write_images: WriteImages) -> Path:
 def store(tiny: Extractor, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FeatureStore:
     monkeypatch.setattr(compaction, "BLOCK_ROWS", 2)
     store = FeatureStore.create(tmp_path / "features", tiny)
-    extract(images, store, on_error="record")
+    extract_features(images, store, on_error="record")
     store.set_labels({"cat/1.png": "lynx"})
     return FeatureStore.open(store.path)
 
@@ -70,7 +70,7 @@ def test_flipped_bit_costs_the_rows_of_its_block(store: FeatureStore, images: Pa
     assert repair == type(repair)((ids[2], ids[3]), ())
     assert FeatureStore.open(store.path).verify() == []
     assert FeatureStore.open(store.path).ids == [item for item in ids if item not in repair.pending]
-    assert extract(images, store, on_error="record").computed == 2
+    assert extract_features(images, store, on_error="record").computed == 2
     assert content(store) == before
 
 
@@ -90,7 +90,7 @@ def test_file_that_tells_nothing_costs_all_its_rows(store: FeatureStore, images:
         flip(file(store, "blocks.json"), 20)
     repair = FeatureStore.open(store.path).repair()
     assert (len(repair.pending), repair.lost) == (9, ())
-    assert extract(images, store, on_error="record").computed == 9
+    assert extract_features(images, store, on_error="record").computed == 9
     assert content(store) == before
     assert store.verify() == []
 
@@ -113,7 +113,7 @@ def test_items_without_any_description_are_computed_anew(store: FeatureStore, im
         content(store)
     repair = FeatureStore.open(store.path).repair()
     assert repair.lost == (f"{store.state.compacted}/items.parquet",)
-    assert extract(images, store, on_error="record").computed == 10
+    assert extract_features(images, store, on_error="record").computed == 10
     assert FeatureStore.open(store.path).ids == ids
 
 

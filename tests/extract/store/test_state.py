@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from topwork.extract.cut import Column
+from topwork.extract.graphs.cut import Column
 from topwork.extract.store.log import Entry
 from topwork.extract.store.state import State, StoredColumn, state_of
 

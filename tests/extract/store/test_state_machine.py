@@ -15,12 +15,13 @@ import numpy as np
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from topwork import atomic
 from topwork.errors import DecodeError
-from topwork.extract import atomic, batching
-from topwork.extract.batching import RunOptions
-from topwork.extract.extractor import Extractor
-from topwork.extract.item import Item
-from topwork.extract.job import extract
+from topwork.extract.engine import batching
+from topwork.extract.engine.batching import RunOptions
+from topwork.extract.extractor.extractor import Extractor
+from topwork.extract.jobs.job import extract_features
+from topwork.extract.sources.item import Item
 from topwork.extract.store.feature_store import FeatureStore
 
 LAYERS = ("last", "layer1", "layer2")
@@ -147,7 +148,7 @@ class StoreMachine(RuleBasedStateMachine):
                 self.model[name] = Known(content, label, before.given)
             else:
                 self.model[name] = Known(content, label or before.label, before.given)
-        job = partial(extract, self.source, self.store, on_error="record", options=OPTIONS, provider="cpu")
+        job = partial(extract_features, self.source, self.store, on_error="record", options=OPTIONS, provider="cpu")
         if kill is not None:
             interrupted(kill, partial(job, retry=retry, prune=prune))
         ledger = job(retry=retry, prune=prune)

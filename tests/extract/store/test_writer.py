@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from topwork.errors import StoreLockedError
-from topwork.extract.extractor import Extractor
-from topwork.extract.item import content_digest
+from topwork.extract.extractor.extractor import Extractor
+from topwork.extract.sources.item import content_digest
 from topwork.extract.store.feature_store import FeatureStore
 from topwork.extract.store.index import INDEX_FILE
 from topwork.extract.store.part import Row, write_part

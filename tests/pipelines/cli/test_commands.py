@@ -14,7 +14,7 @@ import onnxruntime
 import pytest
 import topwork
 from topwork import FeatureStore
-from topwork.extract.graph import ExportedGraph
+from topwork.extract.graphs.exported_graph import ExportedGraph
 from topwork.heads.registry import HEADS
 
 from .running import topwork_command, topwork_json

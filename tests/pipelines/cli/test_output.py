@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from topwork.extract.ledger import Ledger
-from topwork.extract.plan import Plan
-from topwork.extract.progress import Progress
-from topwork.extract.stages import Stages
+from topwork.extract.engine.ledger import Ledger
+from topwork.extract.engine.progress import Progress
+from topwork.extract.engine.stages import Stages
+from topwork.extract.jobs.plan import Plan
 from topwork.pipelines.cli.output import (
     Pace,
     duration,

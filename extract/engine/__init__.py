@@ -1,0 +1,1 @@
+"""Batches of items through a session: stages, tuning, progress, error policy, ledger."""

@@ -1,0 +1,1 @@
+"""Backbones that are ONNX graphs; nothing here needs torch."""

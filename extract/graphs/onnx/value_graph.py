@@ -1,0 +1,185 @@
+"""An ONNX file as a graph of values: from which others each is computed, and which depend on the input.
+
+Values are what :mod:`topwork.extract.graphs.torch.flow` calls nodes: sizes are no data here, either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SIZES = ("Shape", "Size")
+FLOATS = ("FLOAT", "FLOAT16", "DOUBLE", "BFLOAT16")
+
+
+@dataclass(eq=False)
+class Value:
+    """One tensor of the graph.
+
+    Parameters
+    ----------
+    name : str
+    node : onnx.NodeProto or None
+        The operation that yields it; None for inputs and weights.
+    all_input_nodes : list of Value
+        What that operation reads, its subgraphs included.
+    weight : onnx.TensorProto or None
+        Its content, if that is in the file.
+    """
+
+    name: str
+    node: Any = None
+    all_input_nodes: list[Value] = field(default_factory=list)
+    weight: Any = None
+
+    @property
+    def operation(self) -> str:
+        """Type of the operation that yields it, "" for inputs and weights."""
+        return "" if self.node is None else str(self.node.op_type)
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        """Return an attribute of the operation."""
+        import onnx
+
+        for attribute in self.node.attribute:
+            if attribute.name == name:
+                return onnx.helper.get_attribute_value(attribute)
+        return default
+
+    @property
+    def tensor(self) -> Any:
+        """The constant that it is, as onnx.TensorProto; None if it is computed."""
+        return self.attribute("value") if self.operation == "Constant" else self.weight
+
+    def constant(self) -> NDArray[Any] | None:
+        """Return its content, None if it is computed."""
+        import onnx
+
+        return None if self.tensor is None else np.asarray(onnx.numpy_helper.to_array(self.tensor))
+
+
+@dataclass(frozen=True)
+class OnnxGraph:
+    """A loaded file.
+
+    Parameters
+    ----------
+    model : onnx.ModelProto
+        With the weights that lay in other files.
+    data : str
+        Name of the input that the values depend on; the others are masks and the like.
+    """
+
+    model: Any
+    data: str
+
+    @cached_property
+    def values(self) -> dict[str, Value]:
+        """All values of the main graph by name, in the order of the file."""
+        graph = self.model.graph
+        values = {port.name: Value(port.name) for port in graph.input}
+        values.update((tensor.name, Value(tensor.name, weight=tensor)) for tensor in graph.initializer)
+        values.update((t.values.name, Value(t.values.name, weight=t.values)) for t in graph.sparse_initializer)
+        for node in graph.node:
+            sources = [values[name] for name in names_read(node) if name in values]
+            values.update((name, Value(name, node, sources)) for name in node.output if name)
+        return values
+
+    @cached_property
+    def live(self) -> list[Value]:
+        """The values that depend on those of the input, in order."""
+        live: dict[Value, None] = {self.values[self.data]: None}
+        for value in self.values.values():
+            if value.operation not in SIZES and any(source in live for source in value.all_input_nodes):
+                live[value] = None
+        return list(live)
+
+    @cached_property
+    def readers(self) -> dict[Value, list[Value]]:
+        """For each live value the live values computed from it."""
+        readers: dict[Value, list[Value]] = {value: [] for value in self.live}
+        for value in self.live:
+            for source in value.all_input_nodes:
+                if source in readers:
+                    readers[source].append(value)
+        return readers
+
+    @property
+    def outputs(self) -> list[Value]:
+        """What the network returns."""
+        return [self.values[port.name] for port in self.model.graph.output]
+
+    @property
+    def opset(self) -> int:
+        """Version of the standard operators."""
+        return next(int(o.version) for o in self.model.opset_import if o.domain in ("", "ai.onnx"))
+
+    @property
+    def inputs(self) -> list[Any]:
+        """The inputs as onnx.ValueInfoProto, without the weights that old files list among them."""
+        weights = {tensor.name for tensor in self.model.graph.initializer}
+        return [port for port in self.model.graph.input if port.name not in weights]
+
+    @property
+    def data_type(self) -> Any:
+        """Type of the input that the values depend on, as onnx.TypeProto.Tensor."""
+        return next(port for port in self.inputs if port.name == self.data).type.tensor_type
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """The only batch size that the file allows, None if it is free."""
+        axes = self.data_type.shape.dim
+        return int(axes[0].dim_value) or None if axes else None
+
+
+def load_graph(path: Path, data: str) -> OnnxGraph:
+    """Read a file, and the files of weights beside it."""
+    import onnx
+
+    return OnnxGraph(onnx.load(path), data)
+
+
+def names_read(node: Any) -> Iterator[str]:
+    """Yield the names of all values that a node reads; those of its branches and loops may be outside of them."""
+    yield from (name for name in node.input if name)
+    for graph in subgraphs(node):
+        for inner in graph.node:
+            yield from names_read(inner)
+        yield from (port.name for port in graph.output)
+
+
+def pruned(graph: Any, wanted: Iterable[str]) -> Any:
+    """Return a graph with copies of the nodes and weights that some values need, and nothing else; nodes are in order.
+
+    Parameters
+    ----------
+    graph : onnx.GraphProto
+    wanted : iterable of str
+        Names of values.
+    """
+    import onnx
+
+    needed, kept = set(wanted), []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            needed.update(names_read(node))
+            kept.append(node)
+    body = onnx.GraphProto()
+    body.node.extend(reversed(kept))
+    body.initializer.extend(t for t in graph.initializer if t.name in needed)
+    body.sparse_initializer.extend(t for t in graph.sparse_initializer if t.values.name in needed)
+    return body
+
+
+def subgraphs(node: Any) -> Iterator[Any]:
+    """Yield the graphs inside a node: branches of ``If``, bodies of ``Loop`` and ``Scan``."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs

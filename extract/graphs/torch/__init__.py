@@ -1,0 +1,1 @@
+"""Backbones that are PyTorch modules: traced by torch.export, written by its ONNX exporters."""

@@ -1,0 +1,1 @@
+"""Jobs: the items of a source into a store, and the forecast of such a job."""

@@ -1,0 +1,188 @@
+"""The main job: from a source to a store, running only what is not there yet."""
+
+from __future__ import annotations
+
+import errno
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...errors import InputError
+from ...hardware import available_cores
+from ..engine.batching import AUTOMATIC, RunOptions
+from ..engine.engine import Result, run
+from ..engine.error_policy import ErrorPolicy
+from ..engine.ledger import Ledger
+from ..engine.progress import Listener, report
+from ..engine.tuning import tuned
+from ..preprocess.decode import MAX_PIXELS
+from ..preprocess.preprocessor import Preprocessor, preprocessor_for
+from ..sources.opening import Source, open_source
+from ..sources.views import ViewedSource
+from ..store.feature_store import FeatureStore
+from ..store.labels import SOURCE, enter_labels, source_labels
+from ..store.part import Row
+from ..store.pending import Pending
+from ..store.writer import StoreWriter, open_writer
+from .recording import Counter, Recorder
+
+if TYPE_CHECKING:
+    pass
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def extract_features(
+    source: Any,
+    store: FeatureStore | str | Path,
+    *,
+    labels: Iterable[Any] | None = None,
+    ids: Iterable[Any] | None = None,
+    views: int | None = None,
+    retry: bool = False,
+    prune: bool = False,
+    on_error: str = "raise",
+    provider: str = "auto",
+    options: RunOptions | None = None,
+    max_pixels: int = MAX_PIXELS,
+    progress: Listener | None = None,
+    patience: float = 0.0,
+) -> Ledger:
+    """Add the features of a source's items to a store.
+
+    Items that the store knows are left alone unless their content changed; a job that was interrupted goes on where it
+    stopped and ends with the same ids, ledger and matrices.
+
+    Parameters
+    ----------
+    source : str, path or sequence
+        A folder (its sub-folders name the labels), a ``.tar[.gz]``, a table, an ``.npy``, or a sequence of items; see
+        :func:`topwork.extract.sources.opening.open_source`.
+    store : FeatureStore or path
+        As made by :meth:`FeatureStore.create`.
+    labels, ids : iterable, optional
+        For a sequence of items: a label, and an id, for each.
+    views : int, optional
+        How many augmented versions of each image that may be trained on are stored beside it, see
+        :class:`topwork.extract.sources.views.ViewedSource`; by default as many as the store has.
+    retry : bool
+        Whether items that failed before are computed again.
+    prune : bool
+        Whether items of the store that are not in this source are removed, once all of the source is there; otherwise
+        they are kept.
+    on_error : str
+        ``"raise"`` stops at the first item that fails, ``"record"`` enters it into the ledger and goes on,
+        ``"limit:N%"`` stops when more than this share of the source has failed.
+    provider : str
+        Where the graph runs; see :class:`topwork.Extractor`.
+    options : RunOptions, optional
+        Batch size, threads; by default, in a long job, what is found by measuring on the first items for up to five
+        seconds, and remembered on this machine.
+    max_pixels : int
+        A larger image fails instead of being decoded.
+    progress : callable, optional
+        Called with a :class:`topwork.extract.engine.progress.Progress`, when computing begins and after every input.
+    patience : float
+        Seconds to wait for another process that is writing.
+
+    Returns
+    -------
+    Ledger
+        What became of every input of the source, where the time went, and how much memory it took.
+
+    Raises
+    ------
+    InputError
+        If the store is to be pruned and none of its items is in the source, which is no wish but a mistake.
+    StoppedError
+        By the error policy. Whole parts that were done are kept.
+    StoreLockedError
+        If another process is writing.
+    """
+    store = store if isinstance(store, FeatureStore) else FeatureStore.open(store)
+    policy, kind = ErrorPolicy.parse(on_error), store.graph.input_spec.kind
+    opened: Source = open_source(source, labels, ids=ids, kind=kind)
+    started, ledger = time.perf_counter(), Ledger(ignored=opened.ignored, fingerprint=store.fingerprint)
+    store.refresh()
+    if views := store.n_views if views is None else views:
+        opened = ViewedSource(opened, views, kind)
+    ledger.precision = store.columns[0].precision
+    counter = Counter(Pending(store.index, retry), policy, ledger, len(opened), progress or report)
+    is_done = counter.pending.is_all_done(opened, ends := Ledger())
+    if is_done and not counter.pending.relabelled and not (prune and len(store.index.settle()) > ends.items):
+        counter.take(ends)  # readers and finished jobs need no lock
+    else:
+        with open_writer(store, patience) as writer:
+            counter.pending.look_again(opened, writer.index)
+            if prune and not counter.pending.known and len(writer.index.settle()):
+                raise InputError(f"none of the items of {store.path} is in this source; nothing was pruned")
+            if is_done and counter.pending.is_all_done(opened, ends := Ledger()):
+                counter.take(ends)
+            else:
+                preprocessor = preprocessor_for(store.graph.input_spec, max_pixels)
+                _compute(Recorder(writer, counter), opened, preprocessor, provider, options or AUTOMATIC)
+            _relabel(writer, counter.pending)
+            ledger.pruned = writer.prune(opened) if prune else 0
+            _compact(writer)
+    ledger.absent = len(store.index.settle()) - ledger.items
+    ledger.note_memory()
+    ledger.seconds = time.perf_counter() - started
+    return ledger
+
+
+def _compact(writer: StoreWriter) -> None:
+    """Merge the parts, if there is room for that: what was computed is in the store anyway."""
+    try:
+        writer.compact()
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        warnings.warn(
+            f"the disk is too full to merge the parts of {writer.store.path}; its rows are read from where they are. "
+            "Make room, then run `topwork store compact`.",
+            stacklevel=3,
+        )
+
+
+def _relabel(writer: StoreWriter, pending: Pending) -> None:
+    """Enter labels and splits that the source names anew; those that the user set stay before them."""
+    if pending.relabelled:
+        enter_labels(writer, source_labels(pending.relabelled), SOURCE)
+
+
+def _compute(job: Recorder, source: Source, preprocessor: Preprocessor, provider: str, options: RunOptions) -> None:
+    """Run the items that are not in the store, a part at a time."""
+    store, ledger, cores = job.writer.store, job.counter.ledger, available_cores()
+    before = job.writer.batching() if options == AUTOMATIC and job.counter.pending.known else None
+    if before is not None:
+        options, session = before, store.graph.open(provider, cores)  # as in the run that goes on
+    elif options == AUTOMATIC:
+        left = len(source) - job.counter.pending.known + len(job.counter.pending.changed)
+        options, session = tuned(store.graph, provider, preprocessor, source, left)
+    else:
+        session = store.graph.open(provider, cores)
+    ledger.provider, ledger.cores, ledger.runs = session.provider, cores, session.runs
+    job.writer.keep_canaries(session)
+    pending = job.counter.to_compute(source)
+    started = time.perf_counter()
+    job.counter.tell()
+    with closing(run(pending, session, preprocessor, options, ledger.stages, job.known)) as results:
+        for window in _windows(results, options.window, job):
+            job.commit(window, options)
+    ledger.computing_seconds = time.perf_counter() - started
+
+
+def _windows(results: Iterator[Result], size: int, job: Recorder) -> Iterator[list[Row]]:
+    """Turn results into rows, a part's worth at a time."""
+    rows: list[Row] = []
+    for result in results:
+        rows.append(job.row(result))
+        if len(rows) == size:
+            yield rows
+            rows = []
+    if rows:
+        yield rows

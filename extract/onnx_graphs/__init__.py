@@ -1,1 +1,0 @@
-"""Cutting a backbone that is an ONNX graph; nothing here needs torch."""

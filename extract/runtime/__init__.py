@@ -1,0 +1,1 @@
+"""Sessions: providers, OpenVINO, precisions, and which of them this machine has."""

@@ -1,0 +1,1 @@
+"""Linear heads: logistic regression for cached features, with one penalty or many."""

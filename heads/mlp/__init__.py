@@ -1,0 +1,1 @@
+"""Multilayer perceptrons as heads: trained by torch, predicting with numpy."""

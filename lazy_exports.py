@@ -1,0 +1,37 @@
+"""Public names that are imported when they are first used, so that importing a package costs nothing."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def lazy_exports(
+    package: str, modules: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """Return the ``__getattr__``, ``__dir__`` and ``__all__`` of a package (PEP 562).
+
+    Parameters
+    ----------
+    package : str
+        The package's ``__name__``.
+    modules : mapping of str to str
+        For each public name the module that defines it, relative to the package.
+
+    Examples
+    --------
+    >>> resolve, list_names, exported = lazy_exports("topwork", {"digest": ".identity"})
+    >>> resolve("digest").__module__, exported
+    ('topwork.identity', ['digest'])
+    """
+
+    def resolve(name: str) -> Any:
+        if name not in modules:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(modules[name], package), name)
+
+    def list_names() -> list[str]:
+        return sorted(modules)
+
+    return resolve, list_names, sorted(modules)

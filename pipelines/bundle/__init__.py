@@ -1,0 +1,1 @@
+"""Bundles: saved pipelines with their lineage."""

@@ -1,0 +1,1 @@
+"""``TransferClassifier`` and ``TransferRegressor``: raw items in, predictions out."""

@@ -1,0 +1,151 @@
+"""Graphs are exported once: the key sees what decides a graph, and nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import topwork
+from safetensors.torch import load_file, save_file
+from topwork.errors import InputError, ParityError
+from topwork.extract.graphs.cut import CutRequest
+from topwork.extract.graphs.graph_cache import cache_folder, graph_for, request_key
+from topwork.models.input_overrides import InputOverrides
+from topwork.models.loading import BackboneSpec
+
+LAYER1, LAST = CutRequest(("layer1",), ("avg",)), CutRequest(("last",), ("avg",))
+TINY = Path(topwork.models.__path__[0]) / "tiny" / "weights.safetensors"
+
+
+@pytest.fixture
+def copies(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """Return one weights file in two folders, and one with another content."""
+    first, second, other = (tmp_path / name / "weights.safetensors" for name in ("a", "b", "c"))
+    for path in (first, second, other):
+        path.parent.mkdir()
+        shutil.copy(TINY, path)
+    state = load_file(TINY)
+    state["fc.bias"][0] += 1
+    save_file(state, other)
+    return first, second, other
+
+
+def key(
+    layers: tuple[str, ...] = ("last",), pools: tuple[str, ...] = ("avg",), normalize: bool = False, **options: Any
+) -> str:
+    spec = BackboneSpec(options.pop("name", "topwork:tiny"), **options)
+    return request_key(spec, CutRequest(layers, pools, normalize))
+
+
+def test_key_sees_everything_that_decides_the_graph(copies: tuple[Path, Path, Path]) -> None:
+    keys = [
+        key(),
+        key(layers=("layer1",)),
+        key(layers=("layer1", "last")),
+        key(layers=("last", "layer1")),
+        key(pools=("max",)),
+        key(pools=("avg", "max")),
+        key(normalize=True),
+        key(weights="random"),
+        key(weights=copies[0]),
+        key(weights=copies[2]),
+        key(name="timm:resnet18"),
+        key(name="timm:resnet18", model_args={"num_classes": 0}),
+        key(preprocessing=InputOverrides(mean=(0.5, 0.5, 0.5))),
+        key(preprocessing=InputOverrides(size=64)),
+        key(input_spec=topwork.ImageSpec((32, 32), 40)),
+        key(input_spec=topwork.TensorSpec((3, 32, 32))),
+        key(input_spec=topwork.TextSpec('{"model": {}}', 8)),
+        key(input_spec=topwork.TextSpec('{"model": {} }', 8)),
+    ]
+    assert len(set(keys)) == len(keys)
+
+
+def test_key_and_fingerprint_do_not_see_the_folder_of_the_weights(copies: tuple[Path, Path, Path]) -> None:
+    first, second, other = (BackboneSpec("topwork:tiny", weights=path) for path in copies)
+    assert key(weights=copies[0]) == key(weights=str(copies[0])) == key(weights=copies[1])
+    graphs = [graph_for(spec, LAYER1) for spec in (first, second, other)]
+    assert graphs[0].path == graphs[1].path != graphs[2].path
+    assert graphs[0].metadata.fingerprint == graphs[1].metadata.fingerprint != graphs[2].metadata.fingerprint
+    assert graphs[0].metadata.fingerprint == graph_for("topwork:tiny", LAYER1).metadata.fingerprint
+
+
+def test_graph_is_exported_only_once() -> None:
+    graph = graph_for("topwork:tiny", LAYER1)
+    before = graph.path.stat()
+    for backbone in ("topwork:tiny", BackboneSpec("topwork:tiny"), topwork.load_backbone("topwork:tiny")):
+        again = graph_for(backbone, LAYER1)
+        assert again == graph
+        assert (again.path.stat().st_ino, again.path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_graph_in_the_cache_is_found_without_torch() -> None:
+    graph = graph_for("topwork:tiny", LAYER1)
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['torch', 'onnx', 'timm', 'torchvision']))\n"
+        "from topwork.extract.graphs.cut import CutRequest\n"
+        "from topwork.extract.graphs.graph_cache import graph_for\n"
+        "print(graph_for('topwork:tiny', CutRequest(('layer1',), ('avg',))).path)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == str(graph.path)
+
+
+def test_cache_lies_where_the_user_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOPWORK_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path / "graphs"
+    monkeypatch.delenv("TOPWORK_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    if sys.platform == "linux":
+        assert cache_folder() == tmp_path / "topwork" / "graphs"
+
+
+def test_graph_that_fails_its_check_is_not_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOPWORK_CACHE", str(tmp_path))
+    strict = dataclasses.replace(topwork.load_backbone("topwork:tiny"), tolerance=1e-12)
+    with pytest.raises(ParityError):
+        graph_for(strict, LAYER1)
+    assert [path for path in tmp_path.rglob("*") if path.is_file() or path.parent.name == "graphs"] == []
+
+
+def test_module_of_the_caller_is_exported_once_per_backbone() -> None:
+    from torch import nn
+
+    spec = topwork.ImageSpec((8, 8), 8)
+    first, second = (topwork.load_backbone(nn.Conv2d(3, n, 1), input_spec=spec) for n in (2, 4))
+    graph = graph_for(first, LAST)
+    assert graph_for(first, LAST) is graph
+    assert graph_for(second, LAST).metadata.columns[0].width == 4
+    assert cache_folder() not in graph.path.parents
+
+
+@pytest.mark.parametrize(
+    ("layers", "pools", "wanted"),
+    [(("layer3",), ("avg",), "layer3"), (("layer1",), ("max",), "layer1"), (("layer1",), ("avg", "max"), "max")],
+)
+def test_exported_graph_offers_only_its_own_cuts(layers: tuple[str, ...], pools: tuple[str, ...], wanted: str) -> None:
+    graph = graph_for("topwork:tiny", CutRequest(("layer1", "last"), ("avg",)))
+    assert graph_for(graph, CutRequest(("last",), ("max",))) is graph
+    with pytest.raises(InputError, match=f"{wanted}.*exported with layer1 .avg., last .none."):
+        graph_for(graph, CutRequest(layers, pools))
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_exported_graph_offers_only_its_own_length_of_vectors(normalize: bool) -> None:
+    graph = graph_for("topwork:tiny", CutRequest(("layer1",), ("avg",), normalize))
+    assert graph_for(graph, CutRequest(("layer1",), ("avg",), normalize)) is graph
+    with pytest.raises(InputError, match=f"exported with normalize={normalize}; another needs the backbone"):
+        graph_for(graph, CutRequest(("layer1",), ("avg",), not normalize))
+
+
+def test_something_else_than_a_backbone_is_refused() -> None:
+    from torch import nn
+
+    with pytest.raises(InputError, match=r"backbone is a Identity; expected a name.*load_backbone\(module, input_spec"):
+        graph_for(nn.Identity(), LAST)  # type: ignore[arg-type]

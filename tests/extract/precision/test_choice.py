@@ -1,0 +1,328 @@
+"""Precisions are judged on items, chosen, remembered, and part of what a column is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import topwork
+from PIL import Image
+from topwork.errors import IdentityError, InputError, ProviderError
+from topwork.extract.engine.sampling import drawn
+from topwork.extract.extractor.extractor import Extractor
+from topwork.extract.graphs.exported_graph import ExportedGraph
+from topwork.extract.graphs.fidelity import Fidelity, relative_errors
+from topwork.extract.precision import choice, fidelity
+from topwork.extract.precision.lowered import Lowering
+from topwork.extract.preprocess.prepared import Prepared
+from topwork.extract.runtime.providers import PROVIDERS, lacks, unable
+from topwork.extract.store.feature_store import FeatureStore
+from topwork.models.input_spec import InputSpec
+from topwork.pipelines.cli.main import app
+from typer.testing import CliRunner
+
+HAS_BF16 = not lacks(PROVIDERS["openvino"]) and not unable(PROVIDERS["openvino"], "bf16")
+needs_bf16 = pytest.mark.skipif(not HAS_BF16, reason="nothing here computes in bfloat16")
+needs_int8 = pytest.mark.skipif(bool(unable(PROVIDERS["cpu"], "int8")), reason="nothing here computes in int8")
+IMAGES = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
+
+
+def tiny(**options: object) -> Extractor:
+    return Extractor("topwork:tiny", **options)  # type: ignore[arg-type]
+
+
+def features(precision: str) -> np.ndarray:
+    return tiny(precision=precision).fit_transform(IMAGES)
+
+
+def test_errors_are_of_each_item_and_its_worst_column() -> None:
+    expected = [(np.array([3.0, 4.0]), np.array([1.0])), (np.zeros(2), np.array([1.0]))]
+    found = [(np.array([3.0, 4.5]), np.array([1.2])), (np.zeros(2), np.array([np.nan]))]
+    assert relative_errors(found, expected) == [pytest.approx(0.2), np.inf]
+    assert relative_errors(expected, expected) == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("usual", "worst", "passes"), [(0.019, 0.049, True), (0.021, 0.03, False), (0.01, 0.051, False)]
+)
+def test_gate_looks_at_the_usual_and_the_worst_item(usual: float, worst: float, passes: bool) -> None:
+    assert Fidelity("bf16", "openvino", 256, usual, worst, 2.0).passes is passes
+
+
+def test_float16_computes_nearly_the_same_and_says_so() -> None:
+    extractor = tiny(precision="fp16", provider="cpu").fit(IMAGES)
+    found = extractor.transform(IMAGES)
+    expected = features("fp32")
+    assert 0 < np.linalg.norm(found - expected) / np.linalg.norm(expected) < 5e-3
+    assert found.dtype == np.float32
+    assert {column.precision for column in extractor.columns} == {"fp16"}
+    (judged,) = extractor.graph.certificate.fidelity
+    assert (judged.precision, judged.provider, judged.items) == ("fp16", "cpu", 40)
+    assert 0 < judged.usual <= judged.worst < 5e-3
+
+
+@needs_bf16
+def test_bfloat16_computes_nearly_the_same_and_says_so() -> None:
+    extractor = tiny(precision="bf16").fit(IMAGES)
+    found, expected = extractor.transform(IMAGES), features("fp32")
+    assert 1e-4 < np.linalg.norm(found - expected) / np.linalg.norm(expected) < 2e-2
+    assert extractor.session.precision == extractor.precision_ == "bf16"
+    assert extractor.graph.certificate.precision == "bf16"
+
+
+@pytest.mark.skipif(HAS_BF16, reason="this machine computes in bfloat16")
+def test_precision_that_this_machine_lacks_is_an_error() -> None:
+    with pytest.raises(ProviderError, match="no provider here computes in bf16"):
+        tiny(precision="bf16").transform(IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("judged", "expected"),
+    [
+        (Fidelity("bf16", "openvino", 40, 1e-3, 2e-3, 2.0), "bf16"),
+        (Fidelity("bf16", "openvino", 40, 3e-2, 4e-2, 2.0), "fp32"),
+        (Fidelity("bf16", "openvino", 40, 1e-3, 2e-3, 1.05), "fp32"),
+    ],
+)
+def test_auto_takes_what_passes_and_gains(
+    judged: Fidelity, expected: str, monkeypatch: pytest.MonkeyPatch, graph_copy: ExportedGraph
+) -> None:
+    monkeypatch.setattr(choice, "_can_gain", lambda provider, precision: precision == "bf16")
+    monkeypatch.setattr(choice._Trial, "judged", lambda *_: iter([judged]))
+    Lowering("bf16").written(graph_copy)
+    chosen = choice.choose_precision(graph_copy, "auto", draw, "auto")
+    assert chosen.metadata.precision == expected
+    assert chosen.certificate.fidelity == (judged,)
+
+
+@pytest.fixture
+def graph_copy(tmp_path: Path) -> ExportedGraph:
+    """Return a graph beside which nothing is remembered yet."""
+    graph = tiny(precision="fp32").graph
+    for path in (graph.path, graph.certificate_path):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    return ExportedGraph(tmp_path / graph.path.name)
+
+
+def draw(specs: Sequence[InputSpec], most: int) -> list[tuple[Prepared, ...]]:
+    return drawn(IMAGES, specs, most)
+
+
+def test_same_items_are_judged_once(graph_copy: ExportedGraph, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = choice.choose_precision(graph_copy, "cpu", draw, "fp16")
+    monkeypatch.setattr(choice._Trial, "judged", lambda *_: pytest.fail("judged again"))
+    assert choice.choose_precision(graph_copy, "cpu", draw, "fp16").path == first.path
+
+
+def test_no_items_are_drawn_where_there_is_no_choice(
+    graph_copy: ExportedGraph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(specs: Sequence[InputSpec], most: int) -> list[tuple[Prepared, ...]]:
+        pytest.fail("items were drawn")
+
+    assert choice.choose_precision(graph_copy, "auto", refuse, "fp32") is graph_copy
+    monkeypatch.setattr(choice, "_can_gain", lambda provider, precision: False)
+    assert choice.choose_precision(graph_copy, "cpu", refuse, "auto") is graph_copy
+
+
+def test_without_items_auto_is_float32() -> None:
+    assert tiny().fit(None).precision_ == "fp32"
+    assert {column.precision for column in tiny().columns} == {"fp32"}
+
+
+@pytest.fixture
+def photos(hymenoptera: Path) -> list[str]:
+    return [str(photo) for photo in sorted((hymenoptera / "val").rglob("*.jpg"))[:32]]
+
+
+@needs_bf16
+def test_real_network_that_rounding_would_spoil_stays_in_float32(
+    photos: list[str], mobilenet_options: dict[str, object]
+) -> None:
+    backbone = topwork.load_backbone("timm:mobilenetv2_035", **mobilenet_options)  # type: ignore[arg-type]
+    extractor = Extractor(backbone).fit(photos)
+    judged = {f.precision: f for f in extractor.graph.certificate.fidelity}
+    assert judged["bf16"].usual > 2e-2
+    assert extractor.precision_ == "fp32"
+
+
+def test_real_network_is_mended_where_rounding_hurts_most(
+    photos: list[str], mobilenet_options: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Emulated float16 is not fast on processors; as if it were."""
+    monkeypatch.setattr(choice, "_can_gain", lambda provider, precision: precision == "fp16")
+    monkeypatch.setattr(choice, "GAIN", 0)
+    backbone = topwork.load_backbone("timm:mobilenetv2_035", **mobilenet_options)  # type: ignore[arg-type]
+    extractor = Extractor(backbone, provider="cpu").fit(photos)
+    whole, mended = extractor.graph.certificate.fidelity
+    assert whole.usual > 2e-2 > mended.usual
+    assert 0 < mended.kept < 52 / 2 + 4
+    assert extractor.precision_ == mended.precision
+    assert mended.precision.startswith("fp16:")
+
+
+def test_judging_few_items_would_take_longer_than_it_saves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "_can_gain", lambda provider, precision: True)
+    monkeypatch.setattr(choice._Trial, "judged", lambda *_: pytest.fail("judged"))
+    assert tiny().fit(IMAGES[:31]).precision_ == "fp32"
+
+
+def test_others_stand_in_for_items_that_cannot_be_used(photos: list[str], tmp_path: Path) -> None:
+    for number in range(20):
+        (tmp_path / f"{number}.jpg").write_bytes(b"no image")
+    given = [*photos, *(tmp_path / f"{number}.jpg" for number in range(5))]
+    specs = [topwork.load_backbone("topwork:tiny", decode=mode).input_spec for mode in ("fast", "exact")]
+    found = drawn(given, specs, len(photos))
+    assert len(found) == len(photos)
+    assert {len(ways) for ways in found} == {2}
+    assert len({ways[1].array.tobytes() for ways in found}) == len(photos)
+
+
+@needs_int8
+def test_broken_images_do_not_stop_the_judging_of_fast_decoding(photos: list[str], tmp_path: Path) -> None:
+    for number in range(20):
+        (tmp_path / f"{number}.jpg").write_bytes(b"no image")
+    given = [*photos, *(str(tmp_path / f"{number}.jpg") for number in range(20))]
+    backbone = topwork.load_backbone("topwork:tiny", decode="fast")
+    extractor = Extractor(backbone, provider="cpu", on_error="record").fit(given)
+    judged = extractor.graph.certificate.fidelity
+    assert judged[-1].precision == "fp32"
+    assert {fidelity.items for fidelity in judged} == {len(photos)}
+
+
+def test_fidelity_is_of_the_items_at_hand(tmp_path: Path) -> None:
+    """Extractors share the exported graph, and each has items of its own."""
+    first, second = (tiny(precision="fp16", provider="cpu").fit(images) for images in (IMAGES[:9], IMAGES[:20]))
+    assert [e.graph.certificate.fidelity[0].items for e in (first, second)] == [9, 20]
+    stored = FeatureStore.create(tmp_path / "s", first)
+    assert [fidelity.items for fidelity in stored.graph.certificate.fidelity] == [9]
+    assert tiny(precision="fp16", provider="cpu").fit(None).graph.certificate.fidelity == ()
+
+
+def test_fast_decoding_is_judged_on_few_items(monkeypatch: pytest.MonkeyPatch, photos: list[str]) -> None:
+    monkeypatch.setattr(choice, "_can_gain", lambda provider, precision: True)
+    extractor = Extractor(topwork.load_backbone("topwork:tiny", decode="fast"), provider="cpu").fit(photos[:5])
+    (judged,) = extractor.graph.certificate.fidelity
+    assert (judged.precision, judged.items, extractor.precision_) == ("fp32", 5, "fp32")
+    assert judged.usual > 0
+
+
+@pytest.mark.parametrize("precision", ["half", "", "FP32"])
+def test_unknown_precision_is_refused_with_the_known_ones(precision: str) -> None:
+    with pytest.raises(InputError, match="expected one of auto, fp32, bf16, fp16, int8"):
+        tiny(precision=precision).fit(IMAGES)
+
+
+def test_store_keeps_its_precision(tmp_path: Path) -> None:
+    made = FeatureStore.create(tmp_path / "s", tiny(precision="fp16", provider="cpu").fit(IMAGES))
+    assert {column.precision for column in made.columns} == {"fp16"}
+    topwork.extract_features(IMAGES[:5], made)
+    again = FeatureStore.open_or_create(tmp_path / "s", automatic := tiny())
+    topwork.extract_features(IMAGES[5:9], again)
+    assert len(again.ids) == 9
+    assert automatic.precision_ == "fp16"
+    expected = tiny(precision="fp16", provider="cpu").fit_transform(IMAGES[:5])
+    np.testing.assert_allclose(again.matrix("last")[:5], expected, rtol=1e-3, atol=1e-3)
+    with pytest.raises(IdentityError, match=r'precision is "fp32", expected "fp16"'):
+        FeatureStore.open_or_create(tmp_path / "s", tiny(precision="fp32"))
+
+
+def test_classifier_predicts_as_its_store_was_computed(tmp_path: Path) -> None:
+    FeatureStore.create(tmp_path / "s", tiny(precision="fp16", provider="cpu").fit(IMAGES))
+    classifier = topwork.TransferClassifier("topwork:tiny", head="centroid", store=tmp_path / "s")
+    classifier.fit(IMAGES[:10], [0, 1] * 5)
+    assert {column.precision for column in classifier.extractor_.columns} == {"fp16"}
+    classifier.save(tmp_path / "bundle")
+    loaded = topwork.load(tmp_path / "bundle")
+    assert {column.precision for column in loaded.extractor_.columns} == {"fp16"}
+    np.testing.assert_array_equal(loaded.predict(IMAGES), classifier.predict(IMAGES))
+
+
+def test_graph_that_is_given_keeps_its_precision() -> None:
+    graph = tiny(precision="fp32").graph
+    assert Extractor.from_graph(graph).fit(IMAGES).graph is graph
+    with pytest.raises(InputError, match="computes in fp32, not in bf16; another precision needs the backbone"):
+        Extractor.from_graph(graph, precision="bf16").fit(IMAGES)
+
+
+def test_fast_decoding_is_compared_with_exact_decoding(tmp_path: Path) -> None:
+    large = np.random.default_rng(1).integers(0, 256, (6, 20, 26, 3), dtype=np.uint8)
+    paths = [tmp_path / f"{number}.jpg" for number in range(len(large))]
+    for path, pixels in zip(paths, large, strict=True):
+        Image.fromarray(pixels).resize((416, 320)).save(path, quality=95)
+    extractor = Extractor(topwork.load_backbone("topwork:tiny", decode="fast"), precision="fp32", provider="cpu")
+    found = extractor.fit_transform(paths)
+    expected = tiny(precision="fp32", provider="cpu").fit_transform(paths)
+    (judged,) = extractor.graph.certificate.fidelity
+    errors = np.linalg.norm(found - expected, axis=1) / np.linalg.norm(expected, axis=1)
+    assert (judged.precision, judged.items) == ("fp32", 6)
+    assert judged.worst == pytest.approx(errors.max(), rel=1e-3)
+    assert 0 < judged.worst < 0.2
+
+
+@needs_int8
+def test_int8_that_fails_as_a_whole_is_mended_by_float32_where_it_hurts(
+    graph_copy: ExportedGraph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bound is put between the error of the whole and that of a half."""
+    monkeypatch.setattr(choice, "_can_gain", lambda provider, precision: precision == "int8")
+    monkeypatch.setattr(choice, "GAIN", 0)
+    whole = choice.choose_precision(graph_copy, "cpu", draw, "int8").certificate.fidelity[0]
+    for module in (choice, fidelity):
+        monkeypatch.setattr(module, "USUAL", 0.8 * whole.usual)
+    monkeypatch.setattr(choice, "FIDELITY_FORMAT", -1)  # so that nothing is remembered
+    chosen = choice.choose_precision(graph_copy, "cpu", draw, "auto")
+    first, mended = chosen.certificate.fidelity
+    assert (first.precision, first.kept, first.passes) == (whole.precision, 0, False)
+    assert mended.passes
+    assert mended.kept > 0
+    assert chosen.metadata.precision == mended.precision != whole.precision
+
+
+@needs_int8
+def test_stores_int8_is_taken_by_whoever_uses_the_store(tmp_path: Path) -> None:
+    extractor = tiny(precision="int8", provider="cpu").fit(IMAGES)
+    assert extractor.precision_.startswith("int8:")
+    topwork.extract_features(IMAGES[:9], FeatureStore.create(tmp_path / "s", extractor), provider="cpu")
+    for user in (tiny(provider="cpu"), tiny(precision="int8", provider="cpu")):
+        store = FeatureStore.open_or_create(tmp_path / "s", user)
+        assert user.precision_ == extractor.precision_
+        np.testing.assert_allclose(user.transform(IMAGES[:9]), store.matrix("last"), rtol=1e-4, atol=1e-4)
+    other = tiny(precision="int8", provider="cpu").fit(IMAGES[:33])
+    assert other.precision_ != extractor.precision_
+    with pytest.raises(IdentityError, match="precision is"):
+        FeatureStore.open_or_create(tmp_path / "s", tiny(precision="fp32"))
+
+
+@needs_int8
+def test_int8_by_name_goes_on_with_its_store(tmp_path: Path) -> None:
+    paths = [tmp_path / "photos" / f"{number}.png" for number in range(40)]
+    paths[0].parent.mkdir()
+    for path, pixels in zip(paths, IMAGES, strict=True):
+        Image.fromarray(pixels).save(path)
+    classifier = topwork.TransferClassifier(
+        "topwork:tiny", head="centroid", store=tmp_path / "s", precision="int8", provider="cpu"
+    )
+    first, again = (classifier.fit(paths, [0, 1] * 20).extractor_.precision_ for _ in range(2))
+    assert first == again
+    store, photos = str(tmp_path / "s"), str(tmp_path / "photos")
+    for extra in ([], ["--plan"]):
+        command = ["extract", photos, "--store", store, "--precision", "int8", "--provider", "cpu", "--json", *extra]
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 0, result.output
+
+
+@needs_int8
+def test_store_of_another_backbone_does_not_lend_its_int8(tmp_path: Path) -> None:
+    extractor = tiny(precision="int8", provider="cpu").fit(IMAGES)
+    FeatureStore.create(tmp_path / "s", extractor)
+    stranger = Extractor(topwork.load_backbone("topwork:tiny", weights="random"), provider="cpu")
+    with pytest.raises(IdentityError, match="weights"):
+        FeatureStore.open_or_create(tmp_path / "s", stranger)
+
+
+def test_int8_without_items_says_what_it_needs() -> None:
+    with pytest.raises(InputError, match="precision int8 is found on items: call fit with some"):
+        tiny(precision="int8").transform(IMAGES)

@@ -1,0 +1,80 @@
+"""A session runs where it was asked to, or says why not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from topwork.errors import ProviderError
+from topwork.extract.graphs.cut import CutRequest
+from topwork.extract.graphs.graph_cache import graph_for
+from topwork.extract.runtime import session as session_module
+from topwork.extract.runtime.providers import PROVIDERS, Provider, lacks
+from topwork.extract.runtime.session import open_session
+from topwork.hardware import available_cores
+
+
+@pytest.fixture(scope="module")
+def graph() -> Path:
+    return graph_for("topwork:tiny", CutRequest(("layer1",), ("avg",))).path
+
+
+def test_file_and_content_compute_the_same_features(graph: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    feed = {"image": images}
+    (from_file,), (from_content,) = (open_session(g, "cpu").run(feed) for g in (graph, graph.read_bytes()))
+    assert from_file.shape == (3, 16)
+    assert from_file.dtype == np.float32
+    np.testing.assert_array_equal(from_file, from_content)
+
+
+def test_inputs_that_the_graph_does_not_use_are_left_out(graph: Path) -> None:
+    images = np.zeros((1, 32, 32, 3), np.uint8)
+    session = open_session(graph, "cpu")
+    (found,), (expected,) = session.run({"image": images, "mask": images}), session.run({"image": images})
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("threads", [1, None])
+def test_number_of_threads_reaches_the_runtime(graph: Path, threads: int | None) -> None:
+    options = open_session(graph, "cpu", threads).runtime.get_session_options()
+    assert options.intra_op_num_threads == (threads or available_cores())
+
+
+@pytest.mark.parametrize("provider", [p.name for p in PROVIDERS.values() if lacks(p)])
+def test_absent_provider_is_an_error_that_names_its_package(graph: Path, provider: str) -> None:
+    package = PROVIDERS[provider].package
+    with pytest.raises(ProviderError, match=rf"provider '{provider}' is not there: .* package {package}") as caught:
+        open_session(graph, provider)
+    assert caught.value.exit_code == 3
+    assert isinstance(caught.value, RuntimeError)
+
+
+def test_auto_takes_what_is_there_and_computes_the_same(graph: Path) -> None:
+    feed = {"image": np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)}
+    session = open_session(graph, "auto")
+    assert not lacks(PROVIDERS[session.provider])
+    (found,), (expected,) = session.run(feed), open_session(graph, "cpu").run(feed)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_results_of_one_run_survive_the_next(graph: Path) -> None:
+    session = open_session(graph, "auto")
+    dark, light = (np.full((2, 32, 32, 3), shade, np.uint8) for shade in (0, 255))
+    (first,) = session.run({"image": dark})
+    kept = first.copy()
+    session.run({"image": light})
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_auto_says_so_when_a_provider_does_not_load(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = Provider("broken", "BrokenExecutionProvider", "broken", ("fp32",))
+    monkeypatch.setattr(session_module, "choices", lambda *_: [broken, PROVIDERS["cpu"]])
+    with pytest.warns(
+        UserWarning, match="provider 'broken' did not load: .*BrokenExecutionProvider.*; trying the next"
+    ):
+        assert open_session(graph).provider == "cpu"
+    monkeypatch.setattr(session_module, "choices", lambda *_: [broken])
+    with pytest.raises(Exception, match="BrokenExecutionProvider"):
+        open_session(graph, "broken")

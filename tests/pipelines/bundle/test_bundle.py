@@ -1,0 +1,320 @@
+"""Bundles: what is loaded predicts as what was saved; what was changed, or is not known to be safe, is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import topwork
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.neighbors import NearestCentroid
+from topwork import TransferClassifier
+from topwork.errors import BundleError, InputError
+from topwork.extract.graphs.exported_graph import ExportedGraph
+from topwork.heads.registry import HEADS
+
+FILES = ["bundle.json", "extractor.canaries.npz", "extractor.json", "extractor.onnx", "head.skops", "learned.npy"]
+TREE = "sklearn.tree._tree.Tree"
+WITHOUT_TORCH = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "timm", "torchvision", "onnx", "onnxscript", "skl2onnx"):
+            raise ImportError(f"{name} is blocked")
+
+sys.meta_path.insert(0, Blocker())
+import json
+import topwork
+source, *bundles = sys.argv[1:]
+print(json.dumps([topwork.load(bundle).predict(source).tolist() for bundle in bundles]))
+"""
+Train = Callable[..., TransferClassifier]
+
+
+@pytest.fixture(scope="module")
+def train(graph: ExportedGraph, photos: Path) -> Train:
+    def train(head: Any = "centroid", layer: Any = "layer2", **options: Any) -> TransferClassifier:
+        return TransferClassifier(graph, layer, head=head, **options).fit(photos)
+
+    return train
+
+
+@pytest.fixture
+def bundle(train: Train, tmp_path: Path) -> Path:
+    train().save(tmp_path / "bundle")
+    return tmp_path / "bundle"
+
+
+def edit(bundle: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change the manifest of a bundle."""
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    change(manifest)
+    (bundle / "bundle.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_loaded_bundle_predicts_as_the_saved_classifier(
+    head: str, train: Train, paths: list[Path], tmp_path: Path
+) -> None:
+    saved = train(head, ["layer3", "layer1"])
+    saved.save(tmp_path / "bundle")
+    loaded = topwork.load(str(tmp_path / "bundle"))
+    assert np.array_equal(loaded.predict(paths), saved.predict(paths))
+    assert loaded.predict(paths).dtype == saved.predict(paths).dtype
+    assert loaded.classes_.tolist() == ["flower", "roof", "sky"]
+    assert (loaded.n_rows_, loaded.head) == (len(paths), head)
+    assert hasattr(loaded, "predict_proba") == hasattr(saved, "predict_proba")
+    if hasattr(saved, "predict_proba"):
+        assert np.array_equal(loaded.predict_proba(paths), saved.predict_proba(paths))
+
+
+@pytest.mark.parametrize("values", [[-5, 0, 7], [False, True, True]])
+def test_labels_keep_their_dtype(values: list[Any], graph: ExportedGraph, paths: list[Path], tmp_path: Path) -> None:
+    labels = np.repeat(values, len(paths) // 3)
+    TransferClassifier(graph, "layer2", head="knn").fit(paths, labels).save(tmp_path / "bundle")
+    predicted = topwork.load(tmp_path / "bundle").predict(paths)
+    assert predicted.dtype == labels.dtype
+    assert np.mean(predicted == labels) > 0.9
+
+
+def test_bundles_of_every_head_run_without_torch_and_onnx(
+    train: Train, photos: Path, paths: list[Path], tmp_path: Path
+) -> None:
+    classifiers = [train(head) for head in HEADS]
+    for head, classifier in zip(HEADS, classifiers, strict=True):
+        classifier.save(tmp_path / head)
+    command = [sys.executable, "-c", WITHOUT_TORCH, str(photos), *(str(tmp_path / head) for head in HEADS)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout) == [classifier.predict(paths).tolist() for classifier in classifiers]
+
+
+def test_manifest_names_every_file_with_its_digest(bundle: Path, graph: ExportedGraph) -> None:
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    assert sorted(path.name for path in bundle.iterdir()) == FILES
+    assert manifest["files"] == {name: hashlib.sha256((bundle / name).read_bytes()).hexdigest() for name in FILES[1:]}
+    assert (manifest["format"], manifest["head"], manifest["classes"]) == (1, "centroid", ["flower", "roof", "sky"])
+    assert manifest["fingerprint"] == graph.metadata.fingerprint
+    assert [column["name"] for column in manifest["columns"]] == ["layer2"]
+
+
+def test_extractor_of_a_bundle_ends_at_its_last_layer(train: Train, tmp_path: Path) -> None:
+    sizes = {}
+    for layer in ("layer1", "layer3"):
+        train(layer=layer).save(tmp_path / layer)
+        sizes[layer] = (tmp_path / layer / "extractor.onnx").stat().st_size
+    assert sizes["layer1"] < sizes["layer3"] / 3
+
+
+@pytest.mark.parametrize("head", ["lda", RandomForestClassifier(5, random_state=0)])
+def test_loaded_classifier_can_be_fitted_again(
+    head: Any, train: Train, photos: Path, paths: list[Path], tmp_path: Path
+) -> None:
+    saved = train(head)
+    saved.save(tmp_path / "bundle")
+    loaded = topwork.load(tmp_path / "bundle", trusted=[TREE])
+    assert np.array_equal(loaded.fit(photos).predict(paths), saved.predict(paths))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m.update(format=2), "has format 2, expected 1"),
+        (lambda m: m.pop("format"), "cannot be read"),
+        (lambda m: m["files"].update({"head.skops": "0" * 64}), "head.skops is not what the manifest says"),
+        (lambda m: m["files"].update({"../other": "0" * 64}), "names '../other'; expected a file within the bundle"),
+        (lambda m: m["files"].update({"/etc/passwd": "0" * 64}), "names '/etc/passwd'"),
+        (lambda m: m["files"].update({"more.bin": "0" * 64}), "more.bin is missing"),
+        (lambda m: m["files"].pop("head.skops"), "head.skops"),
+        (lambda m: m["files"].pop("extractor.onnx"), "extractor.onnx"),
+        (lambda m: m.update(files=["head.skops"]), "bundle.json"),
+        (lambda m: m.pop("files"), "bundle.json"),
+        (lambda m: m.pop("training"), "bundle.json"),
+        (lambda m: m.update(classes=["a", "b", "c"]), "classes"),
+    ],
+)
+def test_changed_manifest_is_refused(change: Callable[[dict[str, Any]], Any], message: str, bundle: Path) -> None:
+    edit(bundle, change)
+    with pytest.raises(BundleError, match=message):
+        topwork.load(bundle)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_damaged_or_missing_file_is_refused(name: str, bundle: Path) -> None:
+    content = (bundle / name).read_bytes()
+    (bundle / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(BundleError, match=name):
+        topwork.load(bundle)
+    (bundle / name).unlink()
+    with pytest.raises(BundleError, match=name):
+        topwork.load(bundle)
+
+
+def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("text")
+    for path in (tmp_path, tmp_path / "nowhere", tmp_path / "file"):
+        with pytest.raises(BundleError, match="is not a bundle"):
+            topwork.load(path)
+
+
+Texts = tuple[list[str], list[str]]
+TEXT_FILES = [
+    *("bundle.json", "extractor.canaries.npz", "extractor.json", "extractor.onnx"),
+    *("head.skops", "inputs/tokenizer.json", "learned.npy"),
+]
+
+
+@pytest.fixture
+def text_bundle(text_graph: ExportedGraph, texts: Texts, tmp_path: Path) -> Path:
+    TransferClassifier(text_graph, "last", head="lda").fit(*texts).save(tmp_path / "texts")
+    return tmp_path / "texts"
+
+
+def test_bundle_of_texts_holds_its_tokeniser_and_predicts_as_before(
+    text_bundle: Path, text_graph: ExportedGraph, texts: Texts
+) -> None:
+    manifest = json.loads((text_bundle / "bundle.json").read_text())
+    files = {path.relative_to(text_bundle).as_posix(): path for path in text_bundle.rglob("*") if path.is_file()}
+    assert sorted(files) == TEXT_FILES
+    assert manifest["files"] == {name: hashlib.sha256(files[name].read_bytes()).hexdigest() for name in TEXT_FILES[1:]}
+    loaded, saved = topwork.load(text_bundle), TransferClassifier(text_graph, "last", head="lda").fit(*texts)
+    assert loaded.extractor_.graph.input_spec == text_graph.input_spec
+    assert loaded.predict(texts[0]).tolist() == saved.predict(texts[0]).tolist()
+    assert np.array_equal(loaded.predict_proba(texts[0]), saved.predict_proba(texts[0]))
+    assert loaded.fit(*texts).predict(texts[0]).tolist() == saved.predict(texts[0]).tolist()
+
+
+def test_loaded_bundle_of_texts_is_saved_again_whole(text_bundle: Path, texts: Texts, tmp_path: Path) -> None:
+    topwork.load(text_bundle).save(tmp_path / "again")
+    shutil.move(tmp_path / "again", tmp_path / "moved")
+    expected = topwork.load(text_bundle).predict(texts[0])
+    shutil.rmtree(text_bundle)
+    assert topwork.load(tmp_path / "moved").predict(texts[0]).tolist() == expected.tolist()
+    topwork.load(tmp_path / "moved").save(tmp_path / "moved")
+    assert topwork.load(tmp_path / "moved").predict(texts[0]).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("name", TEXT_FILES)
+def test_damaged_or_missing_file_of_a_bundle_of_texts_is_refused(name: str, text_bundle: Path) -> None:
+    content = (text_bundle / name).read_bytes()
+    (text_bundle / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(BundleError, match=name):
+        topwork.load(text_bundle)
+    (text_bundle / name).unlink()
+    with pytest.raises(BundleError, match=name):
+        topwork.load(text_bundle)
+
+
+def test_tokeniser_exchanged_together_with_its_digest_is_refused(text_bundle: Path) -> None:
+    path = text_bundle / "inputs" / "tokenizer.json"
+    path.write_bytes(path.read_bytes().replace(b'"cat"', b'"cta"'))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    edit(text_bundle, lambda m: m["files"].update({"inputs/tokenizer.json": digest}))
+    with pytest.raises(
+        (BundleError, InputError), match=r"tokenizer\.json is not the file that the graph was made with"
+    ):
+        topwork.load(text_bundle)
+
+
+def test_manifest_without_the_tokeniser_is_refused(text_bundle: Path) -> None:
+    edit(text_bundle, lambda m: m["files"].pop("inputs/tokenizer.json"))
+    (text_bundle / "inputs" / "tokenizer.json").unlink()
+    with pytest.raises((BundleError, InputError), match=r"tokenizer\.json"):
+        topwork.load(text_bundle)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_bundle_keeps_poolings_and_length_of_vectors(
+    normalize: bool, photos: Path, paths: list[Path], tmp_path: Path
+) -> None:
+    saved = TransferClassifier("topwork:tiny", ["layer1", "last"], normalize=normalize).fit(photos)
+    saved.save(tmp_path / "bundle")
+    loaded = topwork.load(tmp_path / "bundle")
+    assert loaded.extractor_.columns == saved.extractor_.columns
+    assert np.array_equal(loaded.predict_proba(paths), saved.predict_proba(paths))
+
+
+class Trap:
+    """Unpickling it writes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+def test_pickle_in_place_of_the_head_is_never_executed(bundle: Path, tmp_path: Path) -> None:
+    content = pickle.dumps(Trap(tmp_path / "executed"))
+    (bundle / "head.skops").write_bytes(content)
+    edit(bundle, lambda m: m["files"].update({"head.skops": hashlib.sha256(content).hexdigest()}))
+    with pytest.raises(BundleError, match=r"head\.skops"):
+        topwork.load(bundle)
+    assert not (tmp_path / "executed").exists()
+    pickle.loads(content)
+    assert (tmp_path / "executed").exists()
+
+
+def test_type_that_is_not_known_to_be_safe_needs_trust(train: Train, paths: list[Path], tmp_path: Path) -> None:
+    saved = train(RandomForestClassifier(5, random_state=0))
+    saved.save(tmp_path / "bundle")
+    for trusted in ((), ["sklearn.tree._tree.Other"]):
+        with pytest.raises(BundleError, match=r"not trusted: sklearn\.tree\._tree\.Tree\."):
+            topwork.load(tmp_path / "bundle", trusted=trusted)
+    loaded = topwork.load(tmp_path / "bundle", trusted=[TREE])
+    assert np.array_equal(loaded.predict_proba(paths), saved.predict_proba(paths))
+
+
+def test_saving_again_replaces_the_bundle_and_nothing_beside_it(train: Train, bundle: Path) -> None:
+    neighbours = [bundle.with_name(f"bundle{suffix}") for suffix in (".old", ".new", ".bak")]
+    for neighbour in neighbours:
+        shutil.copytree(bundle, neighbour)
+    train("lda").save(bundle)
+    assert topwork.load(bundle).head == "lda"
+    assert [topwork.load(neighbour).head for neighbour in neighbours] == ["centroid"] * 3
+    assert sorted(bundle.parent.iterdir()) == sorted([bundle, *neighbours])
+
+
+class Unsaveable(NearestCentroid):
+    """Once fitted it holds what no file can hold."""
+
+    def fit(self, X: Any, y: Any) -> Unsaveable:
+        self.rows_ = (row for row in X)
+        return super().fit(X, y)
+
+
+def test_save_that_fails_leaves_the_old_bundle(train: Train, bundle: Path) -> None:
+    before = {path.name: path.read_bytes() for path in bundle.iterdir()}
+    with pytest.raises(Exception, match="generator"):
+        train(Unsaveable()).save(bundle)
+    assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
+    assert list(bundle.parent.iterdir()) == [bundle]
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_saving_over_something_else_is_refused(kind: str, train: Train, tmp_path: Path) -> None:
+    path = tmp_path / "mine"
+    if kind == "file":
+        path.write_text("precious")
+    else:
+        path.mkdir()
+    if kind == "folder":
+        (path / "notes.txt").write_text("precious")
+    with pytest.raises(BundleError, match="exists and is no bundle"):
+        train().save(path)
+    assert [file.name for file in tmp_path.rglob("*")] == (["mine", "notes.txt"] if kind == "folder" else ["mine"])
+
+
+def test_folders_on_the_way_are_made(train: Train, tmp_path: Path) -> None:
+    train().save(tmp_path / "a" / "b" / "bundle")
+    assert topwork.load(tmp_path / "a" / "b" / "bundle").n_rows_ == 24

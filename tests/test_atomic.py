@@ -1,0 +1,90 @@
+"""Files and folders are there whole, or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from topwork.atomic import new_file, new_folder, sweep, write_file
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_file_is_written_and_replaced(tmp_path: Path) -> None:
+    for content in (b"first, longer", b"second"):
+        write_file(tmp_path / "a", content)
+        assert (tmp_path / "a").read_bytes() == content
+    assert names(tmp_path) == ["a"]
+
+
+def test_exclusive_write_keeps_what_is_there(tmp_path: Path) -> None:
+    write_file(tmp_path / "a", b"first", exclusive=True)
+    with pytest.raises(FileExistsError):
+        write_file(tmp_path / "a", b"second", exclusive=True)
+    assert (tmp_path / "a").read_bytes() == b"first"
+    assert names(tmp_path) == ["a"]
+
+
+def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(OSError, match="taken"):
+        write_file(tmp_path / "taken", b"content")
+    assert names(tmp_path) == ["taken"]
+
+
+def test_folder_appears_at_the_end_of_the_block_with_all_it_holds(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "a") as temporary:
+        (temporary / "inner").mkdir()
+        (temporary / "inner" / "file").write_bytes(b"content")
+        assert not (tmp_path / "a").exists()
+    assert (tmp_path / "a" / "inner" / "file").read_bytes() == b"content"
+    assert names(tmp_path) == ["a"]
+
+
+def test_folder_of_a_block_that_raises_never_appears(tmp_path: Path) -> None:
+    def interrupted() -> None:
+        with new_folder(tmp_path / "a") as temporary:
+            (temporary / "file").write_bytes(b"content")
+            raise RuntimeError("on purpose")
+
+    with pytest.raises(RuntimeError, match="on purpose"):
+        interrupted()
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"theirs"])
+def test_folder_that_another_process_made_first_stays(tmp_path: Path, content: bytes) -> None:
+    def too_late() -> None:
+        with new_folder(tmp_path / "a") as temporary:
+            (temporary / "file").write_bytes(b"ours")
+            (tmp_path / "a").mkdir()
+            (tmp_path / "a" / "file").write_bytes(content)
+
+    with pytest.raises(FileExistsError):
+        too_late()
+    assert (tmp_path / "a" / "file").read_bytes() == content
+    assert names(tmp_path) == ["a"]
+
+
+def test_sweep_removes_temporary_files_and_folders_only(tmp_path: Path) -> None:
+    for name in (".tmp-file", "file", ".hidden"):
+        (tmp_path / name).write_bytes(b"content")
+    for name in (".tmp-folder", "folder"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_bytes(b"content")
+    sweep(tmp_path)
+    assert names(tmp_path) == [".hidden", "file", "folder"]
+
+
+def test_new_file_appears_at_the_end_of_the_block_and_replaces_nothing(tmp_path: Path) -> None:
+    with new_file(tmp_path / "a") as temporary:
+        temporary.write_bytes(b"first")
+        assert not (tmp_path / "a").exists()
+    with pytest.raises(FileExistsError), new_file(tmp_path / "a") as temporary:
+        temporary.write_bytes(b"second")
+    with pytest.raises(FileNotFoundError), new_file(tmp_path / "b") as temporary:
+        temporary.with_name("nowhere").read_bytes()
+    assert (tmp_path / "a").read_bytes() == b"first"
+    assert names(tmp_path) == ["a"]

@@ -1,0 +1,54 @@
+"""What the machine is told to be."""
+
+from __future__ import annotations
+
+import mmap
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from topwork import hardware as machine
+from topwork.hardware import INSTRUCTION_SETS, available_cores, has_bfloat16, instruction_sets, processor, used_memory
+
+MEGABYTE = 1_000_000
+
+
+def test_machine_is_described() -> None:
+    assert available_cores() >= 1
+    assert processor()
+    assert set(instruction_sets()) <= set(INSTRUCTION_SETS)
+    assert has_bfloat16() == bool({"avx512_bf16", "amx_bf16"} & set(instruction_sets()))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere mapped files count, and only the peak is told")
+def test_memory_is_what_the_process_has_of_its_own(tmp_path: Path) -> None:
+    np.save(tmp_path / "array.npy", np.ones(100 * MEGABYTE, np.uint8))
+    before = used_memory()
+    assert before is not None
+    mapped = np.load(tmp_path / "array.npy", mmap_mode="r")
+    assert mapped.sum() == 100 * MEGABYTE
+    assert used_memory() < before + 50 * MEGABYTE
+    own = mmap.mmap(-1, 100 * MEGABYTE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)  # new: no memory freed before
+    own.write(b"1" * len(own))
+    assert used_memory() > before + 90 * MEGABYTE
+    own.close()
+    assert used_memory() < before + 50 * MEGABYTE
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no resource module")
+def test_memory_is_the_largest_resident_set_where_nothing_else_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "STATUS", tmp_path / "nothing")
+    largest = used_memory()
+    (tmp_path / "without").write_text("Name: python\n")
+    monkeypatch.setattr(machine, "STATUS", tmp_path / "without")
+    assert largest is not None
+    assert used_memory() >= largest > 20 * MEGABYTE
+
+
+def test_memory_is_unknown_where_nothing_tells_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "STATUS", tmp_path / "nothing")
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert used_memory() is None
