@@ -36,8 +36,9 @@ bench: .venv/bench
 	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint requirements.lock --editable '.[bench]'
 	touch $@
 
-# Hours: every architecture in a process of its own. An interrupted run goes on.
+# Hours: the tests that the suite leaves out, and every architecture in a process of its own. An interrupted run resumes.
 coverage: .venv/ready
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m coverage
 	$(BIN)/python benchmarks/coverage.py
 
 # About six minutes: 80 jobs are interrupted, 200 bits of stores flipped.

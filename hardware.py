@@ -16,6 +16,8 @@ BFLOAT16 = ("avx512_bf16", "amx_bf16")
 """Instruction sets that compute in bfloat16."""
 INT8 = ("avx_vnni", "avx512_vnni", "amx_int8")
 """Instruction sets that sum products of 8-bit numbers without overflow."""
+DISABLE_VARIABLE = "TOPWORK_DISABLE"
+"""Environment variable: names of providers and precisions, joined by commas, that are not used on this machine."""
 CPUINFO, STATUS = Path("/proc/cpuinfo"), Path("/proc/self/status")
 """What Linux tells of the processor, and of this process."""
 
@@ -47,13 +49,23 @@ def instruction_sets() -> tuple[str, ...]:
     return tuple(name for name in INSTRUCTION_SETS if name in flags)
 
 
+def disabled_names() -> frozenset[str]:
+    """Return the providers and precisions that :data:`DISABLE_VARIABLE` switches off."""
+    names = os.environ.get(DISABLE_VARIABLE, "").split(",")
+    return frozenset(name.strip() for name in names if name.strip())
+
+
 def has_bfloat16() -> bool:
-    """Tell whether the processor computes in bfloat16."""
+    """Return whether the processor computes in bfloat16, and may."""
+    if "bf16" in disabled_names():
+        return False
     return any(name in BFLOAT16 for name in instruction_sets())
 
 
 def has_int8() -> bool:
-    """Tell whether the processor sums products of 8-bit numbers."""
+    """Return whether the processor sums products of 8-bit numbers, and may."""
+    if "int8" in disabled_names():
+        return False
     return any(name in INT8 for name in instruction_sets())
 
 

@@ -20,6 +20,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # threads of several workers that wait 
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("MKL_NUM_THREADS", "1")
 
+CAPABILITIES = ("int8", "bf16", "openvino")
+"""What a test may need of the machine: ``@pytest.mark.needs("int8")``."""
+
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
 
@@ -31,6 +34,34 @@ TOPICS = {
 FILLERS = ["the", "a", "and", "with", "of", "in", "on", "very", "old", "new"]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 LONGEST_TEXT = 24
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip tests that need an instruction set or a package that this machine does not have."""
+    for marker in item.iter_markers("needs"):
+        for capability in marker.args:
+            if not is_available(capability):
+                pytest.skip(f"this machine lacks {capability}")
+
+
+def is_available(capability: str) -> bool:
+    """Return whether this machine can do what a test needs, and ``TOPWORK_DISABLE`` does not forbid it."""
+    from topwork.extract.runtime.providers import OPENVINO, PROVIDERS, able, lacks
+
+    assert capability in CAPABILITIES
+    if capability == OPENVINO:
+        return not lacks(PROVIDERS[OPENVINO])
+    return bool(able(capability))
+
+
+@pytest.fixture
+def disable(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return a function that makes providers and precisions absent for the rest of a test, child processes included."""
+
+    def disable_names(*names: str) -> None:
+        monkeypatch.setenv("TOPWORK_DISABLE", ",".join(names))
+
+    return disable_names
 
 
 @pytest.fixture(scope="session", autouse=True)

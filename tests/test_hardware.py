@@ -9,7 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from topwork import hardware as machine
-from topwork.hardware import INSTRUCTION_SETS, available_cores, has_bfloat16, instruction_sets, processor, used_memory
+from topwork.hardware import (
+    INSTRUCTION_SETS,
+    available_cores,
+    disabled_names,
+    has_bfloat16,
+    has_int8,
+    instruction_sets,
+    processor,
+    used_memory,
+)
 
 MEGABYTE = 1_000_000
 
@@ -52,3 +61,10 @@ def test_memory_is_unknown_where_nothing_tells_it(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(machine, "STATUS", tmp_path / "nothing")
     monkeypatch.setitem(sys.modules, "resource", None)
     assert used_memory() is None
+
+
+def test_disabled_precisions_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOPWORK_DISABLE", "int8, bf16")
+    assert disabled_names() == {"int8", "bf16"}
+    assert not has_bfloat16()
+    assert not has_int8()

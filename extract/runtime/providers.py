@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from ...errors import InputError, ProviderError
-from ...hardware import has_bfloat16, has_int8, installed
+from ...hardware import DISABLE_VARIABLE, disabled_names, has_bfloat16, has_int8, installed
 
 OPENVINO = "openvino"
 ON_PROCESSOR = (OPENVINO, "cpu")
@@ -107,6 +107,8 @@ def lacks(provider: Provider) -> str:
     """Return why a provider is not there, "" if it is."""
     import onnxruntime
 
+    if provider.name in disabled_names():
+        return f"it is switched off by {DISABLE_VARIABLE}"
     if provider.name == OPENVINO:
         return "" if openvino_devices() or has_package("openvino") else _openvino_reason()
     found = onnxruntime.get_available_providers()

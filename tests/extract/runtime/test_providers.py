@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from topwork.errors import InputError, ProviderError
 from topwork.extract.runtime import providers
@@ -69,3 +71,10 @@ def test_openvino_needs_one_of_its_packages(monkeypatch: pytest.MonkeyPatch) -> 
     assert "plug-in found no device" in lacks(PROVIDERS["openvino"])
     monkeypatch.setattr(providers, "has_package", lambda name: False)
     assert "neither openvino nor" in lacks(PROVIDERS["openvino"])
+
+
+def test_disabled_provider_is_not_available_and_auto_takes_another(disable: Callable[..., None]) -> None:
+    disable("openvino")
+    with pytest.raises(ProviderError, match="TOPWORK_DISABLE"):
+        choices("openvino", "fp32")
+    assert "openvino" not in [provider.name for provider in choices("auto", "fp32")]
