@@ -12,9 +12,10 @@ from PIL import Image
 from topwork.errors import IdentityError, InputError, ProviderError
 from topwork.extract.engine.sampling import drawn
 from topwork.extract.extractor.extractor import Extractor
+from topwork.extract.graphs import fidelity
 from topwork.extract.graphs.exported_graph import ExportedGraph
 from topwork.extract.graphs.fidelity import Fidelity, relative_errors
-from topwork.extract.precision import choice, fidelity
+from topwork.extract.precision import choice
 from topwork.extract.precision.lowered import Lowering
 from topwork.extract.preprocess.prepared import Prepared
 from topwork.extract.runtime.providers import PROVIDERS, lacks, unable
