@@ -1,13 +1,15 @@
-"""Commands about backbones."""
+"""``topwork layers``: list where a backbone can be cut, or verify the export of its layers."""
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ...errors import InputError
-from .options import BACKBONES, BackboneOptions, CutOptions, JsonOption, TableFlags, grouped
+from .options import BACKBONES_HELP, BackboneOptions, CutOptions, JsonOption, TableOptions, grouped
 from .output import print_json, print_table
 
 if TYPE_CHECKING:
@@ -19,80 +21,100 @@ if TYPE_CHECKING:
 
 @grouped
 def layers(
-    backbone: Annotated[str, typer.Argument(help=f"{BACKBONES}.")],
+    backbone: Annotated[str, typer.Argument(help=f"{BACKBONES_HELP}.")],
     options: BackboneOptions,
     cut: CutOptions,
-    table: TableFlags,
+    table: TableOptions,
     check: Annotated[
-        bool, typer.Option("--check", help="Export all layers (or those of --layer) and compare with the network.")
+        bool,
+        typer.Option("--check", help="Export all layers (or those of --layer) and compare them with the original."),
     ] = False,
-    items: Annotated[str | None, typer.Option(help="A source whose first items --check uses, too.")] = None,
+    items: Annotated[str | None, typer.Option(help="A source whose first items --check uses as well.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List every legal cut of a backbone, or prove that their export is the same network."""
-    from ...extract.graphs.cutting import cutter_for
-    from ...extract.graphs.cutting import layers as list_layers
+    """List every legal cut of a backbone, or verify that the exported layers match it."""
     from ...extract.graphs.pooling import applicable
 
     if not check and (items or cut.pool or cut.normalize):
-        raise InputError("--items, --pool and --normalize change what --check exports; without --check they do nothing")
-    loaded = options.spec(backbone).load()
-    found = [layer for layer in list_layers(loaded) if cut.layer is None or layer.name in cut.layers]
-    if cut.layer and not check and len(found) < len(cut.layers):
-        known = {layer.name for layer in found}
-        found += [cutter_for(loaded).describe(name) for name in cut.layers if name not in known]
+        raise InputError("--items, --pool and --normalize apply to the export; expected --check with them")
+    loaded = options.to_spec(backbone).load()
     if check:
-        names = cut.layers if cut.layer else [layer.name for layer in found]
-        _print_certificate(_checked(loaded, names, cut, items and table.source(items)), as_json)
-    elif as_json:
+        source = table.to_source(items) if items else None
+        certificate = check_export(loaded, cut, source)
+        if as_json:
+            print_json(certificate.to_json())
+        else:
+            print_certificate(certificate)
+        return
+    found = find_layers(loaded, cut)
+    if as_json:
         facts = [{**vars(layer), "poolings": applicable(layer)} for layer in found]
         print_json({"backbone": backbone, "layers": facts})
     else:
-        print_table(["layer", "shape", "kind", "prefix", "parameters", "FLOPs", "single"], [_row(x) for x in found])
+        print_layers(found)
 
 
-def _row(layer: Layer) -> list[str]:
-    return [
-        layer.name,
-        "x".join("n" if side is None else str(side) for side in layer.shape),
-        layer.kind,
-        str(layer.prefix_tokens) if layer.kind == "tokens" else "",
-        f"{layer.parameters:.1%}",
-        f"{layer.flops:.1%}",
-        "yes" if layer.single_tensor else "",
-    ]
+def find_layers(backbone: Backbone, cut: CutOptions) -> list[Layer]:
+    """Return the layers that are asked for; those that are not listed by default come last."""
+    from ...extract.graphs.cutting import cutter_for
+    from ...extract.graphs.cutting import layers as list_layers
+
+    listed = list_layers(backbone)
+    if not cut.layer:
+        return listed
+    found = [layer for layer in listed if layer.name in cut.layers]
+    known = {layer.name for layer in found}
+    unlisted = [name for name in cut.layers if name not in known]
+    if unlisted:
+        cutter = cutter_for(backbone)
+        found += [cutter.describe(name) for name in unlisted]
+    return found
 
 
-def _checked(backbone: Backbone, names: list[str], cut: CutOptions, items: str | Table | None) -> Certificate:
-    """Export layers in one graph, kept only for as long as it takes."""
-    import tempfile
-    from pathlib import Path
+def print_layers(layers: list[Layer]) -> None:
+    """Print a table of layers; ``n`` is a side of any size."""
+    rows = []
+    for layer in layers:
+        sides = ["n" if side is None else str(side) for side in layer.shape]
+        prefix_tokens = str(layer.prefix_tokens) if layer.kind == "tokens" else ""
+        single = "yes" if layer.single_tensor else ""
+        shares = [f"{layer.parameters:.1%}", f"{layer.flops:.1%}"]
+        rows.append([layer.name, "x".join(sides), layer.kind, prefix_tokens, *shares, single])
+    print_table(["layer", "shape", "kind", "prefix", "parameters", "FLOPs", "single"], rows)
 
+
+def check_export(backbone: Backbone, cut: CutOptions, source: str | Table | None) -> Certificate:
+    """Export layers into one temporary graph, and return its certificate."""
     from ...extract.engine.sampling import samples_of
     from ...extract.graphs.cut import CutRequest
+    from ...extract.graphs.cutting import layers as list_layers
     from ...extract.graphs.export import export
 
+    names = cut.layers if cut.layer else [layer.name for layer in list_layers(backbone)]
     request = CutRequest(tuple(names), tuple(cut.pools), cut.normalize)
     with tempfile.TemporaryDirectory(prefix="topwork-") as folder:
-        return export(backbone, request, Path(folder) / "graph", samples_of(items)).certificate
+        graph = export(backbone, request, Path(folder) / "graph", samples_of(source))
+        return graph.certificate
 
 
-def _print_certificate(certificate: Certificate, as_json: bool) -> None:
-    if as_json:
-        print_json(certificate.to_json())
-        return
+def print_certificate(certificate: Certificate) -> None:
+    """Print the error of every output, and the conditions under which it was measured."""
     rows = []
     for port in certificate.outputs:
-        worst = max((d for d in certificate.deviations if d.output == port.name), key=lambda d: d.relative_l2)
+        deviations = [deviation for deviation in certificate.deviations if deviation.output == port.name]
+        worst = max(deviations, key=lambda deviation: deviation.relative_l2)
         errors = [f"{worst.relative_l2:.1e}", f"{worst.max_abs:.1e}", f"{worst.cosine:.6f}"]
         rows.append([port.name, str(port.axes[1]), *errors, f"{worst.case} {worst.batch}"])
-    print_table(["output", "features", "relative L2", "largest", "cosine", "worst batch"], rows)
-    batches = sorted({(d.case, d.batch) for d in certificate.deviations})
-    typer.echo(f"\nall {len(rows)} outputs agree with the network (bound {certificate.tolerance:.0e}), exported by")
-    typer.echo(f"{certificate.route}, on {certificate.provider} in {certificate.precision}; batches: ", nl=False)
-    typer.echo(", ".join(f"{case} {batch}" for case, batch in batches))
-    typer.echo(f"two runs are equal; an item's features change by {certificate.independence:.1e} with its batch")
+    print_table(["output", "features", "relative L2", "max error", "cosine", "worst batch"], rows)
+
+    batches = sorted({(deviation.case, deviation.batch) for deviation in certificate.deviations})
+    listed = ", ".join(f"{case} {batch}" for case, batch in batches)
+    typer.echo(f"\nall {len(rows)} outputs match the original model (tolerance {certificate.tolerance:.0e});")
+    typer.echo(
+        f"exported by {certificate.route}, on {certificate.provider} in {certificate.precision}; batches: {listed}"
+    )
+    typer.echo(f"repeated runs are identical; the batch changes an item's features by {certificate.independence:.1e}")
     for port in certificate.inputs:
         typer.echo(f"input {port.name}: {port.type} {' x '.join(map(str, port.axes))}")
     for reason in certificate.refused:
-        typer.echo(f"not taken: {reason}")
+        typer.echo(f"rejected route: {reason}")

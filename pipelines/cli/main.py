@@ -1,4 +1,4 @@
-"""The ``topwork`` command: one place where commands are put together and errors become exit codes."""
+"""The ``topwork`` command: registers every command, and turns errors into exit codes."""
 
 from __future__ import annotations
 
@@ -9,19 +9,10 @@ import warnings
 import typer
 
 from ...errors import TopworkError
-from . import (
-    backbone_commands,
-    demo_command,
-    doctor_command,
-    exchange_commands,
-    head_commands,
-    refit_command,
-    store_commands,
-    upkeep_commands,
-)
+from . import backbone_commands, bundle_commands, extract_commands, overview_commands, store_commands
 
-MACHINE_ERRORS = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO, errno.EDQUOT)
-"""The machine is at fault, not what was asked for."""
+ENVIRONMENT_ERRNOS = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO, errno.EDQUOT)
+"""Operating system errors that are caused by the machine and not by the request."""
 
 app = typer.Typer(
     name="topwork",
@@ -30,28 +21,28 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Transfer learning by feature extraction: cut a backbone, export it once, train heads from cached features.",
 )
-store_app = typer.Typer(no_args_is_help=True, help="Look into a feature store, and keep it in order.")
+store_app = typer.Typer(no_args_is_help=True, help="Inspect and maintain a feature store.")
 
 app.command("layers")(backbone_commands.layers)
-app.command("extract")(store_commands.extract)
+app.command("extract")(extract_commands.extract)
 app.add_typer(store_app, name="store")
 store_app.command("info")(store_commands.info)
-store_app.command("verify")(upkeep_commands.verify)
-store_app.command("repair")(upkeep_commands.repair)
-store_app.command("failures")(upkeep_commands.failures)
-store_app.command("retry")(upkeep_commands.retry)
-store_app.command("label")(upkeep_commands.label)
-store_app.command("compact")(upkeep_commands.compact)
-store_app.command("export")(exchange_commands.export)
-store_app.command("import")(exchange_commands.import_)
-app.command("fit")(head_commands.fit)
-app.command("refit")(refit_command.refit)
-app.command("evaluate")(head_commands.evaluate)
-app.command("predict")(head_commands.predict)
-app.command("export")(head_commands.export)
-app.command("heads")(head_commands.heads)
-app.command("doctor")(doctor_command.doctor)
-app.command("demo")(demo_command.demo)
+store_app.command("verify")(store_commands.verify)
+store_app.command("repair")(store_commands.repair)
+store_app.command("failures")(store_commands.failures)
+store_app.command("retry")(store_commands.retry)
+store_app.command("label")(store_commands.label)
+store_app.command("compact")(store_commands.compact)
+store_app.command("export")(store_commands.export)
+store_app.command("import")(store_commands.import_)
+app.command("fit")(bundle_commands.fit)
+app.command("refit")(bundle_commands.refit)
+app.command("evaluate")(bundle_commands.evaluate)
+app.command("predict")(bundle_commands.predict)
+app.command("export")(bundle_commands.export)
+app.command("heads")(overview_commands.heads)
+app.command("doctor")(overview_commands.doctor)
+app.command("demo")(overview_commands.demo)
 
 
 def main() -> None:
@@ -60,11 +51,14 @@ def main() -> None:
     try:
         app()
     except TopworkError as error:
-        _leave(str(error), error.exit_code)
+        exit_with(str(error), error.exit_code)
     except OSError as error:
-        _leave(f"{error.filename or 'a file'}: {error.strerror or error}", 3 if error.errno in MACHINE_ERRORS else 2)
+        subject = error.filename or "a file"
+        exit_code = 3 if error.errno in ENVIRONMENT_ERRNOS else 2
+        exit_with(f"{subject}: {error.strerror or error}", exit_code)
 
 
-def _leave(message: str, exit_code: int) -> None:
+def exit_with(message: str, exit_code: int) -> None:
+    """Print an error on standard error and leave the process."""
     typer.echo(f"topwork: {message}", err=True)
     sys.exit(exit_code)

@@ -1,6 +1,6 @@
 """Groups of options that several commands share.
 
-A command takes a group as one argument; :func:`grouped` spreads it into options on the command line.
+A command takes a group as one argument; :func:`grouped` turns each field of it into an option of the command line.
 """
 
 from __future__ import annotations
@@ -23,141 +23,153 @@ if TYPE_CHECKING:
     from ...models.loading import BackboneSpec
 
 DEFAULT_BACKBONE = "topwork:tiny"
-MODEL, CUT, RUN, TABLE, STORE, ANSWER = "Backbone", "Cut", "Run", "Table", "Store", "Answers"
+BACKBONE_PANEL = "Backbone"
+CUT_PANEL = "Cut"
+RUN_PANEL = "Run"
+TABLE_PANEL = "Table"
+STORE_PANEL = "Store"
+TASK_PANEL = "Task"
 
 
-def _option(text: str, panel: str, *names: str) -> Any:
+def option(text: str, panel: str, *names: str) -> Any:
+    """Return an option with a help text, listed in a panel of ``--help``."""
     return typer.Option(*names, help=text, rich_help_panel=panel)
 
 
 @dataclass(frozen=True)
 class BackboneOptions:
-    """Which network, with which weights and preprocessing."""
+    """Weights, architecture arguments and preprocessing of the backbone."""
 
-    weights: Annotated[str | None, _option("Weights: a .safetensors, .pth, .th or .pt file, or 'random'.", MODEL)] = (
-        None
-    )
-    model_arg: Annotated[
-        list[str] | None, _option("Argument of the architecture, as key=value; repeatable.", MODEL)
+    weights: Annotated[
+        str | None, option("Weights: a .safetensors, .pth, .th or .pt file, or 'random'.", BACKBONE_PANEL)
     ] = None
-    mean: Annotated[str | None, _option("Mean per channel, as 0.5,0.5,0.5.", MODEL)] = None
-    std: Annotated[str | None, _option("Standard deviation per channel.", MODEL)] = None
-    size: Annotated[str | None, _option("Size of the input, as 224 or 192x256 (height x width).", MODEL)] = None
-    crop: Annotated[float | None, _option("Share of the shorter side that is kept.", MODEL)] = None
-    interpolation: Annotated[str | None, _option("Filter for resizing, as Pillow names it.", MODEL)] = None
+    model_arg: Annotated[
+        list[str] | None, option("Argument of the architecture, as key=value; repeatable.", BACKBONE_PANEL)
+    ] = None
+    mean: Annotated[str | None, option("Mean per channel, as 0.5,0.5,0.5.", BACKBONE_PANEL)] = None
+    std: Annotated[str | None, option("Standard deviation per channel.", BACKBONE_PANEL)] = None
+    size: Annotated[str | None, option("Size of the input, as 224 or 192x256 (height x width).", BACKBONE_PANEL)] = None
+    crop: Annotated[float | None, option("Share of the shorter side to keep.", BACKBONE_PANEL)] = None
+    interpolation: Annotated[str | None, option("Resampling filter, by its name in Pillow.", BACKBONE_PANEL)] = None
     decode: Annotated[
         str | None,
-        _option("How JPEG files are decoded: exact (default), or fast: large ones at a reduced size.", MODEL),
+        option("JPEG decoding: exact (default), or fast: large files at a reduced size.", BACKBONE_PANEL),
     ] = None
-    max_length: Annotated[int | None, _option("Longest text, in tokens; the rest is cut off.", MODEL)] = None
+    max_length: Annotated[
+        int | None, option("Maximum length of a text in tokens; longer texts are truncated.", BACKBONE_PANEL)
+    ] = None
 
-    def spec(self, name: str | None) -> BackboneSpec:
-        """Return the specification of a backbone; the built-in one by default."""
+    def to_spec(self, name: str | None) -> BackboneSpec:
+        """Return the specification of the named backbone; of the built-in one by default."""
         from ...models.input_overrides import InputOverrides
         from ...models.loading import BackboneSpec
 
-        changes = InputOverrides(
-            mean=_numbers(self.mean),
-            std=_numbers(self.std),
-            size=_size(self.size),
+        overrides = InputOverrides(
+            mean=parse_numbers(self.mean),
+            std=parse_numbers(self.std),
+            size=parse_size(self.size),
             crop=self.crop,
             interpolation=self.interpolation,
             max_length=self.max_length,
             decode=self.decode,
         )
-        return BackboneSpec(name or DEFAULT_BACKBONE, self.weights, _model_args(self.model_arg or []), changes)
+        return BackboneSpec(
+            name or DEFAULT_BACKBONE,
+            weights=self.weights,
+            model_args=parse_model_args(self.model_arg or []),
+            preprocessing=overrides,
+        )
 
 
 @dataclass(frozen=True)
 class CutOptions:
-    """Where to cut."""
+    """Where to cut the backbone, and how to pool."""
 
-    layer: Annotated[str | None, _option("Layers to cut at, separated by commas.", CUT)] = None
+    layer: Annotated[str | None, option("Layers to cut at, separated by commas.", CUT_PANEL)] = None
     pool: Annotated[
         str | None,
-        _option(
-            "Pooling: auto (default), avg, max, gem, avg2x2, flatten for maps; mean, cls for tokens; by commas.",
-            CUT,
+        option(
+            "Poolings, separated by commas: auto (default); for maps avg, max, gem, avg2x2, flatten; for tokens "
+            "mean, cls.",
+            CUT_PANEL,
         ),
     ] = None
-    normalize: Annotated[bool, _option("Divide each vector by its length (L2 norm).", CUT, "--normalize")] = False
+    normalize: Annotated[bool, option("Divide each vector by its L2 norm.", CUT_PANEL, "--normalize")] = False
 
     @property
     def layers(self) -> list[str]:
         """The layers; ``last`` by default."""
-        return _names(self.layer or "last")
+        return parse_names(self.layer or "last")
 
     @property
     def pools(self) -> list[str]:
         """The poolings; ``auto`` by default."""
-        return _names(self.pool or "auto")
+        return parse_names(self.pool or "auto")
 
 
 @dataclass(frozen=True)
-class RunFlags:
-    """How to run."""
+class ExecutionOptions:
+    """How the graph is run."""
 
     precision: Annotated[
-        str, _option("Arithmetic: fp32, bf16, fp16, int8, or auto: the fastest that is near fp32 on your items.", RUN)
+        str,
+        option("fp32, bf16, fp16, int8, or auto: the fastest one that is close to fp32 on your items.", RUN_PANEL),
     ] = "auto"
     provider: Annotated[
-        str, _option("Execution provider: auto (the fastest here), or one that `topwork doctor` lists.", RUN)
+        str, option("Execution provider: auto (the fastest available), or a name from `topwork doctor`.", RUN_PANEL)
     ] = "auto"
-    batch_size: Annotated[str, _option("Items that are inferred at once, or auto.", RUN)] = "auto"
-    max_pixels: Annotated[int, _option("A larger image fails instead of being decoded.", RUN)] = 89_478_485
-    on_error: Annotated[str, _option("Items that fail: record, raise or limit:N%.", RUN)] = "record"
+    batch_size: Annotated[str, option("Items per batch, or auto.", RUN_PANEL)] = "auto"
+    max_pixels: Annotated[int, option("Images with more pixels fail and are not decoded.", RUN_PANEL)] = 89_478_485
+    on_error: Annotated[str, option("What to do about failed items: record, raise or limit:N%.", RUN_PANEL)] = "record"
 
-    def parameters(self) -> dict[str, Any]:
+    def to_parameters(self) -> dict[str, Any]:
         """Return the parameters that :class:`Extraction` and :class:`TransferClassifier` take."""
         if self.max_pixels < 1:
             raise InputError(f"--max-pixels {self.max_pixels}: expected a positive number")
-        size = self.batch_size
-        if size != "auto" and not size.isdecimal():
-            raise InputError(f"--batch-size {size}: expected a positive number or auto")
         return {
             "precision": self.precision,
             "provider": self.provider,
             "max_pixels": self.max_pixels,
             "on_error": self.on_error,
-            "batch_size": size if size == "auto" else int(size),
+            "batch_size": parse_batch_size(self.batch_size),
         }
 
 
 @dataclass(frozen=True)
-class StoreFlags:
-    """What becomes of the store."""
+class StoreOptions:
+    """What to keep in the store."""
 
-    views: Annotated[
-        int | None, _option("Augmented versions to store of each image that may be trained on.", STORE)
-    ] = None
-    dtype: Annotated[str, _option("How features of a new store are kept: float32 or float16.", STORE)] = "float32"
-    retry: Annotated[bool, _option("Compute items that failed before again.", STORE, "--retry")] = False
-    prune: Annotated[bool, _option("Remove items of the store that are not in SOURCE.", STORE, "--prune")] = False
+    views: Annotated[int | None, option("Augmented versions to store of each training image.", STORE_PANEL)] = None
+    dtype: Annotated[str, option("Data type of the features in a new store: float32 or float16.", STORE_PANEL)] = (
+        "float32"
+    )
+    retry: Annotated[bool, option("Retry items that failed before.", STORE_PANEL, "--retry")] = False
+    prune: Annotated[bool, option("Remove items of the store that are not in SOURCE.", STORE_PANEL, "--prune")] = False
     add_columns: Annotated[
-        bool, _option("Add the layers that the store lacks; only they are computed.", STORE, "--add-columns")
+        bool, option("Add the layers that the store lacks; nothing else is computed.", STORE_PANEL, "--add-columns")
     ] = False
 
 
 @dataclass(frozen=True)
-class AnswerFlags:
-    """What the head answers."""
+class TaskOptions:
+    """What the head predicts."""
 
-    task: Annotated[str, _option("What to learn: classification (labels), or regression (values).", ANSWER)] = (
-        "classification"
-    )
+    task: Annotated[str, option("Task: classification (labels) or regression (values).", TASK_PANEL)] = "classification"
     calibrate: Annotated[
-        bool, _option("Scale probabilities by a temperature, so that they mean what they say.", ANSWER, "--calibrate")
+        bool, option("Calibrate the probabilities by temperature scaling.", TASK_PANEL, "--calibrate")
     ] = False
-    abstain_below: Annotated[float | None, _option("Give no label where no probability is as high.", ANSWER)] = None
+    abstain_below: Annotated[
+        float | None, option("Predict no label where the highest probability is lower.", TASK_PANEL)
+    ] = None
 
-    def estimator(self) -> tuple[Any, dict[str, Any]]:
-        """Return the class of estimator, and its parameters."""
+    def to_estimator(self) -> tuple[Any, dict[str, Any]]:
+        """Return the class of the estimator, and its parameters."""
         from ..estimators.transfer_classifier import TransferClassifier
         from ..estimators.transfer_regressor import TransferRegressor
 
         if self.task == "regression":
             if self.calibrate or self.abstain_below is not None:
-                raise InputError("--calibrate and --abstain-below are for labels; --task regression has none")
+                raise InputError("--calibrate and --abstain-below apply to labels, not to --task regression")
             return TransferRegressor, {}
         if self.task != "classification":
             raise InputError(f"--task {self.task}: expected classification or regression")
@@ -165,59 +177,80 @@ class AnswerFlags:
 
 
 @dataclass(frozen=True)
-class TableFlags:
-    """Which columns of a table say what."""
+class TableOptions:
+    """The columns of a table."""
 
-    path_column: Annotated[str | None, _option("Column of files, relative to the table.", TABLE)] = None
-    text_column: Annotated[str | None, _option("Column of texts.", TABLE)] = None
-    label_column: Annotated[str | None, _option("Column of labels.", TABLE)] = None
-    id_column: Annotated[str | None, _option("Column of ids.", TABLE)] = None
+    path_column: Annotated[str | None, option("Column of file paths, relative to the table.", TABLE_PANEL)] = None
+    text_column: Annotated[str | None, option("Column of text.", TABLE_PANEL)] = None
+    label_column: Annotated[str | None, option("Column of labels.", TABLE_PANEL)] = None
+    id_column: Annotated[str | None, option("Column of ids.", TABLE_PANEL)] = None
 
-    def source(self, source: str) -> str | Table:
-        """Return the source, as a table if columns were named."""
+    def to_source(self, source: str) -> str | Table:
+        """Return the source: a table if a column is named."""
         from ...extract.sources.table import Table
 
-        names = (self.path_column, self.text_column, self.label_column, self.id_column)
-        return Table(source, *names) if any(names) else source
+        columns = {
+            "path": self.path_column,
+            "text": self.text_column,
+            "label": self.label_column,
+            "id": self.id_column,
+        }
+        return Table(source, **columns) if any(columns.values()) else source
 
 
-def extractor(name: str | None, backbone: BackboneOptions, cut: CutOptions, run: RunFlags) -> Extraction:
+def make_extraction(
+    name: str | None, backbone: BackboneOptions, cut: CutOptions, execution: ExecutionOptions
+) -> Extraction:
     """Return the extractor that the options describe."""
     from ...extract.extractor.extraction import Extraction
 
-    return Extraction(backbone.spec(name), cut.layers, cut.pools, cut.normalize, **run.parameters())
+    return Extraction(
+        backbone.to_spec(name),
+        layer=cut.layers,
+        pool=cut.pools,
+        normalize=cut.normalize,
+        **execution.to_parameters(),
+    )
 
 
 def grouped(function: Callable[..., None]) -> Callable[..., None]:
-    """Spread arguments that are annotated with a group of options into one option per field."""
+    """Replace each argument that is annotated with a group of options by one option per field."""
     hints = get_type_hints(function, include_extras=True)
     groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
 
     @functools.wraps(function)
     def command(**values: Any) -> None:
         for name, group in groups.items():
-            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
+            members = {field.name: values.pop(field.name) for field in fields(group)}
+            values[name] = group(**members)
         function(**values)
 
+    # Typer reads the options from the signature.
     parameters: list[inspect.Parameter] = []
     for name, parameter in inspect.signature(function).parameters.items():
-        parameters += (
-            _spread(groups[name]) if name in groups else [parameter.replace(annotation=hints[name], kind=_KEYWORD)]
-        )
+        if name in groups:
+            parameters += parameters_of_group(groups[name])
+        else:
+            parameters.append(parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY))
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return command
 
 
-_KEYWORD = inspect.Parameter.KEYWORD_ONLY
-
-
-def _spread(group: Any) -> list[inspect.Parameter]:
+def parameters_of_group(group: Any) -> list[inspect.Parameter]:
+    """Return a keyword-only parameter for each field of a group of options."""
     hints = get_type_hints(group, include_extras=True)
-    return [inspect.Parameter(f.name, _KEYWORD, default=f.default, annotation=hints[f.name]) for f in fields(group)]
+    parameters = []
+    for field in fields(group):
+        parameter = inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+        )
+        parameters.append(parameter)
+    return parameters
 
 
-def _numbers(text: str | None) -> tuple[float, ...] | None:
+def parse_numbers(text: str | None) -> tuple[float, ...] | None:
+    """Read numbers separated by commas; a single one applies to all three channels."""
     if text is None:
         return None
     try:
@@ -227,22 +260,35 @@ def _numbers(text: str | None) -> tuple[float, ...] | None:
     return values * 3 if len(values) == 1 else values
 
 
-def _names(text: str) -> list[str]:
-    """Read names separated by commas, each once."""
-    return list(dict.fromkeys(name for part in text.split(",") if (name := part.strip())))
+def parse_names(text: str) -> list[str]:
+    """Read names separated by commas, without empty ones and repetitions."""
+    names = [part.strip() for part in text.split(",")]
+    return list(dict.fromkeys(name for name in names if name))
 
 
-def _size(text: str | None) -> int | tuple[int, int] | None:
+def parse_size(text: str | None) -> int | tuple[int, int] | None:
+    """Read the size of an image in pixels: ``224``, or height and width as ``192x256``."""
     if text is None:
         return None
     sides = text.lower().split("x")
     if len(sides) > 2 or not all(side.isdecimal() for side in sides):
         raise InputError(f"--size {text}: expected pixels, as 224 or 192x256")
-    return int(sides[0]) if len(sides) == 1 else (int(sides[0]), int(sides[1]))
+    if len(sides) == 1:
+        return int(sides[0])
+    return int(sides[0]), int(sides[1])
 
 
-def _model_args(pairs: list[str]) -> dict[str, Any]:
-    """Read ``key=value``; a value that is no Python literal is a string."""
+def parse_batch_size(text: str) -> int | str:
+    """Read a number of items, or ``auto``."""
+    if text == "auto":
+        return text
+    if not text.isdecimal():
+        raise InputError(f"--batch-size {text}: expected a positive number or auto")
+    return int(text)
+
+
+def parse_model_args(pairs: list[str]) -> dict[str, Any]:
+    """Read ``key=value`` pairs; a value that is not a Python literal is a string."""
     arguments: dict[str, Any] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -255,14 +301,16 @@ def _model_args(pairs: list[str]) -> dict[str, Any]:
     return arguments
 
 
-SOURCES = "A folder (its sub-folders are labels), a .tar[.gz], a .csv, .tsv, .jsonl or .parquet table, or an .npy"
-SourceArgument = Annotated[str, typer.Argument(help=f"{SOURCES}.")]
-DataArgument = Annotated[str, typer.Argument(help=f"{SOURCES}; or a feature store.")]
-BundleArgument = Annotated[Path, typer.Argument(help="A bundle, as `topwork fit` writes it.")]
-BACKBONES = "timm:NAME, torchvision:NAME, hf:ID or hf:FOLDER, onnx:FILE, topwork:tiny"
+SOURCES_HELP = "A folder (its sub-folders are labels), a .tar[.gz], a .csv, .tsv, .jsonl or .parquet table, or an .npy"
+BACKBONES_HELP = "timm:NAME, torchvision:NAME, hf:ID or hf:FOLDER, onnx:FILE, topwork:tiny"
+SourceArgument = Annotated[str, typer.Argument(help=f"{SOURCES_HELP}.")]
+DataArgument = Annotated[str, typer.Argument(help=f"{SOURCES_HELP}; or a feature store.")]
+BundleArgument = Annotated[Path, typer.Argument(help="A bundle written by `topwork fit`.")]
 StoreArgument = Annotated[Path, typer.Argument(help="A feature store.")]
 BackboneOption = Annotated[
-    str | None, typer.Option(help=f"{BACKBONES}; topwork:tiny by default.", rich_help_panel=MODEL)
+    str | None, typer.Option(help=f"{BACKBONES_HELP}; topwork:tiny by default.", rich_help_panel=BACKBONE_PANEL)
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, for machines.")]
-TrustOption = Annotated[list[str] | None, typer.Option(help="A type that the bundle's head may hold; repeatable.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+TrustOption = Annotated[
+    list[str] | None, typer.Option(help="A type that the bundle's head is allowed to contain; repeatable.")
+]

@@ -1,125 +1,22 @@
-"""Commands that fill a feature store, and look into one."""
+"""``topwork store …``: inspect a feature store, maintain it, and exchange features with other tools."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ...errors import InputError
-from .options import (
-    BackboneOption,
-    BackboneOptions,
-    CutOptions,
-    JsonOption,
-    RunFlags,
-    SourceArgument,
-    StoreArgument,
-    StoreFlags,
-    TableFlags,
-    extractor,
-    grouped,
-)
-from .output import print_json, print_ledger, print_plan, print_table, progress_bar
+from ...errors import StoreDamagedError
+from .options import ExecutionOptions, JsonOption, SourceArgument, StoreArgument, TableOptions, grouped
+from .output import format_size, print_failures, print_json, print_ledger, print_table, progress_bar
 
 if TYPE_CHECKING:
-    from ...extract.engine.ledger import Ledger
-    from ...extract.extractor.extraction import Extraction
     from ...extract.graphs.fidelity import Fidelity
-    from ...extract.sources.opening import Source
-    from ...extract.sources.table import Table
     from ...extract.store.feature_store import FeatureStore
 
-
-@grouped
-def extract(
-    source: SourceArgument,
-    store: Annotated[Path, typer.Option(help="The store; made if it is not there.")],
-    model: BackboneOptions,
-    cut: CutOptions,
-    run: RunFlags,
-    table: TableFlags,
-    keep: StoreFlags,
-    backbone: BackboneOption = None,
-    plan: Annotated[
-        bool, typer.Option("--plan", help="Time a few items, forecast time, disk and memory, and write nothing.")
-    ] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Compute the features of a source's items that a store does not have yet."""
-    from ...extract.engine.error_policy import ErrorPolicy
-    from ...extract.runtime.session import require_provider
-    from ...extract.store.description import is_store, require_place
-    from ...extract.store.feature_store import FeatureStore
-
-    wanted, data = extractor(backbone, model, cut, run), table.source(source)
-    ErrorPolicy.parse(run.on_error)
-    require_provider(run.provider)
-    existing = FeatureStore.open(store) if is_store(store) else None
-    if keep.add_columns:
-        _add_columns(existing, store, wanted, data, as_json)
-    if existing:
-        existing.admit(wanted)  # its precision wins
-    else:
-        require_place(store)
-        wanted.fit(data)
-    opened = wanted.open(data)  # a source that is not there makes no store
-    if plan:
-        _plan(opened, existing, wanted, as_json)
-        return
-    filled = existing or FeatureStore.open_or_create(store, wanted, dtype=keep.dtype)
-    ledger = _extract(opened, filled, wanted, keep)
-    if as_json:
-        print_json(ledger.to_json())
-    else:
-        print_ledger(ledger)
-
-
-def _add_columns(store: FeatureStore | None, path: Path, wanted: Extraction, data: str | Table, as_json: bool) -> None:
-    if store is None:
-        raise InputError(f"--add-columns: there is no store at {path} to add columns to")
-    with progress_bar("add columns"):
-        ledger = store.add_columns(wanted, data, provider=wanted.provider)
-    if not as_json:
-        names = ", ".join(column.name for column in store.columns)
-        typer.echo(f"computed the new columns of {ledger.computed} items; the store has {names}")
-
-
-def _extract(source: Source, store: FeatureStore, wanted: Extraction, keep: StoreFlags) -> Ledger:
-    from ...extract.jobs.job import extract_features as extract_job
-
-    with progress_bar("extract"):
-        return extract_job(
-            source,
-            store,
-            views=keep.views,
-            retry=keep.retry,
-            prune=keep.prune,
-            on_error=wanted.on_error,
-            provider=wanted.provider,
-            options=wanted.run_options(),
-            max_pixels=wanted.max_pixels,
-        )
-
-
-def _plan(source: Source, store: FeatureStore | None, wanted: Extraction, as_json: bool) -> None:
-    from ...extract.jobs.plan import plan as plan_job
-
-    with progress_bar("plan"):
-        found = plan_job(
-            source,
-            store.graph if store else wanted.graph,
-            store,
-            provider=wanted.provider,
-            options=wanted.run_options(),
-            max_pixels=wanted.max_pixels,
-        )
-    if as_json:
-        print_json(found.to_json())
-    else:
-        print_plan(found)
+STATUSES = ("ok", "failed", "duplicate", "pending")
 
 
 def info(store: StoreArgument, as_json: JsonOption = False) -> None:
@@ -127,29 +24,191 @@ def info(store: StoreArgument, as_json: JsonOption = False) -> None:
     from ...extract.store.feature_store import FeatureStore
 
     opened = FeatureStore.open(store)
-    counts = {status: opened.index.counts().get(status, 0) for status in ("ok", "failed", "duplicate", "pending")}
-    backbone, fidelity = (None, ()) if opened.is_foreign else _computed_by(opened)
-    facts = {
-        "items": sum(counts.values()),
-        **counts,
-        "items_per_second": None,
-        "fingerprint": opened.fingerprint,
-        "backbone": backbone,
-        "columns": [column.to_json() for column in opened.columns],
-        "fidelity": [asdict(entry) for entry in fidelity],
-    }
+    fidelity: tuple[Fidelity, ...] = () if opened.is_foreign else opened.graph.certificate.fidelity
+    facts = summarize_store(opened) | {"fidelity": [asdict(entry) for entry in fidelity]}
     if as_json:
         print_json(facts)
         return
-    told = [f"{count} {status}" for status, count in counts.items() if count or status != "pending"]
-    typer.echo(f"{store}: {facts['items']} items ({', '.join(told)})")
-    typer.echo(f"{f'backbone {backbone}' if backbone else 'foreign features'}, fingerprint {opened.fingerprint[:16]}")
+    counts = [f"{facts[status]} {status}" for status in STATUSES if facts[status] or status != "pending"]
+    origin = f"backbone {facts['backbone']}" if facts["backbone"] else "foreign features"
+    typer.echo(f"{store}: {facts['items']} items ({', '.join(counts)})")
+    typer.echo(f"{origin}, fingerprint {opened.fingerprint[:16]}")
     rows = [[column.name, column.pool, column.precision, str(column.width)] for column in opened.columns]
     print_table(["column", "pool", "precision", "features"], rows)
     for entry in fidelity:
         typer.echo(str(entry))
 
 
-def _computed_by(store: FeatureStore) -> tuple[str, tuple[Fidelity, ...]]:
-    """Return the name of a store's backbone, and how near its features are to those in float32."""
-    return store.identity["architecture"], store.graph.certificate.fidelity
+def summarize_store(store: FeatureStore) -> dict[str, Any]:
+    """Return the counts of a store's items, its backbone (None for foreign features) and its columns."""
+    counts = store.index.counts()
+    by_status = {status: counts.get(status, 0) for status in STATUSES}
+    return {
+        "items": sum(by_status.values()),
+        **by_status,
+        "items_per_second": None,
+        "fingerprint": store.fingerprint,
+        "backbone": None if store.is_foreign else store.identity["architecture"],
+        "columns": [column.to_json() for column in store.columns],
+    }
+
+
+def verify(store: StoreArgument, as_json: JsonOption = False) -> None:
+    """Check every file of a store against its SHA-256."""
+    from ...extract.store.feature_store import FeatureStore
+
+    damaged = FeatureStore.open(store).verify()
+    if as_json:
+        print_json({"damaged": damaged})
+    if damaged:
+        raise StoreDamagedError(
+            f"{len(damaged)} files of {store} are missing or damaged: {', '.join(damaged)}. "
+            "Restore them from a backup, or run `topwork store repair` to mark their rows for recomputation."
+        )
+    if not as_json:
+        typer.echo("all files match their SHA-256")
+
+
+def repair(store: StoreArgument, as_json: JsonOption = False) -> None:
+    """Mark damaged rows for recomputation; all other rows are kept."""
+    from ...extract.store.feature_store import FeatureStore
+
+    repaired = FeatureStore.open(store).repair()
+    if as_json:
+        print_json({"pending": list(repaired.pending), "lost": list(repaired.lost)})
+        return
+    typer.echo(f"{len(repaired.pending)} items are marked for recomputation: run `topwork extract` with their source")
+    for name in repaired.lost:
+        typer.echo(f"  lost: {name}: restore it from a backup")
+
+
+def compact(store: StoreArgument, as_json: JsonOption = False) -> None:
+    """Merge the parts left by an interrupted job into one file per column."""
+    from ...extract.store.feature_store import FeatureStore
+
+    opened = FeatureStore.open(store)
+    parts = len(opened.state.parts)
+    opened.compact()
+    if as_json:
+        print_json({"parts": parts, "rows": opened.n_rows})
+    else:
+        typer.echo(f"merged {parts} parts into one; {opened.n_rows} rows")
+
+
+@grouped
+def retry(
+    store: StoreArgument,
+    source: SourceArgument,
+    execution: ExecutionOptions,
+    table: TableOptions,
+    as_json: JsonOption = False,
+) -> None:
+    """Retry the failed items of a source, and compute what the store does not have yet."""
+    from ...extract.extractor.extraction import Extraction
+    from ...extract.jobs.job import extract_features
+    from ...extract.store.feature_store import FeatureStore
+
+    opened = FeatureStore.open(store)
+    extraction = Extraction(opened.graph, **execution.to_parameters())
+    with progress_bar("retry"):
+        ledger = extract_features(
+            table.to_source(source),
+            opened,
+            retry=True,
+            on_error=extraction.on_error,
+            provider=extraction.provider,
+            options=extraction.run_options(),
+            max_pixels=extraction.max_pixels,
+        )
+    if as_json:
+        print_json(ledger.to_json())
+    else:
+        print_ledger(ledger)
+
+
+def label(
+    store: StoreArgument,
+    labels: Annotated[
+        Path, typer.Argument(help="A .csv, .tsv, .jsonl or .parquet table with a column id (or path), and labels.")
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Set labels from a table: every column but the id is a column of labels, such as label or split."""
+    from ...extract.store.feature_store import FeatureStore
+
+    opened = FeatureStore.open(store)
+    count = opened.set_labels(labels)
+    if as_json:
+        print_json({"items": count, "labels": opened.label_names})
+    else:
+        typer.echo(f"{count} items have new labels; the store has {', '.join(opened.label_names)}")
+
+
+def failures(
+    store: StoreArgument,
+    out: Annotated[Path | None, typer.Option(help="A .csv or .jsonl file to write all of them to.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the failed items, with their reasons."""
+    from ...extract.store.feature_store import FeatureStore
+    from ..estimators.row_file import write_rows
+
+    failed = FeatureStore.open(store).failures()
+    rows = [{"id": item_id, "reason": reason} for item_id, reason in failed]
+    if out is not None:
+        write_rows(out, rows, ("id", "reason"))
+    if as_json:
+        print_json({"failures": rows})
+        return
+    written = f"; wrote {out}" if out else ""
+    typer.echo(f"{len(failed)} failed{written}")
+    print_failures(failed)
+
+
+def export(
+    store: StoreArgument,
+    out: Annotated[Path, typer.Argument(help="File or folder to write; it must not exist.")],
+    format: Annotated[  # noqa: A002 - the name of the option
+        str, typer.Option(help="parquet or arrow (a file), or datasets (a folder for load_from_disk).")
+    ] = "parquet",
+    column: Annotated[list[str] | None, typer.Option(help="A column of features; repeatable; all by default.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the rows of a store for other tools: ids, labels, and a list per column of features."""
+    from ...extract.store.feature_store import FeatureStore
+
+    opened = FeatureStore.open(store)
+    opened.export(out, format, column)
+    columns = column or [own.name for own in opened.columns]
+    files = list(out.iterdir()) if out.is_dir() else [out]
+    size = sum(file.stat().st_size for file in files)
+    if as_json:
+        print_json({"out": str(out), "format": format, "rows": opened.n_rows, "columns": columns, "bytes": size})
+    else:
+        typer.echo(f"wrote {out}: {opened.n_rows} rows with {', '.join(columns)}, {format_size(size)}")
+
+
+def import_(
+    out: Annotated[Path, typer.Argument(metavar="OUT_STORE", help="The store to create.")],
+    source: Annotated[
+        Path, typer.Argument(help="A .npy, .txt or .mat file; or a folder written by clip-retrieval or thingsvision.")
+    ],
+    ids: Annotated[
+        Path | None, typer.Option(help="A .txt with one id per line, a .npy, or a table with a column id or path.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="A table with a column id or path; every other column holds labels.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Create a store of features that another tool computed; heads can be trained on it."""
+    from ...extract.store.feature_store import FeatureStore
+
+    store = FeatureStore.import_features(out, source, ids=ids, labels=labels)
+    summary = summarize_store(store)
+    facts = {name: summary[name] for name in ("items", "ok", "duplicate", "fingerprint", "columns")}
+    if as_json:
+        print_json({"store": str(out), **facts})
+        return
+    columns = ", ".join(f"{column.name} ({column.width} {column.dtype})" for column in store.columns)
+    typer.echo(f"{out}: {facts['items']} items ({facts['ok']} ok, {facts['duplicate']} duplicate) with {columns}")

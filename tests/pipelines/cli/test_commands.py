@@ -133,7 +133,7 @@ def test_store_info_counts_what_is_there(work: Path) -> None:
 
 def test_store_verify_finds_a_damaged_file(work: Path, tmp_path: Path) -> None:
     assert topwork_json("store", "verify", work / "store") == {"damaged": []}
-    assert "every file is as it was written" in topwork_command("store", "verify", work / "store").stdout
+    assert "all files match their SHA-256" in topwork_command("store", "verify", work / "store").stdout
     copy = shutil.copytree(work / "store", tmp_path / "s")
     matrix = next(copy.glob("parts/*/c0001.npy"))
     content = bytearray(matrix.read_bytes())
@@ -413,7 +413,7 @@ def test_longest_text_is_an_option(text_folder: Path, text_table: Path, tmp_path
     printed = topwork_command(
         "extract", text_table, *options[:2], "--store", tmp_path / "t", "--max-length", "5"
     ).stdout
-    assert f"{ledger['truncated']} of them were longer than the network takes and were truncated" in printed
+    assert f"{ledger['truncated']} of them were longer than the model's maximum length and were truncated" in printed
     result = topwork_command("extract", text_table, *options, "--max-length", "400", code=2)
     assert "max_length=400: this backbone takes at most 24 tokens" in result.stderr
 

@@ -16,7 +16,14 @@ from topwork.errors import InputError
 from topwork.models.input_overrides import InputOverrides
 from topwork.models.loading import BackboneSpec
 from topwork.pipelines.cli.main import app
-from topwork.pipelines.cli.options import BackboneOptions, CutOptions, RunFlags, TableFlags, extractor, grouped
+from topwork.pipelines.cli.options import (
+    BackboneOptions,
+    CutOptions,
+    ExecutionOptions,
+    TableOptions,
+    grouped,
+    make_extraction,
+)
 from typer.testing import CliRunner
 
 NAMES = st.from_regex(r"[a-z_]{1,12}", fullmatch=True)
@@ -55,24 +62,24 @@ def test_options_describe_the_backbone() -> None:
     options = BackboneOptions(
         "random", ["num_classes=0", "pad_type=same", "bn_eps=1e-3"], "0.5", "0.1,0.2,0.3", "192x256", 0.9, "bilinear"
     )
-    assert options.spec("timm:resnet18") == BackboneSpec(
+    assert options.to_spec("timm:resnet18") == BackboneSpec(
         "timm:resnet18",
         "random",
         {"num_classes": 0, "pad_type": "same", "bn_eps": 1e-3},
         InputOverrides((0.5, 0.5, 0.5), (0.1, 0.2, 0.3), (192, 256), 0.9, "bilinear"),
     )
-    assert BackboneOptions().spec("topwork:tiny") == BackboneSpec("topwork:tiny")
-    assert BackboneOptions(size="224").spec("x").preprocessing.size == 224
-    assert BackboneOptions(decode="fast").spec("x").preprocessing == InputOverrides(decode="fast")
-    assert BackboneOptions(max_length=64).spec("x").preprocessing == InputOverrides(max_length=64)
+    assert BackboneOptions().to_spec("topwork:tiny") == BackboneSpec("topwork:tiny")
+    assert BackboneOptions(size="224").to_spec("x").preprocessing.size == 224
+    assert BackboneOptions(decode="fast").to_spec("x").preprocessing == InputOverrides(decode="fast")
+    assert BackboneOptions(max_length=64).to_spec("x").preprocessing == InputOverrides(max_length=64)
 
 
 def test_cut_and_run_options_describe_the_extractor() -> None:
-    run = RunFlags(provider="cpu", batch_size="7", max_pixels=10, on_error="limit:5%")
-    found = vars(extractor("topwork:tiny", BackboneOptions(), CutOptions("layer1,layer2@2", "avg,max"), run))
+    run = ExecutionOptions(provider="cpu", batch_size="7", max_pixels=10, on_error="limit:5%")
+    found = vars(make_extraction("topwork:tiny", BackboneOptions(), CutOptions("layer1,layer2@2", "avg,max"), run))
     assert found["layer"] == ["layer1", "layer2@2"]
     assert found["pool"] == ["avg", "max"]
-    assert {name: found[name] for name in run.parameters()} == run.parameters()
+    assert {name: found[name] for name in run.to_parameters()} == run.to_parameters()
     assert (found["provider"], found["batch_size"], found["max_pixels"], found["on_error"]) == (
         "cpu",
         7,
@@ -84,20 +91,20 @@ def test_cut_and_run_options_describe_the_extractor() -> None:
 
 def test_vectors_are_normalized_where_that_is_asked_for() -> None:
     for wanted in (False, True):
-        found = extractor("topwork:tiny", BackboneOptions(), CutOptions(normalize=wanted), RunFlags())
+        found = make_extraction("topwork:tiny", BackboneOptions(), CutOptions(normalize=wanted), ExecutionOptions())
         assert found.normalize is wanted
 
 
 def test_columns_make_a_table_of_the_source() -> None:
-    assert TableFlags().source("texts.csv") == "texts.csv"
-    assert TableFlags(text_column="question", label_column="topic").source("texts.csv") == Table(
+    assert TableOptions().to_source("texts.csv") == "texts.csv"
+    assert TableOptions(text_column="question", label_column="topic").to_source("texts.csv") == Table(
         "texts.csv", text="question", label="topic"
     )
-    assert TableFlags("file", id_column="key").source("t.tsv") == Table("t.tsv", path="file", id="key")
+    assert TableOptions("file", id_column="key").to_source("t.tsv") == Table("t.tsv", path="file", id="key")
 
 
 def test_defaults_of_the_command_line_record_failures_and_choose_by_themselves() -> None:
-    parameters = RunFlags().parameters()
+    parameters = ExecutionOptions().to_parameters()
     assert (parameters["on_error"], parameters["batch_size"], parameters["provider"]) == ("record", "auto", "auto")
     assert parameters["max_pixels"] == inspect.signature(Extractor).parameters["max_pixels"].default
 
@@ -105,14 +112,14 @@ def test_defaults_of_the_command_line_record_failures_and_choose_by_themselves()
 @given(st.dictionaries(NAMES, VALUES))
 def test_model_arguments_are_read_as_python_writes_them(arguments: dict[str, Any]) -> None:
     pairs = [f"{name}={value!r}" for name, value in arguments.items()]
-    assert BackboneOptions(model_arg=pairs).spec("x").model_args == arguments
+    assert BackboneOptions(model_arg=pairs).to_spec("x").model_args == arguments
 
 
 @given(st.from_regex(r"[a-z][a-z0-9./-]*", fullmatch=True))
 @example("a=b")
 @example("((((")
 def test_model_argument_that_is_no_literal_is_text(text: str) -> None:
-    assert BackboneOptions(model_arg=[f"name={text}"]).spec("x").model_args == {"name": text}
+    assert BackboneOptions(model_arg=[f"name={text}"]).to_spec("x").model_args == {"name": text}
 
 
 def read_or_refused(read: Callable[[], Any], message: str) -> Any:
@@ -132,7 +139,7 @@ def read_or_refused(read: Callable[[], Any], message: str) -> Any:
 @example("")
 def test_size_is_read_or_refused(text: str) -> None:
     size = read_or_refused(
-        lambda: BackboneOptions(size=text).spec("x").preprocessing.size, "expected pixels, as 224 or 192x256"
+        lambda: BackboneOptions(size=text).to_spec("x").preprocessing.size, "expected pixels, as 224 or 192x256"
     )
     if size is not None:
         assert [int(part) for part in text.lower().split("x")] == list(np.atleast_1d(size))
@@ -144,7 +151,7 @@ def test_size_is_read_or_refused(text: str) -> None:
 @example("1.5")
 def test_batch_size_is_read_or_refused(text: str) -> None:
     size = read_or_refused(
-        lambda: RunFlags(batch_size=text).parameters()["batch_size"], "expected a positive number or auto"
+        lambda: ExecutionOptions(batch_size=text).to_parameters()["batch_size"], "expected a positive number or auto"
     )
     assert size in (None, text) or size == int(text)
 
@@ -154,7 +161,7 @@ def test_batch_size_is_read_or_refused(text: str) -> None:
 @example("1,2,3")
 def test_mean_is_read_or_refused(text: str) -> None:
     mean = read_or_refused(
-        lambda: BackboneOptions(mean=text).spec("x").preprocessing.mean, "expected numbers separated by commas"
+        lambda: BackboneOptions(mean=text).to_spec("x").preprocessing.mean, "expected numbers separated by commas"
     )
     if mean is not None:
         values = [float(part) for part in text.split(",")]
@@ -164,14 +171,14 @@ def test_mean_is_read_or_refused(text: str) -> None:
 @pytest.mark.parametrize("pair", ["num_classes", "=3", ""])
 def test_model_argument_needs_a_name_and_a_value(pair: str) -> None:
     with pytest.raises(InputError, match="expected key=value, such as num_classes=0"):
-        BackboneOptions(model_arg=[pair]).spec("x")
+        BackboneOptions(model_arg=[pair]).to_spec("x")
 
 
 def test_groups_are_spread_into_options_and_put_together_again() -> None:
     taken: list[Any] = []
 
     @grouped
-    def command(source: str, cut: CutOptions, run: RunFlags, as_json: bool = False) -> None:
+    def command(source: str, cut: CutOptions, run: ExecutionOptions, as_json: bool = False) -> None:
         """Take options."""
         taken.append((source, cut, run, as_json))
 
@@ -180,4 +187,4 @@ def test_groups_are_spread_into_options_and_put_together_again() -> None:
     arguments = ["here", "--layer", "a,b", "--batch-size", "3", "--as-json"]
     result = CliRunner().invoke(application, arguments)
     assert result.exit_code == 0, result.output
-    assert taken == [("here", CutOptions("a,b"), RunFlags(batch_size="3"), True)]
+    assert taken == [("here", CutOptions("a,b"), ExecutionOptions(batch_size="3"), True)]

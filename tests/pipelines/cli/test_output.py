@@ -12,14 +12,14 @@ from topwork.extract.engine.stages import Stages
 from topwork.extract.jobs.plan import Plan
 from topwork.pipelines.cli.output import (
     Pace,
-    duration,
+    format_duration,
+    format_rate,
+    format_size,
     print_failures,
     print_json,
     print_ledger,
     print_plan,
     print_table,
-    rate,
-    size,
 )
 
 Capture = pytest.CaptureFixture[str]
@@ -62,18 +62,18 @@ def test_ledger_is_printed_with_its_counts_and_times(capsys: Capture) -> None:
     ledger.computing_seconds, ledger.peak_memory = 1.6, 312_400_000
     print_ledger(ledger)
     assert capsys.readouterr().out.splitlines() == [
-        "5 items: 3 ok, 1 failed, 1 duplicate; 2 other files left out",
+        "5 items: 3 ok, 1 failed, 1 duplicate; 2 files of other types ignored",
         "  failed: x: y",
         "computed 5 in 2.0 s, 2.5 items/s, on cpu in fp32",
         "summed over threads: read 1.0 s, decode 2.0 s, infer 3.0 s, write 4.0 s",
-        "94% of what 4 cores can do; peak memory 312 MB",
+        "94% of the throughput that 4 cores allow; peak memory 312 MB",
     ]
     ledger.provider = "cuda"
     print_ledger(ledger)
     assert capsys.readouterr().out.splitlines()[-1] == "peak memory 312 MB"
     print_ledger(Ledger(5, 5, computed=5, truncated=2, seconds=1.0))
     assert capsys.readouterr().out.splitlines()[1] == (
-        "2 of them were longer than the network takes and were truncated"
+        "2 of them were longer than the model's maximum length and were truncated"
     )
     print_ledger(Ledger(5, 5))
     assert capsys.readouterr().out.splitlines()[1] == "nothing to compute: everything is in the store"
@@ -98,14 +98,14 @@ def test_plan_is_printed_with_its_forecasts(capsys: Capture) -> None:
 
 
 def test_figures_are_for_people() -> None:
-    assert [duration(s) for s in (0.04, 3.31, 250.2, 7500)] == ["0.0 s", "3.3 s", "4 min 10 s", "2 h 5 min"]
-    assert [size(n) for n in (40_000, 4_060_000, 312_400_000, 2_500_000_000)] == [
+    assert [format_duration(s) for s in (0.04, 3.31, 250.2, 7500)] == ["0.0 s", "3.3 s", "4 min 10 s", "2 h 5 min"]
+    assert [format_size(n) for n in (40_000, 4_060_000, 312_400_000, 2_500_000_000)] == [
         "0.0 MB",
         "4.1 MB",
         "312 MB",
         "2.5 GB",
     ]
-    assert [rate(r) for r in (0.25, 3.21, 1126.4)] == ["0.2 items/s", "3.2 items/s", "1126 items/s"]
+    assert [format_rate(r) for r in (0.25, 3.21, 1126.4)] == ["0.2 items/s", "3.2 items/s", "1126 items/s"]
 
 
 def test_pace_is_that_of_items_computed_in_this_run() -> None:

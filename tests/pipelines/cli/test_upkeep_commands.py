@@ -33,7 +33,7 @@ def test_damage_is_told_repaired_and_computed_again(store: Path) -> None:
     assert topwork_json("store", "repair", store) == {"pending": before.ids, "lost": []}
     assert "24 pending" in topwork_command("store", "info", store).stdout
     topwork_command("extract", store.parent / "photos", "--store", store)
-    assert "every file is as it was written" in topwork_command("store", "verify", store).stdout
+    assert "all files match their SHA-256" in topwork_command("store", "verify", store).stdout
     np.testing.assert_array_equal(FeatureStore.open(store).matrix("last"), expected)
 
 

@@ -114,11 +114,11 @@ def test_warm_start_ends_where_a_fresh_one_does(nightly: Path, digits: Path) -> 
 
 
 def test_new_classes_extend_and_vanished_ones_are_dropped_with_a_word(nightly: Path, digits: Path) -> None:
-    labels = np.where(as_labels(digits) == "d0", "nought", as_labels(digits))
+    labels = np.where(as_labels(digits) == "d0", "zero", as_labels(digits))
     with pytest.warns(UserWarning, match=r"dropped: \['d0'\]"):
         child = refit(nightly, digits, labels)
     assert child.lineage_["warm"]
-    assert child.lineage_["classes"] == {"added": ["nought"], "dropped": ["d0"]}
+    assert child.lineage_["classes"] == {"added": ["zero"], "dropped": ["d0"]}
     assert child.classes_.tolist() == sorted(set(labels.tolist()))
     assert child.lineage_["metrics"]["held_out"] > 0.85
     assert np.mean(child.predict(FeatureStore.open(digits)) == labels) > 0.95
@@ -214,23 +214,23 @@ def test_mixed_labels_are_trained_anew(digits: Path, tmp_path: Path) -> None:
 
 
 def test_command_refits_and_tells(bundle: Path, nightly: Path, digits: Path, tmp_path: Path) -> None:
-    (tmp_path / "labels.csv").write_text("id,label\ndigit-000,nought\ndigit-010,nought\ndigit-020,nought\n")
+    (tmp_path / "labels.csv").write_text("id,label\ndigit-000,zero\ndigit-010,zero\ndigit-020,zero\n")
     out = topwork_command(
         "refit", nightly, digits, "--labels", tmp_path / "labels.csv", "--out", tmp_path / "new"
     ).stdout
-    assert "started from the parent's solution" in out
-    assert "added classes: nought" in out
-    assert "may have learned" not in out
+    assert "warm start from the parent" in out
+    assert "added classes: zero" in out
+    assert "may have been trained" not in out
     assert (
-        "(it may have learned from these rows)"
+        "(may have been trained on these rows)"
         in topwork_command("refit", bundle, digits, "--out", tmp_path / "b").stdout
     )
     alone = topwork_command("refit", bundle, digits, "--held-out", 0, "--out", tmp_path / "b").stdout
-    assert "started from the parent's solution" in alone
-    assert "not judged" in alone
+    assert "warm start from the parent" in alone
+    assert "not evaluated" in alone
     assert max(map(len, out.splitlines()[:-1])) <= 80
     told = topwork_json("refit", tmp_path / "new", digits, "--out", tmp_path / "new", "--anew")
-    assert told["classes"] == {"added": [], "dropped": ["nought"]}
+    assert told["classes"] == {"added": [], "dropped": ["zero"]}
     assert told["warm"] is False
     assert told["metrics"]["parent_may_have_learned_them"] is False
     assert topwork_json("evaluate", tmp_path / "new", digits)["accuracy"] > 0.9

@@ -1,0 +1,295 @@
+"""Commands that make bundles and use them: ``fit``, ``refit``, ``evaluate``, ``predict``, ``export``."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ...errors import InputError
+from ...heads.registry import DEFAULT
+from .options import (
+    BackboneOption,
+    BackboneOptions,
+    BundleArgument,
+    CutOptions,
+    DataArgument,
+    ExecutionOptions,
+    JsonOption,
+    SourceArgument,
+    StoreArgument,
+    TableOptions,
+    TaskOptions,
+    TrustOption,
+    grouped,
+)
+from .output import print_failures, print_json, print_table, progress_bar
+
+if TYPE_CHECKING:
+    from ...extract.sources.table import Table
+    from ...extract.store.feature_store import FeatureStore
+    from ..estimators.transfer_estimator import TransferEstimator
+
+
+@grouped
+def fit(
+    source: DataArgument,
+    out: Annotated[Path, typer.Option(help="The bundle to write.")],
+    model: BackboneOptions,
+    cut: CutOptions,
+    execution: ExecutionOptions,
+    table: TableOptions,
+    task: TaskOptions,
+    head: Annotated[str, typer.Option(help="A name from `topwork heads`.")] = DEFAULT,
+    backbone: BackboneOption = None,
+    store: Annotated[Path | None, typer.Option(help="Keep the features of SOURCE here.")] = None,
+    views: Annotated[int, typer.Option(help="Augmented versions of each image to train on as well.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a head on a source or on the features of a store, and save a bundle."""
+    from ...extract.store.description import is_store
+
+    data = table.to_source(source)
+    estimator_class, parameters = task.to_estimator()
+    parameters |= {"head": head, **execution.to_parameters()}
+    training: Any
+    if is_store(source):
+        if backbone is not None or store is not None or model != BackboneOptions():
+            raise InputError(
+                f"{source} is a feature store and has a backbone: --backbone, --weights, … and --store do not apply"
+            )
+        training = open_store(source, table)
+        estimator = estimator_class.from_graph(training.graph, **chosen_columns(cut), **parameters)
+    else:
+        training = data
+        estimator = estimator_class(
+            model.to_spec(backbone),
+            cut.layers,
+            cut.pools,
+            store=store,
+            normalize=cut.normalize,
+            views=views,
+            **parameters,
+        )
+    with progress_bar("extract"):
+        estimator.fit(training)
+    estimator.save(out)
+    facts = summarize_fit(estimator, out, head)
+    if as_json:
+        print_json(facts)
+    else:
+        print_fit(estimator, facts)
+
+
+def open_store(path: str, table: TableOptions) -> FeatureStore:
+    """Open a feature store that was given instead of a source; names of table columns are refused."""
+    from ...extract.store.feature_store import FeatureStore
+
+    if table != TableOptions():
+        raise InputError(f"{path} is a feature store: options for the columns of a table do not apply")
+    return FeatureStore.open(path)
+
+
+def chosen_columns(cut: CutOptions) -> dict[str, Any]:
+    """Return the parameters that choose among the columns of a store; without any, all columns are used."""
+    parameters: dict[str, Any] = {}
+    if cut.layer:
+        parameters["layer"] = cut.layers
+    if cut.pool:
+        parameters["pool"] = cut.pools
+    if cut.normalize:
+        parameters["normalize"] = True
+    return parameters
+
+
+def summarize_fit(estimator: TransferEstimator, out: Path, head: str) -> dict[str, Any]:
+    """Return the facts about a fitted estimator that are printed, for people and machines."""
+    classes = getattr(estimator, "classes_", None)
+    report = estimator.fit_report_
+    return {
+        "bundle": str(out),
+        "head": head,
+        "n": estimator.n_rows_,
+        "classes": None if classes is None else classes.tolist(),
+        "columns": [column.name for column in estimator.extractor_.columns],
+        "failed": len(estimator.failures_),
+        "report": None if report is None else {**asdict(report), "gap_is_large": report.gap_is_large},
+    }
+
+
+def print_fit(estimator: TransferEstimator, facts: dict[str, Any]) -> None:
+    """Print what a head was trained on, and how well it fits."""
+    classes = "" if facts["classes"] is None else f" of {len(facts['classes'])} classes"
+    typer.echo(f"{facts['head']} on {', '.join(facts['columns'])}: {facts['n']} items{classes}")
+    print_failures(estimator.failures_)
+    if estimator.fit_report_ is not None:
+        typer.echo(estimator.fit_report_)
+    typer.echo(f"saved {facts['bundle']}")
+
+
+def refit(
+    bundle: BundleArgument,
+    store: StoreArgument,
+    out: Annotated[Path, typer.Option(help="The bundle to write; it may be the same.")],
+    labels: Annotated[
+        Path | None, typer.Option(help="A table with a column id and one of labels; by default the store's labels.")
+    ] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="Column of labels; by default label, or the only one.")
+    ] = None,
+    held_out: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the items to hold out; by default the parent's, else the splits test and val, else 0.2."
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed for the choice of held-out items.")] = None,
+    anew: Annotated[bool, typer.Option("--anew", help="Cold start; the penalty is chosen again.")] = False,
+    trust: TrustOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Retrain the head of a bundle on the features of a store, and compare it with its parent."""
+    from ..estimators.refit import refit as refit_bundle
+
+    with warnings.catch_warnings():
+        # What these warnings say is part of the printed report.
+        warnings.filterwarnings("ignore", message="classes without a row|.*the head is not judged")
+        child = refit_bundle(
+            bundle,
+            store,
+            labels,
+            label_column=label_column,
+            held_out=held_out,
+            seed=seed,
+            warm=not anew,
+            trusted=trust or (),
+        )
+    child.save(out)
+    if as_json:
+        print_json({"bundle": str(out), **child.lineage_})
+    else:
+        print_lineage(child.lineage_)
+        typer.echo(f"saved {out}")
+
+
+def print_lineage(lineage: dict[str, Any]) -> None:
+    """Print what a head was retrained on, and its score beside that of its parent."""
+    # Training.
+    start = "warm start from the parent" if lineage["warm"] else "cold start"
+    unlabelled = f"; {lineage['unlabelled']} rows without a label left out" if lineage["unlabelled"] else ""
+    typer.echo(f"trained on {lineage['rows']} rows, {start}{unlabelled}")
+    for change, names in lineage["classes"].items():
+        if names:
+            typer.echo(f"{change} classes: {', '.join(map(str, names))}")
+    # Evaluation.
+    metrics = lineage["metrics"]
+    if not metrics:
+        typer.echo("not evaluated: no rows are held out")
+        return
+    held_out = lineage["held_out"]
+    rule = "by split" if held_out["by"] == "split" else f"by id, share {held_out['share']:g}, seed {held_out['seed']}"
+    caveat = " (may have been trained on these rows)" if metrics["parent_may_have_learned_them"] else ""
+    typer.echo(f"evaluated on {held_out['n']} held-out rows ({rule})")
+    typer.echo(f"{metrics['metric']}  {metrics['held_out']:.4f}, in training {metrics['training']:.4f}")
+    typer.echo(f"parent    {metrics['parent']:.4f}{caveat}")
+
+
+@grouped
+def evaluate(
+    bundle: BundleArgument,
+    source: DataArgument,
+    execution: ExecutionOptions,
+    table: TableOptions,
+    trust: TrustOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure the accuracy of a bundle on labelled items."""
+    from ...extract.store.description import is_store
+    from ..estimators.evaluation import evaluate as evaluate_estimator
+
+    estimator = load_bundle(bundle, trust, execution)
+    data: str | Table | FeatureStore = table.to_source(source)
+    if is_store(source):
+        data = open_store(source, table)
+    with progress_bar("evaluate"):
+        scores = evaluate_estimator(estimator, data)
+    if as_json:
+        print_json(scores)
+    elif "r2" in scores:
+        print_regression_scores(scores)
+        print_failures(estimator.failures_)
+    else:
+        print_classification_scores(scores)
+        print_failures(estimator.failures_)
+        rows = [[name, str(entry["n"]), f"{entry['accuracy']:.4f}"] for name, entry in scores["per_class"].items()]
+        print_table(["label", "items", "accuracy"], rows)
+
+
+def print_regression_scores(scores: dict[str, Any]) -> None:
+    """Print the coefficient of determination, which a single item does not have, and the mean absolute error."""
+    r2 = "unknown" if scores["r2"] is None else f"{scores['r2']:.4f}"
+    typer.echo(f"R2 {r2}, mean absolute error {scores['mean_absolute_error']:.4g} on {scores['n']} items")
+
+
+def print_classification_scores(scores: dict[str, Any]) -> None:
+    """Print the accuracy, and on how many items the head abstained."""
+    typer.echo(f"accuracy {scores['accuracy']:.4f} on {scores['n']} items")
+    if not scores["abstained"]:
+        return
+    answered = scores["n"] - scores["abstained"]
+    accuracy = f"; accuracy {scores['accuracy_answered']:.4f} on the other {answered}" if answered else ""
+    typer.echo(f"abstained on {scores['abstained']} of them, which count as wrong{accuracy}")
+
+
+@grouped
+def predict(
+    bundle: BundleArgument,
+    source: SourceArgument,
+    out: Annotated[Path, typer.Option(help="A .csv or .jsonl file to write.")],
+    execution: ExecutionOptions,
+    table: TableOptions,
+    trust: TrustOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Predict the labels of items."""
+    from ..estimators.prediction_table import write_predictions
+
+    estimator = load_bundle(bundle, trust, execution)
+    with progress_bar("predict"):
+        counts = write_predictions(estimator, table.to_source(source), out)
+    if as_json:
+        print_json(counts)
+        return
+    abstained = f", {counts['abstained']} abstained" if counts["abstained"] else ""
+    typer.echo(f"{counts['items']} items: {counts['ok']} predicted, {counts['failed']} failed{abstained}; wrote {out}")
+
+
+def export(
+    bundle: BundleArgument,
+    out: Annotated[Path, typer.Argument(help="The ONNX file to write.")],
+    trust: TrustOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write backbone and head as one ONNX file, and compare it with the two run separately."""
+    from ..bundle.bundle import load
+    from ..fused.fuse import export_fused
+
+    export_fused(load(bundle, trust or ()), out)
+    size = out.stat().st_size
+    if as_json:
+        print_json({"model": str(out), "bytes": size})
+    else:
+        typer.echo(f"wrote {out}, {size / 1e6:.1f} MB; its output matches backbone and head run separately")
+
+
+def load_bundle(bundle: Path, trust: list[str] | None, execution: ExecutionOptions) -> Any:
+    """Load a bundle and set how it runs."""
+    from ..bundle.bundle import load
+
+    estimator = load(bundle, trust or ())
+    estimator.set_params(**execution.to_parameters())
+    estimator.extractor_.set_params(**execution.to_parameters())
+    return estimator

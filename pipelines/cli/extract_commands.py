@@ -1,0 +1,131 @@
+"""``topwork extract``: compute the features of a source's items into a store, or forecast what that will take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ...errors import InputError
+from .options import (
+    BackboneOption,
+    BackboneOptions,
+    CutOptions,
+    ExecutionOptions,
+    JsonOption,
+    SourceArgument,
+    StoreOptions,
+    TableOptions,
+    grouped,
+    make_extraction,
+)
+from .output import print_json, print_ledger, print_plan, progress_bar
+
+if TYPE_CHECKING:
+    from ...extract.engine.ledger import Ledger
+    from ...extract.extractor.extraction import Extraction
+    from ...extract.jobs.plan import Plan
+    from ...extract.sources.opening import Source
+    from ...extract.sources.table import Table
+    from ...extract.store.feature_store import FeatureStore
+
+
+@grouped
+def extract(
+    source: SourceArgument,
+    store: Annotated[Path, typer.Option(help="The store; created if it does not exist.")],
+    model: BackboneOptions,
+    cut: CutOptions,
+    execution: ExecutionOptions,
+    table: TableOptions,
+    keep: StoreOptions,
+    backbone: BackboneOption = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Time a few items, forecast time, disk and memory, and write nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compute the features of a source's items that a store does not have yet."""
+    from ...extract.engine.error_policy import ErrorPolicy
+    from ...extract.runtime.session import require_provider
+    from ...extract.store.description import is_store, require_place
+    from ...extract.store.feature_store import FeatureStore
+
+    # Validate.
+    extraction = make_extraction(backbone, model, cut, execution)
+    data = table.to_source(source)
+    ErrorPolicy.parse(execution.on_error)
+    require_provider(execution.provider)
+
+    # Settle the graph and its precision; nothing is created before the source is known to exist.
+    existing = FeatureStore.open(store) if is_store(store) else None
+    if keep.add_columns:
+        add_columns(existing, store, extraction, data, as_json=as_json)
+    if existing:
+        existing.admit(extraction)  # the precision of the store takes precedence
+    else:
+        require_place(store)
+        extraction.fit(data)
+    opened = extraction.open(data)
+
+    # Run.
+    if plan:
+        forecast = forecast_extraction(opened, existing, extraction)
+        if as_json:
+            print_json(forecast.to_json())
+        else:
+            print_plan(forecast)
+        return
+    target = existing or FeatureStore.open_or_create(store, extraction, dtype=keep.dtype)
+    ledger = fill_store(opened, target, extraction, keep)
+    if as_json:
+        print_json(ledger.to_json())
+    else:
+        print_ledger(ledger)
+
+
+def add_columns(
+    store: FeatureStore | None, path: Path, extraction: Extraction, data: str | Table, *, as_json: bool
+) -> None:
+    """Compute the columns that an existing store lacks, for the items that it has."""
+    if store is None:
+        raise InputError(f"--add-columns: there is no store at {path}")
+    with progress_bar("add columns"):
+        ledger = store.add_columns(extraction, data, provider=extraction.provider)
+    if not as_json:
+        names = ", ".join(column.name for column in store.columns)
+        typer.echo(f"computed the new columns of {ledger.computed} items; the store has {names}")
+
+
+def fill_store(source: Source, store: FeatureStore, extraction: Extraction, keep: StoreOptions) -> Ledger:
+    """Run the job, with a progress bar."""
+    from ...extract.jobs.job import extract_features
+
+    with progress_bar("extract"):
+        return extract_features(
+            source,
+            store,
+            views=keep.views,
+            retry=keep.retry,
+            prune=keep.prune,
+            on_error=extraction.on_error,
+            provider=extraction.provider,
+            options=extraction.run_options(),
+            max_pixels=extraction.max_pixels,
+        )
+
+
+def forecast_extraction(source: Source, store: FeatureStore | None, extraction: Extraction) -> Plan:
+    """Time a few items, with a progress bar; nothing is written."""
+    from ...extract.jobs.plan import plan
+
+    with progress_bar("plan"):
+        return plan(
+            source,
+            store.graph if store else extraction.graph,
+            store,
+            provider=extraction.provider,
+            options=extraction.run_options(),
+            max_pixels=extraction.max_pixels,
+        )

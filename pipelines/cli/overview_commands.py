@@ -1,0 +1,83 @@
+"""Commands that show what is available, without data of the user: ``heads``, ``doctor``, ``demo``."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ...errors import InputError
+from .options import JsonOption
+from .output import print_json, print_table
+
+
+def heads(as_json: JsonOption = False) -> None:
+    """List the heads that have a name, and what they are good for."""
+    from ...heads.registry import HEADS, TASKS
+
+    entries = list(HEADS.values())
+    if as_json:
+        facts = [{"name": entry.name, "tasks": entry.tasks, "good_for": entry.good_for} for entry in entries]
+        print_json({"heads": facts})
+        return
+    width = max(len(entry.good_for) for entry in entries)  # padded, so that the last column is flush left
+    rows = []
+    for entry in entries:
+        marks = ["yes" if task in entry.tasks else "" for task in TASKS]
+        rows.append([entry.name, *marks, entry.good_for.ljust(width)])
+    print_table(["head", "class", "labels", "value", "good for".ljust(width)], rows)
+    typer.echo("\nclass: one per item; labels: any number per item; value: a number to predict")
+
+
+def doctor(as_json: JsonOption = False) -> None:
+    """Show which providers and precisions this machine has, and problems of the installation."""
+    from ..doctor import examined
+
+    facts = examined()
+    if as_json:
+        print_json(facts)
+        return
+    # Machine and versions.
+    machine = facts["machine"]
+    instruction_sets = ", ".join(machine["instruction_sets"]) or "not reported by the system"
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    typer.echo(f"{machine['processor']}, {machine['cores']} cores; {machine['system']}")
+    typer.echo(f"instruction sets: {instruction_sets}")
+    typer.echo(f"versions: {versions}\n")
+    # Providers.
+    providers = facts["providers"]
+    rows = []
+    for provider in providers:
+        availability = "yes" if provider["there"] else "no"
+        rows.append([provider["name"], availability, ", ".join(provider["precisions"])])
+    print_table(["provider", "available", "precisions"], rows)
+    for provider in providers:
+        if provider["note"]:
+            typer.echo(f"  {provider['name']}: {provider['note']}")
+    # What `auto` resolves to, and problems.
+    typer.echo("")
+    for precision, choice in facts["auto"].items():
+        typer.echo(f"auto in {precision}: {choice}")
+    for problem in facts["problems"]:
+        typer.echo(f"\nproblem: {problem}")
+
+
+def demo(
+    keep: Annotated[
+        Path | None, typer.Option(help="Keep images, store, bundle and ONNX file in this new folder.")
+    ] = None,
+) -> None:
+    """Show transfer learning on hand-written digits: offline, in less than a minute."""
+    from ..demo import run_demo
+
+    if keep is None:
+        with tempfile.TemporaryDirectory(prefix="topwork-demo-") as folder:
+            run_demo(Path(folder), typer.echo)
+            typer.echo("These files were temporary and are removed; `topwork demo --keep DIR` keeps them.")
+        return
+    if keep.exists():
+        raise InputError(f"--keep {keep}: exists already; expected the name of a new folder")
+    keep.mkdir(parents=True)
+    run_demo(keep, typer.echo)
