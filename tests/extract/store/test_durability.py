@@ -30,7 +30,7 @@ from topwork.extract.jobs.job import extract_features
 from topwork.extract.store.feature_store import FeatureStore
 store = FeatureStore.open(sys.argv[1])
 matrix = store.matrix("last")
-found = [store.ids, store.labels, float(matrix.sum()), store.verify(), extract(sys.argv[2], store).items]
+found = [store.ids, store.labels, float(matrix.sum()), store.verify(), extract_features(sys.argv[2], store).items]
 try:
     store.set_labels({store.ids[0]: "new"})
 except Exception as error:
