@@ -217,10 +217,10 @@ def sqlite(folder: Path, rows: int) -> dict[str, Any]:
     store, path = topwork.FeatureStore.open(folder / STORE), folder / "index.sqlite"
     path.unlink(missing_ok=True)
     started = time.perf_counter()
-    from topwork.extract.store.part import FIELDS, read_items
+    from topwork.extract.store.part import ROW_FIELDS, read_items
 
-    items = read_items(store.path / str(store.state.compacted)).select(FIELDS).to_pydict()
-    columns, marks = ", ".join(f'"{name}"' for name in FIELDS[1:]), ", ".join("?" * len(FIELDS))
+    items = read_items(store.path / str(store.state.compacted)).select(ROW_FIELDS).to_pydict()
+    columns, marks = ", ".join(f'"{name}"' for name in ROW_FIELDS[1:]), ", ".join("?" * len(ROW_FIELDS))
     with sqlite3.connect(path) as database:
         database.execute(f"CREATE TABLE items (id TEXT PRIMARY KEY, {columns}) WITHOUT ROWID")
         database.executemany(f"INSERT INTO items VALUES ({marks})", zip(*items.values(), strict=True))

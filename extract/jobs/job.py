@@ -23,7 +23,7 @@ from ..preprocess.preprocessor import Preprocessor, preprocessor_for
 from ..sources.opening import Source, open_source
 from ..sources.views import ViewedSource
 from ..store.feature_store import FeatureStore
-from ..store.labels import SOURCE, enter_labels, source_labels
+from ..store.labels import BY_SOURCE, source_label_table
 from ..store.part import Row
 from ..store.pending import Pending
 from ..store.writer import StoreWriter, open_writer
@@ -151,7 +151,7 @@ def _compact(writer: StoreWriter) -> None:
 def _relabel(writer: StoreWriter, pending: Pending) -> None:
     """Enter labels and splits that the source names anew; those that the user set stay before them."""
     if pending.relabelled:
-        enter_labels(writer, source_labels(pending.relabelled), SOURCE)
+        writer.set_labels(source_label_table(pending.relabelled), BY_SOURCE)
 
 
 def _compute(job: Recorder, source: Source, preprocessor: Preprocessor, provider: str, options: RunOptions) -> None:

@@ -80,7 +80,7 @@ class Recorder:
     def known(self, digests: Sequence[str]) -> dict[str, Original]:
         """Return items of these contents, from the window or the store."""
         found = {digest: self.originals[digest] for digest in digests if digest in self.originals}
-        others = self.writer.index.ids_of_digests([digest for digest in digests if digest not in found])
+        others = self.writer.index.find_ids_by_digest([digest for digest in digests if digest not in found])
         stored = {digest: self._stored(ids) for digest, ids in others.items()}
         return found | {digest: original for digest, original in stored.items() if original is not None}
 

@@ -1,29 +1,36 @@
-"""A matrix whose rows lie in several files, read when they are asked for."""
+"""A matrix whose rows lie in several files and are read on access."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .part import format_part_name, open_matrix
+from .state import StoredColumn
+
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
-BLOCK_ROWS = 4096
+ROWS_PER_BLOCK = 4096
+MAX_OPEN_PARTS = 64
+"""Matrices of parts that stay open while rows are gathered."""
 
 
 class BlockMatrix:
-    """Rows of several matrices, in an order of their own; read-only.
+    """Rows of several matrices, in any order; read-only.
 
-    It is sliced and gone through like an array, and ``numpy.asarray`` makes it one.
+    It is sliced and iterated like an array, and ``numpy.asarray`` converts it to one.
 
     Parameters
     ----------
     open_part : callable
         Returns the matrix of a part, mapped into memory, by the part's number.
     parts, rows : ndarray of int, shape (n,)
-        Where each row lies.
+        The part of each row, and its position there.
     width : int
     dtype : dtype
     """
@@ -38,47 +45,81 @@ class BlockMatrix:
         width: int,
         dtype: DTypeLike,
     ) -> None:
-        self.open_part, self.parts, self.rows = open_part, parts, rows
-        self.shape, self.dtype = (len(rows), width), np.dtype(dtype)
+        self.open_part = open_part
+        self.parts = parts
+        self.rows = rows
+        self.shape = (len(rows), width)
+        self.dtype = np.dtype(dtype)
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, key: Any) -> Any:
-        """Return rows, or of them what numpy would return, as an array of its own."""
-        first, *others = key if isinstance(key, tuple) else (key,)
-        if first is Ellipsis or first is None:
+        """Return the rows, or the part of them, that numpy would return, as a new array."""
+        row_key, *other_keys = key if isinstance(key, tuple) else (key,)
+        if row_key is Ellipsis or row_key is None:
             return np.asarray(self)[key]
-        chosen = np.arange(len(self))[first]
-        found = self._gathered(np.atleast_1d(chosen))
-        found = found[0] if chosen.ndim == 0 else found
-        if not others:
-            return found
-        return found[(*others,)] if chosen.ndim == 0 else found[(slice(None), *others)]
+        chosen = np.arange(len(self))[row_key]
+        if chosen.ndim == 0:  # a single row
+            row = self._gather(chosen.reshape(1))[0]
+            return row[(*other_keys,)] if other_keys else row
+        rows = self._gather(chosen)
+        return rows[(slice(None), *other_keys)] if other_keys else rows
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
         for block in self.blocks():
             yield from block
 
-    def blocks(self, size: int = BLOCK_ROWS) -> Iterator[NDArray[Any]]:
-        """Yield the rows in order, some at a time."""
+    def blocks(self, size: int = ROWS_PER_BLOCK) -> Iterator[NDArray[Any]]:
+        """Yield the rows in order, `size` at a time."""
         for start in range(0, len(self), size):
-            yield self._gathered(np.arange(start, min(start + size, len(self))))
+            yield self._gather(np.arange(start, min(start + size, len(self))))
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         """Return all rows as an array."""
         if copy is False:
-            raise ValueError("these rows lie in several files: an array of them is a copy; call compact() first")
-        return self._gathered(np.arange(len(self))).astype(dtype or self.dtype, copy=False)
+            raise ValueError(
+                "the rows lie in several files, so an array of them is always a copy; expected copy=None or True. Call "
+                "compact() on the store to get one file"
+            )
+        return self._gather(np.arange(len(self))).astype(dtype or self.dtype, copy=False)
 
     def take(self, chosen: NDArray[np.intp]) -> BlockMatrix:
         """Return some of the rows, without reading them."""
-        return BlockMatrix(self.open_part, self.parts[chosen], self.rows[chosen], self.shape[1], self.dtype)
+        return BlockMatrix(
+            open_part=self.open_part,
+            parts=self.parts[chosen],
+            rows=self.rows[chosen],
+            width=self.shape[1],
+            dtype=self.dtype,
+        )
 
-    def _gathered(self, chosen: NDArray[np.intp]) -> NDArray[Any]:
-        parts, rows = self.parts[chosen], self.rows[chosen]
+    def _gather(self, chosen: NDArray[np.intp]) -> NDArray[Any]:
+        parts = self.parts[chosen]
+        rows = self.rows[chosen]
         out = np.empty((*chosen.shape, self.shape[1]), self.dtype)
         for part in np.unique(parts).tolist():
-            here = parts == part
-            out[here] = self.open_part(part)[rows[here]]
+            is_here = parts == part
+            out[is_here] = self.open_part(part)[rows[is_here]]
         return out
+
+
+def gather_column(root: Path, stored: StoredColumn, parts: NDArray[np.int32], rows: NDArray[np.int32]) -> BlockMatrix:
+    """Return rows of a column of a store; nothing is read yet.
+
+    Parameters
+    ----------
+    root : Path
+        The store's folder.
+    stored : StoredColumn
+    parts, rows : ndarray of int32, shape (n,)
+        The number of the part of each row, and its position there.
+    """
+
+    @functools.lru_cache(maxsize=MAX_OPEN_PARTS)
+    def open_part(number: int) -> NDArray[Any]:
+        return open_matrix(root / format_part_name(number), stored.key)
+
+    return BlockMatrix(
+        open_part=open_part, parts=parts, rows=rows, width=stored.column.width, dtype=stored.column.dtype
+    )

@@ -1,4 +1,4 @@
-"""Add columns to a store: only their features are computed, for the items that have rows, and filled in at the end."""
+"""Add columns to a store: only their features are computed, for all items that have rows."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ import numpy as np
 from ...errors import DriftError, IdentityError, InputError, StoppedError
 from ...hardware import available_cores
 from ...identity import require_same
-from ..engine.batching import AUTOMATIC, RunOptions
+from ..engine.batching import AUTOMATIC
 from ..engine.engine import Result, run
 from ..engine.ledger import Ledger
 from ..graphs.canaries import drift, tolerance, write_canaries
 from ..graphs.merging import merge
 from ..graphs.subgraph import select_columns
+from ..preprocess.preprocessor import preprocessor_for
 from ..runtime.precisions import family, is_found_on_items
-from .block_matrix import BlockMatrix
-from .content import part_opener
-from .index import number_of
-from .part import Row, read_items, write_part
+from .block_matrix import BlockMatrix, gather_column
+from .content import StoreContent
+from .log import Action
+from .part import Row, parse_part_number, read_items, rows_to_table, write_part
 from .pending import taken_together
-from .segment import NONE, digests_of
+from .segment import NO_PLACE, parse_digests
 from .state import StoredColumn
+from .writer import StoreWriter
 
 if TYPE_CHECKING:
     from ..graphs.exported_graph import ExportedGraph
@@ -36,38 +38,36 @@ if TYPE_CHECKING:
     from ..sources.item import Item
     from ..sources.opening import Source
     from .description import FeatureExtractor
-    from .feature_store import FeatureStore
-    from .writer import StoreWriter
-
-FILL, START = "fill", "add_columns"
 
 
-def new_columns(store: FeatureStore, extractor: FeatureExtractor) -> list[str]:
-    """Return the names of an extractor's columns that a store lacks, in whose precision it computes from then on.
+def find_new_columns(store: StoreContent, extractor: FeatureExtractor) -> list[str]:
+    """Return the names of an extractor's columns that a store lacks; the extractor adopts the store's precision.
 
     Raises
     ------
     IdentityError
         If they cannot be computed as the store's are: with another backbone, or in another precision.
     """
-    graph = store.graph.metadata
+    metadata = store.graph.metadata
     require_same(extractor.identity, store.identity, f"the backbone is not that of {store.path}")
-    own = "" if graph.float32_until or is_found_on_items(graph.precision) else graph.precision
-    if not own or extractor.precision not in ("auto", own):
+    is_mixed = bool(metadata.float32_until) or is_found_on_items(metadata.precision)
+    if is_mixed or extractor.precision not in ("auto", metadata.precision):
         raise IdentityError(
-            f"the features of {store.path} are computed in {graph.precision}; a column can be added in fp32, bf16 or "
-            f"fp16, and in the same precision. The extractor's is {extractor.precision!r}: make a store of its own."
+            f"the features of {store.path} are computed in {metadata.precision}; a column can be added in fp32, bf16 "
+            f"or fp16, and in the same precision. The extractor's is {extractor.precision!r}: create another store for "
+            "it."
         )
-    extractor.precision_ = own
-    ours = {column.name for column in store.columns}
-    store.require_columns(extractor.identity, [column for column in extractor.columns if column.name in ours])
-    if family(extractor.graph.metadata.precision) != own:
-        raise IdentityError(f"the extractor's graph is in {extractor.graph.metadata.precision}; expected {own}")
-    return [column.name for column in extractor.columns if column.name not in ours]
+    extractor.precision_ = metadata.precision
+    own_names = {column.name for column in store.columns}
+    store.require_columns(extractor.identity, [column for column in extractor.columns if column.name in own_names])
+    extractor_precision = extractor.graph.metadata.precision
+    if family(extractor_precision) != metadata.precision:
+        raise IdentityError(f"the extractor's graph is in {extractor_precision}; expected {metadata.precision}")
+    return [column.name for column in extractor.columns if column.name not in own_names]
 
 
-def fill(writer: StoreWriter, graph: ExportedGraph, names: list[str], source: Source, provider: str) -> Ledger:
-    """Compute columns for all rows of a store, and make them true when every row has them.
+def fill_columns(writer: StoreWriter, graph: ExportedGraph, names: list[str], source: Source, provider: str) -> Ledger:
+    """Compute columns for all rows of a store, and add them when every row has them.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def fill(writer: StoreWriter, graph: ExportedGraph, names: list[str], source: So
     names : list of str
         Which columns.
     source : Source
-        With the items of the store; others are passed over.
+        With the items of the store; others are ignored.
     provider : str
 
     Raises
@@ -86,128 +86,149 @@ def fill(writer: StoreWriter, graph: ExportedGraph, names: list[str], source: So
         If an item is not in the source, or has other content there. What was computed is kept.
     """
     with tempfile.TemporaryDirectory() as folder:
-        alone = select_columns(graph, names, Path(folder) / "graph.onnx")
-        session = alone.open(provider, available_cores())
-        filling = Filling(writer, alone)
+        new_graph = select_columns(graph, names, Path(folder) / "graph.onnx")
+        session = new_graph.open(provider, available_cores())
+        filling = Filling(writer, new_graph)
         ledger = filling.compute(source, session)
-        filling.require_all()
-        _finish(writer, filling, alone, session, provider)
+        filling.check_every_row_is_computed()
+        write_canaries(new_graph, session)
+        merged = _merge_graphs(writer=writer, filling=filling, new_graph=new_graph, provider=provider)
+        writer.add_columns(filling.columns, filling.matrices(), merged)
     return ledger
 
 
 class Filling:
-    """Columns on their way: where the new features of each item lie."""
+    """Columns that are being added, and where the new features of each item are.
+
+    Parameters
+    ----------
+    writer : StoreWriter
+    graph : ExportedGraph
+        It computes the new columns alone.
+
+    Attributes
+    ----------
+    columns : tuple of StoredColumn
+        The new columns.
+    parts, rows : ndarray of int32, shape (n_items,)
+        The part with the new features of each item, and the row there; -1 where they are not computed yet.
+    """
 
     def __init__(self, writer: StoreWriter, graph: ExportedGraph) -> None:
         self.writer = writer
-        self.columns = self._columns(graph)
+        self.columns = self._start(graph)
         self.items = writer.index.settle()
-        self.parts = np.full(len(self.items), NONE, np.int32)
+        self.parts = np.full(len(self.items), NO_PLACE, np.int32)
         self.rows = self.parts.copy()
         for part in writer.state.filling.parts:
             digests = read_items(writer.store.path / part)["digest"].to_pylist()
             self._note(part, digests)
 
-    def _columns(self, graph: ExportedGraph) -> tuple[StoredColumn, ...]:
-        """Return the columns that are filled; those of an interrupted run go on."""
-        state, dtype = self.writer.state, self.writer.state.columns[0].column.dtype
+    def _start(self, graph: ExportedGraph) -> tuple[StoredColumn, ...]:
+        """Return the columns to fill: those of an interrupted run, or new ones, which are added to the log."""
+        state = self.writer.state
+        dtype = state.columns[0].column.dtype
         wanted = [replace(column, dtype=dtype) for column in graph.metadata.columns]
-        if [stored.column for stored in state.filling.columns] != wanted:
-            used = [int(stored.key[1:]) for stored in (*state.columns, *state.filling.columns)]
-            keys = [f"c{max(used) + number:04d}" for number in range(1, len(wanted) + 1)]
-            stored = [StoredColumn(key, "", column) for key, column in zip(keys, wanted, strict=True)]
-            self.writer.enter(START, [], {"graph": "", "columns": [column.to_json() for column in stored]})
+        if [stored.column for stored in state.filling.columns] == wanted:
+            return state.filling.columns
+        known_columns = (*state.columns, *state.filling.columns)
+        newest_key = max(int(stored.key[1:]) for stored in known_columns)
+        columns = [StoredColumn(f"c{number:04d}", "", column) for number, column in enumerate(wanted, newest_key + 1)]
+        details = {"graph": "", "columns": [stored.to_json() for stored in columns]}
+        self.writer.append(Action.ADD_COLUMNS, [], details)
         return self.writer.state.filling.columns
 
     def _note(self, part: str, digests: list[str]) -> None:
-        """Enter where the features of contents lie."""
+        """Note where the features of contents are: one in each row of a part."""
         rows = {digest: row for row, digest in enumerate(digests)}
-        for digest, place in self.items.places_of_digests(digests):
-            self.parts[place], self.rows[place] = number_of(part), rows[digest]
+        for digest, place in self.items.find_digests(digests):
+            self.parts[place] = parse_part_number(part)
+            self.rows[place] = rows[digest]
 
     def compute(self, source: Source, session: Session) -> Ledger:
         """Compute what is missing, a part at a time."""
-        from ..preprocess.preprocessor import preprocessor_for
-
-        store, ledger = self.writer.store, Ledger(fingerprint=self.writer.store.fingerprint)
+        store = self.writer.store
         options = self.writer.batching() or AUTOMATIC
-        ledger.provider, ledger.runs, ledger.cores = session.provider, session.runs, available_cores()
         preprocessor = preprocessor_for(store.graph.input_spec)
-        with closing(run(self._missing(source), session, preprocessor, options, ledger.stages)) as results:
-            while some := list(islice(results, options.window)):
-                self._commit(some, options)
-                ledger.computed += len(some)
-        ledger.items = ledger.ok = int(self.items.has_features.sum())
+        ledger = Ledger(fingerprint=store.fingerprint)
+        ledger.provider = session.provider
+        ledger.runs = session.runs
+        ledger.cores = available_cores()
+        with closing(run(self._missing_items(source), session, preprocessor, options, ledger.stages)) as results:
+            while window := list(islice(results, options.window)):
+                self._write_part(window)
+                ledger.computed += len(window)
+        n_rows = int(self.items.has_features.sum())
+        ledger.items = n_rows
+        ledger.ok = n_rows
         return ledger
 
-    def _missing(self, source: Source) -> Iterator[Item]:
+    def _missing_items(self, source: Source) -> Iterator[Item]:
         """Yield the first item of each content whose features are missing."""
-        is_wanted = self.items.has_features & (self.items.numbers("original") == NONE)
-        for some in taken_together(source):
-            places = self.items.places([item.id for item in some])
-            for item, place in zip(some, places.tolist(), strict=True):
-                if place != NONE and is_wanted[place] and self.parts[place] == NONE:
+        is_original = self.items.has_features & (self.items.numbers("original") == NO_PLACE)
+        for some_items in taken_together(source):
+            places = self.items.find_places([item.id for item in some_items])
+            for item, place in zip(some_items, places.tolist(), strict=True):
+                if place != NO_PLACE and is_original[place] and self.parts[place] == NO_PLACE:
                     yield item
 
-    def _commit(self, results: list[Result], options: RunOptions) -> None:
+    def _write_part(self, results: list[Result]) -> None:
         """Write the features of a window as a part."""
         for result in results:
-            self._require_same_content(result)
-        name, root = self.writer.next_part(), self.writer.store.path
-        rows = [Row(result.item.id, result.digest, "ok", row=row) for row, result in enumerate(results)]
-        vectors = [result.vectors for result in results if result.vectors]
+            self._check_same_content(result)
+        part = self.writer.next_part()
+        rows = [Row(result.item.id, result.digest, "ok", row=number) for number, result in enumerate(results)]
+        vectors_by_item = [result.vectors for result in results if result.vectors]
         matrices = {
-            stored.key: np.stack(features).astype(stored.column.dtype)
-            for stored, features in zip(self.columns, zip(*vectors, strict=True), strict=True)
+            stored.key: np.stack(vectors).astype(stored.column.dtype)
+            for stored, vectors in zip(self.columns, zip(*vectors_by_item, strict=True), strict=True)
         }
-        files = write_part(root / name, rows, matrices)
-        self.writer.enter(FILL, files, {"part": name, "items": len(rows)})
-        self._note(name, [row.digest for row in rows])
+        files = write_part(self.writer.store.path / part, rows_to_table(rows), matrices)
+        self.writer.append(Action.FILL_COLUMNS, files, {"part": part, "items": len(rows)})
+        self._note(part, [row.digest for row in rows])
 
-    def _require_same_content(self, result: Result) -> None:
+    def _check_same_content(self, result: Result) -> None:
         if result.vectors is None:
             raise StoppedError(
                 f"{result.item.id} failed: {result.reason}. The new columns need every row of the store."
             )
-        (place,) = self.items.places([result.item.id])
-        if digests_of([result.digest])[0].tobytes() != self.items.digests[place].tobytes():
+        (place,) = self.items.find_places([result.item.id])
+        if parse_digests([result.digest])[0].tobytes() != self.items.digests[place].tobytes():
             raise InputError(
                 f"{result.item.id!r} has other content than the row in {self.writer.store.path}: bring the store up to "
                 "date with `topwork extract` first, then add the columns"
             )
 
-    def require_all(self) -> None:
-        """Raise an error if a row lacks features."""
-        missing = np.flatnonzero(self.items.has_features & (self.parts == NONE))
+    def check_every_row_is_computed(self) -> None:
+        """Raise an error if a row of the store lacks the new features."""
+        missing = np.flatnonzero(self.items.has_features & (self.parts == NO_PLACE))
         if len(missing):
             raise InputError(
                 f"{len(missing)} items of {self.writer.store.path} are not in this source, the first is "
                 f"{self.items.table['id'][int(missing[0])].as_py()!r}: the new columns need every row. Nothing is "
-                "lost; give a source that has them, or remove them with `topwork extract --prune`."
+                "lost; pass a source that has them, or remove them with `topwork extract --prune`."
             )
 
     def matrices(self) -> dict[str, BlockMatrix]:
-        """Return the new columns' features in the order of the rows."""
-        parts, rows = (numbers[self.items.has_features] for numbers in (self.parts, self.rows))
+        """Return the features of the new columns by key, in the order of the rows."""
         root = self.writer.store.path
-        return {
-            c.key: BlockMatrix(part_opener(root, c.key), parts, rows, c.column.width, c.column.dtype)
-            for c in self.columns
-        }
+        parts = self.parts[self.items.has_features]
+        rows = self.rows[self.items.has_features]
+        return {stored.key: gather_column(root=root, stored=stored, parts=parts, rows=rows) for stored in self.columns}
 
 
-def _finish(writer: StoreWriter, filling: Filling, alone: ExportedGraph, session: Session, provider: str) -> None:
-    """Merge the graphs, check that the result computes what both did, and enter the columns."""
-    before, root = writer.store.graph, writer.store.path
-    merged = merge(before, alone, root / "graphs" / f"{filling.columns[0].key}.onnx")
-    opened = merged.open(provider)
-    write_canaries(alone, session)
-    for original in (before, alone):
-        if original.canaries_path.is_file():
-            worst = max(drift(merged, opened, original).values())
-            if not worst <= tolerance(merged):
-                raise DriftError(
-                    f"the joined graph differs from its halves by {worst:.2g}; the store was left as it is"
-                )
-    write_canaries(merged, opened)
-    writer.add_columns(filling.columns, filling.matrices(), merged)
+def _merge_graphs(*, writer: StoreWriter, filling: Filling, new_graph: ExportedGraph, provider: str) -> ExportedGraph:
+    """Return a graph that computes old and new columns, after checking that it agrees with both graphs."""
+    store = writer.store
+    merged = merge(store.graph, new_graph, store.path / "graphs" / f"{filling.columns[0].key}.onnx")
+    session = merged.open(provider)
+    for original in (store.graph, new_graph):
+        if not original.canaries_path.is_file():
+            continue
+        largest_drift = max(drift(merged, session, original).values())
+        if not largest_drift <= tolerance(merged):  # also if it is NaN
+            raise DriftError(
+                f"the merged graph differs from its parts by {largest_drift:.2g}; the store was left unchanged"
+            )
+    write_canaries(merged, session)
+    return merged

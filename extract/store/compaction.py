@@ -1,12 +1,13 @@
-"""Merge the parts of a store into one: a file for each column, in row order; and the checkpoint that says so."""
+"""Merge the parts of a store into one, with a file for each column in row order and checksums of its blocks."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
@@ -14,22 +15,25 @@ from zlib import crc32
 import numpy as np
 
 from ...atomic import new_folder
-from .conversion import items_of
 from .part import ITEMS_FILE, write_table
-from .segment import Segment
 
 if TYPE_CHECKING:
+    import pyarrow
     from numpy.typing import NDArray
 
     from .block_matrix import BlockMatrix
 
 BLOCKS_FILE = "blocks.json"
-"""CRC-32 of every block of rows: a damaged file does not take all its rows with it."""
-BLOCK_ROWS = 1024
+"""CRC-32 of every block of rows, so that damage to a file costs only the rows of some blocks."""
+ROWS_PER_CHECKSUM = 1024
 
 
 def write_compacted(
-    folder: Path, items: Segment, matrices: dict[str, BlockMatrix], whole: dict[str, Path]
+    folder: Path,
+    items: pyarrow.Table,
+    matrices: Mapping[str, BlockMatrix],
+    unchanged_files: Mapping[str, Path],
+    rows_per_checksum: int = ROWS_PER_CHECKSUM,
 ) -> dict[str, str]:
     """Write all items of a store as one part, whole or not at all.
 
@@ -37,32 +41,42 @@ def write_compacted(
     ----------
     folder : Path
         Must not exist.
-    items : Segment
-        Settled.
+    items : pyarrow.Table
+        All items, settled, as :meth:`Segment.to_items` returns them.
     matrices : dict
-        For each column's key the rows of those items that have features, in order.
-    whole : dict
-        For some of the keys a file that is this matrix already, with its ``blocks.json`` beside it; it is linked.
+        For each column's key the rows of the items that have features, in order.
+    unchanged_files : dict
+        For some of the keys a file that already holds this matrix, with its ``blocks.json`` in the same folder; it is
+        linked.
+    rows_per_checksum : int
+        Number of rows in a block with its own checksum.
 
     Returns
     -------
     dict
-        SHA-256 of each file of the part, by its name.
+        SHA-256 of each file that was written, by its name.
     """
-    digests, blocks = {}, {}
+    digests: dict[str, str] = {}
+    checksums: dict[str, list[int]] = {}
     with new_folder(folder) as temporary:
-        write_table(temporary / ITEMS_FILE, items_of(items))
+        write_table(temporary / ITEMS_FILE, items)
         for key, matrix in matrices.items():
-            if key in whole:
-                _link(whole[key], temporary / f"{key}.npy")
-                blocks[key] = json.loads((whole[key].parent / BLOCKS_FILE).read_bytes())["columns"][key]
+            target = temporary / f"{key}.npy"
+            if key in unchanged_files:
+                _link(unchanged_files[key], target)
+                checksums[key] = _read_checksums(unchanged_files[key].parent, key)
             else:
-                digests[f"{key}.npy"], blocks[key] = _write_matrix(temporary / f"{key}.npy", matrix)
-        content = json.dumps({"rows": BLOCK_ROWS, "columns": blocks}).encode()
+                digests[target.name], checksums[key] = _write_matrix(target, matrix, rows_per_checksum)
+        content = json.dumps({"rows": rows_per_checksum, "columns": checksums}).encode()
         (temporary / BLOCKS_FILE).write_bytes(content)
     digests[BLOCKS_FILE] = hashlib.sha256(content).hexdigest()
     digests[ITEMS_FILE] = hashlib.sha256((folder / ITEMS_FILE).read_bytes()).hexdigest()
     return digests
+
+
+def _read_checksums(folder: Path, key: str) -> list[int]:
+    checksums: list[int] = json.loads((folder / BLOCKS_FILE).read_bytes())["columns"][key]
+    return checksums
 
 
 def _link(source: Path, target: Path) -> None:
@@ -72,53 +86,47 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _write_matrix(path: Path, matrix: BlockMatrix) -> tuple[str, list[int]]:
+def _write_matrix(path: Path, matrix: BlockMatrix, rows_per_checksum: int) -> tuple[str, list[int]]:
     """Write a ``.npy`` a block at a time, and return its SHA-256 and the CRC-32 of every block."""
-    whole, blocks = hashlib.sha256(), []
+    dtype = matrix.dtype.newbyteorder("<")
+    header = build_npy_header(matrix.shape, dtype)
+    file_digest = hashlib.sha256(header)
+    checksums = []
     with open(path, "wb") as stream:
-        for piece in _pieces(matrix):
-            stream.write(piece)
-            whole.update(piece)
-            blocks.append(crc32(piece))
-    return whole.hexdigest(), blocks[1:]
+        stream.write(header)
+        for block in matrix.blocks(rows_per_checksum):
+            content = np.ascontiguousarray(block, dtype).tobytes()
+            stream.write(content)
+            file_digest.update(content)
+            checksums.append(crc32(content))
+    return file_digest.hexdigest(), checksums
 
 
-def _pieces(matrix: BlockMatrix) -> Iterable[Any]:
-    """Yield the header of a ``.npy``, and its rows a block at a time."""
-    kind = matrix.dtype.newbyteorder("<")
-    yield header_of(matrix.shape, kind)
-    for block in matrix.blocks(BLOCK_ROWS):
-        yield np.ascontiguousarray(block, kind).data.cast("B") if block.size else b""
-
-
-def header_of(shape: tuple[int, int], dtype: np.dtype[Any]) -> bytes:
+def build_npy_header(shape: tuple[int, int], dtype: np.dtype[Any]) -> bytes:
     """Return the header of the ``.npy`` of an array in C order."""
-    import io
-
     stream = io.BytesIO()
     fields = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(stream, fields)
     return stream.getvalue()
 
 
-def damaged_rows(folder: Path, key: str, matrix: NDArray[Any]) -> NDArray[np.intp]:
-    """Return the rows of a compacted column that are not as they were written.
+def find_damaged_rows(folder: Path, key: str, matrix: NDArray[Any]) -> NDArray[np.intp]:
+    """Return the rows of a compacted column in blocks that do not match their checksums.
 
     Parameters
     ----------
     folder : Path
         The part.
     key : str
-        The column's.
+        Key of the column.
     matrix : ndarray
         Its content now.
     """
-    expected = json.loads((folder / BLOCKS_FILE).read_bytes())["columns"][key]
-    starts = range(0, len(matrix), BLOCK_ROWS)
-    found = [crc32(np.ascontiguousarray(matrix[start : start + BLOCK_ROWS]).data.cast("B")) for start in starts]
-    bad = [
-        np.arange(start, min(start + BLOCK_ROWS, len(matrix)))
-        for start, a, b in zip(starts, found, expected, strict=True)
-        if a != b
-    ]
-    return np.concatenate(bad) if bad else np.empty(0, np.intp)
+    content = json.loads((folder / BLOCKS_FILE).read_bytes())
+    size = content["rows"]
+    is_damaged = np.zeros(len(matrix), bool)
+    for number, expected in enumerate(content["columns"][key]):
+        block = matrix[number * size : (number + 1) * size]
+        if crc32(np.ascontiguousarray(block).tobytes()) != expected:
+            is_damaged[number * size : (number + 1) * size] = True
+    return np.flatnonzero(is_damaged)

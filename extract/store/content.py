@@ -1,55 +1,88 @@
-"""What a store shows: items, labels and features, as the log tells them at one moment."""
+"""Read a store: items, labels and features, as its log describes them at one moment."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import InputError, StoreDamagedError
+from ...errors import IdentityError, InputError, StoreDamagedError
+from ...identity import digest, require_same
 from ..graphs.cut import Column
-from .block_matrix import BlockMatrix
-from .index import Index, part_name
-from .log import Entry
+from ..graphs.exported_graph import INPUTS_FOLDER, ExportedGraph
+from .block_matrix import BlockMatrix, gather_column
+from .description import STORE_FILE
+from .index import Index
+from .lock import ReaderLock
+from .log import Log, LogEntry
 from .part import open_matrix
-from .segment import Segment
-from .state import State, StoredColumn
+from .segment import NO_PLACE
+from .state import StoredColumn, StoreState, replay
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-OPEN_FILES = 64
-"""Matrices of parts that are kept open while rows are gathered."""
+NO_BACKBONE = (
+    "the backbone that computed them is unknown, so features of other items cannot be computed. Heads trained on them "
+    "predict from stores alone; to add or predict items, use a store that `topwork extract` makes."
+)
 
 
 class StoreContent:
-    """The content of a store, as :attr:`entries` tell it; nothing is read before it is asked for.
+    """The content of a store at the moment of opening, or after :meth:`refresh`; parts are read on access.
 
-    Attributes
+    Parameters
     ----------
     path : Path
         The store's folder.
-    entries : list of Entry
-        Its log, from the last checkpoint on.
     identity : dict
-        The input identity.
-    state : State
-        What they say.
+        The input identity: every item was computed by a backbone and preprocessing that agree with it.
+
+    Attributes
+    ----------
+    log : Log
+    entries : list of LogEntry
+        The log from the last checkpoint on.
+    state : StoreState
+        Columns, parts and files after these entries.
     """
 
-    path: Path
-    entries: list[Entry]
-    identity: dict[str, Any]
-    state: State
+    def __init__(self, path: Path, identity: dict[str, Any]) -> None:
+        self.path = path
+        self.identity = identity
+        self.log = Log(path)
+        self._lock: ReaderLock | None = None
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Show what has been written since the store was opened."""
+        self.release()
+        self._lock = ReaderLock(self.path / STORE_FILE)
+        self.entries: list[LogEntry] = self.log.entries()
+        self.state: StoreState = replay(self.entries)
+
+    def release(self) -> None:
+        """Close the files of the store, so that those that a compaction replaced may be removed."""
+        for name in ("index", "_row_numbers", "_open_compacted"):
+            self.__dict__.pop(name, None)
+        if self._lock is not None:
+            self._lock.release()
+        self._lock = None
 
     @cached_property
     def index(self) -> Index:
-        """The state that the log tells."""
+        """The state of the items."""
         return Index(self.path, self.entries)
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the input identity."""
+        return digest(self.identity)
 
     @property
     def stored_columns(self) -> tuple[StoredColumn, ...]:
@@ -63,8 +96,15 @@ class StoreContent:
 
     @property
     def is_foreign(self) -> bool:
-        """Whether the features were imported, and nobody knows which backbone computed them."""
+        """Whether the features were imported, so that the backbone that computed them is unknown."""
         return not self.stored_columns[0].graph
+
+    @property
+    def graph(self) -> ExportedGraph:
+        """The graph that computes the store's columns; an IdentityError is raised if the features were imported."""
+        if self.is_foreign:
+            raise IdentityError(f"{self.path} holds foreign features: {NO_BACKBONE}")
+        return ExportedGraph(self.path / self.stored_columns[0].graph, self.path / INPUTS_FOLDER)
 
     @property
     def ids(self) -> list[str]:
@@ -78,34 +118,37 @@ class StoreContent:
 
     @property
     def splits(self) -> list[Any]:
-        """Of the rows of every matrix "train", "val", "test", or what else was said."""
+        """Split of the rows of every matrix: "train", "val", "test", or any other name."""
         return self.index.labels("split")
 
     @property
     def groups(self) -> list[str]:
-        """Of the rows of every matrix what belongs together: the id of the item, and for its views, too."""
+        """Group of the rows of every matrix: an item and its views have the id of the item."""
         return [group or item_id for group, item_id in zip(self.index.column("group"), self.ids, strict=True)]
 
     @property
     def n_views(self) -> int:
-        """How many augmented versions of an item there are at most, those that failed or are pending among them."""
+        """Highest number of augmented versions of an item, including failed and pending ones."""
         from pyarrow import compute
 
         groups = self.index.settle().table["group"].drop_null()
-        return compute.max(compute.value_counts(groups).field("counts")).as_py() if len(groups) else 0
+        if not len(groups):
+            return 0
+        n_views: int = compute.max(compute.value_counts(groups).field("counts")).as_py()
+        return n_views
 
     @property
     def labels(self) -> list[Any]:
-        """Labels of the rows of every matrix: what the user set, or else what the source says."""
+        """Labels of the rows of every matrix: those that the user set, else those of the source."""
         return self.index.labels("label")
 
     @property
     def label_names(self) -> list[str]:
-        """Names of the columns of labels, the source's first: ``label``, ``split``, and what the user set beside."""
+        """Names of the columns of labels: ``label`` and ``split``, then those that the user added."""
         return self.index.settle().label_names
 
     def get_labels(self, name: str = "label") -> list[Any]:
-        """Return one column of labels, for the rows of every matrix; None where there is none.
+        """Return one column of labels, for the rows of every matrix; None for rows without a label.
 
         Raises
         ------
@@ -121,14 +164,15 @@ class StoreContent:
         return self.index.failures()
 
     def matrix(
-        self, column: str, ids: Sequence[str] | None = None, split: str | None = None
+        self, column: str | Column, ids: Sequence[str] | None = None, split: str | None = None
     ) -> NDArray[Any] | BlockMatrix:
         """Return one column's features.
 
         Parameters
         ----------
-        column : str
-            A column's name.
+        column : str or Column
+            A column's name, or the column, as in :attr:`columns` or of an extractor. A column that differs from the
+            store's in more than its dtype, which is a matter of storage, is an error.
         ids : sequence of str, optional
             Which rows, and in which order; by default all, in the order of :attr:`ids`.
         split : str, optional
@@ -137,107 +181,137 @@ class StoreContent:
         Returns
         -------
         ndarray or BlockMatrix, shape (n_rows, n_features)
-            Read-only, nothing is read yet. All rows of a compacted store are one memory map; others a block matrix,
-            which is sliced and gone through like an array, and becomes one by ``numpy.asarray``.
+            Read-only, and read on access. All rows of a compacted store are one memory map; others a block matrix,
+            which is sliced and iterated like an array, and converted to one by ``numpy.asarray``.
 
         Raises
         ------
         InputError
             If there is no such column, or an id has no features.
         """
-        stored = self._stored_column(column)
+        stored = self._find_column(column)
         if ids is None and split is None:
-            return self._whole(stored)
-        rows = np.arange(self.n_rows) if ids is None else self._rows_of(ids)
+            return self._open_all_rows(stored)
+        rows = np.arange(self.n_rows) if ids is None else self._find_rows(ids)
         if split is not None:
-            is_in = np.array([own == split for own in self.splits], bool)
-            rows = rows[is_in[rows]]
-        return gathered(self.path, stored, self.index.settle()).take(rows)
+            is_in_split = np.array([own == split for own in self.splits], bool)
+            rows = rows[is_in_split[rows]]
+        return self._gather(stored).take(rows)
 
-    def _stored_column(self, column: str) -> StoredColumn:
+    def take(self, ids: Sequence[str], column: str | Column) -> NDArray[Any]:
+        """Return the features of some items as an array ``(len(ids), n_features)``, in the order of `ids`.
+
+        Parameters
+        ----------
+        ids : sequence of str
+        column : str or Column
+            As for :meth:`matrix`.
+
+        Raises
+        ------
+        InputError
+            If there is no such column, or an id has no features.
+        """
+        matrix = self._open_all_rows(self._find_column(column))
+        return np.asarray(matrix[self._find_rows(ids)])
+
+    def iter_batches(self, column: str | Column, batch_size: int = 1024) -> Iterator[tuple[list[str], NDArray[Any]]]:
+        """Yield ids and features ``(n, n_features)`` of the rows, in their order.
+
+        Parameters
+        ----------
+        column : str or Column
+            As for :meth:`matrix`.
+        batch_size : int
+            Number of rows that are yielded together.
+        """
+        matrix = self._open_all_rows(self._find_column(column))
+        ids = self.ids
+        for start in range(0, len(ids), batch_size):
+            stop = start + batch_size
+            yield ids[start:stop], np.asarray(matrix[start:stop])
+
+    def require_columns(self, identity: dict[str, Any], columns: Sequence[Column]) -> None:
+        """Raise an error that names the first difference if an extractor's features do not belong here.
+
+        Parameters
+        ----------
+        identity : dict
+            The extractor's input identity.
+        columns : sequence of Column
+            Each must be a column of the store.
+
+        Raises
+        ------
+        IdentityError
+        """
+        require_same(identity, self.identity, f"the backbone is not that of {self.path}")
+        own_columns = {column.name: column for column in self.columns}
+        for column in columns:
+            if column.name not in own_columns:
+                raise IdentityError(
+                    f"{self.path} has no column {column.name!r}; it has {', '.join(own_columns)}. Add it with "
+                    "add_columns (`topwork extract --add-columns`), or use another store."
+                )
+            own = own_columns[column.name]
+            wanted = replace(column, dtype=own.dtype)  # the dtype is a matter of storage
+            require_same(wanted.to_json(), own.to_json(), f"column {column.name!r} is not that of {self.path}")
+
+    def _find_column(self, column: str | Column) -> StoredColumn:
+        """Return a column by its name, or after checking that it is the store's."""
+        name = column.name if isinstance(column, Column) else column
         for stored in self.stored_columns:
-            if stored.column.name == column:
+            if stored.column.name == name:
+                if isinstance(column, Column):
+                    self._check_is_own(column, stored.column)
                 return stored
-        names = ", ".join(c.name for c in self.columns)
-        raise InputError(f"{self.path} has no column {column!r}; it has {names}")
+        names = ", ".join(own.name for own in self.columns)
+        raise InputError(f"{self.path} has no column {name!r}; it has {names}")
 
-    def _whole(self, stored: StoredColumn) -> NDArray[Any] | BlockMatrix:
+    def _check_is_own(self, column: Column, own: Column) -> None:
+        """Raise an error if a column differs from the store's of its name in more than the dtype."""
+        given_fields = replace(column, dtype=own.dtype).to_json()
+        for field, own_value in own.to_json().items():
+            if given_fields[field] != own_value:
+                raise InputError(
+                    f"column {own.name!r} of {self.path} has {field} {own_value!r}, but the given column has "
+                    f"{given_fields[field]!r}; pass the name {own.name!r} to read the store's column"
+                )
+
+    def _open_all_rows(self, stored: StoredColumn) -> NDArray[Any] | BlockMatrix:
         if self.state.compacted is None:
-            return gathered(self.path, stored, self.index.settle())
-        matrix = self._open_map(stored.key)
+            return self._gather(stored)
+        matrix = self._open_compacted(stored.key)
         if matrix.shape[1] != stored.column.width or matrix.dtype != np.dtype(stored.column.dtype):
             raise StoreDamagedError(
                 f"{self.path / self.state.compacted / stored.key}.npy holds {matrix.dtype} of shape {matrix.shape}; "
-                f"expected {stored.column.width} columns of {stored.column.dtype}. `topwork store verify` says more."
+                f"expected {stored.column.width} columns of {stored.column.dtype}. Run `topwork store verify`."
             )
         return matrix
 
-    @cached_property
-    def _open_map(self) -> Callable[[str], NDArray[Any]]:
-        """What maps a column's file into memory, once: pages that were read stay mapped."""
-        folder = self.path / str(self.state.compacted)
-        return functools.lru_cache(maxsize=None)(functools.partial(open_matrix, folder))
+    def _gather(self, stored: StoredColumn) -> BlockMatrix:
+        """Return all rows of a column from the parts that hold them."""
+        parts, rows = self.index.settle().find_features()
+        return gather_column(root=self.path, stored=stored, parts=parts, rows=rows)
 
-    def _rows_of(self, ids: Sequence[str]) -> NDArray[np.intp]:
-        """Return the rows of items in the matrices."""
+    @cached_property
+    def _open_compacted(self) -> Callable[[str], NDArray[Any]]:
+        """A function that maps a column's file into memory, once: pages that were read stay mapped."""
+        folder = self.path / str(self.state.compacted)
+        return functools.cache(functools.partial(open_matrix, folder))
+
+    def _find_rows(self, ids: Sequence[str]) -> NDArray[np.intp]:
+        """Return the rows of items in the matrices, shape (len(ids),)."""
         items = self.index.settle()
-        places = items.places(list(ids))
-        if (places < 0).any() or not items.has_features[places].all():
-            missing = next(
-                i for i, place in zip(ids, places, strict=True) if place < 0 or not items.has_features[place]
-            )
+        places = items.find_places(list(ids))
+        has_row = places != NO_PLACE
+        has_row[has_row] = items.has_features[places[has_row]]
+        if not has_row.all():
+            missing = ids[int(np.argmin(has_row))]
             raise InputError(f"{self.path} has no features of {missing!r}; `ids` lists the items that have some")
         return self._row_numbers[places]
 
     @cached_property
     def _row_numbers(self) -> NDArray[np.intp]:
+        """Row in the matrices of the item at each place of the index."""
         return np.cumsum(self.index.settle().has_features) - 1
-
-    def take(self, ids: Sequence[str], column: str) -> NDArray[Any]:
-        """Return the features of some items as an array ``(len(ids), n_features)``, in the order of `ids`.
-
-        Raises
-        ------
-        InputError
-            If there is no such column, or an id has no features.
-        """
-        matrix = self._whole(self._stored_column(column))
-        return np.asarray(matrix[self._rows_of(ids)])
-
-    def iter_batches(self, column: str, batch_size: int = 1024) -> Iterator[tuple[list[str], NDArray[Any]]]:
-        """Yield ids and features ``(n, n_features)`` of the rows, in their order, some at a time."""
-        matrix, ids = self._whole(self._stored_column(column)), self.ids
-        for start in range(0, len(ids), batch_size):
-            yield ids[start : start + batch_size], np.asarray(matrix[start : start + batch_size])
-
-    def export(self, path: str | Path, format: str = "parquet", columns: Sequence[str] | None = None) -> None:  # noqa: A002
-        """Write the rows for other tools; see :func:`topwork.extract.store.exchange.exporting.export_store`.
-
-        Parameters
-        ----------
-        path : path
-            Must not exist.
-        format : {"parquet", "arrow", "datasets"}
-            A Parquet file, an Arrow IPC file, or a folder for ``datasets.load_from_disk``.
-        columns : sequence of str, optional
-            Which columns of features; by default all.
-        """
-        from .exchange.exporting import export_store
-
-        export_store(self, path, format, columns)
-
-
-def part_opener(root: Path, key: str) -> Callable[[int], NDArray[Any]]:
-    """Return what opens a column's matrix of a part by the part's number, and keeps some of them open."""
-
-    @functools.lru_cache(maxsize=OPEN_FILES)
-    def open_part(number: int) -> NDArray[Any]:
-        return open_matrix(root / part_name(number), key)
-
-    return open_part
-
-
-def gathered(root: Path, stored: StoredColumn, items: Segment) -> BlockMatrix:
-    """Return the rows of a column, wherever they lie."""
-    parts, rows = (items.numbers(name)[items.has_features] for name in ("part", "row"))
-    return BlockMatrix(part_opener(root, stored.key), parts, rows, stored.column.width, stored.column.dtype)

@@ -1,4 +1,4 @@
-"""``store.json``: what a store says of itself; and the making of an empty one."""
+"""``store.json``, which describes a store; and the creation of an empty store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...atomic import new_folder, write_file
 from ...errors import StoreDamagedError, StoreError
 from ...identity import digest
 from ..graphs.exported_graph import INPUTS_FOLDER, ExportedGraph, write_inputs
-from .log import Log
+from .log import Action, Log
 from .state import StoredColumn
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ STORE_FILE = "store.json"
 
 
 class FeatureExtractor(Protocol):
-    """What a store needs of an extractor whose features it keeps; see :class:`topwork.Extractor`."""
+    """The part of an extractor's interface that a store uses; see :class:`topwork.Extractor`."""
 
     precision: str
     precision_: str
@@ -43,7 +43,7 @@ class FeatureExtractor(Protocol):
         """The columns that the extractor computes."""
 
     def adopt(self, graph: ExportedGraph) -> None:
-        """Compute from now on as a store's graph does."""
+        """Compute in the precision and with the settings of a store's graph from now on."""
 
 
 def read_identity(path: Path) -> dict[str, Any]:
@@ -58,34 +58,37 @@ def read_identity(path: Path) -> dict[str, Any]:
     """
     try:
         fields = json.loads((path / STORE_FILE).read_bytes())
-        version, identity, fingerprint = fields["format"], fields["identity"], fields["fingerprint"]
+        version = fields["format"]
+        identity: dict[str, Any] = fields["identity"]
+        fingerprint = fields["fingerprint"]
     except (ValueError, KeyError, TypeError) as error:
         raise StoreDamagedError(f"{path / STORE_FILE} cannot be read: {error}. Restore it from a copy.") from error
     if version != STORE_FORMAT:
         raise StoreError(f"{path} has format {version}, expected {STORE_FORMAT}: another version of topwork wrote it")
     if digest(identity) != fingerprint:
         raise StoreDamagedError(
-            f"{path / STORE_FILE} was changed: its identity does not have its fingerprint. Restore it from a copy."
+            f"{path / STORE_FILE} was changed: its identity does not match its fingerprint. Restore it from a copy."
         )
-    checked: dict[str, Any] = identity
-    return checked
+    return identity
 
 
 def is_store(path: str | Path) -> bool:
-    """Tell whether a folder is a feature store."""
+    """Return whether a folder is a feature store."""
     return (Path(path) / STORE_FILE).is_file()
 
 
 def require_place(path: Path) -> None:
-    """Raise an error if a store could not be made here."""
-    existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-    if not existing.is_dir() or (existing == path and any(path.iterdir())):
+    """Raise an error if no store can be created at a path, because something is there already."""
+    folders = (path, *path.absolute().parents)
+    existing = next(folder for folder in folders if folder.exists())
+    is_occupied = existing == path and existing.is_dir() and any(path.iterdir())
+    if is_occupied or not existing.is_dir():
         raise StoreError(f"{existing} exists already; open a store with FeatureStore.open, or choose another folder")
 
 
 @contextlib.contextmanager
 def new_store(path: Path, identity: dict[str, Any]) -> Iterator[Path]:
-    """Yield the folder of a store to fill, which is there whole at the end, or not at all."""
+    """Yield a temporary folder to fill, which is moved to `path` at the end; nothing is left if the block raises."""
     require_place(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileNotFoundError):
@@ -98,21 +101,30 @@ def new_store(path: Path, identity: dict[str, Any]) -> Iterator[Path]:
         yield folder
 
 
-def enter_graph(root: Path, graph: ExportedGraph, dtype: str) -> None:
-    """Copy a graph, its certificate and its tokeniser into a store and enter its columns into the log."""
+def add_first_columns(root: Path, graph: ExportedGraph, dtype: str) -> None:
+    """Copy a graph, its certificate and its tokeniser into a new store, and add its columns as the first log entry.
+
+    Parameters
+    ----------
+    root : Path
+        The store's folder.
+    graph : ExportedGraph
+    dtype : str
+        How the features will be stored.
+    """
     target = root / "graphs" / "c0001.onnx"
     name = target.relative_to(root).as_posix()
     columns = [
-        StoredColumn(f"c{number:04d}", name, replace(column, dtype=dtype)).to_json()
+        StoredColumn(f"c{number:04d}", name, replace(column, dtype=dtype))
         for number, column in enumerate(graph.metadata.columns, 1)
     ]
     shutil.copyfile(graph.path, target)
     copied = ExportedGraph(target)
     copied.write_certificate(graph.certificate)
-    inputs = write_inputs(graph.input_spec, root / INPUTS_FOLDER)
+    input_files = write_inputs(graph.input_spec, root / INPUTS_FOLDER)
     Log(root).append(
-        None,
-        "add_columns",
-        [target, copied.certificate_path, *inputs],
-        {"graph": name, "columns": columns},
+        last=None,
+        action=Action.ADD_COLUMNS,
+        files=[target, copied.certificate_path, *input_files],
+        details={"graph": name, "columns": [column.to_json() for column in columns]},
     )

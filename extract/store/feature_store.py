@@ -6,35 +6,33 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import IdentityError, InputError, StoreError
-from ...identity import digest, require_same
+from ...errors import InputError, StoreError
 from ..engine.ledger import Ledger
 from ..graphs.cut import Column
-from ..graphs.exported_graph import INPUTS_FOLDER, ExportedGraph
+from ..sources.opening import open_source
+from ..sources.views import ViewedSource
+from .columns import fill_columns, find_new_columns
 from .content import StoreContent
-from .description import STORE_FILE, enter_graph, is_store, new_store, read_identity, require_place
-from .log import Entry, Log
-from .pin import Pin
-from .state import State, state_of
+from .description import STORE_FILE, add_first_columns, is_store, new_store, read_identity, require_place
+from .exchange.exporting import export_store
+from .exchange.importing import import_features
+from .labels import LabelChange, label_history, label_table
+from .repair import Repair, find_damaged_files, repair
+from .writer import open_writer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .description import FeatureExtractor
-    from .labels import LabelChange
-    from .repair import Repair
 
-NO_BACKBONE = (
-    "which backbone computed them is not known, so those of other items cannot be computed. Heads that they train "
-    "predict from stores alone; to add or predict items, use a store that `topwork extract` makes."
-)
-DTYPES = "float32", "float16"
+DTYPES = ("float32", "float16")
+"""Types in which a store can hold features; the first is the default."""
 
 
 class FeatureStore(StoreContent):
     """A directory of features that one backbone computed.
 
-    Made by :meth:`create`, opened by :meth:`open`. What it shows is the state at that moment, or after its own writes.
+    Created by :meth:`create`, opened by :meth:`open`. It shows the state at that moment, or after its own writes.
 
     Parameters
     ----------
@@ -43,13 +41,6 @@ class FeatureStore(StoreContent):
     identity : dict
         The input identity: every item was computed by a backbone and preprocessing that agree with it.
     """
-
-    def __init__(self, path: Path, identity: dict[str, Any]) -> None:
-        self.path = path
-        self.identity = identity
-        self.log = Log(path)
-        self._pin: Pin | None = None
-        self.refresh()
 
     @classmethod
     def create(cls, path: str | Path, extractor: FeatureExtractor, dtype: str = DTYPES[0]) -> FeatureStore:
@@ -62,7 +53,7 @@ class FeatureStore(StoreContent):
         extractor : Extractor or Extraction
             Its graph is copied into the store, so that items can be added without torch.
         dtype : {"float32", "float16"}
-            How features are stored. In float16 they take half the room and keep 11 bits; an item with a feature beyond
+            How features are stored. In float16 they take half the space and keep 11 bits; an item with a feature beyond
             65,504 fails.
 
         Raises
@@ -76,7 +67,7 @@ class FeatureStore(StoreContent):
             raise InputError(f"dtype={dtype!r} of a store: expected one of {', '.join(DTYPES)}")
         graph = extractor.graph
         with new_store(path, graph.metadata.identity) as folder:
-            enter_graph(folder, graph, dtype)
+            add_first_columns(folder, graph, dtype)
         return cls.open(path)
 
     @classmethod
@@ -98,29 +89,29 @@ class FeatureStore(StoreContent):
             A folder that does not exist yet, or is empty.
         source : ndarray or path
             An array ``(n_items, n_features)``, or a ``.npy``, ``.txt`` or ``.mat`` of one; a folder as clip-retrieval
-            or thingsvision writes it. It is kept in float16 if it is, else in float32.
+            or thingsvision writes it. float16 is stored as float16, everything else as float32.
         ids : sequence or path, optional
             An id for each row; or a ``.txt``, a ``.npy``, or a table with a column ``id`` (or ``path``). By default
-            what the folder says, or the numbers of an array's rows.
+            the ids in the folder, or the numbers of an array's rows.
         labels : sequence, mapping, path or pyarrow.Table, optional
-            A label for each row; or what :meth:`set_labels` takes.
+            A label for each row; or anything that :meth:`set_labels` accepts.
         name : str
-            Of the column; clip-retrieval's are called as their folders.
+            Name of the column; the columns of clip-retrieval are named as their folders.
 
         Raises
         ------
         StoreError
             If there is something at `path`.
         InputError
-            If the features are no finite matrix, the ids are not one for each row, or one comes twice.
+            If the features are not a finite matrix, the ids are not one for each row, or one occurs twice.
         """
-        from .exchange.importing import import_features
-
-        return import_features(Path(path), source, ids, labels, name)
+        path = Path(path)
+        import_features(path=path, source=source, ids=ids, labels=labels, name=name)
+        return cls.open(path)
 
     @classmethod
     def open_or_create(cls, path: str | Path, extractor: FeatureExtractor, dtype: str = DTYPES[0]) -> FeatureStore:
-        """Open a store after checking that an extractor's features belong there, or create it, see :meth:`create`.
+        """Open a store after checking that an extractor's features belong there, or create it; see :meth:`create`.
 
         Raises
         ------
@@ -131,7 +122,7 @@ class FeatureStore(StoreContent):
             try:
                 return cls.create(path, extractor, dtype)
             except (FileExistsError, StoreError):
-                if not is_store(path):  # otherwise another process was faster
+                if not is_store(path):  # otherwise another process created it first
                     raise
         store = cls.open(path)
         store.admit(extractor)
@@ -156,18 +147,6 @@ class FeatureStore(StoreContent):
             )
         return cls(path, read_identity(path))
 
-    @property
-    def fingerprint(self) -> str:
-        """Digest of the input identity."""
-        return digest(self.identity)
-
-    @property
-    def graph(self) -> ExportedGraph:
-        """The graph that computes the store's columns; an IdentityError tells that foreign features have none."""
-        if self.is_foreign:
-            raise IdentityError(f"{self.path} holds foreign features: {NO_BACKBONE}")
-        return ExportedGraph(self.path / self.stored_columns[0].graph, self.path / INPUTS_FOLDER)
-
     def add_columns(
         self,
         extractor: FeatureExtractor,
@@ -177,9 +156,9 @@ class FeatureStore(StoreContent):
         provider: str = "auto",
         patience: float = 0.0,
     ) -> Ledger:
-        """Add the columns of an extractor that are not here yet; only they are computed, for all rows.
+        """Add the columns of an extractor that the store lacks; only they are computed, for all rows.
 
-        What an interrupted run computed is kept and used. The columns appear when every row has them.
+        An interrupted run is resumed with what it computed. The columns appear when every row has them.
 
         Parameters
         ----------
@@ -201,68 +180,80 @@ class FeatureStore(StoreContent):
         InputError
             If an item is not in the source, or has other content there.
         """
-        from ..sources.opening import open_source
-        from ..sources.views import ViewedSource
-        from .columns import fill, new_columns
-        from .writer import open_writer
-
-        names = new_columns(self, extractor)
-        opened = ViewedSource(open_source(source, ids=ids, kind=self.graph.input_spec.kind), self.n_views)
+        names = find_new_columns(self, extractor)
+        items = open_source(source, ids=ids, kind=self.graph.input_spec.kind)
+        items_and_views = ViewedSource(items, self.n_views)
         with open_writer(self, patience) as writer:
-            return fill(writer, extractor.graph, names, opened, provider) if names else Ledger()
+            if not names:
+                return Ledger()
+            return fill_columns(
+                writer=writer, graph=extractor.graph, names=names, source=items_and_views, provider=provider
+            )
 
     def compact(self, patience: float = 0.0) -> None:
         """Merge the parts into one with a file for each column in row order, so that a matrix is a memory map.
 
-        Readers go on with what they see; the files that are replaced are removed once nobody has the store open.
+        Readers keep what they see; replaced files are removed once no process has the store open.
 
         Parameters
         ----------
         patience : float
             Seconds to wait for another process that is writing.
         """
-        from .writer import open_writer
-
         with open_writer(self, patience) as writer:
             writer.compact()
 
     def set_labels(self, labels: Any, name: str = "label", *, patience: float = 0.0) -> int:
-        """Set labels, whatever the source says; the features stay.
+        """Set labels, which take precedence over those of the source; features are not touched.
 
         Parameters
         ----------
         labels : mapping, path or pyarrow.Table
             Labels by id; or a table (``.csv``, ``.tsv``, ``.jsonl``, ``.parquet``) with a column ``id`` (or ``path``).
-            Each of its other columns is one of labels, kept under its name: ``label`` is what heads are trained on,
-            ``split`` says who is "train" and "test". Items that are not named keep what they have; an empty cell, None
-            or NaN brings back what the source says.
+            Each of its other columns holds labels, stored under its name: heads are trained on ``label``, and ``split``
+            says which items are "train" and "test". Items that are not named keep their labels; an empty cell, None or
+            NaN restores the label of the source.
         name : str
-            What a mapping's labels are called.
+            Name of the labels in a mapping.
         patience : float
             Seconds to wait for another process that is writing.
 
         Returns
         -------
         int
-            How many items were named.
+            Number of items that were named.
 
         Raises
         ------
         InputError
-            If an id is not in the store or comes twice, or labels of one name would be of several types.
+            If an id is not in the store or occurs twice, or labels of one name would be of several types.
         """
-        from .labels import enter_labels, label_table
-        from .writer import open_writer
-
         table = label_table(labels, name)
         with open_writer(self, patience) as writer:
-            enter_labels(writer, table)
+            writer.set_labels(table)
         return len(table)
+
+    def export(
+        self,
+        path: str | Path,
+        format: str = "parquet",  # noqa: A002 - the name that users and other libraries use
+        columns: Sequence[str | Column] | None = None,
+    ) -> None:
+        """Write the rows for other tools; see :func:`topwork.extract.store.exchange.exporting.export_store`.
+
+        Parameters
+        ----------
+        path : path
+            Must not exist.
+        format : {"parquet", "arrow", "datasets"}
+            A Parquet file, an Arrow IPC file, or a folder for ``datasets.load_from_disk``.
+        columns : sequence of str or Column, optional
+            Which columns of features; by default all.
+        """
+        export_store(store=self, path=path, format=format, columns=columns)
 
     def label_history(self, name: str = "label") -> list[LabelChange]:
         """Return every change of one column of labels, such as ``"split"``, the oldest first."""
-        from .labels import label_history
-
         return label_history(self.path, self.log, name)
 
     def verify(self) -> list[str]:
@@ -271,89 +262,45 @@ class FeatureStore(StoreContent):
         Returns
         -------
         list of str
-            The files that are missing or damaged; empty if all is well.
+            The files that are missing or damaged; empty if there are none.
 
         Raises
         ------
         LogDamagedError
             If the chain of the log is broken.
         """
-        from .repair import damaged_files
-
-        return damaged_files(self)
+        return find_damaged_files(self)
 
     def repair(self, patience: float = 0.0) -> Repair:
-        """Put damaged rows back to be computed again; all others are written anew.
+        """Mark the items in damaged rows as pending, and write all other rows anew.
 
-        What describes the items is taken from the index where a part's own description is damaged. The next job over
-        the source computes what is pending.
+        Where a part's description of its items is damaged, it is restored from the index. The next job over the source
+        computes the pending items.
 
         Returns
         -------
         Repair
-            The ids that have to be computed again, and files whose content is nowhere else.
+            The ids that have to be computed again, and the files whose content is not available elsewhere.
 
         Raises
         ------
         LogDamagedError
-            If the chain of the log is broken: then nothing says what is true.
+            If the chain of the log is broken: then it is unknown which files belong to the store.
         """
-        from .repair import repair
-
         return repair(self, patience)
 
     def admit(self, extractor: FeatureExtractor) -> None:
-        """Check that an extractor's features belong here; from then on it computes as those here were computed.
+        """Check that an extractor's features belong here, and let it adopt the store's precision and settings.
 
         Raises
         ------
         IdentityError
             If the store's features are those of another backbone, lack one of the extractor's columns, or are of
-            another precision than the one it was given by name.
+            another precision than the one the extractor was created with.
         """
         extractor.adopt(self.graph)
         self.require_columns(extractor.identity, extractor.columns)
 
-    def require_columns(self, identity: dict[str, Any], columns: Sequence[Column]) -> None:
-        """Raise an error that names the first difference if an extractor's features do not belong here.
-
-        Parameters
-        ----------
-        identity : dict
-            The extractor's input identity.
-        columns : sequence of Column
-            Each must be a column of the store.
-
-        Raises
-        ------
-        IdentityError
-        """
-        require_same(identity, self.identity, f"the backbone is not that of {self.path}")
-        ours = {column.name: column.to_json() for column in self.columns}
-        for column in columns:
-            if column.name not in ours:
-                raise IdentityError(
-                    f"{self.path} has no column {column.name!r}; it has {', '.join(ours)}. Add it with add_columns "
-                    "(`topwork extract --add-columns`), or use another store."
-                )
-            wanted = {**column.to_json(), "dtype": ours[column.name]["dtype"]}  # which is a matter of storing
-            require_same(wanted, ours[column.name], f"column {column.name!r} is not that of {self.path}")
-
-    def refresh(self) -> None:
-        """Show what has been written since the store was opened."""
-        self.release()
-        self._pin = Pin(self.path / STORE_FILE)
-        self.entries: list[Entry] = self.log.entries()
-        self.state: State = state_of(self.entries)
-
-    def release(self) -> None:
-        """Let go of what was seen: files that a compaction replaced may be removed."""
-        for name in ("index", "_row_numbers", "_open_map"):
-            self.__dict__.pop(name, None)
-        if self._pin is not None:
-            self._pin.release()
-        self._pin = None
-
     def __reduce__(self) -> tuple[Any, ...]:
-        """Open the store again where it goes."""
+        """Pickle the path: the store is opened again where it is unpickled."""
         return FeatureStore.open, (self.path,)

@@ -1,7 +1,9 @@
-"""One writer at a time: a locked file with the writer's process id and host.
+"""Locks of a store: one writer at a time, and readers that keep the files they have open.
 
-The operating system holds the lock and drops it when the process ends, however it ends. What the file says is for
-people, and for file systems whose locks do not reach other hosts.
+A writer holds ``write.lock``, which also contains its process id and host: for people, and for file systems whose locks
+do not reach other hosts. A reader holds a shared lock on ``store.json``; parts that a compaction replaced are removed
+only under an exclusive one. The operating system drops both kinds when a process ends, however it ends. On systems
+without such locks nothing is held, and a reader whose files were removed is told to refresh.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import json
 import os
 import socket
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -18,12 +21,12 @@ from typing import IO
 from ...errors import StoreLockedError
 
 LOCK_FILE = "write.lock"
-PAUSE = 0.1
+SECONDS_BETWEEN_ATTEMPTS = 0.1
 
 
 @contextlib.contextmanager
 def write_lock(root: Path, patience: float = 0.0) -> Iterator[None]:
-    """Hold the store's lock; one that a process of this host left behind is taken over.
+    """Hold the store's write lock; a lock that an ended process of this host left behind is taken over.
 
     Parameters
     ----------
@@ -37,14 +40,8 @@ def write_lock(root: Path, patience: float = 0.0) -> Iterator[None]:
     StoreLockedError
         If another process is writing.
     """
-    path, deadline = root / LOCK_FILE, time.monotonic() + patience
-    while (stream := _locked(path)) is None:
-        if time.monotonic() >= deadline:
-            raise StoreLockedError(
-                f"{root} is being written by another process ({_holder(path)}). Wait for it to end; if its "
-                f"host is gone, remove {path}."
-            )
-        time.sleep(PAUSE)
+    path = root / LOCK_FILE
+    stream = _wait_for_lock(path, patience)
     try:
         yield
     finally:
@@ -52,10 +49,25 @@ def write_lock(root: Path, patience: float = 0.0) -> Iterator[None]:
         stream.close()
 
 
-def _locked(path: Path) -> IO[str] | None:
-    """Return the locked file, None if somebody else has it."""
+def _wait_for_lock(path: Path, patience: float) -> IO[str]:
+    """Return the locked file, or raise an error when the time is up."""
+    deadline = time.monotonic() + patience
+    while True:
+        stream = _open_locked(path)
+        if stream is not None:
+            return stream
+        if time.monotonic() >= deadline:
+            raise StoreLockedError(
+                f"{path.parent} is being written by another process ({_read_holder(path)}). Wait until it has ended; "
+                f"if its host no longer exists, remove {path}."
+            )
+        time.sleep(SECONDS_BETWEEN_ATTEMPTS)
+
+
+def _open_locked(path: Path) -> IO[str] | None:
+    """Return the locked file, None if another process holds the lock."""
     stream = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - the lock lives as long as the file is open
-    if not _try_lock(stream) or not _is_still(path, stream) or _is_of_another_host(path):
+    if not _try_lock(stream) or not _is_still_at(path, stream) or _is_held_by_another_host(path):
         stream.close()
         return None
     stream.truncate(0)
@@ -80,20 +92,70 @@ def _try_lock(stream: IO[str]) -> bool:
     return True
 
 
-def _is_still(path: Path, stream: IO[str]) -> bool:
-    """Tell whether the file that was locked is the one at the path: its last holder may have removed it meanwhile."""
+def _is_still_at(path: Path, stream: IO[str]) -> bool:
+    """Return whether the locked file is still the one at the path: its last holder may have removed it meanwhile."""
     with contextlib.suppress(FileNotFoundError):
         return os.path.samestat(os.stat(path), os.fstat(stream.fileno()))
     return False
 
 
-def _is_of_another_host(path: Path) -> bool:
-    return _holder(path).get("host", socket.gethostname()) != socket.gethostname()
+def _is_held_by_another_host(path: Path) -> bool:
+    this_host = socket.gethostname()
+    return _read_holder(path).get("host", this_host) != this_host
 
 
-def _holder(path: Path) -> dict[str, object]:
-    """Return what the file says of its holder; one that was killed while writing it says nothing."""
+def _read_holder(path: Path) -> dict[str, object]:
+    """Return the process id and host in the file; empty if its holder was killed while writing them."""
     with contextlib.suppress(OSError, ValueError):
         holder: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
         return holder
     return {}
+
+
+class ReaderLock:
+    """A shared lock, held until :meth:`release`, or until this object is garbage collected.
+
+    Parameters
+    ----------
+    path : Path
+        An existing file, which is only read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        descriptor = os.open(path, os.O_RDONLY)
+        self._closing = weakref.finalize(self, os.close, descriptor)
+        _try_reader_lock(descriptor, is_exclusive=False)
+
+    def release(self) -> None:
+        """Release the lock; further calls do nothing."""
+        self._closing()
+
+
+@contextlib.contextmanager
+def try_exclude_readers(path: Path) -> Iterator[bool]:
+    """Yield whether no :class:`ReaderLock` of the file is held; none can be taken inside the block.
+
+    Parameters
+    ----------
+    path : Path
+        The file that readers lock.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        yield _try_reader_lock(descriptor, is_exclusive=True)
+    finally:
+        os.close(descriptor)
+
+
+def _try_reader_lock(descriptor: int, is_exclusive: bool) -> bool:
+    """Lock a file and return whether that succeeded; only a shared lock waits for an exclusive one to end."""
+    if os.name == "nt":
+        return True  # Windows refuses to remove mapped files by itself
+    import fcntl
+
+    operation = fcntl.LOCK_EX | fcntl.LOCK_NB if is_exclusive else fcntl.LOCK_SH
+    try:
+        fcntl.flock(descriptor, operation)
+    except OSError:
+        return False
+    return True

@@ -1,6 +1,6 @@
 """The log of a store: numbered entries, each with the digests of the one before it, of its files, and of itself.
 
-An entry that compacts is a checkpoint: it names every file that is true, so what came before it need not be read.
+An entry that compacts is a checkpoint: it names every file that is in use, so the entries before it need not be read.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,24 @@ from ...errors import LogDamagedError, StoreError, StoreLockedError
 from ...identity import digest
 from ...models.weights import digest_of_file
 
-DIGITS = 10
-CHECKPOINT = "compact"
-ACTIONS = ("add_columns", "add_canaries", "add_part", "fill", "set_labels", "prune", "repair", CHECKPOINT)
+NUMBER_DIGITS = 10
+
+
+class Action(StrEnum):
+    """What an entry of the log does; the values are on disk."""
+
+    ADD_COLUMNS = "add_columns"
+    ADD_CANARIES = "add_canaries"
+    ADD_PART = "add_part"
+    FILL_COLUMNS = "fill"
+    SET_LABELS = "set_labels"
+    PRUNE = "prune"
+    REPAIR = "repair"
+    CHECKPOINT = "compact"
 
 
 @dataclass(frozen=True)
-class Entry:
+class LogEntry:
     """One entry of the log.
 
     Parameters
@@ -32,9 +44,9 @@ class Entry:
     number : int
         From 1, without gaps.
     action : str
-        One of :data:`ACTIONS`.
+        A value of :class:`Action`.
     files : dict
-        SHA-256 of every file that the entry makes true, by its path within the store.
+        SHA-256 of every file that the entry adds to the store, by its path within the store.
     details : dict
         What else the action needs.
     digest : str
@@ -64,7 +76,7 @@ class Log:
         self.root = root
         self.folder = root / "log"
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[LogEntry]:
         """Read the entries from the last checkpoint on, and check their chain.
 
         Raises
@@ -72,14 +84,16 @@ class Log:
         LogDamagedError
             If an entry is missing, unreadable, or does not follow from the one before it.
         """
-        found: list[tuple[Entry, str | None]] = []
-        for path in reversed(paths := self._paths()):
-            found.append(self._read(path, len(paths) - len(found)))
-            if found[-1][0].action == CHECKPOINT:
+        paths = self._list_paths()
+        newest_first: list[tuple[LogEntry, str | None]] = []
+        for number in range(len(paths), 0, -1):
+            entry, previous_digest = self._read(paths[number - 1], number)
+            newest_first.append((entry, previous_digest))
+            if entry.action == Action.CHECKPOINT:
                 break
-        return _chained(found[::-1], self.folder)
+        return self._check_chain(newest_first[::-1])
 
-    def history(self) -> list[Entry]:
+    def history(self) -> list[LogEntry]:
         """Read all entries and check their chain.
 
         Raises
@@ -87,55 +101,27 @@ class Log:
         LogDamagedError
             As :meth:`entries`.
         """
-        return _chained([self._read(path, number) for number, path in enumerate(self._paths(), 1)], self.folder)
-
-    def _paths(self) -> list[Path]:
-        try:
-            return sorted(self.folder.glob("[0-9]*.json"))
-        except OSError as error:
-            raise LogDamagedError(f"{self.folder} cannot be listed: {error.strerror}") from error
-
-    def _read(self, path: Path, number: int) -> tuple[Entry, str | None]:
-        """Return an entry, and the digest of the one before it."""
-        content = _content(path)
-        try:
-            fields = json.loads(content)
-            known = {name: fields[name] for name in ("number", "action", "files", "details", "time")}
-            entry = Entry(digest=_sha256(content), **known)
-            seal, previous = fields.pop("seal"), fields["previous"]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise LogDamagedError(f"log entry {path} cannot be read: {error!r}. Restore it from a copy.") from error
-        if seal != digest(fields):
-            raise LogDamagedError(
-                f"log entry {path} was changed: it does not have its own digest. Restore it from a copy."
-            )
-        if path.stem != f"{number:0{DIGITS}d}" or entry.number != number:
-            raise _unlinked(path)
-        if entry.action not in ACTIONS:
-            raise StoreError(
-                f"log entry {path} has an action {entry.action!r}, which only another version of topwork knows"
-            )
-        return entry, previous
+        return self._check_chain([self._read(path, number) for number, path in enumerate(self._list_paths(), 1)])
 
     def append(
         self,
-        last: Entry | None,
-        action: str,
+        last: LogEntry | None,
+        action: Action,
         files: Sequence[Path],
         details: Mapping[str, Any],
-        known: Mapping[str, str] | None = None,
-    ) -> Entry:
-        """Make files true by naming them in the next entry.
+        known_files: Mapping[str, str] | None = None,
+    ) -> LogEntry:
+        """Write the next entry, which makes its files part of the store.
 
         Parameters
         ----------
-        last : Entry or None
-            The entry that the caller takes for the newest.
-        action : str
+        last : LogEntry or None
+            The entry that the caller knows as the newest.
+        action : Action
         files : sequence of Path
             They must be on disk already.
         details : dict
-        known : dict, optional
+        known_files : dict, optional
             Other files with their SHA-256, by path within the store.
 
         Raises
@@ -148,42 +134,86 @@ class Log:
         fields: dict[str, Any] = {
             "number": number,
             "previous": last.digest if last else None,
-            "action": action,
+            "action": str(action),
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "files": {**(known or {}), **digests},
+            "files": {**(known_files or {}), **digests},
             "details": details,
         }
         content = json.dumps({**fields, "seal": digest(fields)}, indent=1).encode()
         try:
-            write_file(self.folder / f"{number:0{DIGITS}d}.json", content, exclusive=True)
+            write_file(self._path(number), content, exclusive=True)
         except FileExistsError as error:
             raise StoreLockedError(
                 f"another process has written log entry {number} of {self.root} at the same time. "
-                "Run the command again: it goes on from there."
+                "Run the command again: it resumes from there."
             ) from error
-        return Entry(number, action, fields["files"], details, _sha256(content), fields["time"])
+        return LogEntry(
+            number=number,
+            action=action,
+            files=fields["files"],
+            details=details,
+            digest=_sha256(content),
+            time=fields["time"],
+        )
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number:0{NUMBER_DIGITS}d}.json"
+
+    def _list_paths(self) -> list[Path]:
+        try:
+            return sorted(self.folder.glob("[0-9]*.json"))
+        except OSError as error:
+            raise LogDamagedError(f"{self.folder} cannot be listed: {error.strerror}") from error
+
+    def _read(self, path: Path, number: int) -> tuple[LogEntry, str | None]:
+        """Return the entry of a number, and the digest that it names of the entry before it."""
+        content = _read_content(path)
+        try:
+            fields = json.loads(content)
+            entry = LogEntry(
+                number=fields["number"],
+                action=fields["action"],
+                files=fields["files"],
+                details=fields["details"],
+                digest=_sha256(content),
+                time=fields["time"],
+            )
+            seal = fields.pop("seal")
+            previous_digest = fields["previous"]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise LogDamagedError(f"log entry {path} cannot be read: {error!r}. Restore it from a copy.") from error
+        if seal != digest(fields):
+            raise LogDamagedError(
+                f"log entry {path} was changed: it does not match its own digest. Restore it from a copy."
+            )
+        if path != self._path(number) or entry.number != number:
+            raise _broken_chain_error(path)
+        if entry.action not in list(Action):
+            raise StoreError(f"log entry {path} has the action {entry.action!r}: another version of topwork wrote it")
+        return entry, previous_digest
+
+    def _check_chain(self, found: Sequence[tuple[LogEntry, str | None]]) -> list[LogEntry]:
+        """Return the entries after checking that each names the digest of the one before it."""
+        if not found:
+            return []
+        first, expected_digest = found[0]
+        if first.number == 1:
+            expected_digest = None
+        for entry, previous_digest in found:
+            if previous_digest != expected_digest:
+                raise _broken_chain_error(self._path(entry.number))
+            expected_digest = entry.digest
+        return [entry for entry, _ in found]
 
 
-def _chained(found: Sequence[tuple[Entry, str | None]], folder: Path) -> list[Entry]:
-    """Return the entries, if each names the one before it."""
-    entries = [entry for entry, _ in found]
-    if not entries:
-        return []
-    expected = [None if entries[0].number == 1 else found[0][1], *(entry.digest for entry in entries)]
-    for (entry, previous), digest_before in zip(found, expected, strict=False):
-        if previous != digest_before:
-            raise _unlinked(folder / f"{entry.number:0{DIGITS}d}.json")
-    return entries
-
-
-def _unlinked(path: Path) -> LogDamagedError:
+def _broken_chain_error(path: Path) -> LogDamagedError:
     return LogDamagedError(
         f"log entry {path} does not follow from the one before it: an entry is missing or "
         "was changed. Restore the folder log/ from a copy."
     )
 
 
-def _content(path: Path) -> bytes:
+def _read_content(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:

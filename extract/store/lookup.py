@@ -1,4 +1,4 @@
-"""Find many values among many: 32-bit hashes, sorted, with the place of each. Whoever asks compares the values."""
+"""Search for many values among many by 32-bit hashes; callers must verify the candidates."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Lookup:
-    """Hashes in ascending order, and where the values stand that have them; equal hashes keep the order of places.
+    """Hashes in ascending order with the place of each value; places of equal hashes ascend.
 
     Parameters
     ----------
@@ -28,24 +28,38 @@ class Lookup:
     places: NDArray[np.uint32]
 
     @classmethod
-    def of(cls, hashes: NDArray[np.uint32]) -> Lookup:
+    def build(cls, hashes: NDArray[np.uint32]) -> Lookup:
         """Sort hashes; the place of each is its position."""
         order = np.argsort(hashes, kind="stable")
         return cls(hashes[order], order.astype(np.uint32))
 
-    def candidates(self, wanted: NDArray[np.uint32]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Return pairs of a position in `wanted` and a place that has the same hash; those of a position ascend."""
-        order = np.argsort(wanted, kind="stable")  # neighbours are found in the same pages
-        ordered = wanted[order]
-        starts = np.searchsorted(self.hashes, ordered)
-        counts = self._counts(ordered, starts)
-        which = np.repeat(order, counts)
-        firsts = np.repeat(starts - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
-        return which, self.places[firsts + np.arange(len(which))].astype(np.intp)
+    def find_candidates(self, wanted: NDArray[np.uint32]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Return all pairs of a position in `wanted` and a place with the same hash.
 
-    def _counts(self, wanted: NDArray[np.uint32], starts: NDArray[np.intp]) -> NDArray[np.intp]:
-        """Return how many hashes from each start on are the wanted one; seldom more than one."""
-        counts, left = np.zeros(len(wanted), np.intp), np.arange(len(wanted))
+        Parameters
+        ----------
+        wanted : ndarray of uint32, shape (m,)
+
+        Returns
+        -------
+        positions, places : ndarray of intp, shape (n_pairs,)
+            The places of one position ascend.
+        """
+        order = np.argsort(wanted, kind="stable")  # neighbours are found in the same memory pages
+        wanted = wanted[order]
+        starts = np.searchsorted(self.hashes, wanted)
+        counts = self._count_equal(wanted, starts)
+        positions = np.repeat(order, counts)
+        # The k-th pair of a position reads the k-th hash from the position's start on.
+        pairs_before = np.concatenate([[0], np.cumsum(counts)[:-1]])
+        offsets = np.repeat(starts - pairs_before, counts)
+        places = self.places[offsets + np.arange(len(positions))]
+        return positions, places.astype(np.intp)
+
+    def _count_equal(self, wanted: NDArray[np.uint32], starts: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return how many hashes from each start on equal the wanted one; rarely more than one."""
+        counts = np.zeros(len(wanted), np.intp)
+        left = np.arange(len(wanted))
         while len(left):
             left = left[starts[left] + counts[left] < len(self.hashes)]
             left = left[self.hashes[starts[left] + counts[left]] == wanted[left]]
@@ -53,11 +67,11 @@ class Lookup:
         return counts
 
 
-def hashes_of(texts: Iterable[str], count: int) -> NDArray[np.uint32]:
-    """Return the CRC-32 of texts in UTF-8."""
+def compute_text_hashes(texts: Iterable[str], count: int) -> NDArray[np.uint32]:
+    """Return the CRC-32 of the UTF-8 bytes of `count` texts, shape (count,)."""
     return np.fromiter([crc32(text.encode("utf-8", "surrogatepass")) for text in texts], np.uint32, count)
 
 
-def heads_of(digests: NDArray[np.uint8]) -> NDArray[np.uint32]:
-    """Return the first four bytes of each digest ``(n, 32)``."""
+def read_digest_prefixes(digests: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """Return the first four bytes of each digest ``(n, 32)`` as an integer, shape (n,)."""
     return np.ascontiguousarray(digests[:, :4]).view("<u4").reshape(-1)

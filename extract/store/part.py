@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ITEMS_FILE = "items.parquet"
+DAMAGE_REMEDY = (
+    "`topwork store verify` lists what is affected; restore the file from a copy, or `topwork store repair`."
+)
 
 
 @dataclass(frozen=True)
@@ -31,14 +34,14 @@ class Row:
     status : {"ok", "failed", "duplicate", "pending"}
         Pending items have to be computed again: their features were damaged.
     reason : str or None
-        Why it failed; the id of the original of a duplicate.
+        Why the item failed; for a duplicate, the id of its original.
     row : int or None
         Its row in the part's matrices; failed and pending items have none.
     label, split : str or None
     size, mtime_ns : int or None
-        Of the file, to recognise it unchanged.
+        Size and modification time of the file, by which an unchanged file is recognised.
     group : str or None
-        Of a view, the id of the item that it is a view of.
+        For a view, the id of the item that it is a view of.
     """
 
     id: str
@@ -53,31 +56,38 @@ class Row:
     group: str | None = None
 
 
-FIELDS = tuple(field.name for field in fields(Row))
+ROW_FIELDS = tuple(field.name for field in fields(Row))
 
 
-def _schema() -> pyarrow.Schema:
+def format_part_name(number: int) -> str:
+    """Return a part's folder within the store, such as ``parts/p000001``."""
+    return f"parts/p{number:06d}"
+
+
+def parse_part_number(name: str) -> int:
+    """Return the number in a part's name."""
+    return int(name.rpartition("/p")[2])
+
+
+def rows_to_table(rows: Sequence[Row]) -> pyarrow.Table:
+    """Return rows as a table with a column for each field of :class:`Row`."""
     import pyarrow as pa
 
-    kinds = {"row": pa.int32(), "size": pa.int64(), "mtime_ns": pa.int64()}
-    return pa.schema([(name, kinds.get(name, pa.string())) for name in FIELDS])
+    types = {"row": pa.int32(), "size": pa.int64(), "mtime_ns": pa.int64()}
+    schema = pa.schema([(name, types.get(name, pa.string())) for name in ROW_FIELDS])
+    columns = {name: [getattr(row, name) for row in rows] for name in ROW_FIELDS}
+    return pa.Table.from_pydict(columns, schema=schema)
 
 
-def table_of(rows: Sequence[Row]) -> pyarrow.Table:
-    """Return rows as a table."""
-    import pyarrow as pa
-
-    return pa.Table.from_pydict({name: [getattr(row, name) for row in rows] for name in FIELDS}, schema=_schema())
-
-
-def write_part(folder: Path, rows: Sequence[Row], matrices: Mapping[str, NDArray[Any]]) -> list[Path]:
+def write_part(folder: Path, items: pyarrow.Table, matrices: Mapping[str, NDArray[Any]]) -> list[Path]:
     """Write a part, whole or not at all.
 
     Parameters
     ----------
     folder : Path
         ``parts/p000001``; must not exist.
-    rows : sequence of Row
+    items : pyarrow.Table
+        As :func:`rows_to_table` returns it.
     matrices : dict
         A matrix ``(n_rows, n_features)`` for each column's key.
 
@@ -87,14 +97,15 @@ def write_part(folder: Path, rows: Sequence[Row], matrices: Mapping[str, NDArray
         The files of the part.
     """
     with new_folder(folder) as temporary:
-        write_table(temporary / ITEMS_FILE, table_of(rows))
+        write_table(temporary / ITEMS_FILE, items)
         for key, matrix in matrices.items():
-            _write_matrix(temporary / f"{key}.npy", np.ascontiguousarray(matrix, matrix.dtype.newbyteorder("<")))
+            little_endian = matrix.dtype.newbyteorder("<")
+            _write_matrix(temporary / f"{key}.npy", np.ascontiguousarray(matrix, little_endian))
     return [folder / ITEMS_FILE, *(folder / f"{key}.npy" for key in matrices)]
 
 
 def _write_matrix(path: Path, matrix: NDArray[Any]) -> None:
-    """Write a ``.npy``; :func:`numpy.save` does not notice when there is no room for the last bytes."""
+    """Write a ``.npy``; :func:`numpy.save` reports no error when the last bytes do not fit on the disk."""
     with open(path, "wb") as stream:
         np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(matrix))
         stream.write(matrix.data)
@@ -119,10 +130,11 @@ def read_items(folder: Path) -> pyarrow.Table:
 
     path = folder / ITEMS_FILE
     table = read_table(path)
-    if "group" not in table.column_names:  # as written before there were views
+    if "group" not in table.column_names:  # written by a version without views
         table = table.append_column("group", pa.nulls(len(table), pa.string()))
-    if not set(FIELDS) <= set(table.column_names):
-        raise StoreDamagedError(f"{path} has the columns {', '.join(table.column_names)}; expected {', '.join(FIELDS)}")
+    if not set(ROW_FIELDS) <= set(table.column_names):
+        found = ", ".join(table.column_names)
+        raise StoreDamagedError(f"{path} has the columns {found}; expected {', '.join(ROW_FIELDS)}")
     return table
 
 
@@ -157,14 +169,13 @@ def open_matrix(folder: Path, key: str) -> NDArray[np.floating[Any]]:
 
 
 @contextmanager
-def _reading(path: Path, *kinds: Any) -> Iterator[None]:
-    """Turn what goes wrong in reading a file into an error that says what to do."""
-    remedy = "`topwork store verify` lists what is affected; restore the file from a copy, or `topwork store repair`."
+def _reading(path: Path, *damage_errors: Any) -> Iterator[None]:
+    """Turn errors of reading a file into errors of the store that name the remedy."""
     try:
         yield
     except FileNotFoundError as error:
-        raise MissingFileError(f"{path} is missing. {remedy}") from error
+        raise MissingFileError(f"{path} is missing. {DAMAGE_REMEDY}") from error
     except PermissionError as error:
         raise StoreDamagedError(f"{path} may not be read: check its permissions.") from error
-    except (OSError, *kinds) as error:
-        raise StoreDamagedError(f"{path} is truncated or damaged: {error}. {remedy}") from error
+    except (OSError, *damage_errors) as error:
+        raise StoreDamagedError(f"{path} is truncated or damaged: {error}. {DAMAGE_REMEDY}") from error

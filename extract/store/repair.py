@@ -1,9 +1,9 @@
-"""Find what is damaged in a store, and put damaged rows back to be computed again."""
+"""Find damaged files of a store, and mark the items in their damaged rows to be computed again."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,104 +11,123 @@ import numpy as np
 
 from ...errors import StoreDamagedError
 from ...models.weights import digest_of_file
-from .compaction import BLOCKS_FILE, damaged_rows
-from .index import damaged_index, number_of, require_end_of_log, saved_number
-from .part import ITEMS_FILE, open_matrix, write_part
+from .compaction import BLOCKS_FILE, find_damaged_rows
+from .content import StoreContent
+from .index_file import INDEX_FILE, check_log_is_complete, is_index_damaged, read_indexed_number
+from .part import ITEMS_FILE, open_matrix, parse_part_number
+from .writer import StoreWriter, open_writer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .feature_store import FeatureStore
     from .state import StoredColumn
-    from .writer import StoreWriter
 
-ACTION = "repair"
+CANARIES_SUFFIX = ".canaries.npz"
 
 
 @dataclass(frozen=True)
 class Repair:
-    """What a repair did.
+    """The result of a repair.
 
     Parameters
     ----------
     pending : tuple of str
         Ids of items whose features were damaged; the next job over their source computes them again.
     lost : tuple of str
-        Damaged files whose content is nowhere else: graphs and labels have to be restored from a copy; the items of a
-        part are new ones for the next job.
+        Damaged files whose content is not available elsewhere: graphs and labels must be restored from a copy; the
+        items of a part are new items to the next job.
     """
 
     pending: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
 
 
-def damaged_files(store: FeatureStore) -> list[str]:
-    """Return the files of a store that are missing or not as they were written, by their path within the store."""
-    told = saved_number(store.path)
-    require_end_of_log(store.path, len(store.log.history()), told)
-    found = [name for name, sha in store.state.files.items() if not _is_whole(store.path / name, sha)]
-    return found + damaged_index(store.path)
+def find_damaged_files(store: StoreContent) -> list[str]:
+    """Return the files of a store that are missing or do not match their SHA-256, by path within the store."""
+    indexed_number = read_indexed_number(store.path)  # before the log is read, which another process can extend
+    check_log_is_complete(store.path, len(store.log.history()), indexed_number)
+    damaged = [name for name, sha in store.state.files.items() if not _matches(store.path / name, sha)]
+    if is_index_damaged(store.path):
+        damaged.append(INDEX_FILE)
+    return damaged
 
 
-def _is_whole(path: Path, sha: str) -> bool:
+def _matches(path: Path, sha: str) -> bool:
     try:
         return digest_of_file(path) == sha
     except OSError:
         return False
 
 
-def repair(store: FeatureStore, patience: float = 0.0) -> Repair:
-    """Put the rows of damaged files back to be computed again; see :meth:`FeatureStore.repair`."""
-    from .writer import open_writer
-
-    damaged = damaged_files(store)
+def repair(store: StoreContent, patience: float = 0.0) -> Repair:
+    """Mark the items in damaged rows as pending and write the others anew; see :meth:`FeatureStore.repair`."""
+    damaged = find_damaged_files(store)
     if not damaged:
         return Repair()
     with open_writer(store, patience, without=damaged) as writer:
         lost = tuple(name for name in damaged if _is_lost(name, writer))
-        writer.forget([name for name in damaged if name.endswith(".canaries.npz")])
-        writer.forget_filled({name.rpartition("/")[0] for name in damaged})
-        pending = _enter(writer, damaged)
+        writer.forget_files([name for name in damaged if name.endswith(CANARIES_SUFFIX)])
+        writer.forget_filled_parts({name.rpartition("/")[0] for name in damaged})
+        pending = writer.index.settle().rows(find_damaged_items(writer, damaged))
+        writer.mark_pending(pending, damaged)
         writer.compact(link=False)
-    return Repair(pending, lost)
+    return Repair(tuple(row.id for row in pending), lost)
 
 
 def _is_lost(name: str, writer: StoreWriter) -> bool:
-    """Tell whether a damaged file's content is nowhere else."""
+    """Return whether the content of a damaged file is not available elsewhere."""
     if name.endswith(ITEMS_FILE):
         return name in writer.index.left_out
-    return not name.startswith(("parts/", "index")) and not name.endswith(".canaries.npz")
+    can_be_rebuilt = name.startswith(("parts/", "index")) or name.endswith(CANARIES_SUFFIX)
+    return not can_be_rebuilt
 
 
-def _enter(writer: StoreWriter, damaged: Sequence[str]) -> tuple[str, ...]:
-    """Enter the items whose rows are damaged into the log, and return their ids."""
+def find_damaged_items(writer: StoreWriter, damaged_files: Collection[str]) -> NDArray[np.intp]:
+    """Return the places in the index of the items whose features are in a damaged row of any column.
+
+    Parameters
+    ----------
+    writer : StoreWriter
+    damaged_files : collection of str
+        Paths within the store.
+    """
     items = writer.index.settle()
-    parts, rows = items.numbers("part"), items.numbers("row")
-    is_bad = np.zeros(len(items), bool)
-    for name in damaged:
-        folder, _, file = name.rpartition("/")
-        column = next((c for c in writer.state.columns if f"{c.key}.npy" == file), None)
-        if folder.startswith("parts/") and column is not None:
-            here = parts == number_of(folder)
-            is_bad[here] |= np.isin(rows[here], _damaged_rows(writer, folder, column, damaged, rows[here]))
-    pending = [replace(row, status="pending", reason=None, row=None) for row in items.rows(np.flatnonzero(is_bad))]
-    name = writer.next_part()
-    files = write_part(writer.store.path / name, pending, {})
-    writer.enter(ACTION, files, {"part": name, "items": len(pending), "damaged": list(damaged)})
-    return tuple(row.id for row in pending)
+    parts = items.numbers("part")
+    rows = items.numbers("row")
+    columns = {f"{stored.key}.npy": stored for stored in writer.state.columns}
+    is_damaged = np.zeros(len(items), bool)
+    for name in damaged_files:
+        part, _, file = name.rpartition("/")
+        if part.startswith("parts/") and file in columns:
+            is_in_part = parts == parse_part_number(part)
+            rows_in_part = rows[is_in_part]
+            bad_rows = _find_bad_rows(
+                writer=writer, part=part, stored=columns[file], damaged_files=damaged_files, rows=rows_in_part
+            )
+            is_damaged[is_in_part] |= np.isin(rows_in_part, bad_rows)
+    return np.flatnonzero(is_damaged)
 
 
-def _damaged_rows(
-    writer: StoreWriter, part: str, column: StoredColumn, damaged: Sequence[str], rows: NDArray[np.int32]
+def _find_bad_rows(
+    *,
+    writer: StoreWriter,
+    part: str,
+    stored: StoredColumn,
+    damaged_files: Collection[str],
+    rows: NDArray[np.int32],
 ) -> NDArray[np.intp]:
-    """Return which rows of a damaged file are of no use: all of them, if it has no sums of blocks that tell more."""
-    folder, blocks = writer.store.path / part, f"{part}/{BLOCKS_FILE}"
+    """Return the rows of a damaged file that cannot be used: all of them, unless checksums of blocks tell which."""
+    folder = writer.store.path / part
+    all_rows = rows.astype(np.intp)
     try:
-        matrix = open_matrix(folder, column.key)
+        matrix = open_matrix(folder, stored.key)
     except StoreDamagedError:
-        return rows.astype(np.intp)
-    shape = (rows.max(initial=-1) + 1, column.column.width)
-    is_legible = matrix.shape == shape and matrix.dtype == np.dtype(column.column.dtype).newbyteorder("<")
-    if not is_legible or blocks in damaged or blocks not in writer.state.files:
-        return rows.astype(np.intp)
-    return damaged_rows(folder, column.key, matrix)
+        return all_rows
+    expected_shape = (rows.max(initial=-1) + 1, stored.column.width)
+    expected_dtype = np.dtype(stored.column.dtype).newbyteorder("<")
+    if matrix.shape != expected_shape or matrix.dtype != expected_dtype:
+        return all_rows
+    blocks_file = f"{part}/{BLOCKS_FILE}"
+    if blocks_file in damaged_files or blocks_file not in writer.state.files:
+        return all_rows
+    return find_damaged_rows(folder, stored.key, matrix)

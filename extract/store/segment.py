@@ -1,6 +1,6 @@
 """Items in memory or mapped from a file: a column for each field, and look-ups by id and by content.
 
-A segment is a state of some items; a newer one is merged over an older one.
+A segment is the state of some items; a newer segment is merged over an older one.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .lookup import Lookup, hashes_of, heads_of
-from .part import FIELDS, Row
+from .lookup import Lookup, compute_text_hashes, read_digest_prefixes
+from .part import ROW_FIELDS, Row
 
 if TYPE_CHECKING:
     import pyarrow
     from numpy.typing import NDArray
 
 DIGEST_BYTES = 32
-NONE = -1
-"""Of parts, rows and originals: there is none."""
-GIVEN = "given:"
-"""Before the name of a column of labels that the user set, which go before those of the source."""
+NO_PLACE = -1
+"""In columns of numbers: the item has no part, row or original."""
+USER_LABEL_PREFIX = "given:"
+"""Prefix of the columns with labels that the user set; they take precedence over those of the source."""
 SOURCE_LABELS = ("label", "split")
-"""Columns that a source fills."""
-LOOKUPS = ("id_hash", "id_place", "digest_head", "digest_place")
-REMOVED = "removed"
-"""Status of an item that is to be left out when segments are merged."""
+"""Columns of labels that a source fills."""
+LOOKUP_COLUMNS = ("id_hash", "id_place", "digest_head", "digest_place")
+REMOVED_STATUS = "removed"
+"""Status of an item that is dropped when segments are merged."""
 
 
 class Segment:
@@ -37,17 +37,65 @@ class Segment:
     Parameters
     ----------
     table : pyarrow.Table
-        As :func:`segment_of` makes it, in one chunk; with the columns of :data:`LOOKUPS`, or without.
+        As :meth:`from_items` builds it, with or without :data:`LOOKUP_COLUMNS`.
     """
 
     def __init__(self, table: pyarrow.Table) -> None:
         self.table = table.combine_chunks()
 
+    @classmethod
+    def from_items(cls, items: pyarrow.Table, part: int) -> Segment:
+        """Return the items of a part.
+
+        Parameters
+        ----------
+        items : pyarrow.Table
+            With the fields of :class:`Row`, and columns of labels that the user set.
+        part : int
+            Number of the part.
+        """
+        import pyarrow as pa
+        from pyarrow import compute
+
+        row = compute.fill_null(items["row"].cast(pa.int32()), NO_PLACE)
+        has_features = np.asarray(row) != NO_PLACE
+        parts = np.where(has_features, part, NO_PLACE).astype(np.int32)
+        originals = np.full(len(items), NO_PLACE, np.int32)
+        digests = parse_digests(items["digest"].to_pylist())
+        digest_buffers = [None, pa.py_buffer(digests.tobytes())]
+        columns = {name: items[name] for name in ROW_FIELDS}
+        columns["id"] = items["id"].cast(pa.large_string())
+        columns["digest"] = pa.FixedSizeBinaryArray.from_buffers(pa.binary(DIGEST_BYTES), len(digests), digest_buffers)
+        columns["row"] = row
+        columns["part"] = pa.array(parts)
+        columns["original"] = pa.array(originals)
+        for name in find_user_labels(items):
+            columns[name] = items[name]
+        return cls(pa.table(columns))
+
+    def to_items(self) -> pyarrow.Table:
+        """Return the items of a part that holds this segment, whose rows are numbered anew."""
+        import pyarrow as pa
+
+        has_features = self.has_features
+        numbers = (np.cumsum(has_features) - 1).astype(np.int32)
+        table = self.table.select([*ROW_FIELDS, *find_user_labels(self.table)])
+        replaced = {
+            "id": table["id"].cast(pa.string()),
+            "digest": pa.array(format_digests(self.digests), pa.string()),
+            "row": pa.array(numbers, mask=~has_features),
+            "status": pa.array(self.statuses(), pa.string()),
+            "reason": pa.array(self.reasons(), pa.string()),
+        }
+        for name, values in replaced.items():
+            table = set_table_column(table, name, values)
+        return table
+
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
     def numbers(self, name: str) -> NDArray[Any]:
-        """Return a column of numbers without nulls."""
+        """Return a column of numbers without nulls, shape (n,)."""
         column: pyarrow.ChunkedArray = self.table[name]
         if not len(self):
             return np.empty(0, column.type.to_pandas_dtype())
@@ -60,183 +108,247 @@ class Segment:
         if not len(self):
             return np.empty((0, DIGEST_BYTES), np.uint8)
         chunk = self.table["digest"].chunk(0)
-        found = np.frombuffer(chunk.buffers()[1], np.uint8)
+        content = np.frombuffer(chunk.buffers()[1], np.uint8)
         start = chunk.offset * DIGEST_BYTES
-        return found[start : start + len(self) * DIGEST_BYTES].reshape(-1, DIGEST_BYTES)
+        return content[start : start + len(self) * DIGEST_BYTES].reshape(-1, DIGEST_BYTES)
 
     @cached_property
-    def by_id(self) -> Lookup:
+    def lookup_by_id(self) -> Lookup:
         """Look-up by id."""
         if "id_hash" in self.table.column_names:
             return Lookup(self.numbers("id_hash"), self.numbers("id_place"))
-        return Lookup.of(hashes_of(self.table["id"].to_pylist(), len(self)))
+        return Lookup.build(compute_text_hashes(self.table["id"].to_pylist(), len(self)))
 
     @cached_property
-    def by_digest(self) -> Lookup:
+    def lookup_by_digest(self) -> Lookup:
         """Look-up by content."""
         if "digest_head" in self.table.column_names:
             return Lookup(self.numbers("digest_head"), self.numbers("digest_place"))
-        return Lookup.of(heads_of(self.digests))
+        return Lookup.build(read_digest_prefixes(self.digests))
 
     @cached_property
     def has_features(self) -> NDArray[np.bool_]:
-        """Which items have features."""
-        has_features: NDArray[np.bool_] = self.numbers("row") != NONE
+        """Whether each item has features, shape (n,)."""
+        has_features: NDArray[np.bool_] = self.numbers("row") != NO_PLACE
         return has_features
 
-    def places(self, ids: Sequence[str]) -> NDArray[np.intp]:
-        """Return where items stand, -1 for those that are not here."""
+    def find_features(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Return the number of the part and the row there of each item with features, two arrays (n_rows,)."""
+        parts = self.numbers("part")[self.has_features]
+        rows = self.numbers("row")[self.has_features]
+        return parts, rows
+
+    def find_places(self, ids: Sequence[str]) -> NDArray[np.intp]:
+        """Return the place of each id, -1 for those that are not in the segment, shape (len(ids),)."""
         import pyarrow as pa
         from pyarrow import compute
 
-        found = np.full(len(ids), NONE, np.intp)
-        which, places = self.by_id.candidates(hashes_of(ids, len(ids)))
-        wanted = pa.array(ids, pa.large_string()).take(pa.array(which))
-        equal = compute.equal(self.table["id"].take(pa.array(places)), wanted)
-        is_same = np.asarray(equal.to_numpy(zero_copy_only=False), bool) if len(which) else np.zeros(0, bool)
-        found[which[is_same]] = places[is_same]
+        found = np.full(len(ids), NO_PLACE, np.intp)
+        positions, places = self.lookup_by_id.find_candidates(compute_text_hashes(ids, len(ids)))
+        if not len(positions):
+            return found
+        wanted = pa.array(ids, pa.large_string()).take(pa.array(positions))
+        candidates = self.table["id"].take(pa.array(places))
+        is_same = np.asarray(compute.equal(candidates, wanted).to_numpy(zero_copy_only=False), bool)
+        found[positions[is_same]] = places[is_same]
         return found
 
-    def places_of_digests(self, digests: Sequence[str]) -> Iterator[tuple[str, int]]:
+    def find_digests(self, digests: Sequence[str]) -> Iterator[tuple[str, int]]:
         """Yield pairs of a digest and the place of an item with features of that content, in order of places."""
         known = [digest for digest in digests if digest]
-        wanted = digests_of(known)
-        which, places = self.by_digest.candidates(heads_of(wanted))
-        is_same = (self.digests[places] == wanted[which]).all(1) & (self.numbers("row")[places] != NONE)
-        for number, place in zip(which[is_same].tolist(), places[is_same].tolist(), strict=True):
-            yield known[number], place
+        wanted = parse_digests(known)
+        positions, places = self.lookup_by_digest.find_candidates(read_digest_prefixes(wanted))
+        is_same = (self.digests[places] == wanted[positions]).all(axis=1) & self.has_features[places]
+        for position, place in zip(positions[is_same].tolist(), places[is_same].tolist(), strict=True):
+            yield known[position], place
 
     def rows(self, places: NDArray[np.intp]) -> list[Row]:
-        """Return items by their places."""
+        """Return the items at some places."""
         import pyarrow as pa
 
-        taken = Segment(self.table.select([*FIELDS, "original"]).take(pa.array(places)))
-        digests = [bytes(digest).hex() if digest.any() else "" for digest in taken.digests]
-        fields = {**taken.table.to_pydict(), "digest": digests}
-        originals = self._originals(taken.numbers("original"))
-        columns = zip(*(fields[name] for name in FIELDS), strict=True)
-        return [_row(values, original) for values, original in zip(columns, originals, strict=True)]
+        taken = Segment(self.table.select([*ROW_FIELDS, "original"]).take(pa.array(places)))
+        fields = taken.table.select(ROW_FIELDS).to_pydict()
+        fields["digest"] = format_digests(taken.digests)
+        originals = self._find_ids(taken.numbers("original"))
+        values_of_rows = zip(*(fields[name] for name in ROW_FIELDS), strict=True)
+        return [_build_row(values, original) for values, original in zip(values_of_rows, originals, strict=True)]
 
-    def _originals(self, places: NDArray[np.int32]) -> list[str | None]:
-        """Return the ids of the items that these are duplicates of."""
+    def _find_ids(self, places: NDArray[np.int32]) -> list[str | None]:
+        """Return the ids of the items at some places, None where there is no place."""
         import pyarrow as pa
 
-        ids: list[str | None] = self.table["id"].take(pa.array(places, mask=places == NONE)).to_pylist()
+        ids: list[str | None] = self.table["id"].take(pa.array(places, mask=places == NO_PLACE)).to_pylist()
         return ids
 
     def reasons(self) -> list[str | None]:
-        """Return of each item why it failed, or what it is a duplicate of."""
-        own, originals = self.table["reason"].to_pylist(), self._originals(self.numbers("original"))
-        return [original or reason for original, reason in zip(originals, own, strict=True)]
+        """Return for each item why it failed, or the id of the item that it is a duplicate of."""
+        reasons = self.table["reason"].to_pylist()
+        originals = self._find_ids(self.numbers("original"))
+        return [original or reason for original, reason in zip(originals, reasons, strict=True)]
 
     def statuses(self) -> list[str]:
         """Return the status of each item."""
-        is_copy = (self.numbers("original") != NONE).tolist()
-        return [
-            "duplicate" if copy else status
-            for copy, status in zip(is_copy, self.table["status"].to_pylist(), strict=True)
-        ]
+        statuses: list[str] = self.table["status"].to_pylist()
+        for place in np.flatnonzero(self.numbers("original") != NO_PLACE).tolist():
+            statuses[place] = "duplicate"
+        return statuses
 
-    def merged(self, newer: Segment) -> Segment:
-        """Return these items with a newer state of some, which keep their place, and new ones behind them."""
+    def merge(self, newer: Segment) -> Segment:
+        """Return these items, replaced in their places by those of a newer segment, with new items at the end.
+
+        Labels that the user set are kept, whatever the content of the item becomes.
+        """
         import pyarrow as pa
 
-        found = self.places(newer.table["id"].to_pylist())
-        later, is_known = len(self) + np.arange(len(newer)), found != NONE
-        order = np.concatenate([np.arange(len(self)), later[~is_known]])
-        order[found[is_known]] = later[is_known]
-        given = [name for name in self.table.column_names if name.startswith(GIVEN)]
-        plain = [name for name in self.table.column_names if name not in (*LOOKUPS, *given)]
-        table = pa.concat_tables([self.table.select(plain), newer.table.select(plain)]).take(pa.array(order))
-        for name in given:  # what the user set stays, whatever becomes of the content
-            missing = pa.nulls(len(order) - len(self), self.table[name].type)
-            table = table.append_column(name, pa.chunked_array([*self.table[name].chunks, missing]))
+        # Find for each item of the result its row in the concatenated tables.
+        places = self.find_places(newer.table["id"].to_pylist())
+        is_known = places != NO_PLACE
+        newer_rows = len(self) + np.arange(len(newer))
+        order = np.concatenate([np.arange(len(self)), newer_rows[~is_known]])
+        order[places[is_known]] = newer_rows[is_known]
+
+        user_labels = find_user_labels(self.table)
+        names = [name for name in self.table.column_names if name not in (*LOOKUP_COLUMNS, *user_labels)]
+        table = pa.concat_tables([self.table.select(names), newer.table.select(names)]).take(pa.array(order))
+        for name in user_labels:
+            old_labels = self.table[name]
+            no_labels = pa.nulls(len(order) - len(self), old_labels.type)
+            table = table.append_column(name, pa.chunked_array([*old_labels.chunks, no_labels]))
         return Segment(table)
 
-    def settled(self) -> Segment:
+    def settle(self) -> Segment:
         """Return the items without those that were removed; of equal contents the first is the original."""
         import pyarrow as pa
         from pyarrow import compute
 
-        names = [name for name in self.table.column_names if name not in LOOKUPS]
+        names = [name for name in self.table.column_names if name not in LOOKUP_COLUMNS]
         table = self.table.select(names)
-        kept = Segment(table.filter(compute.not_equal(table["status"], REMOVED)))
-        originals = _originals_of(kept.digests, kept.has_features)
-        is_fine = pa.array(kept.has_features)
+        kept = Segment(table.filter(compute.not_equal(table["status"], REMOVED_STATUS)))
+        is_ok = pa.array(kept.has_features)
+        no_reason = pa.scalar(None, pa.string())
+        replaced = {
+            "original": pa.array(_find_originals(kept.digests, kept.has_features)),
+            "status": compute.if_else(is_ok, "ok", kept.table["status"]),
+            "reason": compute.if_else(is_ok, no_reason, kept.table["reason"]),
+        }
         table = kept.table
-        table = with_column(table, "original", pa.array(originals))
-        table = with_column(table, "status", compute.if_else(is_fine, "ok", table["status"]))
-        return Segment(
-            with_column(table, "reason", compute.if_else(is_fine, pa.scalar(None, pa.string()), table["reason"]))
-        )
+        for name, values in replaced.items():
+            table = set_table_column(table, name, values)
+        return Segment(table)
 
-    def with_lookups(self) -> pyarrow.Table:
-        """Return the table with the look-ups as columns."""
+    def to_table_with_lookups(self) -> pyarrow.Table:
+        """Return the table with both look-ups as columns."""
         import pyarrow as pa
 
-        found = (self.by_id.hashes, self.by_id.places, self.by_digest.hashes, self.by_digest.places)
+        arrays = (
+            self.lookup_by_id.hashes,
+            self.lookup_by_id.places,
+            self.lookup_by_digest.hashes,
+            self.lookup_by_digest.places,
+        )
         table = self.table
-        for name, values in zip(LOOKUPS, found, strict=True):
-            table = with_column(table, name, pa.array(values))
+        for name, values in zip(LOOKUP_COLUMNS, arrays, strict=True):
+            table = set_table_column(table, name, pa.array(values))
         return table
 
-    def with_values(self, column: str, ids: pyarrow.ChunkedArray, values: pyarrow.ChunkedArray) -> Segment:
-        """Return the items with other values in one column for some of them; new types replace all values."""
+    def replace_values(self, column: str, ids: pyarrow.ChunkedArray, values: pyarrow.ChunkedArray) -> Segment:
+        """Return the items with new values of one column for some of them.
+
+        Parameters
+        ----------
+        column : str
+            A new or an existing column; values of another type than before drop all old ones.
+        ids, values : pyarrow.ChunkedArray
+            Ids that are not in the segment are ignored.
+        """
         import pyarrow as pa
 
-        places = self.places(ids.to_pylist())
+        if column in self.table.column_names and self.table[column].type == values.type:
+            old_values = self.table[column]
+        else:
+            old_values = pa.chunked_array([pa.nulls(len(self), values.type)])
+        joined = pa.chunked_array([*old_values.chunks, *values.chunks], values.type)
+        places = self.find_places(ids.to_pylist())
+        is_known = places != NO_PLACE
         order = np.arange(len(self))
-        order[places[places != NONE]] = len(self) + np.flatnonzero(places != NONE)
-        is_same = column in self.table.column_names and self.table[column].type == values.type
-        old = self.table[column] if is_same else pa.chunked_array([pa.nulls(len(self), values.type)])
-        joined = pa.chunked_array([*old.chunks, *values.chunks], values.type)
-        return Segment(with_column(self.table, column, joined.take(pa.array(order))))
+        order[places[is_known]] = len(self) + np.flatnonzero(is_known)
+        return Segment(set_table_column(self.table, column, joined.take(pa.array(order))))
 
     def labels(self, name: str) -> list[Any]:
-        """Return of each item what the user set, or else what its source says."""
-        names, nothing = self.table.column_names, [None] * len(self)
-        own = self.table[name].to_pylist() if name in SOURCE_LABELS else nothing
-        given = self.table[GIVEN + name].to_pylist() if GIVEN + name in names else nothing
-        return [theirs if label is None else label for label, theirs in zip(given, own, strict=True)]
+        """Return the labels of one name: those that the user set, else those of the source."""
+        labels: list[Any] = self.table[name].to_pylist() if name in SOURCE_LABELS else [None] * len(self)
+        user_column = USER_LABEL_PREFIX + name
+        if user_column not in self.table.column_names:
+            return labels
+        user_labels = self.table[user_column].to_pylist()
+        return [label if own is None else own for own, label in zip(user_labels, labels, strict=True)]
 
     @property
     def label_names(self) -> list[str]:
         """Names of the columns of labels."""
-        given = [name.removeprefix(GIVEN) for name in self.table.column_names if name.startswith(GIVEN)]
-        return list(dict.fromkeys([*SOURCE_LABELS, *given]))
+        user_names = [name.removeprefix(USER_LABEL_PREFIX) for name in find_user_labels(self.table)]
+        return list(dict.fromkeys([*SOURCE_LABELS, *user_names]))
 
 
-def _row(values: tuple[Any, ...], original: str | None) -> Row:
-    row = Row(*values)
-    row = replace(row, row=None) if row.row == NONE else row
-    return row if original is None else replace(row, status="duplicate", reason=original)
+def find_user_labels(table: pyarrow.Table) -> list[str]:
+    """Return the names of the columns with labels that the user set."""
+    return [name for name in table.column_names if name.startswith(USER_LABEL_PREFIX)]
 
 
-def with_column(table: pyarrow.Table, name: str, values: Any) -> pyarrow.Table:
-    """Return a table with a column, in place of the one of its name."""
+def set_table_column(table: pyarrow.Table, name: str, values: Any) -> pyarrow.Table:
+    """Return a table with a column added, or replaced if there is one of that name."""
     if name in table.column_names:
         return table.set_column(table.column_names.index(name), name, values)
     return table.append_column(name, values)
 
 
-def digests_of(texts: Sequence[str]) -> NDArray[np.uint8]:
-    """Return digests as bytes ``(n, 32)``; zeros for the empty one."""
+def parse_digests(texts: Sequence[str]) -> NDArray[np.uint8]:
+    """Return hexadecimal digests as bytes ``(n, 32)``; zeros for the empty text."""
     joined = "".join(text or "0" * (2 * DIGEST_BYTES) for text in texts)
     return np.frombuffer(bytes.fromhex(joined), np.uint8).reshape(-1, DIGEST_BYTES)
 
 
-def _originals_of(digests: NDArray[np.uint8], has_features: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Return for each item the place of the first with the same content, -1 if it is that itself."""
-    originals = np.full(len(digests), NONE, np.int32)
+def format_digests(digests: NDArray[np.uint8]) -> list[str]:
+    """Return digests ``(n, 32)`` as hexadecimal text; the empty text for zeros."""
+    return [bytes(digest).hex() if digest.any() else "" for digest in digests]
+
+
+def _build_row(values: tuple[Any, ...], original: str | None) -> Row:
+    row = Row(*values)
+    if row.row == NO_PLACE:
+        row = replace(row, row=None)
+    if original is not None:
+        row = replace(row, status="duplicate", reason=original)
+    return row
+
+
+def _find_originals(digests: NDArray[np.uint8], has_features: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Return for each item the place of the first item with the same content.
+
+    Parameters
+    ----------
+    digests : ndarray of uint8, shape (n, 32)
+    has_features : ndarray of bool, shape (n,)
+
+    Returns
+    -------
+    ndarray of int32, shape (n,)
+        -1 for items without features, and for those that are the first of their content.
+    """
+    originals = np.full(len(digests), NO_PLACE, np.int32)
     places = np.flatnonzero(has_features)
     if not len(places):
         return originals
-    keys = np.ascontiguousarray(digests[places]).view(f"V{DIGEST_BYTES}").reshape(-1)
-    heads = np.ascontiguousarray(digests[places, :8]).view(np.uint64).reshape(-1)
-    order = np.argsort(heads, kind="stable")
-    is_first = np.concatenate([[True], heads[order][1:] != heads[order][:-1]])
-    first = np.maximum.accumulate(np.where(is_first, np.arange(len(order)), 0))
-    found = places[order[first]]
-    same = keys[order] == keys[order[first]]  # the same 8 bytes, and not the same 32: as good as never
-    originals[places[order]] = np.where(is_first | ~same, NONE, found)
+    contents = np.ascontiguousarray(digests[places]).view(f"V{DIGEST_BYTES}").reshape(-1)  # (n, 32) -> (n,)
+    prefixes = np.ascontiguousarray(digests[places, :8]).view(np.uint64).reshape(-1)  # (n, 8) -> (n,)
+
+    # Sort by the first eight bytes; the sort is stable, so the first of a run is the first item.
+    order = np.argsort(prefixes, kind="stable")
+    sorted_prefixes = prefixes[order]
+    is_first = np.concatenate([[True], sorted_prefixes[1:] != sorted_prefixes[:-1]])
+    first_of_run = order[np.maximum.accumulate(np.where(is_first, np.arange(len(order)), 0))]
+
+    # Digests with equal prefixes and different ends practically never occur; such items are no duplicates.
+    is_duplicate = ~is_first & (contents[order] == contents[first_of_run])
+    originals[places[order]] = np.where(is_duplicate, places[first_of_run], NO_PLACE)
     return originals

@@ -1,4 +1,4 @@
-"""What the log of a store tells without looking into parts: columns, live parts, live files."""
+"""The state of a store as its log describes it, without reading parts: columns, parts and files in use."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..graphs.cut import Column
-from .index import number_of
-from .log import CHECKPOINT, Entry
+from .log import Action, LogEntry
+from .part import parse_part_number
 
 
 @dataclass(frozen=True)
 class StoredColumn:
-    """A column, its key in file names, and the graph that computes it."""
+    """A column, its key in file names, and the graph that computes it ("" if none does)."""
 
     key: str
     graph: str
@@ -25,11 +25,16 @@ class StoredColumn:
 
 
 @dataclass(frozen=True)
-class Unfinished:
-    """Columns that not every row has yet, and the parts that hold what there is of them."""
+class UnfinishedColumns:
+    """Columns that not every row has yet, and the parts with the features computed so far."""
 
     columns: tuple[StoredColumn, ...] = ()
     parts: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> UnfinishedColumns:
+        """Read the fields of an entry of the log."""
+        return cls(_read_columns(fields.get("columns", ())), tuple(fields.get("parts", ())))
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields for an entry of the log."""
@@ -37,21 +42,21 @@ class Unfinished:
 
 
 @dataclass(frozen=True)
-class State:
+class StoreState:
     """A state of a store.
 
     Parameters
     ----------
     columns : tuple of StoredColumn
     parts : tuple of str
-        The parts that make up the state, the oldest first.
+        The parts whose items make up the store, the oldest first.
     compacted : str or None
-        The part that holds all items in order, if nothing came after it.
+        The part with all items in order, if no part was added after it.
     files : dict
         SHA-256 of every file that is needed, by its path within the store.
     newest_part : int
         The highest number that a part has had.
-    filling : Unfinished
+    filling : UnfinishedColumns
         Columns that are being added.
     """
 
@@ -60,45 +65,59 @@ class State:
     compacted: str | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     newest_part: int = 0
-    filling: Unfinished = Unfinished()
+    filling: UnfinishedColumns = UnfinishedColumns()
 
-    def after(self, entry: Entry) -> State:
-        """Return the state that an entry makes of this one."""
+    def apply(self, entry: LogEntry) -> StoreState:
+        """Return the state after an entry of the log."""
         state = replace(self, files={**self.files, **entry.files})
-        if entry.action == "add_columns":
-            return state._with_columns(_columns(entry.details["columns"], entry.details["graph"]))
-        if entry.action == CHECKPOINT:
-            state = replace(state, columns=_columns(entry.details["columns"]), parts=(), files=entry.files)
-            state = replace(state, filling=_unfinished(entry.details.get("filling", {})))
-        if "part" not in entry.details:
-            return state
-        part = entry.details["part"]
-        state = replace(state, newest_part=max(self.newest_part, number_of(part)))
-        if entry.action == "fill":
-            return replace(state, filling=replace(self.filling, parts=(*self.filling.parts, part)))
-        return replace(state, parts=(*state.parts, part), compacted=part if entry.action == CHECKPOINT else None)
+        if "part" in entry.details:
+            newest_part = max(self.newest_part, parse_part_number(entry.details["part"]))
+            state = replace(state, newest_part=newest_part)
+        if entry.action == Action.ADD_COLUMNS:
+            return state._add_columns(_read_columns(entry.details["columns"], entry.details["graph"]))
+        if entry.action == Action.CHECKPOINT:
+            return state._reset_to(entry)
+        if entry.action == Action.FILL_COLUMNS:
+            filled_parts = (*self.filling.parts, entry.details["part"])
+            return replace(state, filling=replace(self.filling, parts=filled_parts))
+        if "part" in entry.details:
+            return replace(state, parts=(*state.parts, entry.details["part"]), compacted=None)
+        return state
 
-    def _with_columns(self, columns: tuple[StoredColumn, ...]) -> State:
-        """Return the state with new columns; those without a graph are to be filled."""
+    def _add_columns(self, columns: tuple[StoredColumn, ...]) -> StoreState:
+        """Return the state with new columns; those without a graph are unfinished and replace earlier such ones."""
         if columns[0].graph:
             return replace(self, columns=(*self.columns, *columns))
-        given_up = tuple(f"{part}/" for part in self.filling.parts)
-        files = {path: sha for path, sha in self.files.items() if not given_up or not path.startswith(given_up)}
-        return replace(self, filling=Unfinished(columns), files=files)
+        state = self.without_parts(self.filling.parts)
+        return replace(state, filling=UnfinishedColumns(columns))
+
+    def _reset_to(self, checkpoint: LogEntry) -> StoreState:
+        """Return the state that a checkpoint describes, in which nothing before it is needed."""
+        part = checkpoint.details["part"]
+        return replace(
+            self,
+            columns=_read_columns(checkpoint.details["columns"]),
+            parts=(part,),
+            compacted=part,
+            files=checkpoint.files,
+            filling=UnfinishedColumns.from_json(checkpoint.details.get("filling", {})),
+        )
+
+    def without_parts(self, parts: Sequence[str]) -> StoreState:
+        """Return the state without the files of some parts."""
+        folders = tuple(f"{part}/" for part in parts)
+        files = {path: sha for path, sha in self.files.items() if not path.startswith(folders)}
+        return replace(self, files=files)
 
 
-def _columns(found: Sequence[Mapping[str, Any]], graph: str = "") -> tuple[StoredColumn, ...]:
-    """Read columns; where they do not say which graph computes them, it is the one that is given."""
+def _read_columns(found: Sequence[Mapping[str, Any]], graph: str = "") -> tuple[StoredColumn, ...]:
+    """Read columns; `graph` computes those that name no graph."""
     return tuple(StoredColumn(c["key"], c.get("graph", graph), Column(**c["column"])) for c in found)
 
 
-def _unfinished(found: Mapping[str, Any]) -> Unfinished:
-    return Unfinished(_columns(found.get("columns", ())), tuple(found.get("parts", ())))
-
-
-def state_of(entries: Sequence[Entry]) -> State:
-    """Return the state that a log tells."""
-    state = State()
+def replay(entries: Sequence[LogEntry]) -> StoreState:
+    """Return the state after all entries of a log."""
+    state = StoreState()
     for entry in entries:
-        state = state.after(entry)
+        state = state.apply(entry)
     return state

@@ -1,8 +1,9 @@
-"""The one writer of a store: it holds the lock, clears what interrupted writers left, and adds parts."""
+"""The one writer of a store: it holds the lock, removes what interrupted writers left, and adds entries to the log."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -13,34 +14,43 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...atomic import sweep
-from ...errors import LogDamagedError
+from ...errors import InputError, LogDamagedError, StoreWriteError
 from ...models.weights import digest_of_file
 from ..engine.batching import AUTOMATIC, RunOptions
 from ..graphs.canaries import write_canaries
-from .compaction import BLOCKS_FILE, write_compacted
-from .content import gathered
+from .block_matrix import gather_column
+from .compaction import BLOCKS_FILE, ROWS_PER_CHECKSUM, write_compacted
+from .content import StoreContent
+from .delta import SourceDelta
 from .description import STORE_FILE
-from .disk import explained
-from .feature_store import FeatureStore
-from .index import Index, part_name, require_end_of_log
-from .labels import FOLDER as LABELS_FOLDER
-from .lock import write_lock
-from .log import CHECKPOINT, Entry
-from .part import Row, open_matrix, write_part
-from .pin import alone
-from .segment import NONE, REMOVED, Segment
-from .state import Unfinished, state_of
+from .index import Index
+from .index_file import check_log_is_complete, read_indexed_number
+from .labels import BY_USER, LABELS_FOLDER, label_columns
+from .lock import try_exclude_readers, write_lock
+from .log import Action, LogEntry
+from .part import Row, format_part_name, open_matrix, write_part, write_table
+from .segment import NO_PLACE, USER_LABEL_PREFIX, Segment
+from .state import StoredColumn, StoreState, UnfinishedColumns, replay
 
 if TYPE_CHECKING:
+    import pyarrow
     from numpy.typing import NDArray
 
     from ..graphs.exported_graph import ExportedGraph
     from ..runtime.session import Session
     from ..sources.item import Item
     from .block_matrix import BlockMatrix
-    from .state import State, StoredColumn
 
-LOOKED_UP_AT_ONCE = 4096
+IDS_PER_LOOKUP = 4096
+DISK_ERRORS = {
+    errno.ENOSPC: "the disk is full; free some space",
+    errno.EDQUOT: "the quota of the disk is used up; free some space",
+    errno.EACCES: "writing is not allowed; change the permissions of the folder",
+    errno.EPERM: "writing is not allowed; change the permissions of the folder",
+    errno.EROFS: "its file system is read-only",
+    errno.EIO: "the disk reports an error",
+}
+"""Cause and remedy of errors of a disk that cannot be written."""
 
 
 class StoreWriter:
@@ -48,22 +58,57 @@ class StoreWriter:
 
     Attributes
     ----------
-    store : FeatureStore
+    store : StoreContent
+    last : LogEntry
+        The newest entry of the log.
+    state : StoreState
+        Columns, parts and files after it.
     index : Index
-        Up to date after every part; put on disk at the end.
+        The items after it; written to disk at the end.
     """
 
-    def __init__(self, store: FeatureStore, without: Collection[str] = ()) -> None:
+    def __init__(self, store: StoreContent, without: Collection[str] = ()) -> None:
         self.store = store
-        store.refresh()  # which lets go of its copy of the index
-        self.last: Entry = store.entries[-1]
-        require_end_of_log(store.path, self.last.number)
-        self.state: State = store.state
-        self._sweep_unnamed()
+        store.refresh()  # which drops its own copy of the index
+        self.last: LogEntry = store.entries[-1]
+        check_log_is_complete(store.path, self.last.number, read_indexed_number(store.path))
+        self.state: StoreState = store.state
+        self._remove_unnamed_files()
         self.index = Index(store.path, store.entries, without)
 
+    def append(
+        self,
+        action: Action,
+        files: Sequence[Path],
+        details: Mapping[str, Any],
+        delta: SourceDelta | None = None,
+        known_files: Mapping[str, str] | None = None,
+    ) -> None:
+        """Append an entry to the log, and apply it to the state and the index.
+
+        Parameters
+        ----------
+        action : Action
+        files : sequence of Path
+            New files of the store; they must be on disk already.
+        details : dict
+        delta : SourceDelta, optional
+            What the entry changes of the items; it must be what :meth:`SourceDelta.read` reads from the files.
+        known_files : dict, optional
+            Other files with their SHA-256, by path within the store.
+        """
+        self.last = self.store.log.append(
+            last=self.last, action=action, files=files, details=details, known_files=known_files
+        )
+        self.state = self.state.apply(self.last)
+        self.index.apply(self.last, delta)
+
+    def next_part(self) -> str:
+        """Return the folder of the next part, within the store."""
+        return format_part_name(self.state.newest_part + 1)
+
     def add_part(self, rows: Sequence[Row], matrices: Sequence[NDArray[Any]], options: RunOptions = AUTOMATIC) -> None:
-        """Write one part and enter it into the log.
+        """Write one part and add it to the log.
 
         Parameters
         ----------
@@ -73,72 +118,125 @@ class StoreWriter:
         options : RunOptions
             The sizes of the batches in which they were computed.
         """
-        name = self.next_part()
-        keyed = {stored.key: matrix for stored, matrix in zip(self.state.columns, matrices, strict=True)}
-        files = write_part(self.store.path / name, rows, keyed)
-        sizes = {"batch_size": options.batch_size, "tokens": options.tokens}
-        self.enter("add_part", files, {"part": name, "items": len(rows), **sizes}, rows)
-
-    def enter(
-        self,
-        action: str,
-        files: Sequence[Path],
-        details: dict[str, Any],
-        rows: Sequence[Row] | None = None,
-        known: dict[str, str] | None = None,
-    ) -> None:
-        """Make files true; see :meth:`topwork.extract.store.log.Log.append`."""
-        self.last = self.store.log.append(self.last, action, files, details, known)
-        self.state = self.state.after(self.last)
-        self.index.apply(self.last, rows)
-
-    def next_part(self) -> str:
-        """Return the folder of the part that comes next, within the store."""
-        return part_name(self.state.newest_part + 1)
-
-    def forget(self, files: Sequence[str]) -> None:
-        """Let the next checkpoint do without files, which are of no use any more."""
-        self.state = replace(self.state, files={n: sha for n, sha in self.state.files.items() if n not in files})
-
-    def forget_filled(self, parts: Collection[str]) -> None:
-        """Compute again what these parts hold of columns that are being added."""
-        filling = self.state.filling
-        left = tuple(part for part in filling.parts if part not in parts)
-        self.state = replace(self.state, filling=replace(filling, parts=left))
+        matrices_by_key = {stored.key: matrix for stored, matrix in zip(self.state.columns, matrices, strict=True)}
+        batch_sizes = {"batch_size": options.batch_size, "tokens": options.tokens}
+        self._write_items(SourceDelta.add(self.next_part(), rows), matrices_by_key, batch_sizes)
 
     def prune(self, items: Iterable[Item]) -> int:
-        """Remove the items that are not among these, and return their number."""
+        """Remove the items of the store that are not among these, and return their number."""
         known = self.index.settle()
-        is_there = np.zeros(len(known), bool)
+        is_in_source = np.zeros(len(known), bool)
         ids = (item.id for item in items)
-        while some := list(islice(ids, LOOKED_UP_AT_ONCE)):
-            places = known.places(some)
-            is_there[places[places != NONE]] = True
-        gone = known.rows(np.flatnonzero(~is_there))
+        while some_ids := list(islice(ids, IDS_PER_LOOKUP)):
+            places = known.find_places(some_ids)
+            is_in_source[places[places != NO_PLACE]] = True
+        gone = known.rows(np.flatnonzero(~is_in_source))
         if gone:
-            name = self.next_part()
-            rows = [replace(row, status=REMOVED, reason=None, row=None) for row in gone]
-            files = write_part(self.store.path / name, rows, {})
-            self.enter("prune", files, {"part": name, "items": len(rows)})
+            self._write_items(SourceDelta.prune(self.next_part(), gone))
         return len(gone)
 
-    def compact(self, link: bool = True) -> None:
-        """Merge all parts into one, with a file for each column in row order; nothing is done if there is but that.
+    def mark_pending(self, rows: Sequence[Row], damaged_files: Sequence[str]) -> None:
+        """Remove the features of items, so that the next job over their source computes them again.
+
+        Parameters
+        ----------
+        rows : sequence of Row
+        damaged_files : sequence of str
+            The reason, kept in the log.
+        """
+        self._write_items(SourceDelta.repair(self.next_part(), rows), {}, {"damaged": list(damaged_files)})
+
+    def _write_items(
+        self,
+        delta: SourceDelta,
+        matrices: Mapping[str, NDArray[Any]] | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write the part of a change of items and add it to the log."""
+        files = write_part(self.store.path / str(delta.part), delta.items, matrices or {})
+        self.append(delta.action, files, {**delta.details, **(details or {})}, delta)
+
+    def set_labels(self, table: pyarrow.Table, by: str = BY_USER) -> None:
+        """Set labels of items, without touching their features.
+
+        Parameters
+        ----------
+        table : pyarrow.Table
+            As :func:`topwork.extract.store.labels.label_table` returns it.
+        by : {"user", "source"}
+            Who names the labels.
+
+        Raises
+        ------
+        InputError
+            If the store does not know an id, or labels of one column would be of several types.
+        """
+        names = label_columns(table)
+        if by == BY_USER:
+            self._check_ids_are_known(table["id"].to_pylist())
+            for name in names:
+                self._check_one_type(name, table)
+        path = self.store.path / LABELS_FOLDER / f"l{self.last.number + 1:06d}.parquet"
+        path.parent.mkdir(exist_ok=True)
+        write_table(path, table)
+        details = {"file": f"{LABELS_FOLDER}/{path.name}", "columns": names, "items": len(table), "by": by}
+        self.append(Action.SET_LABELS, [path], details, SourceDelta.set_labels(table, by))
+
+    def _check_ids_are_known(self, ids: Sequence[str]) -> None:
+        unknown = np.flatnonzero(self.index.settle().find_places(ids) == NO_PLACE)
+        if len(unknown):
+            raise InputError(
+                f"{len(unknown)} of {len(ids)} ids of the labels are not in {self.store.path}, the first is "
+                f"{ids[unknown[0]]!r}; `ids` lists those that are. No label was changed."
+            )
+
+    def _check_one_type(self, name: str, table: pyarrow.Table) -> None:
+        """Raise an error if user labels of one name would have several types."""
+        items = self.index.settle().replace_values(USER_LABEL_PREFIX + name, table["id"], table[name])
+        types = {type(label).__name__ for label in items.labels(name) if label is not None}
+        if len(types) > 1:
+            raise InputError(
+                f"labels {name!r} would be {' and '.join(sorted(types))}, together with those of other items; give all "
+                "items labels of one type, or use another name. No label was changed."
+            )
+
+    def forget_files(self, files: Collection[str]) -> None:
+        """Leave damaged files out of the next checkpoint."""
+        kept = {path: sha for path, sha in self.state.files.items() if path not in files}
+        self.state = replace(self.state, files=kept)
+
+    def forget_filled_parts(self, parts: Collection[str]) -> None:
+        """Discard the features of unfinished columns in some parts, so that they are computed again."""
+        filling = self.state.filling
+        kept = tuple(part for part in filling.parts if part not in parts)
+        self.state = replace(self.state, filling=replace(filling, parts=kept))
+
+    def compact(self, link: bool = True, rows_per_checksum: int = ROWS_PER_CHECKSUM) -> None:
+        """Merge all parts into one, with a file for each column in row order; a compacted store is left as it is.
 
         Parameters
         ----------
         link : bool
-            Whether a file that is in order may be used again.
+            Whether files that are already in row order are linked instead of written again.
+        rows_per_checksum : int
+            Number of rows in a block with its own checksum.
         """
-        if self.state.compacted is None and self.state.parts:
-            filled = tuple(f"{part}/" for part in self.state.filling.parts)
-            kept = {p: sha for p, sha in self.state.files.items() if not p.startswith("parts/") or p.startswith(filled)}
-            self._checkpoint(self.state, {}, kept, link)
+        if self.state.compacted is not None or not self.state.parts:
+            return
+        filled_folders = tuple(f"{part}/" for part in self.state.filling.parts)
+        kept_files = {
+            path: sha
+            for path, sha in self.state.files.items()
+            if not path.startswith("parts/") or path.startswith(filled_folders)
+        }
+        self._write_checkpoint(
+            state=self.state, new_matrices={}, kept_files=kept_files, link=link, rows_per_checksum=rows_per_checksum
+        )
 
     def add_columns(
         self, columns: Sequence[StoredColumn], matrices: Mapping[str, BlockMatrix], graph: ExportedGraph
     ) -> None:
-        """Enter columns that every row has now.
+        """Add columns that are complete.
 
         Parameters
         ----------
@@ -148,112 +246,143 @@ class StoreWriter:
         graph : ExportedGraph
             In the store, with its certificate and its canaries; it computes all columns.
         """
-        root, name = self.store.path, graph.path.relative_to(self.store.path).as_posix()
-        known = [replace(stored, graph=name) for stored in (*self.state.columns, *columns)]
-        kept = {p: sha for p, sha in self.state.files.items() if not p.startswith(("parts/", "graphs/"))}
-        new = (graph.path, graph.certificate_path, graph.canaries_path)
-        kept |= {path.relative_to(root).as_posix(): digest_of_file(path) for path in new}
-        self._checkpoint(replace(self.state, columns=tuple(known), filling=Unfinished()), matrices, kept, link=True)
+        root = self.store.path
+        graph_name = graph.path.relative_to(root).as_posix()
+        all_columns = tuple(replace(stored, graph=graph_name) for stored in (*self.state.columns, *columns))
+        files = {path: sha for path, sha in self.state.files.items() if not path.startswith(("parts/", "graphs/"))}
+        for path in (graph.path, graph.certificate_path, graph.canaries_path):
+            files[path.relative_to(root).as_posix()] = digest_of_file(path)
+        state = replace(self.state, columns=all_columns, filling=UnfinishedColumns())
+        self._write_checkpoint(state=state, new_matrices=matrices, kept_files=files)
 
-    def _checkpoint(self, state: State, added: Mapping[str, BlockMatrix], files: Mapping[str, str], link: bool) -> None:
-        """Write all rows as one part, and enter a state that needs only that and some other files."""
-        root, name, items = self.store.path, self.next_part(), self.index.settle()
-        matrices = {c.key: gathered(root, c, items) for c in state.columns if c.key not in added}
-        whole = self._unchanged(items, list(matrices)) if link else {}
-        digests = write_compacted(root / name, items, {**matrices, **added}, whole)
-        parts = {f"{name}/{file}": sha for file, sha in digests.items()}
-        parts |= {f"{name}/{key}.npy": self._sha(path) for key, path in whole.items()}
-        details = {"part": name, "items": len(items), "columns": [c.to_json() for c in state.columns]}
+    def _write_checkpoint(
+        self,
+        *,
+        state: StoreState,
+        new_matrices: Mapping[str, BlockMatrix],
+        kept_files: Mapping[str, str],
+        link: bool = True,
+        rows_per_checksum: int = ROWS_PER_CHECKSUM,
+    ) -> None:
+        """Write all rows as one part, and add an entry after which only that part and the kept files are needed."""
+        # Write the part.
+        part = self.next_part()
+        items = self.index.settle()
+        parts, rows = items.find_features()
+        own_matrices = {
+            stored.key: gather_column(root=self.store.path, stored=stored, parts=parts, rows=rows)
+            for stored in state.columns
+            if stored.key not in new_matrices
+        }
+        unchanged_files = self._find_unchanged_files(items, list(own_matrices)) if link else {}
+        delta = SourceDelta.checkpoint(part, items.to_items())
+        digests = write_compacted(
+            folder=self.store.path / part,
+            items=delta.items,
+            matrices={**own_matrices, **new_matrices},
+            unchanged_files=unchanged_files,
+            rows_per_checksum=rows_per_checksum,
+        )
+
+        # Name its files, and describe the state.
+        files = {**kept_files, **{f"{part}/{name}": sha for name, sha in digests.items()}}
+        for key, path in unchanged_files.items():
+            files[f"{part}/{key}.npy"] = self.state.files[path.relative_to(self.store.path).as_posix()]
+        details = {**delta.details, "columns": [stored.to_json() for stored in state.columns]}
         if state.filling.columns:
             details["filling"] = state.filling.to_json()
         batching = self.batching()
         if batching is not None:
-            details |= {"batch_size": batching.batch_size, "tokens": batching.tokens}
-        self.enter(CHECKPOINT, [], details, known={**files, **parts})
+            details["batch_size"] = batching.batch_size
+            details["tokens"] = batching.tokens
+        self.append(delta.action, [], details, delta, files)
+
+    def _find_unchanged_files(self, items: Segment, keys: Sequence[str]) -> dict[str, Path]:
+        """Return, by key, the files of columns that already hold all rows in order."""
+        parts, rows = items.find_features()
+        if not len(parts) or (parts != parts[0]).any() or not np.array_equal(rows, np.arange(len(rows))):
+            return {}
+        folder = self.store.path / format_part_name(int(parts[0]))
+        if not (folder / BLOCKS_FILE).is_file():
+            return {}
+        return {key: folder / f"{key}.npy" for key in keys if len(open_matrix(folder, key)) == len(rows)}
 
     def keep_canaries(self, session: Session) -> None:
-        """Enter what the store's graph computes from synthetic items, if that is not known yet."""
+        """Store what the store's graph computes from synthetic items, if it is not stored yet."""
         graph = self.store.graph
         if graph.canaries_path.relative_to(self.store.path).as_posix() not in self.state.files:
             write_canaries(graph, session)
-            self.enter("add_canaries", [graph.canaries_path], {})
-
-    def _unchanged(self, items: Segment, keys: Sequence[str]) -> dict[str, Path]:
-        """Return the files of columns that hold all rows in their order already."""
-        parts, rows = (items.numbers(name)[items.has_features] for name in ("part", "row"))
-        if not len(parts) or (parts != parts[0]).any() or not np.array_equal(rows, np.arange(len(rows))):
-            return {}
-        folder = self.store.path / part_name(int(parts[0]))
-        if not (folder / BLOCKS_FILE).is_file():
-            return {}
-        paths = {key: folder / f"{key}.npy" for key in keys}
-        return {key: path for key, path in paths.items() if len(open_matrix(folder, key)) == len(rows)}
-
-    def _sha(self, path: Path) -> str:
-        return self.state.files[path.relative_to(self.store.path).as_posix()]
+            self.append(Action.ADD_CANARIES, [graph.canaries_path], {})
 
     def batching(self) -> RunOptions | None:
-        """Return the sizes of batches of the last part, None if there is none, or it does not tell."""
-        known = [entry.details for entry in (*self.store.entries, self.last) if "batch_size" in entry.details]
-        return RunOptions(known[-1]["batch_size"], tokens=known[-1]["tokens"]) if known else None
+        """Return the batch sizes of the last part, None if there is none or they were not recorded."""
+        for entry in (self.last, *reversed(self.store.entries)):
+            if "batch_size" in entry.details:
+                return RunOptions(entry.details["batch_size"], tokens=entry.details["tokens"])
+        return None
 
     def vectors_of(self, item_id: str) -> tuple[NDArray[np.float32], ...] | None:
-        """Return an item's row of every column, None if it has none."""
-        place = self.index.place(item_id)
+        """Return an item's row of every column, None if it has no features."""
+        place = self.index.find_row(item_id)
         if place is None:
             return None
-        folder, row = self.store.path / part_name(place[0]), place[1]
+        part, row = place
+        folder = self.store.path / format_part_name(part)
         return tuple(np.array(open_matrix(folder, stored.key)[row]) for stored in self.state.columns)
 
-    def _sweep_unnamed(self) -> None:
-        """Remove temporary files, and parts that were finished but never entered into the log."""
+    def _remove_unnamed_files(self) -> None:
+        """Remove temporary files, and parts that were written but never added to the log."""
         for folder in (self.store.path, self.store.path / "parts", self.store.path / "log"):
             sweep(folder)
-        for folder in self._parts():
+        for folder in self._list_parts():
             if int(folder.name[1:]) > self.state.newest_part:
                 shutil.rmtree(folder)
 
-    def sweep_replaced(self) -> None:
-        """Remove parts, graphs and labels that nothing names any more, if no reader may still want them."""
-        state = state_of(self.store.log.entries())  # an entry may be there though writing it ended in an error
-        live = (*state.parts, *state.filling.parts)
-        parts = [folder for folder in self._parts() if f"parts/{folder.name}" not in live]
-        root, named = self.store.path, state.files
-        others = [
-            path
-            for folder in ("graphs", LABELS_FOLDER)
-            for path in root.glob(f"{folder}/*")
-            if path.relative_to(root).as_posix() not in named
-        ]
-        if parts or others:
-            with alone(root / STORE_FILE) as is_alone:
-                for path in (*parts, *others) if is_alone else ():
-                    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    def remove_replaced_files(self) -> None:
+        """Remove parts, graphs and labels that are no longer in use, unless a reader has the store open."""
+        root = self.store.path
+        # The log is read again: an entry can be on disk though writing it raised an error.
+        state = replay(self.store.log.entries())
+        used_parts = (*state.parts, *state.filling.parts)
+        unused = [folder for folder in self._list_parts() if f"parts/{folder.name}" not in used_parts]
+        for path in (*root.glob("graphs/*"), *root.glob(f"{LABELS_FOLDER}/*")):
+            if path.relative_to(root).as_posix() not in state.files:
+                unused.append(path)
+        if not unused:
+            return
+        with try_exclude_readers(root / STORE_FILE) as has_no_readers:
+            if not has_no_readers:
+                return
+            for path in unused:
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
 
-    def _parts(self) -> list[Path]:
+    def _list_parts(self) -> list[Path]:
         return [folder for folder in (self.store.path / "parts").glob("p[0-9]*") if folder.name[1:].isdecimal()]
 
 
 @contextlib.contextmanager
-def open_writer(store: FeatureStore, patience: float = 0.0, without: Collection[str] = ()) -> Iterator[StoreWriter]:
+def open_writer(store: StoreContent, patience: float = 0.0, without: Collection[str] = ()) -> Iterator[StoreWriter]:
     """Hold a store's lock and write to it.
 
     Parameters
     ----------
-    store : FeatureStore
+    store : StoreContent
     patience : float
         Seconds to wait for another process that is writing.
     without : collection of str
-        Files that cannot be read and are to be done without.
+        Damaged files that are not read.
 
     Raises
     ------
     StoreLockedError
         If another process is writing.
     StoreWriteError
-        If the disk is full, or writing is not allowed. What was entered into the log before is there.
+        If the disk is full, or writing is not allowed. What was added to the log before is kept.
     """
-    with explained(store.path), write_lock(store.path, patience):
+    with explain_disk_errors(store.path), write_lock(store.path, patience):
         writer = StoreWriter(store, without)
         try:
             yield writer
@@ -261,5 +390,18 @@ def open_writer(store: FeatureStore, patience: float = 0.0, without: Collection[
         finally:
             store.release()
             with contextlib.suppress(OSError, LogDamagedError):
-                writer.sweep_replaced()
+                writer.remove_replaced_files()
             store.refresh()
+
+
+@contextlib.contextmanager
+def explain_disk_errors(path: Path) -> Iterator[None]:
+    """Raise a StoreWriteError with cause and remedy instead of an error of a disk that cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_ERRORS or isinstance(error, StoreWriteError):
+            raise
+        cause = DISK_ERRORS[error.errno]
+        message = f"{path} cannot be written: {cause}, and run the command again. Nothing is lost"
+        raise StoreWriteError(error.errno, message) from error

@@ -10,7 +10,7 @@ from ...extract.extractor.extractor import Extractor
 from ...extract.graphs.cut import Column
 from ...extract.graphs.export import Samples
 from ...extract.graphs.exported_graph import ExportedGraph
-from ...extract.store.feature_store import NO_BACKBONE
+from ...extract.store.content import NO_BACKBONE
 
 
 @dataclass(frozen=True)

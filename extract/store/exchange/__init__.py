@@ -1,1 +1,1 @@
-"""Features from other tools into a store, and from a store to other tools."""
+"""Exchange with other tools: their features into a store, and the rows of a store into their files."""

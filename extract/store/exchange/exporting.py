@@ -1,4 +1,4 @@
-"""Write a store's rows for other tools: Parquet, Arrow IPC, or a folder that ``datasets`` of Hugging Face reads."""
+"""Write a store's rows for other tools: Parquet, Arrow IPC, or a folder that Hugging Face ``datasets`` reads."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ import numpy as np
 from ....atomic import new_file, new_folder
 from ....errors import InputError
 from ....identity import digest
+from ...graphs.cut import Column
+from ..content import StoreContent
 
 if TYPE_CHECKING:
     import pyarrow
 
-    from ..content import StoreContent
-
 METADATA_KEY = "topwork"
-"""Of the schema: where the rows come from."""
-BATCH_BYTES = 32 * 2**20
-"""About as much is held at a time."""
-SHARD_BYTES = 500 * 10**6
-"""About as large is a file of ``datasets``."""
+"""Key in the schema's metadata for the origin of the rows."""
+BYTES_PER_BATCH = 32 * 2**20
+"""Approximate size of the rows held in memory."""
+BYTES_PER_SHARD = 500 * 10**6
+"""Approximate size of one file of ``datasets``."""
 
 
 def export_store(
     store: StoreContent,
     path: str | Path,
-    format: str = "parquet",  # noqa: A002 - what users and other libraries call it
-    columns: Sequence[str] | None = None,
+    format: str = "parquet",  # noqa: A002 - the name that users and other libraries use
+    columns: Sequence[str | Column] | None = None,
 ) -> None:
     """Write the items that have features with their features, a batch at a time, whole or not at all.
 
@@ -45,7 +45,7 @@ def export_store(
         Must not exist.
     format : {"parquet", "arrow", "datasets"}
         A Parquet file, an Arrow IPC file, or a folder for ``datasets.load_from_disk``.
-    columns : sequence of str, optional
+    columns : sequence of str or Column, optional
         Which columns of features; by default all.
 
     Raises
@@ -56,99 +56,126 @@ def export_store(
     path = Path(path)
     if format not in WRITERS:
         raise InputError(f"format {format!r}: expected one of {', '.join(WRITERS)}")
-    _require_nothing(path)
-    rows = _Rows(store, columns)
+    _require_free(path)
+    rows = ExportedRows(store, store.columns if columns is None else columns)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         WRITERS[format](path, rows)
-    except FileExistsError:  # since the check
-        _require_nothing(path)
+    except FileExistsError:  # another process was faster
+        _require_free(path)
         raise
 
 
-def _require_nothing(path: Path) -> None:
+def _require_free(path: Path) -> None:
     if path.exists() or path.is_symlink():
         raise InputError(f"{path} exists already, and is not overwritten; choose another name, or remove it")
 
 
-class _Rows:
-    """The rows of an export, read when they are asked for.
+class ExportedRows:
+    """The rows of an export, read on access.
 
     Parameters
     ----------
     store : StoreContent
-    columns : sequence of str or None
+    columns : sequence of str or Column
+        Columns of features; repeated ones are exported once.
+    bytes_per_batch : int
+        Approximate size of the tables.
+
+    Attributes
+    ----------
+    schema : pyarrow.Schema
+        Schema of :meth:`tables`, with the origin of the rows in its metadata.
+    version : str
+        Digest of the store's state and the columns.
     """
 
-    def __init__(self, store: StoreContent, columns: Sequence[str] | None) -> None:
-        names = [column.name for column in store.columns] if columns is None else list(dict.fromkeys(columns))
-        self.matrices = {name: store.matrix(name) for name in names}
-        self.items, self.labels = _items(store, names), store.label_names
-        known = {column.name: column.to_json() for column in store.columns}
-        source = {"fingerprint": digest(store.identity), "columns": [known[name] for name in names]}
-        self.schema = self._table(0, 0).schema.with_metadata({METADATA_KEY: json.dumps(source)})
-        self.version = digest([source, store.entries[-1].digest])
+    def __init__(
+        self, store: StoreContent, columns: Sequence[str | Column], bytes_per_batch: int = BYTES_PER_BATCH
+    ) -> None:
+        self.bytes_per_batch = bytes_per_batch
+        self.matrices = {}
+        for column in columns:
+            name = column.name if isinstance(column, Column) else column
+            self.matrices[name] = store.matrix(column)
+        self.label_names = store.label_names
+        self.items = build_item_table(store)
+        _check_names_are_unique([*self.items.column_names, *self.matrices])
+        own_columns = {column.name: column.to_json() for column in store.columns}
+        origin = {"fingerprint": digest(store.identity), "columns": [own_columns[name] for name in self.matrices]}
+        self.schema = self._table(0, 0).schema.with_metadata({METADATA_KEY: json.dumps(origin)})
+        self.version = digest([origin, store.entries[-1].digest])
 
     def __len__(self) -> int:
         return int(self.items.num_rows)
 
     @property
-    def row_bytes(self) -> int:
-        """Size of a row."""
-        features = sum(int(matrix.shape[1]) * matrix.dtype.itemsize for matrix in self.matrices.values())
-        return features + int(self.items.nbytes) // max(len(self), 1) + 1
+    def bytes_per_row(self) -> int:
+        """Approximate size of a row."""
+        feature_bytes = sum(int(matrix.shape[1]) * matrix.dtype.itemsize for matrix in self.matrices.values())
+        item_bytes = int(self.items.nbytes) // max(len(self), 1)
+        return feature_bytes + item_bytes + 1
 
     def tables(self, start: int, stop: int) -> Iterator[pyarrow.Table]:
-        """Yield rows as tables of about :data:`BATCH_BYTES`."""
-        size = max(1, BATCH_BYTES // self.row_bytes)
+        """Yield rows as tables of about :attr:`bytes_per_batch`."""
+        size = max(1, self.bytes_per_batch // self.bytes_per_row)
         for first in range(start, stop, size):
             yield self._table(first, min(first + size, stop))
 
     def _table(self, start: int, stop: int) -> pyarrow.Table:
         table = self.items.slice(start, stop - start)
         for name, matrix in self.matrices.items():
-            table = table.append_column(name, _lists(np.ascontiguousarray(matrix[start:stop])))
+            features = np.ascontiguousarray(matrix[start:stop])
+            table = table.append_column(name, rows_to_lists(features))
         return table
 
 
-def _lists(matrix: np.ndarray[Any, Any]) -> pyarrow.FixedSizeListArray:
+def rows_to_lists(matrix: np.ndarray[Any, Any]) -> pyarrow.FixedSizeListArray:
     """Return rows as lists, without copying them."""
     import pyarrow as pa
 
-    values = pa.array(matrix.reshape(-1))  # (rows * width,)
+    values = pa.array(matrix.reshape(-1))  # (n_rows, width) -> (n_rows * width,)
     return pa.FixedSizeListArray.from_arrays(values, type=pa.list_(values.type, matrix.shape[1]))
 
 
-def _items(store: StoreContent, features: Sequence[str]) -> pyarrow.Table:
-    """Return what is known of the items beside their features."""
+def build_item_table(store: StoreContent) -> pyarrow.Table:
+    """Return the items that have features as a table, without their features.
+
+    Raises
+    ------
+    InputError
+        If labels of one name are of several types, or two columns have one name.
+    """
     import pyarrow as pa
 
-    index, text = store.index, pa.string()
-    status = index.column("status")
-    labels = [(name, _labels(store, name)) for name in store.label_names]
-    originals = [
-        reason if end == "duplicate" else None for reason, end in zip(index.column("reason"), status, strict=True)
-    ]
-    columns = [
-        ("id", pa.array(store.ids, text)),
-        ("digest", pa.array(index.column("digest"), text)),
-        *labels[:2],  # label and split
-        ("group", pa.array(store.groups, text)),
-        *labels[2:],
-        ("status", pa.array(status, text)),
-        ("duplicate_of", pa.array(originals, text)),
-    ]
-    counts = Counter([*(name for name, _ in columns), *features])
-    if counts.most_common(1)[0][1] > 1:
+    status = store.index.column("status")
+    reasons = store.index.column("reason")
+    duplicate_of = [reason if end == "duplicate" else None for reason, end in zip(reasons, status, strict=True)]
+    own_columns = {
+        "id": pa.array(store.ids, pa.string()),
+        "digest": pa.array(store.index.column("digest"), pa.string()),
+        "label": _label_array(store, "label"),
+        "split": _label_array(store, "split"),
+        "group": pa.array(store.groups, pa.string()),
+    }
+    last_columns = {"status": pa.array(status, pa.string()), "duplicate_of": pa.array(duplicate_of, pa.string())}
+    other_labels = [name for name in store.label_names if name not in ("label", "split")]
+    _check_names_are_unique([*own_columns, *other_labels, *last_columns])
+    label_arrays = {name: _label_array(store, name) for name in other_labels}
+    return pa.table({**own_columns, **label_arrays, **last_columns})
+
+
+def _check_names_are_unique(names: Sequence[str]) -> None:
+    name, count = Counter(names).most_common(1)[0]
+    if count > 1:
         raise InputError(
-            f"an export would have several columns {counts.most_common(1)[0][0]!r}; choose among the columns of "
-            "features, or give the labels another name"
+            f"an export would have several columns {name!r}; choose among the columns of features, or give the labels "
+            "another name"
         )
-    return pa.table(dict(columns))
 
 
-def _labels(store: StoreContent, name: str) -> pyarrow.Array:
-    """Return labels as values of one type; texts if there are none."""
+def _label_array(store: StoreContent, name: str) -> pyarrow.Array:
+    """Return labels as values of one type; text if there are none."""
     import pyarrow as pa
 
     try:
@@ -160,16 +187,18 @@ def _labels(store: StoreContent, name: str) -> pyarrow.Array:
     return array.cast(pa.string()) if pa.types.is_null(array.type) else array
 
 
-def _write_parquet(path: Path, rows: _Rows) -> None:
+def write_parquet(path: Path, rows: ExportedRows) -> None:
+    """Write a Parquet file, whole or not at all."""
     from pyarrow import parquet
 
-    options = {"use_dictionary": rows.labels, "write_statistics": rows.items.column_names}
+    options = {"use_dictionary": rows.label_names, "write_statistics": rows.items.column_names}
     with new_file(path) as temporary, parquet.ParquetWriter(temporary, rows.schema, **options) as writer:
         for table in rows.tables(0, len(rows)):
             writer.write_table(table)
 
 
-def _write_arrow(path: Path, rows: _Rows) -> None:
+def write_arrow(path: Path, rows: ExportedRows) -> None:
+    """Write an Arrow IPC file, whole or not at all."""
     import pyarrow as pa
 
     with (
@@ -181,23 +210,43 @@ def _write_arrow(path: Path, rows: _Rows) -> None:
             writer.write_table(table)
 
 
-def _write_datasets(path: Path, rows: _Rows) -> None:
-    """Write shards and the two files beside them; ``datasets`` finds the features' types in the shards."""
+def write_datasets(path: Path, rows: ExportedRows, bytes_per_shard: int = BYTES_PER_SHARD) -> None:
+    """Write a folder of ``datasets``, whole or not at all: shards, which hold the types of features, and metadata.
+
+    Parameters
+    ----------
+    path : Path
+    rows : ExportedRows
+    bytes_per_shard : int
+        Approximate size of a shard, which holds whole rows.
+    """
     import pyarrow as pa
 
-    count = max(1, -(-len(rows) * rows.row_bytes // SHARD_BYTES))
-    edges = [len(rows) * number // count for number in range(count + 1)]
-    names = [f"data-{number:05d}-of-{count:05d}.arrow" for number in range(count)]
+    n_bytes = len(rows) * rows.bytes_per_row
+    n_shards = max(1, -(-n_bytes // bytes_per_shard))
+    names = [f"data-{number:05d}-of-{n_shards:05d}.arrow" for number in range(n_shards)]
     with new_folder(path) as folder:
-        for name, start, stop in zip(names, edges, edges[1:], strict=False):
+        for number, name in enumerate(names):
+            start = len(rows) * number // n_shards
+            stop = len(rows) * (number + 1) // n_shards
             with pa.OSFile(str(folder / name), "wb") as stream, pa.ipc.new_stream(stream, rows.schema) as writer:
                 for table in rows.tables(start, stop):
                     writer.write_table(table)
-        for file, content in (("dataset_info.json", {}), ("state.json", _state(names, rows.version))):
-            (folder / file).write_text(json.dumps(content, indent=2), encoding="utf-8")
+        state = build_datasets_state(names, rows.version)
+        (folder / "dataset_info.json").write_text("{}", encoding="utf-8")
+        (folder / "state.json").write_text(json.dumps(state, indent=2), encoding="utf-8")
 
 
-def _state(names: Sequence[str], version: str) -> dict[str, Any]:
+def build_datasets_state(names: Sequence[str], version: str) -> dict[str, Any]:
+    """Return the content of the ``state.json`` of ``datasets``.
+
+    Parameters
+    ----------
+    names : sequence of str
+        The shards.
+    version : str
+        Digest of the content.
+    """
     return {
         "_data_files": [{"filename": name} for name in names],
         "_fingerprint": version[:16],
@@ -209,4 +258,4 @@ def _state(names: Sequence[str], version: str) -> dict[str, Any]:
     }
 
 
-WRITERS = {"parquet": _write_parquet, "arrow": _write_arrow, "datasets": _write_datasets}
+WRITERS = {"parquet": write_parquet, "arrow": write_arrow, "datasets": write_datasets}

@@ -1,4 +1,4 @@
-"""Features that other tools computed: an array, or files as clip-retrieval and thingsvision leave them."""
+"""Read features that other tools computed: an array, or the files of clip-retrieval and thingsvision."""
 
 from __future__ import annotations
 
@@ -12,38 +12,39 @@ import numpy as np
 
 from ....errors import InputError, reason
 from ...sources.table import TABLE_SUFFIXES, read_rows
+from ..labels import find_duplicate
 
 if TYPE_CHECKING:
     import pyarrow
     from numpy.typing import NDArray
 
-ID_COLUMNS = ("id", "path", "image_path", "key")
-"""Of a table: the first of these that is there names the items."""
-LAYOUTS = (
+FOREIGN_ID_COLUMNS = ("id", "path", "image_path", "key")
+"""Columns of a table that can name the items; the first one that the table has is used."""
+SUPPORTED_LAYOUTS = (
     "an array, a .npy, .txt or .mat, a folder of clip-retrieval (img_emb/img_emb_0.npy …, metadata/metadata_0.parquet "
     "…), or one of thingsvision (features.npy and file_names.txt)"
 )
-CONVERSIONS = {
+CONVERSION_HINTS = {
     ".h5": "h5py: numpy.save('features.npy', h5py.File(FILE)['features'][:])",
     ".hdf5": "h5py: numpy.save('features.npy', h5py.File(FILE)['features'][:])",
     ".pt": "torch: numpy.save('features.npy', torch.load(FILE, weights_only=True).numpy())",
 }
-LONGEST_REASON = 200
-"""Letters of an error that are repeated."""
+MAX_REASON_LENGTH = 200
+"""Characters of another library's error that are quoted."""
 
 
 @dataclass(frozen=True)
 class ForeignFeatures:
-    """Matrices as they were found.
+    """Matrices of another tool.
 
     Parameters
     ----------
     layout : str
         Which tool, or "array".
     columns : dict
-        For each column's name its matrices ``(n, n_features)``, one below the other; mapped where they are files.
+        For each column's name its matrices ``(n, n_features)``, one below the other; files are mapped into memory.
     ids : sequence or None
-        What the layout says the items are called.
+        Ids of the items, if the layout has some.
     """
 
     layout: str
@@ -57,168 +58,235 @@ def read_foreign(source: NDArray[Any] | str | Path, name: str) -> ForeignFeature
     Parameters
     ----------
     source : ndarray or path
-        One of :data:`LAYOUTS`.
+        One of :data:`SUPPORTED_LAYOUTS`.
     name : str
-        Of the column, where the layout has no names.
+        Name of the column, where the layout has no names.
 
     Raises
     ------
     InputError
-        If it is none of these, or cannot be read.
+        If the layout is not supported, or cannot be read.
     """
     if isinstance(source, np.ndarray):
-        return ForeignFeatures("array", {name: [_checked(source, "the array")]})
+        check_matrix(source, "the array")
+        return ForeignFeatures("array", {name: [source]})
     if not isinstance(source, (str, Path)):
-        raise InputError(f"source is a {type(source).__name__}; expected {LAYOUTS}")
+        raise InputError(f"source is a {type(source).__name__}; expected {SUPPORTED_LAYOUTS}")
     path = Path(source)
     if not path.exists():
-        raise InputError(f"{path} does not exist; expected {LAYOUTS}")
+        raise InputError(f"{path} does not exist; expected {SUPPORTED_LAYOUTS}")
     if not path.is_dir():
-        return ForeignFeatures("array", {name: [_opened(path, None)]})
-    embeddings = sorted(folder for folder in path.glob("*_emb") if folder.is_dir())
-    return _clip_retrieval(path, embeddings) if embeddings else _thingsvision(path, name)
+        return ForeignFeatures("array", {name: [open_foreign_matrix(path)]})
+    embedding_folders = sorted(folder for folder in path.glob("*_emb") if folder.is_dir())
+    if embedding_folders:
+        return read_clip_retrieval(path, embedding_folders)
+    return read_thingsvision(path, name)
 
 
-def _clip_retrieval(root: Path, embeddings: Sequence[Path]) -> ForeignFeatures:
-    found = {folder.name: _numbered(folder, f"{folder.name}_*.npy") for folder in embeddings}
-    columns = {name: {number: _opened(path, None) for number, path in files.items()} for name, files in found.items()}
-    files = _numbered(root / "metadata", "metadata_*.parquet")
-    metadata = {number: id_column(read_rows(path), path) for number, path in files.items()}
-    lengths = {name: _lengths(pieces) for name, pieces in columns.items()}
-    lengths |= {"metadata": _lengths(metadata)} if metadata else {}
-    if any(counts != lengths[embeddings[0].name] for counts in lengths.values()):
-        told = "; ".join(f"{name} has {counts}" for name, counts in lengths.items())
-        raise InputError(f"files of the same number in {root} are not of the same items. Rows by number: {told}")
-    ids = [item_id for piece in metadata.values() for item_id in piece] if metadata else None
-    return ForeignFeatures("clip-retrieval", {name: list(pieces.values()) for name, pieces in columns.items()}, ids)
+def read_clip_retrieval(root: Path, embedding_folders: Sequence[Path]) -> ForeignFeatures:
+    """Open the folder of clip-retrieval: embeddings in numbered files, with metadata in files of the same numbers.
+
+    Parameters
+    ----------
+    root : Path
+    embedding_folders : sequence of Path
+        Each is a column.
+    """
+    columns = {}
+    for folder in embedding_folders:
+        files = _find_numbered_files(folder, f"{folder.name}_*.npy")
+        columns[folder.name] = {number: open_foreign_matrix(path) for number, path in files.items()}
+    metadata_files = _find_numbered_files(root / "metadata", "metadata_*.parquet")
+    ids_by_number = {number: read_id_column(read_rows(path), path) for number, path in metadata_files.items()}
+
+    # Files of the same number must have the same number of rows.
+    row_counts = {name: _count_rows(matrices) for name, matrices in columns.items()}
+    if ids_by_number:
+        row_counts["metadata"] = _count_rows(ids_by_number)
+    expected = row_counts[embedding_folders[0].name]
+    if any(counts != expected for counts in row_counts.values()):
+        found = "; ".join(f"{name} has {counts}" for name, counts in row_counts.items())
+        raise InputError(f"files of the same number in {root} are not of the same items. Rows by number: {found}")
+
+    ids: list[Any] = []
+    for file_ids in ids_by_number.values():
+        ids.extend(file_ids)
+    return ForeignFeatures(
+        "clip-retrieval",
+        columns={name: list(matrices.values()) for name, matrices in columns.items()},
+        ids=ids if ids_by_number else None,
+    )
 
 
-def _lengths(pieces: Mapping[int, Any]) -> dict[int, int]:
+def _count_rows(pieces: Mapping[int, Any]) -> dict[int, int]:
     return {number: len(piece) for number, piece in pieces.items()}
 
 
-def _numbered(folder: Path, pattern: str) -> dict[int, Path]:
+def _find_numbered_files(folder: Path, pattern: str) -> dict[int, Path]:
     """Return files by the number at the end of their names, in its order."""
-    numbers = {path.stem.rpartition("_")[2]: path for path in folder.glob(pattern)}
-    return dict(sorted((int(number), path) for number, path in numbers.items() if number.isdecimal()))
+    found = {}
+    for path in folder.glob(pattern):
+        number = path.stem.rpartition("_")[2]
+        if number.isdecimal():
+            found[int(number)] = path
+    return dict(sorted(found.items()))
 
 
-def _thingsvision(root: Path, name: str) -> ForeignFeatures:
-    """Open ``features.*``, or several ``features_01.*``, which thingsvision writes when memory is short."""
-    files = [*root.glob("features.*"), *_numbered(root, "features_*").values()]
+def read_thingsvision(root: Path, name: str) -> ForeignFeatures:
+    """Open the folder of thingsvision: ``features.*``, or ``features_01.*`` and so on, written when memory is short.
+
+    Parameters
+    ----------
+    root : Path
+    name : str
+        Name of the column.
+    """
+    files = [*root.glob("features.*"), *_find_numbered_files(root, "features_*").values()]
     if not files:
-        raise InputError(f"{root} has no features; expected {LAYOUTS}")
+        raise InputError(f"{root} has no features; expected {SUPPORTED_LAYOUTS}")
     if len({path.suffix for path in files}) > 1:
-        raise InputError(f"{root} has {', '.join(path.name for path in files)}; expected one kind: remove the others")
-    ids = read_ids(root / "file_names.txt") if (root / "file_names.txt").is_file() else None
-    return ForeignFeatures("thingsvision", {name: [_opened(path, ids) for path in files]}, ids)
+        names = ", ".join(path.name for path in files)
+        raise InputError(f"{root} has {names}; expected files of one kind: remove the others")
+    ids_file = root / "file_names.txt"
+    ids = read_ids(ids_file) if ids_file.is_file() else None
+    return ForeignFeatures("thingsvision", {name: [open_foreign_matrix(path, ids) for path in files]}, ids)
 
 
-def _opened(path: Path, ids: Sequence[str] | None) -> NDArray[Any]:
-    """Return the matrix of a file; a ``.npy`` is mapped into memory."""
-    if path.suffix in CONVERSIONS:
-        raise InputError(f"{path} is not read here; expected a .npy. Convert it with {CONVERSIONS[path.suffix]}")
-    if path.suffix not in READERS:
-        raise InputError(f"{path} is no file of features; expected {LAYOUTS}")
+def open_foreign_matrix(path: Path, ids: Sequence[str] | None = None) -> NDArray[Any]:
+    """Return the matrix in a file; a ``.npy`` is mapped into memory.
+
+    Parameters
+    ----------
+    path : Path
+    ids : sequence of str, optional
+        The items, for a ``.mat`` with a variable for each of them.
+
+    Raises
+    ------
+    InputError
+        If the file is of another kind, damaged, or holds no matrix of numbers.
+    """
+    if path.suffix in CONVERSION_HINTS:
+        hint = CONVERSION_HINTS[path.suffix]
+        raise InputError(f"{path} cannot be imported directly; expected a .npy. Convert it with {hint}")
     try:
-        matrix = READERS[path.suffix](path, ids)
-    except Exception as error:  # a damaged header ends in errors of many kinds
-        raise InputError(f"{path} cannot be read: {reason(error)[:LONGEST_REASON]}. Expected a matrix.") from error
-    return _checked(matrix, str(path))
+        if path.suffix == ".npy":
+            matrix: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        elif path.suffix == ".txt":
+            matrix = _read_txt(path)
+        elif path.suffix == ".mat":
+            matrix = _read_mat(path, ids)
+        else:
+            raise InputError(f"{path} is not a file of features; expected {SUPPORTED_LAYOUTS}")
+    except InputError:
+        raise
+    except Exception as error:  # damaged headers raise errors of many kinds
+        cause = reason(error)[:MAX_REASON_LENGTH]
+        raise InputError(f"{path} cannot be read: {cause}. Expected a matrix.") from error
+    check_matrix(matrix, str(path))
+    return matrix
 
 
-def _read_npy(path: Path, ids: Sequence[str] | None) -> NDArray[Any]:
-    found: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    return found
-
-
-def _read_txt(path: Path, ids: Sequence[str] | None) -> NDArray[Any]:
+def _read_txt(path: Path) -> NDArray[Any]:
     with open(path, encoding="utf-8") as stream, warnings.catch_warnings():
-        warnings.simplefilter("error")  # of an empty file
+        warnings.simplefilter("error")  # numpy only warns of an empty file
         return np.loadtxt(stream, ndmin=2)
 
 
 def _read_mat(path: Path, ids: Sequence[str] | None) -> NDArray[Any]:
-    """Read ``features``, or a variable for each item, which thingsvision calls by the file's name without its end."""
+    """Read ``features``, or a variable for each item, which thingsvision names by the file without its suffix."""
     from scipy.io import loadmat  # type: ignore[import-untyped]
 
-    content = {name: value for name, value in loadmat(path).items() if not name.startswith("__")}
-    if "features" in content or ids is None:
-        return np.asarray(content["features"])
-    names = [item_id if item_id in content else str(Path(item_id).with_suffix("")) for item_id in ids]
-    if len(content) != len(names):
-        raise ValueError(f"it has {len(content)} variables for {len(names)} items")
-    return np.concatenate([content[name] for name in names])
+    variables = {name: value for name, value in loadmat(path).items() if not name.startswith("__")}
+    if "features" in variables or ids is None:
+        return np.asarray(variables["features"])
+    names = [item_id if item_id in variables else str(Path(item_id).with_suffix("")) for item_id in ids]
+    if len(variables) != len(names):
+        raise ValueError(f"it has {len(variables)} variables for {len(names)} items")
+    return np.concatenate([variables[name] for name in names])
 
 
-READERS = {".npy": _read_npy, ".txt": _read_txt, ".mat": _read_mat}
+def check_matrix(matrix: NDArray[Any], name: str) -> None:
+    """Raise an error unless an array is a matrix of numbers with at least one row and column.
 
-
-def _checked(matrix: NDArray[Any], what: str) -> NDArray[Any]:
+    Parameters
+    ----------
+    matrix : ndarray
+    name : str
+        Names the array in errors.
+    """
     if matrix.ndim != 2 or matrix.dtype.kind not in "fiu":
         raise InputError(
-            f"{what} holds {matrix.dtype} of shape {matrix.shape}; expected numbers (n_items, n_features): a row each"
+            f"{name} holds {matrix.dtype} of shape {matrix.shape}; expected numbers (n_items, n_features): a row each"
         )
     if not matrix.size:
-        raise InputError(f"{what} has shape {matrix.shape}; expected at least one item and one feature")
-    return matrix
+        raise InputError(f"{name} has shape {matrix.shape}; expected at least one item and one feature")
 
 
 def read_ids(ids: Sequence[Any] | str | Path) -> list[str]:
-    """Return what items are called.
+    """Return the ids of items as text.
 
     Parameters
     ----------
     ids : sequence or path
-        The ids; or a ``.txt`` with one in each line, a ``.npy``, or a table with a column of :data:`ID_COLUMNS`.
+        The ids; or a ``.txt`` with one in each line, a ``.npy``, or a table with a column of
+        :data:`FOREIGN_ID_COLUMNS`.
 
     Raises
     ------
     InputError
-        If they cannot be read, one is missing, or comes twice.
+        If they cannot be read, one is missing, or occurs twice.
     """
-    values = _ids_of_file(Path(ids)) if isinstance(ids, (str, Path)) else ids
-    texts = [_text(value) for value in values]
-    missing = texts.index("") if "" in texts else None
-    if missing is not None:
-        raise InputError(f"id {missing} of {len(texts)} is empty; expected a name for each item")
-    if len(set(texts)) < len(texts):
-        seen: set[str] = set()
-        twice = next(text for text in texts if text in seen or seen.add(text))  # type: ignore[func-returns-value]
-        raise InputError(f"the id {twice!r} comes twice; expected another for each item")
+    values = _read_id_file(Path(ids)) if isinstance(ids, (str, Path)) else ids
+    texts = [_to_text(value) for value in values]
+    if "" in texts:
+        raise InputError(f"id {texts.index('')} of {len(texts)} is empty; expected an id for each item")
+    duplicate = find_duplicate(texts)
+    if duplicate is not None:
+        raise InputError(f"the id {duplicate!r} occurs twice; expected a different one for each item")
     return texts
 
 
-def _text(value: Any) -> str:
+def _to_text(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
-    return "" if value is None or value != value else str(value)
+    is_nan = value != value
+    return "" if value is None or is_nan else str(value)
 
 
-def _ids_of_file(path: Path) -> Sequence[Any]:
+def _read_id_file(path: Path) -> Sequence[Any]:
     if path.suffix in TABLE_SUFFIXES:
-        return id_column(read_rows(path), path)
+        return read_id_column(read_rows(path), path)
     try:
         if path.suffix == ".txt":
             return path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
-        found = np.load(path, allow_pickle=False)
-        if found.ndim != 1:
-            raise ValueError(f"it holds an array of shape {found.shape}")
-        ids: list[Any] = found.tolist()
+        array = np.load(path, allow_pickle=False)
+        if array.ndim != 1:
+            raise ValueError(f"it holds an array of shape {array.shape}")
+        ids: list[Any] = array.tolist()
         return ids
     except Exception as error:
+        cause = reason(error)[:MAX_REASON_LENGTH]
         raise InputError(
-            f"ids {path} cannot be read: {reason(error)[:LONGEST_REASON]}. Expected a .txt with one in each line, a "
-            f".npy, or a table ({', '.join(TABLE_SUFFIXES)})."
+            f"ids {path} cannot be read: {cause}. Expected a .txt with one in each line, a .npy, or a table "
+            f"({', '.join(TABLE_SUFFIXES)})."
         ) from error
 
 
-def id_column(table: pyarrow.Table, path: Path) -> list[Any]:
-    """Return the column of a table that names the items."""
-    for name in ID_COLUMNS:
+def read_id_column(table: pyarrow.Table, path: Path) -> list[Any]:
+    """Return the column of a table that names the items.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+    path : Path
+        Names the table in errors.
+    """
+    for name in FOREIGN_ID_COLUMNS:
         if name in table.column_names:
             values: list[Any] = table[name].to_pylist()
             return values
     raise InputError(
-        f"{path} has the columns {', '.join(table.column_names)}; expected one of {', '.join(ID_COLUMNS)}, or ids"
+        f"{path} has the columns {', '.join(table.column_names)}; expected one of {', '.join(FOREIGN_ID_COLUMNS)}, or "
+        "pass ids"
     )

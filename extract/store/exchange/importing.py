@@ -1,4 +1,4 @@
-"""Stores of foreign features: matrices that other tools computed, whose backbone is not known."""
+"""Import features that other tools computed into a new store; the backbone that computed them is unknown."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import numpy as np
 from ....errors import InputError
 from ...graphs.cut import Column
 from ..block_matrix import BlockMatrix
-from ..compaction import BLOCK_ROWS, write_compacted
-from ..conversion import segment_of
+from ..compaction import ROWS_PER_CHECKSUM, write_compacted
+from ..content import StoreContent
+from ..delta import SourceDelta
 from ..description import new_store, require_place
-from ..feature_store import FeatureStore
-from ..index import part_name
-from ..labels import are_by_id, enter_labels, label_table
-from ..log import CHECKPOINT, Log
-from ..part import FIELDS, table_of
+from ..labels import are_by_id, label_table
+from ..log import Log
+from ..part import ROW_FIELDS, format_part_name, rows_to_table
+from ..segment import Segment
 from ..state import StoredColumn
 from ..writer import open_writer
 from .foreign_files import ForeignFeatures, read_foreign, read_ids
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     import pyarrow
     from numpy.typing import NDArray
 
-ARCHITECTURE = "foreign"
-UNKNOWN = "unknown"
-"""The precision in which foreign features were computed."""
+FOREIGN_ARCHITECTURE = "foreign"
+UNKNOWN_PRECISION = "unknown"
+FIRST_PART = 1
 
 
 def import_features(
@@ -39,108 +39,145 @@ def import_features(
     ids: Sequence[Any] | str | Path | None = None,
     labels: Any = None,
     name: str = "features",
-) -> FeatureStore:
-    """Make a store of foreign features; see :meth:`FeatureStore.import_features`.
+) -> None:
+    """Create a store of foreign features; see :meth:`FeatureStore.import_features`.
 
-    Its identity is the SHA-256 of the features: which backbone computed them nobody knows, so they go with no others.
+    Its identity is the SHA-256 of the features: as their backbone is unknown, they are compatible with no others.
     """
+    # Read and check everything before anything is written.
     require_place(path)
     found = read_foreign(source, name)
-    matrices = {name: _joined(name, pieces) for name, pieces in found.columns.items()}
-    names = _names(found, ids, matrices)
-    given = None if labels is None else _given(labels, names)
-    digests = _digests(matrices, names)
-    identity = {
-        "architecture": ARCHITECTURE,
-        "content": hashlib.sha256(b"".join(map(bytes.fromhex, digests))).hexdigest(),
-    }
+    matrices = {column: _stack_files(column, files) for column, files in found.columns.items()}
+    item_ids = _choose_ids(found, ids, len(next(iter(matrices.values()))))
+    given_labels = None if labels is None else _read_labels(labels, item_ids)
+    digests = compute_row_digests(matrices, item_ids)
+    items = _build_items(item_ids, digests)
+
+    # Write the store, whole or not at all.
+    content = hashlib.sha256(b"".join(bytes.fromhex(digest) for digest in digests)).hexdigest()
+    identity = {"architecture": FOREIGN_ARCHITECTURE, "content": content}
     with new_store(path, identity) as folder:
-        _enter(folder, matrices, _items(names, digests), {"layout": found.layout})
-        store = FeatureStore(folder, identity)
+        _write_first_entry(folder=folder, matrices=matrices, items=items, layout=found.layout)
+        store = StoreContent(folder, identity)
         with open_writer(store) as writer:
-            if given is not None:
-                enter_labels(writer, given)
+            if given_labels is not None:
+                writer.set_labels(given_labels)
         store.release()
-    return FeatureStore.open(path)
 
 
-def _joined(name: str, pieces: Sequence[NDArray[Any]]) -> BlockMatrix:
-    """Return matrices one below the other, in float16 if they are, else in float32."""
-    widths = sorted({piece.shape[1] for piece in pieces})
+def _stack_files(name: str, files: Sequence[NDArray[Any]]) -> BlockMatrix:
+    """Return matrices one below the other, in float16 if all of them are, else in float32."""
+    widths = sorted({file.shape[1] for file in files})
     if len(widths) > 1:
         raise InputError(f"files of {name!r} have {' and '.join(map(str, widths))} features; expected equally many")
-    dtype = np.float16 if all(piece.dtype == np.float16 for piece in pieces) else np.float32
-    counts = [len(piece) for piece in pieces]
-    parts = np.repeat(np.arange(len(pieces), dtype=np.int32), counts)
-    rows = np.concatenate([np.arange(count, dtype=np.int32) for count in counts])
-    return BlockMatrix(pieces.__getitem__, parts, rows, widths[0], np.dtype(dtype).newbyteorder("<"))
+    is_half = all(file.dtype == np.float16 for file in files)
+    dtype = np.dtype(np.float16 if is_half else np.float32).newbyteorder("<")
+    counts = [len(file) for file in files]
+    return BlockMatrix(
+        open_part=files.__getitem__,
+        parts=np.repeat(np.arange(len(files), dtype=np.int32), counts),
+        rows=np.concatenate([np.arange(count, dtype=np.int32) for count in counts]),
+        width=widths[0],
+        dtype=dtype,
+    )
 
 
-def _names(found: ForeignFeatures, ids: Sequence[Any] | str | Path | None, matrices: Mapping[str, Any]) -> list[str]:
-    """Return the ids, one for each row: those given, or of the layout, or else the numbers of the rows."""
-    count = len(next(iter(matrices.values())))
-    chosen = found.ids if ids is None else ids
-    if chosen is None and found.layout != "array":
-        raise InputError(f"nothing says what the {count} rows of {found.layout} are of; pass ids (--ids FILE)")
-    names = read_ids(range(count) if chosen is None else chosen)
-    if len(names) != count:
-        raise InputError(f"{count} rows of features but {len(names)} ids; expected one id for each row")
-    return names
+def _choose_ids(found: ForeignFeatures, ids: Sequence[Any] | str | Path | None, n_rows: int) -> list[str]:
+    """Return an id for each row: the given ones, else those of the layout, else the numbers of an array's rows."""
+    if ids is None:
+        ids = found.ids
+    if ids is None and found.layout == "array":
+        ids = range(n_rows)
+    if ids is None:
+        raise InputError(f"{found.layout} does not name the items of its {n_rows} rows; pass ids (--ids FILE)")
+    item_ids = read_ids(ids)
+    if len(item_ids) != n_rows:
+        raise InputError(f"{n_rows} rows of features but {len(item_ids)} ids; expected one id for each row")
+    return item_ids
 
 
-def _given(labels: Any, names: Sequence[str]) -> pyarrow.Table:
+def _read_labels(labels: Any, item_ids: Sequence[str]) -> pyarrow.Table:
     """Return labels as a table, after checking that they are of these items."""
     if not are_by_id(labels):
-        if len(labels) != len(names):
-            raise InputError(f"{len(names)} items but {len(labels)} labels; expected one label for each item")
-        labels = dict(zip(names, labels, strict=True))
+        if len(labels) != len(item_ids):
+            raise InputError(f"{len(item_ids)} items but {len(labels)} labels; expected one label for each item")
+        labels = dict(zip(item_ids, labels, strict=True))
     table = label_table(labels, "label")
-    unknown = set(table["id"].to_pylist()).difference(names)
+    unknown = set(table["id"].to_pylist()).difference(item_ids)
     if unknown:
         raise InputError(f"labels name {len(unknown)} ids that have no features, such as {min(unknown)!r}")
     return table
 
 
-def _digests(matrices: Mapping[str, BlockMatrix], names: Sequence[str]) -> list[str]:
-    """Return of each item the SHA-256 of its features in all columns, after checking that they are finite."""
-    found: list[str] = []
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
-        for blocks in zip(*(matrix.blocks(BLOCK_ROWS) for matrix in matrices.values()), strict=True):
-            is_fine = np.logical_and.reduce([np.isfinite(block).all(axis=1) for block in blocks])
-            if not is_fine.all():
-                bad = names[len(found) + int(np.argmin(is_fine))]
-                raise InputError(f"features of {bad!r} are NaN, infinite, or too large for float32; leave the item out")
-            rows = np.concatenate([block.view(np.uint8) for block in blocks], axis=1)  # (rows, bytes)
-            found += [hashlib.sha256(row).hexdigest() for row in rows]
-    return found
+def compute_row_digests(matrices: Mapping[str, BlockMatrix], item_ids: Sequence[str]) -> list[str]:
+    """Return the SHA-256 of each item's features in all columns.
+
+    Parameters
+    ----------
+    matrices : dict
+        A matrix ``(n_items, n_features)`` for each column.
+    item_ids : sequence of str
+        Name the items in errors.
+
+    Raises
+    ------
+    InputError
+        If a feature is not finite, or too large for the matrix' type.
+    """
+    digests: list[str] = []
+    with np.errstate(over="ignore"):  # numbers that float32 cannot hold become infinite, and are refused
+        for blocks in zip(*(matrix.blocks(ROWS_PER_CHECKSUM) for matrix in matrices.values()), strict=True):
+            is_finite = np.logical_and.reduce([np.isfinite(block).all(axis=1) for block in blocks])
+            if not is_finite.all():
+                bad = item_ids[len(digests) + int(np.argmin(is_finite))]
+                raise InputError(f"features of {bad!r} are NaN, infinite, or too large for float32; remove the item")
+            rows = np.concatenate([block.view(np.uint8) for block in blocks], axis=1)  # (n_rows, bytes)
+            digests.extend(hashlib.sha256(row).hexdigest() for row in rows)
+    return digests
 
 
-def _items(names: Sequence[str], digests: Sequence[str]) -> pyarrow.Table:
-    """Return the items of a part, a row each."""
+def _build_items(item_ids: Sequence[str], digests: Sequence[str]) -> pyarrow.Table:
+    """Return the items of a part, one in each row of its matrices."""
     import pyarrow as pa
 
-    count, schema = len(names), table_of([]).schema
-    known = {"id": names, "digest": digests, "status": ["ok"] * count, "row": np.arange(count)}
+    n_items = len(item_ids)
+    schema = rows_to_table([]).schema
+    values: dict[str, Any] = dict.fromkeys(ROW_FIELDS, [None] * n_items)
+    values["id"] = item_ids
+    values["digest"] = digests
+    values["status"] = ["ok"] * n_items
+    values["row"] = np.arange(n_items)
     try:
-        columns = [pa.array(known.get(name, [None] * count), schema.field(name).type) for name in FIELDS]
+        arrays = [pa.array(values[name], schema.field(name).type) for name in ROW_FIELDS]
     except UnicodeEncodeError as error:
-        raise InputError(f"an id is no text: {error}. Expected what can be written in UTF-8.") from error
-    return pa.table(columns, schema=schema)
+        raise InputError(f"an id is not valid text: {error}. Expected text that UTF-8 can encode.") from error
+    return pa.table(arrays, schema=schema)
 
 
-def _enter(folder: Path, matrices: dict[str, BlockMatrix], items: pyarrow.Table, details: dict[str, Any]) -> None:
-    """Write the one part of a new store, and the log's first entry, which is a checkpoint."""
-    columns = [
-        StoredColumn(f"c{number:04d}", "", _column(name, matrix))
-        for number, (name, matrix) in enumerate(matrices.items(), 1)
-    ]
-    part = part_name(1)
-    keyed = {stored.key: matrix for stored, matrix in zip(columns, matrices.values(), strict=True)}
-    digests = write_compacted(folder / part, segment_of(items, 1).settled(), keyed, {})
-    files = {f"{part}/{file}": sha for file, sha in digests.items()}
-    stored = [column.to_json() for column in columns]
-    Log(folder).append(None, CHECKPOINT, [], {"part": part, "items": len(items), "columns": stored, **details}, files)
-
-
-def _column(name: str, matrix: BlockMatrix) -> Column:
-    return Column(name, name, "none", matrix.shape[1], precision=UNKNOWN, dtype=matrix.dtype.name)
+def _write_first_entry(*, folder: Path, matrices: Mapping[str, BlockMatrix], items: pyarrow.Table, layout: str) -> None:
+    """Write the only part of a new store, and the first entry of its log, which is a checkpoint."""
+    columns = []
+    keyed_matrices = {}
+    for number, (name, matrix) in enumerate(matrices.items(), 1):
+        column = Column(
+            name=name,
+            layer=name,
+            pool="none",
+            width=matrix.shape[1],
+            precision=UNKNOWN_PRECISION,
+            dtype=matrix.dtype.name,
+        )
+        stored = StoredColumn(f"c{number:04d}", "", column)
+        columns.append(stored.to_json())
+        keyed_matrices[stored.key] = matrix
+    part = format_part_name(FIRST_PART)
+    settled = Segment.from_items(items, FIRST_PART).settle()
+    delta = SourceDelta.checkpoint(part, settled.to_items())
+    digests = write_compacted(folder / part, delta.items, keyed_matrices, unchanged_files={})
+    Log(folder).append(
+        last=None,
+        action=delta.action,
+        files=[],
+        details={**delta.details, "columns": columns, "layout": layout},
+        known_files={f"{part}/{file}": sha for file, sha in digests.items()},
+    )

@@ -16,6 +16,7 @@ from topwork.extract.extractor.extractor import Extractor
 from topwork.extract.jobs.job import extract_features
 from topwork.extract.store import columns
 from topwork.extract.store.feature_store import FeatureStore
+from topwork.extract.store.log import Action
 from topwork.extract.store.writer import StoreWriter
 
 WriteImages = Callable[..., Path]
@@ -79,14 +80,14 @@ def test_items_are_added_with_both_columns_afterwards(
 
 
 def test_interrupted_run_goes_on(store: FeatureStore, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    entered = StoreWriter.enter
+    append = StoreWriter.append
 
-    def stop(self: StoreWriter, action: str, *args: Any, **options: Any) -> None:
-        entered(self, action, *args, **options)
-        if action == columns.FILL:
+    def stop(self: StoreWriter, action: Action, *args: Any, **options: Any) -> None:
+        append(self, action, *args, **options)
+        if action == Action.FILL_COLUMNS:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(StoreWriter, "enter", stop)
+    monkeypatch.setattr(StoreWriter, "append", stop)
     with pytest.raises(KeyboardInterrupt):
         store.add_columns(both(), images)
     monkeypatch.undo()
@@ -104,7 +105,7 @@ def test_interrupted_run_goes_on(store: FeatureStore, images: Path, monkeypatch:
 def test_run_that_is_given_up_leaves_nothing(
     store: FeatureStore, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(columns, "_finish", lambda *_: 1 / 0)
+    monkeypatch.setattr(columns, "_merge_graphs", lambda **_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         store.add_columns(both(), images)
     monkeypatch.undo()

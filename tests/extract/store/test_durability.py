@@ -114,7 +114,7 @@ WRITES = {
     "moving the index": (errno.EIO, Path, "replace", Path.replace, 0, 20),
 }
 CAUSES = {
-    errno.ENOSPC: "the disk is full; make room, and run the command again",
+    errno.ENOSPC: "the disk is full; free some space, and run the command again",
     errno.EACCES: "writing is not allowed; change the permissions of the folder, and run the command again",
     errno.EIO: "the disk reports an error, and run the command again",
 }
@@ -154,7 +154,7 @@ def test_last_bytes_that_find_no_room_are_noticed(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (18_000, before[1]))
     try:
         with pytest.raises(OSError, match="File too large"):
-            part.write_part(tmp_path / "p000001", [], {"c0001": matrix})
+            part.write_part(tmp_path / "p000001", part.rows_to_table([]), {"c0001": matrix})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert list(tmp_path.iterdir()) == []

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from topwork.extract.store.index import DIGEST_FILE, HEAD, INDEX_FILE, Index, part_name
-from topwork.extract.store.log import Log
-from topwork.extract.store.part import Row, write_part
+from topwork.extract.store.index import Index
+from topwork.extract.store.index_file import DIGEST_FILE, INDEX_FILE, METADATA_KEY
+from topwork.extract.store.log import Action, Log
+from topwork.extract.store.part import Row, format_part_name, rows_to_table, write_part
 
 
 def digest(name: str) -> str:
@@ -34,9 +35,9 @@ def root(tmp_path: Path) -> Path:
     (tmp_path / "log").mkdir()
     log, last = Log(tmp_path), None
     for number, rows in enumerate(PARTS, 1):
-        name = part_name(number)
-        files = write_part(tmp_path / name, rows, {"c0001": np.zeros((len(rows), 2), np.float32)})
-        last = log.append(last, "add_part", files, {"part": name})
+        name = format_part_name(number)
+        files = write_part(tmp_path / name, rows_to_table(rows), {"c0001": np.zeros((len(rows), 2), np.float32)})
+        last = log.append(last, Action.ADD_PART, files, {"part": name})
     Index(tmp_path, log.entries()).save()
     return tmp_path
 
@@ -44,7 +45,14 @@ def root(tmp_path: Path) -> Path:
 def state(root: Path) -> list[object]:
     index = Index(root, Log(root).entries())
     columns = [index.column(name) for name in ("id", "part", "row", "label", "status", "digest")]
-    return [*columns, index.failures(), index.counts(), index.find(["a"]), index.place("c"), index.ids_of_digests([D1])]
+    return [
+        *columns,
+        index.failures(),
+        index.counts(),
+        index.find(["a"]),
+        index.find_row("c"),
+        index.find_ids_by_digest([D1]),
+    ]
 
 
 def is_trusted(root: Path) -> bool:
@@ -78,9 +86,9 @@ def rewrite(path: Path, **head: object) -> None:
     """Write the index anew with wrong labels and another head, and a digest that fits."""
     table = pa.ipc.open_file(path).read_all()
     labels = pa.array(["wrong"] * len(table), pa.string())
-    fields = json.loads(table.schema.metadata[HEAD]) | head
+    fields = json.loads(table.schema.metadata[METADATA_KEY]) | head
     table = table.set_column(table.column_names.index("label"), "label", labels)
-    table = table.replace_schema_metadata({HEAD: json.dumps(fields)})
+    table = table.replace_schema_metadata({METADATA_KEY: json.dumps(fields)})
     with pa.OSFile(str(path), "wb") as stream, pa.ipc.new_file(stream, table.schema) as writer:
         writer.write_table(table)
     (path.parent / DIGEST_FILE).write_text(sha256(path.read_bytes()).hexdigest())
@@ -130,10 +138,10 @@ def test_items_stand_at_the_place_of_their_first_addition_as_their_last_part_lef
     assert index.failures() == [("d", "truncated"), ("e", "empty")]
     assert index.counts() == {"ok": 3, "failed": 2}  # "a" has another content now: "c" is the only one with its own
     assert index.find(["d", "nothing"]) == {"d": PARTS[2][1]}
-    assert (index.place("a"), index.place("d")) == ((2, 1), None)
-    assert index.ids_of_digests([D1, D7, ""]) == {D1: ["c"], D7: [], "": []}
+    assert (index.find_row("a"), index.find_row("d")) == ((2, 1), None)
+    assert index.find_ids_by_digest([D1, D7, ""]) == {D1: ["c"], D7: [], "": []}
     assert index.find(many := [str(number) for number in range(1200)]) == {}
-    assert index.ids_of_digests([*(digest(name) for name in many), D1])[D1] == ["c"]
+    assert index.find_ids_by_digest([*(digest(name) for name in many), D1])[D1] == ["c"]
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda f: f.__name__)

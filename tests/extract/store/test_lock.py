@@ -1,7 +1,8 @@
-"""One writer at a time."""
+"""Locks: one writer at a time; replaced files are removed once no reader has them open, and not before."""
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import socket
@@ -11,7 +12,16 @@ from pathlib import Path
 
 import pytest
 from topwork.errors import StoreLockedError
-from topwork.extract.store.lock import LOCK_FILE, write_lock
+from topwork.extract.store.lock import LOCK_FILE, ReaderLock, try_exclude_readers, write_lock
+
+with_reader_locks = pytest.mark.skipif(sys.platform == "win32", reason="mapped files cannot be removed there")
+HOLDER = """
+import sys, time
+from topwork.extract.store.lock import ReaderLock
+lock = ReaderLock(sys.argv[1])
+print(flush=True)
+time.sleep(60)
+"""
 
 
 def ended_process() -> int:
@@ -92,3 +102,44 @@ def test_lock_of_another_host_is_respected(tmp_path: Path) -> None:
     write(tmp_path, ended_process(), "another.example.org")
     with pytest.raises(StoreLockedError, match=r"another\.example\.org.*remove .*write\.lock"), write_lock(tmp_path):
         pass
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (tmp_path / "store.json").write_text("{}")
+    return tmp_path / "store.json"
+
+
+def has_no_readers(path: Path) -> bool:
+    with try_exclude_readers(path) as found:
+        return found
+
+
+@with_reader_locks
+def test_readers_share_the_lock(path: Path) -> None:
+    first, second = ReaderLock(path), ReaderLock(path)
+    assert not has_no_readers(path)
+    first.release()
+    assert not has_no_readers(path)
+    second.release()
+    second.release()  # once more does nothing
+    assert has_no_readers(path)
+
+
+@with_reader_locks
+def test_lock_of_a_collected_reader_is_released(path: Path) -> None:
+    lock = ReaderLock(path)
+    del lock
+    gc.collect()
+    assert has_no_readers(path)
+
+
+@with_reader_locks
+def test_lock_of_a_killed_reader_is_released(path: Path) -> None:
+    reader = subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE)
+    assert reader.stdout is not None
+    reader.stdout.readline()
+    assert not has_no_readers(path)
+    reader.kill()
+    reader.wait()
+    assert has_no_readers(path)

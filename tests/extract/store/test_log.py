@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from topwork.errors import StoreDamagedError, StoreLockedError
-from topwork.extract.store.log import Entry, Log
+from topwork.extract.store.log import Action, Log, LogEntry
 from topwork.models.weights import digest_of_file
 
 
@@ -17,7 +17,7 @@ def log(tmp_path: Path) -> Log:
     log, last = Log(tmp_path), None
     for number in range(1, 5):
         (tmp_path / f"file{number}").write_text(f"content {number}")
-        last = log.append(last, "add_part", [tmp_path / f"file{number}"], {"part": f"p{number}"})
+        last = log.append(last, Action.ADD_PART, [tmp_path / f"file{number}"], {"part": f"p{number}"})
     return log
 
 
@@ -80,10 +80,10 @@ def test_broken_chain_is_an_error(log: Log, damage: Callable[[Log], None]) -> No
 
 
 def test_of_two_writers_of_the_same_entry_the_second_is_refused(log: Log) -> None:
-    last: Entry = log.entries()[-1]
-    log.append(last, "add_part", [], {"part": "first"})
+    last: LogEntry = log.entries()[-1]
+    log.append(last, Action.ADD_PART, [], {"part": "first"})
     with pytest.raises(StoreLockedError, match=r"log entry 5 .*at the same time"):
-        log.append(last, "add_part", [], {"part": "second"})
+        log.append(last, Action.ADD_PART, [], {"part": "second"})
     assert [entry.details["part"] for entry in log.entries()] == ["p1", "p2", "p3", "p4", "first"]
     assert len(list(log.folder.iterdir())) == 5
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 from topwork.errors import MissingFileError, StoreDamagedError
-from topwork.extract.store.part import FIELDS, ITEMS_FILE, Row, open_matrix, read_items, write_part
+from topwork.extract.store.part import ITEMS_FILE, ROW_FIELDS, Row, open_matrix, read_items, rows_to_table, write_part
 
 MATRIX = np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32)
 ROWS = [
@@ -32,12 +32,12 @@ ANY_ROW = st.builds(
 
 
 def read_rows(folder: Path) -> list[Row]:
-    return [Row(**fields) for fields in read_items(folder).select(FIELDS).to_pylist()]
+    return [Row(**fields) for fields in read_items(folder).select(ROW_FIELDS).to_pylist()]
 
 
 @pytest.fixture
 def part(tmp_path: Path) -> Path:
-    write_part(tmp_path / "p000001", ROWS, {"c0001": MATRIX, "c0002": MATRIX[:, ::2]})
+    write_part(tmp_path / "p000001", rows_to_table(ROWS), {"c0001": MATRIX, "c0002": MATRIX[:, ::2]})
     return tmp_path / "p000001"
 
 
@@ -50,7 +50,7 @@ def test_rows_and_matrices_come_back(part: Path) -> None:
 
 
 def test_written_files_are_all_named(tmp_path: Path) -> None:
-    files = write_part(tmp_path / "p", ROWS, {"c0001": MATRIX})
+    files = write_part(tmp_path / "p", rows_to_table(ROWS), {"c0001": MATRIX})
     assert set(files) == set((tmp_path / "p").iterdir())
 
 
@@ -60,7 +60,7 @@ def test_written_files_are_all_named(tmp_path: Path) -> None:
     ids=["c", "fortran", "big", "view"],
 )
 def test_numpy_alone_maps_a_matrix_little_endian_and_c_ordered(tmp_path: Path, matrix: np.ndarray) -> None:
-    write_part(tmp_path / "p", ROWS, {"c0001": matrix})
+    write_part(tmp_path / "p", rows_to_table(ROWS), {"c0001": matrix})
     mapped = np.load(tmp_path / "p" / "c0001.npy", mmap_mode="r")
     assert isinstance(mapped, np.memmap)
     assert (mapped.dtype.str, mapped.flags.c_contiguous) == ("<f4", True)
@@ -77,13 +77,13 @@ def test_items_are_an_ordinary_parquet_file(part: Path) -> None:
 @given(rows=st.lists(ANY_ROW, max_size=6))
 def test_any_rows_come_back(tmp_path_factory: pytest.TempPathFactory, rows: list[Row]) -> None:
     folder = tmp_path_factory.mktemp("parts") / "p"
-    write_part(folder, rows, {})
+    write_part(folder, rows_to_table(rows), {})
     assert read_rows(folder) == rows
 
 
 def test_part_is_never_overwritten(part: Path) -> None:
     with pytest.raises(FileExistsError):
-        write_part(part, ROWS[:1], {})
+        write_part(part, rows_to_table(ROWS[:1]), {})
     assert read_rows(part) == ROWS
 
 

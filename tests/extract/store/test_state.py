@@ -6,21 +6,21 @@ from dataclasses import asdict
 from typing import Any
 
 from topwork.extract.graphs.cut import Column
-from topwork.extract.store.log import Entry
-from topwork.extract.store.state import State, StoredColumn, state_of
+from topwork.extract.store.log import LogEntry
+from topwork.extract.store.state import StoredColumn, StoreState, replay
 
 LAST, LAYER = Column("last", "last", "avg", 3), Column("layer1", "layer1", "avg", 5)
 FIRST = {"graph": "graphs/c0001.onnx", "columns": [StoredColumn("c0001", "graphs/c0001.onnx", LAST).to_json()]}
 NEW = {"graph": "", "columns": [StoredColumn("c0002", "", LAYER).to_json()]}
 
 
-def state(*entries: tuple[str, dict[str, Any]]) -> State:
-    return state_of([_entry(number, *entry) for number, entry in enumerate(entries, 1)])
+def state(*entries: tuple[str, dict[str, Any]]) -> StoreState:
+    return replay([_entry(number, *entry) for number, entry in enumerate(entries, 1)])
 
 
-def _entry(number: int, action: str, details: dict[str, Any]) -> Entry:
+def _entry(number: int, action: str, details: dict[str, Any]) -> LogEntry:
     files = {f"{details['part']}/items.parquet": "0"} if "part" in details else {}
-    return Entry(number, action, files, details, str(number))
+    return LogEntry(number, action, files, details, str(number))
 
 
 def part(number: int, **others: Any) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from topwork.errors import StoreLockedError
 from topwork.extract.extractor.extractor import Extractor
 from topwork.extract.sources.item import content_digest
 from topwork.extract.store.feature_store import FeatureStore
-from topwork.extract.store.index import INDEX_FILE
-from topwork.extract.store.part import Row, write_part
+from topwork.extract.store.index_file import INDEX_FILE
+from topwork.extract.store.part import Row, rows_to_table, write_part
 from topwork.extract.store.writer import StoreWriter, open_writer
 
 
@@ -79,7 +79,8 @@ def test_reader_sees_its_moment_until_it_refreshes(store: FeatureStore) -> None:
 
 def test_part_that_was_finished_but_not_entered_is_swept(store: FeatureStore) -> None:
     lost = store.path / "parts" / "p000002"
-    write_part(lost, [Row("lost", content_digest("x"), "ok", None, 0)], {"c0001": np.zeros((1, 2), np.float32)})
+    items = rows_to_table([Row("lost", content_digest("x"), "ok", None, 0)])
+    write_part(lost, items, {"c0001": np.zeros((1, 2), np.float32)})
     for folder in (store.path, store.path / "parts", store.path / "log"):
         (folder / ".tmp-left").write_bytes(b"half")
     assert FeatureStore.open(store.path).ids == ["a", "b"]
@@ -105,6 +106,6 @@ def test_entry_that_the_index_missed_is_caught_up(store: FeatureStore) -> None:
     (store.path / INDEX_FILE).write_bytes(before)
     assert FeatureStore.open(store.path).ids == ["a", "b", "c"]
     with open_writer(store) as writer:
-        place = writer.index.place("a")
+        place = writer.index.find_row("a")
     assert place == (2, 1)
     assert (store.path / INDEX_FILE).read_bytes() != before

@@ -92,9 +92,9 @@ def test_export_is_parquet_of_all_columns_by_default(store: Path, work: Path) ->
         ("store import {work}/out {work}/none.npy", "none.npy does not exist; expected an array, a .npy"),
         ("store import {work}/out {work}/x.npy --ids {work}/none.txt", "none.txt cannot be read"),
         ("store import {work}/out {work}/x.npy --labels {work}/labels.csv", "ids that have no features"),
-        ("extract {work} --store {store}", "which backbone computed them is not known"),
-        ("extract {work} --store {store} --plan", "which backbone computed them is not known"),
-        ("fit {store} --out {work}/out", "which backbone computed them is not known"),
+        ("extract {work} --store {store}", "the backbone that computed them is unknown"),
+        ("extract {work} --store {store} --plan", "the backbone that computed them is unknown"),
+        ("fit {store} --out {work}/out", "the backbone that computed them is unknown"),
     ],
 )
 def test_what_cannot_be_done_exits_with_2_and_writes_nothing(

@@ -62,7 +62,7 @@ def test_what_needs_the_backbone_says_that_it_is_unknown(store: FeatureStore, ph
         lambda: TransferClassifier("topwork:tiny", store=store.path).fit(photos),
         lambda: TransferClassifier("topwork:tiny").fit(store),
     ):
-        with pytest.raises(IdentityError, match="foreign features: which backbone computed them is not known"):
+        with pytest.raises(IdentityError, match="foreign features: the backbone that computed them is unknown"):
             use()
     assert sorted(tmp_path.iterdir()) == before
 

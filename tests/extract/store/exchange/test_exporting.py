@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,13 @@ from pyarrow import parquet
 from topwork.errors import InputError
 from topwork.extract.extractor.extractor import Extractor
 from topwork.extract.jobs.job import extract_features
-from topwork.extract.store.exchange import exporting
+from topwork.extract.store.exchange.exporting import (
+    BYTES_PER_SHARD,
+    WRITERS,
+    ExportedRows,
+    rows_to_lists,
+    write_datasets,
+)
 from topwork.extract.store.feature_store import FeatureStore
 from topwork.extract.store.part import Row
 from topwork.extract.store.writer import open_writer
@@ -108,13 +115,10 @@ def test_pandas_reads_the_same_values(store: FeatureStore, tmp_path: Path) -> No
     assert np.stack(frame["last"].to_list()).tobytes() == np.asarray(store.matrix("last")).tobytes()
 
 
-@pytest.mark.parametrize("shard", [exporting.SHARD_BYTES, 3000])
-def test_datasets_loads_the_folder(
-    shard: int, store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("bytes_per_shard", [BYTES_PER_SHARD, 3000])
+def test_datasets_loads_the_folder(bytes_per_shard: int, store: FeatureStore, tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
-    monkeypatch.setattr(exporting, "SHARD_BYTES", shard)
-    store.export(tmp_path / "out", "datasets")
+    write_datasets(tmp_path / "out", ExportedRows(store, store.columns), bytes_per_shard)
     found = datasets.load_from_disk(str(tmp_path / "out"))
     assert found["id"][:] == store.ids
     assert found["grade"][:] == list(range(5))
@@ -122,11 +126,8 @@ def test_datasets_loads_the_folder(
     assert np.array(found["last"][:], np.float32).tobytes() == np.asarray(store.matrix("last")).tobytes()
 
 
-def test_datasets_are_cut_into_shards_of_whole_rows(
-    store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(exporting, "SHARD_BYTES", 3000)
-    store.export(tmp_path / "out", "datasets")
+def test_datasets_are_cut_into_shards_of_whole_rows(store: FeatureStore, tmp_path: Path) -> None:
+    write_datasets(tmp_path / "out", ExportedRows(store, store.columns), bytes_per_shard=3000)
     names = sorted(path.name for path in (tmp_path / "out").glob("*.arrow"))
     assert len(names) > 1
     assert names == [f"data-{number:05d}-of-{len(names):05d}.arrow" for number in range(len(names))]
@@ -147,22 +148,33 @@ def test_datasets_are_cut_into_shards_of_whole_rows(
     assert json.loads((tmp_path / "out" / "dataset_info.json").read_bytes()) == {}
 
 
+class CountedMatrix:
+    """A matrix that notes how many rows are read at a time."""
+
+    def __init__(self, matrix: Any) -> None:
+        self.matrix = matrix
+        self.shape = matrix.shape
+        self.dtype = matrix.dtype
+        self.sizes: list[int] = []
+
+    def __getitem__(self, rows: slice) -> Any:
+        self.sizes.append(rows.stop - rows.start)
+        return self.matrix[rows]
+
+
 @pytest.mark.parametrize("kind", FORMATS)
-def test_only_a_batch_is_held_at_a_time(
-    kind: str, half: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sizes: list[int] = []
-    lists = exporting._lists
-    monkeypatch.setattr(exporting, "_lists", lambda matrix: sizes.append(len(matrix)) or lists(matrix))
-    monkeypatch.setattr(exporting, "BATCH_BYTES", 1)
-    half.export(tmp_path / "out", kind)
-    assert sizes == [0] + [1] * 7
+def test_only_a_batch_is_held_at_a_time(kind: str, half: FeatureStore, tmp_path: Path) -> None:
+    rows = ExportedRows(half, half.columns, bytes_per_batch=1)
+    counted = CountedMatrix(half.matrix("features"))
+    rows.matrices["features"] = counted  # type: ignore[assignment]
+    WRITERS[kind](tmp_path / "out", rows)
+    assert counted.sizes == [1] * 7
     assert matrix_of(read(tmp_path / "out", kind)["features"]).tobytes() == half.matrix("features").tobytes()
 
 
 def test_features_are_not_copied() -> None:
     matrix = np.ones((3, 4), np.float32)
-    values = pa.array(exporting._lists(matrix)).values
+    values = pa.array(rows_to_lists(matrix)).values
     assert values.buffers()[1].address == matrix.ctypes.data
 
 
@@ -172,27 +184,26 @@ def test_what_is_there_is_never_overwritten(kind: str, store: FeatureStore, tmp_
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     for name in ("file", "folder", "link"):
-        with pytest.raises(InputError, match=f"{name} exists already"):
+        with pytest.raises(InputError, match=name):
             store.export(tmp_path / name, kind)
     assert (tmp_path / "file").read_text() == "mine"
     assert list((tmp_path / "folder").iterdir()) == []
 
 
+class FailingRows(ExportedRows):
+    """Rows of which only the first batch can be read."""
+
+    def tables(self, start: int, stop: int) -> Iterator[pa.Table]:
+        yield next(super().tables(start, stop))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
 @pytest.mark.parametrize("kind", FORMATS)
-def test_interrupted_export_leaves_nothing(
-    kind: str, half: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lists = exporting._lists
-
-    def failing(matrix: np.ndarray[Any, Any]) -> Any:
-        if len(matrix):
-            raise OSError(28, "No space left on device")
-        return lists(matrix)
-
-    monkeypatch.setattr(exporting, "_lists", failing)
+def test_interrupted_export_leaves_nothing(kind: str, half: FeatureStore, tmp_path: Path) -> None:
     (tmp_path / "place").mkdir()
-    with pytest.raises(OSError, match="No space"):
-        half.export(tmp_path / "place" / "out", kind)
+    with pytest.raises(OSError, match="No space") as error:
+        WRITERS[kind](tmp_path / "place" / "out", FailingRows(half, half.columns, bytes_per_batch=1))
+    assert error.value.errno == errno.ENOSPC
     assert list((tmp_path / "place").iterdir()) == []
 
 
@@ -221,13 +232,13 @@ def test_parts_that_are_not_compacted_are_exported_in_order(tiny: Extractor, tmp
     assert table["duplicate_of"].to_pylist() == [None, None, "b"]
 
 
-def test_wrong_names_are_told(half: FeatureStore, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="format 'csv': expected one of parquet, arrow, datasets"):
+def test_wrong_names_are_refused(half: FeatureStore, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"csv.*parquet, arrow, datasets"):
         half.export(tmp_path / "out", "csv")
-    with pytest.raises(InputError, match="no column 'last'; it has features"):
+    with pytest.raises(InputError, match=r"last.*features"):
         half.export(tmp_path / "out", columns=["last"])
     half.set_labels({"0": 1}, "features")
-    with pytest.raises(InputError, match="several columns 'features'"):
+    with pytest.raises(InputError, match="features"):
         half.export(tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -236,6 +247,6 @@ def test_labels_of_several_types_are_refused(tiny: Extractor, write_images: Writ
     folder, store = write_images(each=1), FeatureStore.create(tmp_path / "store", tiny)
     extract_features(folder, store)
     store.set_labels(dict.fromkeys(store.ids, 1))
-    extract_features(write_images(each=2), store)  # the new ones have labels of the source, which are texts
-    with pytest.raises(InputError, match="labels 'label' are of several types"):
+    extract_features(write_images(each=2), store)  # the new ones have labels of the source, which are text
+    with pytest.raises(InputError, match="'label'"):
         store.export(tmp_path / "out")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -210,7 +211,7 @@ def test_clip_retrieval_without_names_wants_ids(matrix: NDArray[np.float32], tmp
     root = write_clip(tmp_path / "clip", matrix)
     for path in (root / "metadata").iterdir():
         path.unlink()
-    with pytest.raises(InputError, match="nothing says what the 6 rows of clip-retrieval are of; pass ids"):
+    with pytest.raises(InputError, match="clip-retrieval .* 6 rows; pass ids"):
         FeatureStore.import_features(tmp_path / "store", root)
     assert FeatureStore.import_features(tmp_path / "store", root, IDS).ids == IDS
 
@@ -240,14 +241,14 @@ def test_thingsvision_folder(kind: str, matrix: NDArray[np.float32], tmp_path: P
 def test_other_files_of_thingsvision_name_the_conversion(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"whatever")
     for source in (tmp_path, tmp_path / name):
-        with pytest.raises(InputError, match=r"is not read here; expected a \.npy\. Convert it with .*numpy\.save"):
+        with pytest.raises(InputError, match=rf"{name} .*numpy\.save"):
             FeatureStore.import_features(tmp_path / "store", source)
 
 
 def test_folder_in_two_kinds_is_refused(matrix: NDArray[np.float32], tmp_path: Path) -> None:
     np.save(tmp_path / "features.npy", matrix)
     np.savetxt(tmp_path / "features.txt", matrix)
-    with pytest.raises(InputError, match=r"expected one kind: remove the others"):
+    with pytest.raises(InputError, match=r"features\.\w+, features\.\w+"):
         FeatureStore.import_features(tmp_path / "store", tmp_path)
 
 
@@ -297,13 +298,13 @@ def test_features_that_cannot_be_used_leave_nothing(
 @pytest.mark.parametrize(
     ("ids", "labels", "error"),
     [
-        ([*IDS[:5], IDS[0]], None, "the id 'photo 0.jpg' comes twice"),
+        ([*IDS[:5], IDS[0]], None, "'photo 0.jpg'"),
         ([*IDS[:5], None], None, "id 5 of 6 is empty"),
         ([*IDS[:5], ""], None, "id 5 of 6 is empty"),
-        ([*IDS[:5], "\ud800"], None, "an id is no text"),
+        ([*IDS[:5], "\ud800"], None, "surrogates"),
         (IDS, ["a"], "6 items but 1 labels"),
         (IDS, {"photo 9.jpg": "a"}, "1 ids that have no features, such as 'photo 9.jpg'"),
-        (IDS, [1, "a", 2, 3, 4, 5], "labels cannot be kept"),
+        (IDS, [1, "a", 2, 3, 4, 5], "'a'"),
     ],
 )
 def test_ids_and_labels_that_do_not_fit_leave_nothing(
@@ -355,7 +356,7 @@ def test_what_is_there_is_never_overwritten(store: FeatureStore, matrix: NDArray
 
 def test_extractors_are_refused_because_there_is_no_backbone(store: FeatureStore, tmp_path: Path) -> None:
     extractor, entries = Extractor("topwork:tiny"), store.log.entries()
-    message = "store holds foreign features: which backbone computed them is not known"
+    message = re.escape(str(store.path))
     for use in (
         lambda: store.graph,
         lambda: store.admit(extractor),
