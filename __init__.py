@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .heads.mlp.mlp_regressor import MLPHeadRegressor
     from .models.backbone import Backbone
     from .models.image_spec import ImageSpec
-    from .models.input_overrides import InputOverrides
+    from .models.input_spec import InputOverrides
     from .models.loading import BackboneSpec, load_backbone
     from .models.tensor_spec import TensorSpec
     from .models.text_spec import TextSpec
@@ -71,7 +71,7 @@ __getattr__, __dir__, _ = lazy_exports(
         "Extractor": ".extract.extractor.extractor",
         "FeatureStore": ".extract.store.feature_store",
         "ImageSpec": ".models.image_spec",
-        "InputOverrides": ".models.input_overrides",
+        "InputOverrides": ".models.input_spec",
         "Layer": ".extract.graphs.layer",
         "Ledger": ".extract.engine.ledger",
         "LinearProbe": ".heads.linear.linear_probe",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
 from .errors import IdentityError
@@ -19,6 +20,22 @@ def digest(value: Any) -> str:
     """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_of_file(path: str | Path) -> str:
+    """Return the SHA-256 of a file's content."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def digest_of_path(path: Path) -> str:
+    """Return the SHA-256 of a file's content, or over the names and contents of all files below a folder."""
+    if path.is_file():
+        return digest_of_file(path)
+    digest = hashlib.sha256()
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        digest.update(f"{file.relative_to(path).as_posix()}|{digest_of_file(file)}|".encode())
+    return digest.hexdigest()
 
 
 def require_same(found: dict[str, Any], expected: dict[str, Any], what: str) -> None:

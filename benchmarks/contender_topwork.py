@@ -22,7 +22,7 @@ from topwork.extract.engine.engine import infer
 from topwork.extract.graphs.exported_graph import ExportedGraph
 from topwork.extract.sources.item import content_digest
 from topwork.hardware import available_cores
-from topwork.models.input_overrides import InputOverrides
+from topwork.models.input_spec import InputOverrides
 
 WARMING = 32
 """Items that each of a session's runs computes before inference is timed."""

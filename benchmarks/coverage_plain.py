@@ -56,7 +56,7 @@ def exported(backbone: Any, path: Path) -> None:
 def feeds(backbone: Any, batch: int) -> list[tuple[Any, ...]]:
     """Return what enters the network: random pixels, or random tokens without padding and with it."""
     import torch
-    from topwork.extract.preprocess.preprocessor import preprocessor_for
+    from topwork.extract.preprocess.by_kind import preprocessor_for
 
     spec = backbone.input_spec
     generator = np.random.default_rng(SEED)

@@ -177,7 +177,7 @@ class Touched:
 def read(root: Path, name: str, content: bytes) -> tuple[str, str]:
     """Write a case below the folder, read it as a source, prepare its items, and say how that ended."""
     from topwork.errors import DecodeError, SourceError
-    from topwork.extract.preprocess.preprocessor import preprocessor_for
+    from topwork.extract.preprocess.by_kind import preprocessor_for
     from topwork.extract.sources.opening import open_source
     from topwork.models.image_spec import ImageSpec
 

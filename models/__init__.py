@@ -9,7 +9,7 @@ from ..lazy_exports import lazy_exports
 if TYPE_CHECKING:
     from .backbone import Backbone
     from .image_spec import ImageSpec
-    from .input_overrides import InputOverrides
+    from .input_spec import InputOverrides
     from .loading import BackboneSpec, load_backbone
     from .onnx_backbone import OnnxBackbone
     from .tensor_spec import TensorSpec
@@ -34,7 +34,7 @@ __getattr__, __dir__, _ = lazy_exports(
         "Backbone": ".backbone",
         "BackboneSpec": ".loading",
         "ImageSpec": ".image_spec",
-        "InputOverrides": ".input_overrides",
+        "InputOverrides": ".input_spec",
         "OnnxBackbone": ".onnx_backbone",
         "TensorSpec": ".tensor_spec",
         "TextSpec": ".text_spec",

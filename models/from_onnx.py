@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, reason
+from ..identity import digest_of_file
 from .backbone import DEFAULT_TOLERANCE, LARGEST_TOLERANCE
 from .image_spec import ImageSpec
 from .input_spec import InputSpec
 from .registry import Built
 from .tensor_spec import TensorSpec
 from .text_spec import TOKENIZER_FILE, TextSpec
-from .weights import digest_of_file
 
 CROP = 0.875
 """Share of the shorter side that is kept, as in most evaluations on ImageNet; ``crop=`` changes it."""

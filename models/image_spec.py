@@ -1,45 +1,46 @@
-"""Preprocessing of images, as a frozen description that travels with its graph."""
+"""Image input: how an image is decoded, resized, cropped and normalised."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from ..errors import InputError
-from .input_overrides import InputOverrides
+from .input_spec import GraphInput, InputOverrides, InputSpec, Normalization
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 FITS = ("shorter", "cover", "squash", "border")
 DECODES = ("exact", "fast")
+ORIENTATIONS = ("exif", "stored")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
 
 
 @dataclass(frozen=True)
-class ImageSpec:
-    """Preprocessing of an image classifier: decode, turn upright, resize, crop the centre, normalise.
+class ImageSpec(InputSpec):
+    """Preprocessing of an image model: decode, turn upright, resize, crop the centre, normalise.
 
     Parameters
     ----------
     size : (int, int)
-        Height and width of the image that enters the network, in pixels.
+        Height and width of the image that enters the model, in pixels.
     resize : int
         The image is resized to this many pixels before the centre is cropped: its shorter side, or with
         ``fit="squash"`` the longer of its two sides in the proportions of `size`, or with "cover" and "border" until
         it covers that size, or just fits into it.
     fit : {"shorter", "cover", "squash", "border"}
-        Keep the proportions and crop what is too much ("shorter", or "cover" for inputs that are not square); squash
-        the image; or keep the proportions and surround it with a border of the mean colour.
+        Keep the proportions and crop the excess ("shorter", or "cover" for inputs that are not square); squash the
+        image; or keep the proportions and add a border of the mean colour.
     interpolation : str
         A filter of Pillow: "nearest", "bilinear", "bicubic", "lanczos", "box", "hamming".
     mean, std : tuple of 3 floats
         Per channel, for pixels scaled to 0 .. 1. Applied inside the graph.
     orientation : {"exif", "stored"}
-        Turn photographs upright as their EXIF tag says, or leave the pixels as they are stored (but for TIFF, which
+        Turn photographs upright according to their EXIF tag, or leave the pixels as they are stored (except TIFF, which
         Pillow always turns).
     decode : {"exact", "fast"}
         Every pixel as Pillow decodes it; or JPEG files at a half, a quarter or an eighth of their size, where that is
-        still no smaller than the resized image. Features then differ a little, for photographs of large sizes.
+        still no smaller than the resized image. Features then differ slightly for large photographs.
 
     Examples
     --------
@@ -48,6 +49,10 @@ class ImageSpec:
     """
 
     kind: ClassVar[str] = "image"
+    color_axis: ClassVar[int | None] = -1
+    overrides: ClassVar[tuple[str, ...]] = ("mean", "std", "size", "crop", "interpolation", "decode")
+    input_name: ClassVar[str] = "image"
+    """Name of the graph's input."""
 
     size: tuple[int, int]
     resize: int
@@ -59,32 +64,46 @@ class ImageSpec:
     decode: str = "exact"
 
     def __post_init__(self) -> None:
-        """Make numbers plain, so that equal specifications have equal digests, and refuse what no network could eat."""
-        for name in ("mean", "std"):
-            object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
+        """Convert numbers to plain types, so that equal specifications have equal digests, and check all fields."""
+        # Convert.
+        object.__setattr__(self, "mean", tuple(float(value) for value in self.mean))
+        object.__setattr__(self, "std", tuple(float(value) for value in self.std))
         object.__setattr__(self, "size", tuple(int(side) for side in _pair(self.size)))
         object.__setattr__(self, "resize", int(self.resize))
-        if len(self.size) != 2 or min(self.size) < 1 or self.resize < 1:
+
+        # Validate.
+        if min(self.size) < 1 or self.resize < 1:
             raise InputError(f"size={self.size} and resize={self.resize}: expected positive numbers of pixels")
-        choices = {
-            "interpolation": INTERPOLATIONS,
-            "fit": FITS,
-            "orientation": ("exif", "stored"),
-            "decode": DECODES,
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise InputError(f"{name}={getattr(self, name)!r}: expected one of {', '.join(allowed)}")
-        for name, values in (("mean", self.mean), ("std", self.std)):
-            if len(values) != 3 or not all(math.isfinite(v) for v in values):
-                raise InputError(f"{name}={values}: expected three finite numbers, one per channel (red, green, blue)")
+        check_choice("interpolation", self.interpolation, INTERPOLATIONS)
+        check_choice("fit", self.fit, FITS)
+        check_choice("orientation", self.orientation, ORIENTATIONS)
+        check_choice("decode", self.decode, DECODES)
+        check_per_channel("mean", self.mean)
+        check_per_channel("std", self.std)
         if min(self.std) <= 0:
             raise InputError(f"std={self.std}: expected numbers above 0")
 
     @property
+    def graph_inputs(self) -> tuple[GraphInput, ...]:
+        """The pixels, uint8 ``(batch, height, width, 3)``."""
+        return (GraphInput(self.input_name, "uint8", ("batch", *self.size, 3)),)
+
+    @property
+    def item_shape(self) -> tuple[int, ...]:
+        """Shape of one normalised image: channels, height, width."""
+        return (3, *self.size)
+
+    @property
+    def normalization(self) -> Normalization:
+        """Mean and standard deviation per channel."""
+        return Normalization(self.mean, self.std)
+
+    @property
     def fill(self) -> tuple[int, ...]:
-        """Colour around an image that is smaller than the input: black, or the mean colour of a wanted border."""
-        return tuple(round(255 * value) for value in self.mean) if self.fit == "border" else (0, 0, 0)
+        """Colour around an image that is smaller than the input: black, or the mean colour with ``fit="border"``."""
+        if self.fit == "border":
+            return tuple(round(255 * value) for value in self.mean)
+        return (0, 0, 0)
 
     @property
     def crop(self) -> float:
@@ -93,46 +112,57 @@ class ImageSpec:
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """Return height and width after resizing an image, before the crop."""
+        if self.fit == "shorter":
+            if height <= width:
+                return self.resize, max(1, int(self.resize * width / height))
+            return max(1, int(self.resize * height / width)), self.resize
+
+        # The other ways to fit start from the input's size, enlarged as much as `resize` exceeds its shorter side.
+        scale = self.resize / min(self.size)
+        target_height = round(self.size[0] * scale)
+        target_width = round(self.size[1] * scale)
         if self.fit == "squash":
-            scale = self.resize / min(self.size)
-            return round(self.size[0] * scale), round(self.size[1] * scale)
-        if self.fit in ("border", "cover"):
-            scale = self.resize / min(self.size)
-            ratios = height / round(self.size[0] * scale), width / round(self.size[1] * scale)
-            ratio = max(ratios) if self.fit == "border" else min(ratios)
-            return max(1, round(height / ratio)), max(1, round(width / ratio))
-        if height <= width:
-            return self.resize, max(1, int(self.resize * width / height))
-        return max(1, int(self.resize * height / width)), self.resize
+            return target_height, target_width
+        ratios = (height / target_height, width / target_width)
+        ratio = max(ratios) if self.fit == "border" else min(ratios)
+        return max(1, round(height / ratio)), max(1, round(width / ratio))
+
+    def with_exact_decoding(self) -> ImageSpec:
+        """Return a copy that decodes every pixel."""
+        return replace(self, decode="exact")
 
     def override(self, changes: InputOverrides) -> ImageSpec:
         """Return a copy with the user's changes; a new size keeps the share that is cropped."""
-        changes.require_only("mean", "std", "size", "crop", "interpolation", "decode", kind=self.kind)
+        changes.require_only(*self.overrides, kind=self.kind)
+        named = ("mean", "std", "interpolation", "decode")
+        replaced: dict[str, Any] = {name: getattr(changes, name) for name in named}
+        replaced = {name: value for name, value in replaced.items() if value is not None}
         size = self.size if changes.size is None else _pair(changes.size)
-        if changes.crop is None:
-            resize = min(size) * self.resize // min(self.size)
-        elif 0 < changes.crop <= 1:
-            resize = math.floor(min(size) / changes.crop)
-        else:
-            raise InputError(f"crop={changes.crop}: expected a share above 0 and at most 1")
-        return replace(
-            self,
-            size=size,
-            resize=resize,
-            interpolation=changes.interpolation or self.interpolation,
-            decode=changes.decode or self.decode,
-            mean=self.mean if changes.mean is None else tuple(changes.mean),
-            std=self.std if changes.std is None else tuple(changes.std),
-        )
+        resize = self._resize_for(size, changes.crop)
+        return replace(self, size=size, resize=resize, **replaced)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return a dictionary that :func:`topwork.models.input_spec.input_spec_from_json` turns back."""
-        return {"kind": self.kind, **asdict(self)}
+    def _resize_for(self, size: tuple[int, int], crop: float | None) -> int:
+        """Return the size before the crop, for a new size or share that is kept."""
+        if crop is None:
+            return min(size) * self.resize // min(self.size)
+        if 0 < crop <= 1:
+            return math.floor(min(size) / crop)
+        raise InputError(f"crop={crop}: expected a share above 0 and at most 1")
 
-    def files(self) -> dict[str, bytes]:
-        """Return what must travel with the graph: nothing."""
-        return {}
+
+def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Raise an InputError if a field has none of its allowed values."""
+    if value not in allowed:
+        raise InputError(f"{name}={value!r}: expected one of {', '.join(allowed)}")
+
+
+def check_per_channel(name: str, values: tuple[float, ...]) -> None:
+    """Raise an InputError if a field does not have one finite number per channel."""
+    if len(values) != 3 or not all(math.isfinite(value) for value in values):
+        raise InputError(f"{name}={values}: expected three finite numbers, one per channel (red, green, blue)")
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
+    if isinstance(size, int):
+        return size, size
+    return size[0], size[1]

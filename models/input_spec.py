@@ -1,54 +1,160 @@
-"""What a network eats: images, texts or tensors, as a frozen description that travels with its graph."""
+"""Input specifications: what all kinds have in common, and the changes that users may make to them."""
 
 from __future__ import annotations
 
-import hashlib
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import InputError
-from .image_spec import ImageSpec
-from .tensor_spec import TensorSpec
-from .text_spec import TOKENIZER_FILE, TextSpec
 
-InputSpec: TypeAlias = ImageSpec | TextSpec | TensorSpec
-"""Every kind of input specification."""
-
-KINDS = ("image", "text", "tensor")
+if TYPE_CHECKING:
+    from typing import Self
 
 
-def input_spec_from_json(fields: dict[str, Any], folder: Path) -> InputSpec:
-    """Read what an input specification's ``to_json`` and ``files`` wrote.
+@dataclass(frozen=True)
+class InputOverrides:
+    """Changes to an input specification; ``None`` keeps the backbone's own value.
 
     Parameters
     ----------
-    fields : dict
-    folder : Path
-        Where the files lie that travel with the graph.
-
-    Raises
-    ------
-    InputError
-        If another version wrote it, or a file is missing or changed.
+    mean, std, size, crop, interpolation, decode
+        For image input; see :class:`topwork.ImageSpec`.
+    max_length : int or None
+        For text input, in tokens.
     """
-    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
-    kind = values.pop("kind", None)
-    if kind == "image":
-        return ImageSpec(**values)
-    if kind == "tensor":
-        return TensorSpec(**values)
-    if kind == "text":
-        files = {name: _read(folder / name, sha) for name, sha in values.pop("files").items()}
-        return TextSpec(files[TOKENIZER_FILE].decode(), **values)
-    raise InputError(
-        f"input of kind {kind!r}: this version of topwork knows {', '.join(KINDS)}; a newer one wrote this file"
-    )
+
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    size: int | tuple[int, int] | None = None
+    crop: float | None = None
+    interpolation: str | None = None
+    decode: str | None = None
+    max_length: int | None = None
+
+    def require_only(self, *names: str, kind: str) -> None:
+        """Raise an error if an override is set that does not apply to this kind of input.
+
+        Raises
+        ------
+        InputError
+        """
+        for field in fields(self):
+            if field.name not in names and getattr(self, field.name) is not None:
+                allowed = ", ".join(names) or "no overrides"
+                raise InputError(f"{field.name} does not apply to {kind} input, which takes {allowed}")
 
 
-def _read(path: Path, sha: str) -> bytes:
-    if not path.is_file():
-        raise InputError(f"{path} is missing: the tokeniser travels with its graph. Copy the whole folder again.")
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != sha:
-        raise InputError(f"{path} is not the file that the graph was made with. Copy the whole folder again.")
-    return content
+@dataclass(frozen=True)
+class GraphInput:
+    """One input of an exported graph.
+
+    Parameters
+    ----------
+    name : str
+    dtype : str
+        NumPy's name, such as "uint8".
+    axes : tuple of str or int
+        The name of a free axis ("batch", "sequence"), or a fixed size.
+    """
+
+    name: str
+    dtype: str
+    axes: tuple[str | int, ...]
+
+    @property
+    def free_axes(self) -> dict[int, str]:
+        """Positions and names of the axes that may have any size."""
+        return {position: axis for position, axis in enumerate(self.axes) if isinstance(axis, str)}
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """Mean and standard deviation per channel, for pixels scaled to 0 .. 1."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class InputSpec(ABC):
+    """Frozen description of a model's input, which travels with its graph.
+
+    What differs between kinds of input is stated by the attributes and methods of this class. What needs the packages
+    that read and prepare items is registered there, by :attr:`kind`: see :mod:`topwork.extract.sources.item_kinds` and
+    :mod:`topwork.extract.preprocess.by_kind`.
+    """
+
+    kind: ClassVar[str]
+    """Name of the kind of input: "image", "text" or "tensor"."""
+    color_axis: ClassVar[int | None] = None
+    """Axis of the graph's input along which red, green and blue lie."""
+    overrides: ClassVar[tuple[str, ...]] = ()
+    """Fields of :class:`InputOverrides` that apply to this kind."""
+
+    @property
+    @abstractmethod
+    def graph_inputs(self) -> tuple[GraphInput, ...]:
+        """Inputs of an exported graph, in order."""
+
+    @property
+    def item_shape(self) -> tuple[int, ...] | None:
+        """Shape of one item as it enters the model, after normalisation; None where lengths vary."""
+        return None
+
+    @property
+    def length_range(self) -> tuple[int, int] | None:
+        """Smallest and largest number of tokens in a batch; None where all items have the same shape."""
+        return None
+
+    @property
+    def lengths_vary(self) -> bool:
+        """Whether items differ in length, so that batches are padded."""
+        return self.length_range is not None
+
+    @property
+    def argument_names(self) -> tuple[str, ...]:
+        """Names of the module's arguments that take the inputs; empty where they are passed by position."""
+        return ()
+
+    @property
+    def normalization(self) -> Normalization | None:
+        """How the graph normalises images before they enter the model; None for inputs that enter it unchanged."""
+        return None
+
+    def with_exact_decoding(self) -> Self:
+        """Return a copy that decodes items exactly."""
+        return self
+
+    def override(self, changes: InputOverrides) -> Self:
+        """Return a copy with the user's changes.
+
+        Raises
+        ------
+        InputError
+            If a change does not apply to this kind of input, or its value is out of range.
+        """
+        changes.require_only(*self.overrides, kind=self.kind)
+        return self
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a dictionary that :func:`topwork.models.input_kinds.input_spec_from_json` reads."""
+        return {"kind": self.kind, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any], folder: Path) -> Self:
+        """Read what :meth:`to_json` and :meth:`files` wrote.
+
+        Parameters
+        ----------
+        values : dict
+            The fields, without the kind.
+        folder : Path
+            Folder of the files that travel with the graph.
+        """
+        return cls(**values)
+
+    def files(self) -> dict[str, bytes]:
+        """Return the files that travel with the graph, by name."""
+        return {}

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, TopworkError
+from ..identity import digest_of_file, digest_of_path
 from .backbone import Backbone
-from .input_overrides import InputOverrides
-from .input_spec import InputSpec
+from .input_spec import InputOverrides, InputSpec
 from .onnx_backbone import OnnxBackbone
 from .registry import Built, find_entry, find_source
 from .torch_backbone import TorchBackbone, private_copy
-from .weights import digest_of_file, digest_of_path
 
 if TYPE_CHECKING:
     from torch import nn

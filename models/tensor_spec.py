@@ -1,22 +1,22 @@
-"""Inputs that need no preprocessing: time series, tables, spectrograms."""
+"""Tensor input, which needs no preprocessing: time series, rows of tables, spectrograms."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 from ..errors import InputError
-from .input_overrides import InputOverrides
+from .input_spec import GraphInput, InputSpec
 
 
 @dataclass(frozen=True)
-class TensorSpec:
-    """Floats of a fixed shape, handed to the network as they are.
+class TensorSpec(InputSpec):
+    """Float32 arrays of a fixed shape, passed to the model unchanged.
 
     Parameters
     ----------
     shape : tuple of int
-        Of one item, without the batch: ``(features,)`` for a row of a table, ``(channels, time)`` for a series.
+        Shape of one item, without the batch: ``(features,)`` for a row of a table, ``(channels, time)`` for a series.
 
     Examples
     --------
@@ -25,24 +25,23 @@ class TensorSpec:
     """
 
     kind: ClassVar[str] = "tensor"
+    input_name: ClassVar[str] = "input"
+    """Name of the graph's input."""
 
     shape: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        """Make numbers plain, and refuse shapes without values."""
+        """Convert the sizes to plain integers, and refuse shapes without values."""
         object.__setattr__(self, "shape", tuple(int(side) for side in self.shape))
         if not self.shape or min(self.shape) < 1:
             raise InputError(f"shape={self.shape}: expected the positive sizes of one item, without the batch")
 
-    def override(self, changes: InputOverrides) -> TensorSpec:
-        """Return the specification; it has nothing that could be changed."""
-        changes.require_only(kind=self.kind)
-        return self
+    @property
+    def graph_inputs(self) -> tuple[GraphInput, ...]:
+        """The tensor, float32 ``(batch, *shape)``."""
+        return (GraphInput(self.input_name, "float32", ("batch", *self.shape)),)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return a dictionary that :func:`topwork.models.input_spec.input_spec_from_json` turns back."""
-        return {"kind": self.kind, **asdict(self)}
-
-    def files(self) -> dict[str, bytes]:
-        """Return what must travel with the graph: nothing."""
-        return {}
+    @property
+    def item_shape(self) -> tuple[int, ...]:
+        """Shape of one item."""
+        return self.shape

@@ -1,4 +1,4 @@
-"""Preprocessing of texts: a tokeniser, whose file travels with its graph, and a longest length."""
+"""Text input: a tokeniser, whose file travels with its graph, and a maximum length."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..errors import InputError
-from .input_overrides import InputOverrides
+from .input_spec import GraphInput, InputOverrides, InputSpec
 
 TOKENIZER_FILE = "tokenizer.json"
-SHORTEST = 4
-"""Batches are padded to at least as many tokens: of fewer, some networks compute sizes in another way."""
+MIN_BATCH_TOKENS = 4
+"""Batches are padded to at least as many tokens: of fewer, some models compute sizes in another way."""
 
 
 @dataclass(frozen=True)
-class TextSpec:
+class TextSpec(InputSpec):
     """Preprocessing of a text encoder: tokenise, truncate, pad to the longest text of the batch.
 
     Parameters
@@ -25,9 +25,9 @@ class TextSpec:
     tokenizer : str
         Content of a ``tokenizer.json``, as the `tokenizers` library writes it; :meth:`from_file` reads one.
     max_length : int
-        Tokens of the longest text, special tokens included; a longer one is truncated, which is counted.
+        Maximum number of tokens, special tokens included; a longer text is truncated, which is counted.
     inputs : (str, str)
-        Names of the network's arguments for token ids and attention mask, int64 ``(batch, tokens)`` both.
+        Names of the model's arguments for token ids and attention mask, int64 ``(batch, tokens)`` both.
     pad_id : int
         Token that fills the rows of shorter texts, where the mask is 0.
 
@@ -38,6 +38,7 @@ class TextSpec:
     """
 
     kind: ClassVar[str] = "text"
+    overrides: ClassVar[tuple[str, ...]] = ("max_length",)
 
     tokenizer: str = field(repr=False)
     max_length: int
@@ -45,19 +46,16 @@ class TextSpec:
     pad_id: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what is no tokeniser, and lengths that leave no room for a token."""
+        """Refuse what is not a tokeniser, and lengths that leave no room for a token."""
         object.__setattr__(self, "inputs", tuple(self.inputs))
-        if len(self.inputs) != 2 or not all(isinstance(name, str) and name.isidentifier() for name in self.inputs):
+        has_two_names = len(self.inputs) == 2
+        if not has_two_names or not all(isinstance(name, str) and name.isidentifier() for name in self.inputs):
             raise InputError(f"inputs={self.inputs}: expected the names of two arguments: token ids, attention mask")
-        if not isinstance(self.max_length, int) or self.max_length <= SHORTEST or self.pad_id < 0:
-            raise InputError(
-                f"max_length={self.max_length} and pad_id={self.pad_id}: expected more than {SHORTEST}, and an id"
-            )
-        try:
-            is_tokenizer = "model" in json.loads(self.tokenizer)
-        except (ValueError, TypeError):
-            is_tokenizer = False
-        if not is_tokenizer:
+        if not isinstance(self.max_length, int) or self.max_length <= MIN_BATCH_TOKENS:
+            raise InputError(f"max_length={self.max_length}: expected an integer above {MIN_BATCH_TOKENS}")
+        if self.pad_id < 0:
+            raise InputError(f"pad_id={self.pad_id}: expected the id of a token, 0 or more")
+        if not _is_tokenizer(self.tokenizer):
             raise InputError("tokenizer: expected the content of a tokenizer.json, as the tokenizers library writes it")
 
     @classmethod
@@ -73,9 +71,24 @@ class TextSpec:
         """
         return cls(Path(path).read_text(encoding="utf-8"), max_length, **options)
 
+    @property
+    def graph_inputs(self) -> tuple[GraphInput, ...]:
+        """Token ids and attention mask, int64 ``(batch, tokens)``."""
+        return tuple(GraphInput(name, "int64", ("batch", "sequence")) for name in self.inputs)
+
+    @property
+    def length_range(self) -> tuple[int, int]:
+        """Smallest and largest number of tokens in a batch."""
+        return MIN_BATCH_TOKENS, self.max_length
+
+    @property
+    def argument_names(self) -> tuple[str, ...]:
+        """Names of the module's arguments for token ids and attention mask."""
+        return self.inputs
+
     def override(self, changes: InputOverrides) -> TextSpec:
-        """Return a copy with the user's changes; texts can only be made shorter."""
-        changes.require_only("max_length", kind=self.kind)
+        """Return a copy with the user's changes; the maximum length can only be reduced."""
+        changes.require_only(*self.overrides, kind=self.kind)
         if changes.max_length is None:
             return self
         if changes.max_length > self.max_length:
@@ -83,11 +96,40 @@ class TextSpec:
         return replace(self, max_length=changes.max_length)
 
     def to_json(self) -> dict[str, Any]:
-        """Return a dictionary with the tokeniser's SHA-256 in its place."""
-        fields = {"max_length": self.max_length, "inputs": list(self.inputs), "pad_id": self.pad_id}
-        digest = hashlib.sha256(self.tokenizer.encode()).hexdigest()
-        return {"kind": self.kind, "files": {TOKENIZER_FILE: digest}, **fields}
+        """Return a dictionary that holds the tokeniser's SHA-256 in place of the tokeniser."""
+        return {
+            "kind": self.kind,
+            "files": {TOKENIZER_FILE: hashlib.sha256(self.tokenizer.encode()).hexdigest()},
+            "max_length": self.max_length,
+            "inputs": list(self.inputs),
+            "pad_id": self.pad_id,
+        }
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any], folder: Path) -> TextSpec:
+        """Read the fields, and the tokeniser from its file."""
+        fields = dict(values)
+        digests = fields.pop("files")
+        tokenizer = _read_checked(folder / TOKENIZER_FILE, digests[TOKENIZER_FILE])
+        return cls(tokenizer.decode(), **fields)
 
     def files(self) -> dict[str, bytes]:
-        """Return what must travel with the graph: the tokeniser."""
+        """Return the tokeniser, by the name of its file."""
         return {TOKENIZER_FILE: self.tokenizer.encode()}
+
+
+def _is_tokenizer(content: str) -> bool:
+    try:
+        return "model" in json.loads(content)
+    except (ValueError, TypeError):
+        return False
+
+
+def _read_checked(path: Path, expected_digest: str) -> bytes:
+    """Read a file that travels with its graph, and compare it with its SHA-256."""
+    if not path.is_file():
+        raise InputError(f"{path} is missing: the tokeniser travels with its graph. Copy the whole folder again.")
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != expected_digest:
+        raise InputError(f"{path} is not the file that the graph was made with. Copy the whole folder again.")
+    return content

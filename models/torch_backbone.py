@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from .backbone import Backbone
 from .input_spec import InputSpec
-from .text_spec import TextSpec
 from .weights import digest_of_state
 
 if TYPE_CHECKING:
@@ -40,10 +39,11 @@ class TorchBackbone(Backbone):
         return cls(name=name, module=module, input_spec=input_spec, weights_digest=digest_of_state(module), **details)
 
     def arguments_of(self, inputs: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-        """Return how the module is called: positional and named arguments. Texts go by name."""
-        if isinstance(self.input_spec, TextSpec):
-            return (), dict(zip(self.input_spec.inputs, inputs, strict=True))
-        return inputs, {}
+        """Return the positional and the named arguments with which the module is called."""
+        names = self.input_spec.argument_names
+        if not names:
+            return inputs, {}
+        return (), dict(zip(names, inputs, strict=True))
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the traces behind: they hold code that cannot be pickled."""

@@ -117,22 +117,6 @@ def _bytes(tensor: Tensor) -> bytes:
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
-def digest_of_file(path: str | Path) -> str:
-    """Return the SHA-256 of a file's content."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def digest_of_path(path: Path) -> str:
-    """Return the SHA-256 of a file's content, or over the names and contents of all files below a folder."""
-    if path.is_file():
-        return digest_of_file(path)
-    digest = hashlib.sha256()
-    for file in sorted(file for file in path.rglob("*") if file.is_file()):
-        digest.update(f"{file.relative_to(path).as_posix()}|{digest_of_file(file)}|".encode())
-    return digest.hexdigest()
-
-
 def _shapes(name: str, state: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
     return f"{name} {tuple(state[name].shape)}, expected {tuple(expected[name].shape)}"
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from topwork.errors import IdentityError
-from topwork.identity import digest, require_same
+from topwork.identity import digest, digest_of_file, require_same
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -52,3 +53,9 @@ def test_equal_identities_pass() -> None:
 def test_first_field_that_differs_is_named(change: dict[str, Any], message: str) -> None:
     with pytest.raises(IdentityError, match=message):
         require_same({**IDENTITY, **change}, IDENTITY, "store")
+
+
+def test_digest_of_file_is_its_sha256(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"abc")
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert digest_of_file(tmp_path / "file") == expected

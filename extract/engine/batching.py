@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from ..preprocess.prepared import Prepared
+    from ..preprocess.preprocessor import Prepared
 
 Key = TypeVar("Key")
 

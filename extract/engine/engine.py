@@ -24,8 +24,7 @@ import numpy as np
 
 from ...errors import DecodeError
 from ...hardware import available_cores
-from ..preprocess.prepared import Prepared
-from ..preprocess.preprocessor import Preprocessor
+from ..preprocess.preprocessor import Prepared, Preprocessor
 from ..runtime.providers import ON_PROCESSOR
 from ..runtime.session import Session
 from ..sources.item import Item, content_digest
@@ -169,7 +168,7 @@ class _Run:
 
     def results(self, items: Iterable[Item]) -> Iterator[Result]:
         """Keep every worker busy, and yield the results of the oldest window."""
-        varies, at_once = self.preprocessor.lengths_vary, self.preprocessor.at_once
+        varies, at_once = self.preprocessor.spec.lengths_vary, self.preprocessor.items_per_call
         size, inferred = (self.options.window, 2) if varies else (self.options.batch_size, self.session.runs + 1)
         source = iter(items)
         windows = iter(lambda: list(islice(source, size)), [])

@@ -13,8 +13,8 @@ import numpy as np
 from ...errors import DecodeError
 from ...hardware import available_cores
 from ..graphs.certify import BATCHES
+from ..preprocess.by_kind import preprocessor_for
 from ..preprocess.decode import MAX_PIXELS
-from ..preprocess.preprocessor import preprocessor_for
 from ..sources.opening import open_source
 from ..sources.table import Table
 
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
     from ...models.input_spec import InputSpec
     from ..graphs.export import Samples
-    from ..preprocess.prepared import Prepared
-    from ..preprocess.preprocessor import Preprocessor
+    from ..preprocess.preprocessor import Prepared, Preprocessor
     from ..sources.item import Item
 
 SEED = 0

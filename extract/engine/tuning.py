@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..graphs.exported_graph import ExportedGraph
-    from ..preprocess.prepared import Prepared
-    from ..preprocess.preprocessor import Preprocessor
+    from ..preprocess.preprocessor import Prepared, Preprocessor
     from ..runtime.session import Session
     from ..sources.item import Item
 
@@ -85,7 +84,7 @@ def _path(graph: ExportedGraph, provider: str) -> Path:
 
 def _measured(bench: _Bench, usual: Tuned, items: Iterable[Item], pending: int) -> Tuned | None:
     """Return the fastest choice, None if the job would be over before measuring pays."""
-    count = (TEXTS if bench.preprocessor.lengths_vary else ITEMS) * usual.runs
+    count = (TEXTS if bench.preprocessor.spec.lengths_vary else ITEMS) * usual.runs
     if pending < WORTH * count:
         return None
     single = replace(usual, options=RunOptions(batch_size=1))

@@ -20,12 +20,14 @@ from ..graphs.graph_cache import graph_for
 from ..graphs.pooling import AUTO
 from ..precision.choice import choose_precision
 from ..precision.lowered import given_in, graph_in
+from ..preprocess.by_kind import preprocessor_for
 from ..preprocess.decode import MAX_PIXELS
-from ..preprocess.preprocessor import Preprocessor, preprocessor_for
+from ..preprocess.preprocessor import Preprocessor
 from ..runtime.precisions import family, is_found_on_items, require_precision
 from ..runtime.providers import require_provider
 from ..runtime.session import Session
-from ..sources.opening import Source, open_source
+from ..sources.item import Source
+from ..sources.opening import open_source
 
 if TYPE_CHECKING:
     from ...models.backbone import Backbone

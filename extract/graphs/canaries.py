@@ -15,7 +15,7 @@ import numpy as np
 from ...atomic import write_file
 from ...errors import DriftError
 from ...hardware import processor
-from ..preprocess.preprocessor import preprocessor_for
+from ..preprocess.by_kind import preprocessor_for
 from ..runtime.precisions import family
 from ..runtime.providers import runtimes
 

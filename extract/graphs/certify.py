@@ -13,14 +13,13 @@ import numpy as np
 
 from ...errors import ParityError, reason
 from ...models.backbone import LARGEST_TOLERANCE
-from ...models.image_spec import ImageSpec
-from ..preprocess.preprocessor import preprocessor_for
+from ..preprocess.by_kind import preprocessor_for
 from .certificate import Certificate, Deviation, Port
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ..preprocess.prepared import Feed
+    from ..preprocess.preprocessor import Feed
     from ..runtime.session import Session
     from .cut import Cut
 
@@ -80,8 +79,9 @@ def _require_ports(cut: Cut, inputs: Sequence[Port], outputs: Sequence[Port]) ->
     names = tuple(port.name for port in outputs)
     if names != cut.names:
         raise ParityError(f"the exported graph has the outputs {', '.join(names)}; expected {', '.join(cut.names)}")
+    n_free_input_axes = len(cut.backbone.input_spec.graph_inputs[0].free_axes)
     for port in (*inputs, *outputs):
-        free = port.axes[: 2 if cut.backbone.input_spec.kind == "text" and port in inputs else 1]
+        free = port.axes[: n_free_input_axes if port in inputs else 1]
         if not free or any(isinstance(axis, int) for axis in free):
             raise ParityError(
                 f"{port.name!r} of the exported graph has axes {port.axes}: the exporter fixed the batch size, or the "
@@ -191,9 +191,11 @@ class _Check:
         )
 
     def _agrees_reversed(self, feed: Feed, expected: list[NDArray[np.float32]]) -> bool:
-        if not isinstance(self.cut.backbone.input_spec, ImageSpec):
+        axis = self.cut.backbone.input_spec.color_axis
+        if axis is None:
             return False
-        found = self.session.run({name: np.ascontiguousarray(array[..., ::-1]) for name, array in feed.items()})
+        reversed_feed = {name: np.ascontiguousarray(np.flip(array, axis)) for name, array in feed.items()}
+        found = self.session.run(reversed_feed)
         pairs = zip(found, expected, strict=True)
         return all(_relative(ours, theirs) <= self.cut.backbone.tolerance for ours, theirs in pairs)
 

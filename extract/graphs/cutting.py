@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ...models.backbone import Backbone
-    from ..preprocess.prepared import Feed
+    from ..preprocess.preprocessor import Feed
     from .cut import Cut
 
 

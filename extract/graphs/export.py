@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from ...atomic import new_folder
 from ...errors import ExportError, LayerError, ParityError, TopworkError, reason
 from ...hardware import installed
-from ..preprocess.preprocessor import example_feed
+from ..preprocess.by_kind import example_feed
 from ..runtime.session import open_session
 from .certificate import Certificate
 from .certify import certify

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ...atomic import write_file
 from ...errors import InputError
 from ...identity import digest
-from ...models.input_spec import InputSpec, input_spec_from_json
+from ...models.input_kinds import input_spec_from_json
+from ...models.input_spec import InputSpec
 from ..runtime.precisions import family
 from ..runtime.session import Session, open_session
 from .canaries import check_canaries

@@ -18,9 +18,11 @@ from ..engine.error_policy import ErrorPolicy
 from ..engine.ledger import Ledger
 from ..engine.progress import Listener, report
 from ..engine.tuning import tuned
+from ..preprocess.by_kind import preprocessor_for
 from ..preprocess.decode import MAX_PIXELS
-from ..preprocess.preprocessor import Preprocessor, preprocessor_for
-from ..sources.opening import Source, open_source
+from ..preprocess.preprocessor import Preprocessor
+from ..sources.item import Source
+from ..sources.opening import open_source
 from ..sources.views import ViewedSource
 from ..store.feature_store import FeatureStore
 from ..store.labels import BY_SOURCE, source_label_table

@@ -16,8 +16,9 @@ from ..engine.engine import Result, run
 from ..engine.ledger import Ledger
 from ..engine.progress import Progress, report
 from ..engine.sampling import samples_of
+from ..preprocess.by_kind import preprocessor_for
 from ..preprocess.decode import MAX_PIXELS
-from ..preprocess.preprocessor import Preprocessor, preprocessor_for
+from ..preprocess.preprocessor import Preprocessor
 from ..runtime.providers import ON_PROCESSOR
 from ..store.pending import Pending
 
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
 
     from ..graphs.exported_graph import ExportedGraph
     from ..runtime.session import Session
-    from ..sources.item import Item
-    from ..sources.opening import Source
+    from ..sources.item import Item, Source
     from ..store.feature_store import FeatureStore
 
 SAMPLE = 50
@@ -124,7 +124,7 @@ def plan(
     loading = time.perf_counter() - started
     sample.provider, sample.runs = session.provider, session.runs
     preprocessor = preprocessor_for(graph.input_spec, max_pixels)
-    size = min(options.batch_size, MIXED_BATCH if preprocessor.lengths_vary else -(-SAMPLE // session.runs))
+    size = min(options.batch_size, MIXED_BATCH if preprocessor.spec.lengths_vary else -(-SAMPLE // session.runs))
     _warm_up(session, preprocessor, samples_of(source, max_pixels)(graph.input_spec), (options.batch_size, size))
     chosen = _drawn(_pending(source, known), pending, size * -(-SAMPLE // size))
     _compute(run(chosen, session, preprocessor, RunOptions(size, options.workers), sample.stages), sample, len(chosen))

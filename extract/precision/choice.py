@@ -16,12 +16,12 @@ from ...atomic import write_file
 from ...errors import InputError, ProviderError
 from ...hardware import available_cores, processor
 from ...identity import digest
-from ...models.image_spec import ImageSpec
 from ..engine.batching import BATCH_SIZE
 from ..engine.engine import infer
 from ..graphs.exported_graph import ExportedGraph
 from ..graphs.fidelity import FIDELITY_FORMAT, ITEMS, USUAL, Fidelity, relative_errors
-from ..preprocess.preprocessor import Preprocessor, preprocessor_for
+from ..preprocess.by_kind import preprocessor_for
+from ..preprocess.preprocessor import Preprocessor
 from ..runtime.precisions import LOWER
 from ..runtime.providers import choices, has_package, runtimes
 from ..runtime.session import Session, open_session
@@ -32,7 +32,7 @@ from .sensitive import beginnings, groups_of, sensitive
 if TYPE_CHECKING:
     from ...models.input_spec import InputSpec
     from ..engine.engine import Vectors
-    from ..preprocess.prepared import Prepared
+    from ..preprocess.preprocessor import Prepared
 
 Draw: TypeAlias = "Callable[[Sequence[InputSpec], int], Sequence[tuple[Prepared, ...]]]"
 
@@ -71,7 +71,7 @@ def choose_precision(graph: ExportedGraph, provider: str, draw: Draw, wanted: st
         If the precision depends on items, and there are none.
     """
     families = [p for p in LOWER if _can_gain(provider, p)] if wanted == "auto" else [wanted]
-    specs = [graph.input_spec, exact] if (exact := _exact(graph.input_spec)) != graph.input_spec else [graph.input_spec]
+    specs = list(dict.fromkeys([graph.input_spec, graph.input_spec.with_exact_decoding()]))
     is_plain = families in ([], ["fp32"]) and len(specs) == 1
     drawn = [] if is_plain else draw(specs, ITEMS + CALIBRATION * ("int8" in families))
     if wanted == "auto" and len(drawn) < FEWEST:
@@ -98,10 +98,6 @@ def _can_gain(provider: str, precision: str) -> bool:
         return (precision, choices(provider, precision)[0].name) != ("fp16", "cpu")
     except (ProviderError, InputError):
         return False
-
-
-def _exact(spec: InputSpec) -> InputSpec:
-    return replace(spec, decode="exact") if isinstance(spec, ImageSpec) else spec
 
 
 def _remembered(trial: _Trial, families: Sequence[str]) -> tuple[Fidelity, ...]:

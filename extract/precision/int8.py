@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..preprocess.preprocessor import preprocessor_for
+from ..preprocess.by_kind import preprocessor_for
 
 if TYPE_CHECKING:
     from ..graphs.exported_graph import ExportedGraph
-    from ..preprocess.prepared import Feed, Prepared
+    from ..preprocess.preprocessor import Feed, Prepared
 
 HEAVY = ("Conv", "MatMul", "Gemm")
 """Operations that are quantised: nearly all of a network's arithmetic."""

@@ -13,13 +13,12 @@ from ...models.image_spec import ImageSpec
 from ..sources.item import View
 from .augment import augmented
 from .decode import allow_pixels, decode
-from .prepared import Feed, Prepared, one_by_one
+from .preprocessor import Feed, Prepared, prepare_each
 from .resize import to_pixels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-INPUT_NAME = "image"
 GRAIN = 12
 """Spots in a row of a synthetic image."""
 SPARE = 4
@@ -29,8 +28,7 @@ SPARE = 4
 class ImagePreprocessor:
     """Encoded images, uint8 arrays, PIL images, or views of one of these, to pixels ``(height, width, 3)``."""
 
-    lengths_vary = False
-    at_once = 1
+    items_per_call = 1
 
     def __init__(self, spec: ImageSpec, max_pixels: int) -> None:
         self.spec, self.max_pixels = spec, max_pixels
@@ -45,11 +43,11 @@ class ImagePreprocessor:
 
     def prepare_all(self, contents: Sequence[Any]) -> list[Prepared | DecodeError]:
         """Return for each item what :meth:`prepare` returns or raises."""
-        return one_by_one(self, contents)
+        return prepare_each(self.prepare, contents)
 
     def collate(self, arrays: Sequence[NDArray[Any]]) -> Feed:
         """Return uint8 ``(batch, height, width, 3)``."""
-        return {INPUT_NAME: np.stack(arrays)}
+        return {self.spec.input_name: np.stack(arrays)}
 
     def synthetic(self, count: int, generator: np.random.Generator) -> list[NDArray[np.uint8]]:
         """Return images of blurred noise that are larger than what the network takes."""
@@ -59,4 +57,5 @@ class ImagePreprocessor:
 
     def random_feeds(self, batch: int, generator: np.random.Generator) -> dict[str, Feed]:
         """Return images of random pixels."""
-        return {"random": {INPUT_NAME: generator.integers(0, 256, (batch, *self.spec.size, 3), dtype=np.uint8)}}
+        pixels = generator.integers(0, 256, (batch, *self.spec.size, 3), dtype=np.uint8)
+        return {"random": {self.spec.input_name: pixels}}

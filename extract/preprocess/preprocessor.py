@@ -1,32 +1,51 @@
-"""From the content of an item to an array, from arrays to a batch: one preprocessor for each kind of input."""
+"""The protocol of a preprocessor, which turns an item's content into an array, and arrays into a batch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from ...errors import DecodeError
-from ...models.image_spec import ImageSpec
-from ...models.input_spec import InputSpec
-from ...models.text_spec import TextSpec
-from .decode import MAX_PIXELS
-from .prepared import Feed, Prepared
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-EXAMPLE_BATCH = 2
-SEED = 0
+    from ...models.input_spec import InputSpec
+
+Feed: TypeAlias = "dict[str, NDArray[Any]]"
+"""The inputs of a graph, by name; the first axis of each is the batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """One item, ready to be put into a batch.
+
+    Parameters
+    ----------
+    array : ndarray
+        Without a batch axis.
+    length : int
+        Items of similar length are batched together; 0 where all have the same shape.
+    truncated : bool
+        Whether a part of the item did not fit into the model's input.
+    """
+
+    array: NDArray[Any]
+    length: int = 0
+    truncated: bool = False
 
 
 class Preprocessor(Protocol):
-    """What reading, batching and checking need to know of a kind of input."""
+    """What reading, batching and checking require of the preprocessor for a kind of input."""
 
-    lengths_vary: bool
-    """Whether items should be batched with others of like length."""
-    at_once: int
-    """Items that are best prepared together."""
+    items_per_call: int
+    """Number of items that are best prepared together, by :meth:`prepare_all`."""
+
+    @property
+    def spec(self) -> InputSpec:
+        """Specification of the input that is prepared."""
 
     def prepare(self, content: Any) -> Prepared:
         """Return the array of one item; safe to call from several threads.
@@ -44,37 +63,18 @@ class Preprocessor(Protocol):
         """Return the batch of some items' arrays."""
 
     def synthetic(self, count: int, generator: np.random.Generator) -> list[Any]:
-        """Return random items, as users give them."""
+        """Return random items, in the form in which users give them."""
 
     def random_feeds(self, batch: int, generator: np.random.Generator) -> dict[str, Feed]:
         """Return random batches, named by what they test."""
 
 
-def preprocessor_for(spec: InputSpec, max_pixels: int = MAX_PIXELS) -> Preprocessor:
-    """Return the preprocessor for an input specification.
-
-    Parameters
-    ----------
-    spec : ImageSpec, TextSpec or TensorSpec
-    max_pixels : int
-        A larger image fails instead of being decoded.
-    """
-    if isinstance(spec, ImageSpec):
-        from .image import ImagePreprocessor
-
-        return ImagePreprocessor(spec, max_pixels)
-    if isinstance(spec, TextSpec):
-        from .text import TextPreprocessor
-
-        return TextPreprocessor(spec)
-    from .tensor import TensorPreprocessor
-
-    return TensorPreprocessor(spec)
-
-
-def example_feed(spec: InputSpec) -> Feed:
-    """Return the batch that networks are traced with; of texts one with padding, or the mask would be traced away."""
-    import numpy as np
-
-    feeds = preprocessor_for(spec).random_feeds(EXAMPLE_BATCH, np.random.default_rng(SEED))
-    return feeds.get("padded", feeds["random"])
+def prepare_each(prepare: Callable[[Any], Prepared], contents: Sequence[Any]) -> list[Prepared | DecodeError]:
+    """Prepare items one by one, and return the error of each item that fails."""
+    results: list[Prepared | DecodeError] = []
+    for content in contents:
+        try:
+            results.append(prepare(content))
+        except DecodeError as error:
+            results.append(error)
+    return results

@@ -10,19 +10,16 @@ import numpy as np
 
 from ...errors import DecodeError, reason
 from ...models.tensor_spec import TensorSpec
-from .prepared import Feed, Prepared, one_by_one
+from .preprocessor import Feed, Prepared, prepare_each
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-INPUT_NAME = "input"
 
 
 class TensorPreprocessor:
     """Numeric arrays, or the bytes of ``.npy`` files, to float32 of one shape."""
 
-    lengths_vary = False
-    at_once = 1
+    items_per_call = 1
 
     def __init__(self, spec: TensorSpec) -> None:
         self.spec = spec
@@ -40,11 +37,11 @@ class TensorPreprocessor:
 
     def prepare_all(self, contents: Sequence[Any]) -> list[Prepared | DecodeError]:
         """Return for each item what :meth:`prepare` returns or raises."""
-        return one_by_one(self, contents)
+        return prepare_each(self.prepare, contents)
 
     def collate(self, arrays: Sequence[NDArray[Any]]) -> Feed:
         """Return float32 ``(batch, *shape)``."""
-        return {INPUT_NAME: np.stack(arrays)}
+        return {self.spec.input_name: np.stack(arrays)}
 
     def synthetic(self, count: int, generator: np.random.Generator) -> list[NDArray[np.float32]]:
         """Return arrays of numbers from a standard normal distribution."""
@@ -52,7 +49,8 @@ class TensorPreprocessor:
 
     def random_feeds(self, batch: int, generator: np.random.Generator) -> dict[str, Feed]:
         """Return numbers from a standard normal distribution."""
-        return {"random": {INPUT_NAME: generator.standard_normal((batch, *self.spec.shape), dtype=np.float32)}}
+        values = generator.standard_normal((batch, *self.spec.shape), dtype=np.float32)
+        return {"random": {self.spec.input_name: values}}
 
 
 def _loaded(content: bytes) -> NDArray[Any]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import DecodeError, InputError, MissingPackageError, reason
-from ...models.text_spec import SHORTEST, TextSpec
-from .prepared import Feed, Prepared, one_by_one
+from ...models.text_spec import MIN_BATCH_TOKENS, TextSpec
+from .preprocessor import Feed, Prepared, prepare_each
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,8 +25,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyzABCXYZ0123456789.,-éß字"
 class TextPreprocessor:
     """Texts, or the bytes of UTF-8 files, to token ids."""
 
-    lengths_vary = True
-    at_once = 64
+    items_per_call = 64
 
     def __init__(self, spec: TextSpec) -> None:
         self.spec = spec
@@ -48,11 +47,11 @@ class TextPreprocessor:
             texts = [_text(content) for content in contents]
             return [_prepared(encoded) for encoded in self.tokenizer.encode_batch_fast(texts)]
         except Exception:  # of one of them
-            return one_by_one(self, contents)
+            return prepare_each(self.prepare, contents)
 
     def collate(self, arrays: Sequence[NDArray[Any]]) -> Feed:
         """Return token ids and attention mask, int64 ``(batch, tokens)``."""
-        return _padded(self.spec, arrays, max(SHORTEST, *map(len, arrays)))
+        return _padded(self.spec, arrays, max(MIN_BATCH_TOKENS, *map(len, arrays)))
 
     def synthetic(self, count: int, generator: np.random.Generator) -> list[str]:
         """Return words of random letters, each text longer than the one before."""

@@ -16,7 +16,7 @@ from ...errors import MissingPackageError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ..preprocess.prepared import Feed
+    from ..preprocess.preprocessor import Feed
 
 PRECISION, EXACT = "INFERENCE_PRECISION_HINT", "f32"
 HINTS = {"bf16": "bf16"}

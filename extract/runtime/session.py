@@ -16,7 +16,7 @@ from .providers import ON_PROCESSOR, OPENVINO, Provider, choices, openvino_devic
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ..preprocess.prepared import Feed
+    from ..preprocess.preprocessor import Feed
 
 
 EXACT = {"use_tf32": "0"}

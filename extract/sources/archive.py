@@ -13,8 +13,9 @@ from typing import Any, Self
 
 from ...errors import DecodeError, SourceError
 from .file import check_regular, check_size
+from .identifiers import SPLIT_NAMES, UniqueIds, label_and_split, storable_text
 from .item import Item
-from .labelling import SPLITS, UniqueIds, is_item, label_and_split, text_of
+from .item_kinds import ITEM_KINDS
 
 PAX = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 HEADERS_OF_HEADERS = (*PAX, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
@@ -48,7 +49,7 @@ class ArchiveSource:
             self._compressed = not isinstance(archive.fileobj, io.BufferedReader)
             for member in _each(archive):
                 if _is_wanted(member, kind):
-                    names.append(text_of(member.name))
+                    names.append(storable_text(member.name))
                 elif not member.isdir():
                     self.ignored += 1
         self._length = len(names)
@@ -64,7 +65,7 @@ class ArchiveSource:
         with _opened(self.path) as archive:
             for member in _each(archive):
                 if _is_wanted(member, self.kind):
-                    identifier = PurePosixPath(text_of(member.name)).as_posix()
+                    identifier = PurePosixPath(storable_text(member.name)).as_posix()
                     label, split = label_and_split(identifier.removeprefix(self._prefix))
                     read = self._content(archive, member)
                     yield Item(unique(identifier), read, label, split, member.size)  # times are often constant
@@ -142,7 +143,8 @@ def _each(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 def _is_wanted(member: tarfile.TarInfo, kind: str) -> bool:
     """Tell whether a member is an item inside the archive's root: no link, device or absolute name."""
     path = PurePosixPath(member.name)
-    return member.isfile() and not path.is_absolute() and ".." not in path.parts and is_item(member.name, kind)
+    is_inside = not path.is_absolute() and ".." not in path.parts
+    return member.isfile() and is_inside and ITEM_KINDS[kind].matches(member.name)
 
 
 def _common_folder(names: list[str]) -> str:
@@ -152,7 +154,7 @@ def _common_folder(names: list[str]) -> str:
         return ""
     first, last = folders[0], folders[-1] if len(folders) > 1 else folders[0][:-1]
     pairs = zip(first, last, strict=False)
-    shared = itertools.takewhile(lambda pair: pair[0] == pair[1] and pair[0].lower() not in SPLITS, pairs)
+    shared = itertools.takewhile(lambda pair: pair[0] == pair[1] and pair[0].lower() not in SPLIT_NAMES, pairs)
     return "".join(f"{part}/" for part, _ in shared)
 
 

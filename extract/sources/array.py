@@ -9,6 +9,7 @@ import numpy as np
 
 from ...errors import SourceError, reason
 from .file import check_regular
+from .item_kinds import ITEM_KINDS
 from .sequence import SequenceSource
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ def array_source(path: Path, kind: str) -> SequenceSource:
     SourceError
         If it cannot be read without unpickling.
     """
-    if kind == "text":
-        raise SourceError(f"source {path} holds arrays, but this backbone eats texts")
+    if not ITEM_KINDS[kind].has_arrays:
+        raise SourceError(f"source {path} holds arrays, but this backbone expects {kind} input")
     try:
         check_regular(path)
         rows, labels = _arrays(path)

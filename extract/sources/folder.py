@@ -12,8 +12,9 @@ from pathlib import Path
 
 from ...errors import SourceError
 from .file import facts, read_file
+from .identifiers import UniqueIds, label_and_split, storable_text
 from .item import Item
-from .labelling import UniqueIds, is_item, label_and_split, text_of
+from .item_kinds import ITEM_KINDS
 
 UNKNOWN = -1
 """Size and time of a link that leads nowhere."""
@@ -46,7 +47,7 @@ class FolderSource:
         """Yield the items, sorted by path."""
         unique = UniqueIds()
         for folder, prefix, name, size, mtime_ns in self._files:
-            identifier = text_of(prefix + name)
+            identifier = storable_text(prefix + name)
             label, split = label_and_split(identifier)
             if identifier in self._files.escaped:
                 identifier = unique(identifier)
@@ -69,7 +70,7 @@ class FolderSource:
         for entry in folder.entries:
             if _is_folder(entry, self.kind):
                 return _opened(entry.path, f"{folder.prefix}{entry.name}/")
-            if is_item(entry.name, self.kind):
+            if ITEM_KINDS[self.kind].matches(entry.name):
                 self._files.add(folder, entry)
             else:
                 self.ignored += 1
@@ -91,7 +92,7 @@ def _opened(path: str, prefix: str) -> _Folder:
         status, entries = os.stat(path), list(os.scandir(path))
     except OSError as error:
         raise _unlisted(path, error) from error
-    entries.sort(key=lambda entry: (text_of(entry.name), entry.name))
+    entries.sort(key=lambda entry: (storable_text(entry.name), entry.name))
     return _Folder(path, prefix, (status.st_dev, status.st_ino), iter(entries))
 
 
@@ -100,7 +101,7 @@ def _is_folder(entry: os.DirEntry[str], kind: str) -> bool:
     try:
         return entry.is_dir()
     except OSError as error:
-        if error.errno == errno.ELOOP or is_item(entry.name, kind):
+        if error.errno == errno.ELOOP or ITEM_KINDS[kind].matches(entry.name):
             return False
         raise _unlisted(entry.path, error) from error
 
@@ -127,8 +128,8 @@ class _Files:
         if not self.folders or self.folders[-1][1] != folder.path:
             self.folders.append((len(self.names), folder.path, folder.prefix))
         raw = folder.prefix + entry.name
-        if not raw.isascii() and text_of(raw) != raw:
-            self.escaped.add(text_of(raw))
+        if not raw.isascii() and storable_text(raw) != raw:
+            self.escaped.add(storable_text(raw))
         size, mtime_ns = facts(entry)
         self.names.append(entry.name)
         self.sizes.append(UNKNOWN if size is None else size)

@@ -1,12 +1,12 @@
-"""One input of a job, before anything has been computed from it."""
+"""Items, the inputs of a job, and the protocol of the sources that yield them."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
@@ -43,6 +43,21 @@ class Item:
     size: int | None = None
     mtime_ns: int | None = None
     group: str | None = None
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A sized collection of items, in a fixed order, that can be iterated over several times."""
+
+    @property
+    def ignored(self) -> int:
+        """Number of files that are of another kind and were left out."""
+
+    def __len__(self) -> int:
+        """Return the number of items."""
+
+    def __iter__(self) -> Iterator[Item]:
+        """Yield the items, always in the same order."""
 
 
 @dataclass(frozen=True)

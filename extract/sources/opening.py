@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from ...errors import SourceError
-from .item import Item
+from .item import Source
 from .table import TABLE_SUFFIXES, Table, TableSource
 from .url import is_url, local_path
-
-
-@runtime_checkable
-class Source(Protocol):
-    """A sized collection of items, in a fixed order, that can be gone through again."""
-
-    @property
-    def ignored(self) -> int:
-        """Number of files that are of another kind and were left out."""
-
-    def __len__(self) -> int:
-        """Return the number of items."""
-
-    def __iter__(self) -> Iterator[Item]:
-        """Yield the items, always in the same order."""
-
 
 EXPECTED = "a folder, a .tar, .tar.gz or .tgz, a .csv, .tsv, .jsonl or .parquet table, an .npy or .npz, or a URL of one"
 
@@ -49,7 +33,7 @@ def open_source(
     ids : iterable, optional
         One for each item of a sequence, all different as texts.
     kind : {"image", "text", "tensor"}
-        What the backbone eats.
+        Kind of input that the backbone expects.
 
     Raises
     ------
@@ -67,7 +51,7 @@ def open_source(
     place = source.file if isinstance(source, Table) else source
     opened = _at_url(source, str(place), kind) if is_url(place) else _on_disk(source, Path(place), kind)
     if not len(opened):
-        raise SourceError(f"source {place} holds no {kind}s ({opened.ignored} other files)")
+        raise SourceError(f"source {place} holds no {kind} items ({opened.ignored} other files)")
     return opened
 
 

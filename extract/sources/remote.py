@@ -11,17 +11,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote
 
 from ...errors import SourceError
-from .item import Item
-from .labelling import UniqueIds, is_item, label_and_split, text_of
+from .identifiers import UniqueIds, label_and_split, storable_text
+from .item import Item, Source
+from .item_kinds import ITEM_KINDS
 from .table import TABLE_SUFFIXES, Table, TableSource
 from .url import beside, fetched, is_http, is_url, listed, located, modified_ns, source_errors, url_item, without_query
-
-if TYPE_CHECKING:
-    from .opening import Source
 
 FILES = (*TABLE_SUFFIXES, ".tar", ".tar.gz", ".tgz", ".npy", ".npz")
 """Endings of the files that are sources; any other URL is that of a folder."""
@@ -59,7 +57,8 @@ class RemoteFolder:
             )
         names = {path: self._name(path) for path in listing}
         names = {path: name for path, name in names.items() if not posixpath.basename(name).startswith("?")}
-        wanted = sorted((path for path in names if is_item(names[path], kind)), key=lambda path: names[path].split("/"))
+        wanted = [path for path, name in names.items() if ITEM_KINDS[kind].matches(name)]
+        wanted.sort(key=lambda path: names[path].split("/"))
         self.ignored = sum(map(bool, names.values())) - len(wanted)
         self._files = [(path, names[path], listing[path].get("size"), modified_ns(listing[path])) for path in wanted]
 
@@ -77,7 +76,7 @@ class RemoteFolder:
     def _name(self, path: str) -> str:
         """Return a file's path below the root as text, empty for the root; web servers quote it."""
         name = path.removeprefix(self._root.rstrip("/")).lstrip("/")
-        return text_of(unquote(name, errors="surrogateescape") if is_http(path) else name)
+        return storable_text(unquote(name, errors="surrogateescape") if is_http(path) else name)
 
 
 class RemoteTable(TableSource):
@@ -101,9 +100,9 @@ class RemoteTable(TableSource):
         if not name or Path(name).is_absolute():
             return super()._file(name)
         if is_url(name):
-            return replace(url_item(name), id=text_of(name))
+            return replace(url_item(name), id=storable_text(name))
         path = beside(self._remote_path, name)
-        return Item(text_of(Path(name).as_posix()), partial(fetched, self.url, path))
+        return Item(storable_text(Path(name).as_posix()), partial(fetched, self.url, path))
 
 
 class FetchedSource:

@@ -15,15 +15,10 @@ from PIL import Image
 
 from ...errors import DecodeError, SourceError
 from .file import facts, read_file
+from .identifiers import UniqueIds, storable_text
 from .item import Item, content_digest
-from .labelling import UniqueIds, text_of
+from .item_kinds import ITEM_KINDS, ItemKind
 from .url import is_url, url_item
-
-EXPECTED = {
-    "image": "a path, a uint8 array or a PIL image",
-    "text": "a text, or the path of a text file",
-    "tensor": "an array of numbers, or the path of an .npy file",
-}
 
 
 class SequenceSource:
@@ -54,7 +49,7 @@ class SequenceSource:
         self, items: Any, labels: Iterable[Any] | None = None, kind: str = "image", ids: Iterable[Any] | None = None
     ) -> None:
         self.kind = kind
-        _check_is_sequence(items, kind)
+        _check_is_sequence(items, ITEM_KINDS[kind])
         self.items = list(items)
         self.labels = _one_each("label", labels, len(self.items))
         given = _one_each("id", ids, len(self.items))
@@ -70,24 +65,24 @@ class SequenceSource:
         for position, value in enumerate(self.items):
             own_id = None if self.ids is None else self.ids[position]
             label = None if self.labels is None else self.labels[position]
-            item = _item(value, own_id, position, self.kind)
-            yield replace(item, id=unique(item.id), label=None if _is_missing(label) else text_of(str(label)))
+            item = _item(value, own_id, position, ITEM_KINDS[self.kind])
+            yield replace(item, id=unique(item.id), label=None if _is_missing(label) else storable_text(str(label)))
 
 
-def _item(value: Any, own_id: str | None, position: int, kind: str) -> Item:
-    if kind == "text" and isinstance(value, str):
+def _item(value: Any, own_id: str | None, position: int, kind: ItemKind) -> Item:
+    if kind.has_strings and isinstance(value, str):
         return Item(own_id or f"text:{content_digest(value)[:32]}", lambda: value)
     if is_url(value):
         item = url_item(value)
-        return replace(item, id=own_id or text_of(item.id))
+        return replace(item, id=own_id or storable_text(item.id))
     if isinstance(value, (str, os.PathLike)):
         path = os.fspath(value)
-        return Item(own_id or text_of(Path(path).as_posix()), partial(read_file, path), None, None, *facts(path))
-    if kind != "text" and isinstance(value, Image.Image):
+        return Item(own_id or storable_text(Path(path).as_posix()), partial(read_file, path), None, None, *facts(path))
+    if kind.has_arrays and isinstance(value, Image.Image):
         return _image(value, own_id, position)
-    if kind != "text" and (isinstance(value, (np.ndarray, np.generic)) or hasattr(value, "tobytes")):
+    if kind.has_arrays and (isinstance(value, (np.ndarray, np.generic)) or hasattr(value, "tobytes")):
         return Item(own_id or f"array:{content_digest(value)[:32]}", lambda: value)
-    raise SourceError(f"item {position} is a {type(value).__name__}; expected {EXPECTED[kind]}")
+    raise SourceError(f"item {position} is a {type(value).__name__}; expected {kind.expected}")
 
 
 def _image(image: Image.Image, own_id: str | None, position: int) -> Item:
@@ -110,10 +105,10 @@ def _loaded(image: Image.Image, lock: Lock) -> Image.Image:
     return image
 
 
-def _check_is_sequence(items: Any, kind: str) -> None:
+def _check_is_sequence(items: Any, kind: ItemKind) -> None:
     """Refuse what is one item, a table, or without an order."""
     name = type(items).__name__
-    if kind == "image" and isinstance(items, np.ndarray) and items.ndim < 4 and items.shape[-1:] in ((3,), (4,)):
+    if isinstance(items, np.ndarray) and kind.is_single_item(items):
         raise SourceError(f"an array of shape {items.shape} is one image; expected a sequence: put it into a list")
     if isinstance(items, Mapping) or hasattr(items, "columns"):
         raise SourceError(f"a {name} is no sequence of items; pass one of its columns or values")
@@ -138,7 +133,7 @@ def _checked_ids(values: Iterable[Any]) -> list[str]:
     """Return ids as texts; the first that is empty or equal to another is refused."""
     first: dict[str, int] = {}
     for position, value in enumerate(values):
-        identifier = "" if _is_missing(value) else text_of(str(value))
+        identifier = "" if _is_missing(value) else storable_text(str(value))
         if not identifier:
             raise SourceError(f"ids[{position}] is empty; expected a text, or what has one, for each item")
         if identifier in first:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import DecodeError, SourceError
 from .file import check_regular, facts, read_file
+from .identifiers import SPLIT_NAMES, UniqueIds, storable_text
 from .item import Item, content_digest
-from .labelling import SPLITS, UniqueIds, text_of
+from .item_kinds import ITEM_KINDS
 
 if TYPE_CHECKING:
     import pyarrow
@@ -77,10 +78,13 @@ class TableSource:
         self.path = path = Path(table.file)
         content = read_rows(path)
         self._values = {name: _column(path, content, name, getattr(table, name)) for name in COLUMNS}
-        by_path = kind != "text" or self._values["text"] is None or (table.path is not None and table.text is None)
-        self._content = "path" if by_path else "text"
+        columns = ITEM_KINDS[kind].content_columns
+        is_path_requested = table.path is not None and table.text is None
+        self._content = "path"
+        if "text" in columns and self._values["text"] is not None and not is_path_requested:
+            self._content = "text"
         if self._values[self._content] is None:
-            wanted = "'text' or 'path'" if kind == "text" else "'path'"
+            wanted = " or ".join(map(repr, columns))
             raise SourceError(
                 f"table {path} has the columns {', '.join(content.column_names)}; expected one called {wanted}, or its "
                 "name (--text-column, --path-column)"
@@ -97,7 +101,7 @@ class TableSource:
             content, label, split = self._cell(self._content, row), self._name("label", row), self._name("split", row)
             item = self._text(content) if self._content == "text" else self._file(content)
             identifier = unique(self._name("id", row) or item.id)
-            split = SPLITS.get(split.lower(), split) if split else None
+            split = SPLIT_NAMES.get(split.lower(), split) if split else None
             yield Item(identifier, item.read, label, split, item.size, item.mtime_ns)
 
     def _cell(self, name: str, row: int) -> str | None:
@@ -107,7 +111,7 @@ class TableSource:
     def _name(self, name: str, row: int) -> str | None:
         """Return a cell as text that can be stored; None for an empty one."""
         cell = self._cell(name, row)
-        return text_of(cell) if cell else None
+        return storable_text(cell) if cell else None
 
     def _text(self, text: str | None) -> Item:
         return Item(f"text:{content_digest(text or '')[:32]}", partial(_present, text))
@@ -116,7 +120,7 @@ class TableSource:
         if not name:
             return Item("path:", partial(_present, None))
         path = str(self.path.parent / name)
-        return Item(text_of(Path(name).as_posix()), partial(read_file, path), None, None, *facts(path))
+        return Item(storable_text(Path(name).as_posix()), partial(read_file, path), None, None, *facts(path))
 
 
 def _present(text: str | None) -> str:

@@ -7,14 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property, partial
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...errors import InputError
-from .item import Item, View
-from .labelling import UniqueIds
-
-if TYPE_CHECKING:
-    from .opening import Source
+from .identifiers import UniqueIds
+from .item import Item, Source, View
+from .item_kinds import ITEM_KINDS
 
 LIKE_A_VIEW = re.compile(r"@\d+(#\d+)?$")
 """Ends of ids that a view could have."""
@@ -45,8 +43,10 @@ class ViewedSource:
     def __init__(self, source: Source, views: int, kind: str | None = None) -> None:
         kind = str(kind or getattr(source, "kind", "image"))
         require_views(views)
-        if views and kind != "image":
-            raise InputError(f"views={views}: only images have views, and this backbone eats {kind}s; leave views out")
+        if views and not ITEM_KINDS[kind].has_views:
+            raise InputError(
+                f"views={views}: only images have views, and this backbone expects {kind} input; leave views out"
+            )
         self.source: Source = source
         self.views: int = int(views)
         self.kind = kind

@@ -21,7 +21,7 @@ from ..engine.ledger import Ledger
 from ..graphs.canaries import drift, tolerance, write_canaries
 from ..graphs.merging import merge
 from ..graphs.subgraph import select_columns
-from ..preprocess.preprocessor import preprocessor_for
+from ..preprocess.by_kind import preprocessor_for
 from ..runtime.precisions import family, is_found_on_items
 from .block_matrix import BlockMatrix, gather_column
 from .content import StoreContent
@@ -35,8 +35,7 @@ from .writer import StoreWriter
 if TYPE_CHECKING:
     from ..graphs.exported_graph import ExportedGraph
     from ..runtime.session import Session
-    from ..sources.item import Item
-    from ..sources.opening import Source
+    from ..sources.item import Item, Source
     from .description import FeatureExtractor
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...atomic import TEMPORARY, write_file
 from ...errors import LogDamagedError
-from ...models.weights import digest_of_file
+from ...identity import digest_of_file
 from .log import LogEntry
 from .segment import Segment
 

@@ -16,8 +16,7 @@ from typing import Any
 
 from ...atomic import write_file
 from ...errors import LogDamagedError, StoreError, StoreLockedError
-from ...identity import digest
-from ...models.weights import digest_of_file
+from ...identity import digest, digest_of_file
 
 NUMBER_DIGITS = 10
 

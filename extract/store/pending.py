@@ -11,7 +11,7 @@ from ..sources.item import Item, content_digest
 
 if TYPE_CHECKING:
     from ..engine.ledger import Ledger
-    from ..sources.opening import Source
+    from ..sources.item import Source
     from .index import Index
     from .part import Row
 

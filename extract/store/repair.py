@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...errors import StoreDamagedError
-from ...models.weights import digest_of_file
+from ...identity import digest_of_file
 from .compaction import BLOCKS_FILE, find_damaged_rows
 from .content import StoreContent
 from .index_file import INDEX_FILE, check_log_is_complete, is_index_damaged, read_indexed_number

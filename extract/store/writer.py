@@ -15,7 +15,7 @@ import numpy as np
 
 from ...atomic import sweep
 from ...errors import InputError, LogDamagedError, StoreWriteError
-from ...models.weights import digest_of_file
+from ...identity import digest_of_file
 from ..engine.batching import AUTOMATIC, RunOptions
 from ..graphs.canaries import write_canaries
 from .block_matrix import gather_column

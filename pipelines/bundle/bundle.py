@@ -19,7 +19,7 @@ from ...extract.graphs.exported_graph import ExportedGraph
 from ...extract.graphs.subgraph import select_columns
 from ...heads.fit_report import FitReport
 from ...heads.persistence import head_files, load_head, save_head
-from ...models.weights import digest_of_file
+from ...identity import digest_of_file
 
 if TYPE_CHECKING:
     from ..estimators.transfer_estimator import TransferEstimator

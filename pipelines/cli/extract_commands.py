@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ...extract.engine.ledger import Ledger
     from ...extract.extractor.extraction import Extraction
     from ...extract.jobs.plan import Plan
-    from ...extract.sources.opening import Source
+    from ...extract.sources.item import Source
     from ...extract.sources.table import Table
     from ...extract.store.feature_store import FeatureStore
 

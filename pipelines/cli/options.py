@@ -61,7 +61,7 @@ class BackboneOptions:
 
     def to_spec(self, name: str | None) -> BackboneSpec:
         """Return the specification of the named backbone; of the built-in one by default."""
-        from ...models.input_overrides import InputOverrides
+        from ...models.input_spec import InputOverrides
         from ...models.loading import BackboneSpec
 
         overrides = InputOverrides(

@@ -10,7 +10,7 @@ import numpy as np
 from ...errors import InputError
 from ...extract.extractor.extractor import Extractor
 from ...extract.jobs.job import extract_features
-from ...extract.sources.opening import Source
+from ...extract.sources.item import Source
 from ...extract.sources.views import ViewedSource
 from ...extract.store.feature_store import FeatureStore
 from ...heads.targets import are_missing, typed_labels

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import InputError
+from ...extract.sources.identifiers import HELD_OUT_SPLITS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-HELD_SPLITS = frozenset({"dev", "test", "val", "valid", "validation"})
 SHARE = 0.2
 
 
@@ -55,7 +55,7 @@ class HoldOut:
             raise InputError(f"held_out={share!r}: expected a share of the items, from 0 (none) to less than 1")
         known = None if parent is None else cls(**{name: parent[name] for name in ("by", "share", "seed")})
         if share is None and seed is None:
-            return known or (cls("split", 0.0) if HELD_SPLITS & set(splits) else cls())
+            return known or (cls("split", 0.0) if HELD_OUT_SPLITS & set(splits) else cls())
         base = known if known is not None and known.by == "id" else cls()
         return cls("id", base.share if share is None else float(share), base.seed if seed is None else seed)
 
@@ -69,7 +69,7 @@ class HoldOut:
         splits : sequence
         """
         if self.by == "split":
-            return np.array([split in HELD_SPLITS for split in splits], bool)
+            return np.array([split in HELD_OUT_SPLITS for split in splits], bool)
         return np.array([_place(group, self.seed) < self.share for group in groups], bool)
 
     def to_json(self) -> dict[str, Any]:

@@ -12,15 +12,16 @@ import numpy as np
 from sklearn.base import clone, is_classifier
 
 from ...errors import InputError
+from ...extract.sources.identifiers import HELD_OUT_SPLITS
 from ...extract.store.feature_store import FeatureStore
 from ...heads.fit_report import FitReport
 from ...heads.persistence import is_plain
 from ...heads.targets import coded
-from ...models.weights import digest_of_file
+from ...identity import digest_of_file
 from ..bundle.bundle import MANIFEST, load
 from ..bundle.lineage import hashes_of
 from .features import admit, features_of
-from .holdout import HELD_SPLITS, HoldOut
+from .holdout import HoldOut
 from .labelled_rows import LabelledRows, labels_for
 from .training_rows import TrainingRows
 from .transfer_estimator import TransferEstimator
@@ -128,7 +129,7 @@ def _rows(parent: TransferEstimator, store: FeatureStore, given: LabelledRows) -
 
 def _why_none(rule: HoldOut) -> str:
     if rule.by == "split":
-        return f"no row has one of the splits {', '.join(sorted(HELD_SPLITS))}, by which the parent was judged"
+        return f"no row has one of the splits {', '.join(sorted(HELD_OUT_SPLITS))}, by which the parent was judged"
     return f"held_out={rule.share:g} leaves no class a row to learn from, or holds no row out"
 
 

@@ -18,7 +18,7 @@ from ...errors import InputError
 from ...extract.extractor.extractor import Extractor
 from ...extract.graphs.pooling import AUTO
 from ...extract.preprocess.decode import MAX_PIXELS
-from ...extract.sources.opening import Source
+from ...extract.sources.item import Source
 from ...extract.sources.table import Table
 from ...extract.sources.views import require_views
 from ...extract.store.description import is_store

@@ -11,7 +11,7 @@ from ...errors import ParityError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ...extract.preprocess.prepared import Feed
+    from ...extract.preprocess.preprocessor import Feed
     from ...extract.runtime.session import Session
     from ..estimators.transfer_estimator import TransferEstimator
 

@@ -14,7 +14,7 @@ import topwork
 import torch
 from PIL import Image
 from topwork.errors import InputError, WeightsError
-from topwork.extract.preprocess.preprocessor import preprocessor_for
+from topwork.extract.preprocess.by_kind import preprocessor_for
 from topwork.models.hf_inputs import image_spec
 from topwork.models.torchvision_operators import ensure_torchvision_operators
 from topwork.models.weights import read_tensors

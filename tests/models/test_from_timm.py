@@ -15,7 +15,7 @@ import pytest
 import topwork
 from PIL import Image
 from topwork.errors import InputError
-from topwork.extract.preprocess.preprocessor import preprocessor_for
+from topwork.extract.preprocess.by_kind import preprocessor_for
 from topwork.models.from_timm import classifier_name, image_spec
 from topwork.models.torchvision_operators import ensure_torchvision_operators
 

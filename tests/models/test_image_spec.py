@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from topwork.errors import InputError
 from topwork.models.image_spec import INTERPOLATIONS, ImageSpec
-from topwork.models.input_overrides import InputOverrides
-from topwork.models.input_spec import input_spec_from_json
+from topwork.models.input_kinds import input_spec_from_json
+from topwork.models.input_spec import InputOverrides
 
 NOWHERE = Path("/nowhere")
 """Specifications of images have no files beside them."""

@@ -1,55 +1,88 @@
-"""Reading input specifications back: each kind as it was written, files checked, anything else refused."""
+"""What specifications have in common: overrides that do not apply are refused, and what is stated of each kind."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from dataclasses import fields
+from typing import Any
 
 import pytest
 from topwork.errors import InputError
 from topwork.models.image_spec import ImageSpec
-from topwork.models.input_spec import KINDS, InputSpec, input_spec_from_json
+from topwork.models.input_spec import GraphInput, InputOverrides, InputSpec
 from topwork.models.tensor_spec import TensorSpec
-from topwork.models.text_spec import TOKENIZER_FILE, TextSpec
+from topwork.models.text_spec import TextSpec
 
+CHANGES: dict[str, Any] = {
+    "mean": (0.5, 0.4, 0.3),
+    "std": (0.1, 0.2, 0.3),
+    "size": 64,
+    "crop": 1.0,
+    "interpolation": "box",
+    "decode": "fast",
+    "max_length": 16,
+}
 SPECS: dict[str, InputSpec] = {
-    "image": ImageSpec(size=(32, 48), resize=40, fit="squash", interpolation="box", mean=(0.1, 0.2, 0.3)),
-    "text": TextSpec('{"model": {"größe": 1}}', 128, ("ids", "mask"), 3),
-    "tensor": TensorSpec((3, 500)),
+    "image": ImageSpec(size=(32, 32), resize=36),
+    "text": TextSpec('{"model": {}}', 128),
+    "tensor": TensorSpec((4,)),
+}
+OVERRIDES = {
+    "image": {"mean", "std", "size", "crop", "interpolation", "decode"},
+    "text": {"max_length"},
+    "tensor": set[str](),
 }
 
 
-def written(spec: InputSpec, folder: Path) -> dict[str, object]:
-    """Write what travels with a graph, and return the fields that its metadata hold."""
-    for name, content in spec.files().items():
-        (folder / name).write_bytes(content)
-    fields: dict[str, object] = json.loads(json.dumps(spec.to_json()))
-    return fields
+def test_every_change_is_tested() -> None:
+    assert list(CHANGES) == [field.name for field in fields(InputOverrides)]
 
 
-def test_every_kind_is_tested() -> None:
-    assert tuple(SPECS) == KINDS
-    assert [spec.kind for spec in SPECS.values()] == list(KINDS)
+@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("kind", SPECS)
+def test_change_is_made_where_the_kind_has_it_and_refused_elsewhere(kind: str, name: str) -> None:
+    spec, changes = SPECS[kind], InputOverrides(**{name: CHANGES[name]})
+    if name in OVERRIDES[kind]:
+        assert spec.override(changes) != spec
+        return
+    with pytest.raises(InputError, match=f"^{name} does not apply to {kind} input"):
+        spec.override(changes)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_round_trip_keeps_every_field(kind: str, tmp_path: Path) -> None:
-    assert input_spec_from_json(written(SPECS[kind], tmp_path), tmp_path) == SPECS[kind]
+@pytest.mark.parametrize("kind", SPECS)
+def test_nothing_changes_where_nothing_is_asked_for(kind: str) -> None:
+    assert SPECS[kind].override(InputOverrides()) == SPECS[kind]
 
 
-@pytest.mark.parametrize("fields", [{"kind": "sound"}, {"kind": None}, {}])
-def test_unknown_kind_of_input_is_refused(fields: dict[str, object]) -> None:
-    with pytest.raises(InputError, match=r"input of kind .*knows image, text, tensor; a newer one wrote this file"):
-        input_spec_from_json(fields, Path("/nowhere"))
+def test_what_does_apply_is_listed() -> None:
+    with pytest.raises(InputError, match=r"max_length .*takes mean, std, size, crop, interpolation, decode"):
+        SPECS["image"].override(InputOverrides(max_length=3))
+    with pytest.raises(InputError, match=r"crop .*tensor input.*takes no overrides"):
+        SPECS["tensor"].override(InputOverrides(crop=0.5))
 
 
-def test_tokeniser_that_is_missing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"tokenizer\.json is missing: the tokeniser travels with its graph"):
-        input_spec_from_json(written(SPECS["text"], tmp_path), tmp_path / "elsewhere")
+def test_overrides_that_apply_are_stated_by_each_kind() -> None:
+    assert {kind: set(spec.overrides) for kind, spec in SPECS.items()} == OVERRIDES
 
 
-def test_tokeniser_that_was_changed_is_refused(tmp_path: Path) -> None:
-    fields, path = written(SPECS["text"], tmp_path), tmp_path / TOKENIZER_FILE
-    path.write_bytes(path.read_bytes() + b"\n")
-    with pytest.raises(InputError, match=r"tokenizer\.json is not the file that the graph was made with"):
-        input_spec_from_json(fields, tmp_path)
+def test_inputs_of_the_graph_are_stated_by_each_kind() -> None:
+    image, text, tensor = (SPECS[kind].graph_inputs for kind in ("image", "text", "tensor"))
+    assert image == (GraphInput("image", "uint8", ("batch", 32, 32, 3)),)
+    assert text == tuple(GraphInput(name, "int64", ("batch", "sequence")) for name in ("input_ids", "attention_mask"))
+    assert tensor == (GraphInput("input", "float32", ("batch", 4)),)
+    assert [ports[0].free_axes for ports in (image, text, tensor)] == [
+        {0: "batch"},
+        {0: "batch", 1: "sequence"},
+        {0: "batch"},
+    ]
+
+
+def test_lengths_vary_for_text_alone() -> None:
+    assert [kind for kind, spec in SPECS.items() if spec.lengths_vary] == ["text"]
+    assert [spec.length_range for spec in SPECS.values()] == [None, (4, 128), None]
+    assert [spec.item_shape for spec in SPECS.values()] == [(3, 32, 32), None, (4,)]
+
+
+def test_exact_decoding_changes_images_alone() -> None:
+    fast = ImageSpec(size=(32, 32), resize=36, decode="fast")
+    assert fast.with_exact_decoding() == SPECS["image"]
+    assert all(spec.with_exact_decoding() == spec for spec in SPECS.values())

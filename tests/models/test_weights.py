@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from topwork.errors import WeightsError
-from topwork.models.weights import digest_of_file, digest_of_state, load_weights
+from topwork.models.weights import digest_of_state, load_weights
 from torch import nn
 
 
@@ -138,9 +138,3 @@ def test_digest_of_state_sees_values_statistics_and_shapes_but_no_counter() -> N
     counted.state_dict()["1.num_batches_tracked"] += 1
     assert digest_of_state(counted) == base
     assert digest_of_state(nn.Linear(2, 3, bias=False)) != digest_of_state(nn.Linear(3, 2, bias=False))
-
-
-def test_digest_of_file_is_its_sha256(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"abc")
-    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert digest_of_file(tmp_path / "file") == expected

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ....models.image_spec import ImageSpec
-from ....models.text_spec import TextSpec
-from ...preprocess import image, tensor
+import numpy as np
+
 from .nodes import Nodes
 from .pooling_nodes import append_normalization, append_pooling
 from .trace import OnnxTrace, value_of
 from .value_graph import OnnxGraph, names_read, pruned, subgraphs
 
 if TYPE_CHECKING:
-    from ....models.input_spec import InputSpec
+    from ....models.input_spec import GraphInput, InputSpec, Normalization
     from ..cut import Cut
 
 NETWORK = "network/"
@@ -73,24 +72,27 @@ def _rename(graph: Any) -> None:
 
 def _append_entry(nodes: Nodes, graph: OnnxGraph, spec: InputSpec, read: set[str]) -> list[Any]:
     """Append what turns the new graph's inputs into the original's, and return the new ones."""
+    names = [port.name for port in spec.graph_inputs]
+    if spec.lengths_vary:
+        for port in graph.inputs:
+            if port.name in read and port.name not in names:
+                _append_zeros(nodes, names[0], NETWORK + port.name)
+        for name in names:
+            nodes.add("Identity", name, output=NETWORK + name)
+    else:
+        (value,) = names
+        if spec.normalization is not None:
+            value = _append_normalized(nodes, value, spec.normalization)
+        nodes.add("Cast", value, output=NETWORK + graph.data, to=graph.data_type.elem_type)
+    return [_value_info(port) for port in spec.graph_inputs]
+
+
+def _value_info(port: GraphInput) -> Any:
+    """Return the declaration of a graph's input."""
     import onnx
 
-    info, types = onnx.helper.make_tensor_value_info, onnx.TensorProto
-    if isinstance(spec, TextSpec):
-        for port in graph.inputs:
-            if port.name in read and port.name not in spec.inputs:
-                _append_zeros(nodes, spec.inputs[0], NETWORK + port.name)
-        for name in spec.inputs:
-            nodes.add("Identity", name, output=NETWORK + name)
-        return [info(name, types.INT64, ["batch", "sequence"]) for name in spec.inputs]
-    if isinstance(spec, ImageSpec):
-        value = _append_normalized(nodes, spec)
-        inputs = [info(image.INPUT_NAME, types.UINT8, ["batch", *spec.size, 3])]
-    else:
-        value = tensor.INPUT_NAME
-        inputs = [info(tensor.INPUT_NAME, types.FLOAT, ["batch", *spec.shape])]
-    nodes.add("Cast", value, output=NETWORK + graph.data, to=graph.data_type.elem_type)
-    return inputs
+    element_type = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(port.dtype))
+    return onnx.helper.make_tensor_value_info(port.name, element_type, list(port.axes))
 
 
 def _append_zeros(nodes: Nodes, like: str, output: str) -> None:
@@ -101,9 +103,10 @@ def _append_zeros(nodes: Nodes, like: str, output: str) -> None:
     nodes.add("ConstantOfShape", nodes.add("Shape", like), output=output, value=zero)
 
 
-def _append_normalized(nodes: Nodes, spec: ImageSpec) -> str:
+def _append_normalized(nodes: Nodes, images: str, normalization: Normalization) -> str:
     """Append the normalisation of uint8 images ``(batch, height, width, 3)``."""
-    pixels = nodes.cast(image.INPUT_NAME, "FLOAT")
+    pixels = nodes.cast(images, "FLOAT")
     pixels = nodes.add("Transpose", pixels, perm=(0, 3, 1, 2))  # -> (batch, 3, height, width)
     scaled = nodes.add("Div", pixels, nodes.floats(255.0))
-    return nodes.add("Div", nodes.add("Sub", scaled, nodes.floats(*spec.mean)), nodes.floats(*spec.std))
+    centred = nodes.add("Sub", scaled, nodes.floats(*normalization.mean))
+    return nodes.add("Div", centred, nodes.floats(*normalization.std))

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from ....errors import InputError
 from ....models.from_onnx import network_inputs, read_model
-from ....models.image_spec import ImageSpec
-from ....models.text_spec import TextSpec
 from ..layer import Layer
 from .cut_model import cut_model
 from .layers import describe, onnx_layers
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ....models.onnx_backbone import OnnxBackbone
-    from ...preprocess.prepared import Feed
+    from ...preprocess.preprocessor import Feed
     from ..cut import Cut
     from ..routes import Route
 
@@ -73,16 +71,20 @@ def _data_input(backbone: OnnxBackbone) -> str:
     """
     spec, inputs = backbone.input_spec, network_inputs(read_model(backbone.path))
     names = [port.name for port in inputs]
-    if isinstance(spec, TextSpec):
-        fits, wanted = set(spec.inputs) <= set(names), f"the inputs {', '.join(spec.inputs)}"
+    shape = spec.item_shape
+    if shape is None:
+        wanted_names = [port.name for port in spec.graph_inputs]
+        fits = set(wanted_names) <= set(names)
+        wanted = f"the inputs {', '.join(wanted_names)}"
+        data_input = wanted_names[0]
     else:
-        shape = (3, *spec.size) if isinstance(spec, ImageSpec) else spec.shape
         fits = len(inputs) == 1 and _fits(inputs[0].axes, shape)
         wanted = f"one input of shape (batch, {', '.join(map(str, shape))})"
+        data_input = names[0]
     if not fits:
         described = ", ".join(f"{port.name} {port.axes}" for port in inputs)
         raise InputError(f"{backbone.path} has the inputs {described}; its input specification wants {wanted}")
-    return spec.inputs[0] if isinstance(spec, TextSpec) else names[0]
+    return data_input
 
 
 def _fits(axes: tuple[int | None, ...], shape: tuple[int, ...]) -> bool:

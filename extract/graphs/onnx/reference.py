@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ....models.image_spec import ImageSpec
 from ..layer import Layer
 from ..pooling import GEM_FLOOR, GEM_POWER, GRID, NORM_FLOOR
 from .shapes import fed, open_untouched, with_outputs
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ....models.input_spec import InputSpec
-    from ...preprocess.prepared import Feed
+    from ...preprocess.preprocessor import Feed
     from ..cut import Cut
 
 
@@ -64,9 +63,9 @@ class Reference:
 def _network_inputs(graph: OnnxGraph, spec: InputSpec, feed: Feed) -> dict[str, NDArray[Any]]:
     """Return what enters the network."""
     arrays = list(feed.values())
-    if isinstance(spec, ImageSpec):
+    if spec.normalization is not None:
         scaled = arrays[0].astype(np.float64) / 255
-        normalised = (scaled - np.array(spec.mean)) / np.array(spec.std)
+        normalised = (scaled - np.array(spec.normalization.mean)) / np.array(spec.normalization.std)
         arrays = [np.ascontiguousarray(normalised.transpose(0, 3, 1, 2), np.float32)]  # (batch, 3, height, width)
     names = list(feed) if len(arrays) > 1 else [graph.data]
     return fed(graph, dict(zip(names, arrays, strict=True)))

@@ -14,8 +14,6 @@ import numpy as np
 
 from ....errors import ExportError, reason
 from ....hardware import available_cores
-from ....models.image_spec import ImageSpec
-from ....models.text_spec import TextSpec
 from .value_graph import OnnxGraph
 
 if TYPE_CHECKING:
@@ -61,7 +59,7 @@ def measure(graph: OnnxGraph, spec: InputSpec) -> dict[str, Measured]:
     """
     types = _types(graph.model)
     probe = _probe(graph.model, types)
-    lengths = _tokens(spec) if isinstance(spec, TextSpec) else None
+    lengths = _tokens(spec)
     try:
         batches = BATCHES
         first, second = _sizes(graph, spec, _freed(probe), batches, lengths or TOKENS)
@@ -89,18 +87,23 @@ def _item(
     return None
 
 
-def _tokens(spec: TextSpec) -> tuple[int, int]:
-    """Return the lengths of the texts in the two batches."""
-    return TOKENS if spec.max_length >= TOKENS[1] else (max(1, spec.max_length - 1), spec.max_length)
+def _tokens(spec: InputSpec) -> tuple[int, int] | None:
+    """Return the lengths of the texts in the two batches; None where lengths do not vary."""
+    if spec.length_range is None:
+        return None
+    longest = spec.length_range[1]
+    if longest >= TOKENS[1]:
+        return TOKENS
+    return max(1, longest - 1), longest
 
 
 def _example(graph: OnnxGraph, spec: InputSpec, batch: int, tokens: int) -> dict[str, NDArray[Any]]:
     """Return inputs of the file itself, of the right shapes."""
-    if isinstance(spec, TextSpec):
-        ids = np.zeros((batch, tokens), np.int64)
-        return fed(graph, {spec.inputs[0]: ids, spec.inputs[1]: np.ones_like(ids)})
-    shape = (3, *spec.size) if isinstance(spec, ImageSpec) else spec.shape
-    return fed(graph, {graph.data: np.zeros((batch, *shape), np.float32)})
+    if spec.item_shape is not None:
+        return fed(graph, {graph.data: np.zeros((batch, *spec.item_shape), np.float32)})
+    ids, mask = spec.graph_inputs
+    zeros = np.zeros((batch, tokens), np.int64)
+    return fed(graph, {ids.name: zeros, mask.name: np.ones_like(zeros)})
 
 
 def fed(graph: OnnxGraph, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ....errors import ExportError, reason
-from ...preprocess.preprocessor import example_feed
+from ...preprocess.by_kind import example_feed
 from ..dominance import ancestors
 from ..layer import Layer
 from ..pooling import features_of
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
 
     from ....models.torch_backbone import TorchBackbone
-    from ...preprocess.prepared import Feed
+    from ...preprocess.preprocessor import Feed
     from ..cut import Cut
 
 OPSET = 20
@@ -132,14 +132,16 @@ def _by_torchscript(network: nn.Module, feed: Feed, cut: Cut, route: Route) -> A
     import onnx
     import torch
 
-    axes = {0: "batch"} if len(feed) == 1 else {0: "batch", 1: "sequence"}
+    ports = cut.backbone.input_spec.graph_inputs
+    input_axes = {port.name: port.free_axes for port in ports}
+    output_axes = {name: {0: "batch"} for name in cut.names}
     stream = io.BytesIO()
     torch.onnx.export(
         network,
         tensors_of(feed),
         stream,  # type: ignore[arg-type]
         dynamo=False,
-        dynamic_axes={**dict.fromkeys(feed, axes), **{name: {0: "batch"} for name in cut.names}},
+        dynamic_axes={**input_axes, **output_axes},
         opset_version=OPSET,
         input_names=list(feed),
         output_names=list(cut.names),

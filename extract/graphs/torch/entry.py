@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ....models.image_spec import ImageSpec
-from ....models.text_spec import SHORTEST, TextSpec
-
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ....models.input_spec import InputSpec
-    from ...preprocess.prepared import Feed
+    from ...preprocess.preprocessor import Feed
 
 
 def tensors_of(feed: Feed) -> tuple[Tensor, ...]:
@@ -25,9 +22,12 @@ def dynamic_axes(spec: InputSpec, inputs: int, inferred: bool = False) -> tuple[
     """Return which axes of the inputs have any size: the batch, and the tokens of texts."""
     from torch.export import Dim
 
-    axes: dict[int, Any] = {0: Dim.DYNAMIC if inferred else Dim("batch")}
-    if isinstance(spec, TextSpec):
-        axes[1] = Dim.DYNAMIC if inferred else Dim("sequence", min=SHORTEST, max=spec.max_length)
+    axes: dict[int, Any] = {0: Dim("batch")}
+    if spec.length_range is not None:
+        shortest, longest = spec.length_range
+        axes[1] = Dim("sequence", min=shortest, max=longest)
+    if inferred:
+        axes = dict.fromkeys(axes, Dim.DYNAMIC)
     return tuple(axes for _ in range(inputs))
 
 
@@ -42,9 +42,10 @@ def network_inputs(spec: InputSpec, inputs: tuple[Tensor, ...]) -> tuple[Tensor,
     """
     import torch
 
-    if not isinstance(spec, ImageSpec):
+    if spec.normalization is None:
         return inputs
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
+    mean = torch.tensor(spec.normalization.mean).view(1, 3, 1, 1)
+    std = torch.tensor(spec.normalization.std).view(1, 3, 1, 1)
     return ((inputs[0].permute(0, 3, 1, 2).contiguous().float() / 255 - mean) / std,)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from ...preprocess.preprocessor import EXAMPLE_BATCH
+from ...preprocess.by_kind import EXAMPLE_BATCH
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule, Node

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ...preprocess.preprocessor import example_feed
+from ...preprocess.by_kind import example_feed
 from .entry import network_inputs, tensors_of
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ....errors import ParityError
-from ....models.image_spec import ImageSpec
 from ..layer import LAST, Layer
 from ..pooling import features_of
 from .module_calls import call_numbers, on_call, path_of, tensors_in
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ....models.input_spec import InputSpec
-    from ...preprocess.prepared import Feed
+    from ...preprocess.preprocessor import Feed
     from ..cut import Cut
 
 
@@ -56,10 +55,11 @@ def reference(traced: Trace, cut: Cut, feed: Feed) -> list[NDArray[np.float32]]:
 
 def _network_inputs(spec: InputSpec, feed: Feed) -> list[NDArray[Any]]:
     """Return what enters the network, computed apart from the graph that is checked."""
-    if not isinstance(spec, ImageSpec):
+    if spec.normalization is None:
         return list(feed.values())
     (images,) = feed.values()
-    mean, std = np.array(spec.mean, np.float32), np.array(spec.std, np.float32)
+    mean = np.array(spec.normalization.mean, np.float32)
+    std = np.array(spec.normalization.std, np.float32)
     normalised = (images.astype(np.float32) / np.float32(255) - mean) / std
     return [np.ascontiguousarray(normalised.transpose(0, 3, 1, 2))]  # (batch, 3, height, width)
 

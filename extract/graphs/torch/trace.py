@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ....errors import ExportError, LayerError, TopworkError, reason
-from ...preprocess.preprocessor import example_feed
+from ...preprocess.by_kind import example_feed
 from ..layer import LAST
 from ..routes import ORDINARY, Tracing, plain_attention
 from .entry import dynamic_axes, network_inputs, tensors_of

@@ -19,9 +19,9 @@ from topwork.extract.engine.batching import RunOptions, batches
 from topwork.extract.engine.engine import Original, Result, run
 from topwork.extract.engine.stages import Stages
 from topwork.extract.extractor.extractor import Extractor
+from topwork.extract.preprocess.by_kind import preprocessor_for
 from topwork.extract.preprocess.image import ImagePreprocessor
-from topwork.extract.preprocess.prepared import Feed, Prepared
-from topwork.extract.preprocess.preprocessor import preprocessor_for
+from topwork.extract.preprocess.preprocessor import Feed, Prepared
 from topwork.extract.preprocess.text import TextPreprocessor
 from topwork.extract.runtime.session import Session
 from topwork.extract.sources.file import read_file

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from topwork.errors import InputError, ParityError
 from topwork.extract.graphs.cut import CutRequest
 from topwork.extract.graphs.graph_cache import cache_folder, graph_for, request_key
-from topwork.models.input_overrides import InputOverrides
+from topwork.models.input_spec import InputOverrides
 from topwork.models.loading import BackboneSpec
 
 LAYER1, LAST = CutRequest(("layer1",), ("avg",)), CutRequest(("last",), ("avg",))

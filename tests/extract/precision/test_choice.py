@@ -17,7 +17,7 @@ from topwork.extract.graphs.exported_graph import ExportedGraph
 from topwork.extract.graphs.fidelity import Fidelity, relative_errors
 from topwork.extract.precision import choice
 from topwork.extract.precision.lowered import Lowering
-from topwork.extract.preprocess.prepared import Prepared
+from topwork.extract.preprocess.preprocessor import Prepared
 from topwork.extract.runtime.providers import PROVIDERS, lacks, unable
 from topwork.extract.store.feature_store import FeatureStore
 from topwork.models.input_spec import InputSpec

@@ -11,8 +11,8 @@ from topwork.extract.extractor.extractor import Extractor
 from topwork.extract.graphs.exported_graph import ExportedGraph
 from topwork.extract.graphs.fidelity import relative_errors
 from topwork.extract.precision.int8 import HEAVY, calibrated, quantized
-from topwork.extract.preprocess.prepared import Prepared
-from topwork.extract.preprocess.preprocessor import preprocessor_for
+from topwork.extract.preprocess.by_kind import preprocessor_for
+from topwork.extract.preprocess.preprocessor import Prepared
 from topwork.extract.runtime.session import open_session
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)

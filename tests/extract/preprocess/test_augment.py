@@ -17,9 +17,9 @@ from PIL import Image, ImageEnhance
 from topwork.errors import DecodeError
 from topwork.extract.preprocess import augment
 from topwork.extract.preprocess.augment import RATIO, SCALE, augmented, drawn_crop
+from topwork.extract.preprocess.by_kind import preprocessor_for
 from topwork.extract.preprocess.decode import decode
 from topwork.extract.preprocess.image import ImagePreprocessor
-from topwork.extract.preprocess.preprocessor import preprocessor_for
 from topwork.extract.preprocess.resize import to_pixels
 from topwork.extract.sources.item import AUGMENTATION, View, content_digest
 from topwork.models.image_spec import INTERPOLATIONS, ImageSpec
@@ -64,7 +64,7 @@ def test_view_is_the_same_in_another_process() -> None:
     content = encoded(photograph())
     code = (
         "import sys, hashlib; from topwork.extract.sources.item import View\n"
-        "from topwork.extract.preprocess.preprocessor import preprocessor_for\n"
+        "from topwork.extract.preprocess.by_kind import preprocessor_for\n"
         "from topwork.models.image_spec import ImageSpec\n"
         "content, preprocessor = sys.stdin.buffer.read(), preprocessor_for(ImageSpec(size=(48, 64), resize=56))\n"
         "for n in (3, 1, 2): print(hashlib.sha256(preprocessor.prepare(View(content, n)).array.tobytes()).hexdigest())"

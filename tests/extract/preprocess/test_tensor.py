@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 from topwork.errors import DecodeError
-from topwork.extract.preprocess.preprocessor import preprocessor_for
+from topwork.extract.preprocess.by_kind import preprocessor_for
 from topwork.extract.preprocess.tensor import TensorPreprocessor
 from topwork.models.tensor_spec import TensorSpec
 

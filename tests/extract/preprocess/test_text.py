@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 from topwork.errors import DecodeError, InputError
-from topwork.extract.preprocess.preprocessor import preprocessor_for
+from topwork.extract.preprocess.by_kind import preprocessor_for
 from topwork.extract.preprocess.text import TextPreprocessor
 from topwork.models.text_spec import TextSpec
 

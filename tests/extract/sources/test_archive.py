@@ -63,7 +63,7 @@ def test_archive_has_the_items_of_its_folder(
 
 @pytest.mark.parametrize("archive", MODES)
 @pytest.mark.parametrize(("kind", "name"), [("text", "b.txt"), ("tensor", "c.npy")])
-def test_items_are_members_of_the_kind_that_the_backbone_eats(
+def test_items_are_members_of_the_kind_that_the_backbone_expects(
     kind: str, name: str, archive: str, write_images: WriteImages
 ) -> None:
     root = write_images(labels=("cat", "dog"), each=1)

@@ -27,8 +27,8 @@ from topwork.errors import DecodeError, SourceError
 from topwork.extract.engine.batching import RunOptions
 from topwork.extract.engine.engine import run
 from topwork.extract.engine.stages import Stages
-from topwork.extract.preprocess.prepared import Feed
-from topwork.extract.preprocess.preprocessor import preprocessor_for
+from topwork.extract.preprocess.by_kind import preprocessor_for
+from topwork.extract.preprocess.preprocessor import Feed
 from topwork.extract.runtime.session import Session
 from topwork.extract.sources import folder as folders
 from topwork.extract.sources.file import LARGEST
@@ -180,7 +180,7 @@ def test_single_number_is_no_image() -> None:
 def test_folder_of_empty_folders_holds_nothing(tmp_path: Path) -> None:
     (tmp_path / "cat" / "young").mkdir(parents=True)
     (tmp_path / "dog").mkdir()
-    with pytest.raises(SourceError, match=r"holds no images \(0 other files\)"):
+    with pytest.raises(SourceError, match=r"holds no image items \(0 other files\)"):
         open_source(tmp_path)
 
 

@@ -53,7 +53,7 @@ def test_other_and_hidden_files_are_counted_as_ignored(write_images: WriteImages
 
 
 @pytest.mark.parametrize(("kind", "name"), [("text", "b.txt"), ("tensor", "c.npy")])
-def test_items_are_files_of_the_kind_that_the_backbone_eats(kind: str, name: str, write_images: WriteImages) -> None:
+def test_items_are_files_of_the_kind_that_the_backbone_expects(kind: str, name: str, write_images: WriteImages) -> None:
     root = write_images(labels=("cat",), each=1)
     for other in ("b.txt", "c.npy", "d.npz"):
         (root / "cat" / other).write_bytes(b"content")

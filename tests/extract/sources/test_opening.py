@@ -16,7 +16,7 @@ from topwork.extract.sources.folder import FolderSource
 from topwork.extract.sources.opening import open_source
 from topwork.extract.sources.sequence import SequenceSource
 from topwork.extract.sources.table import Table, TableSource
-from topwork.models.input_spec import KINDS
+from topwork.models.input_kinds import INPUT_SPECS
 
 
 def test_a_folder_is_opened_by_its_path(write_images: Callable[..., Path]) -> None:
@@ -39,8 +39,8 @@ def test_a_list_or_array_is_a_sequence() -> None:
     [
         ("nothing", "does not exist; expected a folder"),
         ("table.xlsx", "unknown kind"),
-        ("empty", r"no images \(2 other"),
-        ("folder.csv", r"no images \(0 other"),
+        ("empty", r"no image items \(2 other"),
+        ("folder.csv", r"no image items \(0 other"),
     ],
 )
 def test_what_cannot_be_a_source_is_refused(tmp_path: Path, name: str, reason: str) -> None:
@@ -53,10 +53,10 @@ def test_what_cannot_be_a_source_is_refused(tmp_path: Path, name: str, reason: s
         open_source(tmp_path / name)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", INPUT_SPECS)
 def test_source_without_an_item_says_of_which_kind(kind: str, tmp_path: Path) -> None:
     (tmp_path / "notes.md").write_bytes(b"x")
-    with pytest.raises(SourceError, match=rf"holds no {kind}s \(1 other files\)"):
+    with pytest.raises(SourceError, match=rf"holds no {kind} items \(1 other files\)"):
         open_source(tmp_path, kind=kind)
 
 

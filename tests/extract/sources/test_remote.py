@@ -150,7 +150,7 @@ def test_folder_at_a_url_has_the_items_of_the_folder(
 
 
 @pytest.mark.parametrize(("kind", "name"), [("text", "b.txt"), ("tensor", "c.npy")])
-def test_items_are_files_of_the_kind_that_the_backbone_eats(memory: MemoryFileSystem, kind: str, name: str) -> None:
+def test_items_are_files_of_the_kind_that_the_backbone_expects(memory: MemoryFileSystem, kind: str, name: str) -> None:
     for path in ("a.png", "b.txt", "c.npy"):
         memory.pipe_file(f"/all/x/{path}", path.encode())
     source = open_source("memory://all", kind=kind)
@@ -233,7 +233,7 @@ def test_times_of_modification_are_nanoseconds(info: dict[str, object], expected
         ("memory://nowhere.csv", "cannot be read: .*nowhere.csv does not exist"),
         ("file:///nowhere/at/all", "source /nowhere/at/all does not exist; expected a folder"),
         ("memory://some/a.jpg", r"is one file, or lists none; expected a folder, or a file that ends in \.csv, "),
-        ("memory://some", r"holds no images \(1 other files\)"),
+        ("memory://some", r"holds no image items \(1 other files\)"),
         ("memory://a.tar", r"is a folder, named like a file; expected a slash at the end"),
         ("unheard://of", "unheard:// is no protocol that fsspec knows; expected one such as https://"),
         ("lost://of", "lost:// needs the package no_such_driver, which is not installed: pip install no_such_driver"),

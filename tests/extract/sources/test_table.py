@@ -290,7 +290,7 @@ def test_damaged_table_is_refused_by_name(name: str, content: str | bytes, tmp_p
 
 
 def test_table_of_a_header_alone_holds_no_items(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"table\.csv holds no texts"):
+    with pytest.raises(SourceError, match=r"table\.csv holds no text items"):
         open_source(csv_of(tmp_path / "table.csv", "text,label\n"), kind="text")
 
 

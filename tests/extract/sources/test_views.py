@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from topwork.errors import InputError
-from topwork.extract.sources.item import Item, View
-from topwork.extract.sources.opening import Source, open_source
+from topwork.extract.sources.item import Item, Source, View
+from topwork.extract.sources.opening import open_source
 from topwork.extract.sources.sequence import SequenceSource
 from topwork.extract.sources.views import ViewedSource
 
@@ -154,7 +154,7 @@ def test_number_of_views_may_be_numpys() -> None:
 @pytest.mark.parametrize("kind", ["text", "tensor"])
 def test_only_images_have_views(kind: str) -> None:
     values = ["a"] if kind == "text" else [np.zeros(3)]
-    with pytest.raises(InputError, match=f"views=2: only images have views, and this backbone eats {kind}s"):
+    with pytest.raises(InputError, match=rf"views=2: .*{kind}"):
         ViewedSource(SequenceSource(values, kind=kind), 2)
     with pytest.raises(InputError, match="only images have views"):
         ViewedSource(named("a"), 2, kind)

@@ -11,7 +11,7 @@ from topwork.extract.store.block_matrix import BlockMatrix
 from topwork.extract.store.compaction import find_damaged_rows, write_compacted
 from topwork.extract.store.part import Row, rows_to_table
 from topwork.extract.store.segment import Segment
-from topwork.models.weights import digest_of_file
+from topwork.identity import digest_of_file
 
 ROWS = 10
 MATRIX = np.random.default_rng(0).standard_normal((ROWS, 3)).astype(np.float32)

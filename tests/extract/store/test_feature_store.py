@@ -14,7 +14,7 @@ from topwork.extract.jobs.job import extract_features
 from topwork.extract.store.description import require_place
 from topwork.extract.store.feature_store import FeatureStore
 from topwork.extract.store.index_file import DIGEST_FILE, INDEX_FILE
-from topwork.models.input_overrides import InputOverrides
+from topwork.models.input_spec import InputOverrides
 from topwork.models.loading import BackboneSpec
 
 WriteImages = Callable[..., Path]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from topwork.errors import StoreDamagedError, StoreLockedError
 from topwork.extract.store.log import Action, Log, LogEntry
-from topwork.models.weights import digest_of_file
+from topwork.identity import digest_of_file
 
 
 @pytest.fixture

@@ -424,7 +424,7 @@ def test_longest_text_is_an_option(text_folder: Path, text_table: Path, tmp_path
         ("extract {table} --store {tmp}/s", "'path'"),
         ("extract {table} --store {tmp}/s --backbone {bert} --text-column nothing", "no column 'nothing'"),
         ("extract {table} --store {tmp}/s --backbone {bert} --size 32", "size does not apply"),
-        ("extract {photos} --store {tmp}/s --backbone {bert}", "holds no texts"),
+        ("extract {photos} --store {tmp}/s --backbone {bert}", "holds no text items"),
         ("extract {photos} --store {tmp}/s --text-column text", "is no table"),
         ("extract {table} --store {tmp}/s --backbone {bert} --pool flatten", "applicable: mean, max, gem, cls"),
         ("extract {photos} --store {tmp}/s --max-length 3", "max_length does not apply"),

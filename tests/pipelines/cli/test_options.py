@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from topwork import Extractor, Table
 from topwork.errors import InputError
-from topwork.models.input_overrides import InputOverrides
+from topwork.models.input_spec import InputOverrides
 from topwork.models.loading import BackboneSpec
 from topwork.pipelines.cli.main import app
 from topwork.pipelines.cli.options import (

@@ -28,7 +28,7 @@ from topwork import (
 from topwork.errors import IdentityError, InputError, StoppedError
 from topwork.extract.graphs.exported_graph import ExportedGraph
 from topwork.heads.registry import HEADS
-from topwork.models.input_overrides import InputOverrides
+from topwork.models.input_spec import InputOverrides
 from topwork.models.loading import BackboneSpec
 
 KINDS = {"str": ["flower", "roof", "sky"], "negative int": [-5, 0, 7], "bool": [False, True, True]}

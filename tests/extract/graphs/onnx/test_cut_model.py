@@ -248,8 +248,8 @@ def test_exchanged_channels_are_named(tmp_path: Path, monkeypatch: pytest.Monkey
 
     original = onnx_network._append_normalized
 
-    def reversed_channels(nodes: Any, spec: Any) -> str:
-        return nodes.add("Gather", original(nodes, spec), nodes.integers(2, 1, 0), axis=1)
+    def reversed_channels(nodes: Any, images: str, normalization: Any) -> str:
+        return nodes.add("Gather", original(nodes, images, normalization), nodes.integers(2, 1, 0), axis=1)
 
     monkeypatch.setattr(onnx_network, "_append_normalized", reversed_channels)
     path = write(tmp_path / "net.onnx", CONVOLUTION + CLASSIFIER)

@@ -21,7 +21,7 @@ from topwork.extract.graphs.cutting import Cutter, cutter_for
 from topwork.extract.graphs.export import export
 from topwork.extract.graphs.exported_graph import ExportedGraph
 from topwork.extract.graphs.layer import Layer
-from topwork.extract.preprocess.preprocessor import example_feed
+from topwork.extract.preprocess.by_kind import example_feed
 from topwork.models.torchvision_operators import ensure_torchvision_operators
 from torch import Tensor, nn
 from torch.export import Dim
@@ -304,7 +304,7 @@ from pathlib import Path
 import topwork
 from topwork.extract.graphs.cut import CutRequest
 from topwork.extract.graphs.export import export
-from topwork.models.input_overrides import InputOverrides
+from topwork.models.input_spec import InputOverrides
 folder = Path(sys.argv[1])
 backbone = topwork.load_backbone(f"onnx:{folder / 'net.onnx'}", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 names = [layer.name for layer in topwork.layers(backbone)]

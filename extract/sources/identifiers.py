@@ -1,20 +1,21 @@
-"""What the path of an item says: whether it is one, its label, its split."""
+"""Ids of items, and the labels and splits that paths state."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
 
-IMAGES = ".jpg .jpeg .jpe .jfif .png .gif .webp .bmp .tif .tiff .ppm .pgm .avif"
-SUFFIXES = {"image": tuple(IMAGES.split()), "text": (".txt",), "tensor": (".npy",)}
-"""Endings of the files that are items, by what the backbone eats."""
-SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-
-
-def is_item(name: str, kind: str) -> bool:
-    """Tell by its name whether a file should be an image, a text or a tensor; hidden files are not."""
-    base = name.rpartition("/")[2]
-    return base.lower().endswith(SUFFIXES[kind]) and not base.startswith(".")
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
+"""Split of each name that a folder or a cell of a table may have, in lower case."""
+HELD_OUT_SPLITS = frozenset({name for name, split in SPLIT_NAMES.items() if split != "train"} | {"dev"})
+"""Splits whose items are never trained on."""
 
 
 def label_and_split(identifier: str) -> tuple[str | None, str | None]:
@@ -26,13 +27,15 @@ def label_and_split(identifier: str) -> tuple[str | None, str | None]:
     (('ants', None), ('ants', 'train'), (None, None))
     """
     folders = identifier.split("/")[:-1]
-    split = SPLITS.get(folders[0].lower()) if folders else None
-    folders = folders[1:] if split else folders
-    return (folders[0] if folders else None), split
+    split = None
+    if folders and folders[0].lower() in SPLIT_NAMES:
+        split = SPLIT_NAMES[folders.pop(0).lower()]
+    label = folders[0] if folders else None
+    return label, split
 
 
-def text_of(name: str) -> str:
-    """Return a file's name as text that can be stored, whatever its encoding was."""
+def storable_text(name: str) -> str:
+    """Return a file's name as text that can be stored; bytes in another encoding than UTF-8 are escaped."""
     try:
         return os.fsencode(name).decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:  # half of a surrogate pair, which no file's name can hold
@@ -40,7 +43,7 @@ def text_of(name: str) -> str:
 
 
 class UniqueIds:
-    """Tells apart what a source names twice: the second ``a`` becomes ``a#2``.
+    """Numbering of ids that a source uses several times: the second ``a`` becomes ``a#2``.
 
     Examples
     --------

@@ -1,0 +1,49 @@
+"""The kinds of input specification, by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from .image_spec import ImageSpec
+from .input_spec import InputSpec
+from .tensor_spec import TensorSpec
+from .text_spec import TextSpec
+
+INPUT_SPECS: dict[str, type[InputSpec]] = {spec.kind: spec for spec in (ImageSpec, TextSpec, TensorSpec)}
+"""Class of each kind of input specification."""
+
+
+def input_spec_from_json(fields: dict[str, Any], folder: Path) -> InputSpec:
+    """Read an input specification that its ``to_json`` and ``files`` wrote.
+
+    Parameters
+    ----------
+    fields : dict
+    folder : Path
+        Folder of the files that travel with the graph.
+
+    Raises
+    ------
+    InputError
+        If the kind is unknown, or a file is missing or changed.
+
+    Examples
+    --------
+    >>> input_spec_from_json({"kind": "tensor", "shape": [3, 500]}, Path("inputs"))
+    TensorSpec(shape=(3, 500))
+    """
+    values = {name: _hashable(value) for name, value in fields.items()}
+    kind = values.pop("kind", None)
+    if kind not in INPUT_SPECS:
+        known = ", ".join(INPUT_SPECS)
+        raise InputError(f"input of kind {kind!r}: this version of topwork reads {known}; a newer one wrote this file")
+    return INPUT_SPECS[kind].from_json(values, folder)
+
+
+def _hashable(value: Any) -> Any:
+    """Return JSON's lists as tuples."""
+    if isinstance(value, list):
+        return tuple(value)
+    return value
