@@ -55,7 +55,7 @@ def made(work: Path) -> tuple[Path, Path]:
     from topwork.extract.engine import batching
     from topwork.extract.extractor.extractor import Extractor
 
-    batching.WINDOW_ITEMS = 16
+    batching.ITEMS_PER_WINDOW = 16
     images, extractor = work / "images", Extractor("topwork:tiny", layer=["layer2", "last"])
     write_images(images, IMAGES)
     for number in range(FAILURES):

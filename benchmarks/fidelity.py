@@ -19,7 +19,7 @@ import topwork
 from contest import arguments, relative_errors, use_work_folder
 from page import table, write_section
 from topwork.errors import TopworkError
-from topwork.extract.runtime.precisions import PRECISIONS
+from topwork.extract.runtime.providers import PRECISIONS
 from trained_cases import Case, Examples, cases
 
 EXACT = ("fp32", "exact")

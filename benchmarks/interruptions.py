@@ -110,6 +110,6 @@ def run(words: list[str], window: int, folder: Path, connection: Connection | No
         os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     if connection is not None:
         surrender(connection)
-    batching.WINDOW_ITEMS = window
+    batching.ITEMS_PER_WINDOW = window
     sys.argv = ["topwork", *words]
     main()

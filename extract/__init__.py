@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from ..lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from .engine.error_policy import ErrorPolicy
     from .engine.ledger import Ledger
     from .engine.progress import Progress
+    from .engine.run_config import ErrorPolicy, RunConfig
     from .extractor.extractor import Extractor
     from .graphs.certificate import Certificate
     from .graphs.cut import Column
@@ -31,6 +31,7 @@ __all__ = [
     "Layer",
     "Ledger",
     "Progress",
+    "RunConfig",
     "Table",
     "extract_features",
     "layers",
@@ -42,13 +43,14 @@ __getattr__, __dir__, _ = lazy_exports(
     {
         "Certificate": ".graphs.certificate",
         "Column": ".graphs.cut",
-        "ErrorPolicy": ".engine.error_policy",
+        "ErrorPolicy": ".engine.run_config",
         "ExportedGraph": ".graphs.exported_graph",
         "Extractor": ".extractor.extractor",
         "FeatureStore": ".store.feature_store",
         "Layer": ".graphs.layer",
         "Ledger": ".engine.ledger",
         "Progress": ".engine.progress",
+        "RunConfig": ".engine.run_config",
         "Table": ".sources.table",
         "extract_features": ".jobs.job",
         "layers": ".graphs.cutting",

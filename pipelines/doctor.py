@@ -6,8 +6,16 @@ import platform
 from importlib.metadata import distributions
 from typing import Any
 
-from ..extract.runtime.precisions import LOWER
-from ..extract.runtime.providers import OPENVINO, PROVIDERS, Provider, able, lacks, openvino_devices, unable
+from ..extract.runtime.providers import (
+    LOWER_PRECISIONS,
+    OPENVINO,
+    PROVIDERS,
+    Provider,
+    explain_absence,
+    explain_unsupported,
+    find_usable_providers,
+    openvino_devices,
+)
 from ..hardware import available_cores, installed, instruction_sets, processor
 
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
@@ -33,14 +41,14 @@ def examined() -> dict[str, Any]:
         },
         "versions": installed(PACKAGES),
         "providers": [_examined(provider) for provider in PROVIDERS.values()],
-        "auto": {precision: _choice(precision) for precision in ("fp32", *LOWER)},
+        "auto": {precision: _choice(precision) for precision in ("fp32", *LOWER_PRECISIONS)},
         "problems": problems(_installed(), _listed()),
     }
 
 
 def _examined(provider: Provider) -> dict[str, Any]:
-    lacking = lacks(provider)
-    able = [precision for precision in provider.precisions if not unable(provider, precision)]
+    lacking = explain_absence(provider)
+    able = [precision for precision in provider.precisions if not explain_unsupported(provider, precision)]
     note = f"{lacking}; install {provider.package}" if lacking else ""
     if provider.name == OPENVINO and not lacking:
         note = "as a plug-in of ONNX Runtime" if openvino_devices() else "by itself: the plug-in has no device here"
@@ -49,7 +57,7 @@ def _examined(provider: Provider) -> dict[str, Any]:
 
 def _choice(precision: str) -> str:
     """Return the provider that ``auto`` takes for a precision, and why."""
-    there = [provider.name for provider in able(precision)]
+    there = [provider.name for provider in find_usable_providers(precision)]
     if (precision, there[:1]) == ("fp16", ["cpu"]):
         return "cpu, which only emulates it: precision auto leaves it out"
     return f"{there[0]}, preferred of {', '.join(there)}" if there else "none is able"

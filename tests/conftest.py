@@ -46,12 +46,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def is_available(capability: str) -> bool:
     """Return whether this machine can do what a test needs, and ``TOPWORK_DISABLE`` does not forbid it."""
-    from topwork.extract.runtime.providers import OPENVINO, PROVIDERS, able, lacks
+    from topwork.extract.runtime.providers import OPENVINO, PROVIDERS, explain_absence, find_usable_providers
 
     assert capability in CAPABILITIES
     if capability == OPENVINO:
-        return not lacks(PROVIDERS[OPENVINO])
-    return bool(able(capability))
+        return not explain_absence(PROVIDERS[OPENVINO])
+    return bool(find_usable_providers(capability))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""How many items are inferred at once, and which."""
+"""How many items are inferred together, and which."""
 
 from __future__ import annotations
 
@@ -11,49 +11,60 @@ if TYPE_CHECKING:
 
 Key = TypeVar("Key")
 
-BATCH_SIZE = 16
-TOKENS = 1024
-"""Of texts, batches of so many tokens with their padding, where no size is asked for."""
-WINDOW_ITEMS = 1024
-"""About as many items make one part of a store, and one window of texts."""
+ITEMS_PER_BATCH = 16
+TOKENS_PER_BATCH = 1024
+"""Tokens of a batch of text, padding included, where no batch size is asked for."""
+ITEMS_PER_WINDOW = 1024
+"""Approximate number of items of a part of a store, and of a window of text."""
 
 
 @dataclass(frozen=True)
-class RunOptions:
-    """How a run is carried out; of a feature, only its rounding depends on the batch that it is computed in.
+class BatchSizes:
+    """The resolved sizes of a run's batches; of a feature, only its rounding depends on them.
 
     Parameters
     ----------
     batch_size : int
-        Items that are inferred at once.
-    workers : int or None
-        Threads that read, decode and infer; by default one per core.
+        Items per batch.
     tokens : int or None
-        Texts that are inferred at once have together, with their padding, at most so many tokens; None for
-        `batch_size` texts of any length.
+        Largest number of tokens of a batch of text, padding included; None for `batch_size` items of any length.
     """
 
-    batch_size: int = BATCH_SIZE
-    workers: int | None = None
+    batch_size: int = ITEMS_PER_BATCH
     tokens: int | None = None
 
     @property
     def window(self) -> int:
-        """Items of a window of whole batches."""
-        return self.batch_size * max(1, WINDOW_ITEMS // self.batch_size)
+        """Number of items of a window, which consists of whole batches."""
+        batches_per_window = max(1, ITEMS_PER_WINDOW // self.batch_size)
+        return self.batch_size * batches_per_window
 
 
-AUTOMATIC = RunOptions(tokens=TOKENS)
-"""Where no batch size is asked for."""
+DEFAULT_BATCH_SIZES = BatchSizes(tokens=TOKENS_PER_BATCH)
+"""The sizes where none are asked for and none were measured."""
 
 
-def batches(items: Mapping[Key, Prepared], options: RunOptions) -> list[list[Key]]:
-    """Return the keys of items in batches of like length."""
-    found: list[list[Key]] = []
-    for key in sorted(items, key=lambda key: items[key].length):  # stable
+def make_batches(items: Mapping[Key, Prepared], sizes: BatchSizes) -> list[list[Key]]:
+    """Group items of similar length into batches.
+
+    Parameters
+    ----------
+    items : mapping of key to Prepared
+    sizes : BatchSizes
+
+    Returns
+    -------
+    list of list of key
+        Shorter items first; items of equal length keep their order.
+    """
+    batches: list[list[Key]] = []
+    for key in sorted(items, key=lambda key: items[key].length):  # the sort is stable
         length = items[key].length
-        most = max(1, options.tokens // length) if options.tokens and length else options.batch_size
-        if not found or len(found[-1]) >= most:
-            found.append([])
-        found[-1].append(key)
-    return found
+        if sizes.tokens and length:
+            limit = max(1, sizes.tokens // length)
+        else:
+            limit = sizes.batch_size
+        if not batches or len(batches[-1]) >= limit:
+            batches.append([])
+        batches[-1].append(key)
+    return batches

@@ -28,8 +28,8 @@ from ..preprocess.preprocessor import Prepared, Preprocessor
 from ..runtime.providers import ON_PROCESSOR
 from ..runtime.session import Session
 from ..sources.item import Item, content_digest
-from .batching import AUTOMATIC, RunOptions, batches
-from .stages import Stages
+from .batching import DEFAULT_BATCH_SIZES, BatchSizes, make_batches
+from .ledger import Stages
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -90,9 +90,10 @@ def run(
     items: Iterable[Item],
     session: Session,
     preprocessor: Preprocessor,
-    options: RunOptions,
+    sizes: BatchSizes,
     stages: Stages,
     known: Known = lambda digests: {},
+    workers: int | None = None,
 ) -> Generator[Result]:
     """Compute the features of items.
 
@@ -102,23 +103,25 @@ def run(
         Taken a few windows ahead.
     session : Session
     preprocessor : Preprocessor
-    options : RunOptions
+    sizes : BatchSizes
     stages : Stages
         Its seconds are counted up.
     known : callable
         Takes digests of contents, and returns an item and its vectors for those that need not be computed again.
+    workers : int, optional
+        Threads that read, decode and infer; one per core by default.
 
     Yields
     ------
     Result
         In the order of the items.
     """
-    workers = options.workers or available_cores()
+    workers = workers or available_cores()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="topwork-worker")
     own = _own_threads(session, workers)
     inferring = ThreadPoolExecutor(own, thread_name_prefix="topwork-inference") if own else pool
     try:
-        yield from _Run(session, preprocessor, options, stages, known, pool, inferring).results(items)
+        yield from _Run(session, preprocessor, sizes, stages, known, pool, inferring).results(items)
     finally:
         for each in {pool, inferring}:
             each.shutdown(wait=True, cancel_futures=True)
@@ -158,7 +161,7 @@ class _Run:
 
     session: Session
     preprocessor: Preprocessor
-    options: RunOptions
+    sizes: BatchSizes
     stages: Stages
     known: Known
     pool: ThreadPoolExecutor
@@ -169,7 +172,7 @@ class _Run:
     def results(self, items: Iterable[Item]) -> Iterator[Result]:
         """Keep every worker busy, and yield the results of the oldest window."""
         varies, at_once = self.preprocessor.spec.lengths_vary, self.preprocessor.items_per_call
-        size, inferred = (self.options.window, 2) if varies else (self.options.batch_size, self.session.runs + 1)
+        size, inferred = (self.sizes.window, 2) if varies else (self.sizes.batch_size, self.session.runs + 1)
         source = iter(items)
         windows = iter(lambda: list(islice(source, size)), [])
         decoding, inferring = deque[_Window](), deque[_Window]()
@@ -192,7 +195,7 @@ class _Run:
             self.stages.read += decoded.seconds[0]
             self.stages.decode += decoded.seconds[1]
         new = self._new_contents(window)
-        for digests in reversed(batches(new, self.options)):  # the longest first: no core waits for one at the end
+        for digests in reversed(make_batches(new, self.sizes)):  # the longest first: no core waits for one at the end
             arrays = [new[digest].array for digest in digests]
             job = self.inferring.submit(_infer_batch, arrays, self.session, self.preprocessor)
             window.batches.append((digests, job))
@@ -256,7 +259,7 @@ def _decoded(read: _Decoded, prepared: Prepared | DecodeError, seconds: float) -
 
 
 def infer(
-    prepared: Sequence[Prepared], session: Session, preprocessor: Preprocessor, options: RunOptions = AUTOMATIC
+    prepared: Sequence[Prepared], session: Session, preprocessor: Preprocessor, sizes: BatchSizes = DEFAULT_BATCH_SIZES
 ) -> list[Vectors]:
     """Return the vectors of items that are prepared, in their order.
 
@@ -265,11 +268,10 @@ def infer(
     prepared : sequence of Prepared
     session : Session
     preprocessor : Preprocessor
-    options : RunOptions, optional
-        Sizes of batches.
+    sizes : BatchSizes, optional
     """
     found: dict[int, Vectors] = {}
-    groups = batches(dict(enumerate(prepared)), options)
+    groups = make_batches(dict(enumerate(prepared)), sizes)
     with ThreadPoolExecutor(session.runs) as pool:
         jobs = [pool.submit(_infer_batch, [prepared[i].array for i in g], session, preprocessor) for g in groups]
     for places, job in zip(groups, jobs, strict=True):

@@ -7,7 +7,46 @@ from typing import Any
 
 from ...hardware import used_memory
 from ..runtime.providers import ON_PROCESSOR
-from .stages import Stages
+
+
+@dataclass
+class Stages:
+    """Seconds spent in each stage of a run, summed over threads."""
+
+    read: float = 0.0
+    decode: float = 0.0
+    infer: float = 0.0
+    write: float = 0.0
+
+    def busy(self, cores: int, runs: int) -> dict[str, float]:
+        """Return the seconds for which each stage kept all of its resources busy.
+
+        Parameters
+        ----------
+        cores : int
+            Number of threads that read and decode; one thread writes.
+        runs : int
+            Number of batches that are inferred at a time, together on all cores or on a device of their own.
+        """
+        return {
+            "reading": self.read / cores,
+            "decoding": self.decode / cores,
+            "inference": self.infer / runs,
+            "writing": self.write,
+        }
+
+    def core_seconds(self, cores: int, runs: int) -> float:
+        """Return the core-seconds that reading, decoding and inference on the processor took."""
+        cores_per_batch = cores // runs
+        return self.read + self.decode + self.infer * cores_per_batch
+
+    def limiting(self, cores: int, runs: int) -> str:
+        """Return the stage that was busy longest, "" before anything was."""
+        busy = self.busy(cores, runs)
+        longest = max(busy, key=lambda name: busy[name])
+        if not busy[longest]:
+            return ""
+        return longest
 
 
 @dataclass
@@ -21,11 +60,11 @@ class Ledger:
     ok, failed, duplicate : int
         How they ended, in this run or an earlier one.
     computed : int
-        Those that were worked on in this run.
+        Inputs that were computed in this run.
     truncated : int
-        Those of them that were longer than the network takes.
+        Computed inputs that were longer than the model's input.
     replaced : int
-        Those of them whose features in the store were of other content under the same id.
+        Computed inputs whose features in the store were of other content under the same id.
     absent : int
         Items of the store that are not in this source; they are kept.
     pruned : int
@@ -39,17 +78,17 @@ class Ledger:
     seconds : float
         Wall time of this run.
     fingerprint : str
-        Of the store's input identity.
+        Digest of the store's input identity.
     provider : str or None
         Where the graph ran; None if nothing was computed.
     precision : str or None
-        In which the store's features are computed.
+        Precision of the store's features.
     cores, runs : int
         Threads that read and decode, and batches that are inferred at a time.
     computing_seconds : float
         Wall time of the computing alone: from the loaded graph to the last part on disk.
     peak_memory : int or None
-        Largest number of bytes that :func:`topwork.hardware.used_memory` told after a part and at the end.
+        Largest number of bytes that :func:`topwork.hardware.used_memory` returned after a part and at the end.
     """
 
     items: int = 0
@@ -74,45 +113,60 @@ class Ledger:
     peak_memory: int | None = None
 
     def count(self, item_id: str, status: str, reason: str | None) -> None:
-        """Enter one input."""
+        """Count one input.
+
+        Parameters
+        ----------
+        item_id : str
+        status : {"ok", "failed", "duplicate"}
+        reason : str or None
+            Why it failed.
+        """
         self.items += 1
         setattr(self, status, getattr(self, status) + 1)
         if status == "failed":
             self.failures.append((item_id, reason or ""))
 
-    def add(self, ends: Ledger) -> None:
-        """Enter the inputs of another account."""
-        for name in ("items", "ok", "failed", "duplicate"):
-            setattr(self, name, getattr(self, name) + getattr(ends, name))
-        self.failures.extend(ends.failures)
+    def add(self, other: Ledger) -> None:
+        """Add the counts and failures of another ledger."""
+        self.items += other.items
+        self.ok += other.ok
+        self.failed += other.failed
+        self.duplicate += other.duplicate
+        self.failures.extend(other.failures)
 
     def note_memory(self) -> None:
-        """Look at the memory that is used now."""
-        self.peak_memory = max(self.peak_memory or 0, used_memory() or 0) or None
+        """Update the peak memory by what is used now."""
+        used = used_memory()
+        if used is not None:
+            self.peak_memory = max(self.peak_memory or 0, used)
 
     @property
     def limiting_stage(self) -> str:
-        """What limits the speed of this run so far; see :meth:`Stages.limiting`."""
+        """The stage that limits the speed of this run so far; see :meth:`Stages.limiting`."""
         return self.stages.limiting(self.cores, self.runs)
 
     @property
     def share_of_possible(self) -> float | None:
-        """Measured throughput over that of cores that do nothing but read, decode and infer; about 1 at most.
+        """Measured throughput relative to cores that only read, decode and infer; about 1 at most.
 
-        These stages' core-seconds, a batch counting for all the cores that it runs on, over ``cores *
-        computing_seconds``. Seconds are of the wall clock, also within a thread: a thread that waits for a disk or for
-        another process's turn counts as busy. None if nothing was computed, or not on the processor.
+        The core-seconds of these stages, where a batch counts for all the cores that it runs on, divided by
+        ``cores * computing_seconds``. Seconds are wall time, also within a thread: a thread that waits for a disk or
+        for another process counts as busy. None if nothing was computed, or not on the processor.
         """
         if self.provider not in ON_PROCESSOR or not self.computing_seconds:
             return None
-        return self.stages.core_seconds(self.cores, self.runs) / (self.cores * self.computing_seconds)
+        available = self.cores * self.computing_seconds
+        return self.stages.core_seconds(self.cores, self.runs) / available
 
     @property
     def items_per_second(self) -> float:
-        """Inputs worked on in this run per second of wall time."""
-        return self.computed / self.seconds if self.seconds else 0.0
+        """Inputs computed in this run per second of wall time."""
+        if not self.seconds:
+            return 0.0
+        return self.computed / self.seconds
 
     def to_json(self) -> dict[str, Any]:
-        """Return a dictionary for machines."""
+        """Return a dictionary for JSON: the fields and the derived figures."""
         derived = {"items_per_second": self.items_per_second, "share_of_possible": self.share_of_possible}
         return {**asdict(self), **derived}

@@ -1,4 +1,4 @@
-"""Progress of whatever is running, for whoever wants to draw it."""
+"""Progress of a run, for callers that want to draw it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Progress(NamedTuple):
     Parameters
     ----------
     done : int
-        Inputs that are done, in this run or an earlier one.
+        Number of inputs that are done, in this run or an earlier one.
     total : int
-        All inputs.
+        Number of all inputs.
     computed : int
-        Those of the done ones that were worked on in this run.
+        Number of inputs that were computed in this run.
     stage : str
         What limits the speed so far: "reading", "decoding", "inference" or "writing"; "" before anything is computed.
     """
@@ -30,21 +30,27 @@ class Progress(NamedTuple):
 
 
 Listener: TypeAlias = Callable[[Progress], None]
-"""Is called when a run begins to compute, and after every input."""
+"""Called when a run begins to compute, and after every input."""
 
 _listener: ContextVar[Listener | None] = ContextVar("topwork_progress", default=None)
 
 
-def report(progress: Progress) -> None:
-    """Tell how far the present run is."""
+def report_progress(progress: Progress) -> None:
+    """Report progress to the listener of the current context, if there is one; see :func:`watch_progress`."""
     listener = _listener.get()
     if listener is not None:
         listener(progress)
 
 
 @contextlib.contextmanager
-def watching(listener: Listener) -> Iterator[None]:
-    """Have a function called with the progress of what runs inside the block."""
+def watch_progress(listener: Listener) -> Iterator[None]:
+    """Call a function with the progress of every run inside the block.
+
+    Parameters
+    ----------
+    listener : callable
+        Takes a :class:`Progress`.
+    """
     token = _listener.set(listener)
     try:
         yield

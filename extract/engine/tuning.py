@@ -13,8 +13,8 @@ from ...atomic import write_file
 from ...hardware import available_cores, processor
 from ...identity import digest
 from ..graphs.graph_cache import cache_folder
-from ..runtime.providers import runtimes
-from .batching import AUTOMATIC, RunOptions
+from ..runtime.providers import find_runtime_versions
+from .batching import DEFAULT_BATCH_SIZES, BatchSizes
 from .engine import infer
 from .sampling import usable
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..preprocess.preprocessor import Prepared, Preprocessor
     from ..runtime.session import Session
     from ..sources.item import Item
+    from .run_config import RunConfig
 
 SECONDS = 5.0
 """Measuring ends after so many seconds."""
@@ -39,55 +40,60 @@ GAIN = 1.05
 
 
 @dataclass(frozen=True)
-class Tuned:
+class Tuning:
     """How a job is carried out: sizes of batches, and how many are inferred at a time."""
 
-    options: RunOptions
+    sizes: BatchSizes
     runs: int
 
 
-def tuned(
-    graph: ExportedGraph, provider: str, preprocessor: Preprocessor, items: Iterable[Item], pending: int
-) -> tuple[RunOptions, Session]:
+def tune(
+    graph: ExportedGraph, config: RunConfig, preprocessor: Preprocessor, items: Iterable[Item], pending: int
+) -> tuple[BatchSizes, Session]:
     """Return what was found before for this graph on this machine, or measure if the job is long enough.
 
     Parameters
     ----------
     graph : ExportedGraph
-    provider : str
+    config : RunConfig
     preprocessor : Preprocessor
     items : iterable of Item
         The first of them are measured with.
     pending : int
         Items that the job will work on.
     """
-    path, bench = _path(graph, provider), _Bench(graph, provider, preprocessor)
-    usual = Tuned(AUTOMATIC, available_cores())
+    path, bench = locate_tuning(graph, config.provider), _Bench(graph, config.provider, preprocessor)
+    usual = Tuning(DEFAULT_BATCH_SIZES, available_cores())
     if path.is_file():
         found = json.loads(path.read_text(encoding="utf-8"))
-        best = Tuned(replace(AUTOMATIC, batch_size=found["batch_size"], tokens=found["tokens"]), found["runs"])
+        best = Tuning(
+            replace(DEFAULT_BATCH_SIZES, batch_size=found["batch_size"], tokens=found["tokens"]), found["runs"]
+        )
     elif measured := _measured(bench, usual, items, pending):
         best = measured
         path.parent.mkdir(parents=True, exist_ok=True)
-        content = {"batch_size": best.options.batch_size, "tokens": best.options.tokens, "runs": best.runs}
+        content = {"batch_size": best.sizes.batch_size, "tokens": best.sizes.tokens, "runs": best.runs}
         write_file(path, json.dumps(content).encode())
     else:
         best = usual
-    return best.options, bench.session(best.runs)
+    return best.sizes, bench.session(best.runs)
 
 
-def _path(graph: ExportedGraph, provider: str) -> Path:
+def locate_tuning(graph: ExportedGraph, provider: str) -> Path:
+    """Return the file in which the tuning of a graph on this machine is remembered."""
     columns = [column.to_json() for column in graph.metadata.columns]
-    key = digest([graph.metadata.fingerprint, columns, provider, runtimes(), processor(), available_cores()])
+    key = digest(
+        [graph.metadata.fingerprint, columns, provider, find_runtime_versions(), processor(), available_cores()]
+    )
     return cache_folder().with_name("tuning") / f"{key[:32]}.json"
 
 
-def _measured(bench: _Bench, usual: Tuned, items: Iterable[Item], pending: int) -> Tuned | None:
+def _measured(bench: _Bench, usual: Tuning, items: Iterable[Item], pending: int) -> Tuning | None:
     """Return the fastest choice, None if the job would be over before measuring pays."""
     count = (TEXTS if bench.preprocessor.spec.lengths_vary else ITEMS) * usual.runs
     if pending < WORTH * count:
         return None
-    single = replace(usual, options=RunOptions(batch_size=1))
+    single = replace(usual, sizes=BatchSizes(batch_size=1))
     slowest = bench.speed(single, bench.first(items, usual.runs))
     if not slowest or pending < WORTH * SECONDS * slowest:
         return None
@@ -96,8 +102,8 @@ def _measured(bench: _Bench, usual: Tuned, items: Iterable[Item], pending: int) 
     return _fastest(bench, usual, bench.first(items, count), pending)
 
 
-def _fastest(bench: _Bench, usual: Tuned, items: Sequence[Prepared], pending: int) -> Tuned | None:
-    started, speeds = time.perf_counter(), dict[Tuned, float]()
+def _fastest(bench: _Bench, usual: Tuning, items: Sequence[Prepared], pending: int) -> Tuning | None:
+    started, speeds = time.perf_counter(), dict[Tuning, float]()
     for choice in _choices(usual):
         if speeds and time.perf_counter() - started > SECONDS * (1 - 1 / len(FACTORS)):
             break
@@ -108,10 +114,10 @@ def _fastest(bench: _Bench, usual: Tuned, items: Sequence[Prepared], pending: in
     return best if speeds[best] >= GAIN * speeds[usual] else usual
 
 
-def _choices(usual: Tuned) -> Iterator[Tuned]:
+def _choices(usual: Tuning) -> Iterator[Tuning]:
     for factor in FACTORS:
-        size, tokens = round(factor * usual.options.batch_size), round(factor * (usual.options.tokens or 0))
-        yield replace(usual, options=replace(usual.options, batch_size=size, tokens=tokens))
+        size, tokens = round(factor * usual.sizes.batch_size), round(factor * (usual.sizes.tokens or 0))
+        yield replace(usual, sizes=replace(usual.sizes, batch_size=size, tokens=tokens))
     if usual.runs > 1:
         yield replace(usual, runs=1)
 
@@ -133,10 +139,10 @@ class _Bench:
         """Return those of the first items that can be used."""
         return [prepared for (prepared,) in usable(islice(items, count), [self.preprocessor])]
 
-    def speed(self, choice: Tuned, items: Sequence[Prepared]) -> float:
+    def speed(self, choice: Tuning, items: Sequence[Prepared]) -> float:
         """Return items per second, after first batches that warm up; 0 without items."""
-        session, options = self.session(choice.runs), choice.options
-        infer(items[: options.batch_size * choice.runs], session, self.preprocessor, options)
+        session, sizes = self.session(choice.runs), choice.sizes
+        infer(items[: sizes.batch_size * choice.runs], session, self.preprocessor, sizes)
         started = time.perf_counter()
-        infer(items, session, self.preprocessor, options)
+        infer(items, session, self.preprocessor, sizes)
         return len(items) / (time.perf_counter() - started)

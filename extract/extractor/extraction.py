@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Sequence
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
 from ...errors import InputError
-from ..engine.batching import AUTOMATIC, RunOptions
-from ..engine.error_policy import ErrorPolicy
+from ..engine.run_config import RunConfig
 from ..engine.sampling import drawn, samples_of
 from ..graphs.cut import Column, CutRequest
 from ..graphs.export import Samples, no_samples
@@ -23,8 +21,7 @@ from ..precision.lowered import given_in, graph_in
 from ..preprocess.by_kind import preprocessor_for
 from ..preprocess.decode import MAX_PIXELS
 from ..preprocess.preprocessor import Preprocessor
-from ..runtime.precisions import family, is_found_on_items, require_precision
-from ..runtime.providers import require_provider
+from ..runtime.providers import is_found_on_items, parse_family
 from ..runtime.session import Session
 from ..sources.item import Source
 from ..sources.opening import open_source
@@ -91,7 +88,7 @@ class Extraction:
     def _precision(self) -> str:
         """Return the precision that was found or adopted, if it is what the parameter asks for."""
         found = getattr(self, "precision_", "fp32")
-        return found if self.precision in (AUTO, family(found)) else self.precision
+        return found if self.precision in (AUTO, parse_family(found)) else self.precision
 
     def _request(self) -> CutRequest:
         return CutRequest(_names(self.layer), _names(self.pool), bool(self.normalize))
@@ -105,7 +102,7 @@ class Extraction:
             Taken itself where its precision was found on items; it must have the columns that are wanted.
         """
         precision, there = graph.metadata.precision, {column.name for column in graph.metadata.columns}
-        is_wanted = self.precision in (AUTO, family(precision)) and there.issuperset(self._wanted())
+        is_wanted = self.precision in (AUTO, parse_family(precision)) and there.issuperset(self._wanted())
         if is_wanted and not isinstance(self.backbone, ExportedGraph):
             self.precision_ = precision
             if is_found_on_items(precision):
@@ -174,7 +171,7 @@ class Extraction:
             chosen = given_in(original, self.precision)
         else:
             draw = functools.partial(drawn, X, max_pixels=self.max_pixels)
-            chosen = choose_precision(original, self.provider, draw, self.precision)
+            chosen = choose_precision(original, self.run_config, draw)
         self.precision_ = chosen.metadata.precision
         self._use(chosen)
         return self
@@ -184,28 +181,23 @@ class Extraction:
         return open_source(X, labels, kind=self.graph.input_spec.kind)
 
     def check_parameters(self) -> None:
-        """Raise an error for a parameter from which nothing can come, before anything is loaded."""
-        self.run_options()
+        """Raise an error for a parameter that is not allowed, before anything is loaded."""
+        _ = self.run_config
         self._request()
-        require_provider(self.provider)
-        ErrorPolicy.parse(self.on_error)
         if not isinstance(self.normalize, (bool, np.bool_)):
             raise InputError(f"normalize={self.normalize!r} of Extractor: expected True or False")
-        if not _is_count(self.max_pixels):
-            raise InputError(f"max_pixels={self.max_pixels!r} of Extractor: expected a positive number")
 
-    def run_options(self) -> RunOptions:
-        """Return the options for the engine, checked."""
-        require_precision(self.precision, "Extractor")
-        if isinstance(self.batch_size, str) and self.batch_size == "auto":
-            return AUTOMATIC
-        if not _is_count(self.batch_size):
-            raise InputError(f"batch_size={self.batch_size!r} of Extractor: expected a positive number or 'auto'")
-        return RunOptions(int(self.batch_size))
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) > 0
+    @property
+    def run_config(self) -> RunConfig:
+        """The parameters that say how features are computed, checked."""
+        return RunConfig(
+            provider=self.provider,
+            precision=self.precision,
+            batch_size=self.batch_size,
+            on_error=self.on_error,
+            max_pixels=self.max_pixels,
+            owner="Extractor",
+        )
 
 
 def _names(names: str | Sequence[str]) -> tuple[str, ...]:

@@ -11,9 +11,9 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from ...hardware import available_cores
 from ..engine.engine import Result, Vectors, run
-from ..engine.error_policy import ErrorPolicy
-from ..engine.progress import Progress, report
-from ..engine.stages import Stages
+from ..engine.ledger import Stages
+from ..engine.progress import Progress
+from ..engine.run_config import ErrorPolicy
 from ..graphs.exported_graph import ExportedGraph
 from .extraction import Extraction
 
@@ -95,19 +95,20 @@ class Extractor(TransformerMixin, Extraction, BaseEstimator):  # type: ignore[mi
         StoppedError
             By the error policy.
         """
-        policy, source = ErrorPolicy.parse(self.on_error), self.open(X)
+        config = self.run_config
+        source = self.open(X)
         vectors: list[Vectors] = []
         kept, failures = [], list[tuple[str, str]]()
-        options, chosen = self.run_options(), self._chosen(self.graph)
-        session = self._session_for(available_cores() if len(source) > options.batch_size else 1)
+        sizes, chosen = config.batch_sizes, self._chosen(self.graph)
+        session = self._session_for(available_cores() if len(source) > sizes.batch_size else 1)
         stages = Stages()
-        report(Progress(0, len(source)))
-        with closing(run(source, session, self.preprocessor, options, stages)) as results:
+        config.report(Progress(0, len(source)))
+        with closing(run(source, session, self.preprocessor, sizes, stages)) as results:
             for position, result in enumerate(results):
                 limit = stages.limiting(available_cores(), session.runs)
-                report(Progress(position + 1, len(source), position + 1, limit))
+                config.report(Progress(position + 1, len(source), position + 1, limit))
                 if result.vectors is None:
-                    _record(result, failures, policy, len(source))
+                    _record(result, failures, config.policy, len(source))
                 else:
                     kept.append(position)
                     vectors.append(tuple(result.vectors[i] for i in chosen))

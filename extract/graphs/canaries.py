@@ -16,8 +16,7 @@ from ...atomic import write_file
 from ...errors import DriftError
 from ...hardware import processor
 from ..preprocess.by_kind import preprocessor_for
-from ..runtime.precisions import family
-from ..runtime.providers import runtimes
+from ..runtime.providers import find_runtime_versions, parse_family
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,7 +50,7 @@ def write_canaries(graph: ExportedGraph, session: Session) -> None:
 
 
 def _origin(session: Session) -> dict[str, Any]:
-    return {"provider": session.provider, "processor": processor(), **runtimes()}
+    return {"provider": session.provider, "processor": processor(), **find_runtime_versions()}
 
 
 def _features(graph: ExportedGraph, session: Session, items: list[Any]) -> dict[str, NDArray[Any]]:
@@ -106,7 +105,7 @@ def check_canaries(graph: ExportedGraph, session: Session) -> None:
 
 def tolerance(graph: ExportedGraph) -> float:
     """Return the largest relative L2 difference that is no drift, in the precision of a graph."""
-    return TOLERANCES.get(family(graph.metadata.precision), LOWER_TOLERANCE)
+    return TOLERANCES.get(parse_family(graph.metadata.precision), LOWER_TOLERANCE)
 
 
 def _told(origin: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from ...errors import InputError
 from ...identity import digest
 from ...models.input_kinds import input_spec_from_json
 from ...models.input_spec import InputSpec
-from ..runtime.precisions import family
+from ..runtime.providers import parse_family
 from ..runtime.session import Session, open_session
 from .canaries import check_canaries
 from .certificate import Certificate
@@ -130,7 +130,7 @@ class ExportedGraph:
         DriftError
             If it has canaries, and does not compute their features.
         """
-        precision, until = family(self.metadata.precision), self.metadata.float32_until
+        precision, until = parse_family(self.metadata.precision), self.metadata.float32_until
         session = open_session(self.path, provider, None, precision, runs, until)
         if self.canaries_path.is_file():
             check_canaries(self, session)

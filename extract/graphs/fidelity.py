@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..runtime.precisions import family
+from ..runtime.providers import parse_family
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,7 +50,7 @@ class Fidelity:
 
     def __str__(self) -> str:
         """Return one line for people."""
-        in_float32 = "its beginning" if family(self.precision) == "bf16" else f"{self.kept} operations"
+        in_float32 = "its beginning" if parse_family(self.precision) == "bf16" else f"{self.kept} operations"
         kept = f" ({in_float32} in float32)" if self.kept else ""
         errors = f"{self.usual:.4f} for 99 % of {self.items} items, {self.worst:.4f} at worst"
         return f"{self.precision}{kept}: error {errors}; {self.speed:.1f} times as fast"

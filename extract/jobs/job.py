@@ -8,19 +8,18 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
-from ...errors import InputError
+from ...errors import IdentityError, InputError
 from ...hardware import available_cores
-from ..engine.batching import AUTOMATIC, RunOptions
 from ..engine.engine import Result, run
-from ..engine.error_policy import ErrorPolicy
 from ..engine.ledger import Ledger
-from ..engine.progress import Listener, report
-from ..engine.tuning import tuned
+from ..engine.progress import Listener
+from ..engine.run_config import RunConfig, choose_config
+from ..engine.tuning import tune
 from ..preprocess.by_kind import preprocessor_for
 from ..preprocess.decode import MAX_PIXELS
-from ..preprocess.preprocessor import Preprocessor
+from ..runtime.providers import parse_family
 from ..sources.item import Source
 from ..sources.opening import open_source
 from ..sources.views import ViewedSource
@@ -30,10 +29,6 @@ from ..store.part import Row
 from ..store.pending import Pending
 from ..store.writer import StoreWriter, open_writer
 from .recording import Counter, Recorder
-
-if TYPE_CHECKING:
-    pass
-
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -49,9 +44,10 @@ def extract_features(
     prune: bool = False,
     on_error: str = "raise",
     provider: str = "auto",
-    options: RunOptions | None = None,
+    batch_size: int | Literal["auto"] = "auto",
     max_pixels: int = MAX_PIXELS,
     progress: Listener | None = None,
+    config: RunConfig | None = None,
     patience: float = 0.0,
 ) -> Ledger:
     """Add the features of a source's items to a store.
@@ -81,13 +77,15 @@ def extract_features(
         ``"limit:N%"`` stops when more than this share of the source has failed.
     provider : str
         Where the graph runs; see :class:`topwork.Extractor`.
-    options : RunOptions, optional
-        Batch size, threads; by default, in a long job, what is found by measuring on the first items for up to five
-        seconds, and remembered on this machine.
+    batch_size : int or "auto"
+        Items per batch. In a long job ``"auto"`` measures it on the first items for up to five seconds, and remembers
+        it on this machine; a resumed job takes the sizes of the run before.
     max_pixels : int
         A larger image fails instead of being decoded.
     progress : callable, optional
         Called with a :class:`topwork.extract.engine.progress.Progress`, when computing begins and after every input.
+    config : RunConfig, optional
+        Instead of `on_error`, `provider`, `batch_size`, `max_pixels` and `progress`.
     patience : float
         Seconds to wait for another process that is writing.
 
@@ -98,6 +96,8 @@ def extract_features(
 
     Raises
     ------
+    IdentityError
+        If the configuration asks for another precision than that of the store.
     InputError
         If the store is to be pruned and none of its items is in the source, which is no wish but a mistake.
     StoppedError
@@ -105,15 +105,25 @@ def extract_features(
     StoreLockedError
         If another process is writing.
     """
+    given = RunConfig(
+        provider=provider,
+        batch_size=batch_size,
+        on_error=on_error,
+        max_pixels=max_pixels,
+        progress=progress,
+        owner="extract_features",
+    )
+    config = choose_config(given, config, "extract_features")
     store = store if isinstance(store, FeatureStore) else FeatureStore.open(store)
-    policy, kind = ErrorPolicy.parse(on_error), store.graph.input_spec.kind
+    require_precision_of(store, config)
+    kind = store.graph.input_spec.kind
     opened: Source = open_source(source, labels, ids=ids, kind=kind)
     started, ledger = time.perf_counter(), Ledger(ignored=opened.ignored, fingerprint=store.fingerprint)
     store.refresh()
     if views := store.n_views if views is None else views:
         opened = ViewedSource(opened, views, kind)
     ledger.precision = store.columns[0].precision
-    counter = Counter(Pending(store.index, retry), policy, ledger, len(opened), progress or report)
+    counter = Counter(Pending(store.index, retry), config, ledger, len(opened))
     is_done = counter.pending.is_all_done(opened, ends := Ledger())
     if is_done and not counter.pending.relabelled and not (prune and len(store.index.settle()) > ends.items):
         counter.take(ends)  # readers and finished jobs need no lock
@@ -125,8 +135,7 @@ def extract_features(
             if is_done and counter.pending.is_all_done(opened, ends := Ledger()):
                 counter.take(ends)
             else:
-                preprocessor = preprocessor_for(store.graph.input_spec, max_pixels)
-                _compute(Recorder(writer, counter), opened, preprocessor, provider, options or AUTOMATIC)
+                _compute(Recorder(writer, counter), opened, config)
             _relabel(writer, counter.pending)
             ledger.pruned = writer.prune(opened) if prune else 0
             _compact(writer)
@@ -156,25 +165,41 @@ def _relabel(writer: StoreWriter, pending: Pending) -> None:
         writer.set_labels(source_label_table(pending.relabelled), BY_SOURCE)
 
 
-def _compute(job: Recorder, source: Source, preprocessor: Preprocessor, provider: str, options: RunOptions) -> None:
+def require_precision_of(store: FeatureStore, config: RunConfig) -> None:
+    """Raise an IdentityError if a run asks for another precision than that of the store's features."""
+    own = store.graph.metadata.precision
+    if config.precision not in ("auto", own, parse_family(own)):
+        raise IdentityError(
+            f"precision={config.precision!r} of RunConfig, but the features of {store.path} are computed in {own}: "
+            "use precision='auto', or another store"
+        )
+
+
+def _compute(job: Recorder, source: Source, config: RunConfig) -> None:
     """Run the items that are not in the store, a part at a time."""
-    store, ledger, cores = job.writer.store, job.counter.ledger, available_cores()
-    before = job.writer.batching() if options == AUTOMATIC and job.counter.pending.known else None
-    if before is not None:
-        options, session = before, store.graph.open(provider, cores)  # as in the run that goes on
-    elif options == AUTOMATIC:
-        left = len(source) - job.counter.pending.known + len(job.counter.pending.changed)
-        options, session = tuned(store.graph, provider, preprocessor, source, left)
+    store = job.writer.store
+    ledger = job.counter.ledger
+    cores = available_cores()
+    preprocessor = preprocessor_for(store.graph.input_spec, config.max_pixels)
+    previous = job.writer.batching() if job.counter.pending.known else None
+    if not config.has_automatic_batches:
+        sizes = config.batch_sizes
+        session = store.graph.open(config.provider, cores)
+    elif previous is not None:
+        sizes = previous  # the run that is resumed made batches of these sizes
+        session = store.graph.open(config.provider, cores)
     else:
-        session = store.graph.open(provider, cores)
+        left = len(source) - job.counter.pending.known + len(job.counter.pending.changed)
+        sizes, session = tune(store.graph, config, preprocessor, source, left)
     ledger.provider, ledger.cores, ledger.runs = session.provider, cores, session.runs
     job.writer.keep_canaries(session)
     pending = job.counter.to_compute(source)
     started = time.perf_counter()
     job.counter.tell()
-    with closing(run(pending, session, preprocessor, options, ledger.stages, job.known)) as results:
-        for window in _windows(results, options.window, job):
-            job.commit(window, options)
+    computing = run(pending, session, preprocessor, sizes, ledger.stages, job.known, config.workers)
+    with closing(computing) as results:
+        for window in _windows(results, sizes.window, job):
+            job.commit(window, sizes)
     ledger.computing_seconds = time.perf_counter() - started
 
 

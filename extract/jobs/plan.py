@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...hardware import available_cores
-from ..engine.batching import AUTOMATIC, RunOptions
+from ..engine.batching import BatchSizes
 from ..engine.engine import Result, run
 from ..engine.ledger import Ledger
-from ..engine.progress import Progress, report
+from ..engine.progress import Progress
+from ..engine.run_config import RunConfig
 from ..engine.sampling import samples_of
 from ..preprocess.by_kind import preprocessor_for
-from ..preprocess.decode import MAX_PIXELS
 from ..preprocess.preprocessor import Preprocessor
 from ..runtime.providers import ON_PROCESSOR
 from ..store.pending import Pending
@@ -89,10 +89,7 @@ def plan(
     source: Source,
     graph: ExportedGraph,
     store: FeatureStore | None = None,
-    *,
-    provider: str = "auto",
-    options: RunOptions | None = None,
-    max_pixels: int = MAX_PIXELS,
+    config: RunConfig | None = None,
 ) -> Plan:
     """Forecast what :func:`topwork.extract_features` will take.
 
@@ -107,27 +104,26 @@ def plan(
         In the precision of the job.
     store : FeatureStore, optional
         Where the features will go; None if it is to be made.
-    provider : str
-        As for the job.
-    options : RunOptions, optional
-        As for the job.
-    max_pixels : int
+    config : RunConfig, optional
         As for the job.
     """
-    options, known = options or AUTOMATIC, _known(source, store)
+    config = config or RunConfig()
+    sizes = config.batch_sizes
+    known = _known(source, store)
     pending = sum(1 for _ in _pending(source, known))
     sample = Ledger(precision=graph.metadata.precision, fingerprint=graph.metadata.fingerprint, cores=available_cores())
     if not pending:
         return Plan(len(source), 0, 0.0, 0, sample)
     started = time.perf_counter()
-    session = graph.open(provider, sample.cores)
+    session = graph.open(config.provider, sample.cores)
     loading = time.perf_counter() - started
     sample.provider, sample.runs = session.provider, session.runs
-    preprocessor = preprocessor_for(graph.input_spec, max_pixels)
-    size = min(options.batch_size, MIXED_BATCH if preprocessor.spec.lengths_vary else -(-SAMPLE // session.runs))
-    _warm_up(session, preprocessor, samples_of(source, max_pixels)(graph.input_spec), (options.batch_size, size))
+    preprocessor = preprocessor_for(graph.input_spec, config.max_pixels)
+    size = min(sizes.batch_size, MIXED_BATCH if preprocessor.spec.lengths_vary else -(-SAMPLE // session.runs))
+    _warm_up(session, preprocessor, samples_of(source, config.max_pixels)(graph.input_spec), (sizes.batch_size, size))
     chosen = _drawn(_pending(source, known), pending, size * -(-SAMPLE // size))
-    _compute(run(chosen, session, preprocessor, RunOptions(size, options.workers), sample.stages), sample, len(chosen))
+    computing = run(chosen, session, preprocessor, BatchSizes(size), sample.stages, workers=config.workers)
+    _compute(computing, sample, len(chosen), config)
     seconds = loading + pending * _seconds_per_item(sample)
     disk = pending * _bytes_per_item(graph, chosen, sample) + (0 if store else _bytes_of_graph(graph))
     return Plan(len(source), pending, seconds, round(disk), sample)
@@ -163,17 +159,17 @@ def _warm_up(
                 list(pool.map(session.run, [feed] * session.runs))
 
 
-def _compute(results: Iterator[Result], sample: Ledger, total: int) -> None:
+def _compute(results: Iterator[Result], sample: Ledger, total: int, config: RunConfig) -> None:
     """Enter what becomes of the sample."""
     started = time.perf_counter()
-    report(Progress(0, total))
+    config.report(Progress(0, total))
     for result in results:
         status = "duplicate" if result.duplicate_of else "failed" if result.vectors is None else "ok"
         sample.count(result.item.id, status, result.reason)
         sample.computed += 1
         sample.truncated += result.truncated
         sample.note_memory()
-        report(Progress(sample.items, total, sample.computed, sample.limiting_stage))
+        config.report(Progress(sample.items, total, sample.computed, sample.limiting_stage))
     sample.seconds = sample.computing_seconds = time.perf_counter() - started
 
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..engine.batching import RunOptions
+from ..engine.batching import BatchSizes
 from ..engine.engine import Original, Result, Vectors
-from ..engine.error_policy import ErrorPolicy
 from ..engine.ledger import Ledger
-from ..engine.progress import Listener, Progress
+from ..engine.progress import Progress
+from ..engine.run_config import RunConfig
 from ..sources.item import Item
 from ..store.part import Row
 from ..store.pending import Pending
@@ -30,8 +30,12 @@ TOO_LARGE = f"a feature is larger than {FLOAT16_MAX:g}, the largest number of fl
 class Counter:
     """What becomes of a job's inputs: how each ended, and how far the job is."""
 
-    def __init__(self, pending: Pending, policy: ErrorPolicy, ledger: Ledger, total: int, listener: Listener) -> None:
-        self.pending, self.policy, self.ledger, self.total, self.listener = pending, policy, ledger, total, listener
+    def __init__(self, pending: Pending, config: RunConfig, ledger: Ledger, total: int) -> None:
+        self.pending = pending
+        self.config = config
+        self.policy = config.policy
+        self.ledger = ledger
+        self.total = total
 
     def to_compute(self, items: Iterable[Item]) -> Iterator[Item]:
         """Yield the items to work on; count the others as the store has them."""
@@ -65,7 +69,7 @@ class Counter:
     def tell(self) -> None:
         """Tell how far the job is."""
         ledger = self.ledger
-        self.listener(Progress(ledger.items, self.total, ledger.computed, ledger.limiting_stage))
+        self.config.report(Progress(ledger.items, self.total, ledger.computed, ledger.limiting_stage))
 
 
 class Recorder:
@@ -116,12 +120,12 @@ class Recorder:
         self.originals.setdefault(result.digest, Original(result.duplicate_of or result.item.id, vectors))
         return len(self.vectors) - 1
 
-    def commit(self, rows: list[Row], options: RunOptions) -> None:
+    def commit(self, rows: list[Row], sizes: BatchSizes) -> None:
         """Write the window as a part."""
         started = time.perf_counter()
         columns = self.writer.store.columns
         matrices = [_stack([vectors[i] for vectors in self.vectors], column) for i, column in enumerate(columns)]
-        self.writer.add_part(rows, matrices, options)
+        self.writer.add_part(rows, matrices, sizes)
         self.counter.pending.outdated.difference_update(row.id for row in rows)
         self.counter.ledger.note_memory()  # while the window is still there
         self.vectors, self.originals = [], {}

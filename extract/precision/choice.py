@@ -16,14 +16,13 @@ from ...atomic import write_file
 from ...errors import InputError, ProviderError
 from ...hardware import available_cores, processor
 from ...identity import digest
-from ..engine.batching import BATCH_SIZE
+from ..engine.batching import ITEMS_PER_BATCH
 from ..engine.engine import infer
 from ..graphs.exported_graph import ExportedGraph
 from ..graphs.fidelity import FIDELITY_FORMAT, ITEMS, USUAL, Fidelity, relative_errors
 from ..preprocess.by_kind import preprocessor_for
 from ..preprocess.preprocessor import Preprocessor
-from ..runtime.precisions import LOWER
-from ..runtime.providers import choices, has_package, runtimes
+from ..runtime.providers import LOWER_PRECISIONS, find_providers, find_runtime_versions, has_package
 from ..runtime.session import Session, open_session
 from .int8 import Calibration, calibrated
 from .lowered import Lowering, beside, graph_in
@@ -32,6 +31,7 @@ from .sensitive import beginnings, groups_of, sensitive
 if TYPE_CHECKING:
     from ...models.input_spec import InputSpec
     from ..engine.engine import Vectors
+    from ..engine.run_config import RunConfig
     from ..preprocess.preprocessor import Prepared
 
 Draw: TypeAlias = "Callable[[Sequence[InputSpec], int], Sequence[tuple[Prepared, ...]]]"
@@ -48,7 +48,7 @@ WORTH_MENDING = 5
 """Times the bound up to which it is tried to keep some operations in float32."""
 
 
-def choose_precision(graph: ExportedGraph, provider: str, draw: Draw, wanted: str) -> ExportedGraph:
+def choose_precision(graph: ExportedGraph, config: RunConfig, draw: Draw) -> ExportedGraph:
     """Return the graph in the fastest precision whose features of some items are close to those in float32.
 
     What was measured is in the certificate of the graph, and is remembered: the same items on the same machine are
@@ -58,19 +58,19 @@ def choose_precision(graph: ExportedGraph, provider: str, draw: Draw, wanted: st
     ----------
     graph : ExportedGraph
         In fp32.
-    provider : str
-        As for :func:`topwork.extract.runtime.session.open_session`.
+    config : RunConfig
+        Its precision is ``"auto"``, or a precision, which is taken whatever is found.
     draw : callable
         Returns up to so many of the user's items, each prepared in the ways given; without any, nothing is known.
-    wanted : str
-        ``"auto"``, or a precision, which is taken whatever is found.
 
     Raises
     ------
     InputError
         If the precision depends on items, and there are none.
     """
-    families = [p for p in LOWER if _can_gain(provider, p)] if wanted == "auto" else [wanted]
+    provider = config.provider
+    wanted = config.precision
+    families = [p for p in LOWER_PRECISIONS if _can_gain(provider, p)] if wanted == "auto" else [wanted]
     specs = list(dict.fromkeys([graph.input_spec, graph.input_spec.with_exact_decoding()]))
     is_plain = families in ([], ["fp32"]) and len(specs) == 1
     drawn = [] if is_plain else draw(specs, ITEMS + CALIBRATION * ("int8" in families))
@@ -95,7 +95,7 @@ def _can_gain(provider: str, precision: str) -> bool:
     try:
         if not has_package("onnx"):
             return False
-        return (precision, choices(provider, precision)[0].name) != ("fp16", "cpu")
+        return (precision, find_providers(provider, precision)[0].name) != ("fp16", "cpu")
     except (ProviderError, InputError):
         return False
 
@@ -103,7 +103,15 @@ def _can_gain(provider: str, precision: str) -> bool:
 def _remembered(trial: _Trial, families: Sequence[str]) -> tuple[Fidelity, ...]:
     """Judge precisions, or read what was found before of these items on this machine."""
     key = digest(
-        [trial.provider, families, trial.digest(), runtimes(), processor(), available_cores(), FIDELITY_FORMAT]
+        [
+            trial.provider,
+            families,
+            trial.digest(),
+            find_runtime_versions(),
+            processor(),
+            available_cores(),
+            FIDELITY_FORMAT,
+        ]
     )
     path = trial.graph.path.with_name(f"fidelity-{key[:16]}.json")
     if not path.is_file():
@@ -179,7 +187,7 @@ class _Trial:
 
     def _timed(self, session: Session, items: Sequence[Prepared]) -> tuple[list[Vectors], float]:
         """Return the features of items and the seconds it took, after first batches that warm up."""
-        infer(items[: BATCH_SIZE * session.runs], session, self._preprocessor)
+        infer(items[: ITEMS_PER_BATCH * session.runs], session, self._preprocessor)
         started = time.perf_counter()
         vectors = infer(items, session, self._preprocessor)
         return vectors, time.perf_counter() - started

@@ -9,7 +9,7 @@ from ...atomic import write_file
 from ...errors import InputError
 from ...identity import digest
 from ..graphs.exported_graph import ExportedGraph, write_metadata
-from ..runtime.precisions import family, is_found_on_items
+from ..runtime.providers import is_found_on_items, parse_family
 from .int8 import Calibration, quantized
 
 
@@ -105,6 +105,6 @@ def given_in(graph: ExportedGraph, precision: str) -> ExportedGraph:
         If another one is asked for.
     """
     own = graph.metadata.precision
-    if precision not in ("auto", own, family(own)):
+    if precision not in ("auto", own, parse_family(own)):
         raise InputError(f"this graph computes in {own}, not in {precision}; another precision needs the backbone")
     return graph

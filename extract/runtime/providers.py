@@ -1,4 +1,8 @@
-"""Execution providers: which there are, what they need, and which of them this machine has."""
+"""Execution providers and precisions: which exist, what they need, and which of them this machine has.
+
+A column's precision names everything that its features depend on: a family (``bf16``), and where the family is not
+enough, a digest behind it (``int8:3fa94c1b``) of the ranges found on items and of the operations that stay in float32.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,9 @@ from typing import Any
 from ...errors import InputError, ProviderError
 from ...hardware import DISABLE_VARIABLE, disabled_names, has_bfloat16, has_int8, installed
 
+PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
+LOWER_PRECISIONS = ("int8", "bf16", "fp16")
+"""The families that ``precision="auto"`` compares with float32."""
 OPENVINO = "openvino"
 ON_PROCESSOR = (OPENVINO, "cpu")
 """Providers that share the cores with what reads and decodes."""
@@ -49,76 +56,119 @@ PROVIDERS = {
         Provider("cpu", "CPUExecutionProvider", "onnxruntime", ("fp32", "fp16", "int8")),
     )
 }
-"""By preference: ``auto`` takes the first that is there and able."""
+"""In order of preference: ``auto`` takes the first that is available and computes in the precision."""
 
 
-def choices(provider: str, precision: str) -> list[Provider]:
-    """Return the providers to try, in order.
+def parse_family(precision: str) -> str:
+    """Return the family of a column's precision, which is the precision without its digest.
+
+    Examples
+    --------
+    >>> parse_family("int8:3fa94c1b")
+    'int8'
+    """
+    return precision.partition(":")[0]
+
+
+def is_found_on_items(precision: str) -> bool:
+    """Return whether a graph in this precision cannot be made without items."""
+    return precision == "int8" or precision != parse_family(precision)
+
+
+def find_providers(provider: str, precision: str) -> list[Provider]:
+    """Return the providers to try, in order of preference.
 
     Parameters
     ----------
     provider : str
-        A name, or "auto".
+        A name of :data:`PROVIDERS`, or "auto" for all that are usable.
+    precision : str
+
+    Returns
+    -------
+    list of Provider
+        Not empty.
+
+    Raises
+    ------
+    InputError
+        If there is no provider of this name.
+    ProviderError
+        If the provider is not available or cannot compute in this precision, or if none can.
+    """
+    if provider != "auto":
+        check_provider(provider, precision)
+        return [PROVIDERS[provider]]
+    usable = find_usable_providers(precision)
+    if not usable:
+        reasons = [f"{p.name}: {explain_absence(p) or explain_unsupported(p, precision)}" for p in PROVIDERS.values()]
+        raise ProviderError(f"no provider here computes in {precision}: {'; '.join(reasons)}")
+    return usable
+
+
+def find_usable_providers(precision: str) -> list[Provider]:
+    """Return the providers that are available and compute in a precision, in order of preference."""
+    return [p for p in PROVIDERS.values() if not explain_absence(p) and not explain_unsupported(p, precision)]
+
+
+def check_provider(name: str, precision: str = "fp32") -> None:
+    """Raise an error if a provider does not exist, is not available, or cannot compute in a precision.
+
+    Parameters
+    ----------
+    name : str
     precision : str
 
     Raises
     ------
     InputError
-        If there is no such provider, or if it cannot compute in this precision.
+        If there is no provider of this name.
     ProviderError
-        If it is not there, or no provider that is can compute in this precision.
+        If this machine lacks it, or it does not compute in this precision.
     """
-    if provider != "auto":
-        return [_named(provider, precision)]
-    found = able(precision)
-    if not found:
-        reasons = [f"{p.name}: {lacks(p) or unable(p, precision)}" for p in PROVIDERS.values()]
-        raise ProviderError(f"no provider here computes in {precision}: {'; '.join(reasons)}")
-    return found
-
-
-def able(precision: str) -> list[Provider]:
-    """Return the providers that are there and compute in a precision, the one that ``auto`` takes first."""
-    return [p for p in PROVIDERS.values() if not lacks(p) and not unable(p, precision)]
-
-
-def require_provider(name: str) -> None:
-    """Raise an error if there is no such provider, here or elsewhere."""
-    if name not in ("auto", *PROVIDERS):
+    if name not in PROVIDERS:
         raise InputError(f"provider {name!r} does not exist; expected auto, {', '.join(PROVIDERS)}")
-
-
-def _named(name: str, precision: str) -> Provider:
-    require_provider(name)
     provider = PROVIDERS[name]
-    lacking = lacks(provider)
-    if lacking:
+    absence = explain_absence(provider)
+    if absence:
         raise ProviderError(
-            f"provider {name!r} is not there: {lacking}. "
+            f"provider {name!r} is not available: {absence}. "
             f"Install the package {provider.package}, or use provider='auto'."
         )
-    cannot = unable(provider, precision)
-    if cannot:
-        raise ProviderError(f"provider {name!r} cannot compute in {precision}: {cannot}")
-    return provider
+    obstacle = explain_unsupported(provider, precision)
+    if obstacle:
+        raise ProviderError(f"provider {name!r} cannot compute in {precision}: {obstacle}")
 
 
-def lacks(provider: Provider) -> str:
-    """Return why a provider is not there, "" if it is."""
+def explain_absence(provider: Provider) -> str:
+    """Return why a provider is not available on this machine, "" if it is."""
     import onnxruntime
 
     if provider.name in disabled_names():
         return f"it is switched off by {DISABLE_VARIABLE}"
     if provider.name == OPENVINO:
-        return "" if openvino_devices() or has_package("openvino") else _openvino_reason()
-    found = onnxruntime.get_available_providers()
-    return "" if provider.runtime in found else f"this ONNX Runtime has {', '.join(found)}"
+        return explain_absence_of_openvino()
+    available = onnxruntime.get_available_providers()
+    if provider.runtime in available:
+        return ""
+    return f"this ONNX Runtime has {', '.join(available)}"
 
 
-def unable(provider: Provider, precision: str) -> str:
-    """Return why a provider does not compute in a precision, "" if it does."""
+def explain_absence_of_openvino() -> str:
+    """Return why OpenVINO is not available, "" if it is: as a plug-in with a device, or as a package of its own."""
+    if openvino_devices() or has_package("openvino"):
+        return ""
+    if has_package("onnxruntime_ep_openvino"):
+        return "its plug-in found no device that it supports: it runs on Intel's only"
+    return "neither openvino nor onnxruntime-ep-openvino is installed"
+
+
+def explain_unsupported(provider: Provider, precision: str) -> str:
+    """Return why a provider does not compute in a precision on this machine, "" if it does."""
     if precision not in provider.precisions:
         return f"it computes in {', '.join(provider.precisions)}"
+    if precision in disabled_names():
+        return f"{precision} is switched off by {DISABLE_VARIABLE}"
     if precision == "bf16" and not has_bfloat16():
         return "this processor has no bfloat16 instructions (avx512_bf16 or amx_bf16)"
     if precision == "int8" and not has_int8():
@@ -126,19 +176,15 @@ def unable(provider: Provider, precision: str) -> str:
     return ""
 
 
-def _openvino_reason() -> str:
-    if has_package("onnxruntime_ep_openvino"):
-        return "its plug-in found no device that it supports: it runs on Intel's only"
-    return "neither openvino nor onnxruntime-ep-openvino is installed"
-
-
-def runtimes() -> dict[str, str]:
-    """Return the versions of the packages that run graphs: what was measured with others is not remembered."""
-    return installed(sorted({"onnxruntime-ep-openvino", *(provider.package for provider in PROVIDERS.values())}))
+def find_runtime_versions() -> dict[str, str]:
+    """Return the versions of the installed packages that run graphs; measurements hold for these versions only."""
+    packages = {provider.package for provider in PROVIDERS.values()}
+    packages.add("onnxruntime-ep-openvino")
+    return installed(sorted(packages))
 
 
 def has_package(name: str) -> bool:
-    """Tell whether a package can be imported, without importing it."""
+    """Return whether a package can be imported, without importing it."""
     try:
         return importlib.util.find_spec(name) is not None
     except ImportError:
@@ -147,9 +193,9 @@ def has_package(name: str) -> bool:
 
 @cache
 def openvino_devices() -> tuple[Any, ...]:
-    """Return the processors that ONNX Runtime's OpenVINO plug-in offers; none where it is not installed.
+    """Return the processors that ONNX Runtime's OpenVINO plug-in offers; empty where it is not installed.
 
-    The plug-in is registered once in a process. It passes over processors that are not Intel's.
+    The plug-in is registered once per process. It ignores processors that are not Intel's.
     """
     if not has_package("onnxruntime_ep_openvino"):
         return ()

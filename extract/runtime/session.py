@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import ProviderError, TopworkError, reason
 from ...hardware import available_cores
 from .openvino_runtime import OpenVinoRuntime, settings
-from .providers import ON_PROCESSOR, OPENVINO, Provider, choices, openvino_devices
+from .providers import ON_PROCESSOR, OPENVINO, Provider, find_providers, openvino_devices
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -82,7 +82,7 @@ def open_session(
     ProviderError
         If the provider is not there, or did not load (ONNX Runtime then falls back without an error).
     """
-    wanted, threads = choices(provider, precision), threads or available_cores()
+    wanted, threads = find_providers(provider, precision), threads or available_cores()
     want = _Wanted(precision, threads, runs, float32_until)
     for chosen in wanted[:-1]:
         try:
@@ -130,8 +130,3 @@ def _open(graph: Path | bytes, provider: Provider, want: _Wanted) -> Session:
             f"{found[0]}; expected {provider.runtime}. Check its drivers and libraries."
         )
     return Session(runtime, provider.name, precision, runs)
-
-
-def require_provider(provider: str, precision: str = "fp32") -> str:
-    """Return the name of the provider that would be tried first; see :func:`open_session`."""
-    return choices(provider, precision)[0].name

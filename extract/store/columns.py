@@ -15,14 +15,14 @@ import numpy as np
 from ...errors import DriftError, IdentityError, InputError, StoppedError
 from ...hardware import available_cores
 from ...identity import require_same
-from ..engine.batching import AUTOMATIC
+from ..engine.batching import DEFAULT_BATCH_SIZES
 from ..engine.engine import Result, run
 from ..engine.ledger import Ledger
 from ..graphs.canaries import drift, tolerance, write_canaries
 from ..graphs.merging import merge
 from ..graphs.subgraph import select_columns
 from ..preprocess.by_kind import preprocessor_for
-from ..runtime.precisions import family, is_found_on_items
+from ..runtime.providers import is_found_on_items, parse_family
 from .block_matrix import BlockMatrix, gather_column
 from .content import StoreContent
 from .log import Action
@@ -33,6 +33,7 @@ from .state import StoredColumn
 from .writer import StoreWriter
 
 if TYPE_CHECKING:
+    from ..engine.run_config import RunConfig
     from ..graphs.exported_graph import ExportedGraph
     from ..runtime.session import Session
     from ..sources.item import Item, Source
@@ -60,12 +61,14 @@ def find_new_columns(store: StoreContent, extractor: FeatureExtractor) -> list[s
     own_names = {column.name for column in store.columns}
     store.require_columns(extractor.identity, [column for column in extractor.columns if column.name in own_names])
     extractor_precision = extractor.graph.metadata.precision
-    if family(extractor_precision) != metadata.precision:
+    if parse_family(extractor_precision) != metadata.precision:
         raise IdentityError(f"the extractor's graph is in {extractor_precision}; expected {metadata.precision}")
     return [column.name for column in extractor.columns if column.name not in own_names]
 
 
-def fill_columns(writer: StoreWriter, graph: ExportedGraph, names: list[str], source: Source, provider: str) -> Ledger:
+def fill_columns(
+    writer: StoreWriter, graph: ExportedGraph, names: list[str], source: Source, config: RunConfig
+) -> Ledger:
     """Compute columns for all rows of a store, and add them when every row has them.
 
     Parameters
@@ -77,7 +80,8 @@ def fill_columns(writer: StoreWriter, graph: ExportedGraph, names: list[str], so
         Which columns.
     source : Source
         With the items of the store; others are ignored.
-    provider : str
+    config : RunConfig
+        An item that fails stops the run, whatever its error policy; batches are those of the store.
 
     Raises
     ------
@@ -86,12 +90,12 @@ def fill_columns(writer: StoreWriter, graph: ExportedGraph, names: list[str], so
     """
     with tempfile.TemporaryDirectory() as folder:
         new_graph = select_columns(graph, names, Path(folder) / "graph.onnx")
-        session = new_graph.open(provider, available_cores())
+        session = new_graph.open(config.provider, available_cores())
         filling = Filling(writer, new_graph)
-        ledger = filling.compute(source, session)
+        ledger = filling.compute(source, session, config)
         filling.check_every_row_is_computed()
         write_canaries(new_graph, session)
-        merged = _merge_graphs(writer=writer, filling=filling, new_graph=new_graph, provider=provider)
+        merged = _merge_graphs(writer=writer, filling=filling, new_graph=new_graph, provider=config.provider)
         writer.add_columns(filling.columns, filling.matrices(), merged)
     return ledger
 
@@ -144,17 +148,18 @@ class Filling:
             self.parts[place] = parse_part_number(part)
             self.rows[place] = rows[digest]
 
-    def compute(self, source: Source, session: Session) -> Ledger:
+    def compute(self, source: Source, session: Session, config: RunConfig) -> Ledger:
         """Compute what is missing, a part at a time."""
         store = self.writer.store
-        options = self.writer.batching() or AUTOMATIC
-        preprocessor = preprocessor_for(store.graph.input_spec)
+        sizes = self.writer.batching() or DEFAULT_BATCH_SIZES
+        preprocessor = preprocessor_for(store.graph.input_spec, config.max_pixels)
         ledger = Ledger(fingerprint=store.fingerprint)
         ledger.provider = session.provider
         ledger.runs = session.runs
         ledger.cores = available_cores()
-        with closing(run(self._missing_items(source), session, preprocessor, options, ledger.stages)) as results:
-            while window := list(islice(results, options.window)):
+        missing = self._missing_items(source)
+        with closing(run(missing, session, preprocessor, sizes, ledger.stages, workers=config.workers)) as results:
+            while window := list(islice(results, sizes.window)):
                 self._write_part(window)
                 ledger.computed += len(window)
         n_rows = int(self.items.has_features.sum())

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError, StoreError
 from ..engine.ledger import Ledger
+from ..engine.run_config import RunConfig, choose_config
 from ..graphs.cut import Column
 from ..sources.opening import open_source
 from ..sources.views import ViewedSource
@@ -154,6 +155,7 @@ class FeatureStore(StoreContent):
         *,
         ids: Iterable[Any] | None = None,
         provider: str = "auto",
+        config: RunConfig | None = None,
         patience: float = 0.0,
     ) -> Ledger:
         """Add the columns of an extractor that the store lacks; only they are computed, for all rows.
@@ -170,6 +172,9 @@ class FeatureStore(StoreContent):
             For a sequence of items.
         provider : str
             Where the graph runs.
+        config : RunConfig, optional
+            Instead of `provider`. An item that fails stops the run, whatever its error policy; batches are those of the
+            store.
         patience : float
             Seconds to wait for another process that is writing.
 
@@ -180,6 +185,8 @@ class FeatureStore(StoreContent):
         InputError
             If an item is not in the source, or has other content there.
         """
+        given = RunConfig(provider=provider, owner="FeatureStore.add_columns")
+        config = choose_config(given, config, "FeatureStore.add_columns")
         names = find_new_columns(self, extractor)
         items = open_source(source, ids=ids, kind=self.graph.input_spec.kind)
         items_and_views = ViewedSource(items, self.n_views)
@@ -187,7 +194,7 @@ class FeatureStore(StoreContent):
             if not names:
                 return Ledger()
             return fill_columns(
-                writer=writer, graph=extractor.graph, names=names, source=items_and_views, provider=provider
+                writer=writer, graph=extractor.graph, names=names, source=items_and_views, config=config
             )
 
     def compact(self, patience: float = 0.0) -> None:

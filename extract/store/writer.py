@@ -16,7 +16,7 @@ import numpy as np
 from ...atomic import sweep
 from ...errors import InputError, LogDamagedError, StoreWriteError
 from ...identity import digest_of_file
-from ..engine.batching import AUTOMATIC, RunOptions
+from ..engine.batching import DEFAULT_BATCH_SIZES, BatchSizes
 from ..graphs.canaries import write_canaries
 from .block_matrix import gather_column
 from .compaction import BLOCKS_FILE, ROWS_PER_CHECKSUM, write_compacted
@@ -107,7 +107,9 @@ class StoreWriter:
         """Return the folder of the next part, within the store."""
         return format_part_name(self.state.newest_part + 1)
 
-    def add_part(self, rows: Sequence[Row], matrices: Sequence[NDArray[Any]], options: RunOptions = AUTOMATIC) -> None:
+    def add_part(
+        self, rows: Sequence[Row], matrices: Sequence[NDArray[Any]], sizes: BatchSizes = DEFAULT_BATCH_SIZES
+    ) -> None:
         """Write one part and add it to the log.
 
         Parameters
@@ -115,11 +117,11 @@ class StoreWriter:
         rows : sequence of Row
         matrices : sequence of ndarray
             One for each column of the store, with a row for each item that has features.
-        options : RunOptions
+        sizes : BatchSizes
             The sizes of the batches in which they were computed.
         """
         matrices_by_key = {stored.key: matrix for stored, matrix in zip(self.state.columns, matrices, strict=True)}
-        batch_sizes = {"batch_size": options.batch_size, "tokens": options.tokens}
+        batch_sizes = {"batch_size": sizes.batch_size, "tokens": sizes.tokens}
         self._write_items(SourceDelta.add(self.next_part(), rows), matrices_by_key, batch_sizes)
 
     def prune(self, items: Iterable[Item]) -> int:
@@ -314,11 +316,11 @@ class StoreWriter:
             write_canaries(graph, session)
             self.append(Action.ADD_CANARIES, [graph.canaries_path], {})
 
-    def batching(self) -> RunOptions | None:
+    def batching(self) -> BatchSizes | None:
         """Return the batch sizes of the last part, None if there is none or they were not recorded."""
         for entry in (self.last, *reversed(self.store.entries)):
             if "batch_size" in entry.details:
-                return RunOptions(entry.details["batch_size"], tokens=entry.details["tokens"])
+                return BatchSizes(entry.details["batch_size"], tokens=entry.details["tokens"])
         return None
 
     def vectors_of(self, item_id: str) -> tuple[NDArray[np.float32], ...] | None:

@@ -47,16 +47,14 @@ def extract(
     as_json: JsonOption = False,
 ) -> None:
     """Compute the features of a source's items that a store does not have yet."""
-    from ...extract.engine.error_policy import ErrorPolicy
-    from ...extract.runtime.session import require_provider
+    from ...extract.runtime.providers import find_providers
     from ...extract.store.description import is_store, require_place
     from ...extract.store.feature_store import FeatureStore
 
     # Validate.
     extraction = make_extraction(backbone, model, cut, execution)
     data = table.to_source(source)
-    ErrorPolicy.parse(execution.on_error)
-    require_provider(execution.provider)
+    find_providers(extraction.run_config.provider, "fp32")
 
     # Settle the graph and its precision; nothing is created before the source is known to exist.
     existing = FeatureStore.open(store) if is_store(store) else None
@@ -92,7 +90,7 @@ def add_columns(
     if store is None:
         raise InputError(f"--add-columns: there is no store at {path}")
     with progress_bar("add columns"):
-        ledger = store.add_columns(extraction, data, provider=extraction.provider)
+        ledger = store.add_columns(extraction, data, config=extraction.run_config)
     if not as_json:
         names = ", ".join(column.name for column in store.columns)
         typer.echo(f"computed the new columns of {ledger.computed} items; the store has {names}")
@@ -109,10 +107,7 @@ def fill_store(source: Source, store: FeatureStore, extraction: Extraction, keep
             views=keep.views,
             retry=keep.retry,
             prune=keep.prune,
-            on_error=extraction.on_error,
-            provider=extraction.provider,
-            options=extraction.run_options(),
-            max_pixels=extraction.max_pixels,
+            config=extraction.run_config,
         )
 
 
@@ -125,7 +120,5 @@ def forecast_extraction(source: Source, store: FeatureStore | None, extraction: 
             source,
             store.graph if store else extraction.graph,
             store,
-            provider=extraction.provider,
-            options=extraction.run_options(),
-            max_pixels=extraction.max_pixels,
+            config=extraction.run_config,
         )

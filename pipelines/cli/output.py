@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ...extract.engine.progress import Progress, watching
+from ...extract.engine.progress import Progress, watch_progress
 
 if TYPE_CHECKING:
     from ...extract.engine.ledger import Ledger
@@ -148,7 +148,7 @@ def progress_bar(title: str) -> Iterator[None]:
             speed = pace.describe(progress, now=time.monotonic())
             bar.update(task, completed=progress.done, total=progress.total, speed=speed)
 
-        with watching(show):
+        with watch_progress(show):
             yield
 
 

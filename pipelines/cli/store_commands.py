@@ -115,10 +115,7 @@ def retry(
             table.to_source(source),
             opened,
             retry=True,
-            on_error=extraction.on_error,
-            provider=extraction.provider,
-            options=extraction.run_options(),
-            max_pixels=extraction.max_pixels,
+            config=extraction.run_config,
         )
     if as_json:
         print_json(ledger.to_json())

@@ -87,14 +87,11 @@ def stored_features_of(extractor: Extractor, source: Source, path: Path, views: 
     views : int, optional
         How many augmented versions of each image; by default as many as the store has.
     """
-    store, options = FeatureStore.open_or_create(path, extractor), extractor.run_options()
+    store = FeatureStore.open_or_create(path, extractor)
     ledger = extract_features(
         source,
         store,
-        on_error=extractor.on_error,
-        provider=extractor.provider,
-        options=options,
-        max_pixels=extractor.max_pixels,
+        config=extractor.run_config,
         patience=PATIENCE,
         views=views,
     )

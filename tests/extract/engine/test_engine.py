@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from topwork.extract.engine import batching
-from topwork.extract.engine.batching import RunOptions, batches
+from topwork.extract.engine.batching import BatchSizes, make_batches
 from topwork.extract.engine.engine import Original, Result, run
-from topwork.extract.engine.stages import Stages
+from topwork.extract.engine.ledger import Stages
 from topwork.extract.extractor.extractor import Extractor
 from topwork.extract.preprocess.by_kind import preprocessor_for
 from topwork.extract.preprocess.image import ImagePreprocessor
@@ -42,16 +42,16 @@ def items(seeds: list[int]) -> list[Item]:
     return [Item(f"{place}", partial(image, seed)) for place, seed in enumerate(seeds)]
 
 
-def results(tiny: Extractor, given: list[Item], options: RunOptions) -> list[Result]:
-    return list(run(given, tiny.session, tiny.preprocessor, options, Stages()))
+def results(tiny: Extractor, given: list[Item], sizes: BatchSizes, workers: int | None = None) -> list[Result]:
+    return list(run(given, tiny.session, tiny.preprocessor, sizes, Stages(), workers=workers))
 
 
 @pytest.mark.parametrize(("batch_size", "workers"), [(1, 1), (4, 3), (32, None)])
 def test_features_do_not_depend_on_batches_and_threads(tiny: Extractor, batch_size: int, workers: int | None) -> None:
-    found = results(tiny, items(list(range(11))), RunOptions(batch_size, workers=workers))
+    found = results(tiny, items(list(range(11))), BatchSizes(batch_size), workers)
     assert [result.item.id for result in found] == [str(i) for i in range(11)]
     for seed, result in enumerate(found):
-        alone = results(tiny, items([seed]), RunOptions(1))[0]
+        alone = results(tiny, items([seed]), BatchSizes(1))[0]
         assert result.vectors is not None
         assert [vector.shape for vector in result.vectors] == [(column.width,) for column in tiny.columns]
         for ours, theirs in zip(result.vectors, alone.vectors or (), strict=True):
@@ -62,7 +62,7 @@ def test_items_that_fail_keep_their_place_and_spare_their_neighbours(tiny: Extra
     (tmp_path / "text.jpg").write_text("no image")
     broken = [Item(name, partial(read_file, str(tmp_path / name))) for name in ("text.jpg", "missing.jpg")]
     good = items([0, 1])
-    found = results(tiny, [good[0], *broken, good[1]], RunOptions(2))
+    found = results(tiny, [good[0], *broken, good[1]], BatchSizes(2))
     assert [result.item.id for result in found] == ["0", "text.jpg", "missing.jpg", "1"]
     assert [result.vectors is None for result in found] == [False, True, True, False]
     assert found[1].reason
@@ -75,7 +75,7 @@ def test_items_that_fail_keep_their_place_and_spare_their_neighbours(tiny: Extra
 def test_an_image_over_max_pixels_fails_alone(tiny: Extractor) -> None:
     large = Item("large", lambda: np.zeros((50, 50, 3), np.uint8))
     preprocessor = preprocessor_for(tiny.graph.input_spec, max_pixels=2499)
-    found = list(run([large, *items([0])], tiny.session, preprocessor, RunOptions(), Stages()))
+    found = list(run([large, *items([0])], tiny.session, preprocessor, BatchSizes(), Stages()))
     assert "max_pixels=2,499" in str(found[0].reason)
     assert found[1].vectors is not None
 
@@ -88,7 +88,7 @@ def test_equal_content_is_computed_once_and_names_its_original(tiny: Extractor) 
         return {digest: known[digest] for digest in digests if digest in known}
 
     given = items([0, 1, 0, 7])
-    found = list(run(given, tiny.session, tiny.preprocessor, RunOptions(), stages, at_hand))
+    found = list(run(given, tiny.session, tiny.preprocessor, BatchSizes(), stages, at_hand))
     assert [result.duplicate_of for result in found] == [None, None, "0", "stored"]
     assert found[2].vectors is found[0].vectors
     assert found[3].vectors is stored.vectors
@@ -96,7 +96,7 @@ def test_equal_content_is_computed_once_and_names_its_original(tiny: Extractor) 
 
 
 def test_equal_content_of_windows_in_flight_is_computed_once(tiny: Extractor) -> None:
-    found = results(tiny, items([0, 0, 1, 1]), RunOptions(1, workers=1))
+    found = results(tiny, items([0, 0, 1, 1]), BatchSizes(1), workers=1)
     assert [result.duplicate_of for result in found] == [None, "0", None, "2"]
     assert found[1].vectors is found[0].vectors
 
@@ -113,7 +113,7 @@ def test_pixels_go_with_their_window(tiny: Extractor, monkeypatch: pytest.Monkey
     monkeypatch.setattr(ImagePreprocessor, "prepare", noted)
     gc.disable()
     try:
-        for _ in run(items(list(range(60))), tiny.session, tiny.preprocessor, RunOptions(2), Stages()):
+        for _ in run(items(list(range(60))), tiny.session, tiny.preprocessor, BatchSizes(2), Stages()):
             assert sum(array() is not None for array in arrays) <= 5 * 2
     finally:
         gc.enable()
@@ -128,7 +128,7 @@ def test_inference_that_takes_one_batch_at_a_time_has_a_thread_of_its_own(tiny: 
             return super().run(feed)
 
     session = Noted(tiny.session.runtime, "cpu", runs=1)
-    found = list(run(items(list(range(20))), session, tiny.preprocessor, RunOptions(2, workers=3), Stages()))
+    found = list(run(items(list(range(20))), session, tiny.preprocessor, BatchSizes(2), Stages(), workers=3))
     assert len(found) == 20
     assert threads == {"topwork-inference_0"}
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("topwork")]
@@ -142,12 +142,12 @@ def test_items_are_taken_only_a_few_batches_ahead(tiny: Extractor) -> None:
         for taken in itertools.count(1):
             yield Item(str(taken), partial(image, taken % 5))
 
-    options = RunOptions(batch_size=4, workers=2)
-    running = run(endless(), tiny.session, tiny.preprocessor, options, Stages())
+    sizes = BatchSizes(batch_size=4)
+    running = run(endless(), tiny.session, tiny.preprocessor, sizes, Stages(), workers=2)
     first = list(itertools.islice(running, 40))
     running.close()  # type: ignore[attr-defined]
     assert [result.item.id for result in first] == [str(i) for i in range(1, 41)]
-    assert taken <= 40 + 5 * options.batch_size
+    assert taken <= 40 + 5 * sizes.batch_size
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("topwork-worker")]
 
 
@@ -178,10 +178,12 @@ def written(words: list[int]) -> list[Item]:
     return [Item(str(place), lambda text=text: text) for place, text in enumerate(texts)]
 
 
-def record(bert: Extractor, given: list[Item], options: RunOptions) -> tuple[list[Result], list[list[int]]]:
+def record(
+    bert: Extractor, given: list[Item], sizes: BatchSizes, workers: int | None = None
+) -> tuple[list[Result], list[list[int]]]:
     assert isinstance(bert.graph.input_spec, TextSpec)
     preprocessor = Recording(bert.graph.input_spec)
-    return list(run(given, bert.session, preprocessor, options, Stages())), preprocessor.batches
+    return list(run(given, bert.session, preprocessor, sizes, Stages(), workers=workers)), preprocessor.batches
 
 
 WORDS = [9, 1, 20, 2, 15, 1, 8, 3, 12, 1, 5]
@@ -189,12 +191,12 @@ WORDS = [9, 1, 20, 2, 15, 1, 8, 3, 12, 1, 5]
 
 @pytest.mark.parametrize(("batch_size", "workers"), [(1, 1), (3, 2), (32, None)])
 def test_texts_keep_their_order_and_equal_single_runs(bert: Extractor, batch_size: int, workers: int | None) -> None:
-    found, batches = record(bert, written(WORDS), RunOptions(batch_size, workers))
+    found, batches = record(bert, written(WORDS), BatchSizes(batch_size), workers)
     assert [result.item.id for result in found] == [str(place) for place in range(len(WORDS))]
     starts = range(0, len(WORDS), batch_size)
     assert sorted(batches) == sorted([count + 2 for count in sorted(WORDS)[i : i + batch_size]] for i in starts)
     for item, result in zip(written(WORDS), found, strict=True):
-        (alone,) = record(bert, [item], RunOptions())[0]
+        (alone,) = record(bert, [item], BatchSizes())[0]
         assert result.vectors is not None
         assert alone.vectors is not None
         np.testing.assert_allclose(result.vectors[0], alone.vectors[0], rtol=1e-4, atol=1e-5)
@@ -202,10 +204,10 @@ def test_texts_keep_their_order_and_equal_single_runs(bert: Extractor, batch_siz
 
 
 def test_texts_are_grouped_within_windows_made_by_position(bert: Extractor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batching, "WINDOW_ITEMS", 6)
+    monkeypatch.setattr(batching, "ITEMS_PER_WINDOW", 6)
     given = written(WORDS)
     given[1] = Item("1", lambda: 3)  # no text: it keeps its place in the window
-    found, batches = record(bert, given, RunOptions(2))
+    found, batches = record(bert, given, BatchSizes(2))
     first, second = sorted([9, 20, 2, 15, 1]), sorted([8, 3, 12, 1, 5])
     expected = [[n + 2 for n in words[start : start + 2]] for words in (first, second) for start in (4, 2, 0)]
     assert batches == expected  # of each window the longest first
@@ -215,13 +217,13 @@ def test_texts_are_grouped_within_windows_made_by_position(bert: Extractor, monk
 
 @pytest.mark.parametrize(("batch_size", "window"), [(1, 1024), (32, 1024), (33, 1023), (1000, 1000), (1500, 1500)])
 def test_window_holds_whole_batches(batch_size: int, window: int) -> None:
-    assert RunOptions(batch_size).window == window
+    assert BatchSizes(batch_size).window == window
 
 
 def test_text_longer_than_the_network_takes_is_flagged_and_cut(bert: Extractor) -> None:
     words = [LONGEST - 2, LONGEST - 1, 3, LONGEST + 40]
     given = [Item(str(count), lambda count=count: "cat " * count) for count in words]
-    found, batches = record(bert, [*given, Item("again", given[1].read)], RunOptions())
+    found, batches = record(bert, [*given, Item("again", given[1].read)], BatchSizes())
     assert [result.truncated for result in found] == [False, True, False, True, True]
     assert max(map(max, batches)) == LONGEST
     assert [result.duplicate_of for result in found] == [None, None, None, None, str(LONGEST - 1)]
@@ -231,13 +233,13 @@ def test_text_longer_than_the_network_takes_is_flagged_and_cut(bert: Extractor) 
 
 
 def test_images_are_never_truncated(tiny: Extractor) -> None:
-    assert [result.truncated for result in results(tiny, items([0, 1]), RunOptions())] == [False, False]
+    assert [result.truncated for result in results(tiny, items([0, 1]), BatchSizes())] == [False, False]
 
 
 def test_batches_of_texts_hold_as_many_as_have_so_many_tokens() -> None:
     lengths = [9, 2, 30, 2, 3, 9, 2, 9]
     prepared = {place: Prepared(np.zeros(length, np.int64), length) for place, length in enumerate(lengths)}
-    found = batches(prepared, RunOptions(2, tokens=20))
+    found = make_batches(prepared, BatchSizes(2, tokens=20))
     assert sorted(place for batch in found for place in batch) == list(range(8))
     assert [[lengths[place] for place in batch] for batch in found] == [[2, 2, 2, 3], [9, 9], [9], [30]]
-    assert [len(batch) for batch in batches(prepared, RunOptions(3))] == [3, 3, 2]
+    assert [len(batch) for batch in make_batches(prepared, BatchSizes(3))] == [3, 3, 2]

@@ -1,4 +1,4 @@
-"""The ledger: throughput, its share of what is possible, memory."""
+"""The ledger: throughput, its share of what is possible, memory, and the stage that limits a run."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import json
 
 import pytest
 from topwork.extract.engine import ledger as module
-from topwork.extract.engine.ledger import Ledger
-from topwork.extract.engine.stages import Stages
+from topwork.extract.engine.ledger import Ledger, Stages
 
 STAGES = Stages(read=1, decode=5, infer=6, write=2)
 
@@ -53,3 +52,24 @@ def test_json_has_what_is_derived() -> None:
     found = json.loads(json.dumps(Ledger(computed=4, stages=STAGES, provider="cpu", seconds=2.0).to_json()))
     assert (found["items_per_second"], found["share_of_possible"], found["peak_memory"]) == (2.0, None, None)
     assert found["stages"] == {"read": 1, "decode": 5, "infer": 6, "write": 2}
+
+
+@pytest.mark.parametrize(
+    ("stages", "cores", "runs", "expected"),
+    [
+        (Stages(), 4, 4, ""),
+        (Stages(read=1, decode=4, infer=3, write=0.5), 4, 4, "decoding"),
+        (Stages(read=5, decode=4, infer=3, write=0.5), 4, 4, "reading"),
+        (Stages(read=1, decode=4, infer=3, write=0.5), 4, 1, "inference"),  # one batch at a time for three seconds
+        (Stages(read=1, decode=4, infer=3, write=2), 4, 4, "writing"),  # one thread for two seconds
+    ],
+)
+def test_limiting_stage_is_busiest_for_what_it_can_use(stages: Stages, cores: int, runs: int, expected: str) -> None:
+    assert stages.limiting(cores, runs) == expected
+
+
+def test_batch_that_runs_on_several_cores_takes_the_seconds_of_each() -> None:
+    stages = Stages(read=1, decode=2, infer=3, write=4)
+    assert stages.core_seconds(4, 4) == 6
+    assert stages.core_seconds(4, 2) == 9
+    assert stages.core_seconds(4, 1) == 15

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -17,14 +18,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from topwork.errors import InputError, SourceError, StoppedError, StoreLockedError
+from topwork.errors import IdentityError, InputError, SourceError, StoppedError, StoreLockedError
 from topwork.extract.engine import batching
-from topwork.extract.engine.batching import RunOptions
-from topwork.extract.engine.engine import run
+from topwork.extract.engine.batching import DEFAULT_BATCH_SIZES, BatchSizes
 from topwork.extract.engine.ledger import Ledger
 from topwork.extract.engine.progress import Progress
+from topwork.extract.engine.run_config import RunConfig
+from topwork.extract.engine.tuning import locate_tuning
 from topwork.extract.extractor.extractor import Extractor
-from topwork.extract.jobs import job
 from topwork.extract.jobs.job import extract_features
 from topwork.extract.sources.archive import ArchiveSource
 from topwork.extract.sources.item import Item
@@ -32,7 +33,7 @@ from topwork.extract.store.feature_store import FeatureStore
 from topwork.extract.store.lock import write_lock
 from topwork.extract.store.writer import open_writer
 
-OPTIONS = RunOptions(batch_size=2)
+BATCH_SIZE = 2
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def tiny() -> Extractor:
 def small_parts() -> Iterator[None]:
     """Let four items fill a part, so that a few images are a job of several parts."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batching, "WINDOW_ITEMS", 4)
+        patch.setattr(batching, "ITEMS_PER_WINDOW", 4)
         yield
 
 
@@ -121,11 +122,11 @@ def test_any_mix_of_items_is_accounted_for_even_after_an_interruption(
 
     interrupted, whole = new_store(folder / "a", tiny), new_store(folder / "b", tiny)
     try:
-        extract_features(root, interrupted, on_error="record", options=OPTIONS, progress=interrupt)
+        extract_features(root, interrupted, on_error="record", batch_size=BATCH_SIZE, progress=interrupt)
     except KeyboardInterrupt:
         assert len(FeatureStore.open(interrupted.path).ids) <= stop_after
-    resumed = extract_features(root, interrupted, on_error="record", options=OPTIONS)
-    ledger = extract_features(root, whole, on_error="record", options=OPTIONS)
+    resumed = extract_features(root, interrupted, on_error="record", batch_size=BATCH_SIZE)
+    ledger = extract_features(root, whole, on_error="record", batch_size=BATCH_SIZE)
 
     distinct = len({kind_of[item_id] for item_id in good})
     assert account(ledger) == (len(kinds), distinct, len(kinds) - len(good), len(good) - distinct)
@@ -140,16 +141,16 @@ def test_any_mix_of_items_is_accounted_for_even_after_an_interruption(
 
 def test_duplicates_name_the_first_item_through_many_windows(tiny: Extractor, tmp_path: Path) -> None:
     root, store = write(tmp_path / "images", [png(0)] * 11), new_store(tmp_path, tiny)
-    assert account(extract_features(root, store, options=OPTIONS)) == (11, 1, 0, 10)
+    assert account(extract_features(root, store, batch_size=BATCH_SIZE)) == (11, 1, 0, 10)
     assert store.index.column("reason") == [None, *[store.ids[0]] * 10]
 
 
 def test_running_again_computes_nothing_and_changes_nothing(tiny: Extractor, tmp_path: Path) -> None:
     root = write(tmp_path / "images", [png(0), b"", png(0), png(1), png(2), b"text", png(1)])
     store = new_store(tmp_path, tiny)
-    first = extract_features(root, store, on_error="record", options=OPTIONS)
+    first = extract_features(root, store, on_error="record", batch_size=BATCH_SIZE)
     files = {path: path.read_bytes() for path in store.path.rglob("*") if path.is_file()}
-    again = extract_features(root, store, on_error="record", options=OPTIONS)
+    again = extract_features(root, store, on_error="record", batch_size=BATCH_SIZE)
     assert (first.computed, again.computed) == (7, 0)
     assert account(first) == account(again) == (7, 3, 2, 2)
     assert first.failures == again.failures
@@ -170,15 +171,15 @@ def test_touching_a_file_computes_nothing(tiny: Extractor, tmp_path: Path) -> No
 def test_former_content_of_an_item_is_no_duplicate_of_it(
     tiny: Extractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batching, "WINDOW_ITEMS", 64)
-    photos, store, options = tmp_path / "photos", new_store(tmp_path, tiny), RunOptions(batch_size=1)
+    monkeypatch.setattr(batching, "ITEMS_PER_WINDOW", 64)
+    photos, store = tmp_path / "photos", new_store(tmp_path, tiny)
     photos.mkdir()
     (photos / "000.png").write_bytes(png(0))
-    extract_features(photos, store, options=options)
+    extract_features(photos, store, batch_size=1)
     for number in range(13):
         (photos / f"{number:03d}.png").write_bytes(png(100 + number))
     (photos / "013.png").write_bytes(png(0))
-    assert account(extract_features(photos, store, options=options)) == (14, 14, 0, 0)
+    assert account(extract_features(photos, store, batch_size=1)) == (14, 14, 0, 0)
     store.refresh()
     np.testing.assert_allclose(store.matrix("last")[-1], tiny.transform([png_path(tmp_path, 0)])[0, -80:], 1e-4, 1e-5)
 
@@ -228,7 +229,7 @@ def test_new_content_of_a_changed_item_is_the_original_of_later_ones(tiny: Extra
     store = new_store(tmp_path, tiny)
     extract_features(root, store)
     write(root, [png(50), png(1), *(png(60 + number) for number in range(17)), png(50)])
-    ledger = extract_features(root, store, options=OPTIONS)
+    ledger = extract_features(root, store, batch_size=BATCH_SIZE)
     assert (account(ledger), ledger.replaced) == ((20, 19, 0, 1), 1)
     (failed_or_copied,) = (row for row in store.index.find(store.ids).values() if row.status != "ok")
     assert (failed_or_copied.id, failed_or_copied.reason) == ("label1/019.png", "label0/000.png")
@@ -256,23 +257,39 @@ def test_compressed_archive_is_looked_through_without_keeping_its_content(
     assert most <= 2 * 16 + 1
 
 
-def test_job_that_goes_on_makes_the_batches_that_it_made_before(
-    tiny: Extractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def remember_batch_sizes(extractor: Extractor, **found: int) -> None:
+    """Remember batch sizes for the extractor's graph, as if a job had measured them."""
+    path = locate_tuning(extractor.graph, "auto")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found))
+
+
+@pytest.mark.parametrize("first", [BatchSizes(3, tokens=77), DEFAULT_BATCH_SIZES])
+def test_resumed_job_repeats_the_batch_sizes_of_the_run_before(
+    first: BatchSizes, tiny: Extractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root, store = write(tmp_path / "images", [png(seed) for seed in range(9)]), new_store(tmp_path, tiny)
-    extract_features(sorted(root.rglob("*.png"))[:4], store, options=RunOptions(batch_size=3, tokens=77))
-    made = []
-    monkeypatch.setattr(job, "run", lambda *arguments: made.append(arguments[3]) or run(*arguments))
-    extract_features(sorted(root.rglob("*.png")), store)
-    assert made == [RunOptions(batch_size=3, tokens=77)]
+    """Another job may have measured other sizes meanwhile."""
+    store = new_store(tmp_path, tiny)
+    monkeypatch.setenv("TOPWORK_CACHE", str(tmp_path / "cache"))
+    paths = sorted(write(tmp_path / "images", [png(seed) for seed in range(9)]).rglob("*.png"))
+    if first != DEFAULT_BATCH_SIZES:
+        remember_batch_sizes(tiny, batch_size=first.batch_size, tokens=first.tokens or 0, runs=1)
+    extract_features(paths[:4], store)
+    remember_batch_sizes(tiny, batch_size=5, tokens=88, runs=1)
+    assert extract_features(paths, store).computed == 5
+    with open_writer(store) as writer:
+        assert writer.batching() == first
 
 
-def test_job_that_goes_on_measures_no_batches(tiny: Extractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another job may have found others meanwhile."""
-    root, store = write(tmp_path / "images", [png(seed) for seed in range(9)]), new_store(tmp_path, tiny)
-    extract_features(sorted(root.rglob("*.png"))[:4], store)
-    monkeypatch.setattr(job, "tuned", lambda *_: pytest.fail("measured"))
-    assert extract_features(sorted(root.rglob("*.png")), store).computed == 5
+def test_precision_that_the_store_does_not_have_is_refused(tiny: Extractor, tmp_path: Path) -> None:
+    store = new_store(tmp_path, tiny)
+    with pytest.raises(IdentityError, match=r"int8.*fp32"):
+        extract_features([], store, config=RunConfig(precision="int8"))
+
+
+def test_config_and_single_options_exclude_each_other(tiny: Extractor, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="config of extract_features"):
+        extract_features([], new_store(tmp_path, tiny), provider="cpu", config=RunConfig())
 
 
 def test_duplicates_have_rows_of_their_own_equal_to_the_original(tiny: Extractor, tmp_path: Path) -> None:
@@ -358,9 +375,9 @@ def test_raise_stops_at_the_first_failure_and_keeps_whole_parts(tiny: Extractor,
     (root / "label2" / "005.png").write_bytes(b"")
     store = new_store(tmp_path, tiny)
     with pytest.raises(StoppedError, match=r"label2/005\.png failed: the file is empty .*on_error='record'"):
-        extract_features(root, store, options=OPTIONS)
+        extract_features(root, store, batch_size=BATCH_SIZE)
     assert store.ids == ["label0/000.png", "label0/003.png", "label0/006.png", "label1/001.png"]
-    ledger = extract_features(root, store, on_error="record", options=OPTIONS)
+    ledger = extract_features(root, store, on_error="record", batch_size=BATCH_SIZE)
     assert (ledger.computed, *account(ledger)) == (5, 9, 8, 1, 0)
     with pytest.raises(StoppedError, match="005"):
         extract_features(root, store)
@@ -422,14 +439,14 @@ def test_progress_tells_what_is_done_what_was_computed_and_what_limits(tiny: Ext
 
 def test_ledger_tells_where_it_ran_and_what_it_took(tiny: Extractor, tmp_path: Path) -> None:
     root, store = write(tmp_path / "images", [png(i) for i in range(9)]), new_store(tmp_path, tiny)
-    ledger = extract_features(root, store, provider="cpu", options=OPTIONS)
+    ledger = extract_features(root, store, provider="cpu", batch_size=BATCH_SIZE)
     found = ledger.to_json()
     assert (found["provider"], found["precision"]) == ("cpu", store.columns[0].precision)
     assert 0 < found["computing_seconds"] < found["seconds"]
     assert found["share_of_possible"] > 0
     assert found["peak_memory"] > 10_000_000
     assert set(found["stages"]) == {"read", "decode", "infer", "write"}
-    again = extract_features(root, store, provider="cpu", options=OPTIONS).to_json()
+    again = extract_features(root, store, provider="cpu", batch_size=BATCH_SIZE).to_json()
     assert (again["provider"], again["precision"], again["share_of_possible"]) == (None, found["precision"], None)
 
 
@@ -451,7 +468,7 @@ Texts = tuple[list[str], list[str]]
 def test_texts_are_stored_with_their_labels_and_tokeniser(bert: Extractor, texts: Texts, tmp_path: Path) -> None:
     sentences, labels = texts
     store = new_store(tmp_path, bert)
-    ledger = extract_features(sentences, store, labels=labels, options=OPTIONS)
+    ledger = extract_features(sentences, store, labels=labels, batch_size=BATCH_SIZE)
     assert account(ledger) == (len(sentences), len(sentences), 0, 0)
     assert FeatureStore.open(store.path).labels == labels
     np.testing.assert_allclose(stored(store), bert.transform(sentences), rtol=1e-4, atol=1e-5)
@@ -473,14 +490,14 @@ def test_job_on_texts_that_was_interrupted_ends_as_if_nothing_had_happened(
 
     interrupted, whole = new_store(tmp_path / "a", bert), new_store(tmp_path / "b", bert)
     with pytest.raises(KeyboardInterrupt):
-        extract_features(sentences, interrupted, labels=labels, options=OPTIONS, progress=interrupt)
+        extract_features(sentences, interrupted, labels=labels, batch_size=BATCH_SIZE, progress=interrupt)
     assert 0 < len(FeatureStore.open(interrupted.path).ids) < 15
-    resumed = extract_features(sentences, interrupted, labels=labels, options=OPTIONS)
-    ledger = extract_features(sentences, whole, labels=labels, options=OPTIONS)
+    resumed = extract_features(sentences, interrupted, labels=labels, batch_size=BATCH_SIZE)
+    ledger = extract_features(sentences, whole, labels=labels, batch_size=BATCH_SIZE)
     assert resumed.computed < ledger.computed == len(sentences)
     assert account(resumed) == account(ledger) == (len(sentences), len(sentences) - 1, 0, 1)
     assert state(interrupted) == state(whole)
-    assert extract_features(sentences, interrupted, labels=labels, options=OPTIONS).computed == 0
+    assert extract_features(sentences, interrupted, labels=labels, batch_size=BATCH_SIZE).computed == 0
 
 
 def test_texts_that_were_cut_are_counted_once(bert: Extractor, tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from topwork.extract.engine.progress import Progress, watching
-from topwork.extract.engine.stages import Stages
+from topwork.extract.engine.ledger import Stages
+from topwork.extract.engine.progress import Progress, watch_progress
+from topwork.extract.engine.run_config import RunConfig
 from topwork.extract.extractor.extractor import Extractor
 from topwork.extract.jobs import plan as module
 from topwork.extract.jobs.job import extract_features
@@ -26,7 +27,7 @@ def tiny() -> Extractor:
 
 
 def forecast(tiny: Extractor, source: Any, store: FeatureStore | None = None) -> Plan:
-    return plan(tiny.open(source), tiny.graph, store, provider="cpu")
+    return plan(tiny.open(source), tiny.graph, store, RunConfig(provider="cpu"))
 
 
 def files(folder: Path) -> dict[Path, bytes]:
@@ -73,9 +74,9 @@ def test_only_what_a_store_lacks_is_planned_and_the_store_stays_as_it_is(
 def test_same_items_are_drawn_each_time(tiny: Extractor, write_images: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn, run = [], module.run
 
-    def recording(items: Any, *rest: Any) -> Any:
+    def recording(items: Any, *rest: Any, **named: Any) -> Any:
         drawn.append([item.id for item in items])
-        return run(items, *rest)
+        return run(items, *rest, **named)
 
     monkeypatch.setattr(module, "run", recording)
     root = write_images(each=60)
@@ -121,6 +122,6 @@ def test_stages_take_turns_on_the_processor_and_overlap_elsewhere(tiny: Extracto
 
 def test_progress_of_the_sample_is_told(tiny: Extractor) -> None:
     seen: list[Progress] = []
-    with watching(seen.append):
+    with watch_progress(seen.append):
         forecast(tiny, np.random.default_rng(0).integers(0, 256, (3, 40, 40, 3), np.uint8))
     assert [(p.done, p.total, p.computed) for p in seen] == [(0, 3, 0), (1, 3, 1), (2, 3, 2), (3, 3, 3)]

@@ -10,6 +10,7 @@ import pytest
 import topwork
 from PIL import Image
 from topwork.errors import IdentityError, InputError, ProviderError
+from topwork.extract.engine.run_config import RunConfig
 from topwork.extract.engine.sampling import drawn
 from topwork.extract.extractor.extractor import Extractor
 from topwork.extract.graphs import fidelity
@@ -18,15 +19,17 @@ from topwork.extract.graphs.fidelity import Fidelity, relative_errors
 from topwork.extract.precision import choice
 from topwork.extract.precision.lowered import Lowering
 from topwork.extract.preprocess.preprocessor import Prepared
-from topwork.extract.runtime.providers import PROVIDERS, lacks, unable
+from topwork.extract.runtime.providers import PROVIDERS, explain_absence, explain_unsupported
 from topwork.extract.store.feature_store import FeatureStore
 from topwork.models.input_spec import InputSpec
 from topwork.pipelines.cli.main import app
 from typer.testing import CliRunner
 
-HAS_BF16 = not lacks(PROVIDERS["openvino"]) and not unable(PROVIDERS["openvino"], "bf16")
+HAS_BF16 = not explain_absence(PROVIDERS["openvino"]) and not explain_unsupported(PROVIDERS["openvino"], "bf16")
 needs_bf16 = pytest.mark.skipif(not HAS_BF16, reason="nothing here computes in bfloat16")
-needs_int8 = pytest.mark.skipif(bool(unable(PROVIDERS["cpu"], "int8")), reason="nothing here computes in int8")
+needs_int8 = pytest.mark.skipif(
+    bool(explain_unsupported(PROVIDERS["cpu"], "int8")), reason="nothing here computes in int8"
+)
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
 
 
@@ -93,7 +96,7 @@ def test_auto_takes_what_passes_and_gains(
     monkeypatch.setattr(choice, "_can_gain", lambda provider, precision: precision == "bf16")
     monkeypatch.setattr(choice._Trial, "judged", lambda *_: iter([judged]))
     Lowering("bf16").written(graph_copy)
-    chosen = choice.choose_precision(graph_copy, "auto", draw, "auto")
+    chosen = choice.choose_precision(graph_copy, RunConfig(provider="auto", precision="auto"), draw)
     assert chosen.metadata.precision == expected
     assert chosen.certificate.fidelity == (judged,)
 
@@ -112,9 +115,9 @@ def draw(specs: Sequence[InputSpec], most: int) -> list[tuple[Prepared, ...]]:
 
 
 def test_same_items_are_judged_once(graph_copy: ExportedGraph, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = choice.choose_precision(graph_copy, "cpu", draw, "fp16")
+    first = choice.choose_precision(graph_copy, RunConfig(provider="cpu", precision="fp16"), draw)
     monkeypatch.setattr(choice._Trial, "judged", lambda *_: pytest.fail("judged again"))
-    assert choice.choose_precision(graph_copy, "cpu", draw, "fp16").path == first.path
+    assert choice.choose_precision(graph_copy, RunConfig(provider="cpu", precision="fp16"), draw).path == first.path
 
 
 def test_no_items_are_drawn_where_there_is_no_choice(
@@ -123,9 +126,9 @@ def test_no_items_are_drawn_where_there_is_no_choice(
     def refuse(specs: Sequence[InputSpec], most: int) -> list[tuple[Prepared, ...]]:
         pytest.fail("items were drawn")
 
-    assert choice.choose_precision(graph_copy, "auto", refuse, "fp32") is graph_copy
+    assert choice.choose_precision(graph_copy, RunConfig(provider="auto", precision="fp32"), refuse) is graph_copy
     monkeypatch.setattr(choice, "_can_gain", lambda provider, precision: False)
-    assert choice.choose_precision(graph_copy, "cpu", refuse, "auto") is graph_copy
+    assert choice.choose_precision(graph_copy, RunConfig(provider="cpu", precision="auto"), refuse) is graph_copy
 
 
 def test_without_items_auto_is_float32() -> None:
@@ -270,11 +273,13 @@ def test_int8_that_fails_as_a_whole_is_mended_by_float32_where_it_hurts(
     """The bound is put between the error of the whole and that of a half."""
     monkeypatch.setattr(choice, "_can_gain", lambda provider, precision: precision == "int8")
     monkeypatch.setattr(choice, "GAIN", 0)
-    whole = choice.choose_precision(graph_copy, "cpu", draw, "int8").certificate.fidelity[0]
+    whole = choice.choose_precision(graph_copy, RunConfig(provider="cpu", precision="int8"), draw).certificate.fidelity[
+        0
+    ]
     for module in (choice, fidelity):
         monkeypatch.setattr(module, "USUAL", 0.8 * whole.usual)
     monkeypatch.setattr(choice, "FIDELITY_FORMAT", -1)  # so that nothing is remembered
-    chosen = choice.choose_precision(graph_copy, "cpu", draw, "auto")
+    chosen = choice.choose_precision(graph_copy, RunConfig(provider="cpu", precision="auto"), draw)
     first, mended = chosen.certificate.fidelity
     assert (first.precision, first.kept, first.passes) == (whole.precision, 0, False)
     assert mended.passes

@@ -10,7 +10,7 @@ from topwork.errors import ProviderError
 from topwork.extract.graphs.cut import CutRequest
 from topwork.extract.graphs.graph_cache import graph_for
 from topwork.extract.runtime import session as session_module
-from topwork.extract.runtime.providers import PROVIDERS, Provider, lacks
+from topwork.extract.runtime.providers import PROVIDERS, Provider, explain_absence
 from topwork.extract.runtime.session import open_session
 from topwork.hardware import available_cores
 
@@ -42,10 +42,10 @@ def test_number_of_threads_reaches_the_runtime(graph: Path, threads: int | None)
     assert options.intra_op_num_threads == (threads or available_cores())
 
 
-@pytest.mark.parametrize("provider", [p.name for p in PROVIDERS.values() if lacks(p)])
+@pytest.mark.parametrize("provider", [p.name for p in PROVIDERS.values() if explain_absence(p)])
 def test_absent_provider_is_an_error_that_names_its_package(graph: Path, provider: str) -> None:
     package = PROVIDERS[provider].package
-    with pytest.raises(ProviderError, match=rf"provider '{provider}' is not there: .* package {package}") as caught:
+    with pytest.raises(ProviderError, match=rf"provider '{provider}' is not available: .* package {package}") as caught:
         open_session(graph, provider)
     assert caught.value.exit_code == 3
     assert isinstance(caught.value, RuntimeError)
@@ -54,7 +54,7 @@ def test_absent_provider_is_an_error_that_names_its_package(graph: Path, provide
 def test_auto_takes_what_is_there_and_computes_the_same(graph: Path) -> None:
     feed = {"image": np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)}
     session = open_session(graph, "auto")
-    assert not lacks(PROVIDERS[session.provider])
+    assert not explain_absence(PROVIDERS[session.provider])
     (found,), (expected,) = session.run(feed), open_session(graph, "cpu").run(feed)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
@@ -70,11 +70,11 @@ def test_results_of_one_run_survive_the_next(graph: Path) -> None:
 
 def test_auto_says_so_when_a_provider_does_not_load(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = Provider("broken", "BrokenExecutionProvider", "broken", ("fp32",))
-    monkeypatch.setattr(session_module, "choices", lambda *_: [broken, PROVIDERS["cpu"]])
+    monkeypatch.setattr(session_module, "find_providers", lambda *_: [broken, PROVIDERS["cpu"]])
     with pytest.warns(
         UserWarning, match="provider 'broken' did not load: .*BrokenExecutionProvider.*; trying the next"
     ):
         assert open_session(graph).provider == "cpu"
-    monkeypatch.setattr(session_module, "choices", lambda *_: [broken])
+    monkeypatch.setattr(session_module, "find_providers", lambda *_: [broken])
     with pytest.raises(Exception, match="BrokenExecutionProvider"):
         open_session(graph, "broken")

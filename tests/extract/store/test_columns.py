@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from topwork.errors import IdentityError, InputError
 from topwork.extract.engine import batching
-from topwork.extract.engine.batching import RunOptions
 from topwork.extract.extractor.extractor import Extractor
 from topwork.extract.jobs.job import extract_features
 from topwork.extract.store import columns
@@ -25,7 +24,7 @@ WriteImages = Callable[..., Path]
 @pytest.fixture(autouse=True, scope="module")
 def small_parts() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batching, "WINDOW_ITEMS", 4)
+        patch.setattr(batching, "ITEMS_PER_WINDOW", 4)
         yield
 
 
@@ -40,7 +39,7 @@ def images(write_images: WriteImages) -> Path:
 @pytest.fixture
 def store(images: Path, tmp_path: Path) -> FeatureStore:
     store = FeatureStore.create(tmp_path / "features", Extractor("topwork:tiny"))
-    extract_features(images, store, on_error="record", options=RunOptions(batch_size=2))
+    extract_features(images, store, on_error="record", batch_size=2)
     return FeatureStore.open(store.path)
 
 

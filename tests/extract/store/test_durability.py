@@ -47,7 +47,7 @@ def tiny() -> Extractor:
 @pytest.fixture
 def images(write_images: WriteImages, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a folder of two labels whose items make several parts."""
-    monkeypatch.setattr(batching, "WINDOW_ITEMS", 16)
+    monkeypatch.setattr(batching, "ITEMS_PER_WINDOW", 16)
     return write_images(each=20)
 
 

@@ -18,7 +18,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from topwork import atomic
 from topwork.errors import DecodeError
 from topwork.extract.engine import batching
-from topwork.extract.engine.batching import RunOptions
 from topwork.extract.extractor.extractor import Extractor
 from topwork.extract.jobs.job import extract_features
 from topwork.extract.sources.item import Item
@@ -29,7 +28,7 @@ NAMES = [f"photo {number}" for number in range(9)]
 CONTENTS = 5
 BROKEN = "no image"
 EXAMPLES = int(os.environ.get("TOPWORK_EXAMPLES", "10"))
-OPTIONS = RunOptions(batch_size=2)
+BATCH_SIZE = 2
 
 names = st.sampled_from(NAMES)
 contents = st.sampled_from([*range(CONTENTS), BROKEN])
@@ -107,13 +106,13 @@ class StoreMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.window, batching.WINDOW_ITEMS = batching.WINDOW_ITEMS, 3
+        self.window, batching.ITEMS_PER_WINDOW = batching.ITEMS_PER_WINDOW, 3
         self.folder = Path(tempfile.mkdtemp())
         self.source, self.model, self.layers = Files(), dict[str, Known](), ["last"]
 
     def teardown(self) -> None:
         """Leave nothing behind."""
-        batching.WINDOW_ITEMS = self.window
+        batching.ITEMS_PER_WINDOW = self.window
         shutil.rmtree(self.folder)
 
     @initialize(files=st.dictionaries(names, st.tuples(contents, labels), min_size=3))
@@ -148,7 +147,9 @@ class StoreMachine(RuleBasedStateMachine):
                 self.model[name] = Known(content, label, before.given)
             else:
                 self.model[name] = Known(content, label or before.label, before.given)
-        job = partial(extract_features, self.source, self.store, on_error="record", options=OPTIONS, provider="cpu")
+        job = partial(
+            extract_features, self.source, self.store, on_error="record", batch_size=BATCH_SIZE, provider="cpu"
+        )
         if kill is not None:
             interrupted(kill, partial(job, retry=retry, prune=prune))
         ledger = job(retry=retry, prune=prune)

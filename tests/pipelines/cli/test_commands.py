@@ -217,7 +217,7 @@ def test_heads_lists_every_name() -> None:
         ("", 0, ""),
         ("--on-error raise", 1, "roof/1a.png failed"),
         ("--backbone nowhere:net", 2, "nowhere"),
-        ("--provider cuda", 3, "provider 'cuda' is not there"),
+        ("--provider cuda", 3, "provider 'cuda' is not available"),
     ],
 )
 def test_process_ends_with_the_code_and_speaks_on_the_right_stream(
@@ -312,7 +312,7 @@ def test_missing_provider_exits_with_3(work: Path, tmp_path: Path) -> None:
         ["evaluate", work / "bundle", work / "photos"],
     ):
         result = topwork_command(*command, "--provider", "cuda", code=3)
-        assert "provider 'cuda' is not there" in result.stderr
+        assert "provider 'cuda' is not available" in result.stderr
         assert "onnxruntime-gpu" in result.stderr
 
 

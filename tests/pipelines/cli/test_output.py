@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from topwork.extract.engine.ledger import Ledger
+from topwork.extract.engine.ledger import Ledger, Stages
 from topwork.extract.engine.progress import Progress
-from topwork.extract.engine.stages import Stages
 from topwork.extract.jobs.plan import Plan
 from topwork.pipelines.cli.output import (
     Pace,
