@@ -119,11 +119,11 @@ def rounding(backbone: Any) -> float:
 
 def random_inputs(backbone: Any, count: int) -> Any:
     import numpy as np
-    from topwork.extract.graphs.torch.entry import network_inputs, tensors_of
+    from topwork.extract.graphs.torch.inputs import model_inputs, to_tensors
     from topwork.extract.preprocess.by_kind import preprocessor_for
 
     feeds = preprocessor_for(backbone.input_spec).random_feeds(count, np.random.default_rng(SEED))
-    return network_inputs(backbone.input_spec, tensors_of(feeds["random"]))
+    return model_inputs(backbone.input_spec, to_tensors(feeds["random"]))
 
 
 def shorten_queries(backbone: Any) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...errors import DecodeError
 from ...hardware import available_cores
-from ..graphs.certify import BATCHES
+from ..graphs.certify import BATCH_SIZES
 from ..preprocess.by_kind import preprocessor_for
 from ..preprocess.decode import MAX_PIXELS
 from ..sources.opening import open_source
@@ -47,7 +47,7 @@ def samples_of(X: Any, max_pixels: int = MAX_PIXELS) -> Samples:
             return []
         preprocessor = preprocessor_for(spec, max_pixels)
         tried = (_prepared(item, (preprocessor,)) for item in islice(open_source(X, kind=spec.kind), LOOKED_AT))
-        return [found[0].array for found in islice(filter(None, tried), max(BATCHES))]
+        return [found[0].array for found in islice(filter(None, tried), max(BATCH_SIZES))]
 
     return samples
 

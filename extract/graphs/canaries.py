@@ -1,13 +1,15 @@
-"""Canaries: synthetic items with their features, computed again wherever their graph is opened.
+"""Canaries: synthetic items with their features, recomputed wherever their graph is opened.
 
-Another runtime, provider, processor or decoder may compute something else from the same graph. The items are made with
-a seed, so that nothing of the user's data travels with a graph.
+Another runtime, provider, processor or decoder may compute something else from the same graph. The items are random
+with a fixed seed, so that none of the user's data travels with a graph.
 """
 
 from __future__ import annotations
 
 import io
 import json
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,110 +17,142 @@ import numpy as np
 from ...atomic import write_file
 from ...errors import DriftError
 from ...hardware import processor
+from ...models.input_spec import InputSpec
 from ..preprocess.by_kind import preprocessor_for
 from ..runtime.providers import find_runtime_versions, parse_family
+from .fidelity import relative_error
+from .graph_metadata import GraphMetadata
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..runtime.session import Session
-    from .exported_graph import ExportedGraph
 
-SEED, COUNT = 0, 2
-TOLERANCES = {"fp32": 1e-3}
-LOWER_TOLERANCE = 0.05
-"""Of precisions in which providers round at different places."""
-ITEM, COLUMN, ORIGIN = "item:", "column:", "origin"
+ITEM_SEED = 0
+CANARY_COUNT = 2
+MAX_DRIFT_FP32 = 1e-3
+"""Largest relative L2 difference of a canary's features from those before, in float32."""
+MAX_DRIFT_LOWER = 0.05
+"""The same in lower precisions, in which providers round at different places."""
+ITEM_PREFIX = "item:"
+COLUMN_PREFIX = "column:"
+ORIGIN_KEY = "origin"
 
 
-def write_canaries(graph: ExportedGraph, session: Session) -> None:
-    """Write synthetic items and their features beside a graph.
+@dataclass(frozen=True)
+class Canaries:
+    """The canaries of a graph.
 
     Parameters
     ----------
-    graph : ExportedGraph
-    session : Session
-        The graph, loaded where features are computed.
+    path : Path
+        A ``.npz`` file beside the graph.
+    input_spec : InputSpec
+        How the graph's items are prepared.
+    metadata : GraphMetadata
+        The graph's columns and precision.
     """
-    items = preprocessor_for(graph.input_spec).synthetic(COUNT, np.random.default_rng(SEED))
-    features = _features(graph, session, items)
-    arrays = {f"{ITEM}{number}": np.asarray(item) for number, item in enumerate(items)}
-    arrays |= {f"{COLUMN}{name}": matrix for name, matrix in features.items()}
-    stream = io.BytesIO()
-    np.savez(stream, **{ORIGIN: np.array(json.dumps(_origin(session)))}, **arrays)  # type: ignore[arg-type]
-    write_file(graph.canaries_path, stream.getvalue())
+
+    path: Path
+    input_spec: InputSpec
+    metadata: GraphMetadata
+
+    @property
+    def max_drift(self) -> float:
+        """Largest relative L2 difference that is accepted in the graph's precision."""
+        return MAX_DRIFT_FP32 if parse_family(self.metadata.precision) == "fp32" else MAX_DRIFT_LOWER
+
+    def write(self, session: Session) -> None:
+        """Write synthetic items and their features.
+
+        Parameters
+        ----------
+        session : Session
+            The graph, loaded where features are computed.
+        """
+        generator = np.random.default_rng(ITEM_SEED)
+        items = preprocessor_for(self.input_spec).synthetic(CANARY_COUNT, generator)
+        features = self._compute_features(session, items)
+        arrays: dict[str, Any] = {ORIGIN_KEY: np.array(json.dumps(_describe_origin(session)))}
+        for number, item in enumerate(items):
+            arrays[f"{ITEM_PREFIX}{number}"] = np.asarray(item)
+        for name, matrix in features.items():
+            arrays[f"{COLUMN_PREFIX}{name}"] = matrix
+        stream = io.BytesIO()
+        np.savez(stream, **arrays)
+        write_file(self.path, stream.getvalue())
+
+    def measure_drift(self, session: Session, of: Canaries | None = None) -> dict[str, float]:
+        """Return how far the features of the synthetic items are from those that were written.
+
+        Parameters
+        ----------
+        session : Session
+            The graph, loaded.
+        of : Canaries, optional
+            Canaries of another graph with some of the same columns to compare with; by default the graph's own.
+
+        Returns
+        -------
+        dict
+            For each column that both have, the largest relative L2 difference of an item.
+        """
+        origin = self if of is None else of
+        with np.load(origin.path, allow_pickle=False) as archive:
+            arrays = dict(archive)
+        items = [_read_item(arrays[f"{ITEM_PREFIX}{number}"]) for number in range(CANARY_COUNT)]
+        features = self._compute_features(session, items)
+        drift = {}
+        for key, expected in arrays.items():
+            name = key.removeprefix(COLUMN_PREFIX)
+            if key.startswith(COLUMN_PREFIX) and name in features:
+                drift[name] = _largest_difference(features[name], expected)
+        return drift
+
+    def check(self, session: Session) -> None:
+        """Raise an error if the graph no longer computes what it did.
+
+        Raises
+        ------
+        DriftError
+        """
+        for name, difference in self.measure_drift(session).items():
+            if not difference <= self.max_drift:
+                raise self._drift_error(session, name, difference)
+
+    def _compute_features(self, session: Session, items: list[Any]) -> dict[str, NDArray[Any]]:
+        preprocessor = preprocessor_for(self.input_spec)
+        feed = preprocessor.collate([preprocessor.prepare(item).array for item in items])
+        names = [column.name for column in self.metadata.columns]
+        return dict(zip(names, session.run(feed), strict=True))
+
+    def _drift_error(self, session: Session, column: str, difference: float) -> DriftError:
+        with np.load(self.path, allow_pickle=False) as archive:
+            before = json.loads(str(archive[ORIGIN_KEY]))
+        now = _describe_origin(session)
+        return DriftError(
+            f"the graph of {self.path} no longer computes the same features: its synthetic items differ by "
+            f"{difference:.2g} (relative L2) in column {column!r}; expected at most {self.max_drift:.0e}. It ran with "
+            f"{_format_origin(before)}, and now runs with {_format_origin(now)}. Use what it ran with, or compute the "
+            "features in another store."
+        )
 
 
-def _origin(session: Session) -> dict[str, Any]:
+def _describe_origin(session: Session) -> dict[str, Any]:
     return {"provider": session.provider, "processor": processor(), **find_runtime_versions()}
 
 
-def _features(graph: ExportedGraph, session: Session, items: list[Any]) -> dict[str, NDArray[Any]]:
-    preprocessor = preprocessor_for(graph.input_spec)
-    outputs = session.run(preprocessor.collate([preprocessor.prepare(item).array for item in items]))
-    return {column.name: output for column, output in zip(graph.metadata.columns, outputs, strict=True)}
-
-
-def drift(graph: ExportedGraph, session: Session, original: ExportedGraph | None = None) -> dict[str, float]:
-    """Return how far the features of a graph's canaries are from what they were.
-
-    Parameters
-    ----------
-    graph : ExportedGraph
-    session : Session
-        The graph, loaded.
-    original : ExportedGraph, optional
-        Whose canaries are taken, by default the graph's own.
-
-    Returns
-    -------
-    dict
-        For each column that the canaries know the largest relative L2 difference of an item.
-    """
-    with np.load((original or graph).canaries_path, allow_pickle=False) as kept:
-        names = [name.removeprefix(COLUMN) for name in kept.files if name.startswith(COLUMN)]
-        items = [_item(kept[f"{ITEM}{number}"]) for number in range(COUNT)]
-        before = {name: kept[f"{COLUMN}{name}"] for name in names}
-    after = _features(graph, session, items)
-    return {name: _difference(after[name], matrix) for name, matrix in before.items() if name in after}
-
-
-def check_canaries(graph: ExportedGraph, session: Session) -> None:
-    """Raise an error if a graph computes something else than it did.
-
-    Raises
-    ------
-    DriftError
-    """
-    bound = tolerance(graph)
-    for name, found in drift(graph, session).items():
-        if not found <= bound:
-            with np.load(graph.canaries_path, allow_pickle=False) as kept:
-                before = json.loads(str(kept[ORIGIN]))
-            raise DriftError(
-                f"{graph.path} computes something else than it did: its synthetic items differ by {found:.2g} "
-                f"(relative L2) in column {name!r}; expected at most {bound:.0e}. It ran with {_told(before)}, and now "
-                f"runs with {_told(_origin(session))}. Use what it ran with, or compute the features anew in another "
-                "store."
-            )
-
-
-def tolerance(graph: ExportedGraph) -> float:
-    """Return the largest relative L2 difference that is no drift, in the precision of a graph."""
-    return TOLERANCES.get(parse_family(graph.metadata.precision), LOWER_TOLERANCE)
-
-
-def _told(origin: dict[str, Any]) -> str:
+def _format_origin(origin: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in origin.items())
 
 
-def _item(array: NDArray[Any]) -> Any:
-    return str(array) if array.dtype.kind == "U" else array
+def _read_item(array: NDArray[Any]) -> Any:
+    is_text = array.dtype.kind == "U"
+    return str(array) if is_text else array
 
 
-def _difference(found: NDArray[Any], expected: NDArray[Any]) -> float:
-    ours, theirs = found.astype(np.float64), expected.astype(np.float64)
-    if ours.shape != theirs.shape or not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
+def _largest_difference(found: NDArray[Any], expected: NDArray[Any]) -> float:
+    """Return the largest relative L2 difference of a row, infinity where shapes differ or a value is not finite."""
+    if found.shape != expected.shape:
         return float("inf")
-    lengths = np.maximum(np.linalg.norm(theirs, axis=1), 1e-12)
-    return float((np.linalg.norm(ours - theirs, axis=1) / lengths).max())
+    return max(relative_error(row, other) for row, other in zip(found, expected, strict=True))

@@ -1,4 +1,4 @@
-"""Evidence that an exported graph equals its network."""
+"""Evidence that an exported graph equals its model."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from .fidelity import Fidelity
 
 @dataclass(frozen=True)
 class Deviation:
-    """How far one output of the graph is from the network's, for one batch.
+    """How far one output of the graph is from the model's, for one batch.
 
     Parameters
     ----------
     output : str
     case : {"random", "padded", "long", "real"}
-        Random inputs, random texts with padding, one as long as the network takes (up to 512 tokens), or the user's
-        own items.
+        Random inputs, random text with padding, one text of the model's maximum length (up to 512 tokens), or the
+        user's own items.
     batch : int
     relative_l2 : float
-        Length of the difference over the length of the network's value.
+        Length of the difference over the length of the model's value.
     max_abs : float
         Largest absolute difference.
     cosine : float
@@ -46,7 +46,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Certificate:
-    """What was measured, and the bound it was held to.
+    """What was measured, and the tolerance it was compared with.
 
     Parameters
     ----------
@@ -57,16 +57,16 @@ class Certificate:
     route : str
         How it was exported; see :mod:`topwork.extract.graphs.routes`.
     refused : tuple of str
-        The routes that were tried before, and why each was not taken.
+        The routes that were tried before, each with the reason it was rejected.
     versions : dict
-        Of the packages that took part.
+        Versions of the packages that took part.
     inputs, outputs : tuple of Port
     deviations : tuple of Deviation
     independence : float
         Largest relative L2 difference between an item's features alone and in a batch. Two runs on the same batch
-        gave the same bits.
+        were bitwise equal.
     fidelity : tuple of Fidelity
-        Of each precision that was compared with float32 on the user's items.
+        One for each precision that was compared with float32 on the user's items.
     """
 
     tolerance: float
@@ -83,8 +83,8 @@ class Certificate:
 
     @property
     def worst(self) -> Deviation:
-        """The largest relative L2 error."""
-        return max(self.deviations, key=lambda d: d.relative_l2)
+        """The deviation with the largest relative L2 error."""
+        return max(self.deviations, key=lambda deviation: deviation.relative_l2)
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary for the file beside the graph."""
@@ -93,10 +93,15 @@ class Certificate:
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Certificate:
         """Read what :meth:`to_json` wrote."""
-        ports = {name: tuple(Port(p["name"], p["type"], tuple(p["axes"])) for p in fields[name]) for name in PORTS}
-        deviations = tuple(Deviation(**d) for d in fields["deviations"])
-        found = {**ports, "refused": tuple(fields["refused"]), "deviations": deviations}
-        return cls(**{**fields, **found, "fidelity": tuple(Fidelity(**f) for f in fields.get("fidelity", ()))})
+        parsed = {
+            "refused": tuple(fields["refused"]),
+            "inputs": _read_ports(fields["inputs"]),
+            "outputs": _read_ports(fields["outputs"]),
+            "deviations": tuple(Deviation(**deviation) for deviation in fields["deviations"]),
+            "fidelity": tuple(Fidelity(**fidelity) for fidelity in fields.get("fidelity", ())),
+        }
+        return cls(**{**fields, **parsed})
 
 
-PORTS = ("inputs", "outputs")
+def _read_ports(ports: list[dict[str, Any]]) -> tuple[Port, ...]:
+    return tuple(Port(port["name"], port["type"], tuple(port["axes"])) for port in ports)

@@ -1,7 +1,7 @@
-"""Hold an exported graph against its network.
+"""Compare an exported graph with its model.
 
 Each check has its own message: a fixed batch size, something random left on, items that change with their neighbours, a
-mask that has gone, exchanged channels, and any other difference.
+lost attention mask, exchanged channels, and any other difference.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from ...errors import ParityError, reason
 from ...models.backbone import LARGEST_TOLERANCE
 from ..preprocess.by_kind import preprocessor_for
 from .certificate import Certificate, Deviation, Port
+from .fidelity import relative_error
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,21 +24,24 @@ if TYPE_CHECKING:
     from ..runtime.session import Session
     from .cut import Cut
 
-BATCHES = (1, 2, 5)
-SEED = 0
+    Matrices = Sequence[NDArray[np.float32]]
+
+BATCH_SIZES = (1, 2, 5)
+FEED_SEED = 0
 
 
 def certify(
     cut: Cut,
     session: Session,
+    *,
     versions: dict[str, str],
     items: Sequence[NDArray[Any]] = (),
     route: str = "",
     refused: Sequence[str] = (),
 ) -> Certificate:
-    """Compare a graph with the network it came from, in batches of 1, 2 and 5.
+    """Compare a graph with the model it came from, in batches of 1, 2 and 5.
 
-    The reference is the untouched network, not what was traced or exported.
+    The reference is the untouched model, not what was traced or exported.
 
     Parameters
     ----------
@@ -45,7 +49,7 @@ def certify(
     session : Session
         The graph.
     versions : dict
-        Of the packages that took part.
+        Versions of the packages that took part.
     items : sequence of ndarray
         Real inputs, as the preprocessor prepares them.
     route : str
@@ -56,38 +60,49 @@ def certify(
     Raises
     ------
     ParityError
-        If the graph is not the network; the first output that deviates is named.
+        If the graph differs from the model; the first output that deviates is named.
     """
-    inputs, outputs = _ports(session.runtime.get_inputs()), _ports(session.runtime.get_outputs())
-    _require_ports(cut, inputs, outputs)
-    _require_evaluation_mode(cut)
-    check = _Check(cut, session)
-    for case, batch, feed in _cases(cut, items):
-        check.run(case, batch, feed)
-    found, bound = tuple(check.deviations), cut.backbone.tolerance
+    inputs = _read_ports(session.runtime.get_inputs())
+    outputs = _read_ports(session.runtime.get_outputs())
+    check_ports(cut, inputs, outputs)
+    check_evaluation_mode(cut)
+    comparison = _Comparison(cut, session)
+    for case, feed in _make_feeds(cut, items):
+        comparison.run(case, feed)
     return Certificate(
-        bound, session.provider, "fp32", route, tuple(refused), versions, inputs, outputs, found, check.independence
+        tolerance=cut.backbone.tolerance,
+        provider=session.provider,
+        precision="fp32",
+        route=route,
+        refused=tuple(refused),
+        versions=versions,
+        inputs=inputs,
+        outputs=outputs,
+        deviations=tuple(comparison.deviations),
+        independence=comparison.independence,
     )
 
 
-def _ports(arguments: Any) -> tuple[Port, ...]:
+def _read_ports(arguments: Any) -> tuple[Port, ...]:
     return tuple(Port(argument.name, argument.type, tuple(argument.shape)) for argument in arguments)
 
 
-def _require_ports(cut: Cut, inputs: Sequence[Port], outputs: Sequence[Port]) -> None:
-    """Check names, types and axes of the graph's inputs and outputs."""
+def check_ports(cut: Cut, inputs: Sequence[Port], outputs: Sequence[Port]) -> None:
+    """Check names, types and axes of a graph's inputs and outputs.
+
+    Raises
+    ------
+    ParityError
+        If an output is not as the cut names it, an axis is fixed that should be free, or an output is no matrix.
+    """
     names = tuple(port.name for port in outputs)
     if names != cut.names:
         raise ParityError(f"the exported graph has the outputs {', '.join(names)}; expected {', '.join(cut.names)}")
-    n_free_input_axes = len(cut.backbone.input_spec.graph_inputs[0].free_axes)
-    for port in (*inputs, *outputs):
-        free = port.axes[: n_free_input_axes if port in inputs else 1]
-        if not free or any(isinstance(axis, int) for axis in free):
-            raise ParityError(
-                f"{port.name!r} of the exported graph has axes {port.axes}: the exporter fixed the batch size, or the "
-                "number of tokens. Expected a free batch size as the first axis, and any number of tokens."
-            )
+    free_input_axes = len(cut.backbone.input_spec.graph_inputs[0].free_axes)
+    for port in inputs:
+        _check_free_axes(port, free_input_axes)
     for port in outputs:
+        _check_free_axes(port, 1)
         if port.type != "tensor(float)" or len(port.axes) != 2:
             raise ParityError(
                 f"output {port.name!r} of the exported graph is a {port.type} with axes {port.axes}; "
@@ -95,121 +110,162 @@ def _require_ports(cut: Cut, inputs: Sequence[Port], outputs: Sequence[Port]) ->
             )
 
 
-def _require_evaluation_mode(cut: Cut) -> None:
-    """Check the network itself: random layers and batch statistics must be switched off."""
-    preprocessor, generator = preprocessor_for(cut.backbone.input_spec), np.random.default_rng(SEED)
-    feed = preprocessor.random_feeds(2, generator)["random"]
-    alone = {name: array[:1] for name, array in feed.items()}
-    together, again, single = (cut.cutter.reference(cut, batch) for batch in (feed, feed, alone))
-    for name, first, second, item in zip(cut.names, together, again, single, strict=True):
-        if not np.array_equal(first, second, equal_nan=True):
+def _check_free_axes(port: Port, count: int) -> None:
+    axes = port.axes[:count]
+    is_fixed = any(isinstance(axis, int) for axis in axes)
+    if is_fixed or not axes:
+        raise ParityError(
+            f"{port.name!r} of the exported graph has axes {port.axes}: the exporter fixed the batch size, or the "
+            "number of tokens. Expected a free batch size as the first axis, and any number of tokens."
+        )
+
+
+def check_evaluation_mode(cut: Cut) -> None:
+    """Check the model itself: random layers and batch statistics must be switched off.
+
+    Raises
+    ------
+    ParityError
+        If two runs differ, or an item's features change with the other items of its batch.
+    """
+    generator = np.random.default_rng(FEED_SEED)
+    feed = preprocessor_for(cut.backbone.input_spec).random_feeds(2, generator)["random"]
+    once = cut.cutter.reference(cut, feed)
+    again = cut.cutter.reference(cut, feed)
+    alone = cut.cutter.reference(cut, _first_item(feed))
+    for number, name in enumerate(cut.names):
+        if not np.array_equal(once[number], again[number], equal_nan=True):
             raise ParityError(
                 f"two runs of {cut.backbone.name} itself on the same batch differ at output {name!r}: something "
                 "random, such as dropout, is on even in evaluation mode. Nothing was kept."
             )
-        if not _relative(first[:1], item) <= LARGEST_TOLERANCE:
+        if not relative_error(once[number][:1], alone[number]) <= LARGEST_TOLERANCE:
             raise ParityError(
                 f"features of {cut.backbone.name} itself at output {name!r} change with the other items of their "
                 "batch: batch normalisation is in training mode even in evaluation mode. Nothing was kept."
             )
 
 
-def _cases(cut: Cut, items: Sequence[NDArray[Any]]) -> Iterator[tuple[str, int, Feed]]:
-    preprocessor, generator = preprocessor_for(cut.backbone.input_spec), np.random.default_rng(SEED)
-    for batch in BATCHES:
-        for case, feed in preprocessor.random_feeds(batch, generator).items():
-            yield case, batch, feed
-    for batch in BATCHES if items else ():
-        yield "real", batch, preprocessor.collate([items[number % len(items)] for number in range(batch)])
+def _first_item(feed: Feed) -> Feed:
+    return {name: array[:1] for name, array in feed.items()}
 
 
-class _Check:
-    """The comparisons, and what they found so far."""
+def _make_feeds(cut: Cut, items: Sequence[NDArray[Any]]) -> Iterator[tuple[str, Feed]]:
+    """Yield the name of each case with a batch."""
+    preprocessor = preprocessor_for(cut.backbone.input_spec)
+    generator = np.random.default_rng(FEED_SEED)
+    for size in BATCH_SIZES:
+        yield from preprocessor.random_feeds(size, generator).items()
+    if items:
+        for size in BATCH_SIZES:
+            yield "real", preprocessor.collate([items[number % len(items)] for number in range(size)])
+
+
+class _Comparison:
+    """The comparisons of a graph with its model, and what they found so far."""
 
     def __init__(self, cut: Cut, session: Session) -> None:
-        self.cut, self.session = cut, session
+        self.cut = cut
+        self.session = session
         self.deviations: list[Deviation] = []
         self.independence = 0.0
 
-    def run(self, case: str, batch: int, feed: Feed) -> None:
-        """Run one batch through graph and network."""
-        found = self._outputs(feed, batch)
-        self._require_repeatable(found, feed, batch)
+    def run(self, case: str, feed: Feed) -> None:
+        """Run one batch through graph and model, and compare every output."""
+        size = len(next(iter(feed.values())))
+        found = self._run_graph(feed)
+        self._check_repeatable(found, feed)
         expected = self.cut.cutter.reference(self.cut, feed)
-        for name, ours, theirs in zip(self.cut.names, found, expected, strict=True):
-            if ours.shape != theirs.shape:
-                raise ParityError(
-                    f"output {name!r} has shape {ours.shape} on a batch of {batch}, expected {theirs.shape}"
-                )
-        if batch > 1:
-            self._require_independent(found, feed)
-        for name, ours, theirs in zip(self.cut.names, found, expected, strict=True):
-            self.deviations.append(_compare(name, case, batch, ours, theirs))
-            if not self.deviations[-1].relative_l2 <= self.cut.backbone.tolerance:
-                raise ParityError(self._explain(feed, expected))
+        self._check_shapes(found, expected)
+        if size > 1:
+            self._check_independent(found, feed)
+        for name, features, reference in zip(self.cut.names, found, expected, strict=True):
+            deviation = measure_deviation(features, reference, output=name, case=case)
+            self.deviations.append(deviation)
+            if not deviation.relative_l2 <= self.cut.backbone.tolerance:
+                raise self._deviation_error(deviation, feed, expected)
 
-    def _outputs(self, feed: Feed, batch: int) -> list[NDArray[np.float32]]:
+    def _run_graph(self, feed: Feed) -> Matrices:
         try:
             return self.session.run(feed)
         except Exception as error:
+            size = len(next(iter(feed.values())))
             raise ParityError(
-                f"the exported graph does not run on a batch of {batch}: {reason(error)}. "
+                f"the exported graph does not run on a batch of {size}: {reason(error)}. "
                 "Expected a free batch size; the exporter may have fixed it."
             ) from error
 
-    def _require_repeatable(self, found: list[NDArray[np.float32]], feed: Feed, batch: int) -> None:
-        for name, once, again in zip(self.cut.names, found, self._outputs(feed, batch), strict=True):
-            if not np.array_equal(once, again, equal_nan=True):
+    def _check_repeatable(self, found: Matrices, feed: Feed) -> None:
+        again = self._run_graph(feed)
+        for name, features, repeated in zip(self.cut.names, found, again, strict=True):
+            if not np.array_equal(features, repeated, equal_nan=True):
                 raise ParityError(
                     f"two runs of the exported graph on the same batch differ at output {name!r}: something random, "
-                    "such as dropout, is left on. Expected a network in evaluation mode."
+                    "such as dropout, is left on. Expected a model in evaluation mode."
                 )
 
-    def _require_independent(self, found: list[NDArray[np.float32]], feed: Feed) -> None:
-        alone = self._outputs({name: array[:1] for name, array in feed.items()}, 1)
-        for name, ours, single in zip(self.cut.names, found, alone, strict=True):
-            difference = _relative(ours[:1], single)
+    def _check_shapes(self, found: Matrices, expected: Matrices) -> None:
+        for name, features, reference in zip(self.cut.names, found, expected, strict=True):
+            if features.shape != reference.shape:
+                raise ParityError(
+                    f"output {name!r} has shape {features.shape} on a batch of {len(reference)}, "
+                    f"expected {reference.shape}"
+                )
+
+    def _check_independent(self, found: Matrices, feed: Feed) -> None:
+        alone = self._run_graph(_first_item(feed))
+        for name, features, single in zip(self.cut.names, found, alone, strict=True):
+            difference = relative_error(features[:1], single)
             self.independence = max(self.independence, difference)
             if not difference <= LARGEST_TOLERANCE:
                 raise ParityError(
                     f"an item's features at output {name!r} change by {difference:.2g} with the other items of its "
-                    "batch: batch normalisation is left in training mode. Expected a network in evaluation mode."
+                    "batch: batch normalisation is left in training mode. Expected a model in evaluation mode."
                 )
 
-    def _explain(self, feed: Feed, expected: list[NDArray[np.float32]]) -> str:
-        """Say what is wrong with the last comparison, as closely as can be told."""
-        worst, bound = self.deviations[-1], self.cut.backbone.tolerance
-        fault = ""
-        if worst.case == "padded":
-            fault = "Without padding it agrees: the attention mask is gone from the graph. "
-        elif self._agrees_reversed(feed, expected):
-            fault = "It agrees when red and blue are exchanged: the order of the channels is wrong. "
-        return (
-            f"the exported graph differs from the network: output {worst.output!r}, {worst.case} batch of "
-            f"{worst.batch}, relative L2 error {worst.relative_l2:.2g}, cosine {worst.cosine:.4f}; "
-            f"expected at most {bound:.0e}. {fault}Nothing was kept."
+    def _deviation_error(self, deviation: Deviation, feed: Feed, expected: Matrices) -> ParityError:
+        """Say how the graph deviates, and why where that can be determined."""
+        cause = ""
+        if deviation.case == "padded":
+            cause = "Without padding it agrees: the attention mask is gone from the graph. "
+        elif self._agrees_with_exchanged_channels(feed, expected):
+            cause = "It agrees when red and blue are exchanged: the order of the channels is wrong. "
+        return ParityError(
+            f"the exported graph differs from the model: output {deviation.output!r}, {deviation.case} batch of "
+            f"{deviation.batch}, relative L2 error {deviation.relative_l2:.2g}, cosine {deviation.cosine:.4f}; "
+            f"expected at most {self.cut.backbone.tolerance:.0e}. {cause}Nothing was kept."
         )
 
-    def _agrees_reversed(self, feed: Feed, expected: list[NDArray[np.float32]]) -> bool:
+    def _agrees_with_exchanged_channels(self, feed: Feed, expected: Matrices) -> bool:
         axis = self.cut.backbone.input_spec.color_axis
         if axis is None:
             return False
-        reversed_feed = {name: np.ascontiguousarray(np.flip(array, axis)) for name, array in feed.items()}
-        found = self.session.run(reversed_feed)
-        pairs = zip(found, expected, strict=True)
-        return all(_relative(ours, theirs) <= self.cut.backbone.tolerance for ours, theirs in pairs)
+        exchanged = {name: np.ascontiguousarray(np.flip(images, axis)) for name, images in feed.items()}
+        errors = [relative_error(*pair) for pair in zip(self.session.run(exchanged), expected, strict=True)]
+        return max(errors) <= self.cut.backbone.tolerance
 
 
-def _relative(found: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
-    """Return the relative L2 error."""
-    ours, theirs = found.astype(np.float64), expected.astype(np.float64)
-    difference = ours - theirs
-    return float(np.linalg.norm(difference)) / max(float(np.linalg.norm(theirs)), 1e-300) if difference.any() else 0.0
+def measure_deviation(
+    found: NDArray[np.float32], expected: NDArray[np.float32], *, output: str, case: str
+) -> Deviation:
+    """Compare one output of a graph with the model's.
 
-
-def _compare(name: str, case: str, batch: int, found: NDArray[np.float32], expected: NDArray[np.float32]) -> Deviation:
-    ours, theirs = found.astype(np.float64), expected.astype(np.float64)
-    lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
-    cosines = np.where(lengths > 0, (ours * theirs).sum(1) / np.maximum(lengths, 1e-300), 1.0)
-    largest = float(np.abs(ours - theirs).max())
-    return Deviation(name, case, batch, _relative(found, expected), largest, float(cosines.min()))
+    Parameters
+    ----------
+    found, expected : ndarray of float32, shape (batch, features)
+    output, case : str
+        As in :class:`topwork.extract.graphs.certificate.Deviation`.
+    """
+    features = found.astype(np.float64)
+    reference = expected.astype(np.float64)
+    lengths = np.linalg.norm(features, axis=1) * np.linalg.norm(reference, axis=1)
+    products = (features * reference).sum(axis=1)
+    cosines = np.where(lengths > 0, products / np.maximum(lengths, 1e-300), 1.0)
+    return Deviation(
+        output=output,
+        case=case,
+        batch=len(expected),
+        relative_l2=relative_error(found, expected),
+        max_abs=float(np.abs(features - reference).max()),
+        cosine=float(cosines.min()),
+    )

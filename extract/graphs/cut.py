@@ -1,23 +1,28 @@
-"""The cut: which layers, how they are pooled, and what the outputs are called."""
+"""The cut: which layers, how they are pooled, what the outputs are called, and what can be cut."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .layer import Layer
 from .pooling import AUTO, resolve_pooling
+from .routes import Route
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from ...models.backbone import Backbone
-    from .cutting import Cutter
+    from ..preprocess.preprocessor import Feed
 
 COLUMN_FORMAT = 1
 
 
 @dataclass(frozen=True)
 class CutRequest:
-    """What the user asks for.
+    """The layers and poolings that the user asks for.
 
     Parameters
     ----------
@@ -41,7 +46,7 @@ class Column:
     Parameters
     ----------
     name : str
-        The layer's name; with the pooling behind it (``layer3.max``) where a layer has several.
+        The layer's name, followed by the pooling (``layer3.max``) where a layer has several.
     layer, pool : str
         The cut.
     width : int
@@ -68,9 +73,37 @@ class Column:
         return asdict(self)
 
 
+class Cutter(Protocol):
+    """A model whose layers are known: a traced PyTorch module, or an ONNX graph."""
+
+    backbone: Any
+    """The :class:`Backbone` that is cut."""
+
+    def layers(self) -> list[Layer]:
+        """List the legal cuts in order of execution, ``last`` at the end."""
+
+    def describe(self, name: str) -> Layer:
+        """Describe one layer, without the shares of parameters and FLOPs.
+
+        Raises
+        ------
+        LayerError
+            If there is none of this name.
+        """
+
+    def find_own_pooling(self) -> str:
+        """Return how the model pools before its classifier, "" if that cannot be determined."""
+
+    def onnx_model(self, cut: Cut, route: Route) -> Any:
+        """Return the ONNX model of a cut: the graph's inputs in, one pooled matrix for each output."""
+
+    def reference(self, cut: Cut, feed: Feed) -> list[NDArray[np.float32]]:
+        """Return what the untouched model yields for a batch, pooled: one matrix for each output of the cut."""
+
+
 @dataclass(frozen=True)
 class Cut:
-    """Layers and poolings chosen on a network, in the order of the outputs."""
+    """Layers and poolings chosen on a model, in the order of the outputs."""
 
     cutter: Cutter
     chosen: tuple[tuple[Layer, str], ...]
@@ -78,17 +111,19 @@ class Cut:
 
     @property
     def backbone(self) -> Backbone:
-        """The network that is cut."""
+        """The model that is cut."""
         backbone: Backbone = self.cutter.backbone
         return backbone
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the outputs."""
-        counts = [layer.name for layer, _ in self.chosen]
-        return tuple(
-            layer.name if counts.count(layer.name) == 1 else f"{layer.name}.{pool}" for layer, pool in self.chosen
-        )
+        counts = Counter(layer.name for layer, _ in self.chosen)
+        names = []
+        for layer, pool in self.chosen:
+            has_several = counts[layer.name] > 1
+            names.append(f"{layer.name}.{pool}" if has_several else layer.name)
+        return tuple(names)
 
 
 def choose(cutter: Cutter, request: CutRequest) -> Cut:
@@ -99,10 +134,10 @@ def choose(cutter: Cutter, request: CutRequest) -> Cut:
     LayerError
         If a layer does not exist or a pooling does not apply.
     """
-    chosen: dict[tuple[Layer, str], None] = {}
-    own = cutter.own_pooling() if AUTO in request.pools else ""
+    own = cutter.find_own_pooling() if AUTO in request.pools else ""
+    chosen = []
     for name in request.layers:
         layer = cutter.describe(name)
         for pool in request.pools:
-            chosen[layer, resolve_pooling(layer, pool, own)] = None
-    return Cut(cutter, tuple(chosen), request.normalize)
+            chosen.append((layer, resolve_pooling(layer, pool, own)))
+    return Cut(cutter, tuple(dict.fromkeys(chosen)), request.normalize)

@@ -1,74 +1,41 @@
-"""The interface to what can be cut, traced PyTorch networks or ONNX graphs, and ``layers``, which lists the cuts."""
+"""What cuts a backbone, how it can be exported, and the list of its layers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from ...errors import ExportError
 from ...models.onnx_backbone import OnnxBackbone
 from ...models.torch_backbone import TorchBackbone
+from .cut import Cutter
 from .layer import Layer
-from .routes import COPIED, ORDINARY, ROUTES, Route, Tracing
+from .onnx.cutter import OnnxCutter
+from .routes import DEFAULT_TRACING, ONNX_ROUTES, TORCH_ROUTES, Route, Tracing
+from .torch.cutter import TorchCutter
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from ...models.backbone import Backbone
-    from ..preprocess.preprocessor import Feed
-    from .cut import Cut
 
 
-class Cutter(Protocol):
-    """A network whose layers are known."""
+def cutter_for(backbone: Backbone, tracing: Tracing = DEFAULT_TRACING) -> Cutter:
+    """Return the cutter of a backbone, which traces it on first use.
 
-    backbone: Any
-    """The :class:`Backbone` that is cut."""
-
-    def layers(self) -> list[Layer]:
-        """List the legal cuts in order of execution, ``last`` at the end."""
-
-    def describe(self, name: str) -> Layer:
-        """Describe one layer, without what lies below it.
-
-        Raises
-        ------
-        LayerError
-            If there is none of this name.
-        """
-
-    def own_pooling(self) -> str:
-        """Return how the network pools before its classifier, "" if that cannot be told."""
-
-    def onnx_model(self, cut: Cut, route: Route) -> Any:
-        """Return the ONNX model of a cut: the graph's inputs in, one pooled matrix for each output."""
-
-    def reference(self, cut: Cut, feed: Feed) -> list[NDArray[np.float32]]:
-        """Return what the untouched network yields for a batch, pooled: one matrix for each output of the cut."""
-
-
-def cutter_for(backbone: Backbone, tracing: Tracing = ORDINARY) -> Cutter:
-    """Return what cuts a backbone.
-
-    Raises
-    ------
-    ExportError
-        If ``torch.export`` cannot follow the network.
+    Parameters
+    ----------
+    backbone : Backbone
+    tracing : Tracing
+        How a PyTorch module is traced.
     """
     if isinstance(backbone, OnnxBackbone):
-        from .onnx.cutter import OnnxCutter
-
         return OnnxCutter(backbone)
     assert isinstance(backbone, TorchBackbone)
-    from .torch.cutter import TorchCutter
-
     return TorchCutter(backbone, tracing)
 
 
 def routes_for(backbone: Backbone) -> Sequence[Route]:
     """Return the ways to export a backbone, in the order in which they are tried."""
-    return (COPIED,) if isinstance(backbone, OnnxBackbone) else ROUTES
+    return ONNX_ROUTES if isinstance(backbone, OnnxBackbone) else TORCH_ROUTES
 
 
 def layers(backbone: Backbone) -> list[Layer]:
@@ -82,12 +49,12 @@ def layers(backbone: Backbone) -> list[Layer]:
     Returns
     -------
     list of Layer
-        Every value that the output of a named module yields, and ``last``.
+        Every value that is the output of a named module, and ``last``.
 
     Raises
     ------
     ExportError
-        If ``torch.export`` cannot follow the network in any way.
+        If ``torch.export`` cannot follow the model in any way.
 
     Examples
     --------

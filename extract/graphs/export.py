@@ -1,4 +1,4 @@
-"""Export a cut as one ONNX graph, and prove that it is the same network."""
+"""Export a cut as one ONNX graph, and prove that it equals the model."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from .certificate import Certificate
 from .certify import certify
 from .cut import Column, Cut, CutRequest, choose
 from .cutting import cutter_for, routes_for
-from .exported_graph import GRAPH_FILE, INPUTS_FOLDER, ExportedGraph, GraphMetadata, write_inputs, write_metadata
+from .exported_graph import GRAPH_FILE, INPUTS_FOLDER, ExportedGraph, write_inputs
+from .graph_metadata import GraphMetadata, write_metadata
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ...models.backbone import Backbone
     from ...models.input_spec import InputSpec
-    from .cutting import Cutter
+    from .cut import Cutter
     from .routes import Route, Tracing
 
 PACKAGES = ("topwork", "torch", "onnx", "onnxscript", "onnxruntime", "numpy")
 
 Samples: TypeAlias = "Callable[[InputSpec], Sequence[NDArray[Any]]]"
-"""Yields some of the user's own items, prepared for a network that eats what the specification says."""
+"""Returns some of the user's own items, prepared for a model with this input specification."""
 
 
 def no_samples(spec: InputSpec) -> Sequence[NDArray[Any]]:
@@ -37,11 +38,16 @@ def no_samples(spec: InputSpec) -> Sequence[NDArray[Any]]:
     return ()
 
 
-def export(backbone: Backbone, request: CutRequest, folder: Path, samples: Samples = no_samples) -> ExportedGraph:
-    """Cut a backbone, export it with one output for each layer and pooling, and check it against the network.
+def export(
+    backbone: Backbone,
+    request: CutRequest,
+    folder: Path,
+    samples: Samples = no_samples,
+    routes: Sequence[Route] | None = None,
+) -> ExportedGraph:
+    """Cut a backbone, export it with one output for each layer and pooling, and compare it with the model.
 
-    Where the exporter fails or its graph deviates, other ways are tried in the order of
-    :mod:`topwork.extract.graphs.routes`.
+    Where an exporter fails or its graph deviates, the next route is tried.
 
     Parameters
     ----------
@@ -52,6 +58,8 @@ def export(backbone: Backbone, request: CutRequest, folder: Path, samples: Sampl
         Made by this function, with ``graph.onnx``, its certificate ``graph.json``, and ``inputs/`` for a tokeniser.
     samples : callable, optional
         Returns real items to check with.
+    routes : sequence of Route, optional
+        Ways to try, in this order; by default those of :mod:`topwork.extract.graphs.routes` for the kind of backbone.
 
     Returns
     -------
@@ -63,44 +71,77 @@ def export(backbone: Backbone, request: CutRequest, folder: Path, samples: Sampl
     LayerError
         If a layer or pooling does not exist or apply.
     ExportError
-        If no exporter can follow the network.
+        If no exporter can follow the model.
     ParityError
-        If every graph differs from the network.
+        If every graph differs from the model.
     """
-    items, failures = samples(backbone.input_spec), dict[str, TopworkError]()
+    items = samples(backbone.input_spec)
+    failures: dict[str, TopworkError] = {}
     cutters: dict[Tracing, Cutter] = {}
-    for route in routes_for(backbone):
+    for route in routes_for(backbone) if routes is None else routes:
         refused = tuple(f"{name}: {reason(error)}" for name, error in failures.items())
         try:
             if route.tracing not in cutters:
                 cutters[route.tracing] = cutter_for(backbone, route.tracing)
-            model, certificate = _attempt(choose(cutters[route.tracing], request), route, items, refused)
-        except (ExportError, ParityError, LayerError) as error:
-            if isinstance(error, LayerError) and not failures:
+            cut = choose(cutters[route.tracing], request)
+            model, certificate = export_by_route(cut, route, items, refused)
+        except LayerError as error:
+            if not failures:
                 raise
+            failures[route.name] = error
+        except (ExportError, ParityError) as error:
             failures[route.name] = error
         else:
             return _save(model, backbone, certificate, folder)
-    raise _most_telling(list(failures.values()))
+    raise _most_informative(list(failures.values()))
 
 
-def _most_telling(failures: Sequence[TopworkError]) -> TopworkError:
-    """Return why a graph differed if one did, or else why the first exporter failed."""
-    return next((error for error in failures if isinstance(error, ParityError)), failures[0])
+def _most_informative(failures: Sequence[TopworkError]) -> TopworkError:
+    """Return why a graph deviated if one did, otherwise why the first exporter failed."""
+    for error in failures:
+        if isinstance(error, ParityError):
+            return error
+    return failures[0]
 
 
-def _attempt(cut: Cut, route: Route, items: Sequence[NDArray[Any]], refused: Sequence[str]) -> tuple[Any, Certificate]:
-    """Export by one route."""
+def export_by_route(
+    cut: Cut, route: Route, items: Sequence[NDArray[Any]] = (), refused: Sequence[str] = ()
+) -> tuple[Any, Certificate]:
+    """Export a cut by one route.
+
+    Parameters
+    ----------
+    cut : Cut
+    route : Route
+    items : sequence of ndarray
+        Real inputs to check with.
+    refused : sequence of str
+        Routes that were tried before.
+
+    Returns
+    -------
+    model : onnx.ModelProto
+        With its metadata.
+    certificate : Certificate
+
+    Raises
+    ------
+    ExportError
+        If the exporter cannot follow the model.
+    ParityError
+        If the graph differs from the model.
+    """
     backbone = cut.backbone
-    model = stripped(cut.cutter.onnx_model(cut, route))
-    widths = [x.shape[1] for x in cut.cutter.reference(cut, example_feed(backbone.input_spec))]
-    _declare(model, widths)
+    model = cut.cutter.onnx_model(cut, route)
+    strip(model)
+    widths = [features.shape[1] for features in cut.cutter.reference(cut, example_feed(backbone.input_spec))]
+    _declare_widths(model, widths)
     try:
         session = open_session(model.SerializeToString(), "cpu")
     except Exception as error:
         raise ExportError(f"ONNX Runtime cannot load the graph of {backbone.name}: {reason(error)}") from error
-    certificate = certify(cut, session, package_versions(), items, route.name, refused)
-    write_metadata(model, GraphMetadata(backbone.identity(), _columns(cut, widths)))
+    certificate = certify(cut, session, versions=package_versions(), items=items, route=route.name, refused=refused)
+    write_metadata(model, GraphMetadata(backbone.identity(), _make_columns(cut, widths)))
     return model, certificate
 
 
@@ -112,12 +153,14 @@ def _save(model: Any, backbone: Backbone, certificate: Certificate, folder: Path
     return ExportedGraph(folder / GRAPH_FILE)
 
 
-def _columns(cut: Cut, widths: Sequence[int]) -> tuple[Column, ...]:
-    named = zip(cut.names, cut.chosen, widths, strict=True)
-    return tuple(Column(name, layer.name, pool, width, cut.normalize) for name, (layer, pool), width in named)
+def _make_columns(cut: Cut, widths: Sequence[int]) -> tuple[Column, ...]:
+    columns = []
+    for name, (layer, pool), width in zip(cut.names, cut.chosen, widths, strict=True):
+        columns.append(Column(name, layer.name, pool, width=width, normalize=cut.normalize))
+    return tuple(columns)
 
 
-def _declare(model: Any, widths: Sequence[int]) -> None:
+def _declare_widths(model: Any, widths: Sequence[int]) -> None:
     """Write the number of features into the graph's outputs, where the exporter left it open."""
     for output, width in zip(model.graph.output, widths, strict=True):
         axes = output.type.tensor_type.shape.dim
@@ -125,21 +168,13 @@ def _declare(model: Any, widths: Sequence[int]) -> None:
             axes[1].dim_value = width
 
 
-def stripped(model: Any) -> Any:
-    """Remove stack traces and file names that exporters write beside every operation."""
-    del model.metadata_props[:], model.graph.metadata_props[:]
-    model.graph.doc_string = model.doc_string = ""
-    for part in (
-        *model.graph.node,
-        *model.graph.value_info,
-        *model.graph.initializer,
-        *model.graph.input,
-        *model.graph.output,
-    ):
+def strip(model: Any) -> None:
+    """Remove the stack traces and file names that exporters write beside every operation of an ``onnx.ModelProto``."""
+    graph = model.graph
+    del graph.value_info[:]
+    for part in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
         part.doc_string = ""
         del part.metadata_props[:]
-    del model.graph.value_info[:]
-    return model
 
 
 def package_versions(*more: str) -> dict[str, str]:

@@ -1,10 +1,10 @@
-"""How far features in a lower precision are from those in float32, on the user's own items."""
+"""How far features are from what they should be, and what a lower precision costs on the user's own items."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FIDELITY_FORMAT = 3
-"""Version of how precisions are judged: what an earlier one found is not remembered."""
-ITEMS = 256
-"""Items that a precision is judged by, if there are as many."""
-USUAL, LARGEST = 2e-2, 5e-2
-"""Relative L2 error per item that is allowed at the 99th percentile, and at worst."""
+"""Version of how precisions are judged; results of an earlier version are not reused."""
+MAX_JUDGED_ITEMS = 256
+"""Largest number of items that a precision is judged by."""
+MAX_P99_ERROR = 2e-2
+"""Largest 99th percentile of the items' relative L2 errors that a precision may have."""
+MAX_ITEM_ERROR = 5e-2
+"""Largest relative L2 error of a single item that a precision may have."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,9 @@ class Fidelity:
     worst : float
         Largest relative L2 error.
     speed : float
-        Times as fast as float32, inference alone, on this machine.
+        Speed-up over float32, of inference alone, on this machine.
     kept : int
-        How many operations stay in float32; in bf16 1 where the beginning of the network does.
+        Number of operations that stay in float32; in bf16 1 where the beginning of the model does.
     """
 
     precision: str
@@ -50,27 +52,40 @@ class Fidelity:
 
     def __str__(self) -> str:
         """Return one line for people."""
-        in_float32 = "its beginning" if parse_family(self.precision) == "bf16" else f"{self.kept} operations"
-        kept = f" ({in_float32} in float32)" if self.kept else ""
+        kept = ""
+        if self.kept:
+            in_float32 = "its beginning" if parse_family(self.precision) == "bf16" else f"{self.kept} operations"
+            kept = f" ({in_float32} in float32)"
         errors = f"{self.usual:.4f} for 99 % of {self.items} items, {self.worst:.4f} at worst"
         return f"{self.precision}{kept}: error {errors}; {self.speed:.1f} times as fast"
 
     @property
     def passes(self) -> bool:
-        """Whether the features may stand for those in float32."""
-        return self.usual <= USUAL and self.worst <= LARGEST
+        """Whether the features may replace those in float32."""
+        return self.usual <= MAX_P99_ERROR and self.worst <= MAX_ITEM_ERROR
 
 
 def relative_errors(
     found: Sequence[Sequence[NDArray[np.float32]]], expected: Sequence[Sequence[NDArray[np.float32]]]
 ) -> list[float]:
-    """Return for each item the relative L2 error, of several columns the largest."""
-    return [max(map(_relative, ours, theirs)) for ours, theirs in zip(found, expected, strict=True)]
+    """Return the relative L2 error of each item; of several columns, the largest."""
+    errors = []
+    for found_vectors, expected_vectors in zip(found, expected, strict=True):
+        pairs = zip(found_vectors, expected_vectors, strict=True)
+        errors.append(max(relative_error(one, other) for one, other in pairs))
+    return errors
 
 
-def _relative(found: object, expected: object) -> float:
-    ours, theirs = np.asarray(found, np.float64), np.asarray(expected, np.float64)
-    length, difference = float(np.linalg.norm(theirs)), float(np.linalg.norm(ours - theirs))
+def relative_error(found: NDArray[Any], expected: NDArray[Any]) -> float:
+    """Return the relative L2 error: the length of the difference over the length of the expected value.
+
+    It is infinite where a value is not finite, and 1 where something other than the expected zeros was found.
+    """
+    exact = np.asarray(expected, np.float64)
+    difference = float(np.linalg.norm(np.asarray(found, np.float64) - exact))
+    length = float(np.linalg.norm(exact))
     if not np.isfinite(difference):
         return float("inf")
-    return difference / length if length else float(difference > 0)
+    if length == 0:
+        return float(difference > 0)
+    return difference / length

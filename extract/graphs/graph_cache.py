@@ -1,4 +1,4 @@
-"""Exported graphs, kept per user under a key that needs no torch to compute."""
+"""Exported graphs, cached per user under a key that needs no torch to compute."""
 
 from __future__ import annotations
 
@@ -18,93 +18,115 @@ from ...models.backbone import Backbone
 from ...models.loading import BackboneSpec
 from .cut import CutRequest
 from .export import Samples, export, no_samples, package_versions
-from .exported_graph import GRAPH_FILE, GRAPH_FORMAT, ExportedGraph
+from .exported_graph import GRAPH_FILE, ExportedGraph
+from .graph_metadata import GRAPH_FORMAT
 from .pooling import AUTO
 
 SOURCE_PACKAGES = ("timm", "torchvision", "transformers")
 
+Exporter = Callable[[Backbone, CutRequest, Path, Samples], ExportedGraph]
 
-_exported: weakref.WeakKeyDictionary[Backbone, dict[Any, ExportedGraph]] = weakref.WeakKeyDictionary()
-_session_folder: list[tempfile.TemporaryDirectory[str]] = []
+_graphs_of_process: weakref.WeakKeyDictionary[Backbone, dict[CutRequest, ExportedGraph]] = weakref.WeakKeyDictionary()
+_folder_of_process: list[tempfile.TemporaryDirectory[str]] = []
 
 
 def graph_for(
-    backbone: str | BackboneSpec | Backbone | ExportedGraph, request: CutRequest, samples: Samples = no_samples
+    backbone: str | BackboneSpec | Backbone | ExportedGraph,
+    request: CutRequest,
+    samples: Samples = no_samples,
+    exporter: Exporter = export,
 ) -> ExportedGraph:
     """Return the graph of a cut, exported only if it was not before.
 
     Parameters
     ----------
     backbone : str, BackboneSpec, Backbone or ExportedGraph
-        A graph stands for itself; the layers and poolings must be among its own.
+        A graph is returned unchanged; it must have the layers and poolings.
     request : CutRequest
         Layers and poolings.
     samples : callable, optional
         Returns real items; a graph that is exported now is checked with them.
+    exporter : callable, optional
+        Exports a graph that is not cached.
+
+    Raises
+    ------
+    InputError
+        If `backbone` is of another type, or a graph without these layers and poolings.
     """
     if isinstance(backbone, ExportedGraph):
-        return _checked(backbone, request)
-    spec = BackboneSpec(backbone) if isinstance(backbone, str) else backbone
-    if isinstance(spec, BackboneSpec):
-        return _cached(spec, spec.load, request, samples)
-    if not isinstance(backbone, Backbone):
+        check_request(backbone, request)
+        return backbone
+    if isinstance(backbone, str):
+        backbone = BackboneSpec(backbone)
+    if isinstance(backbone, BackboneSpec):
+        spec = backbone
+    elif isinstance(backbone, Backbone):
+        if backbone.spec is None:
+            return _export_once_per_process(backbone, request, samples, exporter)
+        spec = backbone.spec
+    else:
         raise InputError(
             f"backbone is a {type(backbone).__name__}; expected a name such as 'timm:resnet50', or what "
             "load_backbone returns (a module needs load_backbone(module, input_spec=…))"
         )
-    if backbone.spec is not None:
-        return _cached(backbone.spec, lambda: backbone, request, samples)
-    return _exported_once(backbone, request, samples)
-
-
-def _cached(spec: BackboneSpec, load: Callable[[], Backbone], request: CutRequest, samples: Samples) -> ExportedGraph:
     folder = cache_folder() / request_key(spec, request)
     if (folder / GRAPH_FILE).is_file():
         return ExportedGraph(folder / GRAPH_FILE)
-    return export(load(), request, folder, samples)
+    loaded = backbone.load() if isinstance(backbone, BackboneSpec) else backbone
+    return exporter(loaded, request, folder, samples)
 
 
-def _exported_once(backbone: Backbone, request: CutRequest, samples: Samples) -> ExportedGraph:
-    """Export a caller's module once per process: no key would tell its code from another's."""
-    if not _session_folder:
-        _session_folder.append(tempfile.TemporaryDirectory(prefix="topwork-"))
-    graphs = _exported.setdefault(backbone, {})
+def _export_once_per_process(
+    backbone: Backbone, request: CutRequest, samples: Samples, exporter: Exporter
+) -> ExportedGraph:
+    """Export a module of the caller's once per process: no key would distinguish its code from another's."""
+    if not _folder_of_process:
+        _folder_of_process.append(tempfile.TemporaryDirectory(prefix="topwork-"))
+    graphs = _graphs_of_process.setdefault(backbone, {})
     if request not in graphs:
-        folder = Path(_session_folder[0].name) / uuid.uuid4().hex
-        graphs[request] = export(backbone, request, folder, samples)
+        folder = Path(_folder_of_process[0].name) / uuid.uuid4().hex
+        graphs[request] = exporter(backbone, request, folder, samples)
     return graphs[request]
 
 
-def _checked(graph: ExportedGraph, request: CutRequest) -> ExportedGraph:
+def check_request(graph: ExportedGraph, request: CutRequest) -> None:
+    """Raise an error if a graph does not compute what is asked for.
+
+    Raises
+    ------
+    InputError
+    """
     columns = graph.metadata.columns
-    there = {(c.layer, c.pool) for c in columns} | {(c.layer, AUTO) for c in columns}
-    wanted = [(layer, pool) for layer in request.layers for pool in request.pools if (layer, "none") not in there]
-    missing = [pair for pair in wanted if pair not in there]
-    if missing:
-        cuts = ", ".join(f"{c.layer} ({c.pool})" for c in columns)
-        raise InputError(
-            f"layer {missing[0][0]!r} with pool {missing[0][1]!r} is not in this graph, exported with {cuts}; "
-            "another cut needs the backbone itself"
-        )
+    exported = {(column.layer, column.pool) for column in columns}
+    layers = {column.layer for column in columns}
+    for layer in request.layers:
+        for pool in request.pools:
+            is_own_choice = pool == AUTO and layer in layers
+            is_vector = (layer, "none") in exported
+            if not (is_own_choice or is_vector or (layer, pool) in exported):
+                cuts = ", ".join(f"{column.layer} ({column.pool})" for column in columns)
+                raise InputError(
+                    f"layer {layer!r} with pool {pool!r} is not in this graph, exported with {cuts}; "
+                    "another cut needs the backbone itself"
+                )
     if request.normalize != columns[0].normalize:
         raise InputError(f"this graph was exported with normalize={columns[0].normalize}; another needs the backbone")
-    return graph
 
 
 def request_key(spec: BackboneSpec, request: CutRequest) -> str:
     """Return the digest of everything that decides a graph: specification, options, weights file, versions."""
-    return digest(
-        {
-            "format": GRAPH_FORMAT,
-            "backbone": spec.request(),
-            "request": asdict(request),
-            "versions": package_versions(*SOURCE_PACKAGES),
-        }
-    )
+    key: dict[str, Any] = {
+        "format": GRAPH_FORMAT,
+        "backbone": spec.request(),
+        "request": asdict(request),
+        "versions": package_versions(*SOURCE_PACKAGES),
+    }
+    return digest(key)
 
 
 def cache_folder() -> Path:
-    """Return where graphs are cached: ``TOPWORK_CACHE``, or the user's cache folder."""
+    """Return the folder of cached graphs: ``TOPWORK_CACHE``, or the user's cache folder."""
     if "TOPWORK_CACHE" in os.environ:
         return Path(os.environ["TOPWORK_CACHE"]) / "graphs"
     if sys.platform == "win32":

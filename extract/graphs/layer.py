@@ -1,12 +1,13 @@
-"""One legal cut."""
+"""A layer: one place where a model can be cut."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 LAST = "last"
-"""What feeds the network's own classifier, or its output if it has none."""
+"""Name of what feeds the model's own classifier, or of its output if it has no classifier."""
 
 Kind = Literal["map", "tokens", "vector"]
 
@@ -19,19 +20,20 @@ class Layer:
     ----------
     name : str
         Dotted name of the module whose output it is; ``name@2`` for its second call; ``last`` for what feeds the
-        network's own classifier.
+        model's own classifier.
     shape : tuple of int or None
-        Of one item's value, without the batch; None for the tokens of a text, of which there may be any number.
+        Shape of one item's value, without the batch axis; None stands for the tokens of a text, whose number varies.
     kind : {"map", "tokens", "vector"}
         A feature map, a sequence of tokens, or one vector.
     channel_axis : int or None
-        Where the channels of a map are, in `shape`: 0 for channels first, -1 for channels last, None if unknown.
+        Position of a map's channels in `shape`: 0 for channels first, -1 for channels last, None if unknown.
     prefix_tokens : int
-        Tokens at the start of a sequence that are not of the input: class, distillation and register tokens.
+        Number of tokens at the start of a sequence that do not come from the input: class, distillation and register
+        tokens.
     parameters, flops : float
-        Share of the network's parameters, and of its multiplications and additions, that the cut keeps.
+        Share of the model's parameters, and of its multiplications and additions, that the cut keeps.
     single_tensor : bool
-        All data of the network flows through this value: what lies above can be computed from it alone.
+        Whether all data of the model flows through this value, so that what lies above can be computed from it alone.
     """
 
     name: str
@@ -45,15 +47,56 @@ class Layer:
 
     @property
     def is_masked(self) -> bool:
-        """Whether it has a row for each token of a text: the attention mask says which of them count."""
+        """Whether it has a row for each token of a text; the attention mask then marks the tokens that count."""
         return self.shape[0] is None
 
 
-def channels_by_sides(shape: tuple[int, ...]) -> int | None:
-    """Find the channel axis of a map by its sides: two that are equal are height and width."""
+def make_layer(
+    name: str,
+    shape: tuple[int | None, ...],
+    find_channel_axis: Callable[[], int | None],
+    count_prefix_tokens: Callable[[], int],
+) -> Layer:
+    """Describe a layer by the shape of its value.
+
+    Parameters
+    ----------
+    name : str
+    shape : tuple of int or None
+        As in :class:`Layer`.
+    find_channel_axis : callable
+        Returns the channel axis of a map; called only where the shape leaves it open.
+    count_prefix_tokens : callable
+        Returns the number of tokens that do not come from the input; called only for sequences of fixed length.
+
+    Returns
+    -------
+    Layer
+        Without the shares of parameters and FLOPs.
+    """
+    if len(shape) == 1:
+        return Layer(name, shape, "vector")
+    if None in shape:
+        return Layer(name, shape, "tokens")
+    channel_axis = find_channel_axis()
+    if len(shape) == 2 and channel_axis != 0:
+        return Layer(name, shape, "tokens", prefix_tokens=count_prefix_tokens())
+    return Layer(name, shape, "map", channel_axis)
+
+
+def guess_channel_axis(shape: tuple[int, ...]) -> int | None:
+    """Guess the channel axis of a map from its sides: the two that are equal are height and width.
+
+    Returns
+    -------
+    int or None
+        0 for channels first, -1 for channels last, None where the sides leave it open.
+    """
     if len(shape) != 3:
         return None
     first, middle, last = shape
     if first == middle != last:
         return -1
-    return 0 if middle == last != first else None
+    if middle == last != first:
+        return 0
+    return None

@@ -1,4 +1,8 @@
-"""Poolings: from a layer's value to one vector per item."""
+"""Poolings: from a layer's value to one vector per item. Their names, where they apply, and how graphs compute them.
+
+The same poolings as ONNX nodes are in :mod:`topwork.extract.graphs.onnx.nodes`. What a certificate compares them with
+is computed apart, in :mod:`topwork.extract.graphs.reference_pooling`.
+"""
 
 from __future__ import annotations
 
@@ -9,163 +13,220 @@ from ...errors import LayerError
 from .layer import Kind, Layer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from torch import Tensor
-
-    from .cut import Cut
 
 POOLINGS: dict[Kind, tuple[str, ...]] = {
     "map": ("avg", "max", "gem", "avg2x2", "flatten"),
     "tokens": ("mean", "max", "gem", "cls", "flatten"),
     "vector": ("none",),
 }
-NORM_FLOOR = 1e-12
-"""The length by which shorter vectors are divided."""
-GRID = re.compile(r"avg([1-9]\d?)x([1-9]\d?)")
-GEM_POWER = 3.0
-"""Generalised mean pooling (Radenović et al. 2018, https://arxiv.org/abs/1711.02512) with its usual exponent."""
-GEM_FLOOR = 1e-6
-LOWEST = -1e30
-"""Less than any feature, and finite: padding never is the maximum."""
+"""Poolings for each kind of layer; ``avg2x2`` stands for a grid of any size."""
+GRID_NAME = re.compile(r"avg([1-9]\d?)x([1-9]\d?)")
 AUTO = "auto"
+MIN_VECTOR_LENGTH = 1e-12
+"""Vectors shorter than this are divided by it instead of their own length."""
+GEM_POWER = 3.0
+"""Usual exponent of generalised mean pooling (Radenović et al. 2018, https://arxiv.org/abs/1711.02512)."""
+GEM_FLOOR = 1e-6
+"""Smaller values are raised to this before generalised mean pooling."""
+LOWEST_FEATURE = -1e30
+"""Replaces padding before a maximum; it is less than any feature, and finite."""
+
+
+def split_pooling(pool: str) -> list[str]:
+    """Return the poolings that a name such as ``avg+max`` joins."""
+    return pool.split("+")
+
+
+def grid_of(name: str) -> tuple[int, int] | None:
+    """Return the numbers of rows and columns of a pooling such as ``avg2x2``, None if it pools over no grid."""
+    grid = GRID_NAME.fullmatch(name)
+    if grid is None:
+        return None
+    return int(grid[1]), int(grid[2])
 
 
 def resolve_pooling(layer: Layer, pool: str, own: str = "") -> str:
-    """Return the pooling to use for a layer; a vector has nothing to pool, whatever was asked for maps.
+    """Return the pooling to use for a layer. A vector is never pooled, whatever was asked for maps.
 
     Parameters
     ----------
     layer : Layer
     pool : str
-        A name, several joined by ``+``, whose results stand side by side, or ``auto``.
+        A name, several joined by ``+``, whose results are concatenated, or ``auto``.
     own : str
-        What the network itself does before its classifier: what ``auto`` takes where it applies.
+        What the model itself does before its classifier; ``auto`` takes it where it applies.
 
     Raises
     ------
     LayerError
         If the pooling does not apply; the message lists those that do.
     """
-    for name in pool.split("+"):
-        _require_known(name)
+    names = split_pooling(pool)
+    require_known_poolings(names)
     if layer.kind == "vector":
         return "none"
-    allowed = applicable(layer)
+    applicable = applicable_poolings(layer)
     if pool == AUTO:
-        return _own(own, allowed)
-    for name in pool.split("+"):
-        if name not in allowed and not (GRID.fullmatch(name) and "avg2x2" in allowed):
+        return choose_own_pooling(own, applicable)
+    for name in names:
+        is_grid = grid_of(name) is not None and "avg2x2" in applicable
+        if name not in applicable and not is_grid:
             raise LayerError(
                 f"pooling {name!r} does not apply to {layer.name!r}, which yields {layer.kind} of shape {layer.shape}; "
-                f"applicable: {', '.join(allowed)}"
+                f"applicable: {', '.join(applicable)}"
             )
     return pool
 
 
-def _own(own: str, allowed: tuple[str, ...]) -> str:
-    """Return the network's own pooling where it applies, else the first that does."""
-    for name in own.split("+") if own else ():
-        try:
-            _require_known(name)
-        except LayerError as error:
+def choose_own_pooling(own: str, applicable: Sequence[str]) -> str:
+    """Return the model's own pooling where it applies, otherwise the first that does.
+
+    Raises
+    ------
+    LayerError
+        If the model's makers pool in a way that is unknown here.
+    """
+    if not own:
+        return applicable[0]
+    names = split_pooling(own)
+    try:
+        require_known_poolings(names)
+    except LayerError as error:
+        raise LayerError(f"the model's own pooling is {own}: {error}. Choose another (pool=, --pool)") from error
+    if set(names) <= set(applicable):
+        return own
+    return applicable[0]
+
+
+def require_known_poolings(names: Iterable[str]) -> None:
+    """Raise an error if there is no pooling of a name.
+
+    Raises
+    ------
+    LayerError
+    """
+    known = {AUTO}.union(*POOLINGS.values())
+    for name in names:
+        if name not in known and grid_of(name) is None:
             raise LayerError(
-                f"the makers of this network pool by {own}: {error}. Choose another (pool=, --pool)"
-            ) from error
-    return own if own and set(own.split("+")) <= set(allowed) else allowed[0]
+                f"pooling {name!r} does not exist; known: {', '.join(sorted(known))} (avg2x2 for any grid)"
+            )
 
 
-def _require_known(name: str) -> None:
-    known = {name for names in POOLINGS.values() for name in names} | {AUTO}
-    if name not in known and not GRID.fullmatch(name):
-        raise LayerError(f"pooling {name!r} does not exist; known: {', '.join(sorted(known))} (avg2x2 for any grid)")
+def applicable_poolings(layer: Layer) -> tuple[str, ...]:
+    """Return the poolings that apply to a layer.
 
-
-def applicable(layer: Layer) -> tuple[str, ...]:
-    """Return the poolings for a layer.
-
-    A map whose channels were not found can only be flattened; ``cls`` needs a token in front that is not of the input,
-    or a text, whose tokeniser puts one there. Texts of any length cannot be flattened.
+    A map whose channel axis is unknown can only be flattened. ``cls`` needs a token in front that does not come from
+    the input, or a text, whose tokeniser puts one there. Text has no fixed number of tokens and cannot be flattened.
     """
     if layer.kind == "map" and layer.channel_axis is None:
         return ("flatten",)
-    left_out = {"flatten"} if layer.is_masked else set() if layer.prefix_tokens else {"cls"}
+    excluded = set()
+    if layer.is_masked:
+        excluded.add("flatten")
+    elif not layer.prefix_tokens:
+        excluded.add("cls")
     if len(layer.shape) != 3:
-        left_out.add("avg2x2")
-    return tuple(name for name in POOLINGS[layer.kind] if name not in left_out)
+        excluded.add("avg2x2")
+    return tuple(name for name in POOLINGS[layer.kind] if name not in excluded)
 
 
-def features_of(values: Sequence[Tensor], cut: Cut, mask: Tensor) -> list[Tensor]:
-    """Pool the values of a cut's layers.
+def pool_layers(
+    values: Iterable[Tensor], chosen: Iterable[tuple[Layer, str]], mask: Tensor, normalize: bool
+) -> list[Tensor]:
+    """Pool the values of the layers that were chosen.
 
     Parameters
     ----------
-    values : sequence of Tensor
-        One ``(batch, *layer.shape)`` for each output of the cut.
-    cut : Cut
+    values : iterable of Tensor
+        One ``(batch, *layer.shape)`` for each layer and pooling.
+    chosen : iterable of (Layer, str)
+        Layers and poolings.
     mask : Tensor
-        Of texts, int64 ``(batch, tokens)``: 1 for tokens, 0 for padding. Of other inputs it is not looked at.
+        For text, int64 ``(batch, tokens)``: 1 for tokens, 0 for padding. Ignored for other inputs.
+    normalize : bool
+        Divide each vector by its length (L2 norm).
 
     Returns
     -------
     list of Tensor
         Each ``(batch, features)``.
     """
-    pooled_values = (pooled(x, pool, layer, mask) for x, (layer, pool) in zip(values, cut.chosen, strict=True))
-    return [_normalized(x) if cut.normalize else x for x in pooled_values]
-
-
-def _normalized(x: Tensor) -> Tensor:
     from torch.nn import functional
 
-    return functional.normalize(x, dim=1, eps=NORM_FLOOR)
+    features = []
+    for value, (layer, pool) in zip(values, chosen, strict=True):
+        pooled = pool_layer(value, layer, pool, mask)
+        if normalize:
+            pooled = functional.normalize(pooled, dim=1, eps=MIN_VECTOR_LENGTH)
+        features.append(pooled)
+    return features
 
 
-def pooled(x: Tensor, pool: str, layer: Layer, mask: Tensor | None = None) -> Tensor:
-    """Pool a batch of a layer's values ``(batch, *layer.shape)``."""
+def pool_layer(x: Tensor, layer: Layer, pool: str, mask: Tensor | None = None) -> Tensor:
+    """Pool a batch of a layer's values.
+
+    Parameters
+    ----------
+    x : Tensor, shape (batch, *layer.shape)
+    layer : Layer
+    pool : str
+        A name, or several joined by ``+``.
+    mask : Tensor, optional
+        As in :func:`pool_layers`.
+
+    Returns
+    -------
+    Tensor, shape (batch, features)
+    """
     import torch
 
-    parts = [_pooled(x, name, layer, mask) for name in pool.split("+")]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+    parts = [_apply_pooling(x, layer, name, mask) for name in split_pooling(pool)]
+    return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
 
-def _pooled(x: Tensor, name: str, layer: Layer, mask: Tensor | None) -> Tensor:
+def _apply_pooling(x: Tensor, layer: Layer, name: str, mask: Tensor | None) -> Tensor:
+    from torch.nn import functional
+
     if name in ("none", "flatten"):
         return x.flatten(1)  # (batch, *shape) -> (batch, features)
     if name == "cls":
-        return x[:, 0]
+        return x[:, 0]  # (batch, tokens, features) -> (batch, features)
     if layer.is_masked:
         assert mask is not None
-        return _over_tokens(x, name, mask.unsqueeze(-1))  # (batch, tokens, 1)
+        return _pool_text(x, name, mask.unsqueeze(-1))  # mask: (batch, tokens) -> (batch, tokens, 1)
     if layer.kind == "tokens":
-        x = x[:, layer.prefix_tokens :].transpose(1, 2)  # (batch, tokens, features) -> (batch, features, own tokens)
+        x = x[:, layer.prefix_tokens :]  # (batch, tokens, features) -> (batch, tokens of the input, features)
+        x = x.transpose(1, 2)  # -> (batch, features, tokens of the input)
     elif layer.channel_axis == -1:
         x = x.movedim(-1, 1)  # (batch, height, width, channels) -> (batch, channels, height, width)
-    grid = GRID.fullmatch(name)
-    return _on_grid(x, int(grid[1]), int(grid[2])) if grid else _over_places(x, name)
+    grid = grid_of(name)
+    if grid is None:
+        return _pool_positions(x, name)
+    return functional.adaptive_avg_pool2d(x, grid).flatten(1)  # -> (batch, channels * rows * columns)
 
 
-def _over_tokens(x: Tensor, name: str, mask: Tensor) -> Tensor:
-    """Pool ``(batch, tokens, features)`` over the tokens whose mask is 1; what stands at the others may be anything."""
+def _pool_text(x: Tensor, name: str, mask: Tensor) -> Tensor:
+    """Pool ``(batch, tokens, features)`` over the tokens whose mask is 1; padding may hold any values, NaN included."""
+    is_padding = mask == 0
     if name == "max":
-        return x.masked_fill(mask == 0, LOWEST).amax(1)
+        return x.masked_fill(is_padding, LOWEST_FEATURE).amax(1)
     if name == "gem":
         x = x.clamp(min=GEM_FLOOR).pow(GEM_POWER)
-    mean = x.masked_fill(mask == 0, 0.0).sum(1) / mask.sum(1).clamp(min=1)
-    return mean.pow(1 / GEM_POWER) if name == "gem" else mean
-
-
-def _over_places(x: Tensor, name: str) -> Tensor:
-    """Pool over all axes behind the channels."""
-    places = tuple(range(2, x.ndim))
-    if name == "max":
-        return x.amax(places)
+    mean = x.masked_fill(is_padding, 0.0).sum(1) / mask.sum(1).clamp(min=1)  # (batch, features)
     if name == "gem":
-        return x.clamp(min=GEM_FLOOR).pow(GEM_POWER).mean(places).pow(1 / GEM_POWER)
-    return x.mean(places)
+        return mean.pow(1 / GEM_POWER)
+    return mean
 
 
-def _on_grid(x: Tensor, rows: int, columns: int) -> Tensor:
-    from torch.nn import functional
-
-    return functional.adaptive_avg_pool2d(x, (rows, columns)).flatten(1)  # (batch, channels * rows * columns)
+def _pool_positions(x: Tensor, name: str) -> Tensor:
+    """Pool ``(batch, channels, …)`` over all axes after the channels."""
+    positions = tuple(range(2, x.ndim))
+    if name == "max":
+        return x.amax(positions)
+    if name == "gem":
+        return x.clamp(min=GEM_FLOOR).pow(GEM_POWER).mean(positions).pow(1 / GEM_POWER)
+    return x.mean(positions)

@@ -1,4 +1,4 @@
-"""The ways to export a network, in the order in which they are tried: the certificate says which one was taken."""
+"""The ways to export a model, in the order in which they are tried; the certificate records which one was taken."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tracing:
-    """How a network becomes a graph.
+    """How a model becomes a traced graph.
 
     Parameters
     ----------
     strict : bool
-        Follow the network's Python bytecode, which gets through some code that ordinary tracing does not.
+        Follow the model's Python bytecode, which handles some code that ordinary tracing does not.
     decompose : bool
         Break composite operations into those of core ATen before an exporter sees them.
     plain_attention : bool
-        Make attention of matrix products and a softmax, as the network does where no fused kernel exists.
+        Compute attention by matrix products and a softmax, as the model does where no fused kernel exists.
     inferred : bool
-        Let ``torch.export`` find out which axes are free, where it cannot prove that those which should be are.
+        Let ``torch.export`` infer which axes are free, where it cannot prove that those which should be are.
     """
 
     strict: bool = False
@@ -33,7 +33,7 @@ class Tracing:
     inferred: bool = False
 
 
-ORDINARY = Tracing()
+DEFAULT_TRACING = Tracing()
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Route:
     Parameters
     ----------
     name : str
-        As the certificate records it.
+        Name in the certificate.
     tracing : Tracing
     optimize : bool
         Let the exporter rewrite the graph.
@@ -52,36 +52,33 @@ class Route:
     """
 
     name: str
-    tracing: Tracing = ORDINARY
+    tracing: Tracing = DEFAULT_TRACING
     optimize: bool = True
     torchscript: bool = False
 
 
-PLAIN = Tracing(plain_attention=True)
-ROUTES = (
+PLAIN_ATTENTION = Tracing(plain_attention=True)
+TORCH_ROUTES = (
     Route("dynamo"),
     Route("dynamo, not optimised", optimize=False),
     Route("dynamo, decomposed", Tracing(decompose=True)),
-    Route("dynamo, plain attention", PLAIN),
+    Route("dynamo, plain attention", PLAIN_ATTENTION),
     Route("dynamo, inferred axes", Tracing(inferred=True)),
     Route("dynamo, inferred axes, decomposed", Tracing(inferred=True, decompose=True)),
     Route("dynamo, strict tracing", Tracing(strict=True)),
     Route("torchscript", torchscript=True),
-    Route("torchscript, plain attention", PLAIN, torchscript=True),
+    Route("torchscript, plain attention", PLAIN_ATTENTION, torchscript=True),
 )
-COPIED = Route("copied from ONNX")
-"""The only way of a backbone that is an ONNX graph already."""
+ONNX_ROUTES = (Route("copied from ONNX"),)
+"""The only way for a backbone that is an ONNX graph already."""
 
 
 @contextlib.contextmanager
-def plain_attention(module: nn.Module, wanted: bool) -> Iterator[None]:
-    """Let a network compute its attention without fused kernels inside the block, if that is wanted.
+def use_plain_attention(module: nn.Module) -> Iterator[None]:
+    """Let a model compute its attention without fused kernels inside the block.
 
-    timm's layers have a flag ``fused_attn``; models of transformers have an implementation by name.
+    timm's layers have a flag ``fused_attn``; models of transformers have an implementation that is chosen by name.
     """
-    if not wanted:
-        yield
-        return
     flags = [(child, child.fused_attn) for child in module.modules() if hasattr(child, "fused_attn")]
     model: Any = module
     implementation = getattr(getattr(model, "config", None), "_attn_implementation", None)

@@ -19,7 +19,7 @@ from ...identity import digest
 from ..engine.batching import ITEMS_PER_BATCH
 from ..engine.engine import infer
 from ..graphs.exported_graph import ExportedGraph
-from ..graphs.fidelity import FIDELITY_FORMAT, ITEMS, USUAL, Fidelity, relative_errors
+from ..graphs.fidelity import FIDELITY_FORMAT, MAX_JUDGED_ITEMS, MAX_P99_ERROR, Fidelity, relative_errors
 from ..preprocess.by_kind import preprocessor_for
 from ..preprocess.preprocessor import Preprocessor
 from ..runtime.providers import LOWER_PRECISIONS, find_providers, find_runtime_versions, has_package
@@ -73,7 +73,7 @@ def choose_precision(graph: ExportedGraph, config: RunConfig, draw: Draw) -> Exp
     families = [p for p in LOWER_PRECISIONS if _can_gain(provider, p)] if wanted == "auto" else [wanted]
     specs = list(dict.fromkeys([graph.input_spec, graph.input_spec.with_exact_decoding()]))
     is_plain = families in ([], ["fp32"]) and len(specs) == 1
-    drawn = [] if is_plain else draw(specs, ITEMS + CALIBRATION * ("int8" in families))
+    drawn = [] if is_plain else draw(specs, MAX_JUDGED_ITEMS + CALIBRATION * ("int8" in families))
     if wanted == "auto" and len(drawn) < FEWEST:
         families = []
     if len(specs) > 1:
@@ -81,7 +81,9 @@ def choose_precision(graph: ExportedGraph, config: RunConfig, draw: Draw) -> Exp
     if not drawn or not families:
         return graph if wanted in ("auto", "fp32") else graph_in(graph, wanted)
     items, originals = ([ways[place] for ways in drawn] for place in (0, -1))
-    found = _remembered(_Trial(graph, provider, items, originals[:ITEMS], is_mended=wanted == "auto"), families)
+    found = _remembered(
+        _Trial(graph, provider, items, originals[:MAX_JUDGED_ITEMS], is_mended=wanted == "auto"), families
+    )
     good = [f for f in found if f.precision != "fp32" and (wanted != "auto" or (f.passes and f.speed >= GAIN))]
     best = max(good, key=lambda fidelity: fidelity.speed, default=None)
     return replace(beside(graph, best.precision) if best else graph, fidelity=found)
@@ -147,7 +149,7 @@ class _Trial:
             return
         first = self._fidelity(whole.written(self.graph), ())
         yield first
-        is_hopeless = first.speed < GAIN or first.usual > WORTH_MENDING * USUAL
+        is_hopeless = first.speed < GAIN or first.usual > WORTH_MENDING * MAX_P99_ERROR
         if first.passes or is_hopeless or not self.is_mended:
             return
         for lowering in self._mixed(whole):
@@ -161,7 +163,9 @@ class _Trial:
         if whole.family == "bf16":
             yield from (replace(whole, kept=(value,)) for value in beginnings(self.graph))
             return
-        kept = sensitive(groups_of(self.graph), lambda names: self._error(replace(whole, kept=tuple(names))), USUAL)
+        kept = sensitive(
+            groups_of(self.graph), lambda names: self._error(replace(whole, kept=tuple(names))), MAX_P99_ERROR
+        )
         if kept:
             yield replace(whole, kept=tuple(kept))
 
@@ -179,7 +183,7 @@ class _Trial:
 
     def _fidelity(self, lowered: ExportedGraph, kept: Sequence[str]) -> Fidelity:
         session = lowered.open(self.provider, available_cores())
-        vectors, seconds = self._timed(session, self.items[:ITEMS])
+        vectors, seconds = self._timed(session, self.items[:MAX_JUDGED_ITEMS])
         expected, usual = self._expected
         errors = relative_errors(vectors, expected)
         precision, p99 = lowered.metadata.precision, float(np.percentile(errors, 99))
@@ -195,7 +199,7 @@ class _Trial:
     @cached_property
     def _expected(self) -> tuple[list[Vectors], float]:
         """Features in float32, and the seconds they took."""
-        return self._timed(self._float32, self.items[:ITEMS])
+        return self._timed(self._float32, self.items[:MAX_JUDGED_ITEMS])
 
     @cached_property
     def _float32(self) -> Session:

@@ -8,7 +8,8 @@ from typing import Any
 from ...atomic import write_file
 from ...errors import InputError
 from ...identity import digest
-from ..graphs.exported_graph import ExportedGraph, write_metadata
+from ..graphs.exported_graph import ExportedGraph
+from ..graphs.graph_metadata import write_metadata
 from ..runtime.providers import is_found_on_items, parse_family
 from .int8 import Calibration, quantized
 
@@ -40,7 +41,7 @@ class Lowering:
 
     @property
     def float32_until(self) -> str:
-        """See :class:`topwork.extract.graphs.exported_graph.GraphMetadata`."""
+        """See :class:`topwork.extract.graphs.graph_metadata.GraphMetadata`."""
         return self.kept[0] if self.family == "bf16" and self.kept else ""
 
     def model(self, graph: ExportedGraph) -> Any:

@@ -14,7 +14,7 @@ from functools import reduce
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from ..graphs.dominance import gates
+from ..graphs.dataflow import find_dominators
 from ..graphs.onnx.value_graph import load_graph
 from .int8 import HEAVY
 
@@ -76,7 +76,7 @@ def beginnings(graph: ExportedGraph) -> Iterator[str]:
     graph : ExportedGraph
     """
     loaded = load_graph(graph.path, graph.certificate.inputs[0].name)
-    passed = reduce(set.intersection, (gates(loaded.live, output) for output in loaded.outputs))
+    passed = reduce(set.intersection, (find_dominators(loaded.live, output) for output in loaded.outputs))
     heavy, after = 0, dict[str, int]()
     for value in loaded.live:
         heavy += value.operation in HEAVY

@@ -18,9 +18,7 @@ from ...identity import require_same
 from ..engine.batching import DEFAULT_BATCH_SIZES
 from ..engine.engine import Result, run
 from ..engine.ledger import Ledger
-from ..graphs.canaries import drift, tolerance, write_canaries
-from ..graphs.merging import merge
-from ..graphs.subgraph import select_columns
+from ..graphs.editing import merge_graphs, select_columns
 from ..preprocess.by_kind import preprocessor_for
 from ..runtime.providers import is_found_on_items, parse_family
 from .block_matrix import BlockMatrix, gather_column
@@ -94,7 +92,7 @@ def fill_columns(
         filling = Filling(writer, new_graph)
         ledger = filling.compute(source, session, config)
         filling.check_every_row_is_computed()
-        write_canaries(new_graph, session)
+        new_graph.canaries.write(session)
         merged = _merge_graphs(writer=writer, filling=filling, new_graph=new_graph, provider=config.provider)
         writer.add_columns(filling.columns, filling.matrices(), merged)
     return ledger
@@ -224,15 +222,15 @@ class Filling:
 def _merge_graphs(*, writer: StoreWriter, filling: Filling, new_graph: ExportedGraph, provider: str) -> ExportedGraph:
     """Return a graph that computes old and new columns, after checking that it agrees with both graphs."""
     store = writer.store
-    merged = merge(store.graph, new_graph, store.path / "graphs" / f"{filling.columns[0].key}.onnx")
+    merged = merge_graphs(store.graph, new_graph, store.path / "graphs" / f"{filling.columns[0].key}.onnx")
     session = merged.open(provider)
     for original in (store.graph, new_graph):
         if not original.canaries_path.is_file():
             continue
-        largest_drift = max(drift(merged, session, original).values())
-        if not largest_drift <= tolerance(merged):  # also if it is NaN
+        largest_drift = max(merged.canaries.measure_drift(session, original.canaries).values())
+        if not largest_drift <= merged.canaries.max_drift:  # also if it is NaN
             raise DriftError(
                 f"the merged graph differs from its parts by {largest_drift:.2g}; the store was left unchanged"
             )
-    write_canaries(merged, session)
+    merged.canaries.write(session)
     return merged

@@ -17,7 +17,6 @@ from ...atomic import sweep
 from ...errors import InputError, LogDamagedError, StoreWriteError
 from ...identity import digest_of_file
 from ..engine.batching import DEFAULT_BATCH_SIZES, BatchSizes
-from ..graphs.canaries import write_canaries
 from .block_matrix import gather_column
 from .compaction import BLOCKS_FILE, ROWS_PER_CHECKSUM, write_compacted
 from .content import StoreContent
@@ -313,7 +312,7 @@ class StoreWriter:
         """Store what the store's graph computes from synthetic items, if it is not stored yet."""
         graph = self.store.graph
         if graph.canaries_path.relative_to(self.store.path).as_posix() not in self.state.files:
-            write_canaries(graph, session)
+            graph.canaries.write(session)
             self.append(Action.ADD_CANARIES, [graph.canaries_path], {})
 
     def batching(self) -> BatchSizes | None:

@@ -14,9 +14,8 @@ import numpy as np
 
 from ...atomic import TEMPORARY, new_folder, sync_folder, write_file
 from ...errors import BundleError, InputError
-from ...extract.graphs.canaries import write_canaries
+from ...extract.graphs.editing import select_columns
 from ...extract.graphs.exported_graph import ExportedGraph
-from ...extract.graphs.subgraph import select_columns
 from ...heads.fit_report import FitReport
 from ...heads.persistence import head_files, load_head, save_head
 from ...identity import digest_of_file
@@ -58,7 +57,7 @@ def save(classifier: TransferEstimator, path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}{path.name}-", dir=path.parent) as beside:
         with new_folder(Path(beside) / "new") as folder:
             selected = select_columns(graph, [c.name for c in classifier.extractor_.columns], folder / GRAPH_FILE)
-            write_canaries(selected, selected.open(classifier.extractor_.provider))
+            selected.canaries.write(selected.open(classifier.extractor_.provider))
             types = save_head(classifier.head_, folder)
             if classifier.learned_ is not None:
                 np.save(folder / LEARNED_FILE, classifier.learned_)

@@ -33,7 +33,7 @@ def layers(
     as_json: JsonOption = False,
 ) -> None:
     """List every legal cut of a backbone, or verify that the exported layers match it."""
-    from ...extract.graphs.pooling import applicable
+    from ...extract.graphs.pooling import applicable_poolings
 
     if not check and (items or cut.pool or cut.normalize):
         raise InputError("--items, --pool and --normalize apply to the export; expected --check with them")
@@ -48,7 +48,7 @@ def layers(
         return
     found = find_layers(loaded, cut)
     if as_json:
-        facts = [{**vars(layer), "poolings": applicable(layer)} for layer in found]
+        facts = [{**vars(layer), "poolings": applicable_poolings(layer)} for layer in found]
         print_json({"backbone": backbone, "layers": facts})
     else:
         print_layers(found)

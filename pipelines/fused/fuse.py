@@ -12,7 +12,7 @@ from sklearn.base import RegressorMixin
 
 from ...atomic import write_file
 from ...errors import ExportError, reason
-from ...extract.graphs.subgraph import select_columns
+from ...extract.graphs.editing import select_columns
 from ...extract.runtime.session import open_session
 from ...heads.registry import HEADS
 from .calibrated_graph import temper, uncalibrated

@@ -1,103 +1,95 @@
-"""The legal cuts of an ONNX graph, and where their channels are; see :mod:`topwork.extract.graphs.torch.layers`."""
+"""The legal cuts of an ONNX graph, and where their channels are."""
 
 from __future__ import annotations
 
 import math
-from collections import deque
-from dataclasses import replace
 from typing import Any
 
-from ..dominance import ancestors
-from ..layer import LAST, Layer, channels_by_sides
-from .tokens import prefix_tokens
-from .trace import OnnxTrace, value_of
-from .value_graph import FLOATS, Value
+from ..dataflow import AxisReader, Cost, add_costs, find_channel_axis, measure_layers
+from ..layer import LAST, Layer, make_layer
+from .tokens import count_prefix_tokens
+from .trace import OnnxTrace, find_value
+from .value_graph import FLOAT_TYPES, Value
 
 CHANNELS_FIRST = ("Conv", "ConvTranspose", "BatchNormalization", "InstanceNormalization", "GroupNormalization")
 CHANNELS_LAST = ("Gemm", "MatMul", "LayerNormalization")
 
 
-def onnx_layers(trace: OnnxTrace) -> list[Layer]:
-    """List the legal cuts, ``last`` at the end, with what lies below each."""
-    costs = {value: (_parameters(value), _flops(trace, value)) for value in trace.graph.values.values()}
-    parameters, flops = (max(1, sum(cost[i] for cost in costs.values())) for i in (0, 1))
-    found = []
+def list_layers(trace: OnnxTrace) -> list[Layer]:
+    """List the legal cuts of a file, in order of execution, ``last`` at the end."""
+    layers: list[tuple[Layer, Any]] = []
     for name in (*trace.named, LAST):
-        value: Any = value_of(trace, name)
-        below = [costs[v] for v in _below(value)]
-        share, cost = sum(c[0] for c in below) / parameters, sum(c[1] for c in below) / flops
-        found.append(replace(describe(trace, name), parameters=share, flops=cost, single_tensor=value in trace.passed))
-    return found
+        layers.append((describe_layer(trace, name), find_value(trace, name)))
+    costs = {value: measure_cost(trace, value) for value in trace.graph.values.values()}
+    return measure_layers(layers, costs, total=add_costs(costs.values()), dominators=trace.dominators)
 
 
-def _below(value: Any) -> set[Any]:
-    return set(ancestors([value]))
-
-
-def describe(trace: OnnxTrace, name: str) -> Layer:
-    """Describe one layer, without what lies below it."""
-    value = value_of(trace, name)
+def describe_layer(trace: OnnxTrace, name: str) -> Layer:
+    """Describe one layer, without the shares of parameters and FLOPs."""
+    value = find_value(trace, name)
     shape = trace.measured[value.name].shape
     assert shape is not None
-    if len(shape) == 1:
-        return Layer(name, shape, "vector")
-    if None in shape:
-        return Layer(name, shape, "tokens")
-    channels = _channel_axis(trace, value)
-    if len(shape) == 2 and channels != 0:
-        return Layer(name, shape, "tokens", prefix_tokens=prefix_tokens(trace, value))
-    return Layer(name, shape, "map", channels)
+    sizes = trace.sizes(value)
+    return make_layer(
+        name,
+        shape,
+        find_channel_axis=lambda: find_channel_axis(value, sizes[1:], _axis_reader(trace, len(sizes))),
+        count_prefix_tokens=lambda: count_prefix_tokens(trace, value),
+    )
 
 
-def _channel_axis(trace: OnnxTrace, value: Value) -> int | None:
-    """Find the channels of a map: follow it back to an operation that tells, or else judge by its sides."""
-    rank = len(trace.sizes(value))
-    pending, seen = deque([(value, tuple(range(rank)))]), {value}
-    while pending:
-        current, order = pending.popleft()  # order[i]: the axis of the current value that becomes axis i of the map
-        channels = _told_by(trace, current, rank)
-        if channels is not None:
-            return {1: 0, rank - 1: -1}.get(order.index(channels))
-        if current.operation == "Transpose":
-            axes = current.attribute("perm", list(reversed(range(rank))))
-            order = tuple(axes[axis] for axis in order)
-        for source in trace.live_sources(current):
-            if source not in seen and len(trace.sizes(source)) == rank:
-                seen.add(source)
-                pending.append((source, order))
-    return channels_by_sides(trace.sizes(value)[1:])
+def _axis_reader(trace: OnnxTrace, rank: int) -> AxisReader:
+    return AxisReader(
+        list_sources=lambda value: [s for s in trace.live_sources(value) if len(trace.sizes(s)) == rank],
+        read_channel_axis=lambda value: read_channel_axis(trace, value, rank),
+        read_permutation=lambda value: read_permutation(value, rank),
+    )
 
 
-def _told_by(trace: OnnxTrace, value: Value, rank: int) -> int | None:
-    """Return the channel axis of a value with a batch axis, if the operation that made it says so."""
+def read_channel_axis(trace: OnnxTrace, value: Value, rank: int) -> int | None:
+    """Return the channel axis of a value with a batch axis, None if the operation that made it defines none."""
     sources = trace.live_sources(value)
     if value.operation in CHANNELS_LAST and len(sources) == 1:
         return rank - 1
     if value.operation in CHANNELS_FIRST or value.operation.endswith("Pool"):
         return 1
-    sizes = [trace.sizes(source)[-1] for source in sources if len(trace.sizes(source)) == 3]
-    unfolded = rank == 4 and value.operation == "Reshape" and sizes == [trace.sizes(value)[-1]]
-    return 3 if unfolded else None  # tokens put back on their grid keep their channels last
+    if rank == 4 and value.operation == "Reshape":
+        # Tokens that are put back on their grid keep their channels last.
+        widths = [trace.sizes(source)[-1] for source in sources if len(trace.sizes(source)) == 3]
+        if widths == [trace.sizes(value)[-1]]:
+            return 3
+    return None
 
 
-def _parameters(value: Value) -> int:
-    """Return how many numbers of the network's weights a value holds."""
+def read_permutation(value: Value, rank: int) -> list[int] | None:
+    """Return the axes that an operation permutes, None if it is no permutation; without axes, it reverses them."""
+    if value.operation != "Transpose":
+        return None
+    reversed_axes = list(reversed(range(rank)))
+    return list(value.attribute("perm", reversed_axes))
+
+
+def measure_cost(trace: OnnxTrace, value: Value) -> Cost:
+    """Return the cost of one value: numbers of the model's weights, and operations for one item."""
     import onnx
 
     tensor = value.tensor
-    is_float = tensor is not None and onnx.TensorProto.DataType.Name(tensor.data_type) in FLOATS
-    return math.prod(tensor.dims) if is_float else 0
+    parameters = 0
+    if tensor is not None and onnx.TensorProto.DataType.Name(tensor.data_type) in FLOAT_TYPES:
+        parameters = math.prod(tensor.dims)
+    return Cost(parameters, count_flops(trace, value))
 
 
-def _flops(trace: OnnxTrace, value: Value) -> int:
-    """Return the floating-point operations of one value for one item, as for PyTorch networks."""
+def count_flops(trace: OnnxTrace, value: Value) -> int:
+    """Return the floating-point operations of one value for one item, as for PyTorch modules."""
     if value.name not in trace.measured or not trace.is_live(value):
         return 0
     if value.operation in ("Gemm", "MatMul"):
         inner = trace.sizes(value.all_input_nodes[0])[-1]
     elif value.operation in ("Conv", "ConvTranspose"):
-        inner = math.prod(trace.sizes(value.all_input_nodes[1])[1:])
+        kernel = trace.sizes(value.all_input_nodes[1])
+        inner = math.prod(kernel[1:])
     else:
         return 0
-    found = trace.measured[value.name]
-    return 2 * math.prod(found.sizes) // found.batch * inner
+    measured = trace.measured[value.name]
+    return 2 * math.prod(measured.sizes) // measured.batch * inner

@@ -1,4 +1,7 @@
-"""New nodes for an ONNX graph, in the operators of its own opset."""
+"""New nodes for an ONNX graph, in the operators of its own opset; the poolings and the normalisation among them.
+
+The poolings compute the same as those of :mod:`topwork.extract.graphs.pooling`, whose names and constants they share.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-PREFIX = "topwork/"
-AXES_ARE_INPUTS = {"ReduceSum": 13, "ReduceMean": 18, "ReduceMax": 18, "ReduceL2": 18}
-"""The opset from which on an operator takes its axes as an input; before, they were an attribute."""
+from ..layer import Layer
+from ..pooling import GEM_FLOOR, GEM_POWER, LOWEST_FEATURE, MIN_VECTOR_LENGTH, grid_of, split_pooling
+
+NODE_PREFIX = "topwork/"
+OPSET_OF_AXES_INPUT = {"ReduceSum": 13, "ReduceMean": 18, "ReduceMax": 18, "ReduceL2": 18}
+"""The first opset in which an operator takes its axes as an input; before, they were an attribute."""
 
 
 class Nodes:
@@ -30,22 +36,26 @@ class Nodes:
         """Append a node, and return the name of its output."""
         import onnx
 
-        name = f"{PREFIX}{operation}{len(self.nodes)}"
-        self.nodes.append(onnx.helper.make_node(operation, inputs, [output or name], name, **attributes))
-        return output or name
+        name = f"{NODE_PREFIX}{operation}{len(self.nodes)}"
+        output = output or name
+        self.nodes.append(onnx.helper.make_node(operation, inputs, [output], name, **attributes))
+        return output
 
     def constant(self, values: NDArray[Any]) -> str:
         """Append a constant, and return its name."""
         import onnx
 
-        name = f"{PREFIX}constant{len(self.constants)}"
+        name = f"{NODE_PREFIX}constant{len(self.constants)}"
         self.constants.append(onnx.numpy_helper.from_array(values, name))
         return name
 
-    def floats(self, *values: float) -> str:
-        """Append float32 numbers: a scalar, or one for each channel of images ``(batch, channels, height, width)``."""
-        array = np.array(values, np.float32)
-        return self.constant(array.reshape(()) if len(values) == 1 else array.reshape(1, -1, 1, 1))
+    def number(self, value: float) -> str:
+        """Append a float32 scalar."""
+        return self.constant(np.array(value, np.float32))
+
+    def per_channel(self, values: tuple[float, ...]) -> str:
+        """Append one float32 number for each channel of images ``(batch, channels, height, width)``."""
+        return self.constant(np.array(values, np.float32).reshape(1, -1, 1, 1))
 
     def integers(self, *values: int) -> str:
         """Append int64 numbers."""
@@ -59,6 +69,131 @@ class Nodes:
 
     def reduce(self, operation: str, value: str, axes: tuple[int, ...], keepdims: bool = False) -> str:
         """Append a reduction over some axes."""
-        if self.opset >= AXES_ARE_INPUTS[operation]:
+        if self.opset >= OPSET_OF_AXES_INPUT[operation]:
             return self.add(operation, value, self.integers(*axes), keepdims=int(keepdims))
         return self.add(operation, value, axes=axes, keepdims=int(keepdims))
+
+
+def append_pooling(nodes: Nodes, value: str, layer: Layer, pool: str, *, mask: str) -> str:
+    """Append the pooling of a layer's float32 value, and return the name of the result ``(batch, features)``.
+
+    Parameters
+    ----------
+    nodes : Nodes
+    value : str
+        Name of a value ``(batch, *layer.shape)``.
+    layer : Layer
+    pool : str
+        A name, or several joined by ``+``.
+    mask : str
+        For text, name of the mask, int64 ``(batch, tokens)``. Ignored for other inputs.
+    """
+    parts = [_append_one_pooling(nodes, value, layer, name, mask=mask) for name in split_pooling(pool)]
+    return nodes.add("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
+
+
+def append_normalization(nodes: Nodes, value: str) -> str:
+    """Append the division of each row by its length (L2 norm)."""
+    length = nodes.reduce("ReduceL2", value, (1,), keepdims=True)
+    divisor = nodes.add("Max", length, nodes.number(MIN_VECTOR_LENGTH))
+    return nodes.add("Div", value, divisor)
+
+
+def _append_one_pooling(nodes: Nodes, value: str, layer: Layer, name: str, *, mask: str) -> str:
+    if name in ("none", "flatten"):
+        return nodes.add("Flatten", value, axis=1)  # (batch, *shape) -> (batch, features)
+    if name == "cls":
+        first = nodes.constant(np.array(0))
+        return nodes.add("Gather", value, first, axis=1)  # (batch, tokens, features) -> (batch, features)
+    if layer.is_masked:
+        return _append_text_pooling(nodes, value, name, mask)
+    channels_first = _append_channels_first(nodes, value, layer)
+    grid = grid_of(name)
+    if grid is not None:
+        return _append_grid(nodes, channels_first, layer, grid)
+    positions = tuple(range(2, len(layer.shape) + 1))
+    return _append_position_pooling(nodes, channels_first, name, positions)
+
+
+def _append_channels_first(nodes: Nodes, value: str, layer: Layer) -> str:
+    """Append the change to ``(batch, channels, …)``, without the tokens that do not come from the input."""
+    rank = len(layer.shape) + 1
+    if layer.kind == "tokens":
+        if layer.prefix_tokens:
+            assert layer.shape[0] is not None
+            input_tokens = nodes.integers(*range(layer.prefix_tokens, layer.shape[0]))
+            value = nodes.add("Gather", value, input_tokens, axis=1)
+        return nodes.add("Transpose", value, perm=(0, 2, 1))  # (batch, tokens, features) -> (batch, features, tokens)
+    if layer.channel_axis == -1:
+        return nodes.add("Transpose", value, perm=(0, rank - 1, *range(1, rank - 1)))
+    return value
+
+
+def _append_position_pooling(nodes: Nodes, value: str, name: str, positions: tuple[int, ...]) -> str:
+    if name == "max":
+        return nodes.reduce("ReduceMax", value, positions)
+    if name == "gem":
+        mean = nodes.reduce("ReduceMean", _append_gem_power(nodes, value), positions)
+        return _append_gem_root(nodes, mean)
+    return nodes.reduce("ReduceMean", value, positions)
+
+
+def _append_text_pooling(nodes: Nodes, value: str, name: str, mask: str) -> str:
+    """Pool ``(batch, tokens, features)`` over the tokens whose mask is 1; padding may hold any values, NaN included."""
+    column = nodes.add("Reshape", mask, nodes.integers(0, 0, 1))  # (batch, tokens) -> (batch, tokens, 1)
+    is_token = nodes.cast(column, "BOOL")
+    if name == "max":
+        features = nodes.add("Where", is_token, value, nodes.number(LOWEST_FEATURE))
+        return nodes.reduce("ReduceMax", features, (1,))
+    if name == "gem":
+        value = _append_gem_power(nodes, value)
+    features = nodes.add("Where", is_token, value, nodes.number(0.0))
+    total = nodes.reduce("ReduceSum", features, (1,))
+    token_count = nodes.reduce("ReduceSum", nodes.cast(column, "FLOAT"), (1,))
+    divisor = nodes.add("Max", token_count, nodes.number(1.0))
+    mean = nodes.add("Div", total, divisor)
+    return _append_gem_root(nodes, mean) if name == "gem" else mean
+
+
+def _append_gem_power(nodes: Nodes, value: str) -> str:
+    raised = nodes.add("Max", value, nodes.number(GEM_FLOOR))
+    return nodes.add("Pow", raised, nodes.number(GEM_POWER))
+
+
+def _append_gem_root(nodes: Nodes, value: str) -> str:
+    return nodes.add("Pow", value, nodes.number(1 / GEM_POWER))
+
+
+def _append_grid(nodes: Nodes, value: str, layer: Layer, grid: tuple[int, int]) -> str:
+    """Average over the cells of a grid: a product with the shares of the rows and one with those of the columns."""
+    rows, columns = grid
+    height, width = layer.shape[1:] if layer.channel_axis == 0 else layer.shape[:-1]
+    assert height is not None
+    assert width is not None
+    row_shares = nodes.constant(cell_shares(rows, height))
+    column_shares = nodes.constant(cell_shares(columns, width).T.copy())
+    strips = nodes.add("MatMul", value, column_shares)  # -> (batch, channels, height, columns)
+    cells = nodes.add("MatMul", row_shares, strips)  # -> (batch, channels, rows, columns)
+    return nodes.add("Flatten", cells, axis=1)  # -> (batch, features)
+
+
+def cell_shares(cells: int, side: int) -> NDArray[np.float32]:
+    """Return the weight of each position in the average of each cell; cells of unequal size may overlap.
+
+    Parameters
+    ----------
+    cells : int
+        Number of rows or columns of the grid.
+    side : int
+        Height or width of the map.
+
+    Returns
+    -------
+    ndarray of float32, shape (cells, side)
+    """
+    shares = np.zeros((cells, side), np.float32)
+    for cell in range(cells):
+        start = cell * side // cells
+        end = -(-(cell + 1) * side // cells)  # rounded up
+        shares[cell, start:end] = 1 / (end - start)
+    return shares

@@ -1,7 +1,7 @@
-"""Which modules an ONNX file's operations came from: exporters of PyTorch record their names.
+"""The modules that an ONNX file's operations came from: exporters of PyTorch record their names.
 
 The dynamo exporter writes them as metadata, the TorchScript exporter into the names of the operations. A module's
-output is then the one live value that is computed inside it and used outside it, as in a traced PyTorch network.
+output is then the one live value that is computed inside it and used outside it, as in a traced PyTorch module.
 Where an exporter has merged operations of several modules, a name stands for what the file computes there.
 """
 
@@ -14,128 +14,158 @@ from typing import Any
 
 from .value_graph import OnnxGraph, Value
 
-SCOPES = "pkg.torch.onnx.name_scopes"
+SCOPES_KEY = "pkg.torch.onnx.name_scopes"
 NO_MODULE = "_empty_nn_module_stack"
-FUSED = "onnx::Conv_"
-"""How TorchScript calls the weights of a convolution that it has merged with the normalisation behind it."""
-MERGED = ("Conv", "ConvTranspose", "Gemm")
-WEIGHT = ".weight"
+MERGED_WEIGHT_PREFIX = "onnx::Conv_"
+"""Start of the name that TorchScript gives the weights of a convolution merged with the normalisation behind it."""
+MERGED_OPERATIONS = ("Conv", "ConvTranspose", "Gemm")
+WEIGHT_SUFFIX = ".weight"
 
-Path = tuple[str, ...]
+ModulePath = tuple[str, ...]
+"""Names of nested modules, outermost first."""
 
 
-def module_outputs(graph: OnnxGraph) -> dict[str, Value]:
+def find_module_outputs(graph: OnnxGraph) -> dict[str, Value]:
     """Return the only output of each module call, in order of execution, inner modules first.
 
     A second call of a module is called ``name@2`` where other operations ran in between.
     """
-    order = {value: position for position, value in enumerate(graph.live)}
     outputs: dict[str, Value] = {}
-    for name, values in _calls(graph).items():
-        leaving = _leaving(graph, values)
-        if len(leaving) == 1 and not _is_merged_convolution(leaving[0], name):
-            outputs[name] = leaving[0]
-    for name in _without_their_end(graph):
-        outputs.pop(name, None)
+    for call, values in _group_by_call(graph).items():
+        leaving = _find_leaving(graph, values)
+        if len(leaving) == 1 and not _is_merged_convolution(leaving[0], call):
+            outputs[call] = leaving[0]
+    for module in _find_truncated_modules(graph):
+        outputs.pop(module, None)
+    order = {value: position for position, value in enumerate(graph.live)}
     return dict(sorted(outputs.items(), key=lambda pair: (order[pair[1]], -pair[0].count("."))))
 
 
-def _leaving(graph: OnnxGraph, values: Sequence[Value]) -> list[Value]:
-    """Return the values that something outside uses, or the network returns."""
-    members, returned = set(values), graph.outputs
-    return [
-        value for value in values if value in returned or any(reader not in members for reader in graph.readers[value])
-    ]
+def _find_leaving(graph: OnnxGraph, values: Sequence[Value]) -> list[Value]:
+    """Return the values that something outside uses, or the model returns."""
+    members = set(values)
+    leaving = []
+    for value in values:
+        is_used_outside = any(reader not in members for reader in graph.readers[value])
+        if is_used_outside or value in graph.outputs:
+            leaving.append(value)
+    return leaving
 
 
 def _is_merged_convolution(value: Value, call: str) -> bool:
-    """Tell whether a convolution of TorchScript's yields what a later module yielded in the original.
+    """Return whether a convolution of TorchScript's yields what a later module yielded in the original.
 
-    That module was the convolution's neighbour, so what the two modules around the convolution yield cannot be told.
+    That module was the convolution's neighbour, so the outputs of the two modules around the convolution are unknown.
     """
-    if value.operation != "Conv" or not value.node.input[1].startswith(FUSED):
+    if value.operation != "Conv" or not value.node.input[1].startswith(MERGED_WEIGHT_PREFIX):
         return False
-    return call.partition("@")[0] in (_path(value.node) or ())[-2:]
+    module, _, _ = call.partition("@")
+    path = read_path(value.node) or ()
+    return module in path[-2:]
 
 
-def _without_their_end(graph: OnnxGraph) -> set[str]:
+def _find_truncated_modules(graph: OnnxGraph) -> set[str]:
     """Return the modules whose last operation is recorded for a later module: dynamo merges into a normalisation."""
-    modules = set()
+    truncated: set[str] = set()
     for value in graph.live:
-        if value.operation in MERGED and value.node.input[1].endswith(WEIGHT):
-            names = value.node.input[1].removesuffix(WEIGHT).split(".")
-            owners = {".".join(names[:count]) for count in range(1, len(names) + 1)}
-            modules |= owners - set(_path(value.node) or owners)
-    return modules
+        if value.operation not in MERGED_OPERATIONS:
+            continue
+        weight = value.node.input[1]
+        path = read_path(value.node)
+        if not path or not weight.endswith(WEIGHT_SUFFIX):
+            continue
+        names = weight.removesuffix(WEIGHT_SUFFIX).split(".")
+        owners = {".".join(names[:count]) for count in range(1, len(names) + 1)}
+        truncated |= owners.difference(path)
+    return truncated
 
 
-def _calls(graph: OnnxGraph) -> dict[str, list[Value]]:
+def _group_by_call(graph: OnnxGraph) -> dict[str, list[Value]]:
     """Return the live values that each module call computed."""
-    runs: dict[str, list[list[Value]]] = {}
-    before: Path = ()
-    for value, path in zip(graph.live[1:], _paths(graph.live[1:]), strict=True):
+    computed = graph.live[1:]  # the first one is the input
+    runs_of_modules: dict[str, list[list[Value]]] = {}
+    previous: ModulePath = ()
+    for value, path in zip(computed, _list_paths(computed), strict=True):
         for module in path:
-            if module not in before:
-                runs.setdefault(module, []).append([])
-            runs[module][-1].append(value)
-        before = path
-    calls: dict[str, list[Value]] = {}
-    for module, parts in runs.items():
-        if _are_repetitions(parts):
-            calls.update((module if i == 0 else f"{module}@{i + 1}", part) for i, part in enumerate(parts))
+            runs = runs_of_modules.setdefault(module, [])
+            if module not in previous:
+                runs.append([])
+            runs[-1].append(value)
+        previous = path
+
+    values_of_calls: dict[str, list[Value]] = {}
+    for module, runs in runs_of_modules.items():
+        if _are_repetitions(runs):
+            for number, values in enumerate(runs, start=1):
+                call = module if number == 1 else f"{module}@{number}"
+                values_of_calls[call] = values
         else:  # one call, whose operations stand apart in the file
-            calls[module] = [value for part in parts for value in part]
-    return {_call_name(graph, name, calls): values for name, values in calls.items()}
+            values_of_calls[module] = [value for values in runs for value in values]
+    return {_number_call(graph, call, values_of_calls): values for call, values in values_of_calls.items()}
 
 
-def _call_name(graph: OnnxGraph, name: str, calls: Container[str]) -> str:
+def _number_call(graph: OnnxGraph, name: str, calls: Container[str]) -> str:
     """Return the name of a call: TorchScript's ``relu_1`` is the second one of ``relu``, unless it has weights."""
     module, _, number = name.rpartition("_")
     if not number.isdigit() or module not in calls:
         return name
-    is_module = any(weight.startswith(f"{name}.") for weight in graph.values)
-    recorded = any(entry.key == SCOPES for node in graph.model.graph.node for entry in node.metadata_props)
-    return name if is_module or recorded else f"{module}@{int(number) + 1}"
+    has_weights = any(value.startswith(f"{name}.") for value in graph.values)
+    has_records = any(entry.key == SCOPES_KEY for node in graph.model.graph.node for entry in node.metadata_props)
+    if has_weights or has_records:
+        return name
+    return f"{module}@{int(number) + 1}"
 
 
-def _are_repetitions(parts: list[list[Value]]) -> bool:
-    operations = [[value.operation for value in part] for part in parts]
+def _are_repetitions(runs: list[list[Value]]) -> bool:
+    """Return whether all runs consist of the same operations."""
+    operations = [[value.operation for value in values] for values in runs]
     return all(one == other for one, other in pairwise(operations))
 
 
-def _paths(values: Sequence[Value]) -> list[Path]:
-    """Return the modules of each value, outermost first; one without a record has those that its neighbours share."""
-    known = [_path(value.node) for value in values]
-    paths: list[Path] = []
-    for position, path in enumerate(known):
+def _list_paths(values: Sequence[Value]) -> list[ModulePath]:
+    """Return the modules of each value; one without a record has those that its neighbours share."""
+    recorded = [read_path(value.node) for value in values]
+    paths: list[ModulePath] = []
+    for position, path in enumerate(recorded):
         if path is None:
-            after = next((p for p in known[position:] if p is not None), ())
-            path = tuple(module for module in (paths[-1] if paths else ()) if module in after)
+            following = [other for other in recorded[position:] if other is not None]
+            after = following[0] if following else ()
+            before = paths[-1] if paths else ()
+            path = tuple(module for module in before if module in after)
         paths.append(path)
     return paths
 
 
-def _path(node: Any) -> Path | None:
-    """Return the modules in which an operation ran, None if there is no record."""
-    recorded = next((entry.value for entry in node.metadata_props if entry.key == SCOPES), None)
-    if recorded is not None:
-        names = ast.literal_eval(recorded)[:-1]  # the last one is the operation
-        return tuple(name for name in names if name and not name.startswith(NO_MODULE))
-    return _path_in_name(node.name) if node.name.startswith("/") else None
+def read_path(node: Any) -> ModulePath | None:
+    """Return the modules in which an operation ran, None if there is no record.
+
+    Parameters
+    ----------
+    node : onnx.NodeProto
+    """
+    for entry in node.metadata_props:
+        if entry.key == SCOPES_KEY:
+            names = ast.literal_eval(entry.value)[:-1]  # the last one is the operation
+            return tuple(name for name in names if name and not name.startswith(NO_MODULE))
+    if node.name.startswith("/"):
+        return parse_node_name(node.name)
+    return None
 
 
-def _path_in_name(name: str) -> Path:
+def parse_node_name(name: str) -> ModulePath:
     """Return the modules in a name such as ``/layer1/layer1.0/conv1/Conv``.
 
     A part is the module's name in its parent, with the parent's own name before it if that is a ``Sequential``.
     """
     path: list[str] = []
-    above, last = "", ""
+    parent_part = ""
     for part in name.strip("/").split("/")[:-1]:
-        if last and part.startswith(last + "."):
-            full = path[-1] + part.removeprefix(last)
+        if parent_part and part.startswith(parent_part + "."):
+            full_name = path[-1] + part.removeprefix(parent_part)
+        elif path:
+            full_name = f"{path[-1]}.{part}"
         else:
-            full = f"{above}.{part}" if above else part
-        path.append(full)
-        above, last = full, part
+            full_name = part
+        path.append(full_name)
+        parent_part = part
     return tuple(path)

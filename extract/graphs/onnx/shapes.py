@@ -1,7 +1,7 @@
 """The shapes of an ONNX graph's values: measured by running it on two batches of different sizes.
 
-Rules for every operator, custom ones included, would be needed to infer them, and two runs tell for certain which axes
-grow with the batch. Only the shapes are kept of what is computed.
+Inferring them would need rules for every operator, custom ones included, and two runs show for certain which axes grow
+with the batch. Only the shapes are kept of what is computed.
 """
 
 from __future__ import annotations
@@ -10,37 +10,38 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ....errors import ExportError, reason
 from ....hardware import available_cores
+from .inputs import example_inputs
 from .value_graph import OnnxGraph
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from ....models.input_spec import InputSpec
 
-BATCHES = (2, 3)
-TOKENS = (5, 7)
-TENSORS = {"tensor(float)": "FLOAT", "tensor(float16)": "FLOAT16", "tensor(double)": "DOUBLE"}
-SUFFIX = "/topwork-shape"
+    Sizes = tuple[int, ...]
+
+PROBE_BATCHES = (2, 3)
+"""Sizes of the two batches."""
+PROBE_TOKENS = (5, 7)
+"""Numbers of tokens of the texts in the two batches."""
+TENSOR_TYPES = {"tensor(float)": "FLOAT", "tensor(float16)": "FLOAT16", "tensor(double)": "DOUBLE"}
+SHAPE_SUFFIX = "/topwork-shape"
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredShape:
     """The shape of one value of floats.
 
     Parameters
     ----------
     type : str
-        Of its elements, such as "FLOAT".
+        Type of its elements, such as "FLOAT".
     sizes : tuple of int
-        On the first of two batches.
+        Sizes on the first of two batches.
     batch : int
-        The size of that batch.
+        Size of that batch.
     shape : tuple of int or None, optional
-        Of one item's value, None for its tokens; no shape at all if the value is not one of a batch's items.
+        Shape of one item's value, with None for its tokens; missing if the value has no row for each item of a batch.
     """
 
     type: str
@@ -49,76 +50,66 @@ class Measured:
     shape: tuple[int | None, ...] | None = None
 
 
-def measure(graph: OnnxGraph, spec: InputSpec) -> dict[str, Measured]:
-    """Return the shapes of all values of floats.
+@dataclass(frozen=True)
+class _ProbeSizes:
+    """Sizes of the two batches, and the numbers of tokens in them."""
+
+    batches: tuple[int, int]
+    tokens: tuple[int, int]
+
+
+def measure_shapes(graph: OnnxGraph, spec: InputSpec) -> dict[str, MeasuredShape]:
+    """Return the shapes of all values of floats by name.
 
     Raises
     ------
     ExportError
         If ONNX Runtime cannot run the file.
     """
-    types = _types(graph.model)
-    probe = _probe(graph.model, types)
-    lengths = _tokens(spec)
+    types = infer_float_types(graph.model)
+    shape_model = _make_shape_model(graph.model, types)
+    probes = _ProbeSizes(PROBE_BATCHES, _choose_tokens(spec))
     try:
-        batches = BATCHES
-        first, second = _sizes(graph, spec, _freed(probe), batches, lengths or TOKENS)
+        first, second = _run_probes(graph, spec, _free_batch(shape_model), probes)
     except ExportError:
         if graph.fixed_batch is None:
             raise
-        batches = (graph.fixed_batch, graph.fixed_batch)  # something in the file counts on it
-        first, second = _sizes(graph, spec, probe, batches, lengths or TOKENS)
-    return {
-        name: Measured(types[name], sizes, batches[0], _item(sizes, second[name], batches, lengths))
-        for name, sizes in first.items()
-    }
+        # Something in the file depends on the fixed batch size.
+        probes = _ProbeSizes((graph.fixed_batch, graph.fixed_batch), probes.tokens)
+        first, second = _run_probes(graph, spec, shape_model, probes)
+    measured = {}
+    for name, sizes in first.items():
+        shape = _find_item_shape(sizes, second[name], probes)
+        measured[name] = MeasuredShape(types[name], sizes, probes.batches[0], shape=shape)
+    return measured
 
 
-def _item(
-    first: tuple[int, ...], second: tuple[int, ...], batches: tuple[int, int], tokens: tuple[int, int] | None
-) -> tuple[int | None, ...] | None:
-    """Return the shape of one item: behind the batch the same sizes on both batches, or the tokens and one more."""
-    if len(first) < 2 or (first[0], second[0]) != batches or 0 in first:
+def _find_item_shape(first: Sizes, second: Sizes, probes: _ProbeSizes) -> tuple[int | None, ...] | None:
+    """Return the shape of one item's value, with None for its tokens, from the sizes on two batches.
+
+    Behind the batch stand the same sizes on both batches, or the number of tokens and one more size.
+    """
+    if len(first) < 2 or 0 in first or (first[0], second[0]) != probes.batches:
         return None
     if first[1:] == second[1:]:
         return first[1:]
-    if len(first) == 3 and first[2] == second[2] and (first[1], second[1]) == tokens:
+    if len(first) == 3 and first[2] == second[2] and (first[1], second[1]) == probes.tokens:
         return (None, first[2])
     return None
 
 
-def _tokens(spec: InputSpec) -> tuple[int, int] | None:
-    """Return the lengths of the texts in the two batches; None where lengths do not vary."""
+def _choose_tokens(spec: InputSpec) -> tuple[int, int]:
+    """Return the numbers of tokens in the two batches, at most as many as the model takes; 0 if it takes no text."""
     if spec.length_range is None:
-        return None
-    longest = spec.length_range[1]
-    if longest >= TOKENS[1]:
-        return TOKENS
+        return (0, 0)
+    _, longest = spec.length_range
+    if longest >= PROBE_TOKENS[1]:
+        return PROBE_TOKENS
     return max(1, longest - 1), longest
 
 
-def _example(graph: OnnxGraph, spec: InputSpec, batch: int, tokens: int) -> dict[str, NDArray[Any]]:
-    """Return inputs of the file itself, of the right shapes."""
-    if spec.item_shape is not None:
-        return fed(graph, {graph.data: np.zeros((batch, *spec.item_shape), np.float32)})
-    ids, mask = spec.graph_inputs
-    zeros = np.zeros((batch, tokens), np.int64)
-    return fed(graph, {ids.name: zeros, mask.name: np.ones_like(zeros)})
-
-
-def fed(graph: OnnxGraph, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Return arrays in the types that the file wants, and zeros for its other inputs."""
-    import onnx
-
-    first, complete = next(iter(arrays.values())), {}
-    for port in graph.inputs:
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(port.type.tensor_type.elem_type)
-        complete[port.name] = arrays.get(port.name, np.zeros_like(first)).astype(dtype)
-    return complete
-
-
-def _freed(model: Any) -> Any:
-    """Return a copy whose batches may be of any size, where the file names one."""
+def _free_batch(model: Any) -> Any:
+    """Return a copy whose batches may be of any size, where the file fixes one."""
     import onnx
 
     freed = onnx.ModelProto()
@@ -130,54 +121,60 @@ def _freed(model: Any) -> Any:
     return freed
 
 
-def _types(model: Any) -> dict[str, str]:
+def infer_float_types(model: Any) -> dict[str, str]:
     """Return the type of each value of floats, as ONNX Runtime infers it."""
-    session = open_untouched(with_outputs(model, (name for node in model.graph.node for name in node.output if name)))
-    return {out.name: TENSORS[out.type] for out in session.get_outputs() if out.type in TENSORS}
+    names = [name for node in model.graph.node for name in node.output if name]
+    session = open_unoptimized(add_outputs(model, names))
+    return {output.name: TENSOR_TYPES[output.type] for output in session.get_outputs() if output.type in TENSOR_TYPES}
 
 
-def _probe(model: Any, names: Iterable[str]) -> Any:
+def _make_shape_model(model: Any, names: Iterable[str]) -> Any:
     """Return the model with the shapes of some values as its only outputs."""
     import onnx
 
-    probe = onnx.ModelProto()
-    probe.CopyFrom(model)
-    del probe.graph.output[:]
+    shape_model = onnx.ModelProto()
+    shape_model.CopyFrom(model)
+    del shape_model.graph.output[:]
     for name in names:
-        probe.graph.node.append(onnx.helper.make_node("Shape", [name], [name + SUFFIX]))
-        probe.graph.output.append(onnx.helper.make_tensor_value_info(name + SUFFIX, onnx.TensorProto.INT64, [None]))
-    return probe
+        output = name + SHAPE_SUFFIX
+        shape_model.graph.node.append(onnx.helper.make_node("Shape", [name], [output]))
+        port = onnx.helper.make_tensor_value_info(output, onnx.TensorProto.INT64, [None])
+        shape_model.graph.output.append(port)
+    return shape_model
 
 
-def _sizes(
-    graph: OnnxGraph, spec: InputSpec, probe: Any, batches: tuple[int, int], lengths: tuple[int, int]
-) -> list[dict[str, tuple[int, ...]]]:
+def _run_probes(graph: OnnxGraph, spec: InputSpec, shape_model: Any, probes: _ProbeSizes) -> list[dict[str, Sizes]]:
     """Return the sizes of all values on two batches."""
-    session = open_untouched(probe)
-    names = [out.name for out in session.get_outputs()]
-    found = []
-    for batch, length in zip(batches, lengths, strict=True):
+    session = open_unoptimized(shape_model)
+    outputs = [output.name for output in session.get_outputs()]
+    sizes_of_batches = []
+    for batch, tokens in zip(probes.batches, probes.tokens, strict=True):
+        inputs = example_inputs(graph, spec, batch=batch, tokens=tokens)
         try:
-            shapes = session.run(names, _example(graph, spec, batch, length))
+            shapes = session.run(outputs, inputs)
         except Exception as error:
             raise ExportError(f"ONNX Runtime cannot run the file: {reason(error)}") from error
-        pairs = zip(names, shapes, strict=True)
-        found.append({name.removesuffix(SUFFIX): tuple(int(n) for n in shape) for name, shape in pairs})
-    return found
+        sizes = {}
+        for output, shape in zip(outputs, shapes, strict=True):
+            sizes[output.removesuffix(SHAPE_SUFFIX)] = tuple(int(size) for size in shape)
+        sizes_of_batches.append(sizes)
+    return sizes_of_batches
 
 
-def with_outputs(model: Any, names: Iterable[str]) -> Any:
-    """Return a copy of a model that returns some of its values, too."""
+def add_outputs(model: Any, names: Iterable[str]) -> Any:
+    """Return a copy of a model that also returns some of its values."""
     import onnx
 
-    more = onnx.ModelProto()
-    more.CopyFrom(model)
-    present = {port.name for port in more.graph.output}
-    more.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names) if name not in present)
-    return more
+    extended = onnx.ModelProto()
+    extended.CopyFrom(model)
+    present = {port.name for port in extended.graph.output}
+    for name in dict.fromkeys(names):
+        if name not in present:
+            extended.graph.output.append(onnx.ValueInfoProto(name=name))
+    return extended
 
 
-def open_untouched(model: Any) -> Any:
+def open_unoptimized(model: Any) -> Any:
     """Load a model without optimising it.
 
     Raises

@@ -8,10 +8,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ....errors import ExportError, LayerError
-from ..dominance import gates
+from ..dataflow import find_dominators
 from ..layer import LAST
-from .scopes import module_outputs
-from .shapes import Measured, measure
+from .scopes import find_module_outputs
+from .shapes import MeasuredShape, measure_shapes
 from .value_graph import OnnxGraph, Value, load_graph
 
 if TYPE_CHECKING:
@@ -20,52 +20,58 @@ if TYPE_CHECKING:
     from ....models.input_spec import InputSpec
 
 RESHAPES = ("Reshape", "Squeeze", "Flatten", "Identity")
+SQUASHES = ("Softmax", "LogSoftmax", "Sigmoid")
 LINEAR = ("Gemm", "MatMul", "Conv")
 
 
 @dataclass(frozen=True)
 class OnnxTrace:
-    """What is known of an ONNX file.
+    """The graph of an ONNX file, and what running it showed.
 
     Parameters
     ----------
     graph : OnnxGraph
-    measured : dict
+    measured : dict of str to MeasuredShape
         Shapes of its values.
     """
 
     graph: OnnxGraph
-    measured: dict[str, Measured]
+    measured: dict[str, MeasuredShape]
 
     @cached_property
     def named(self) -> dict[str, Value]:
         """The value of each layer but ``last``, in order of execution.
 
-        They are the modules that the exporter recorded, or else the values that all data of the network passes.
+        They are the modules that the exporter recorded, otherwise the values that all data of the model passes.
         """
-        modules = {name: value for name, value in module_outputs(self.graph).items() if self.is_features(value)}
-        passed = () if modules else self.passed
-        return modules or {v.name: v for v in self.graph.live if v in passed and self.is_features(v)}
+        outputs = find_module_outputs(self.graph)
+        modules = {name: value for name, value in outputs.items() if self.is_features(value)}
+        if modules:
+            return modules
+        passed = [value for value in self.graph.live if value in self.dominators]
+        return {value.name: value for value in passed if self.is_features(value)}
 
     @cached_property
-    def passed(self) -> set[Any]:
-        """The values that all data of the network passes."""
-        live: list[Any] = self.graph.live
-        return set(gates(live, self.output))
+    def dominators(self) -> set[Any]:
+        """The values that all data of the model passes."""
+        return find_dominators(self.graph.live, self.output)
 
     @property
-    def output(self) -> Any:
-        """The network's first output that depends on its input."""
-        return next((value for value in self.graph.outputs if self.is_live(value)), self.graph.outputs[0])
+    def output(self) -> Value:
+        """The model's first output that depends on its input."""
+        for value in self.graph.outputs:
+            if self.is_live(value):
+                return value
+        return self.graph.outputs[0]
 
     def is_live(self, value: Value) -> bool:
-        """Tell whether a value depends on the input."""
+        """Return whether a value depends on the input."""
         return value in self.graph.readers
 
     def is_features(self, value: Value) -> bool:
-        """Tell whether a value depends on the input and has a row of floats for each item of the batch."""
-        found = self.measured.get(value.name)
-        return found is not None and found.shape is not None and self.is_live(value)
+        """Return whether a value depends on the input and has a row of floats for each item of the batch."""
+        measured = self.measured.get(value.name)
+        return measured is not None and measured.shape is not None and self.is_live(value)
 
     def sizes(self, value: Value) -> tuple[int, ...]:
         """Return the sizes of a value in the batch that it was measured on; of weights their own."""
@@ -74,12 +80,19 @@ class OnnxTrace:
         return () if value.tensor is None else tuple(value.tensor.dims)
 
     def live_sources(self, value: Value) -> list[Value]:
-        """Return what a value is computed from, without weights and sizes."""
+        """Return the values that a value is computed from, without weights and sizes."""
         return [source for source in value.all_input_nodes if self.is_live(source)]
 
 
-def trace_onnx(path: Path, data: str, spec: InputSpec) -> OnnxTrace:
+def trace(path: Path, data: str, spec: InputSpec) -> OnnxTrace:
     """Load a file and measure its values.
+
+    Parameters
+    ----------
+    path : Path
+    data : str
+        Name of the input that takes the items.
+    spec : ImageSpec, TextSpec or TensorSpec
 
     Raises
     ------
@@ -87,48 +100,58 @@ def trace_onnx(path: Path, data: str, spec: InputSpec) -> OnnxTrace:
         If ONNX Runtime cannot run it.
     """
     graph = load_graph(path, data)
-    return OnnxTrace(graph, measure(graph, spec))
+    return OnnxTrace(graph, measure_shapes(graph, spec))
 
 
-def value_of(trace: OnnxTrace, name: str) -> Value:
+def find_value(trace: OnnxTrace, name: str) -> Value:
     """Return the value that a layer's name stands for: a module's, ``last``, or a value's own name.
 
     Raises
     ------
     LayerError
-        If there is none, or it is not a batch of features; near names are listed.
+        If there is none, or it is not a batch of features; similar names are listed.
     ExportError
         If ``last`` is not a batch of features.
     """
     if name == LAST:
-        return _last(trace)
+        return find_last(trace)
     value = trace.named.get(name) or trace.graph.values.get(name)
     if value is not None and trace.is_features(value):
         return value
-    near = difflib.get_close_matches(name, [*trace.named, *trace.graph.values], n=4, cutoff=0.4)
+    similar = difflib.get_close_matches(name, [*trace.named, *trace.graph.values], n=4, cutoff=0.4)
     raise LayerError(
         f"the ONNX file has no layer and no value {name!r} that can be cut; close: "
-        f"{', '.join(near or list(trace.named)[-4:])}. `topwork layers` lists all layers."
+        f"{', '.join(similar or list(trace.named)[-4:])}. `topwork layers` lists all layers."
     )
 
 
-def _last(trace: OnnxTrace) -> Value:
-    """Return what feeds the linear layer or convolution that yields the network's output, or else that output."""
-    output: Value = trace.output
-    while output.operation in (*RESHAPES, "Softmax", "LogSoftmax", "Sigmoid"):
-        output = output.all_input_nodes[0]
-    last = _operand(trace, output) or trace.output
+def find_last(trace: OnnxTrace) -> Value:
+    """Return what feeds the linear layer or convolution that yields the model's output, otherwise that output.
+
+    Raises
+    ------
+    ExportError
+        If it is not a batch of features.
+    """
+    value = trace.output
+    while value.operation in RESHAPES or value.operation in SQUASHES:
+        value = value.all_input_nodes[0]
+    last = find_operand(trace, value) or trace.output
     if not trace.is_features(last):
         raise ExportError(
             f"the ONNX file yields {last.name!r} of sizes {trace.sizes(last)}, which is not a row of floats for each "
-            "item of a batch. Export the network with a free batch size."
+            "item of a batch. Export the model with a free batch size."
         )
     return last
 
 
-def _operand(trace: OnnxTrace, value: Value) -> Value | None:
+def find_operand(trace: OnnxTrace, value: Value) -> Value | None:
     """Return the activation that enters a linear layer or convolution, None if something else made the value."""
     sources = trace.live_sources(value)
-    if value.operation == "Add" and len(sources) == 1 and sources[0].operation == "MatMul":
-        return _operand(trace, sources[0])
-    return sources[0] if value.operation in LINEAR and len(sources) == 1 else None
+    if len(sources) != 1:
+        return None
+    (source,) = sources
+    is_bias_added = value.operation == "Add" and source.operation == "MatMul"
+    if is_bias_added:
+        return find_operand(trace, source)
+    return source if value.operation in LINEAR else None

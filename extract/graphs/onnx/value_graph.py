@@ -1,6 +1,6 @@
 """An ONNX file as a graph of values: from which others each is computed, and which depend on the input.
 
-Values are what :mod:`topwork.extract.graphs.torch.flow` calls nodes: sizes are no data here, either.
+Values correspond to the nodes of :mod:`topwork.extract.graphs.torch.flow`: sizes are no data here, either.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-SIZES = ("Shape", "Size")
-FLOATS = ("FLOAT", "FLOAT16", "DOUBLE", "BFLOAT16")
+SIZE_OPERATIONS = ("Shape", "Size")
+FLOAT_TYPES = ("FLOAT", "FLOAT16", "DOUBLE", "BFLOAT16")
 
 
 @dataclass(eq=False)
@@ -28,9 +28,9 @@ class Value:
     node : onnx.NodeProto or None
         The operation that yields it; None for inputs and weights.
     all_input_nodes : list of Value
-        What that operation reads, its subgraphs included.
+        The values that this operation reads, its subgraphs included.
     weight : onnx.TensorProto or None
-        Its content, if that is in the file.
+        Its content, if it is a weight of the file.
     """
 
     name: str
@@ -54,14 +54,18 @@ class Value:
 
     @property
     def tensor(self) -> Any:
-        """The constant that it is, as onnx.TensorProto; None if it is computed."""
-        return self.attribute("value") if self.operation == "Constant" else self.weight
+        """Its content as onnx.TensorProto, None if it is computed."""
+        if self.operation == "Constant":
+            return self.attribute("value")
+        return self.weight
 
     def constant(self) -> NDArray[Any] | None:
         """Return its content, None if it is computed."""
         import onnx
 
-        return None if self.tensor is None else np.asarray(onnx.numpy_helper.to_array(self.tensor))
+        if self.tensor is None:
+            return None
+        return np.asarray(onnx.numpy_helper.to_array(self.tensor))
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ class OnnxGraph:
     Parameters
     ----------
     model : onnx.ModelProto
-        With the weights that lay in other files.
+        With the weights from other files.
     data : str
         Name of the input that the values depend on; the others are masks and the like.
     """
@@ -84,11 +88,16 @@ class OnnxGraph:
         """All values of the main graph by name, in the order of the file."""
         graph = self.model.graph
         values = {port.name: Value(port.name) for port in graph.input}
-        values.update((tensor.name, Value(tensor.name, weight=tensor)) for tensor in graph.initializer)
-        values.update((t.values.name, Value(t.values.name, weight=t.values)) for t in graph.sparse_initializer)
+        for tensor in graph.initializer:
+            values[tensor.name] = Value(tensor.name, weight=tensor)
+        for sparse in graph.sparse_initializer:
+            tensor = sparse.values
+            values[tensor.name] = Value(tensor.name, weight=tensor)
         for node in graph.node:
             sources = [values[name] for name in names_read(node) if name in values]
-            values.update((name, Value(name, node, sources)) for name in node.output if name)
+            for name in node.output:
+                if name:
+                    values[name] = Value(name, node, sources)
         return values
 
     @cached_property
@@ -96,7 +105,7 @@ class OnnxGraph:
         """The values that depend on those of the input, in order."""
         live: dict[Value, None] = {self.values[self.data]: None}
         for value in self.values.values():
-            if value.operation not in SIZES and any(source in live for source in value.all_input_nodes):
+            if value.operation not in SIZE_OPERATIONS and any(source in live for source in value.all_input_nodes):
                 live[value] = None
         return list(live)
 
@@ -112,13 +121,14 @@ class OnnxGraph:
 
     @property
     def outputs(self) -> list[Value]:
-        """What the network returns."""
+        """The values that the model returns."""
         return [self.values[port.name] for port in self.model.graph.output]
 
     @property
     def opset(self) -> int:
         """Version of the standard operators."""
-        return next(int(o.version) for o in self.model.opset_import if o.domain in ("", "ai.onnx"))
+        versions = [imported.version for imported in self.model.opset_import if imported.domain in ("", "ai.onnx")]
+        return int(versions[0])
 
     @property
     def inputs(self) -> list[Any]:
@@ -129,32 +139,42 @@ class OnnxGraph:
     @property
     def data_type(self) -> Any:
         """Type of the input that the values depend on, as onnx.TypeProto.Tensor."""
-        return next(port for port in self.inputs if port.name == self.data).type.tensor_type
+        (data,) = (port for port in self.inputs if port.name == self.data)
+        return data.type.tensor_type
 
     @property
     def fixed_batch(self) -> int | None:
         """The only batch size that the file allows, None if it is free."""
         axes = self.data_type.shape.dim
-        return int(axes[0].dim_value) or None if axes else None
+        if not axes:
+            return None
+        return int(axes[0].dim_value) or None
 
 
 def load_graph(path: Path, data: str) -> OnnxGraph:
-    """Read a file, and the files of weights beside it."""
+    """Read a file, and the files of weights beside it.
+
+    Parameters
+    ----------
+    path : Path
+    data : str
+        As in :class:`OnnxGraph`.
+    """
     import onnx
 
     return OnnxGraph(onnx.load(path), data)
 
 
 def names_read(node: Any) -> Iterator[str]:
-    """Yield the names of all values that a node reads; those of its branches and loops may be outside of them."""
+    """Yield the names of all values that a node reads, and of those that its branches and loops read."""
     yield from (name for name in node.input if name)
-    for graph in subgraphs(node):
+    for graph in list_subgraphs(node):
         for inner in graph.node:
             yield from names_read(inner)
         yield from (port.name for port in graph.output)
 
 
-def pruned(graph: Any, wanted: Iterable[str]) -> Any:
+def prune(graph: Any, wanted: Iterable[str]) -> Any:
     """Return a graph with copies of the nodes and weights that some values need, and nothing else; nodes are in order.
 
     Parameters
@@ -165,19 +185,20 @@ def pruned(graph: Any, wanted: Iterable[str]) -> Any:
     """
     import onnx
 
-    needed, kept = set(wanted), []
+    needed = set(wanted)
+    nodes = []
     for node in reversed(graph.node):
         if needed.intersection(node.output):
             needed.update(names_read(node))
-            kept.append(node)
-    body = onnx.GraphProto()
-    body.node.extend(reversed(kept))
-    body.initializer.extend(t for t in graph.initializer if t.name in needed)
-    body.sparse_initializer.extend(t for t in graph.sparse_initializer if t.values.name in needed)
-    return body
+            nodes.append(node)
+    pruned = onnx.GraphProto()
+    pruned.node.extend(reversed(nodes))
+    pruned.initializer.extend(tensor for tensor in graph.initializer if tensor.name in needed)
+    pruned.sparse_initializer.extend(sparse for sparse in graph.sparse_initializer if sparse.values.name in needed)
+    return pruned
 
 
-def subgraphs(node: Any) -> Iterator[Any]:
+def list_subgraphs(node: Any) -> Iterator[Any]:
     """Yield the graphs inside a node: branches of ``If``, bodies of ``Loop`` and ``Scan``."""
     for attribute in node.attribute:
         if attribute.HasField("g"):

@@ -1,4 +1,4 @@
-"""Cutting a PyTorch network: on its traced graph, by way of torch's ONNX exporters."""
+"""Cut a PyTorch module: on its traced graph, by torch's ONNX exporters."""
 
 from __future__ import annotations
 
@@ -12,21 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from ....errors import ExportError, reason
 from ...preprocess.by_kind import example_feed
-from ..dominance import ancestors
 from ..layer import Layer
-from ..pooling import features_of
-from ..routes import ORDINARY, Route, Tracing
-from .entry import dynamic_axes, entry_module, tensors_of
-from .layers import describe, torch_layers
-from .reference import reference
-from .tokens import own_pooling
-from .trace import Trace, node_of, trace
+from ..routes import DEFAULT_TRACING, Route, Tracing
+from .cut_model import cut_module
+from .inputs import dynamic_axes, to_tensors
+from .layers import describe_layer, list_layers
+from .reference import compute_reference
+from .tokens import find_own_pooling
+from .trace import Trace, trace
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from torch import Tensor, nn
-    from torch.fx import GraphModule, Node
+    from torch import nn
 
     from ....models.torch_backbone import TorchBackbone
     from ...preprocess.preprocessor import Feed
@@ -36,88 +34,75 @@ OPSET = 20
 
 
 class TorchCutter:
-    """A traced PyTorch network; see :class:`topwork.extract.graphs.cutting.Cutter`."""
+    """A traced PyTorch module; see :class:`topwork.extract.graphs.cut.Cutter`.
 
-    def __init__(self, backbone: TorchBackbone, tracing: Tracing = ORDINARY) -> None:
-        self.backbone, self.tracing = backbone, tracing
+    Parameters
+    ----------
+    backbone : TorchBackbone
+    tracing : Tracing
+        How it is traced.
+    """
+
+    def __init__(self, backbone: TorchBackbone, tracing: Tracing = DEFAULT_TRACING) -> None:
+        self.backbone = backbone
+        self.tracing = tracing
         backbone.module.eval()
 
     @cached_property
     def traced(self) -> Trace:
-        """The network as a functional graph."""
+        """The model as a functional graph."""
         return trace(self.backbone, self.tracing)
 
     def layers(self) -> list[Layer]:
         """List the legal cuts in order of execution, ``last`` at the end."""
-        return torch_layers(self.traced)
+        return list_layers(self.traced)
 
     def describe(self, name: str) -> Layer:
-        """Describe one layer, without what lies below it."""
-        return describe(self.traced, name)
+        """Describe one layer, without the shares of parameters and FLOPs."""
+        return describe_layer(self.traced, name)
 
-    def own_pooling(self) -> str:
-        """Return how the network pools before its classifier, "" if that cannot be told."""
-        return own_pooling(self.traced)
+    def find_own_pooling(self) -> str:
+        """Return how the model pools before its classifier, "" if that cannot be determined."""
+        return self.backbone.pooling or find_own_pooling(self.traced)
 
     def reference(self, cut: Cut, feed: Feed) -> list[NDArray[np.float32]]:
-        """Return what the untouched network yields for a batch, pooled: one matrix for each output of the cut."""
-        return reference(self.traced, cut, feed)
+        """Return what the untouched module yields for a batch, pooled: one matrix for each output of the cut."""
+        return compute_reference(self.traced, cut, feed)
 
     def onnx_model(self, cut: Cut, route: Route) -> Any:
         """Return the ONNX model of a cut."""
-        network, feed = cut_network(self.traced, cut), example_feed(self.backbone.input_spec)
-        export = _by_torchscript if route.torchscript else _by_dynamo
+        module = cut_module(self.traced, cut)
+        feed = example_feed(self.backbone.input_spec)
         try:
-            with _quiet():
-                return export(network, feed, cut, route)
+            with _silenced_exporter():
+                if route.torchscript:
+                    return export_by_torchscript(module, feed, cut)
+                return export_by_dynamo(module, feed, cut, route)
         except Exception as error:
             raise ExportError(
                 f"{self.backbone.name} cannot be exported at {', '.join(cut.names)}: {reason(error)}"
             ) from error
 
 
-def cut_network(traced: Trace, cut: Cut) -> nn.Module:
-    """Return a module that takes the graph's inputs and returns one matrix for each output."""
-    from torch import nn
+def export_by_dynamo(module: nn.Module, feed: Feed, cut: Cut, route: Route) -> Any:
+    """Return the ``onnx.ModelProto`` that torch's dynamo exporter makes of a cut.
 
-    backbone = traced.backbone
-    body = _only(traced.module, [node_of(traced, layer.name) for layer, _ in cut.chosen])
-    entry = entry_module(backbone.input_spec)
-
-    class CutNetwork(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.entry, self.body = entry, body
-
-        def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-            positional, named = backbone.arguments_of(self.entry(*inputs))
-            values = self.body(*positional, **named)
-            return tuple(features_of(values, cut, inputs[-1]))
-
-    return CutNetwork().eval()
-
-
-def _only(module: GraphModule, outputs: list[Node]) -> GraphModule:
-    """Return a graph of only what the outputs need; parameters above the last cut are not in it."""
+    Parameters
+    ----------
+    module : torch.nn.Module
+    feed : dict of ndarray
+        A batch to trace with.
+    cut : Cut
+    route : Route
+    """
     import torch
 
-    needed = ancestors(outputs)
-    graph, copies = torch.fx.Graph(), dict[torch.fx.Node, torch.fx.Node]()
-    for node in module.graph.nodes:
-        if node in needed or node.op == "placeholder":
-            copies[node] = graph.node_copy(node, lambda n: copies[n])
-    graph.output(tuple(copies[node] for node in outputs))
-    return torch.fx.GraphModule(module, graph)
-
-
-def _by_dynamo(network: nn.Module, feed: Feed, cut: Cut, route: Route) -> Any:
-    import torch
-
+    axes = dynamic_axes(cut.backbone.input_spec, len(feed), route.tracing.inferred)
     program = torch.onnx.export(
-        network,
-        tensors_of(feed),
+        module,
+        to_tensors(feed),
         dynamo=True,
-        dynamic_shapes=(dynamic_axes(cut.backbone.input_spec, len(feed), route.tracing.inferred),),
+        dynamic_shapes=(axes,),
         opset_version=OPSET,
         optimize=route.optimize,
         input_names=list(feed),
@@ -128,17 +113,25 @@ def _by_dynamo(network: nn.Module, feed: Feed, cut: Cut, route: Route) -> Any:
     return program.model_proto
 
 
-def _by_torchscript(network: nn.Module, feed: Feed, cut: Cut, route: Route) -> Any:
+def export_by_torchscript(module: nn.Module, feed: Feed, cut: Cut) -> Any:
+    """Return the ``onnx.ModelProto`` that torch's TorchScript exporter makes of a cut.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    feed : dict of ndarray
+        A batch to trace with.
+    cut : Cut
+    """
     import onnx
     import torch
 
-    ports = cut.backbone.input_spec.graph_inputs
-    input_axes = {port.name: port.free_axes for port in ports}
+    input_axes = {port.name: port.free_axes for port in cut.backbone.input_spec.graph_inputs}
     output_axes = {name: {0: "batch"} for name in cut.names}
     stream = io.BytesIO()
     torch.onnx.export(
-        network,
-        tensors_of(feed),
+        module,
+        to_tensors(feed),
         stream,  # type: ignore[arg-type]
         dynamo=False,
         dynamic_axes={**input_axes, **output_axes},
@@ -150,8 +143,8 @@ def _by_torchscript(network: nn.Module, feed: Feed, cut: Cut, route: Route) -> A
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence what the exporter says about itself; what matters is checked afterwards."""
+def _silenced_exporter() -> Iterator[None]:
+    """Silence the exporter's messages about itself; its result is checked afterwards."""
     import torch
 
     logger = logging.getLogger("torch.onnx")

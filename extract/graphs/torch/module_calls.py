@@ -1,4 +1,4 @@
-"""The calls of a network's modules, as an ordinary run of the network makes them.
+"""The calls of a model's modules in an ordinary run, and hooks on them.
 
 A module object may have several names and be called several times: what identifies a call is the object and the number
 of the call.
@@ -7,13 +7,12 @@ of the call.
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...preprocess.by_kind import example_feed
-from .entry import network_inputs, tensors_of
+from .inputs import model_inputs, to_tensors
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,69 +20,95 @@ if TYPE_CHECKING:
     from ....models.torch_backbone import TorchBackbone
 
 
-def call_numbers(modules: Mapping[str, nn.Module], calls: Iterable[str]) -> dict[str, int]:
-    """Return for each module call, named as in a trace and in order, its number among the calls of the same object."""
+def number_calls(modules: Mapping[str, nn.Module], calls: Iterable[str]) -> dict[str, int]:
+    """Return for each module call its number among the calls of the same object.
+
+    Parameters
+    ----------
+    modules : mapping of str to torch.nn.Module
+    calls : iterable of str
+        Named as in a trace, in order; those of unknown modules are skipped.
+    """
     counts: Counter[int] = Counter()
     numbers = {}
     for call in calls:
-        if path_of(call) in modules:
-            key = id(modules[path_of(call)])
-            counts[key] += 1
-            numbers[call] = counts[key]
+        module = modules.get(module_name(call))
+        if module is not None:
+            counts[id(module)] += 1
+            numbers[call] = counts[id(module)]
     return numbers
 
 
-def path_of(call: str) -> str:
+def module_name(call: str) -> str:
     """Return the name of the module of a call such as ``layer1.0.relu@2``."""
-    return call.partition("@")[0]
+    name, _, _ = call.partition("@")
+    return name
 
 
 @contextlib.contextmanager
-def on_call(module: nn.Module, number: int, take: Callable[[Any], None], *, entering: bool = False) -> Iterator[None]:
-    """Hand what one call of a module returns, or what enters it, to a function inside the block."""
-    seen = 0
+def hook_call(module: nn.Module, number: int, take: Callable[[Any], None], *, entering: bool = False) -> Iterator[None]:
+    """Pass what one call of a module returns to a function, inside the block.
 
-    def count(values: Any) -> None:
-        nonlocal seen
-        seen += 1
-        if seen == number:
+    Parameters
+    ----------
+    module : torch.nn.Module
+    number : int
+        Number of the call, counted from 1.
+    take : callable
+    entering : bool
+        Pass the call's arguments instead.
+    """
+    calls = 0
+
+    def count_call(values: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == number:
             take(values)
 
+    def before(module: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]) -> None:
+        count_call([*positional, *named.values()])
+
+    def after(module: nn.Module, arguments: Any, output: Any) -> None:
+        count_call(output)
+
     if entering:
-        handle = module.register_forward_pre_hook(
-            lambda _, args, named: count([*args, *named.values()]), with_kwargs=True
-        )
+        handle = module.register_forward_pre_hook(before, with_kwargs=True)
     else:
-        handle = module.register_forward_hook(lambda _, args, output: count(output))
+        handle = module.register_forward_hook(after)
     try:
         yield
     finally:
         handle.remove()
 
 
-def tensors_in(values: Any) -> Iterator[Any]:
+def iterate_tensors(values: Any) -> Iterator[Any]:
     """Yield the tensors of what a module returned: one, or several in tuples, lists and dictionaries."""
     if isinstance(values, Mapping):
         values = tuple(values.values())
     if isinstance(values, (tuple, list)):
         for value in values:
-            yield from tensors_in(value)
+            yield from iterate_tensors(value)
     elif hasattr(values, "shape"):
         yield values
 
 
-def yielded_shapes(backbone: TorchBackbone, calls: Sequence[str]) -> dict[str, set[tuple[int, ...]]]:
-    """Run the network on the example batch, and return the shapes of the tensors that each module call returns."""
+def find_returned_shapes(backbone: TorchBackbone, calls: Sequence[str]) -> dict[str, set[tuple[int, ...]]]:
+    """Run the model on the example batch, and return the shapes of the tensors that each module call returns."""
     import torch
 
     modules = dict(backbone.module.named_modules(remove_duplicate=False))
     shapes: dict[str, set[tuple[int, ...]]] = {}
 
-    def note(call: str, values: Any) -> None:
-        shapes[call] = {tuple(tensor.shape) for tensor in tensors_in(values)}
+    def recorder(call: str) -> Callable[[Any], None]:
+        def record(values: Any) -> None:
+            shapes[call] = {tuple(tensor.shape) for tensor in iterate_tensors(values)}
 
+        return record
+
+    feed = example_feed(backbone.input_spec)
     with contextlib.ExitStack() as hooks, torch.no_grad():
-        for call, number in call_numbers(modules, calls).items():
-            hooks.enter_context(on_call(modules[path_of(call)], number, functools.partial(note, call)))
-        backbone.run(network_inputs(backbone.input_spec, tensors_of(example_feed(backbone.input_spec))))
+        for call, number in number_calls(modules, calls).items():
+            hooks.enter_context(hook_call(modules[module_name(call)], number, recorder(call)))
+        backbone.run(model_inputs(backbone.input_spec, to_tensors(feed)))
     return shapes

@@ -1,38 +1,38 @@
-"""What the untouched network yields at its layers: the reference that an exported graph is held to.
+"""The features of the untouched PyTorch module: the reference that an exported graph is compared with.
 
 Nothing here looks at the traced graph's operations, only at its list of module calls: values are taken by hooks on the
-modules, and cloned, as a later operation may overwrite them.
+modules, and copied, as a later operation may overwrite them. Preprocessing and pooling are those of
+:mod:`topwork.extract.graphs.reference_pooling`, which shares no code with the graph.
 """
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from ....errors import ParityError
 from ..layer import LAST, Layer
-from ..pooling import features_of
-from .module_calls import call_numbers, on_call, path_of, tensors_in
-from .trace import Trace, calls_in_order, classifier_of
+from ..reference_pooling import pool_reference, prepare_reference_inputs
+from .module_calls import hook_call, iterate_tensors, module_name, number_calls
+from .trace import Trace, calls_in_order, find_classifier
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from ....models.input_spec import InputSpec
     from ...preprocess.preprocessor import Feed
     from ..cut import Cut
 
 
-def reference(traced: Trace, cut: Cut, feed: Feed) -> list[NDArray[np.float32]]:
-    """Run the network and pool what its modules yield.
+def compute_reference(traced: Trace, cut: Cut, feed: Feed) -> list[NDArray[np.float32]]:
+    """Run the model and pool what its modules return.
 
     Parameters
     ----------
     traced : Trace
-        Says which module calls there are.
+        Lists the module calls.
     cut : Cut
         The layers and poolings.
     feed : dict of ndarray
@@ -45,60 +45,71 @@ def reference(traced: Trace, cut: Cut, feed: Feed) -> list[NDArray[np.float32]]:
     """
     import torch
 
-    inputs = tuple(torch.from_numpy(array) for array in _network_inputs(traced.backbone.input_spec, feed))
-    layers = tuple(dict.fromkeys(layer for layer, _ in cut.chosen))
+    inputs = prepare_reference_inputs(traced.backbone.input_spec, feed)
+    layers = dict.fromkeys(layer for layer, _ in cut.chosen)
     with torch.no_grad():
-        values = _values(traced, layers, inputs)
-        features = features_of([values[layer.name] for layer, _ in cut.chosen], cut, inputs[-1])
-    return [x.numpy() for x in features]
+        tensors = record_layers(traced, layers, tuple(torch.from_numpy(array) for array in inputs))
+    values = (tensors[layer.name].double().numpy() for layer, _ in cut.chosen)
+    return pool_reference(values, cut.chosen, mask=inputs[-1], normalize=cut.normalize)
 
 
-def _network_inputs(spec: InputSpec, feed: Feed) -> list[NDArray[Any]]:
-    """Return what enters the network, computed apart from the graph that is checked."""
-    if spec.normalization is None:
-        return list(feed.values())
-    (images,) = feed.values()
-    mean = np.array(spec.normalization.mean, np.float32)
-    std = np.array(spec.normalization.std, np.float32)
-    normalised = (images.astype(np.float32) / np.float32(255) - mean) / std
-    return [np.ascontiguousarray(normalised.transpose(0, 3, 1, 2))]  # (batch, 3, height, width)
+def record_layers(traced: Trace, layers: Iterable[Layer], inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    """Run the model and return the value of each layer, by hooks on the modules whose calls yield them.
 
+    Parameters
+    ----------
+    traced : Trace
+    layers : iterable of Layer
+    inputs : tuple of Tensor
+        The model's own inputs.
 
-def _values(traced: Trace, layers: tuple[Layer, ...], inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
-    """Run the network and return the value of each layer, by hooks on the modules whose calls yield them."""
+    Returns
+    -------
+    dict of str to Tensor
+        By the layers' names; ``last`` is always among them.
+    """
     modules = dict(traced.backbone.module.named_modules(remove_duplicate=False))
-    numbers = call_numbers(modules, calls_in_order(traced.module))
+    numbers = number_calls(modules, calls_in_order(traced.module))
     values: dict[str, Tensor] = {}
+
+    def recorder(layer: Layer) -> Callable[[Any], None]:
+        def record(returned: Any) -> None:
+            values[layer.name] = copy_layer_value(returned, layer)
+
+        return record
+
     with contextlib.ExitStack() as hooks:
         for layer in layers:
-            call = classifier_of(traced) if layer.name == LAST else layer.name
-            if not call:
-                continue  # the network's output is its features
-
-            def take(found: Any, layer: Layer = layer) -> None:
-                values[layer.name] = _tensor(found, layer)
-
-            module = modules[path_of(call)]
-            hooks.enter_context(on_call(module, numbers[call], take, entering=layer.name == LAST))
+            is_last = layer.name == LAST
+            call = find_classifier(traced) if is_last else layer.name
+            if call:  # otherwise the model's output is its features
+                module = modules[module_name(call)]
+                hooks.enter_context(hook_call(module, numbers[call], recorder(layer), entering=is_last))
         output = traced.backbone.run(inputs)
     values.setdefault(LAST, output)
     return values
 
 
-def _tensor(values: Any, layer: Layer) -> Tensor:
-    """Return a copy of the first tensor that has the layer's shape."""
-    for value in tensors_in(values):
-        if _fits(value, layer):
-            copy: Tensor = value.clone()
+def copy_layer_value(returned: Any, layer: Layer) -> Tensor:
+    """Return a copy of the first tensor of a module's output that has the layer's shape.
+
+    Raises
+    ------
+    ParityError
+        If there is none.
+    """
+    for tensor in iterate_tensors(returned):
+        if _has_shape(tensor, layer.shape):
+            copy: Tensor = tensor.clone()
             return copy
     raise ParityError(
-        f"the network yields nothing of shape {layer.shape} at {layer.name!r}, as its traced graph does. "
+        f"the model yields nothing of shape {layer.shape} at {layer.name!r}, as its traced graph does. "
         "Nothing was kept; choose another layer."
     )
 
 
-def _fits(value: Tensor, layer: Layer) -> bool:
-    sizes = value.shape[1:]
-    return len(sizes) == len(layer.shape) and all(
-        wanted in (None, size) for size, wanted in zip(sizes, layer.shape, strict=True)
-    )
+def _has_shape(tensor: Tensor, shape: tuple[int | None, ...]) -> bool:
+    sizes = tensor.shape[1:]
+    if len(sizes) != len(shape):
+        return False
+    return all(expected in (None, size) for size, expected in zip(sizes, shape, strict=True))

@@ -1,81 +1,103 @@
-"""Token sequences: which tokens are not of the input, and what the network makes of them before its classifier."""
+"""Token sequences of a traced module: tokens that do not come from the input, and the pooling before the classifier."""
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from ..dataflow import walk_back
 from ..layer import LAST
-from .flow import tensor_of
-from .trace import Trace, node_of
+from .flow import count_axes, example_tensor
+from .trace import Trace, find_node
 
 if TYPE_CHECKING:
     from torch.fx import Node
 
-CAT, SELECT, MEAN, AMAX = "aten.cat.default", "aten.select.int", "aten.mean.dim", "aten.amax.default"
+CAT = "aten.cat.default"
+SELECT = "aten.select.int"
+MEAN = "aten.mean.dim"
+MAX = "aten.amax.default"
 
 
-def prefix_tokens(traced: Trace, node: Node) -> int:
-    """Return how many tokens at the start of a sequence do not come from the input.
+def count_prefix_tokens(traced: Trace, node: Node) -> int:
+    """Return the number of tokens at the start of a sequence that do not come from the input.
 
-    They are put before the input's own tokens, of which there are more, by a concatenation; the nearest one that yields
-    as many tokens is followed back to.
+    A concatenation puts them before the input's own tokens, of which there are more. The nearest concatenation that
+    yields as many tokens as the sequence has is the one that counts.
 
     Parameters
     ----------
     traced : Trace
     node : torch.fx.Node
-        Of shape (batch, tokens, features).
+        A value of shape (batch, tokens, features).
     """
-    live, count = set(traced.live), tensor_of(node).shape[1]
-    pending, seen = deque([node]), {node}
-    while pending:
-        current = pending.popleft()
-        if str(current.target) == CAT and tuple(tensor_of(current).shape[1:2]) == (count,):
-            leading = _leading(current)
+    live = set(traced.live)
+    token_count = example_tensor(node).shape[1]
+    for current in walk_back(node, lambda n: [source for source in n.all_input_nodes if source in live]):
+        if str(current.target) == CAT and tuple(example_tensor(current).shape[1:2]) == (token_count,):
+            leading = count_leading_tokens(current)
             if leading is not None:
                 return leading
-        for source in current.all_input_nodes:
-            if source in live and source not in seen:
-                seen.add(source)
-                pending.append(source)
     return 0
 
 
-def _leading(cat: Node) -> int | None:
-    """Return how many tokens a concatenation puts in front of its longest part, None if it joins no tokens."""
+def count_leading_tokens(cat: Node) -> int | None:
+    """Return the number of tokens that a concatenation puts before its longest part, None if it joins no tokens."""
     parts: Any = cat.args[0]
     axis = cat.args[1] if len(cat.args) > 1 else 0
-    if tensor_of(cat).ndim != 3 or axis not in (1, -2):
+    if count_axes(cat) != 3 or axis not in (1, -2):
         return None
-    counts: list[int] = [tensor_of(part).shape[1] for part in parts]
-    return sum(counts[: counts.index(max(counts))])
+    counts: list[int] = [example_tensor(part).shape[1] for part in parts]
+    longest = counts.index(max(counts))
+    return sum(counts[:longest])
 
 
-def own_pooling(traced: Trace) -> str:
-    """Return how the network pools before its classifier: "cls", "mean", "avg", "max", or "" if that cannot be told."""
-    if traced.backbone.pooling:
-        return traced.backbone.pooling
-    pending, seen = deque([node_of(traced, LAST)]), set[object]()
-    while pending:
-        node = pending.popleft()
-        sources = [n for n in node.all_input_nodes if tensor_of(n) is not None and n.op == "call_function"]
-        found = _pooling_of(node, tensor_of(sources[0]).ndim if sources else 0)
-        if found:
-            return found
-        for source in sources:
-            if source not in seen and tensor_of(source).ndim <= 4 and tensor_of(node).ndim == 2:
-                seen.add(source)
-                pending.append(source)
+def find_own_pooling(traced: Trace) -> str:
+    """Find how the model pools before its classifier.
+
+    Returns
+    -------
+    str
+        "cls", "mean", "avg", "max", or "" if that cannot be determined.
+    """
+    for node in walk_back(find_node(traced, LAST), _list_sources_of_vector):
+        sources = _list_computed_sources(node)
+        pooling = classify_pooling(node, count_axes(sources[0]) if sources else 0)
+        if pooling:
+            return pooling
     return ""
 
 
-def _pooling_of(node: Node, axes: int) -> str:
+def _list_computed_sources(node: Node) -> list[Node]:
+    """Return the tensors that a node is computed from, without the model's inputs and parameters."""
+    computed = [source for source in node.all_input_nodes if source.op == "call_function"]
+    return [source for source in computed if example_tensor(source) is not None]
+
+
+def _list_sources_of_vector(node: Node) -> list[Node]:
+    """Return the nodes to look at behind one that yields a vector for each item; behind others there are none."""
+    if count_axes(node) != 2:
+        return []
+    return [source for source in _list_computed_sources(node) if count_axes(source) <= 4]
+
+
+def classify_pooling(node: Node, input_axes: int) -> str:
+    """Return the pooling that an operation is, "" if it is none.
+
+    Parameters
+    ----------
+    node : torch.fx.Node
+    input_axes : int
+        Number of axes of the value that it reads.
+    """
     target = str(node.target)
-    if target == SELECT and axes == 3 and node.args[1:] == (1, 0):
+    if target == SELECT and input_axes == 3 and node.args[1:] == (1, 0):
         return "cls"
-    if target == MEAN and axes == 3:
+    if target == MEAN and input_axes == 3:
         return "mean"
-    if (target == MEAN and axes == 4) or "adaptive_avg_pool" in target or "avg_pool2d" in target:
+    if target == MEAN and input_axes == 4:
         return "avg"
-    return "max" if target == AMAX or "max_pool2d" in target else ""
+    if "adaptive_avg_pool" in target or "avg_pool2d" in target:
+        return "avg"
+    if target == MAX or "max_pool2d" in target:
+        return "max"
+    return ""

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from topwork.errors import DriftError
 from topwork.extract.extractor.extractor import Extractor
-from topwork.extract.graphs.canaries import drift, write_canaries
+from topwork.extract.graphs.editing import select_columns
 from topwork.extract.graphs.exported_graph import ExportedGraph
-from topwork.extract.graphs.subgraph import select_columns
 from topwork.extract.jobs.job import extract_features
 from topwork.extract.store.feature_store import FeatureStore
 from topwork.identity import digest_of_file
@@ -34,22 +33,26 @@ def disturb(path: Path, column: str, factor: float) -> None:
     path.write_bytes(stream.getvalue())
 
 
+@pytest.fixture(scope="module")
+def shared_graph() -> ExportedGraph:
+    return Extractor("topwork:tiny", layer=["layer2", "last"]).graph
+
+
 @pytest.fixture
-def graph(tmp_path: Path) -> ExportedGraph:
-    original = Extractor("topwork:tiny", layer=["layer2", "last"]).graph
-    graph = select_columns(original, ["layer2", "last"], tmp_path / "graph.onnx")
-    write_canaries(graph, graph.open())
+def graph(shared_graph: ExportedGraph, tmp_path: Path) -> ExportedGraph:
+    graph = select_columns(shared_graph, ["layer2", "last"], tmp_path / "graph.onnx")
+    graph.canaries.write(graph.open())
     return graph
 
 
 def test_same_graph_does_not_drift(graph: ExportedGraph) -> None:
-    assert set(drift(graph, graph.open())) == {"layer2", "last"}
-    assert max(drift(graph, graph.open("cpu")).values()) < 1e-4
+    assert set(graph.canaries.measure_drift(graph.open())) == {"layer2", "last"}
+    assert max(graph.canaries.measure_drift(graph.open("cpu")).values()) < 1e-4
 
 
 def test_canaries_are_synthetic_and_the_same_everywhere(graph: ExportedGraph) -> None:
     before = graph.canaries_path.read_bytes()
-    write_canaries(graph, graph.open())
+    graph.canaries.write(graph.open())
     assert graph.canaries_path.read_bytes() == before
     with np.load(graph.canaries_path, allow_pickle=False) as kept:
         assert kept["item:0"].dtype == np.uint8
@@ -59,8 +62,8 @@ def test_canaries_are_synthetic_and_the_same_everywhere(graph: ExportedGraph) ->
 
 def test_texts_have_canaries_too(text_folder: Path, tmp_path: Path) -> None:
     graph = select_columns(Extractor(f"hf:{text_folder}").graph, ["last"], tmp_path / "graph.onnx")
-    write_canaries(graph, graph.open())
-    assert max(drift(graph, graph.open()).values()) < 1e-4
+    graph.canaries.write(graph.open())
+    assert max(graph.canaries.measure_drift(graph.open()).values()) < 1e-4
     disturb(graph.canaries_path, "last", 1.1)
     with pytest.raises(DriftError):
         graph.open()
@@ -68,7 +71,7 @@ def test_texts_have_canaries_too(text_folder: Path, tmp_path: Path) -> None:
 
 def test_drift_refuses_and_names_column_and_origin(graph: ExportedGraph) -> None:
     disturb(graph.canaries_path, "last", 1.01)
-    with pytest.raises(DriftError, match=r"differ by 0\.0099 .*column 'last'; expected at most 1e-03.*onnxruntime"):
+    with pytest.raises(DriftError, match=r"0\.0099 .*'last'.*1e-03.*onnxruntime"):
         graph.open()
 
 
@@ -90,7 +93,7 @@ def test_store_keeps_canaries_and_refuses_to_go_on_after_drift(write_images: Wri
     assert store.graph.canaries_path.is_file()
     assert store.verify() == []
     disturb(store.graph.canaries_path, "last", 2)
-    with pytest.raises(DriftError, match="another store"):
+    with pytest.raises(DriftError, match="last"):
         extract_features(write_images(each=2), store)
     assert FeatureStore.open(store.path).ids == ["cat/0.png", "dog/0.png"]
 

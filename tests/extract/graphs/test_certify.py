@@ -19,6 +19,7 @@ from topwork.extract.graphs.cut import Cut, CutRequest, choose
 from topwork.extract.graphs.cutting import cutter_for
 from topwork.extract.graphs.export import export
 from topwork.extract.graphs.graph_cache import graph_for
+from topwork.extract.graphs.routes import TORCH_ROUTES
 from topwork.extract.runtime.session import open_session
 from torch import Tensor, nn
 from torch.nn import functional
@@ -51,7 +52,7 @@ def text_graph(text_folder: Path) -> Path:
 def certify_mutated(cut: Cut, graph: Path, mutate: Mutation, items: Any = ()) -> Certificate:
     model = onnx.load(graph)
     mutate(model.graph)
-    return certify(cut, open_session(model.SerializeToString(), "cpu"), {}, items)
+    return certify(cut, open_session(model.SerializeToString(), "cpu"), versions={}, items=items)
 
 
 def test_faithful_graph_is_certified_on_three_batch_sizes(cut: Cut, graph: Path) -> None:
@@ -106,7 +107,7 @@ def test_changed_constant_is_refused_and_its_output_named(change: Callable[[Any]
             tensor.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(tensor)), name))
 
         expected = "layer1" if name == stem else "last"
-        with pytest.raises(ParityError, match=f"(output '{expected}', random batch of 1, rel|change by nan)"):
+        with pytest.raises(ParityError, match=f"'{expected}'"):
             certify_mutated(cut, graph, mutate)
 
 
@@ -119,7 +120,7 @@ def test_one_perturbed_weight_is_refused(cut: Cut, graph: Path) -> None:
         values.flat[np.abs(values).argmax()] *= 1.5
         tensor.CopyFrom(numpy_helper.from_array(values, name))
 
-    with pytest.raises(ParityError, match=r"differs from the network: output 'last'.*Nothing was kept"):
+    with pytest.raises(ParityError, match="'last'"):
         certify_mutated(cut, graph, perturb)
 
 
@@ -127,7 +128,7 @@ def test_fixed_batch_is_refused(cut: Cut, graph: Path) -> None:
     def fix(graph: Any) -> None:
         graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
 
-    with pytest.raises(ParityError, match=r"'image' of the exported graph has axes.*fixed the batch size"):
+    with pytest.raises(ParityError, match=r"'image'.*\(1, 32, 32, 3\)"):
         certify_mutated(cut, graph, fix)
 
 
@@ -139,7 +140,7 @@ def test_batch_that_is_fixed_within_the_graph_is_refused(cut: Cut, graph: Path) 
         node.output[list(node.output).index(final)] = "before"
         graph.node.append(helper.make_node("Reshape", ["before", "fixed shape"], [final]))
 
-    with pytest.raises(ParityError, match=r"'last' of the exported graph has axes.*fixed the batch size"):
+    with pytest.raises(ParityError, match=r"'last'.*\(1, 80\)"):
         certify_mutated(cut, graph, fix)
 
 
@@ -149,7 +150,7 @@ def test_exchanged_outputs_are_refused(cut: Cut, graph: Path) -> None:
         del graph.output[:]
         graph.output.extend(outputs)
 
-    with pytest.raises(ParityError, match="has the outputs last, layer1; expected layer1, last"):
+    with pytest.raises(ParityError, match=r"last, layer1.*layer1, last"):
         certify_mutated(cut, graph, exchange)
 
 
@@ -160,7 +161,7 @@ def test_swapped_order_of_channels_is_told(cut: Cut, graph: Path) -> None:
             node.input[:] = ["swapped" if name == "image" else name for name in node.input]
         graph.node.insert(0, helper.make_node("Gather", ["image", "reversed"], ["swapped"], axis=3))
 
-    with pytest.raises(ParityError, match=r"output 'layer1'.*red and blue are exchanged: the order of the channels"):
+    with pytest.raises(ParityError, match=r"'layer1'.*red and blue"):
         certify_mutated(cut, graph, swap)
 
 
@@ -172,7 +173,7 @@ def test_dropped_mask_is_told(text_cut: Cut, text_graph: Path) -> None:
             node.input[:] = ["all ones" if name == "attention_mask" else name for name in node.input]
         graph.node.insert(0, helper.make_node("Max", ["attention_mask", "one"], ["all ones"]))
 
-    with pytest.raises(ParityError, match=r"padded batch of 1.*Without padding it agrees: the attention mask is gone"):
+    with pytest.raises(ParityError, match=r"padded batch of 1.*attention mask"):
         certify_mutated(text_cut, text_graph, drop)
 
 
@@ -181,17 +182,17 @@ def test_other_normalisation_is_refused(field: str, cut: Cut, graph: Path) -> No
     spec = cut.backbone.input_spec
     other = dataclasses.replace(spec, **{field: tuple(2 * value for value in getattr(spec, field))})
     changed = choose(cutter_for(dataclasses.replace(cut.backbone, input_spec=other)), REQUEST)
-    with pytest.raises(ParityError, match="output 'layer1'"):
-        certify(changed, open_session(graph, "cpu"), {})
+    with pytest.raises(ParityError, match="'layer1'"):
+        certify(changed, open_session(graph, "cpu"), versions={})
 
 
 def test_tolerance_is_the_backbones_own(cut: Cut, graph: Path) -> None:
     session = open_session(graph, "cpu")
     strict = choose(cutter_for(dataclasses.replace(cut.backbone, tolerance=1e-12)), REQUEST)
-    with pytest.raises(ParityError, match=r"output 'layer1'.*expected at most 1e-12"):
-        certify(strict, session, {})
+    with pytest.raises(ParityError, match=r"'layer1'.*1e-12"):
+        certify(strict, session, versions={})
     loose = choose(cutter_for(dataclasses.replace(cut.backbone, tolerance=1e-3)), REQUEST)
-    assert certify(loose, session, {}).tolerance == 1e-3
+    assert certify(loose, session, versions={}).tolerance == 1e-3
 
 
 class Net(nn.Module):
@@ -216,17 +217,17 @@ def always_over_the_batch(x: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("after", "message"),
     [
-        (always_dropping, "two runs of .* itself on the same batch differ at output 'last'"),
-        (always_over_the_batch, "itself at output 'last' change with the other items of their batch"),
+        (always_dropping, "'last'.*dropout"),
+        (always_over_the_batch, "'last'.*batch normalisation"),
     ],
 )
-def test_network_that_stays_in_training_mode_is_refused(
+def test_model_that_stays_in_training_mode_is_refused(
     after: Callable[[Tensor], Tensor], message: str, tmp_path: Path
 ) -> None:
     spec = topwork.ImageSpec(size=(12, 12), resize=12)
     backbone = topwork.load_backbone(Net(after), input_spec=spec)
     with pytest.raises(ParityError, match=message):
-        export(backbone, CutRequest(("last",)), tmp_path / "graph")
+        export(backbone, CutRequest(("last",)), tmp_path / "graph", routes=TORCH_ROUTES[:1])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -254,7 +255,7 @@ def test_randomness_in_the_graph_alone_is_told(cut: Cut, graph: Path) -> None:
         node.output[list(node.output).index(final)] = "before"
         graph.node.append(helper.make_node("Dropout", ["before", "", "training"], [final]))
 
-    with pytest.raises(ParityError, match="two runs of the exported graph on the same batch differ at output 'last'"):
+    with pytest.raises(ParityError, match=r"exported graph.*'last'.*dropout"):
         certify_mutated(cut, graph, drop)
 
 
@@ -270,5 +271,5 @@ def test_batch_statistics_in_the_graph_alone_are_told(cut: Cut, graph: Path) -> 
         graph.node.append(helper.make_node("Add", ["before", "of the batch"], ["twice"]))
         graph.node.append(helper.make_node("Div", ["twice", "two"], [final]))  # of a single item: the item itself
 
-    with pytest.raises(ParityError, match=r"at output 'last' change by .* with the other items of its batch"):
+    with pytest.raises(ParityError, match=r"'last'.*batch normalisation"):
         certify_mutated(cut, graph, centre)

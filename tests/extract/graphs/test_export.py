@@ -15,10 +15,10 @@ from topwork.errors import LayerError, ParityError, TopworkError
 from topwork.extract.graphs.cut import CutRequest
 from topwork.extract.graphs.export import export, package_versions
 from topwork.extract.graphs.exported_graph import ExportedGraph
+from topwork.extract.graphs.routes import TORCH_ROUTES
 from topwork.extract.graphs.torch.cutter import OPSET
 from torch import Tensor, nn
 
-REQUEST = CutRequest(("layer2", "last"), ("avg", "max"))
 SPEC = topwork.ImageSpec(size=(8, 8), resize=8)
 
 
@@ -27,9 +27,9 @@ def backbone() -> topwork.Backbone:
     return topwork.load_backbone("topwork:tiny")
 
 
-@pytest.fixture(scope="module")
-def graph(backbone: topwork.Backbone, tmp_path_factory: pytest.TempPathFactory) -> ExportedGraph:
-    return export(backbone, REQUEST, tmp_path_factory.mktemp("graph") / "graph")
+@pytest.fixture
+def graph(tiny_graph: ExportedGraph) -> ExportedGraph:
+    return tiny_graph
 
 
 def test_graph_takes_decoded_images_and_has_one_output_per_column(graph: ExportedGraph) -> None:
@@ -71,10 +71,10 @@ def test_no_paths_and_stack_traces_in_the_bytes(graph: ExportedGraph, tmp_path: 
 
 
 def test_failed_parity_leaves_nothing_behind(tmp_path: Path) -> None:
-    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid())
-    strict = dataclasses.replace(topwork.load_backbone(network, input_spec=SPEC), tolerance=1e-12)
-    with pytest.raises(ParityError, match=r"output '0'.*Nothing was kept"):
-        export(strict, CutRequest(("0",)), tmp_path / "graph")
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid())
+    strict = dataclasses.replace(topwork.load_backbone(module, input_spec=SPEC), tolerance=1e-12)
+    with pytest.raises(ParityError, match=r"'0'.*1e-12"):
+        export(strict, CutRequest(("0",)), tmp_path / "graph", routes=TORCH_ROUTES[:2])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -85,15 +85,17 @@ def test_wrong_request_leaves_nothing_behind(layer: str, pool: str, backbone: to
     assert list(tmp_path.iterdir()) == []
 
 
-def test_network_that_refuses_its_input_is_a_readable_error(tmp_path: Path) -> None:
+def test_model_that_refuses_its_input_is_a_readable_error(tmp_path: Path) -> None:
     with pytest.raises(TopworkError, match="channels"):
         export(topwork.load_backbone(nn.Conv2d(4, 2, 1), input_spec=SPEC), CutRequest(("last",)), tmp_path / "graph")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_graph_that_another_process_put_there_first_is_kept(graph: ExportedGraph, backbone: topwork.Backbone) -> None:
+def test_graph_that_another_process_put_there_first_is_kept(
+    graph: ExportedGraph, tiny_request: CutRequest, backbone: topwork.Backbone
+) -> None:
     before = graph.path.stat().st_mtime_ns
-    again = export(backbone, REQUEST, graph.path.parent)
+    again = export(backbone, tiny_request, graph.path.parent)
     assert again == graph
     assert graph.path.stat().st_mtime_ns == before
     assert len(list(graph.path.parent.parent.iterdir())) == 1

@@ -13,8 +13,9 @@ import pytest
 import topwork
 from topwork.errors import InputError
 from topwork.extract.graphs.cut import CutRequest
-from topwork.extract.graphs.exported_graph import ExportedGraph, GraphMetadata
+from topwork.extract.graphs.exported_graph import ExportedGraph
 from topwork.extract.graphs.graph_cache import graph_for
+from topwork.extract.graphs.graph_metadata import GraphMetadata
 
 LAYER1 = CutRequest(("layer1",), ("avg",))
 WITHOUT_TORCH = """
@@ -27,9 +28,9 @@ sys.meta_path.insert(0, Refuse())
 """
 
 
-@pytest.fixture(scope="module")
-def graph() -> ExportedGraph:
-    return graph_for("topwork:tiny", CutRequest(("layer2", "last"), ("avg", "max")))
+@pytest.fixture
+def graph(tiny_graph: ExportedGraph) -> ExportedGraph:
+    return tiny_graph
 
 
 def test_metadata_tell_backbone_columns_and_input(graph: ExportedGraph) -> None:
@@ -68,8 +69,8 @@ def test_metadata_and_features_are_read_without_torch(graph: ExportedGraph) -> N
 
 def test_fingerprint_belongs_to_the_backbone_and_not_to_the_cut(graph: ExportedGraph) -> None:
     assert graph_for("topwork:tiny", LAYER1).metadata.fingerprint == graph.metadata.fingerprint
-    other = graph_for(topwork.load_backbone("topwork:tiny", mean=(0.5, 0.5, 0.5)), LAYER1)
-    assert other.metadata.fingerprint != graph.metadata.fingerprint
+    other = topwork.load_backbone("topwork:tiny", mean=(0.5, 0.5, 0.5))
+    assert GraphMetadata(other.identity(), graph.metadata.columns).fingerprint != graph.metadata.fingerprint
 
 
 def test_text_form_is_stable(graph: ExportedGraph) -> None:
@@ -81,7 +82,7 @@ def test_text_form_is_stable(graph: ExportedGraph) -> None:
 
 def test_format_of_another_version_is_refused(graph: ExportedGraph) -> None:
     fields = {**json.loads(graph.metadata.to_text()), "format": 99}
-    with pytest.raises(InputError, match="this graph has format 99, expected 1"):
+    with pytest.raises(InputError, match=r"99.* 1:"):
         GraphMetadata.from_text(json.dumps(fields))
 
 
@@ -89,7 +90,7 @@ def test_graph_of_another_maker_is_refused(graph: ExportedGraph, tmp_path: Path)
     model = onnx.load(graph.path)
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "other.onnx")
-    with pytest.raises(InputError, match="not exported by topwork"):
+    with pytest.raises(InputError, match="topwork"):
         _ = ExportedGraph(tmp_path / "other.onnx").metadata
 
 

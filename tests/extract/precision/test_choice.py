@@ -277,7 +277,7 @@ def test_int8_that_fails_as_a_whole_is_mended_by_float32_where_it_hurts(
         0
     ]
     for module in (choice, fidelity):
-        monkeypatch.setattr(module, "USUAL", 0.8 * whole.usual)
+        monkeypatch.setattr(module, "MAX_P99_ERROR", 0.8 * whole.usual)
     monkeypatch.setattr(choice, "FIDELITY_FORMAT", -1)  # so that nothing is remembered
     chosen = choice.choose_precision(graph_copy, RunConfig(provider="cpu", precision="auto"), draw)
     first, mended = chosen.certificate.fidelity

@@ -23,7 +23,8 @@ from sklearn.semi_supervised import LabelSpreading
 from tokenizers import Tokenizer
 from topwork import TransferClassifier
 from topwork.errors import ExportError, ParityError
-from topwork.extract.graphs.exported_graph import METADATA_KEY, ExportedGraph, GraphMetadata
+from topwork.extract.graphs.exported_graph import ExportedGraph
+from topwork.extract.graphs.graph_metadata import METADATA_KEY, GraphMetadata
 from topwork.pipelines.fused.fuse import FUSIBLE
 
 KINDS = {"str": ["flower", "roof", "sky"], "negative int": [-5, 0, 7], "bool": [False, True, True]}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,15 @@ import topwork
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from topwork.errors import InputError, LayerError, ParityError
-from topwork.extract.graphs.cut import CutRequest
-from topwork.extract.graphs.export import export
+from topwork.extract.graphs.cut import CutRequest, choose
+from topwork.extract.graphs.export import export, export_by_route
 from topwork.extract.graphs.exported_graph import ExportedGraph
 from topwork.extract.graphs.layer import Layer
+from topwork.extract.graphs.onnx.cut_model import append_image_normalization, cut_model
+from topwork.extract.graphs.onnx.cutter import OnnxCutter
 from topwork.extract.graphs.onnx.value_graph import names_read
-from topwork.extract.graphs.pooling import pooled
+from topwork.extract.graphs.pooling import pool_layer
+from topwork.extract.graphs.routes import ONNX_ROUTES
 from topwork.extract.runtime.session import open_session
 
 GENERATOR = np.random.default_rng(0)
@@ -101,7 +105,7 @@ def test_maps_are_pooled_as_torch_does_in_every_opset(opset: int, normalize: boo
     pools = ("avg", "max", "gem", "avg2x2", "avg4x3", "flatten", "avg+max")
     found = features(cut(write(tmp_path / "net.onnx", CONVOLUTION + CLASSIFIER, opset), ["map"], pools, normalize))
     for pool in pools:
-        expected = pooled(feature_map(), pool, Layer("map", (5, 6, 8), "map", 0))
+        expected = pool_layer(feature_map(), Layer("map", (5, 6, 8), "map", 0), pool)
         expected = torch.nn.functional.normalize(expected) if normalize else expected
         np.testing.assert_allclose(found[f"map.{pool}"], expected.numpy(), rtol=2e-5, atol=1e-6)
 
@@ -113,7 +117,7 @@ def test_tokens_are_pooled_without_the_class_token(opset: int, tmp_path: Path) -
     found, rows = features(graph), feature_map().flatten(2).transpose(1, 2)
     sequence = torch.cat([torch.from_numpy(WEIGHTS["class_token"]).expand(4, 1, 5), rows], 1)
     for pool in pools:
-        expected = pooled(sequence, pool, Layer("tokens", (49, 5), "tokens", prefix_tokens=1)).numpy()
+        expected = pool_layer(sequence, Layer("tokens", (49, 5), "tokens", prefix_tokens=1), pool).numpy()
         np.testing.assert_allclose(found[f"tokens.{pool}"], expected, rtol=2e-5, atol=1e-6)
     np.testing.assert_array_equal(found["last"], np.repeat(WEIGHTS["class_token"][0], 4, 0))
 
@@ -124,7 +128,7 @@ def test_channels_last_are_pooled_over_height_and_width(tmp_path: Path) -> None:
         f"onnx:{write(tmp_path / 'net.onnx', nodes)}", mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25)
     )
     graph = export(backbone, CutRequest(("turned",), ("avg", "avg2x2")), tmp_path / "graph")
-    expected = pooled(feature_map(), "avg2x2", Layer("map", (5, 6, 8), "map", 0)).numpy()
+    expected = pool_layer(feature_map(), Layer("map", (5, 6, 8), "map", 0), "avg2x2").numpy()
     np.testing.assert_allclose(features(graph)["turned.avg2x2"], expected, rtol=2e-5, atol=1e-6)
     np.testing.assert_allclose(features(graph)["turned.avg"], feature_map().mean((2, 3)).numpy(), rtol=2e-5, atol=1e-6)
 
@@ -193,7 +197,7 @@ def test_batch_that_the_file_counts_on_is_refused(tmp_path: Path, monkeypatch: p
     monkeypatch.setitem(WEIGHTS, "flat", np.array([1, 5, 48]))
     nodes = [*CONVOLUTION, *TOKENS[:2], node("ReduceMean", "patches", "last", axes=[1], keepdims=0)]
     path = write(tmp_path / "net.onnx", nodes, axes=(1, 3, 6, 8))
-    with pytest.raises(ParityError, match=r"axes \(1, 5\): the exporter fixed the batch size"):
+    with pytest.raises(ParityError, match=r"axes \(1, 5\)"):
         cut(path, ["patches"], ["mean"])
     assert cut(path, ["map"], ["avg"]).certificate.worst.relative_l2 < 1e-6
 
@@ -213,46 +217,44 @@ def test_half_precision_yields_float32_features(tmp_path: Path) -> None:
 
 def test_unknown_layer_is_refused_with_near_names(tmp_path: Path) -> None:
     path = write(tmp_path / "net.onnx", CONVOLUTION + TOKENS)
-    with pytest.raises(LayerError, match=r"no layer and no value 'mapp' that can be cut; close: map"):
+    with pytest.raises(LayerError, match=r"'mapp'.*: map"):
         cut(path, ["mapp"], ["avg"])
-    with pytest.raises(LayerError, match="'class_token' that can be cut"):
+    with pytest.raises(LayerError, match="'class_token'"):
         cut(path, ["class_token"], ["avg"])
 
 
 def test_specification_that_does_not_fit_the_input_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "net.onnx", CONVOLUTION + CLASSIFIER)
     backbone = topwork.load_backbone(f"onnx:{path}", mean=(0, 0, 0), std=(1, 1, 1), size=(8, 8))
-    with pytest.raises(InputError, match=r"image \(None, 3, 6, 8\); its input specification wants one input of shape"):
+    with pytest.raises(InputError, match=r"image \(None, 3, 6, 8\).*\(batch, 3, 8, 8\)"):
         topwork.layers(backbone)
 
 
-def test_cut_whose_weight_was_changed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from topwork.extract.graphs.onnx import cutter as onnx_cutter
-
-    def changed(trace: Any, cut: Any) -> Any:
-        model = original(trace, cut)
+def test_cut_whose_weight_was_changed_is_refused(tmp_path: Path) -> None:
+    def change_weight(trace: Any, cut: Any) -> Any:
+        model = cut_model(trace, cut)
         kernel = next(tensor for tensor in model.graph.initializer if tensor.name.endswith("kernel"))
         values = numpy_helper.to_array(kernel).copy()
         values[0, 0, 0, 0] += 0.05
         kernel.CopyFrom(numpy_helper.from_array(values, kernel.name))
         return model
 
-    original = onnx_cutter.cut_model
-    monkeypatch.setattr(onnx_cutter, "cut_model", changed)
-    with pytest.raises(ParityError, match="differs from the network: output 'map'"):
-        cut(write(tmp_path / "net.onnx", CONVOLUTION + CLASSIFIER), ["map"], ["avg"])
+    with pytest.raises(ParityError, match="'map'"):
+        export_with(change_weight, write(tmp_path / "net.onnx", CONVOLUTION + CLASSIFIER))
 
 
-def test_exchanged_channels_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from topwork.extract.graphs.onnx import cut_model as onnx_network
+def test_exchanged_channels_are_named(tmp_path: Path) -> None:
+    def append_exchanged(nodes: Any, images: str, normalization: Any) -> str:
+        normalized = append_image_normalization(nodes, images, normalization)
+        return nodes.add("Gather", normalized, nodes.integers(2, 1, 0), axis=1)
 
-    original = onnx_network._append_normalized
+    with pytest.raises(ParityError, match="red and blue"):
+        export_with(
+            partial(cut_model, normalize=append_exchanged), write(tmp_path / "net.onnx", CONVOLUTION + CLASSIFIER)
+        )
 
-    def reversed_channels(nodes: Any, images: str, normalization: Any) -> str:
-        return nodes.add("Gather", original(nodes, images, normalization), nodes.integers(2, 1, 0), axis=1)
 
-    monkeypatch.setattr(onnx_network, "_append_normalized", reversed_channels)
-    path = write(tmp_path / "net.onnx", CONVOLUTION + CLASSIFIER)
+def export_with(make_model: Callable[..., Any], path: Path) -> None:
     backbone = topwork.load_backbone(f"onnx:{path}", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-    with pytest.raises(ParityError, match="red and blue are exchanged"):
-        export(backbone, CutRequest(("map",), ("avg",)), tmp_path / "graph")
+    cutter = OnnxCutter(backbone, make_model)  # type: ignore[arg-type]
+    export_by_route(choose(cutter, CutRequest(("map",), ("avg",))), ONNX_ROUTES[0])

@@ -8,7 +8,7 @@ import torch
 from topwork.errors import ExportError, LayerError
 from topwork.extract.graphs.cut import CutRequest
 from topwork.extract.graphs.export import export
-from topwork.extract.graphs.torch.trace import classifier_of, node_of, trace
+from topwork.extract.graphs.torch.trace import find_classifier, find_node, trace
 from torch import Tensor, nn
 
 SPEC = topwork.ImageSpec(size=(8, 8), resize=8)
@@ -55,24 +55,24 @@ def test_values_come_in_order_of_execution_inner_modules_first() -> None:
 def test_last_is_what_feeds_the_classifier(tail: list[nn.Module], classifier: str, width: int) -> None:
     backbone = topwork.load_backbone(nn.Sequential(nn.Conv2d(3, 1, 3), *tail), input_spec=SPEC)
     traced = trace(backbone)
-    assert classifier_of(traced) == classifier
-    shape = tuple(node_of(traced, "last").meta["val"].shape[1:])
+    assert find_classifier(traced) == classifier
+    shape = tuple(find_node(traced, "last").meta["val"].shape[1:])
     assert shape == ((1, 1, 1) if classifier == "2" and width == 1 else (width,))
 
 
 def test_network_without_own_classifier_ends_with_its_features() -> None:
     backbone = topwork.load_backbone("timm:resnet10t", weights="random", model_args={"num_classes": 0}, size=32)
     traced = trace(backbone)
-    assert classifier_of(traced) == ""
-    assert node_of(traced, "last") is traced.values[""]
+    assert find_classifier(traced) == ""
+    assert find_node(traced, "last") is traced.values[""]
 
 
 def test_unknown_layer_is_refused_with_near_names() -> None:
     backbone = topwork.load_backbone("topwork:tiny")
-    with pytest.raises(LayerError, match=r"topwork:tiny has no layer 'layr2' that can be cut; close: .*layer2"):
-        node_of(trace(backbone), "layr2")
-    with pytest.raises(LayerError, match="has no layer ''"):
-        node_of(trace(backbone), "")
+    with pytest.raises(LayerError, match=r"topwork:tiny.*'layr2'.*layer2"):
+        find_node(trace(backbone), "layr2")
+    with pytest.raises(LayerError, match="''"):
+        find_node(trace(backbone), "")
 
 
 class Branching(nn.Module):
@@ -81,7 +81,7 @@ class Branching(nn.Module):
 
 
 def test_network_that_branches_on_values_is_an_export_error() -> None:
-    with pytest.raises(ExportError, match=r"Branching cannot be traced by torch\.export"):
+    with pytest.raises(ExportError, match="Branching"):
         trace(topwork.load_backbone(Branching(), input_spec=SPEC))
 
 

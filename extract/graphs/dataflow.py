@@ -1,0 +1,181 @@
+"""The flow of data through a graph: ancestors, dominators, channels, and what lies below a cut.
+
+These functions work on any graph whose nodes list what they are computed from as ``all_input_nodes``: traced PyTorch
+graphs (``torch.fx.Node``) and ONNX graphs (:class:`topwork.extract.graphs.onnx.value_graph.Value`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Any
+
+from .layer import Layer, guess_channel_axis
+
+
+def find_ancestors(nodes: Iterable[Any]) -> set[Any]:
+    """Return all nodes that some nodes are computed from, including themselves."""
+    needed: set[Any] = set()
+    pending = list(nodes)
+    while pending:
+        node = pending.pop()
+        if node not in needed:
+            needed.add(node)
+            pending.extend(node.all_input_nodes)
+    return needed
+
+
+def find_dominators(live: Sequence[Any], output: Any) -> set[Any]:
+    """Return the nodes that every path of data from the input to the output passes.
+
+    For an acyclic graph in topological order, the immediate dominator of a node is the nearest dominator that its
+    sources share (Cooper, Harvey and Kennedy 2001, "A simple, fast dominance algorithm").
+
+    Parameters
+    ----------
+    live : sequence of nodes
+        The nodes that depend on the input, in topological order.
+    output : node
+        One of them.
+    """
+    order = {node: position for position, node in enumerate(live)}
+    immediate: dict[Any, Any] = {}
+
+    def nearest_common(one: Any, other: Any) -> Any:
+        while one is not other:
+            if order[one] > order[other]:
+                one = immediate[one]
+            else:
+                other = immediate[other]
+        return one
+
+    for node in live:
+        sources = [source for source in node.all_input_nodes if source in immediate]
+        immediate[node] = reduce(nearest_common, sources) if sources else node
+
+    # Follow the immediate dominators from the output to the input.
+    dominators = {output}
+    node = output
+    while immediate.get(node, node) is not node:
+        node = immediate[node]
+        dominators.add(node)
+    return dominators
+
+
+def walk_back(start: Any, list_sources: Callable[[Any], Iterable[Any]]) -> Iterator[Any]:
+    """Yield a node and the nodes that it is computed from, each once, nearest first.
+
+    Parameters
+    ----------
+    start : node
+    list_sources : callable
+        Returns the nodes to visit from a node.
+    """
+    pending = deque([start])
+    seen = {start}
+    while pending:
+        node = pending.popleft()
+        yield node
+        for source in list_sources(node):
+            if source not in seen:
+                seen.add(source)
+                pending.append(source)
+
+
+@dataclass(frozen=True)
+class AxisReader:
+    """What :func:`find_channel_axis` must know of a kind of graph.
+
+    Parameters
+    ----------
+    list_sources : callable
+        Returns the sources of a node whose values have as many axes as the map.
+    read_channel_axis : callable
+        Returns the axis of a node's value that its operation defines as channels, None if it defines none.
+    read_permutation : callable
+        Returns the axes that a node's operation permutes, None if it is no permutation.
+    """
+
+    list_sources: Callable[[Any], Iterable[Any]]
+    read_channel_axis: Callable[[Any], int | None]
+    read_permutation: Callable[[Any], Sequence[int] | None]
+
+
+def find_channel_axis(node: Any, shape: tuple[int, ...], reader: AxisReader) -> int | None:
+    """Find the channel axis of a map by following it back to an operation that defines it, or by its sides.
+
+    Parameters
+    ----------
+    node : node
+        A value of shape ``(batch, *shape)``.
+    shape : tuple of int
+    reader : AxisReader
+
+    Returns
+    -------
+    int or None
+        As in :class:`topwork.extract.graphs.layer.Layer`; None where the channels are in the middle, or unknown.
+    """
+    rank = len(shape) + 1
+    orders = {node: tuple(range(rank))}  # orders[n][i]: the axis of node n that becomes axis i of the map
+    for current in walk_back(node, reader.list_sources):
+        order = orders[current]
+        channels = reader.read_channel_axis(current)
+        if channels is not None:
+            position = order.index(channels)
+            return {1: 0, rank - 1: -1}.get(position)
+        permutation = reader.read_permutation(current)
+        if permutation is not None:
+            order = tuple(permutation[axis] % rank for axis in order)
+        for source in reader.list_sources(current):
+            orders.setdefault(source, order)
+    return guess_channel_axis(shape)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Number of parameters that a node holds, and of floating-point operations that it takes for one item."""
+
+    parameters: int = 0
+    flops: int = 0
+
+
+def add_costs(costs: Iterable[Cost]) -> Cost:
+    """Return the sum of some costs."""
+    parameters = 0
+    flops = 0
+    for cost in costs:
+        parameters += cost.parameters
+        flops += cost.flops
+    return Cost(parameters, flops)
+
+
+def measure_layers(
+    layers: Sequence[tuple[Layer, Any]], costs: Mapping[Any, Cost], total: Cost, dominators: Collection[Any]
+) -> list[Layer]:
+    """Add to each layer what lies below it, and whether all data flows through it.
+
+    Parameters
+    ----------
+    layers : sequence of (Layer, node)
+        Each with the node that yields its value.
+    costs : mapping of node to Cost
+    total : Cost
+        Cost of the whole model.
+    dominators : collection of nodes
+        The nodes that all data passes.
+    """
+    measured = []
+    for layer, node in layers:
+        below = add_costs(costs[ancestor] for ancestor in find_ancestors([node]))
+        measured.append(
+            replace(
+                layer,
+                parameters=below.parameters / max(1, total.parameters),
+                flops=below.flops / max(1, total.flops),
+                single_tensor=node in dominators,
+            )
+        )
+    return measured

@@ -1,0 +1,234 @@
+"""Edit exported graphs: keep some of the columns, or merge two graphs of one model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ...atomic import write_file
+from ...errors import ExportError
+from .exported_graph import INPUTS_FOLDER, ExportedGraph, write_inputs
+from .graph_metadata import write_metadata
+from .onnx.value_graph import list_subgraphs, prune
+
+
+def select_columns(graph: ExportedGraph, names: Sequence[str], path: Path) -> ExportedGraph:
+    """Write a graph that computes only some of the columns, with its certificate and tokeniser.
+
+    What only the other columns need is not in the file.
+
+    Parameters
+    ----------
+    graph : ExportedGraph
+    names : sequence of str
+        Names of columns, in the order of the new graph's outputs.
+    path : Path
+        File to write.
+
+    Returns
+    -------
+    ExportedGraph
+        The new file.
+    """
+    import onnx
+
+    # Keep what the columns need.
+    model = onnx.load(graph.path)
+    outputs = {output.name: output for output in model.graph.output}
+    kept = prune(model.graph, names)
+    kept.name = model.graph.name
+    kept.input.extend(model.graph.input)
+    kept.output.extend(outputs[name] for name in names)
+    model.graph.CopyFrom(kept)
+
+    # Describe them.
+    columns = {column.name: column for column in graph.metadata.columns}
+    write_metadata(model, replace(graph.metadata, columns=tuple(columns[name] for name in names)))
+    ports = {port.name: port for port in graph.certificate.outputs}
+    certificate = replace(
+        graph.certificate,
+        outputs=tuple(ports[name] for name in names),
+        deviations=tuple(deviation for deviation in graph.certificate.deviations if deviation.output in names),
+    )
+
+    # Write the files.
+    write_file(path, model.SerializeToString())
+    selected = ExportedGraph(path)
+    write_inputs(graph.input_spec, path.parent / INPUTS_FOLDER)
+    selected.write_certificate(certificate)
+    return selected
+
+
+def merge_graphs(first: ExportedGraph, second: ExportedGraph, path: Path) -> ExportedGraph:
+    """Write a graph with the columns of two, with its certificate; what both compute is computed once.
+
+    Values are numbered by what computes them: operations with the same attributes on the same values yield the same
+    values (Cocke and Schwartz, "Programming Languages and Their Compilers", 1970).
+
+    Parameters
+    ----------
+    first, second : ExportedGraph
+        Graphs of one backbone, in one precision, without a column of the same name.
+    path : Path
+        File to write.
+
+    Raises
+    ------
+    ExportError
+        If they were exported for different versions of the operators.
+    """
+    import onnx
+
+    # Merge what they compute.
+    model = onnx.load(first.path)
+    other = onnx.load(second.path)
+    _add_operators(model, other)
+    reserved = {output.name for graph in (model.graph, other.graph) for output in graph.output}
+    merged = _MergedGraph(reserved)
+    merged.add(model.graph)
+    merged.add(other.graph)
+    model.graph.CopyFrom(merged.graph)
+
+    # Describe the columns, and write the files.
+    columns = (*first.metadata.columns, *second.metadata.columns)
+    write_metadata(model, replace(first.metadata, columns=columns))
+    write_file(path, model.SerializeToString())
+    joined = ExportedGraph(path, first.inputs)
+    certificate = replace(
+        first.certificate,
+        outputs=(*first.certificate.outputs, *second.certificate.outputs),
+        deviations=(*first.certificate.deviations, *second.certificate.deviations),
+        fidelity=(*first.certificate.fidelity, *second.certificate.fidelity),
+        independence=max(first.certificate.independence, second.certificate.independence),
+    )
+    joined.write_certificate(certificate)
+    return joined
+
+
+def _add_operators(model: Any, other: Any) -> None:
+    """Add the operator sets and functions of another model."""
+    versions = {imported.domain: imported.version for imported in model.opset_import}
+    for imported in other.opset_import:
+        version = versions.setdefault(imported.domain, imported.version)
+        if version != imported.version:
+            raise ExportError(
+                f"the graphs use operators of versions {version} and {imported.version}: other versions of torch or "
+                "onnx exported them. Make a store of its own for the new column."
+            )
+    del model.opset_import[:]
+    for domain, version in versions.items():
+        model.opset_import.add(domain=domain, version=version)
+    known = {(function.domain, function.name) for function in model.functions}
+    for function in other.functions:
+        if (function.domain, function.name) not in known:
+            model.functions.append(function)
+
+
+class _MergedGraph:
+    """A graph to which others are added.
+
+    Parameters
+    ----------
+    reserved : set of str
+        Names of the outputs, which no other value may have.
+    """
+
+    def __init__(self, reserved: set[str]) -> None:
+        import onnx
+
+        self.graph = onnx.GraphProto(name="merged")
+        self.names_by_key: dict[Hashable, str] = {}
+        """Names of values by what computes them."""
+        self.taken = set(reserved)
+        """Names that are in use."""
+
+    def add(self, graph: Any) -> None:
+        """Add all that a graph computes."""
+        if graph.sparse_initializer:
+            raise ExportError("a graph with sparse weights cannot be merged. Make a store of its own for the column.")
+        self._add_inputs(graph)
+        new_names = {"": ""}
+        for port in graph.input:
+            new_names[port.name] = port.name
+        for tensor in graph.initializer:
+            new_names[tensor.name] = self._add_weight(tensor)
+        for node in graph.node:
+            self._add_node(node, new_names)
+        for output in graph.output:
+            self.graph.node.add(op_type="Identity", input=[new_names[output.name]], output=[output.name])
+            self.graph.output.append(output)
+
+    def _add_inputs(self, graph: Any) -> None:
+        known = {port.name for port in self.graph.input}
+        self.graph.input.extend(port for port in graph.input if port.name not in known)
+        self.taken.update(port.name for port in graph.input)
+
+    def _add_weight(self, tensor: Any) -> str:
+        """Add a weight unless the graph has one with the same content, and return its name."""
+        import onnx
+
+        nameless = onnx.TensorProto()
+        nameless.CopyFrom(tensor)
+        nameless.name = ""
+        nameless.doc_string = ""
+        key = "weight", hashlib.sha256(nameless.SerializeToString(deterministic=True)).digest()
+        if key not in self.names_by_key:
+            name = self._find_free_name(tensor.name)
+            self.names_by_key[key] = name
+            nameless.name = name
+            self.graph.initializer.append(nameless)
+        return self.names_by_key[key]
+
+    def _add_node(self, node: Any, new_names: dict[str, str]) -> None:
+        """Add an operation unless the graph has an equal one, and enter the names of its results."""
+        inputs = tuple(new_names[name] for name in node.input)
+        attributes = sorted(attribute.SerializeToString(deterministic=True) for attribute in node.attribute)
+        has_output = tuple(name != "" for name in node.output)
+        key = node.domain, node.op_type, inputs, tuple(attributes), has_output
+        has_subgraphs = any(list_subgraphs(node))
+        if has_subgraphs or (key, 0) not in self.names_by_key:
+            self._copy_node(node, new_names, key)
+            return
+        for place, name in enumerate(node.output):
+            if name:
+                new_names[name] = self.names_by_key[key, place]
+
+    def _copy_node(self, node: Any, new_names: dict[str, str], key: Hashable) -> None:
+        copied = self.graph.node.add()
+        copied.CopyFrom(node)
+        copied.ClearField("metadata_props")
+        copied.doc_string = ""
+        copied.name = f"node_{len(self.graph.node)}"
+        for subgraph in list_subgraphs(copied):
+            _rename_outer_values(subgraph, new_names)
+        copied.input[:] = [new_names[name] for name in node.input]
+        for place, name in enumerate(node.output):
+            new_name = self._find_free_name(name) if name else ""
+            copied.output[place] = new_name
+            new_names[name] = new_name
+            self.names_by_key[key, place] = new_name
+
+    def _find_free_name(self, name: str) -> str:
+        """Return a name that no other value has."""
+        free = name
+        number = 1
+        while free in self.taken:
+            number += 1
+            free = f"{name}_{number}"
+        self.taken.add(free)
+        return free
+
+
+def _rename_outer_values(graph: Any, new_names: dict[str, str]) -> None:
+    """Rename the values that a graph inside an operation reads from the graph around it."""
+    own = {name for node in graph.node for name in node.output}
+    own.update(port.name for port in graph.input)
+    own.update(tensor.name for tensor in graph.initializer)
+    outer = {name: new for name, new in new_names.items() if name not in own}
+    for node in graph.node:
+        node.input[:] = [outer.get(name, name) for name in node.input]
+        for subgraph in list_subgraphs(node):
+            _rename_outer_values(subgraph, outer)

@@ -1,0 +1,80 @@
+"""The inputs of an ONNX file: which one takes the items, and arrays for all of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ....errors import InputError
+from ....models.from_onnx import network_inputs, read_model
+from .value_graph import OnnxGraph
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ....models.input_spec import InputSpec
+    from ....models.onnx_backbone import OnnxBackbone
+
+
+def find_data_input(backbone: OnnxBackbone) -> str:
+    """Return the name of the input that takes the items.
+
+    Raises
+    ------
+    InputError
+        If the file's inputs are not those of its input specification.
+    """
+    spec = backbone.input_spec
+    inputs = network_inputs(read_model(backbone.path))
+    names = [port.name for port in inputs]
+    shape = spec.item_shape
+    if shape is None:
+        wanted = [port.name for port in spec.graph_inputs]
+        if set(wanted) <= set(names):
+            return wanted[0]
+        expected = f"the inputs {', '.join(wanted)}"
+    else:
+        if len(inputs) == 1 and _accepts(inputs[0].axes, shape):
+            return names[0]
+        expected = f"one input of shape (batch, {', '.join(map(str, shape))})"
+    described = ", ".join(f"{port.name} {port.axes}" for port in inputs)
+    raise InputError(f"{backbone.path} has the inputs {described}; its input specification expects {expected}")
+
+
+def _accepts(axes: tuple[int | None, ...], shape: tuple[int, ...]) -> bool:
+    """Return whether an input of some axes, the batch first, accepts items of some shape."""
+    if len(axes) != len(shape) + 1:
+        return False
+    return all(axis in (None, size) for axis, size in zip(axes[1:], shape, strict=True))
+
+
+def complete_inputs(graph: OnnxGraph, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return arrays in the types that the file expects, with zeros for its other inputs."""
+    import onnx
+
+    first = next(iter(arrays.values()))
+    complete = {}
+    for port in graph.inputs:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(port.type.tensor_type.elem_type)
+        complete[port.name] = arrays.get(port.name, np.zeros_like(first)).astype(dtype)
+    return complete
+
+
+def example_inputs(graph: OnnxGraph, spec: InputSpec, batch: int, tokens: int) -> dict[str, NDArray[Any]]:
+    """Return inputs of the right shapes for the file itself.
+
+    Parameters
+    ----------
+    graph : OnnxGraph
+    spec : ImageSpec, TextSpec or TensorSpec
+    batch : int
+    tokens : int
+        Number of tokens of each text; ignored for other inputs.
+    """
+    if spec.item_shape is not None:
+        items = np.zeros((batch, *spec.item_shape), np.float32)
+        return complete_inputs(graph, {graph.data: items})
+    ids, mask = spec.graph_inputs
+    zeros = np.zeros((batch, tokens), np.int64)
+    return complete_inputs(graph, {ids.name: zeros, mask.name: np.ones_like(zeros)})

@@ -1,0 +1,80 @@
+"""The inputs of a graph and those of its PyTorch module: as tensors, their free axes, and what lies between them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from ....models.input_spec import InputSpec
+    from ...preprocess.preprocessor import Feed
+
+
+def to_tensors(feed: Feed) -> tuple[Tensor, ...]:
+    """Return a batch as tensors, in the order of the graph's inputs."""
+    import torch
+
+    return tuple(torch.from_numpy(array) for array in feed.values())
+
+
+def dynamic_axes(spec: InputSpec, input_count: int, inferred: bool = False) -> tuple[dict[int, Any], ...]:
+    """Return the axes of the inputs that may have any size: the batch, and the tokens of text.
+
+    Parameters
+    ----------
+    spec : ImageSpec, TextSpec or TensorSpec
+    input_count : int
+        Number of the graph's inputs.
+    inferred : bool
+        Let ``torch.export`` infer what it can prove.
+
+    Returns
+    -------
+    tuple of dict
+        For each input, from number of an axis to ``torch.export.Dim``.
+    """
+    from torch.export import Dim
+
+    axes: dict[int, Any] = {0: Dim("batch")}
+    if spec.length_range is not None:
+        shortest, longest = spec.length_range
+        axes[1] = Dim("sequence", min=shortest, max=longest)
+    if inferred:
+        axes = dict.fromkeys(axes, Dim.DYNAMIC)
+    return (axes,) * input_count
+
+
+def model_inputs(spec: InputSpec, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Return what enters the model: images normalised, everything else unchanged.
+
+    Parameters
+    ----------
+    spec : ImageSpec, TextSpec or TensorSpec
+    inputs : tuple of Tensor
+        The graph's inputs; of images one of uint8, shape (batch, height, width, 3).
+
+    Returns
+    -------
+    tuple of Tensor
+        Of images one of float32, shape (batch, 3, height, width).
+    """
+    import torch
+
+    if spec.normalization is None:
+        return inputs
+    mean = torch.tensor(spec.normalization.mean).view(1, 3, 1, 1)
+    std = torch.tensor(spec.normalization.std).view(1, 3, 1, 1)
+    pixels = inputs[0].permute(0, 3, 1, 2).contiguous().float()  # -> (batch, 3, height, width)
+    return ((pixels / 255 - mean) / std,)
+
+
+def entry_module(spec: InputSpec) -> nn.Module:
+    """Return :func:`model_inputs` as the first module of a graph."""
+    from torch import nn
+
+    class Entry(nn.Module):
+        def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+            return model_inputs(spec, inputs)
+
+    return Entry()
