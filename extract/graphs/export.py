@@ -123,6 +123,7 @@ def export_by_route(
     model : onnx.ModelProto
         With its metadata.
     certificate : Certificate
+        The evidence that it equals the cut.
 
     Raises
     ------

@@ -181,6 +181,7 @@ def pool_layer(x: Tensor, layer: Layer, pool: str, mask: Tensor | None = None) -
     Returns
     -------
     Tensor, shape (batch, features)
+        Several poolings one after another.
     """
     import torch
 

@@ -65,6 +65,7 @@ def pool_reference(
     Returns
     -------
     list of ndarray of float32, shape (batch, features)
+        One for each layer and pooling.
     """
     features = []
     for value, (layer, pool) in zip(values, chosen, strict=True):

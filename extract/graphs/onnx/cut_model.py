@@ -47,6 +47,7 @@ def cut_model(trace: OnnxTrace, cut: Cut, normalize: Normalize = append_image_no
     Returns
     -------
     onnx.ModelProto
+        With the operators and local functions of the file.
     """
     import onnx
 

@@ -190,6 +190,7 @@ def cell_shares(cells: int, side: int) -> NDArray[np.float32]:
     Returns
     -------
     ndarray of float32, shape (cells, side)
+        Each row adds up to 1.
     """
     shares = np.zeros((cells, side), np.float32)
     for cell in range(cells):
