@@ -94,7 +94,7 @@ def test_disk_that_is_too_full_to_merge_parts_costs_nothing(
 ) -> None:
     root = write_images()
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(writer, "write_compacted", full)
