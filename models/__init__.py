@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 from ..lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from .backbone import Backbone
+    from .backbone import Backbone, OnnxBackbone, TorchBackbone
     from .image_spec import ImageSpec
     from .input_spec import InputOverrides
     from .loading import BackboneSpec, load_backbone
-    from .onnx_backbone import OnnxBackbone
     from .tensor_spec import TensorSpec
     from .text_spec import TextSpec
-    from .torch_backbone import TorchBackbone
 
 __all__ = [
     "Backbone",
@@ -35,10 +33,10 @@ __getattr__, __dir__, _ = lazy_exports(
         "BackboneSpec": ".loading",
         "ImageSpec": ".image_spec",
         "InputOverrides": ".input_spec",
-        "OnnxBackbone": ".onnx_backbone",
+        "OnnxBackbone": ".backbone",
         "TensorSpec": ".tensor_spec",
         "TextSpec": ".text_spec",
-        "TorchBackbone": ".torch_backbone",
+        "TorchBackbone": ".backbone",
         "load_backbone": ".loading",
     },
 )

@@ -1,23 +1,37 @@
-"""The backbone: a network with everything that identifies it, as PyTorch module or as ONNX graph."""
+"""Backbones: a model with everything that identifies it, as a PyTorch module or as an ONNX graph."""
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import InputError
 from .input_spec import InputSpec
+from .weights import digest_of_state
 
 if TYPE_CHECKING:
-    from .loading import BackboneSpec
+    from torch import Tensor, nn
 
 DEFAULT_TOLERANCE = 1e-4
 LARGEST_TOLERANCE = 1e-3
 
 
+class Loadable(Protocol):
+    """How to load a backbone again; see :class:`topwork.BackboneSpec`."""
+
+    def load(self) -> Backbone:
+        """Load the backbone."""
+
+    def request(self) -> dict[str, Any]:
+        """Return the fields that decide which model is loaded."""
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Backbone:
-    """A network, ready to be cut: a :class:`TorchBackbone` or an :class:`OnnxBackbone`.
+    """A model that can be cut: the interface of :class:`TorchBackbone` and :class:`OnnxBackbone`.
 
     Made by :func:`topwork.load_backbone`. It is immutable: copies share it.
 
@@ -26,11 +40,11 @@ class Backbone:
     name : str
         Architecture, such as ``"timm:resnet50"``.
     input_spec : ImageSpec, TextSpec or TensorSpec
-        What the network eats.
+        The input that the model expects.
     arguments : dict
         Arguments that the architecture was made with.
     pooling : str
-        How the network's makers pool its last layer, such as ``"mean"``; "" if the network itself must tell.
+        How the model's authors pool its last layer, such as ``"mean"``; "" if it must be found in the model itself.
     spec : BackboneSpec or None
         How to load the same backbone again; None for a module that the caller made.
     tolerance : float
@@ -43,17 +57,17 @@ class Backbone:
     input_spec: InputSpec
     arguments: dict[str, Any] = field(default_factory=dict)
     pooling: str = ""
-    spec: BackboneSpec | None = None
+    spec: Loadable | None = None
     tolerance: float = DEFAULT_TOLERANCE
     weights_digest: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse a tolerance that proves nothing."""
+        """Refuse a tolerance too large to prove anything."""
         if not 0 < self.tolerance <= LARGEST_TOLERANCE:
             raise InputError(f"tolerance={self.tolerance}: expected more than 0 and at most {LARGEST_TOLERANCE}")
 
     def identity(self) -> dict[str, Any]:
-        """Return what makes features of this backbone comparable; see :mod:`topwork.identity`."""
+        """Return the fields that make features of this backbone comparable; see :mod:`topwork.identity`."""
         return {
             "architecture": self.name,
             "arguments": self.arguments,
@@ -62,9 +76,73 @@ class Backbone:
         }
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Backbone:
-        """Share the network between copies of an estimator (``sklearn.base.clone`` copies parameters)."""
+        """Share the model between copies of an estimator (``sklearn.base.clone`` copies parameters)."""
         return self
 
     def __repr__(self) -> str:
         """Name the backbone and the start of its digest."""
         return f"{type(self).__name__}({self.name!r}, weights={self.weights_digest[:12]})"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class OnnxBackbone(Backbone):
+    """A model in an ONNX file; neither cutting nor running it needs torch.
+
+    Parameters
+    ----------
+    path : Path
+        The file. Its first input takes the normalised float32 images ``(batch, 3, height, width)``, the token ids, or
+        the tensor.
+    """
+
+    path: Path
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class TorchBackbone(Backbone):
+    """A PyTorch module.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        In evaluation mode, on the CPU, without gradients.
+    classifier : str or None
+        Dotted name of the model's own classifier; "" if it has none and its output is its features; None if unknown.
+    """
+
+    module: nn.Module
+    classifier: str | None = None
+    traces: dict[Any, Any] = field(default_factory=dict, init=False)
+    """Cache of traced graphs, filled and read by :mod:`topwork.extract.graphs.torch.trace`."""
+
+    @classmethod
+    def from_module(cls, name: str, module: nn.Module, input_spec: InputSpec, **details: Any) -> TorchBackbone:
+        """Freeze a module and digest its weights."""
+        module = module.eval().requires_grad_(False)
+        return cls(name=name, module=module, input_spec=input_spec, weights_digest=digest_of_state(module), **details)
+
+    def arguments_of(self, inputs: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        """Return the positional and the named arguments with which the module is called."""
+        names = self.input_spec.argument_names
+        if not names:
+            return inputs, {}
+        return (), dict(zip(names, inputs, strict=True))
+
+    def run(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        """Return the model's output, the first one if it has several."""
+        positional, named = self.arguments_of(inputs)
+        output: Any = self.module(*positional, **named)
+        while not hasattr(output, "shape"):
+            outputs = output.values() if isinstance(output, Mapping) else output
+            output = next(iter(outputs))
+        tensor: Tensor = output
+        return tensor
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the traces out: they hold code that cannot be pickled."""
+        return {**self.__dict__, "traces": {}}
+
+
+def private_copy(module: nn.Module) -> nn.Module:
+    """Return a copy of the caller's module on the CPU, so that freezing does not change theirs."""
+    return copy.deepcopy(module).cpu()

@@ -10,15 +10,15 @@ from typing import Any
 
 from ..errors import InputError, WeightsError
 from .hf_inputs import image_spec, sentence_pooling, text_spec
-from .hub import fetching
-from .registry import Built
+from .loader import BuiltModel, fetching
 from .torchvision_operators import ensure_torchvision_operators
 from .weights import read_tensors, strip_prefixes, unwrap
 
-TOWERS = {"vision": "vision_config", "text": "text_config"}
-ENCODERS = {"vit_mae": "ViTModel"}
-"""Networks for pre-training alone, and what their makers load their weights into for everything else."""
-
+CONFIG_OF_TOWER = {"vision": "vision_config", "text": "text_config"}
+ENCODER_CLASSES = {"vit_mae": "ViTModel"}
+"""For models that serve pre-training alone the class that their authors load their weights into."""
+CLASSIFIER_NAMES = ("classifier", "score", "head", "cls_classifier")
+MAX_SHOWN_KEYS = 12
 HUB_ARGUMENTS = {
     "revision",
     "code_revision",
@@ -28,39 +28,60 @@ HUB_ARGUMENTS = {
     "trust_remote_code",
     "local_files_only",
 }
-VOLATILE = ("transformers_version", "architectures", "id2label", "label2id", "dtype", "torch_dtype", "_name_or_path")
-"""What a configuration says that does not decide a feature."""
+VOLATILE_FIELDS = (
+    "transformers_version",
+    "architectures",
+    "id2label",
+    "label2id",
+    "dtype",
+    "torch_dtype",
+    "_name_or_path",
+)
+"""Fields of a configuration that do not decide a feature."""
 
 
-def build(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> Built:
+def build(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> BuiltModel:
     """Make a transformers model.
 
     A checkpoint with a classifier keeps it; any other yields its last hidden state. Of a model with a tower for images
-    and one for texts ``model_args={"tower": "text"}`` chooses; the default is "vision". Of an encoder and decoder the
+    and one for text ``model_args={"tower": "text"}`` chooses; the default is "vision". Of an encoder and decoder the
     encoder is taken. Other arguments change the configuration.
     """
     ensure_torchvision_operators()
     refused = sorted(HUB_ARGUMENTS & set(model_args))
     if refused:
         raise InputError(f"model_args {', '.join(refused)} of hf:{name}: expected changes to the configuration alone")
+
+    # Choose the class, and complete the configuration.
     options = dict(model_args)
     tower = options.pop("tower", None)
-    config = _tower(name, _config(name, options), tower)
-    kind = _class_of(config)
-    if not isinstance(config, kind.config_class):
-        config = kind.config_class.from_dict(config.to_dict())
-    config.use_cache = False  # of keys and values, which only generating needs
+    config = choose_tower(name, read_config(name, options), tower)
+    model_class = find_class_with_classifier(config) or find_encoder_class(config)
+    if not isinstance(config, model_class.config_class):
+        config = model_class.config_class.from_dict(config.to_dict())
+    config.use_cache = False  # of keys and values, which only generation needs
     if getattr(config, "attention_type", None) == "block_sparse":
         config.attention_type = "original_full"  # BigBird itself changes to this for good at the first short text
-    module = _loaded(name, kind, config) if pretrained else kind._from_config(config)
-    classifier = _classifier_name(module, kind)
+
+    # Make the model.
+    if pretrained:
+        module = load_checkpoint(name, model_class, config)
+    else:
+        module = model_class._from_config(config)
+    classifier = find_classifier(module, model_class)
     if getattr(config, "is_encoder_decoder", False) and classifier is None:
         module = module.get_encoder()
-    return _described(name, module.float(), config, classifier)
+    return describe(name, module.float(), config, classifier)
 
 
-def _config(name: str, options: dict[str, Any]) -> Any:
-    """Read the configuration, and change it; what it does not have is refused."""
+def read_config(name: str, options: dict[str, Any]) -> Any:
+    """Read the configuration, and change it.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder, or the configuration does not have one of the options.
+    """
     from transformers import AutoConfig
 
     looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1 or Path(name).is_absolute()
@@ -73,117 +94,119 @@ def _config(name: str, options: dict[str, Any]) -> Any:
     return config
 
 
-def _described(name: str, module: Any, config: Any, classifier: str | None) -> Built:
-    """Say what a network eats, and what identifies it."""
-    details: dict[str, Any] = {
-        "load_weights": _fill,
-        "classifier": classifier or "",
-        "architecture": f"hf:{type(module).__name__}",
-        "arguments": {"config": {k: v for k, v in config.to_diff_dict().items() if k not in VOLATILE}},
-    }
-    if module.main_input_name == "pixel_values":
-        try:
-            spec, unknown = image_spec(name, config)
-        except InputError as error:
-            return Built(module, None, complaint=str(error), **details)
-        return Built(module, spec, unknown=unknown, **details)
-    if module.main_input_name == "input_ids":
-        if "attention_mask" not in inspect.signature(module.forward).parameters:
-            raise InputError(
-                f"hf:{name} takes no attention mask: the padding of a batch would change the features of its texts"
-            )
-        details["pooling"] = sentence_pooling(name)
-        try:
-            return Built(module, text_spec(name, module, config), **details)
-        except InputError as error:
-            return Built(module, None, complaint=str(error), **details)
-    raise InputError(
-        f"hf:{name} eats {module.main_input_name}; expected a model of images (pixel_values) or texts (input_ids). "
-        "Load it yourself and pass the module with input_spec=TensorSpec(shape)."
-    )
+def choose_tower(name: str, config: Any, tower: str | None) -> Any:
+    """Return the configuration of one tower, if there are two and no classifier on top of them.
 
-
-def _tower(name: str, config: Any, tower: str | None) -> Any:
-    """Return the configuration of one tower, if there are two and no classifier on top of them."""
-    if not all(hasattr(config, entry) for entry in TOWERS.values()):
+    Raises
+    ------
+    InputError
+        If there is no tower to choose, or none of this name.
+    """
+    if not all(hasattr(config, field) for field in CONFIG_OF_TOWER.values()):
         if tower is not None:
             raise InputError(f"hf:{name} has one tower; model_args={{'tower': {tower!r}}} does not apply")
         return config
-    if tower not in (None, *TOWERS):
-        raise InputError(f"model_args={{'tower': {tower!r}}}: expected one of {', '.join(TOWERS)}")
-    if tower is None and _with_classifier(config) is not None:
+    if tower is not None and tower not in CONFIG_OF_TOWER:
+        raise InputError(f"model_args={{'tower': {tower!r}}}: expected one of {', '.join(CONFIG_OF_TOWER)}")
+    if tower is None and find_class_with_classifier(config) is not None:
         return config
-    return getattr(config, TOWERS[tower or "vision"])
+    return getattr(config, CONFIG_OF_TOWER[tower or "vision"])
 
 
-def _with_classifier(config: Any) -> Any:
+def find_class_with_classifier(config: Any) -> Any:
     """Return the class that the checkpoint was saved from if that has a classifier, else None."""
     import transformers
     from transformers.models.auto import modeling_auto as auto
 
-    mappings = (
+    known: set[str] = set()
+    for mapping in (
         auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
         auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
-    )
-    names = [name for mapping in mappings for name in mapping.values()]
-    known = {name for several in names for name in ([several] if isinstance(several, str) else several)}
-    saved = (getattr(config, "architectures", None) or [""])[0]
-    return getattr(transformers, saved) if saved in known else None
+    ):
+        for names in mapping.values():
+            known.update([names] if isinstance(names, str) else names)
+    architectures = getattr(config, "architectures", None) or [""]
+    return getattr(transformers, architectures[0]) if architectures[0] in known else None
 
 
-def _class_of(config: Any) -> Any:
-    """Return the class with a classifier that the checkpoint was saved from, or else that of the bare encoder."""
+def find_encoder_class(config: Any) -> Any:
+    """Return the class of the encoder without a classifier.
+
+    Raises
+    ------
+    InputError
+        If transformers has none.
+    """
     import transformers
     from transformers.models.auto import modeling_auto as auto
 
-    found = _with_classifier(config)
-    if found is not None:
-        return found
-    name = ENCODERS.get(config.model_type) or auto.MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES.get(config.model_type)
-    name = name or auto.MODEL_MAPPING_NAMES.get(config.model_type) or f"{type(config).__name__[:-6]}Model"
-    kind = getattr(transformers, name if isinstance(name, str) else name[0], None)
-    if kind is None:
-        raise InputError(f"transformers has no model for a {type(config).__name__}")
-    return kind
+    config_class = type(config).__name__
+    names = (
+        ENCODER_CLASSES.get(config.model_type)
+        or auto.MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES.get(config.model_type)
+        or auto.MODEL_MAPPING_NAMES.get(config.model_type)
+        or f"{config_class.removesuffix('Config')}Model"
+    )
+    name = names if isinstance(names, str) else names[0]
+    model_class = getattr(transformers, name, None)
+    if model_class is None:
+        raise InputError(f"transformers has no model for a {config_class}")
+    return model_class
 
 
-def _loaded(name: str, kind: Any, config: Any) -> Any:
-    """Load the weights; what the checkpoint lacks would be random, and is refused."""
-    import torch
+def load_checkpoint(name: str, model_class: Any, config: Any) -> Any:
+    """Load a model with its weights; a pooler that was not saved is left out.
 
-    def load(**options: Any) -> tuple[Any, list[str]]:
-        with fetching(f"hf:{name}", wanted=True), _no_progress_bar():
-            module, report = kind.from_pretrained(
-                name, config=config, dtype=torch.float32, output_loading_info=True, **options
-            )
-        return module, sorted(report["missing_keys"])
-
-    module, missing = load()
+    Raises
+    ------
+    WeightsError
+        If the checkpoint lacks weights, which would be random.
+    """
+    module, missing = _load_and_list_missing(name, model_class, config)
     if missing and all(".pooler." in f".{key}" for key in missing):  # saved without, from another class
-        module, missing = load(add_pooling_layer=False)
+        module, missing = _load_and_list_missing(name, model_class, config, add_pooling_layer=False)
     if missing:
-        shown = ", ".join(missing[:12])
+        shown = ", ".join(missing[:MAX_SHOWN_KEYS])
         raise WeightsError(f"the checkpoint of hf:{name} lacks weights of {type(module).__name__}: {shown}")
     return module
 
 
-def _fill(module: Any, path: Path) -> None:
-    """Copy a file of weights into a model; transformers knows under which names older versions saved them."""
+def _load_and_list_missing(name: str, model_class: Any, config: Any, **options: Any) -> tuple[Any, list[str]]:
+    import torch
+
+    with fetching(f"hf:{name}", wanted=True), no_progress_bar():
+        module, report = model_class.from_pretrained(
+            name, config=config, dtype=torch.float32, output_loading_info=True, **options
+        )
+    return module, sorted(report["missing_keys"])
+
+
+def fill_from_file(module: Any, path: Path) -> None:
+    """Copy a file of weights into a model; transformers translates the names of older versions.
+
+    Raises
+    ------
+    WeightsError
+        If names or shapes differ.
+    """
     state = strip_prefixes(unwrap(read_tensors(path)))
-    with _no_progress_bar():
+    with no_progress_bar():
         filled, report = type(module).from_pretrained(
             None, config=module.config, state_dict=state, output_loading_info=True
         )
-    problems = {name: sorted(map(str, report[name])) for name in ("missing_keys", "unexpected_keys", "mismatched_keys")}
-    if any(problems.values()):
-        shown = "; ".join(f"{name}: {', '.join(keys[:12])}" for name, keys in problems.items() if keys)
-        raise WeightsError(f"{path} does not fit {type(module).__name__}; {shown}")
+    problems = []
+    for field in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        keys = sorted(map(str, report[field]))
+        if keys:
+            problems.append(f"{field}: {', '.join(keys[:MAX_SHOWN_KEYS])}")
+    if problems:
+        raise WeightsError(f"{path} does not fit {type(module).__name__}; {'; '.join(problems)}")
     module.load_state_dict(filled.state_dict())
 
 
 @contextlib.contextmanager
-def _no_progress_bar() -> Iterator[None]:
-    """Load without a progress bar; weights on disk are mapped in no time."""
+def no_progress_bar() -> Iterator[None]:
+    """Load without a progress bar; weights on disk are mapped at once."""
     from transformers.utils import logging
 
     was_shown = logging.is_progress_bar_enabled()
@@ -195,13 +218,51 @@ def _no_progress_bar() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _classifier_name(module: Any, kind: Any) -> str | None:
-    """Return the name of the last layer with weights of a network with a classifier."""
+def find_classifier(module: Any, model_class: Any) -> str | None:
+    """Return the name of the last layer with weights, of a model with a classifier; None for any other model."""
     from torch import nn
 
-    if not kind.__name__.endswith(("Classification", "ClassificationWithTeacher")):
+    if not model_class.__name__.endswith(("Classification", "ClassificationWithTeacher")):
         return None
-    names = [name for name, child in module.named_modules() if isinstance(child, nn.Linear)]
-    head = [name for name in names if name.split(".")[0] in ("classifier", "score", "head", "cls_classifier")]
-    above = [name for name in names if not name.startswith(f"{module.base_model_prefix}.")]
-    return next(iter((head or above)[-1:]), None)
+    linear = [name for name, child in module.named_modules() if isinstance(child, nn.Linear)]
+    in_head = [name for name in linear if name.split(".")[0] in CLASSIFIER_NAMES]
+    above_base = [name for name in linear if not name.startswith(f"{module.base_model_prefix}.")]
+    candidates = in_head or above_base
+    return candidates[-1] if candidates else None
+
+
+def describe(name: str, module: Any, config: Any, classifier: str | None) -> BuiltModel:
+    """Return the model with its input specification and what identifies it.
+
+    Raises
+    ------
+    InputError
+        If its input is neither images nor text, or is text without an attention mask.
+    """
+    identifying = {field: value for field, value in config.to_diff_dict().items() if field not in VOLATILE_FIELDS}
+    details: dict[str, Any] = {
+        "load_weights": fill_from_file,
+        "classifier": classifier or "",
+        "architecture": f"hf:{type(module).__name__}",
+        "arguments": {"config": identifying},
+    }
+    if module.main_input_name == "pixel_values":
+        try:
+            spec, unknown = image_spec(name, config)
+        except InputError as error:
+            return BuiltModel(module, None, complaint=str(error), **details)
+        return BuiltModel(module, spec, unknown=unknown, **details)
+    if module.main_input_name == "input_ids":
+        if "attention_mask" not in inspect.signature(module.forward).parameters:
+            raise InputError(
+                f"hf:{name} takes no attention mask: the padding of a batch would change the features of its texts"
+            )
+        details["pooling"] = sentence_pooling(name)
+        try:
+            return BuiltModel(module, text_spec(name, module, config), **details)
+        except InputError as error:
+            return BuiltModel(module, None, complaint=str(error), **details)
+    raise InputError(
+        f"hf:{name} expects {module.main_input_name}; expected a model of images (pixel_values) or text (input_ids). "
+        "Load it yourself and pass the module with input_spec=TensorSpec(shape)."
+    )

@@ -4,59 +4,74 @@ from __future__ import annotations
 
 import difflib
 import math
-from typing import Any, Literal
+from typing import Any
 
 from ..errors import InputError
-from .hub import fetching
-from .image_spec import ImageSpec
-from .registry import Built
+from .image_spec import FitMode, ImageSpec
+from .loader import BuiltModel, fetching
 from .torchvision_operators import ensure_torchvision_operators
 
-FITS: dict[str, Literal["shorter", "squash", "border"]] = {"center": "shorter", "squash": "squash", "border": "border"}
+FIT_OF_CROP_MODE: dict[str, FitMode] = {
+    "center": "shorter",
+    "squash": "squash",
+    "border": "border",
+}
 """timm's crop modes, as an input specification names them."""
 
 
-def build(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> Built:
+def build(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> BuiltModel:
     """Make a timm model."""
     ensure_torchvision_operators()
     import timm
 
-    architecture = name.partition(".")[0]
-    if not name.startswith(("hf-hub:", "hf_hub:", "local-dir:")) and not timm.is_model(architecture):
-        near = difflib.get_close_matches(architecture, timm.list_models(), n=3)
-        raise InputError(
-            f"timm has no model {name!r}; {'close: ' + ', '.join(near) if near else 'see timm.list_models()'}"
-        )
+    check_exists(name)
     with fetching(f"timm:{name}", wanted=pretrained):
         module = timm.create_model(name, pretrained=pretrained, **model_args)
     config = timm.data.resolve_model_data_config(module)
     if "img_size" in model_args:  # timm keeps the size of the pre-trained weights in its configuration
-        config["input_size"] = (3, *_pair(model_args["img_size"]))
-    return Built(module, image_spec(config), classifier_name(module))
+        size = model_args["img_size"]
+        height, width = (size, size) if isinstance(size, int) else size[:2]
+        config["input_size"] = (3, height, width)
+    return BuiltModel(module, image_spec(config), find_classifier(module))
 
 
-def _pair(size: Any) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
+def check_exists(name: str) -> None:
+    """Raise an InputError, with similar names, if timm has no architecture of this name."""
+    import timm
+
+    architecture = name.partition(".")[0]
+    if name.startswith(("hf-hub:", "hf_hub:", "local-dir:")) or timm.is_model(architecture):
+        return
+    similar = difflib.get_close_matches(architecture, timm.list_models(), n=3)
+    advice = f"close: {', '.join(similar)}" if similar else "see timm.list_models()"
+    raise InputError(f"timm has no model {name!r}; {advice}")
 
 
 def image_spec(config: dict[str, Any]) -> ImageSpec:
     """Translate timm's data configuration (its evaluation transform) into an input specification."""
     channels, height, width = config["input_size"]
+    crop_mode = config["crop_mode"]
     if channels != 3:
         raise InputError(f"this model takes {channels} channels; an image backbone takes 3 (red, green, blue)")
-    if config["crop_mode"] not in FITS:
-        raise InputError(f"this model asks for crop mode {config['crop_mode']!r}; known are {', '.join(FITS)}")
+    if crop_mode not in FIT_OF_CROP_MODE:
+        raise InputError(f"this model asks for crop mode {crop_mode!r}; known are {', '.join(FIT_OF_CROP_MODE)}")
+    fit = FIT_OF_CROP_MODE[crop_mode]
+    if crop_mode == "center" and height != width:
+        fit = "cover"
+    interpolation = config["interpolation"]
+    if interpolation == "random":
+        interpolation = "bilinear"
     return ImageSpec(
         size=(height, width),
         resize=math.floor(min(height, width) / config["crop_pct"]),
-        fit="cover" if config["crop_mode"] == "center" and height != width else FITS[config["crop_mode"]],
-        interpolation="bilinear" if config["interpolation"] == "random" else config["interpolation"],
+        fit=fit,
+        interpolation=interpolation,
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
     )
 
 
-def classifier_name(module: Any) -> str | None:
+def find_classifier(module: Any) -> str | None:
     """Return the dotted name of a timm model's classifier, "" if it was made without one."""
     import torch
 
@@ -65,4 +80,5 @@ def classifier_name(module: Any) -> str | None:
         classifier = classifier[0]
     if classifier is None or isinstance(classifier, torch.nn.Identity):
         return ""
-    return next((name for name, child in module.named_modules() if child is classifier), None)
+    names = [name for name, child in module.named_modules() if child is classifier]
+    return names[0] if names else None

@@ -7,24 +7,28 @@ from typing import Any
 
 from ..errors import InputError
 from .image_spec import ImageSpec
-from .registry import Built
+from .loader import BuiltModel
 from .weights import load_weights
 
-WEIGHTS = Path(__file__).parent / "tiny" / "weights.safetensors"
-INPUT = ImageSpec(
-    size=(32, 32), resize=32, interpolation="bicubic", mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616)
+WEIGHTS_FILE = Path(__file__).parent / "tiny" / "weights.safetensors"
+INPUT_SPEC = ImageSpec(
+    size=(32, 32),
+    resize=32,
+    interpolation="bicubic",
+    mean=(0.4914, 0.4822, 0.4465),
+    std=(0.2470, 0.2435, 0.2616),
 )
 
 
-def build(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> Built:
-    """Make the built-in network."""
+def build(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> BuiltModel:
+    """Make the built-in model."""
     from .tiny.network import TinyResNet
 
     if name != "tiny":
-        raise InputError(f"backbone 'topwork:{name}' does not exist; topwork brings 'topwork:tiny'")
+        raise InputError(f"backbone 'topwork:{name}' does not exist; topwork provides 'topwork:tiny'")
     if pretrained and model_args:
         raise InputError(f"topwork:tiny with its own weights takes no arguments, but got {sorted(model_args)}")
     module = TinyResNet(**model_args)
     if pretrained:
-        load_weights(module, WEIGHTS)
-    return Built(module, INPUT, classifier="fc")
+        load_weights(module, WEIGHTS_FILE)
+    return BuiltModel(module, INPUT_SPEC, classifier="fc")

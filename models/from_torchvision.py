@@ -6,25 +6,24 @@ import difflib
 from typing import Any
 
 from ..errors import InputError
-from .hub import fetching
 from .image_spec import ImageSpec
-from .registry import Built
+from .loader import BuiltModel, fetching
 from .torchvision_operators import ensure_torchvision_operators
 
 
-def build(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> Built:
+def build(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> BuiltModel:
     """Make a torchvision classification model."""
     ensure_torchvision_operators()
     from torchvision import models
 
     known = models.list_models(module=models)
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=3)
-        raise InputError(f"torchvision has no classification model {name!r}; known: {', '.join(near or known)}")
+        similar = difflib.get_close_matches(name, known, n=3)
+        raise InputError(f"torchvision has no classification model {name!r}; known: {', '.join(similar or known)}")
     weights = models.get_model_weights(name).DEFAULT
     with fetching(f"torchvision:{name}", wanted=pretrained):
         module = models.get_model(name, weights=weights if pretrained else None, **model_args)
-    return Built(module, image_spec(weights.transforms()), classifier_name(module))
+    return BuiltModel(module, image_spec(weights.transforms()), find_classifier(module))
 
 
 def image_spec(preset: Any) -> ImageSpec:
@@ -38,8 +37,8 @@ def image_spec(preset: Any) -> ImageSpec:
     )
 
 
-def classifier_name(module: Any) -> str | None:
-    """Return the name of the last layer with weights; torchvision's networks end with their classifier."""
+def find_classifier(module: Any) -> str | None:
+    """Return the name of the last layer with weights; torchvision's models end with their classifier."""
     from torch import nn
 
     names = [name for name, child in module.named_modules() if isinstance(child, (nn.Linear, nn.Conv2d))]

@@ -10,6 +10,7 @@ from ..errors import InputError
 from .input_spec import GraphInput, InputOverrides, InputSpec, Normalization
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+FitMode = Literal["shorter", "cover", "squash", "border"]
 FITS = ("shorter", "cover", "squash", "border")
 DECODES = ("exact", "fast")
 ORIENTATIONS = ("exif", "stored")
@@ -56,7 +57,7 @@ class ImageSpec(InputSpec):
 
     size: tuple[int, int]
     resize: int
-    fit: Literal["shorter", "cover", "squash", "border"] = "shorter"
+    fit: FitMode = "shorter"
     interpolation: str = "bicubic"
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, TopworkError
 from ..identity import digest_of_file, digest_of_path
-from .backbone import Backbone
+from .backbone import Backbone, OnnxBackbone, TorchBackbone, private_copy
+from .from_onnx import digest_external_data, read_model
 from .input_spec import InputOverrides, InputSpec
-from .onnx_backbone import OnnxBackbone
-from .registry import Built, find_entry, find_source
-from .torch_backbone import TorchBackbone, private_copy
+from .loader import BuiltModel
+from .registry import find_entry, find_loader
 
 if TYPE_CHECKING:
     from torch import nn
 
-RANDOM = "random"
-SEED = 0
+RANDOM_WEIGHTS = "random"
+RANDOM_WEIGHTS_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class BackboneSpec:
     name : str
         A source and a name, such as ``"timm:resnet50"``.
     weights : str, path or None
-        None for the source's own pre-trained weights, ``"random"`` for an untrained network (seeded), or a file.
+        None for the source's own pre-trained weights, ``"random"`` for an untrained model (seeded), or a file.
     model_args : dict
         Arguments for the architecture, such as ``{"pad_type": "same"}``.
     preprocessing : InputOverrides
-        Changes to the preprocessing that the backbone brings along.
+        Changes to the backbone's own preprocessing.
     input_spec : ImageSpec, TextSpec or TensorSpec, optional
-        Takes the place of what the backbone brings along.
+        Replaces the backbone's own input specification.
     """
 
     name: str
@@ -47,57 +47,84 @@ class BackboneSpec:
     preprocessing: InputOverrides = field(default_factory=InputOverrides)
     input_spec: InputSpec | None = None
 
+    @property
+    def weights_file(self) -> Path | None:
+        """The local file of weights, if one was given."""
+        if self.weights is None or self.weights == RANDOM_WEIGHTS:
+            return None
+        return Path(self.weights)
+
     def load(self) -> Backbone:
         """Load the backbone; see :func:`load_backbone`."""
-        built = _built(self)
+        built = self._build()
         details: dict[str, Any] = {
-            "input_spec": self._input_spec(built),
+            "input_spec": self._choose_input_spec(built),
             "arguments": {**self.model_args, **built.arguments},
             "pooling": built.pooling,
             "tolerance": built.tolerance,
             "spec": self,
         }
-        if isinstance(built.network, Path):
-            digest = digest_of_file(built.network)
-            return OnnxBackbone(name=built.architecture, path=built.network, weights_digest=digest, **details)
+        if isinstance(built.model, Path):
+            digest = digest_of_file(built.model)
+            return OnnxBackbone(name=built.architecture, path=built.model, weights_digest=digest, **details)
         if self.weights_file is not None:
-            built.load_weights(built.network, self.weights_file)
-        name = built.architecture or _architecture(self.name)
-        return TorchBackbone.from_module(name, built.network, classifier=built.classifier, **details)
+            built.load_weights(built.model, self.weights_file)
+        name = built.architecture or self._architecture()
+        return TorchBackbone.from_module(name, built.model, classifier=built.classifier, **details)
 
-    def _input_spec(self, built: Built) -> InputSpec:
-        """Return what the network eats: as the user says, or as its makers do with the user's changes."""
+    def request(self) -> dict[str, Any]:
+        """Return what decides the loaded model, without loading it: part of the key of the graph cache."""
+        weights: Any = self.weights
+        if self.weights_file is not None:
+            if not self.weights_file.is_file():
+                raise InputError(
+                    f"weights file {self.weights_file} does not exist; expected a .safetensors, .pth, .th or .pt file"
+                )
+            weights = digest_of_file(self.weights_file)
+
+        # A file or folder that is named as the backbone decides the model by its content.
+        local = Path(find_entry(self.name)[1].removeprefix("local-dir:"))
+        is_local = self.name.startswith(("hf:", "onnx:", "timm:local-dir:")) and local.exists()
+        is_onnx_file = self.name.startswith("onnx:") and local.is_file()
+        return {
+            "name": self.name,
+            "content": digest_of_path(local) if is_local else None,
+            "external": digest_external_data(local, read_model(local)) if is_onnx_file else None,
+            "weights": weights,
+            "model_args": self.model_args,
+            "preprocessing": asdict(self.preprocessing),
+            "input": None if self.input_spec is None else self.input_spec.to_json(),
+        }
+
+    def _build(self) -> BuiltModel:
+        """Make the model, a PyTorch module under a fixed seed."""
+        loader, name = find_loader(self.name)
+        needs_seed = find_entry(self.name)[0].torch
+        with seeded_torch() if needs_seed else contextlib.nullcontext():
+            try:
+                return loader.build(name, pretrained=self.weights is None, model_args=self.model_args)
+            except TopworkError:
+                raise
+            except (TypeError, ValueError) as error:
+                raise InputError(f"{self.name} cannot be made with model_args={self.model_args}: {error}") from error
+
+    def _choose_input_spec(self, built: BuiltModel) -> InputSpec:
+        """Return the user's input specification, or else the source's, with the user's changes."""
         if self.input_spec is not None:
             return self.input_spec.override(self.preprocessing)
-        missing = [name for name in built.unknown if getattr(self.preprocessing, name) is None]
         if built.complaint:
             raise InputError(built.complaint)
+        missing = [name for name in built.unknown if getattr(self.preprocessing, name) is None]
         if missing or built.input_spec is None:
             stated = ", ".join(f"{name}= (--{name})" for name in missing) or "input_spec="
             raise InputError(f"{self.name} does not say how its input is preprocessed; state {stated}")
         return built.input_spec.override(self.preprocessing)
 
-    @property
-    def weights_file(self) -> Path | None:
-        """The local file of weights, if one was given."""
-        return None if self.weights in (None, RANDOM) else Path(str(self.weights))
-
-    def request(self) -> dict[str, Any]:
-        """Return what decides the loaded network, without loading it: part of the key of the graph cache."""
-        file, name = self.weights_file, find_entry(self.name)[1]
-        local = Path(name.removeprefix("local-dir:"))
-        is_local = self.name.startswith(("hf:", "onnx:", "timm:local-dir:")) and local.exists()
-        if file is not None and not file.is_file():
-            raise InputError(f"weights file {file} does not exist; expected a .safetensors, .pth, .th or .pt file")
-        return {
-            "name": self.name,
-            "content": digest_of_path(local) if is_local else None,
-            "external": _external_data(self.name, local),
-            "weights": self.weights if file is None else digest_of_file(file),
-            "model_args": self.model_args,
-            "preprocessing": asdict(self.preprocessing),
-            "input": None if self.input_spec is None else self.input_spec.to_json(),
-        }
+    def _architecture(self) -> str:
+        """Return the name without timm's tag of the pre-trained weights, which the digest identifies better."""
+        if self.name.startswith("timm:"):
+            return self.name.partition(".")[0]
+        return self.name
 
 
 def load_backbone(
@@ -108,7 +135,7 @@ def load_backbone(
     model_args: dict[str, Any] | None = None,
     **preprocessing: Any,
 ) -> Backbone:
-    """Load a network to be cut.
+    """Load a model to be cut.
 
     Parameters
     ----------
@@ -116,9 +143,9 @@ def load_backbone(
         ``"timm:NAME"``, ``"torchvision:NAME"``, ``"hf:ID"`` or ``"hf:FOLDER"``, ``"onnx:FILE"``, ``"topwork:tiny"``,
         or a module (copied, and put in evaluation mode).
     input_spec : ImageSpec, TextSpec or TensorSpec, optional
-        What the network eats; needed for a module, and where an ONNX file does not say.
+        The input that the model expects; needed for a module, and where an ONNX file does not state it.
     weights : str or path, optional
-        A ``.safetensors``, ``.pth``, ``.th`` or ``.pt`` file, or ``"random"`` for an untrained network, seeded.
+        A ``.safetensors``, ``.pth``, ``.th`` or ``.pt`` file, or ``"random"`` for an untrained model, seeded.
         By default the source's pre-trained weights.
     model_args : dict, optional
         Arguments for the architecture.
@@ -136,7 +163,7 @@ def load_backbone(
     InputError
         If the name is unknown or an argument does not fit.
     WeightsError
-        If the file's names or shapes differ from the network's; the message lists them.
+        If the file's names or shapes differ from the model's; the message lists them.
     HubError
         If pre-trained weights cannot be fetched.
     MissingPackageError
@@ -147,56 +174,33 @@ def load_backbone(
     >>> load_backbone("topwork:tiny").input_spec.size
     (32, 32)
     """
-    changes = _overrides(preprocessing)
+    known = [field.name for field in fields(InputOverrides)]
+    unknown = sorted(set(preprocessing) - set(known))
+    if unknown:
+        raise InputError(f"unknown arguments {', '.join(unknown)}; preprocessing takes {', '.join(known)}")
+    overrides = InputOverrides(**preprocessing)
     if isinstance(backbone, str):
-        return BackboneSpec(backbone, weights, model_args or {}, changes, input_spec).load()
+        spec = BackboneSpec(
+            backbone,
+            weights=weights,
+            model_args=model_args or {},
+            preprocessing=overrides,
+            input_spec=input_spec,
+        )
+        return spec.load()
     if input_spec is None or model_args or weights:
         raise InputError(
             "a module needs input_spec=, and takes neither weights= nor model_args=: load them into it first"
         )
     name = f"{type(backbone).__module__}.{type(backbone).__qualname__}"
-    return TorchBackbone.from_module(name, private_copy(backbone), input_spec.override(changes))
-
-
-def _overrides(preprocessing: dict[str, Any]) -> InputOverrides:
-    known = InputOverrides.__dataclass_fields__
-    unknown = sorted(set(preprocessing) - set(known))
-    if unknown:
-        raise InputError(f"unknown arguments {', '.join(unknown)}; preprocessing takes {', '.join(known)}")
-    return InputOverrides(**preprocessing)
-
-
-def _built(spec: BackboneSpec) -> Built:
-    """Make the network, a PyTorch module under a fixed seed."""
-    source, name = find_source(spec.name)
-    with _seeded() if find_entry(spec.name)[0].torch else contextlib.nullcontext():
-        try:
-            return source.build(name, pretrained=spec.weights is None, model_args=spec.model_args)
-        except TopworkError:
-            raise
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{spec.name} cannot be made with model_args={spec.model_args}: {error}") from error
-
-
-def _external_data(name: str, local: Path) -> Any:
-    """Return the digests of what an ONNX file keeps in other files."""
-    if not name.startswith("onnx:") or not local.is_file():
-        return None
-    from .from_onnx import external_data, read_model
-
-    return external_data(local, read_model(local))
+    return TorchBackbone.from_module(name, private_copy(backbone), input_spec.override(overrides))
 
 
 @contextlib.contextmanager
-def _seeded() -> Iterator[None]:
-    """Make random weights the same every time, without disturbing the caller's random state."""
+def seeded_torch() -> Iterator[None]:
+    """Make random weights reproducible, without disturbing the caller's random state."""
     import torch
 
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
+        torch.manual_seed(RANDOM_WEIGHTS_SEED)
         yield
-
-
-def _architecture(name: str) -> str:
-    """Drop timm's tag of the pre-trained weights: the weights' own digest says it better."""
-    return name.partition(".")[0] if name.startswith("timm:") else name

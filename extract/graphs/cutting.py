@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...errors import ExportError
-from ...models.onnx_backbone import OnnxBackbone
-from ...models.torch_backbone import TorchBackbone
+from ...models.backbone import OnnxBackbone, TorchBackbone
 from .cut import Cutter
 from .layer import Layer
 from .onnx.cutter import OnnxCutter

@@ -14,7 +14,7 @@ from typing import Any
 
 from ...errors import InputError
 from ...identity import digest
-from ...models.backbone import Backbone
+from ...models.backbone import Backbone, Loadable
 from ...models.loading import BackboneSpec
 from .cut import CutRequest
 from .export import Samples, export, no_samples, package_versions
@@ -60,7 +60,7 @@ def graph_for(
     if isinstance(backbone, str):
         backbone = BackboneSpec(backbone)
     if isinstance(backbone, BackboneSpec):
-        spec = backbone
+        spec: Loadable = backbone
     elif isinstance(backbone, Backbone):
         if backbone.spec is None:
             return _export_once_per_process(backbone, request, samples, exporter)
@@ -114,7 +114,7 @@ def check_request(graph: ExportedGraph, request: CutRequest) -> None:
         raise InputError(f"this graph was exported with normalize={columns[0].normalize}; another needs the backbone")
 
 
-def request_key(spec: BackboneSpec, request: CutRequest) -> str:
+def request_key(spec: Loadable, request: CutRequest) -> str:
     """Return the digest of everything that decides a graph: specification, options, weights file, versions."""
     key: dict[str, Any] = {
         "format": GRAPH_FORMAT,

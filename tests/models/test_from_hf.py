@@ -1,4 +1,4 @@
-"""Models of transformers, from local folders, come with the preprocessing that stands beside their weights."""
+"""Models of transformers, from local folders, have the preprocessing of the files in the same folder."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_random_weights_are_seeded_and_not_those_of_the_folder(vit: Path) -> Non
     assert digests[0] == digests[1] != topwork.load_backbone(f"hf:{vit}").weights_digest
 
 
-def test_weights_of_a_file_take_the_place_of_the_folders(vit: Path) -> None:
+def test_weights_of_a_file_replace_those_of_the_folder(vit: Path) -> None:
     found = topwork.load_backbone(f"hf:{vit}", weights=vit / "model.safetensors")
     assert found.weights_digest == topwork.load_backbone(f"hf:{vit}").weights_digest
 
@@ -87,7 +87,7 @@ def test_weights_that_the_checkpoint_lacks_are_not_made_up(vit: Path, tmp_path: 
     save_file(
         {name: value for name, value in state.items() if name != gone}, copy / "model.safetensors", {"format": "pt"}
     )
-    with pytest.raises(WeightsError, match=rf"lacks weights of ViTForImageClassification: .*{gone.split('.')[-1]}"):
+    with pytest.raises(WeightsError, match=rf"ViTForImageClassification: .*{gone.split('.')[-1]}"):
         topwork.load_backbone(f"hf:{copy}")
 
 
@@ -115,15 +115,15 @@ def test_tower_can_be_chosen(
         shutil.copy(text_folder / name, tmp_path)
     backbone = topwork.load_backbone(f"hf:{tmp_path}", model_args={"tower": tower} if tower else {})
     assert backbone.input_spec.kind == kind
-    with pytest.raises(InputError, match="expected one of vision, text"):
+    with pytest.raises(InputError, match="'audio'.*vision, text"):
         topwork.load_backbone(f"hf:{tmp_path}", model_args={"tower": "audio"})
 
 
-def test_preprocessing_that_nobody_states_is_asked_for(vit: Path, tmp_path: Path) -> None:
+def test_preprocessing_that_is_not_stated_must_be_given(vit: Path, tmp_path: Path) -> None:
     copy = tmp_path / "vit"
     shutil.copytree(vit, copy)
     (copy / "preprocessor_config.json").unlink()
-    with pytest.raises(InputError, match=r"does not say how its input is preprocessed; state mean= \(--mean\), std="):
+    with pytest.raises(InputError, match=r"mean= \(--mean\), std="):
         topwork.load_backbone(f"hf:{copy}")
     stated = topwork.load_backbone(f"hf:{copy}", mean=(0.5,) * 3, std=(0.5,) * 3).input_spec
     assert (stated.size, stated.mean) == ((32, 32), (0.5, 0.5, 0.5))  # type: ignore[union-attr]
@@ -173,8 +173,8 @@ def test_positions_that_are_kept_for_padding_are_no_room(transformers: Any, text
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"vocab_size": 20}, "the network 20"),
-        ({"model_type": "fnet", "architectures": ["FNetModel"]}, "takes no attention mask"),
+        ({"vocab_size": 20}, "20"),
+        ({"model_type": "fnet", "architectures": ["FNetModel"]}, "attention mask"),
     ],
 )
 def test_text_model_that_cannot_be_right_is_refused(
@@ -193,7 +193,7 @@ def test_text_model_without_a_tokeniser_can_be_given_one(text_folder: Path, tmp_
     shutil.copytree(text_folder, copy)
     (copy / "tokenizer.json").unlink()
     (copy / "tokenizer_config.json").unlink()
-    with pytest.raises(InputError, match=r"no tokeniser.*input_spec=TextSpec"):
+    with pytest.raises(InputError, match=r"bert.*input_spec=TextSpec"):
         topwork.load_backbone(f"hf:{copy}")
     spec = topwork.TextSpec.from_file(text_folder / "tokenizer.json", 16)
     assert topwork.load_backbone(f"hf:{copy}", input_spec=spec).input_spec == spec
@@ -203,7 +203,7 @@ def test_preprocessing_that_cannot_be_reproduced_is_refused(vit: Path, tmp_path:
     copy = tmp_path / "vit"
     shutil.copytree(vit, copy)
     (copy / "preprocessor_config.json").write_text(json.dumps({**PREPROCESSING, "do_flip_channel_order": True}))
-    with pytest.raises(InputError, match=r"by do_flip_channel_order, which topwork does not reproduce"):
+    with pytest.raises(InputError, match="do_flip_channel_order"):
         topwork.load_backbone(f"hf:{copy}")
     spec = topwork.ImageSpec((32, 32), 32)
     assert topwork.load_backbone(f"hf:{copy}", input_spec=spec).input_spec == spec

@@ -1,4 +1,4 @@
-"""What an ONNX file says of its inputs becomes the input specification; what it does not say is asked for."""
+"""Inputs of an ONNX file become the input specification; what the file does not state must be given."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def write(path: Path, *ports: Port, weights: dict[str, np.ndarray] | None = None
 
 def test_images_have_the_size_of_the_input_and_need_mean_and_std(tmp_path: Path) -> None:
     path = write(tmp_path / "net.onnx", IMAGE)
-    with pytest.raises(InputError, match=r"does not say how its input is preprocessed; state mean= \(--mean\), std="):
+    with pytest.raises(InputError, match=r"mean= \(--mean\), std="):
         topwork.load_backbone(f"onnx:{path}")
     backbone = topwork.load_backbone(f"onnx:{path}", mean=(0.5, 0.5, 0.5), std=(0.1, 0.2, 0.3))
     assert (backbone.name, backbone.input_spec.size, backbone.input_spec.resize) == ("onnx", (16, 24), 18)
@@ -48,7 +48,7 @@ def test_images_have_the_size_of_the_input_and_need_mean_and_std(tmp_path: Path)
 def test_free_height_and_width_must_be_stated(tmp_path: Path) -> None:
     path = write(tmp_path / "net.onnx", ("x", TensorProto.FLOAT, ["n", 3, "h", "w"]))
     stated = {"mean": (0, 0, 0), "std": (1, 1, 1)}
-    with pytest.raises(InputError, match=r"state size= \(--size\)"):
+    with pytest.raises(InputError, match=r"size= \(--size\)"):
         topwork.load_backbone(f"onnx:{path}", **stated)
     spec = topwork.load_backbone(f"onnx:{path}", **stated, size=64, crop=1.0).input_spec
     assert (spec.size, spec.resize) == ((64, 64), 64)
@@ -67,17 +67,17 @@ def test_any_other_input_of_fixed_sizes_is_a_tensor(axes: list[Any], tmp_path: P
 
 def test_input_of_free_sizes_needs_an_input_spec(tmp_path: Path) -> None:
     path = write(tmp_path / "net.onnx", ("x", TensorProto.FLOAT, ["n", "t"]))
-    with pytest.raises(InputError, match="state input_spec="):
+    with pytest.raises(InputError, match="input_spec="):
         topwork.load_backbone(f"onnx:{path}")
     spec = topwork.TensorSpec((9,))
     assert topwork.load_backbone(f"onnx:{path}", input_spec=spec).input_spec == spec
 
 
 @pytest.mark.parametrize("folder", ["", "onnx"])
-def test_tokeniser_lies_beside_the_file_or_above_it(folder: str, tmp_path: Path) -> None:
+def test_tokeniser_lies_in_the_folder_of_the_file_or_one_above(folder: str, tmp_path: Path) -> None:
     (tmp_path / folder).mkdir(exist_ok=True)
     path = write(tmp_path / folder / "net.onnx", IDS, MASK, ("token_type_ids", TensorProto.INT64, ["n", "t"]))
-    with pytest.raises(InputError, match="state input_spec="):
+    with pytest.raises(InputError, match="input_spec="):
         topwork.load_backbone(f"onnx:{path}")
     (tmp_path / "tokenizer.json").write_text(json.dumps(TOKENIZER))
     spec = topwork.load_backbone(f"onnx:{path}").input_spec
@@ -102,10 +102,10 @@ def test_length_and_padding_are_the_tokenisers(
 @pytest.mark.parametrize(
     ("ports", "message"),
     [
-        ([IDS, MASK, ("position_ids", TensorProto.INT64, ["n", "t"])], "an input position_ids .INT64., which topwork"),
-        ([("input_ids", TensorProto.INT64, ["n", 128]), MASK], "texts of exactly 128 tokens"),
-        ([IMAGE, ("extra", TensorProto.FLOAT, ["n", 2])], r"the inputs x \(FLOAT\), extra \(FLOAT\); expected one of"),
-        ([("x", TensorProto.INT64, ["n", 4])], r"the inputs x \(INT64\); expected one of floats"),
+        ([IDS, MASK, ("position_ids", TensorProto.INT64, ["n", "t"])], r"position_ids \(INT64\)"),
+        ([("input_ids", TensorProto.INT64, ["n", 128]), MASK], "128 tokens"),
+        ([IMAGE, ("extra", TensorProto.FLOAT, ["n", 2])], r"x \(FLOAT\), extra \(FLOAT\)"),
+        ([("x", TensorProto.INT64, ["n", 4])], r"x \(INT64\)"),
     ],
 )
 def test_inputs_that_cannot_be_filled_are_refused(ports: list[Port], message: str, tmp_path: Path) -> None:
@@ -113,22 +113,22 @@ def test_inputs_that_cannot_be_filled_are_refused(ports: list[Port], message: st
         topwork.load_backbone(f"onnx:{write(tmp_path / 'net.onnx', *ports)}")
 
 
-def test_what_is_no_network_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none\.onnx does not exist; expected an ONNX file"):
+def test_file_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.onnx does not exist"):
         topwork.load_backbone(f"onnx:{tmp_path / 'none.onnx'}")
     (tmp_path / "text.onnx").write_text("hello")
     with pytest.raises(InputError, match=r"text\.onnx is not an ONNX file"):
         topwork.load_backbone(f"onnx:{tmp_path / 'text.onnx'}")
     (tmp_path / "empty.onnx").write_bytes(b"")
-    with pytest.raises(InputError, match="it has no operations"):
+    with pytest.raises(InputError, match=r"empty\.onnx .*no operations"):
         topwork.load_backbone(f"onnx:{tmp_path / 'empty.onnx'}")
 
 
 def test_weights_and_arguments_of_others_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "net.onnx", IMAGE)
-    with pytest.raises(InputError, match="brings its weights along; expected no weights="):
+    with pytest.raises(InputError, match="weights="):
         topwork.load_backbone(f"onnx:{path}", weights="random")
-    with pytest.raises(InputError, match=r"takes no arguments, but got \['depth'\]"):
+    with pytest.raises(InputError, match=r"\['depth'\]"):
         topwork.load_backbone(f"onnx:{path}", model_args={"depth": 3})
 
 
@@ -137,7 +137,7 @@ def test_graph_of_topwork_is_refused(tmp_path: Path) -> None:
     model = onnx.load(path)
     helper.set_model_props(model, {"topwork": "{}"})
     onnx.save(model, path)
-    with pytest.raises(InputError, match=r"a graph that topwork exported, and cannot be cut again. Pass ExportedGraph"):
+    with pytest.raises(InputError, match=r"net\.onnx.*ExportedGraph"):
         topwork.load_backbone(f"onnx:{path}")
 
 
@@ -154,5 +154,5 @@ def test_weights_in_another_file_are_part_of_the_identity(tmp_path: Path) -> Non
     assert before["weights"] == after["weights"]
     assert before["arguments"]["data:net.data"] != after["arguments"]["data:net.data"]
     (tmp_path / "net.data").unlink()
-    with pytest.raises(InputError, match=r"keeps its weights in net\.data, which is missing beside it"):
+    with pytest.raises(InputError, match=r"net\.data"):
         build(str(path), pretrained=True, model_args={})

@@ -47,7 +47,7 @@ def test_arguments_reach_the_architecture() -> None:
 
 @pytest.mark.parametrize(("name", "near"), [("resnet19", "resnet18"), ("fcn_resnet50", "resnet50")])
 def test_name_of_no_classifier_is_refused_with_near_ones(name: str, near: str) -> None:
-    with pytest.raises(InputError, match=f"no classification model '{name}'; known: .*{near}"):
+    with pytest.raises(InputError, match=f"'{name}'.*{near}"):
         topwork.load_backbone(f"torchvision:{name}", weights="random")
 
 

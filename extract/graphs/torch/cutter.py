@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
-    from ....models.torch_backbone import TorchBackbone
+    from ....models.backbone import TorchBackbone
     from ...preprocess.preprocessor import Feed
     from ..cut import Cut
 

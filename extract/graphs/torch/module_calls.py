@@ -17,7 +17,7 @@ from .inputs import model_inputs, to_tensors
 if TYPE_CHECKING:
     from torch import nn
 
-    from ....models.torch_backbone import TorchBackbone
+    from ....models.backbone import TorchBackbone
 
 
 def number_calls(modules: Mapping[str, nn.Module], calls: Iterable[str]) -> dict[str, int]:

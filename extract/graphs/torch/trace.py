@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.fx import GraphModule, Node
 
-    from ....models.torch_backbone import TorchBackbone
+    from ....models.backbone import TorchBackbone
 
 RESHAPES = ("aten.view.default", "aten.squeeze.dim", "aten.squeeze.dims")
 SQUASHES = ("softmax", "sigmoid")

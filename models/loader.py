@@ -1,0 +1,81 @@
+"""What the loader of each backbone source defines and returns, and how it reports failed downloads."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..errors import HubError, reason
+from .backbone import DEFAULT_TOLERANCE
+from .input_spec import InputSpec
+from .weights import load_weights
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class BuiltModel:
+    """A model, and what its source states about it.
+
+    Parameters
+    ----------
+    model : torch.nn.Module or Path
+        A module, or an ONNX file.
+    input_spec : ImageSpec, TextSpec, TensorSpec or None
+        The model's own preprocessing; None if it is unknown.
+    classifier, pooling, tolerance
+        As in :class:`topwork.models.backbone.TorchBackbone`.
+    architecture : str
+        Name of the architecture, where the requested name does not identify it.
+    arguments : dict
+        What decides the model beyond the user's arguments, such as a configuration file.
+    load_weights : callable
+        Copies a file of weights into the model.
+    unknown : tuple of str
+        Overrides that the user must state, because the source does not.
+    complaint : str
+        Why there is no input specification.
+    """
+
+    model: nn.Module | Path
+    input_spec: InputSpec | None
+    classifier: str | None = None
+    pooling: str = ""
+    tolerance: float = DEFAULT_TOLERANCE
+    architecture: str = ""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    load_weights: Callable[[Any, Path], None] = load_weights
+    unknown: tuple[str, ...] = ()
+    complaint: str = ""
+
+
+class BackboneLoader(Protocol):
+    """Interface of the module that loads backbones from one source."""
+
+    def build(self, name: str, *, pretrained: bool, model_args: dict[str, Any]) -> BuiltModel:
+        """Make the model called `name`, with pre-trained weights or with random ones."""
+
+
+@contextlib.contextmanager
+def fetching(backbone: str, wanted: bool) -> Iterator[None]:
+    """Wrap the creation of a model that may download its weights.
+
+    Raises
+    ------
+    HubError
+        If weights were wanted and could not be fetched; it says how to pass a local file.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not wanted or not isinstance(error, (OSError, RuntimeError)):
+            raise
+        raise HubError(
+            f"the pre-trained weights of {backbone} could not be fetched: {reason(error).rstrip('.')}. "
+            "Expected a network connection or a copy fetched before. Without them pass a local file "
+            "(weights='file.safetensors', --weights FILE), or weights='random' for an untrained model."
+        ) from error
