@@ -115,7 +115,7 @@ def test_tower_can_be_chosen(
         shutil.copy(text_folder / name, tmp_path)
     backbone = topwork.load_backbone(f"hf:{tmp_path}", model_args={"tower": tower} if tower else {})
     assert backbone.input_spec.kind == kind
-    with pytest.raises(InputError, match="'audio'.*vision, text"):
+    with pytest.raises(InputError, match=r"'audio'.*vision, text"):
         topwork.load_backbone(f"hf:{tmp_path}", model_args={"tower": "audio"})
 
 

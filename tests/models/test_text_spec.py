@@ -83,7 +83,7 @@ def test_maximum_length_can_only_be_reduced() -> None:
     assert SPEC.override(InputOverrides()) == SPEC
     shorter = SPEC.override(InputOverrides(max_length=16))
     assert (shorter.max_length, shorter.tokenizer, shorter.inputs) == (16, SPEC.tokenizer, SPEC.inputs)
-    with pytest.raises(InputError, match="max_length=129.*128"):
+    with pytest.raises(InputError, match=r"max_length=129.*128"):
         SPEC.override(InputOverrides(max_length=129))
 
 
