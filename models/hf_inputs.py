@@ -44,6 +44,7 @@ def image_spec(name: str, config: Any) -> tuple[ImageSpec, tuple[str, ...]]:
     Returns
     -------
     spec : ImageSpec
+        With provisional values where the file states none.
     unknown : tuple of str
         Fields that the file does not state.
 
