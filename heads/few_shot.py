@@ -1,4 +1,4 @@
-"""How accuracy grows with the number of labels."""
+"""Few-shot curves: how accuracy grows with the number of labels."""
 
 from __future__ import annotations
 
@@ -9,27 +9,30 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
-from sklearn.model_selection import GroupShuffleSplit, StratifiedShuffleSplit
 
 from ..errors import InputError
+from .folds import draw_splits, rank_within_classes
+from .metrics import score_head
 from .registry import DEFAULT, resolve_head, within_rows
-from .targets import coded, typed_labels
+from .targets import encode_labels, to_label_array
 
 Array = NDArray[Any]
+
+MAX_RANDOM_SEED = 2**31
 
 
 @dataclass(frozen=True)
 class FewShotPoint:
-    """What a head reaches with so many labels for each class.
+    """Accuracy of a head that was trained on a number of labels for each class.
 
     Parameters
     ----------
     shots : int or "all"
         Labels for each class; a class that has fewer gives all of its rows.
     n_rows : float
-        Rows that were trained on, on average.
+        Rows that were trained on, averaged over draws.
     scores, training_scores : ndarray of shape (n_draws,)
-        Accuracy on rows that were held out, and on those that were trained on.
+        Accuracy on held-out rows, and on those that were trained on.
     """
 
     shots: int | str
@@ -38,11 +41,19 @@ class FewShotPoint:
     training_scores: Array
 
     def __str__(self) -> str:
-        mean, spread = self.scores.mean(), self.scores.std()
         return (
-            f"{self.shots:>6} labels a class ({self.n_rows:>7,.0f} rows): {mean:.3f} ± {spread:.3f}, "
-            f"in training {self.training_scores.mean():.3f}"
+            f"{self.shots:>6} labels a class ({self.n_rows:>7,.0f} rows): "
+            f"{self.scores.mean():.3f} ± {self.scores.std():.3f}, in training {self.training_scores.mean():.3f}"
         )
+
+
+@dataclass(frozen=True)
+class ShotResult:
+    """The outcome of one fit: rows that it was trained on, and accuracies."""
+
+    n_rows: int
+    score: float
+    training_score: float
 
 
 def few_shot_curve(
@@ -57,7 +68,7 @@ def few_shot_curve(
     random_state: int | None = 0,
     n_jobs: int | None = None,
 ) -> list[FewShotPoint]:
-    """Train a head on few labels and on more, several times each, and judge it on rows that were held out.
+    """Train a head on few labels and on more, several times each, and score it on held-out rows.
 
     In each draw some rows are held out, and each number of shots takes the rows of the one before and more.
 
@@ -77,7 +88,7 @@ def few_shot_curve(
         Rows of a group are held out together.
     random_state : int or None
     n_jobs : int, optional
-        Draws at a time, as joblib has it.
+        Number of draws in parallel, as for joblib.
 
     Returns
     -------
@@ -87,7 +98,7 @@ def few_shot_curve(
     Raises
     ------
     InputError
-        If a number of shots is none, a class has fewer than two rows, or the head cannot learn from so few.
+        If a number of shots is not positive, a class has fewer than two rows, or the head cannot learn from so few.
 
     Examples
     --------
@@ -97,64 +108,87 @@ def few_shot_curve(
     1 10 True
     all 1347 True
     """
-    X, y = np.asarray(X), typed_labels(y)
-    _check(y, shots, draws, len(X))
-    if y.dtype == object:  # of several types
-        y = coded(y)[1]
-    if random_state is None:
-        random_state = int(np.random.default_rng().integers(2**31))
-    splitter: Any = StratifiedShuffleSplit if groups is None else GroupShuffleSplit
-    splits = splitter(draws, test_size=_share(test_size, y, groups), random_state=random_state).split(X, y, groups)
-    found = Parallel(n_jobs=n_jobs)(
-        delayed(_draw)(X, y, head, shots, train, test, random_state + number)
-        for number, (train, test) in enumerate(splits)
-    )
-    counts, scores, training = np.array(found).transpose(2, 1, 0)  # (3, shots, draws)
-    return [FewShotPoint(each, counts[k].mean(), scores[k], training[k]) for k, each in enumerate(shots)]
-
-
-def _check(y: Array, shots: Sequence[int | str], draws: int, count: int) -> None:
-    if y.ndim != 1 or len(y) != count:
-        raise InputError(f"{count} rows but labels of shape {y.shape}; expected one label for each row")
-    if not len(shots) or not all(isinstance(each, int | np.integer) and each >= 1 for each in shots if each != "all"):
-        raise InputError(f"shots is {shots!r}; expected positive integers, or 'all'")
+    # Validate.
+    X = np.asarray(X)
+    y = to_label_array(y)
+    if y.ndim != 1 or len(y) != len(X):
+        raise InputError(f"{len(X)} rows but labels of shape {y.shape}; expected one label for each row")
+    _check_shots(shots)
     if draws < 1:
         raise InputError(f"draws is {draws}; expected one or more")
-    names, places, counts = np.unique(coded(y.astype(object))[1], return_index=True, return_counts=True)
-    rarest = y.tolist()[places[counts.argmin()]]
-    if len(names) < 2 or counts.min() < 2:
+    codes = encode_labels(y)[1]
+    _check_classes(y, codes)
+    if y.dtype == object:  # labels of several types have no order
+        y = codes
+    if random_state is None:
+        random_state = int(np.random.default_rng().integers(MAX_RANDOM_SEED))
+
+    # Fit each number of shots in each draw.
+    splits = draw_splits(y, groups, draws, test_size=test_size, random_state=random_state)
+    results = Parallel(n_jobs=n_jobs)(
+        delayed(score_shots)(X, y, head, shots=shots, train=train, held=held, seed=random_state + number)
+        for number, (train, held) in enumerate(splits)
+    )
+
+    # Summarise over draws.
+    points = []
+    for shot, of_draws in zip(shots, zip(*results, strict=True), strict=True):
+        n_rows = np.array([result.n_rows for result in of_draws])
+        scores = np.array([result.score for result in of_draws])
+        training_scores = np.array([result.training_score for result in of_draws])
+        points.append(FewShotPoint(shot, float(n_rows.mean()), scores=scores, training_scores=training_scores))
+    return points
+
+
+def _check_shots(shots: Sequence[int | str]) -> None:
+    numbers = [shot for shot in shots if shot != "all"]
+    are_allowed = all(isinstance(shot, int | np.integer) and shot >= 1 for shot in numbers)
+    if not len(shots) or not are_allowed:
+        raise InputError(f"shots is {shots!r}; expected positive integers, or 'all'")
+
+
+def _check_classes(y: Array, codes: Array) -> None:
+    rows_of_class = np.bincount(codes)
+    if len(rows_of_class) < 2 or rows_of_class.min() < 2:
+        rarest = y.tolist()[int(np.argmax(codes == rows_of_class.argmin()))]
         raise InputError(
-            f"label {rarest!r} has {counts.min()} row of {len(names)} classes; expected at least two "
+            f"label {rarest!r} has {rows_of_class.min()} row of {len(rows_of_class)} classes; expected at least two "
             "classes, and two rows of each: one to train on, one to hold out"
         )
 
 
-def _share(test_size: float, y: Array, groups: Any) -> float | int:
-    """Return the share to hold out; at least one row for each class."""
-    classes = len(np.unique(y))
-    return test_size if groups is not None or test_size * len(y) >= classes else classes
+def score_shots(
+    X: Array, y: Array, head: Any, *, shots: Sequence[int | str], train: Array, held: Array, seed: int
+) -> list[ShotResult]:
+    """Train a head on each number of shots of one draw, and score it.
 
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, n_features)
+    y : ndarray of shape (n_rows,)
+    head : str or estimator
+    shots : sequence of int or "all"
+    train, held : ndarray of int
+        Rows to choose from, and rows to score.
+    seed : int
+        Of the order in which rows are chosen.
 
-def _draw(
-    X: Array, y: Array, head: Any, shots: Sequence[int | str], train: Array, test: Array, seed: int
-) -> list[tuple[int, float, float]]:
-    """Return for each number of shots the rows, the score, and the score in training."""
+    Returns
+    -------
+    list
+        The number of training rows, the accuracy and the training accuracy for each of `shots`.
+    """
     order = np.random.default_rng(seed).permutation(train)
-    place = np.empty(len(order), np.int64)  # of a row among those of its class
-    for name in np.unique(y[order]):
-        own = y[order] == name
-        place[own] = np.arange(own.sum())
-    found = []
-    for each in shots:
-        rows = np.sort(order if each == "all" else order[place < int(each)])
-        fitted = _fitted(head, each, X[rows], y[rows])
-        score, training = (float(np.mean(fitted.predict(X[some]) == y[some])) for some in (test, rows))
-        found.append((len(rows), score, training))
-    return found
-
-
-def _fitted(head: Any, shots: int | str, X: Array, y: Array) -> Any:
-    try:
-        return within_rows(resolve_head(head), len(X)).fit(X, y)
-    except ValueError as error:
-        raise InputError(f"head {head!r} cannot learn from {shots} labels a class: {error}") from error
+    rank = rank_within_classes(y[order])
+    results = []
+    for shot in shots:
+        chosen = order if shot == "all" else order[rank < int(shot)]
+        rows = np.sort(chosen)
+        try:
+            fitted = within_rows(resolve_head(head), len(rows)).fit(X[rows], y[rows])
+        except ValueError as error:
+            raise InputError(f"head {head!r} cannot learn from {shot} labels a class: {error}") from error
+        score = score_head(fitted, X[held], y[held])
+        training_score = score_head(fitted, X[rows], y[rows])
+        results.append(ShotResult(len(rows), score, training_score))
+    return results

@@ -1,4 +1,4 @@
-"""What a head scores on the rows that it learned from, beside what it scores on rows that it never saw."""
+"""Fit reports: the score of a head on the rows that it was trained on, next to its score on held-out rows."""
 
 from __future__ import annotations
 
@@ -9,32 +9,31 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit, StratifiedShuffleSplit
 
 from ..errors import InputError
-from .folds import Folds, folds_of, learnable
+from .folds import Folds, draw_splits, make_folds, select_learnable_rows
+from .metrics import ACCURACY, score_head
 
 Array = NDArray[Any]
-Fit = Callable[[Array], Any]
-"""Returns a new head, fitted on some rows."""
 
-LARGE_GAP = 0.1
-MANY_ROWS = 5000
-"""From so many rows on, one fifth of them is held out once: its score is sure enough, and other fits cost time."""
+MAX_GAP = 0.1
+"""Difference of the scores above which a head is reported to overfit."""
+MIN_ROWS_FOR_SINGLE_SPLIT = 5000
+"""From so many rows on, one fifth is held out once: its score is precise enough, and more fits would take long."""
 
 
 @dataclass(frozen=True)
 class FitReport:
-    """How well a head has learned, and how well it generalises.
+    """How well a head fits its training rows, and how well it generalises.
 
     Parameters
     ----------
     metric : {"accuracy", "R2"}
-        The share of rows that are right, with all of their labels; or the coefficient of determination.
+        The share of rows that are predicted correctly, with all of their labels; or the coefficient of determination.
     training : float
-        On the rows that were trained on.
+        Score on the rows that were trained on.
     held_out : float
-        On rows that were held out, by heads that never saw them: the mean over folds.
+        Score on held-out rows, by heads that were not trained on them: the mean over folds.
     spread : float or None
         Standard deviation over folds, if there are several.
     n_folds : int
@@ -48,50 +47,59 @@ class FitReport:
 
     @property
     def gap(self) -> float:
-        """How much worse rows are that were held out."""
+        """The training score minus the held-out score."""
         return self.training - self.held_out
 
     @property
     def gap_is_large(self) -> bool:
-        """Whether the head has learned its rows by heart rather than what they have in common."""
-        return self.gap > LARGE_GAP
+        """Whether the head overfits."""
+        return self.gap > MAX_GAP
 
     def __str__(self) -> str:
-        folds = "on rows that were held out" if self.spread is None else f"± {self.spread:.3f} in {self.n_folds} folds"
-        told = f"{self.metric} {self.training:.3f} in training, {self.held_out:.3f} {folds}"
+        how = "on held-out rows"
+        if self.spread is not None:
+            how = f"± {self.spread:.3f} in {self.n_folds} folds"
+        scores = f"{self.metric} {self.training:.3f} in training, {self.held_out:.3f} {how}"
         if not self.gap_is_large:
-            return told
+            return scores
         return (
-            f"{told}\nthe gap of {self.gap:.2f} is large: the head knows these rows better than what they have in "
-            "common. More labels, a stronger penalty or fewer features help."
+            f"{scores}\nthe gap of {self.gap:.2f} is large: the head overfits its training rows. "
+            "More labels, a stronger penalty or fewer features help."
         )
 
 
 def fit_report(
     head: Any,
-    fit: Fit,
+    fit: Callable[[Array], Any],
     X: Array,
     y: Array,
+    *,
     groups: Any = None,
     n_folds: int = 5,
-    metric: str = "accuracy",
+    metric: str = ACCURACY,
     weights: Array | None = None,
+    min_rows_for_single_split: int = MIN_ROWS_FOR_SINGLE_SPLIT,
 ) -> FitReport | None:
-    """Judge a fitted head; one that chose its penalty by cross-validation has done so already.
+    """Score a fitted head on its training rows and on held-out rows.
+
+    The scores of a head that has chosen its penalty by cross-validation are those of its own folds.
 
     Parameters
     ----------
     head : estimator
         Fitted on all rows.
     fit : callable
+        Takes rows as integers, and returns a new head that is fitted on them.
     X : ndarray of shape (n_rows, n_features)
     y : ndarray of shape (n_rows,) or (n_rows, n_targets)
     groups : array of shape (n_rows,), optional
         Rows of a group are held out together.
     n_folds : int
-        From 5,000 rows on one fifth is held out once instead; with 0 nothing is judged.
+        With 0 nothing is scored.
     metric : {"accuracy", "R2"}
     weights : ndarray of shape (n_rows,), optional
+    min_rows_for_single_split : int
+        From so many rows on one fifth is held out once, instead of in folds.
 
     Returns
     -------
@@ -100,63 +108,82 @@ def fit_report(
     """
     if n_folds < 2:
         return None
-    scores = _known_scores(head)
+    scores = find_known_scores(head)
     if scores is None:
-        scores = _scores(fit, X, y, _folds(y, groups, n_folds, metric), metric, weights)
+        by_class = metric == ACCURACY and y.ndim == 1
+        if len(y) < min_rows_for_single_split:
+            folds = make_folds(y, groups, n_folds=n_folds, by_class=by_class)
+        else:
+            folds = draw_splits(y, groups, n_draws=1, test_size=0.2, random_state=0, by_class=by_class)
+        scores = score_folds(fit, X, y, folds=folds, metric=metric, weights=weights)
     if not len(scores):
         return None
-    spread = float(np.std(scores)) if len(scores) > 1 else None
-    return FitReport(metric, score(head, X, y, metric, weights), float(np.mean(scores)), spread, len(scores))
+    return FitReport(
+        metric=metric,
+        training=score_head(head, X, y, metric=metric, weights=weights),
+        held_out=float(np.mean(scores)),
+        spread=float(np.std(scores)) if len(scores) > 1 else None,
+        n_folds=len(scores),
+    )
 
 
-def _known_scores(head: Any) -> Array | None:
-    """Return the accuracy in each fold that a sweep found for its choice."""
-    results = getattr(head, "cv_results_", None)
-    if not isinstance(results, dict) or "accuracy" not in results or not hasattr(head, "C_"):
-        return None
-    if getattr(head, "class_weight", None) is not None:  # its accuracy is of classes with weights
-        return None
-    scores: Array = results["accuracy"][int(np.flatnonzero(results["C"] == head.C_)[0])]
-    return scores[~np.isnan(scores)]
-
-
-def _folds(y: Array, groups: Any, n_folds: int, metric: str) -> Folds:
-    by_class = metric == "accuracy" and y.ndim == 1
-    if len(y) < MANY_ROWS:
-        return folds_of(y, groups, n_folds, by_class)
-    stratified = by_class and groups is None and int(np.unique(y, return_counts=True)[1].min()) > 1
-    splitter: Any = StratifiedShuffleSplit if stratified else ShuffleSplit if groups is None else GroupShuffleSplit
-    return list(splitter(1, test_size=0.2, random_state=0).split(X=np.zeros((len(y), 1)), y=y, groups=groups))
-
-
-def _scores(fit: Fit, X: Array, y: Array, folds: Folds, metric: str, weights: Array | None) -> Array:
-    found = []
-    for train, held in folds:
-        if weights is not None:
-            train, held = train[weights[train] > 0], held[weights[held] > 0]
-        judged = learnable(y, train, held) if metric == "accuracy" and y.ndim == 1 else held
-        if len(train) and len(judged) and (metric != "accuracy" or y.ndim > 1 or len(np.unique(y[train])) > 1):
-            shares = None if weights is None else weights[judged]
-            with suppress(InputError):  # what all rows were enough for, those of a fold may not be
-                found.append(score(fit(train), X[judged], y[judged], metric, shares))
-    return np.array(found)
-
-
-def score(head: Any, X: Array, y: Array, metric: str, weights: Array | None = None) -> float:
-    """Return what a fitted head scores on rows.
+def find_known_scores(head: Any) -> Array | None:
+    """Return the accuracy in each fold that a cross-validated linear probe has for its chosen penalty.
 
     Parameters
     ----------
     head : estimator
+        Fitted.
+
+    Returns
+    -------
+    ndarray of shape (n_folds,) or None
+        None for other heads, and with ``class_weight``: the probe's accuracies are weighted by it.
+    """
+    results = getattr(head, "cv_results_", None)
+    if not isinstance(results, dict) or "accuracy" not in results or not hasattr(head, "C_"):
+        return None
+    if getattr(head, "class_weight", None) is not None:
+        return None
+    chosen = int(np.flatnonzero(results["C"] == head.C_)[0])
+    scores: Array = results["accuracy"][chosen]
+    return scores[~np.isnan(scores)]
+
+
+def score_folds(
+    fit: Callable[[Array], Any], X: Array, y: Array, *, folds: Folds, metric: str, weights: Array | None
+) -> Array:
+    """Score held-out rows by heads that are fitted on the other rows.
+
+    Held-out rows of classes that are not trained on are left out, as are folds in which nothing can be learned.
+
+    Parameters
+    ----------
+    fit : callable
+        As for :func:`fit_report`.
     X : ndarray of shape (n_rows, n_features)
     y : ndarray of shape (n_rows,) or (n_rows, n_targets)
+    folds : list of (ndarray, ndarray)
     metric : {"accuracy", "R2"}
-    weights : ndarray of shape (n_rows,), optional
-    """
-    predicted = np.asarray(head.predict(X))
-    if metric == "accuracy":
-        right = predicted == y
-        return float(np.average(right if y.ndim == 1 else right.all(axis=1), weights=weights))
-    from sklearn.metrics import r2_score
+    weights : ndarray of shape (n_rows,) or None
 
-    return float(r2_score(y, predicted, sample_weight=weights))
+    Returns
+    -------
+    ndarray of shape (n_scored_folds,)
+    """
+    has_classes = metric == ACCURACY and y.ndim == 1
+    scores = []
+    for train, held in folds:
+        if weights is not None:
+            train = train[weights[train] > 0]
+            held = held[weights[held] > 0]
+        if has_classes:
+            held = select_learnable_rows(y, train, held)
+        if not len(train) or not len(held):
+            continue
+        if has_classes and len(np.unique(y[train])) < 2:
+            continue
+        held_weights = None if weights is None else weights[held]
+        with suppress(InputError):  # a fold may have too few rows for a head for which all rows are enough
+            scores.append(score_head(fit(train), X[held], y[held], metric=metric, weights=held_weights))
+    return np.array(scores)

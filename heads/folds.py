@@ -1,30 +1,49 @@
-"""Which rows are held out, by class and by group."""
+"""The choice of held-out rows: folds, random splits, draws of each class, and which held-out rows can be judged."""
 
 from __future__ import annotations
 
+import hashlib
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
+from sklearn.model_selection import (
+    GroupKFold,
+    GroupShuffleSplit,
+    KFold,
+    ShuffleSplit,
+    StratifiedGroupKFold,
+    StratifiedKFold,
+    StratifiedShuffleSplit,
+    check_cv,
+)
+
+from ..errors import InputError
 
 Array = NDArray[Any]
 Folds = list[tuple[Array, Array]]
+"""Rows to train on and rows to hold out, as integers, of each fold."""
+
+NO_FOLD = -1
+"""The fold of rows that are never held out."""
+MIN_VALIDATION_ROWS = 10
+"""With fewer rows to judge by, early stopping would follow chance."""
 
 
-def folds_of(y: Array, groups: Any, n_folds: int, by_class: bool = True) -> Folds:
+def make_folds(y: Array, groups: Any, n_folds: int, by_class: bool = True) -> Folds:
     """Divide rows into folds by class, in the order of the rows; rows of a group stay together.
 
-    Rows of a class that has one row, and of a group that has all of a class, are held out like others; who judges by
-    them leaves them out, see :func:`learnable`.
+    The only row of a class, and a group that has all rows of a class, are held out like others; callers that judge by
+    held-out rows leave those out, see :func:`select_learnable_rows`.
 
     Parameters
     ----------
     y : ndarray of shape (n_rows,) or (n_rows, n_targets)
     groups : array of shape (n_rows,) or None
     n_folds : int
-        At most; as many as the largest class has rows, or as there are groups.
+        At most; there are no more folds than rows of the largest class, or than groups.
     by_class : bool
         Whether each fold gets its share of each class; not for values and several labels.
 
@@ -33,20 +52,141 @@ def folds_of(y: Array, groups: Any, n_folds: int, by_class: bool = True) -> Fold
     list of (ndarray, ndarray)
         Rows to train on and rows to hold out; empty if none can be held out.
     """
-    most = int(np.unique(y, return_counts=True)[1].max()) if by_class else len(y)
-    n_folds = min(n_folds, most, len(y) if groups is None else len(np.unique(groups)))
+    if by_class:
+        n_folds = min(n_folds, int(np.unique(y, return_counts=True)[1].max()))
+    n_units = len(y) if groups is None else len(np.unique(groups))
+    n_folds = min(n_folds, n_units)
     if n_folds < 2:
         return []
-    if groups is None:
-        splitter: Any = StratifiedKFold(n_folds) if by_class else KFold(n_folds, shuffle=True, random_state=0)
-    else:
+
+    splitter: Any
+    if groups is not None:
         splitter = StratifiedGroupKFold(n_folds) if by_class else GroupKFold(n_folds)
+    elif by_class:
+        splitter = StratifiedKFold(n_folds)
+    else:
+        splitter = KFold(n_folds, shuffle=True, random_state=0)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class")
         return list(splitter.split(np.zeros((len(y), 1)), y, groups))
 
 
-def learnable(y: Array, train: Array, held: Array) -> Array:
+def draw_splits(
+    y: Array,
+    groups: Any,
+    n_draws: int,
+    *,
+    test_size: float,
+    random_state: int,
+    by_class: bool = True,
+) -> Folds:
+    """Hold out a share of the rows at random, several times, by class where possible.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_rows,) or (n_rows, n_targets)
+    groups : array of shape (n_rows,) or None
+        Rows of a group stay together; classes then get no shares.
+    n_draws : int
+    test_size : float
+        Share of the rows to hold out; with shares for classes at least one row for each class is held out.
+    random_state : int
+    by_class : bool
+        Whether each class gets its share, if every class has two rows; not for values and several labels.
+
+    Returns
+    -------
+    list of (ndarray, ndarray)
+        Rows to train on and rows to hold out, for each draw.
+    """
+    has_shares = False
+    if by_class and groups is None:
+        rows_of_class = np.unique(y, return_counts=True)[1]
+        has_shares = int(rows_of_class.min()) > 1
+
+    splitter: Any
+    if groups is not None:
+        splitter = GroupShuffleSplit(n_draws, test_size=test_size, random_state=random_state)
+    elif has_shares:
+        n_classes = len(rows_of_class)
+        size = test_size if test_size * len(y) >= n_classes else n_classes
+        splitter = StratifiedShuffleSplit(n_draws, test_size=size, random_state=random_state)
+    else:
+        splitter = ShuffleSplit(n_draws, test_size=test_size, random_state=random_state)
+    return list(splitter.split(np.zeros((len(y), 1)), y, groups))
+
+
+def find_held_out_rows(cv: Any, y: Array, groups: Any, weights: Array, *, by_class: bool, owner: str) -> list[Array]:
+    """Return the rows that each fold of a parameter ``cv`` holds out; rows without weight do not count.
+
+    Parameters
+    ----------
+    cv : int, splitter or iterable of (train, test)
+    y : ndarray of shape (n_rows,) or (n_rows, n_labels)
+    groups : array of shape (n_rows,) or None
+        Rows of a group are held out together.
+    weights : ndarray of shape (n_rows,)
+        At least 0.
+    by_class : bool
+        Whether each of so many folds gets its share of each class.
+    owner : str
+        Name of the estimator that has the parameter, for errors.
+
+    Returns
+    -------
+    list of ndarray of int
+        The held-out rows of each fold that has some; empty if none can be held out.
+
+    Raises
+    ------
+    InputError
+        If the folds of a splitter are not a partition, see :func:`check_folds`, or there is not one group for each row.
+    """
+    if not isinstance(cv, int | np.integer):
+        splitter = check_cv(cv, y, classifier=True)
+        given_folds = list(splitter.split(np.zeros((len(y), 1)), y, groups))
+        check_folds(given_folds, weights, name=f"cv={cv!r} of {owner}")
+        return [held for _, held in given_folds if weights[held].any()]
+
+    if groups is not None and np.shape(groups) != (len(y),):
+        raise InputError(f"{len(y)} rows but groups of shape {np.shape(groups)}; expected one for each row")
+    present = np.flatnonzero(weights)
+    present_groups = None if groups is None else np.asarray(groups)[present]
+    folds = make_folds(y[present], present_groups, n_folds=int(cv), by_class=by_class)
+    return [present[held] for _, held in folds]
+
+
+def check_folds(folds: Folds, weights: Array, name: str) -> None:
+    """Check that each row is held out once at most, and that a fold trains on all other rows.
+
+    Parameters
+    ----------
+    folds : list of (ndarray, ndarray)
+    weights : ndarray of shape (n_rows,)
+    name : str
+        Where the folds come from, for errors.
+
+    Raises
+    ------
+    InputError
+        If they do not, or a fold holds out all rows that have a weight.
+    """
+    all_held = np.concatenate([held for _, held in folds])
+    is_held_once = len(np.unique(all_held)) == len(all_held)
+    is_complete = True
+    for train, held in folds:
+        n_rows = len(np.union1d(train, held))
+        is_complete = is_complete and n_rows == len(train) + len(held) == len(weights)
+    if not (is_complete and is_held_once):
+        raise InputError(
+            f"{name} holds rows out twice, or trains on fewer rows than all others; "
+            "expected folds such as those of KFold, StratifiedKFold or GroupKFold"
+        )
+    if any(not weights[train].any() for train, _ in folds):
+        raise InputError(f"{name}: a fold holds out all rows that have a weight; expected some to train on")
+
+
+def select_learnable_rows(y: Array, train: Array, held: Array) -> Array:
     """Return the held-out rows whose class is among those that are trained on.
 
     Parameters
@@ -54,6 +194,144 @@ def learnable(y: Array, train: Array, held: Array) -> Array:
     y : ndarray of shape (n_rows,)
     train, held : ndarray of int
         Rows.
+
+    Returns
+    -------
+    ndarray of int
+        Some of `held`.
     """
     rows: Array = held[np.isin(y[held], y[train])]
     return rows
+
+
+def are_in_shared_classes(codes: Array, folds: Array, weights: Array) -> NDArray[np.bool_]:
+    """Check which rows have a class that other folds can learn: one with rows of a positive weight in two folds.
+
+    Parameters
+    ----------
+    codes : ndarray of int64, shape (n_rows,)
+        The class of each row.
+    folds : ndarray of int, shape (n_rows,)
+        The fold in which a row is held out, or :data:`NO_FOLD`, which counts as a fold here.
+    weights : ndarray of shape (n_rows,)
+
+    Returns
+    -------
+    ndarray of bool, shape (n_rows,)
+    """
+    n_rows = np.zeros((codes.max() + 1, folds.max() + 2), np.int64)  # by class and fold, NO_FOLD first
+    np.add.at(n_rows, (codes, folds + 1), weights > 0)
+    n_folds_of_class = (n_rows > 0).sum(axis=1)
+    is_shared: NDArray[np.bool_] = (n_folds_of_class > 1)[codes]
+    return is_shared
+
+
+def draw_validation_rows(targets: Array, share: float, generator: np.random.Generator) -> NDArray[np.bool_] | None:
+    """Choose rows to judge training by, each class or combination of labels by its share.
+
+    The only row of a class, or the only one with one of its labels, is not chosen.
+
+    Parameters
+    ----------
+    targets : ndarray of shape (n_rows,), int64, or (n_rows, n_outputs)
+        Codes of classes, labels as 0 and 1, or values.
+    share : float
+        Of all rows.
+    generator : numpy.random.Generator
+
+    Returns
+    -------
+    ndarray of bool, shape (n_rows,), or None
+        None if there would be fewer than :data:`MIN_VALIDATION_ROWS`.
+    """
+    n_wanted = int(len(targets) * share)
+    if n_wanted < MIN_VALIDATION_ROWS:
+        return None
+
+    # Order the rows by stratum, at random within each.
+    strata, is_needed = _find_strata(targets)
+    order = np.lexsort((generator.random(len(targets)), strata))
+    order = order[~is_needed[order]]
+    n_wanted = min(n_wanted, len(order) // 2)
+    if n_wanted < MIN_VALIDATION_ROWS:
+        return None
+
+    # Take rows at even distances along the strata.
+    positions = (np.arange(n_wanted) + generator.random()) * len(order) / n_wanted
+    is_chosen = np.zeros(len(targets), dtype=bool)
+    is_chosen[order[positions.astype(np.int64)]] = True
+    return is_chosen
+
+
+def _find_strata(targets: Array) -> tuple[Array, Array]:
+    """Return the stratum of each row, and whether it is the only row of its class or with one of its labels."""
+    if targets.ndim == 1:
+        return targets, np.bincount(targets)[targets] == 1
+    has_labels = np.isin(targets, (0, 1)).all()
+    if not has_labels:  # values have no strata
+        return np.zeros(len(targets), np.int64), np.zeros(len(targets), dtype=bool)
+    strata = np.unique(targets, axis=0, return_inverse=True)[1].reshape(-1)
+    is_rare_label = targets.sum(axis=0) == 1
+    is_needed = ((targets == 1) & is_rare_label).any(axis=1)
+    return strata, is_needed
+
+
+def draw_rows_of_each_class(labels: Array, n_rows: int, generator: np.random.Generator) -> Array:
+    """Draw the same number of rows of each class, without replacement.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n_rows,)
+    n_rows : int
+        Of each class.
+    generator : numpy.random.Generator
+
+    Returns
+    -------
+    ndarray of int, shape (n_classes * n_rows,)
+    """
+    draws = [generator.choice(np.flatnonzero(labels == label), n_rows, replace=False) for label in np.unique(labels)]
+    return np.concatenate(draws)
+
+
+def rank_within_classes(labels: Array) -> Array:
+    """Return the position of each row among the rows of its class.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n_rows,)
+
+    Returns
+    -------
+    ndarray of int64, shape (n_rows,)
+        0 for the first row of a class.
+    """
+    rank = np.empty(len(labels), np.int64)
+    for label in np.unique(labels):
+        is_own = labels == label
+        rank[is_own] = np.arange(is_own.sum())
+    return rank
+
+
+def are_held_out_by_name(names: Sequence[str], share: float, seed: int) -> NDArray[np.bool_]:
+    """Choose rows by a hash of their names: a name is held out, or is not, whatever other rows there are.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of the item of each row; rows of an item are held out together.
+    share : float
+        Expected share of the names that are held out.
+    seed : int
+        Another seed holds out other names.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_rows,)
+    """
+    return np.array([_hash_to_unit_interval(f"{seed}:{name}") < share for name in names], bool)
+
+
+def _hash_to_unit_interval(text: str) -> float:
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64

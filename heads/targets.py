@@ -1,4 +1,4 @@
-"""Labels of any kind, as arrays that estimators can work with."""
+"""Targets of heads: labels of any type as arrays, classes and their codes, weights of classes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from ..errors import InputError
 
 Array = NDArray[Any]
 
+MISSING_TYPES_OF_PANDAS = ("NAType", "NaTType")
 
-def typed_labels(y: Any) -> Array:
-    """Return labels as an array of their own type: texts, booleans or numbers; objects only if there are several types.
+
+def to_label_array(y: Any) -> Array:
+    """Convert labels to an array of their own type: text, booleans or numbers; objects only for several types.
 
     Parameters
     ----------
     y : array-like of shape (n_rows,) or (n_rows, n_labels)
-        Lists, arrays, and pandas' series of any type.
+        A list, an array, or a pandas series of any type.
 
     Returns
     -------
@@ -30,28 +32,51 @@ def typed_labels(y: Any) -> Array:
     """
     try:
         array = np.asarray(y)
-    except ValueError:  # tuples beside other things
-        array = _objects(y)
-    if isinstance(y, (list, tuple)) and array.ndim == 1 and len(set(map(type, y))) > 1:
-        array = _objects(y)  # numpy makes texts of numbers that stand beside texts, and numbers of truth values
+    except ValueError:  # tuples next to other objects
+        array = _to_object_array(y)
+    if isinstance(y, (list, tuple)) and array.ndim == 1:
+        has_several_types = len({type(label) for label in y}) > 1
+        if has_several_types:  # numpy would convert numbers next to text to text, and booleans to numbers
+            array = _to_object_array(y)
     if array.dtype != object or array.ndim != 1:
         return array
-    kinds = {_kind(label) for label in array.tolist()}
-    return np.array(array.tolist()) if len(kinds) == 1 and kinds <= {"text", "bool", "number"} else _objects(array)
+    kinds = {_find_kind(label) for label in array.tolist()}
+    if len(kinds) == 1 and "object" not in kinds:
+        return np.array(array.tolist())
+    return _to_object_array(array)
 
 
-def as_given(y: Any) -> Any:
-    """Return labels with their own types, for scikit-learn's validation, which makes texts and floats of some.
+def _to_object_array(y: Any) -> Array:
+    array = np.empty(len(y), dtype=object)
+    for row, label in enumerate(y):
+        array[row] = label.item() if isinstance(label, np.generic) else label
+    return array
+
+
+def _find_kind(label: Any) -> str:
+    if isinstance(label, str):
+        return "text"
+    if isinstance(label, bool | np.bool_):
+        return "bool"
+    if isinstance(label, int | float | np.number):
+        return "number"
+    return "object"
+
+
+def keep_label_types(y: Any) -> Any:
+    """Return labels with their own types, for scikit-learn's validation, which would convert some to text and floats.
 
     Parameters
     ----------
     y : array-like, sparse matrix or None
     """
-    return y if y is None or issparse(y) else typed_labels(y)
+    if y is None or issparse(y):
+        return y
+    return to_label_array(y)
 
 
 def are_missing(labels: Array) -> Array:
-    """Tell which labels are none: None, NaN, and what pandas has for them.
+    """Check which labels are missing: None, NaN, and the missing values of pandas.
 
     Parameters
     ----------
@@ -66,62 +91,83 @@ def are_missing(labels: Array) -> Array:
         return np.isnan(labels)
     if labels.dtype != object:
         return np.zeros(labels.shape, dtype=bool)
-    return np.array([_is_missing(label) for label in labels.flat], dtype=bool).reshape(labels.shape)
+    flat = [_is_missing(label) for label in labels.flat]
+    return np.array(flat, dtype=bool).reshape(labels.shape)
 
 
 def _is_missing(label: Any) -> bool:
-    if label is None or type(label).__name__ in ("NAType", "NaTType"):
+    if label is None or type(label).__name__ in MISSING_TYPES_OF_PANDAS:
         return True
     return isinstance(label, float | np.floating) and bool(np.isnan(label))
 
 
-def _objects(y: Any) -> Array:
-    array = np.empty(len(y), dtype=object)
-    for place, label in enumerate(y):
-        array[place] = label.item() if isinstance(label, np.generic) else label
-    return array
+def encode_labels(labels: Array) -> tuple[Array, Array]:
+    """Find the classes among labels, and the integer code of each label.
 
-
-def _kind(label: Any) -> str:
-    if isinstance(label, str):
-        return "text"
-    if isinstance(label, bool | np.bool_):
-        return "bool"
-    return "number" if isinstance(label, int | float | np.number) else "object"
-
-
-def coded(labels: Array) -> tuple[Array, Array]:
-    """Return the distinct objects among labels, by type and by how they are written, and the place of each label.
+    Objects are distinguished by type as well as by value (``1`` and ``True`` are two classes), and sorted by type and
+    representation, as objects of several types have no order; all other labels are sorted by value.
 
     Parameters
     ----------
-    labels : ndarray of object, shape (n_rows,)
-        Hashable.
+    labels : ndarray of shape (n_rows,)
+        Hashable, if they are objects.
 
     Returns
     -------
-    classes : ndarray of object, shape (n_classes,)
-        The distinct objects.
+    classes : ndarray of shape (n_classes,)
+        The distinct labels.
     codes : ndarray of int64, shape (n_rows,)
-        Places among them.
+        ``classes[codes]`` are the labels.
 
     Raises
     ------
     InputError
         If a label cannot be hashed.
     """
+    if labels.dtype != object:
+        classes, codes = np.unique(labels, return_inverse=True)
+        return classes, codes.astype(np.int64)
+
+    to_label_array = [(type(label), label) for label in labels.tolist()]
     try:
-        distinct = {(type(label), label): label for label in labels.tolist()}
+        distinct = dict.fromkeys(to_label_array)
     except TypeError as error:
-        raise InputError(f"labels: {error}; expected texts, numbers, booleans or other hashable objects") from error
-    keys = sorted(distinct, key=lambda key: (key[0].__name__, repr(key[1])))
-    place = {key: code for code, key in enumerate(keys)}
-    codes = np.array([place[type(label), label] for label in labels.tolist()], np.int64)
-    return _objects([distinct[key] for key in keys]), codes
+        raise InputError(f"labels: {error}; expected text, numbers, booleans or other hashable objects") from error
+    ordered = sorted(distinct, key=lambda typed: (typed[0].__name__, repr(typed[1])))
+    code_of_label = {typed: code for code, typed in enumerate(ordered)}
+    codes = np.array([code_of_label[typed] for typed in to_label_array], np.int64)
+    return _to_object_array([label for _, label in ordered]), codes
 
 
-def classes_or_labels(y: Any) -> Array:
-    """Return classes as a vector, or labels as a matrix.
+def encode_with_classes(y: Array, classes: Array) -> Array:
+    """Return the code of each label among given classes.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_rows,)
+    classes : ndarray of shape (n_classes,)
+        Sorted.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_rows,)
+        ``classes[codes]`` are the labels.
+
+    Raises
+    ------
+    InputError
+        If a label is not among the classes.
+    """
+    found, inverse = np.unique(y, return_inverse=True)
+    is_unknown = ~np.isin(found, classes)
+    if is_unknown.any():
+        raise InputError(f"y holds {found[is_unknown].tolist()}; expected only the classes {classes.tolist()}")
+    codes: Array = np.searchsorted(classes, found)[inverse].astype(np.int64)
+    return codes
+
+
+def validate_labels(y: Any) -> Array:
+    """Return classes as a vector, or several labels for each row as a matrix of 0 and 1.
 
     Parameters
     ----------
@@ -135,89 +181,45 @@ def classes_or_labels(y: Any) -> Array:
     Raises
     ------
     InputError
-        If there are several columns with other values than 0 and 1.
+        If the labels are of several types, or several columns have values other than 0 and 1.
     """
-    y = as_given(y)
-    kinds = sorted({type(label).__name__ for label in y.tolist()}) if y.dtype == object and y.ndim == 1 else []
-    if len(kinds) > 1:
-        raise InputError(
-            f"y has labels of several types: {', '.join(kinds)}; expected one (TransferClassifier takes all)"
-        )
+    y = keep_label_types(y)
+    if y.dtype == object and y.ndim == 1:
+        types = sorted({type(label).__name__ for label in y.tolist()})
+        if len(types) > 1:
+            raise InputError(
+                f"y has labels of several types: {', '.join(types)}; expected one type (TransferClassifier accepts all)"
+            )
     check_classification_targets(y)
     if type_of_target(y, input_name="y") != "multilabel-indicator":
-        flat: Array = column_or_1d(y, warn=True)
-        return flat
-    labels: Array = y.toarray() if issparse(y) else np.asarray(y)
-    if not np.isin(labels, (0, 1)).all():
+        vector: Array = column_or_1d(y, warn=True)
+        return vector
+    matrix: Array = y.toarray() if issparse(y) else np.asarray(y)
+    if not np.isin(matrix, (0, 1)).all():
         raise InputError(
-            f"y has several columns, with the values {np.unique(labels).tolist()}; "
+            f"y has several columns, with the values {np.unique(matrix).tolist()}; "
             "expected 0 and 1 for labels that apply or not, or one column of classes"
         )
-    return labels
+    return matrix
 
 
-def places_of(y: Array, classes: Array) -> Array:
-    """Return the place of each label among the classes.
+def resolve_class_weight(class_weight: Any, classes: Array) -> Array | None:
+    """Return a weight for each class, or None if the classes are to be balanced.
 
     Parameters
     ----------
-    y : ndarray of shape (n_rows,)
+    class_weight : None, "balanced" or dict
     classes : ndarray of shape (n_classes,)
-        Sorted.
 
     Returns
     -------
-    ndarray of shape (n_rows,), int64
-        Places among `classes`.
+    ndarray of float64, shape (n_classes,), or None
 
     Raises
     ------
     InputError
-        If a label is none of the classes.
-    """
-    found, places = np.unique(y, return_inverse=True)
-    unknown = ~np.isin(found, classes)
-    if unknown.any():
-        raise InputError(f"y holds {found[unknown].tolist()}; expected only the classes {classes.tolist()}")
-    return np.searchsorted(classes, found)[places].astype(np.int64)
-
-
-def class_weights(class_weight: Any, classes: Array, places: Array, weights: Array) -> Array:
-    """Return the weight of each row, times that of its class.
-
-    Parameters
-    ----------
-    class_weight : None, "balanced" or dict
-    classes : ndarray of shape (n_classes,)
-    places : ndarray of int64, shape (n_rows,)
-        Of each row's class.
-    weights : ndarray of shape (n_rows,)
-
-    Raises
-    ------
-    InputError
-        If ``class_weight`` is something else, or names no class for want of which one has no weight.
-    """
-    given = given_weights(class_weight, classes)
-    if given is None:
-        sums = np.bincount(places, weights, len(classes))
-        given = sums.sum() / (len(classes) * sums)
-    weighted: Array = weights * given[places]
-    return weighted
-
-
-def given_weights(class_weight: Any, classes: Array) -> Array | None:
-    """Return a weight for each class, or None if they are to be balanced.
-
-    Parameters
-    ----------
-    class_weight : None, "balanced" or dict
-    classes : ndarray of shape (n_classes,)
-
-    Raises
-    ------
-    InputError
-        As in :func:`class_weights`.
+        If ``class_weight`` is of another kind, has a weight that is not positive, or names no class although a class
+        is missing from it.
     """
     if class_weight is None:
         return np.ones(len(classes))
@@ -228,10 +230,74 @@ def given_weights(class_weight: Any, classes: Array) -> Array | None:
             f"class_weight is {class_weight!r}; expected None, 'balanced', or a dict of classes and weights"
         )
     names = classes.tolist()
-    unknown, missing = [key for key in class_weight if key not in names], [n for n in names if n not in class_weight]
+    unknown = [key for key in class_weight if key not in names]
+    missing = [name for name in names if name not in class_weight]
     if unknown and missing:
-        raise InputError(f"class_weight names {unknown}, which are no classes; expected some of {names}")
-    given = np.array([class_weight.get(name, 1.0) for name in names], dtype=np.float64)
-    if not (np.isfinite(given).all() and (given > 0).all()):
+        raise InputError(f"class_weight names {unknown}, which are not classes; expected some of {names}")
+    weights = np.array([class_weight.get(name, 1.0) for name in names], dtype=np.float64)
+    if not (np.isfinite(weights).all() and (weights > 0).all()):
         raise InputError(f"class_weight is {class_weight!r}; expected positive, finite weights")
-    return given
+    return weights
+
+
+def weigh_rows(class_weight: Any, classes: Array, codes: Array, weights: Array) -> Array:
+    """Multiply the weight of each row by that of its class.
+
+    Parameters
+    ----------
+    class_weight : None, "balanced" or dict
+    classes : ndarray of shape (n_classes,)
+    codes : ndarray of int64, shape (n_rows,)
+        The class of each row.
+    weights : ndarray of shape (n_rows,)
+
+    Returns
+    -------
+    ndarray of float64, shape (n_rows,)
+
+    Raises
+    ------
+    InputError
+        As in :func:`resolve_class_weight`.
+    """
+    weight_of_class = resolve_class_weight(class_weight, classes)
+    if weight_of_class is None:
+        total_of_class = np.bincount(codes, weights, len(classes))
+        weight_of_class = total_of_class.sum() / (len(classes) * total_of_class)
+    weighted: Array = weights * weight_of_class[codes]
+    return weighted
+
+
+def weigh_labels(class_weight: Any, labels: Array, targets: Array, weights: Array) -> Array:
+    """Return a weight for each row and label, where each row has several labels.
+
+    Parameters
+    ----------
+    class_weight : None, "balanced" or dict
+        A dict has a weight for the ones of a label; "balanced" gives the ones and the zeros of each label the same sum.
+    labels : ndarray of shape (n_labels,)
+        Column numbers.
+    targets : ndarray of shape (n_rows, n_labels)
+        0 and 1.
+    weights : ndarray of shape (n_rows,)
+
+    Returns
+    -------
+    ndarray of float64, shape (n_rows, n_labels)
+
+    Raises
+    ------
+    InputError
+        As in :func:`resolve_class_weight`.
+    """
+    weight_of_ones = resolve_class_weight(class_weight, labels)
+    weight_of_zeros = np.ones(len(labels))
+    if weight_of_ones is None:
+        total = weights.sum()
+        total_of_ones = weights @ targets  # (n_labels,)
+        total_of_zeros = total - total_of_ones
+        can_balance = (total_of_ones > 0) & (total_of_ones < total)  # not if a label always or never applies
+        weight_of_ones = np.where(can_balance, total / (2 * np.where(can_balance, total_of_ones, 1)), 1.0)
+        weight_of_zeros = np.where(can_balance, total / (2 * np.where(can_balance, total_of_zeros, 1)), 1.0)
+    weighted: Array = weights[:, None] * np.where(targets == 1, weight_of_ones, weight_of_zeros)
+    return weighted

@@ -15,6 +15,7 @@ from ..extract.extractor.extractor import Extractor
 from ..extract.jobs.job import extract_features
 from ..extract.runtime.session import open_session
 from ..extract.store.feature_store import FeatureStore
+from ..heads.folds import draw_rows_of_each_class
 from ..heads.registry import resolve_head
 from ..models.loading import BackboneSpec
 from .estimators.transfer_classifier import TransferClassifier
@@ -135,8 +136,7 @@ def _draws(labels: NDArray[Any]) -> Iterator[NDArray[np.bool_]]:
     generator = np.random.default_rng(0)
     for _ in range(DRAWS):
         train = np.zeros(len(labels), bool)
-        for label in np.unique(labels):
-            train[generator.choice(np.flatnonzero(labels == label), SHOTS, replace=False)] = True
+        train[draw_rows_of_each_class(labels, SHOTS, generator)] = True
         yield train
 
 

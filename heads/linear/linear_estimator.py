@@ -15,12 +15,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from ...errors import InputError
+from ..folds import NO_FOLD
 from ..mlp.recipe import torch_device
 from ..scored_classifier import ScoredClassifier
-from ..targets import as_given, class_weights, classes_or_labels, places_of
+from ..targets import encode_with_classes, keep_label_types, validate_labels, weigh_rows
 from .lbfgs import Minimum
 from .penalty_path import Problem
-from .stacked_loss import NO_FOLD, Labelled
+from .stacked_loss import Labelled
 
 Array = NDArray[Any]
 
@@ -71,8 +72,8 @@ class LinearEstimator(ScoredClassifier, BaseEstimator):  # type: ignore[misc]
         """Return features as they are, and labels as numbers; whether features are finite is seen later."""
         self._check_parameters()
         self.__dict__.pop("coef_", None)  # if this fit fails, the weights of another must not meet its classes
-        X, y = validate_data(self, X, as_given(y), dtype=FLOATS, multi_output=True, ensure_all_finite=False)
-        y = classes_or_labels(y)
+        X, y = validate_data(self, X, keep_label_types(y), dtype=FLOATS, multi_output=True, ensure_all_finite=False)
+        y = validate_labels(y)
         weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         if not weights.any():
             raise InputError("sample_weight is zero for every row; expected at least one positive weight")
@@ -90,8 +91,8 @@ class LinearEstimator(ScoredClassifier, BaseEstimator):  # type: ignore[misc]
         if len(self.classes_) < 2:
             raise ValueError(f"y has one class, {self.classes_.tolist()[0]!r}; expected at least two to tell apart")
         places = np.zeros(len(y), np.int64)
-        places[weights > 0] = places_of(y[weights > 0], self.classes_)
-        weights = class_weights(self.class_weight, self.classes_, places, weights)
+        places[weights > 0] = encode_with_classes(y[weights > 0], self.classes_)
+        weights = weigh_rows(self.class_weight, self.classes_, places, weights)
         two = len(self.classes_) == 2
         return Labelled(places[:, None] == 1 if two else places, 1 if two else len(self.classes_), weights, folds)
 

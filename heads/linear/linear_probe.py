@@ -8,14 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import check_cv
 
 from ...errors import InputError
-from ..folds import folds_of
+from ..folds import NO_FOLD, find_held_out_rows
 from .lbfgs import Minimum
 from .linear_estimator import Array, LinearEstimator, is_number
 from .penalty_path import Path, Problem
-from .stacked_loss import NO_FOLD, Labelled
+from .stacked_loss import Labelled
 
 
 class LinearProbe(LinearEstimator):
@@ -253,9 +252,17 @@ class LinearProbeCV(LinearEstimator):
     def _folded(self, rows: Labelled, groups: Any) -> tuple[Labelled, int]:
         """Return the rows with their folds, and the number of folds."""
         places = rows.targets if rows.targets.ndim == 1 or self.multilabel_ else rows.targets[:, 0].astype(int)
+        held_rows = find_held_out_rows(
+            self.cv,
+            places,
+            groups,
+            rows.weights,
+            by_class=not self.multilabel_,
+            owner=type(self).__name__,
+        )
         found = [
             held
-            for held in self._held_out(places, rows.weights, groups)
+            for held in held_rows
             if self.multilabel_ or _are_several(np.delete(places, held), np.delete(rows.weights, held))
         ]
         folds = np.full(len(places), NO_FOLD, np.int16)
@@ -270,32 +277,6 @@ class LinearProbeCV(LinearEstimator):
             stacklevel=4,
         )
         return rows, 0
-
-    def _held_out(self, places: Array, weights: Array, groups: Any) -> list[Array]:
-        """Return the rows of each fold; rows without weight are in none."""
-        if not isinstance(self.cv, int | np.integer):
-            splitter = check_cv(self.cv, places, classifier=True)
-            found = list(splitter.split(np.zeros((len(places), 1)), places, groups))
-            self._require_folds(found, weights)
-            return [held for _, held in found if weights[held].any()]
-        present = np.flatnonzero(weights)
-        if groups is not None and np.shape(groups) != places.shape:
-            raise InputError(f"{len(places)} rows but groups of shape {np.shape(groups)}; expected one for each row")
-        groups = None if groups is None else np.asarray(groups)[present]
-        folds = folds_of(places[present], groups, int(self.cv), by_class=not self.multilabel_)
-        return [present[held] for _, held in folds]
-
-    def _require_folds(self, folds: Sequence[tuple[Array, Array]], weights: Array) -> None:
-        """Refuse folds that are not what one pass over all rows can tell of: each row held out once, or never."""
-        held = np.concatenate([each for _, each in folds])
-        complete = all(len(np.union1d(*fold)) == sum(map(len, fold)) == len(weights) for fold in folds)
-        if not complete or len(np.unique(held)) < len(held):
-            raise InputError(
-                f"cv={self.cv!r} of {type(self).__name__} holds rows out twice, or trains on fewer than all others; "
-                "expected folds such as those of KFold, StratifiedKFold or GroupKFold"
-            )
-        if any(not weights[train].any() for train, _ in folds):
-            raise InputError(f"cv={self.cv!r} of {type(self).__name__}: a fold holds out all rows that have a weight")
 
     def _chosen(self, path: Path) -> int:
         """Return the place of the penalty to take."""

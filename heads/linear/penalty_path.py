@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..folds import NO_FOLD
 from .curvature import Curvature, Inverse
 from .feature_blocks import FeatureBlocks, Rotation, rotation_of
 from .lbfgs import Evaluation, Minimum, drive, minimise
-from .stacked_loss import NO_FOLD, Fit, Labelled, StackedLoss
+from .stacked_loss import Fit, Labelled, StackedLoss
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..folds import NO_FOLD, are_in_shared_classes
 from .lbfgs import Evaluation
 from .products import product
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from .curvature import Inverse
     from .feature_blocks import FeatureBlocks, Rotation
 
-NO_FOLD = -1
 LOWEST = -60.0
 """Of scores below the highest: what is less likely counts as much, and products are not slowed by tiny numbers."""
 
@@ -57,11 +57,8 @@ class Labelled:
         """Tell of each row whether its class is found in more than one fold, by rows with a weight."""
         if self.targets.ndim == 2 and self.n_outputs > 1:
             return np.ones(len(self.targets), dtype=bool)
-        places = self.targets.reshape(len(self.targets)).astype(np.int64)
-        counts = np.zeros((max(2, self.n_outputs), self.folds.max() + 2), np.int64)
-        np.add.at(counts, (places, self.folds + 1), self.weights > 0)
-        several: NDArray[np.bool_] = ((counts > 0).sum(axis=1) > 1)[places]
-        return several
+        codes = self.targets.reshape(len(self.targets)).astype(np.int64)
+        return are_in_shared_classes(codes, self.folds, self.weights)
 
 
 @dataclass(frozen=True)

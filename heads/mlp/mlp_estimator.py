@@ -12,10 +12,11 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight
 
 from ...errors import InputError
+from ..folds import draw_validation_rows
 from .perceptron import Array, Network, Spread, fresh_network
 from .recipe import PARAMETERS, Recipe
 from .training import Trained, train
-from .weighted_rows import Rows, held_out
+from .weighted_rows import Rows
 
 FLOATS = [np.float32, np.float64]
 """The types of features; float32 is left as it is, all else becomes float64."""
@@ -100,7 +101,7 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         self._set_inputs(Spread.of(rows.X, rows.weight))
         rows, generator = self._prepared(rows, None), self._generator()
         network = self._initial(before, generator)
-        mask = held_out(rows.target, self.validation_fraction, generator) if self.early_stopping else None
+        mask = draw_validation_rows(rows.target, self.validation_fraction, generator) if self.early_stopping else None
         kept, held = (rows, None) if mask is None else (rows.take(~mask), rows.take(mask))
         trained = train(network, kept, held, self._recipe(), generator)
         self._keep(trained.network)

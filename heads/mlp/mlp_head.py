@@ -9,10 +9,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ...errors import InputError
 from ..scored_classifier import ScoredClassifier
-from ..targets import as_given, class_weights, classes_or_labels, places_of
+from ..targets import encode_with_classes, keep_label_types, validate_labels, weigh_labels, weigh_rows
 from .mlp_estimator import FLOATS, MLPEstimator, State
 from .perceptron import Array
-from .weighted_rows import Rows, label_weights
+from .weighted_rows import Rows
 
 
 class MLPHead(ScoredClassifier, MLPEstimator):
@@ -147,8 +147,8 @@ class MLPHead(ScoredClassifier, MLPEstimator):
             If torch is not installed.
         """
         self._check_parameters()
-        X, y = validate_data(self, X, as_given(y), dtype=FLOATS, multi_output=True)
-        self._fit(X, classes_or_labels(y), sample_weight)
+        X, y = validate_data(self, X, keep_label_types(y), dtype=FLOATS, multi_output=True)
+        self._fit(X, validate_labels(y), sample_weight)
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> MLPHead:
@@ -181,8 +181,8 @@ class MLPHead(ScoredClassifier, MLPEstimator):
                 "expected None or a dict: compute the weights and give those"
             )
         before = self._state() if hasattr(self, "weights_") else None
-        X, y = validate_data(self, X, as_given(y), dtype=FLOATS, multi_output=True, reset=before is None)
-        y = classes_or_labels(y)
+        X, y = validate_data(self, X, keep_label_types(y), dtype=FLOATS, multi_output=True, reset=before is None)
+        y = validate_labels(y)
         self._check_classes(y, classes, before is None)
         self._partial_fit(X, y, sample_weight, before)
         return self
@@ -229,12 +229,12 @@ class MLPHead(ScoredClassifier, MLPEstimator):
         y = rows.target
         if not partial:
             self._note_classes(y, np.arange(y.shape[1]) if y.ndim == 2 else np.unique(y))
-        target = y.astype(np.float32) if y.ndim == 2 else places_of(y, self.classes_)
+        target = y.astype(np.float32) if y.ndim == 2 else encode_with_classes(y, self.classes_)
         return Rows(rows.X, target, rows.weight)
 
     def _prepared(self, rows: Rows, before: State | None) -> Rows:
         if self.multilabel_:
-            weights = label_weights(self.class_weight, self.classes_, rows)
+            weights = weigh_labels(self.class_weight, self.classes_, targets=rows.target, weights=rows.weight)
         else:
-            weights = class_weights(self.class_weight, self.classes_, rows.target, rows.weight)
+            weights = weigh_rows(self.class_weight, self.classes_, codes=rows.target, weights=rows.weight)
         return Rows(rows.X, rows.target, weights)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import RegressorMixin
-from sklearn.metrics import r2_score
 
 from ...errors import InputError
 from ...extract.store.feature_store import FeatureStore
+from ...heads.metrics import compute_accuracy, compute_mean_absolute_error, compute_r2
 from .features import is_no_view
 
 if TYPE_CHECKING:
@@ -66,16 +66,21 @@ def _labels(classifier: Any, pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
     known = {str(name) for name in classifier.classes_.tolist()}
     if not known & set(labels):
         raise InputError(f"none of the labels ({_few(labels)}) is one that the head knows ({_few(known)})")
-    names, right = np.array(labels), np.array([one == other for one, other in zip(labels, guesses, strict=True)])
-    answered = np.array([guess is not None for guess in guesses])
-    per_class = {
-        name: {"n": int((names == name).sum()), "accuracy": float(np.mean(right[names == name]))}
-        for name in sorted(set(labels))
-    }
+    targets = np.array(labels)
+    predictions = np.array(guesses, dtype=object)
+    is_answered = np.array([guess is not None for guess in guesses])
+    per_class = {}
+    for name in sorted(set(labels)):
+        is_own = targets == name
+        accuracy = compute_accuracy(targets[is_own], predictions[is_own])
+        per_class[name] = {"n": int(is_own.sum()), "accuracy": accuracy}
+    accuracy_answered = None
+    if is_answered.any():
+        accuracy_answered = compute_accuracy(targets[is_answered], predictions[is_answered])
     return {
-        "accuracy": float(np.mean(right)),
-        "abstained": int((~answered).sum()),
-        "accuracy_answered": float(np.mean(right[answered])) if answered.any() else None,
+        "accuracy": compute_accuracy(targets, predictions),
+        "abstained": int((~is_answered).sum()),
+        "accuracy_answered": accuracy_answered,
         "per_class": per_class,
     }
 
@@ -85,8 +90,8 @@ def _values(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
         truth, found = (np.array(each, np.float64) for each in zip(*pairs, strict=True))
     except (TypeError, ValueError) as error:
         raise InputError(f"values of the items: {error}; expected a number for each") from error
-    r2 = float(r2_score(truth, found)) if len(truth) > 1 else None
-    return {"r2": r2, "mean_absolute_error": float(np.abs(truth - found).mean())}
+    r2 = compute_r2(truth, found) if len(truth) > 1 else None
+    return {"r2": r2, "mean_absolute_error": compute_mean_absolute_error(truth, found)}
 
 
 def _few(names: Iterable[str]) -> str:

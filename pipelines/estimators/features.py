@@ -13,7 +13,7 @@ from ...extract.jobs.job import extract_features
 from ...extract.sources.item import Source
 from ...extract.sources.views import ViewedSource
 from ...extract.store.feature_store import FeatureStore
-from ...heads.targets import are_missing, typed_labels
+from ...heads.targets import are_missing, to_label_array
 from .foreign_extractor import ForeignExtractor
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def labels_of(X: Source | FeatureStore, y: Any = None) -> NDArray[Any]:
     else:
         own, count = [item.label for item in X] if y is None else [], len(X)
     given = own if y is None else y
-    array = typed_labels(given)
+    array = to_label_array(given)
     if array.dtype.kind == "U" and not isinstance(given, (list, tuple)):
         array = np.asarray(given)  # texts may stay objects: estimators can sort them
     if array.ndim not in (1, 2) or len(array) != count:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from ...errors import InputError
 from ...extract.sources.identifiers import HELD_OUT_SPLITS
+from ...heads.folds import are_held_out_by_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,14 +70,8 @@ class HoldOut:
         """
         if self.by == "split":
             return np.array([split in HELD_OUT_SPLITS for split in splits], bool)
-        return np.array([_place(group, self.seed) < self.share for group in groups], bool)
+        return are_held_out_by_name(groups, self.share, self.seed)
 
     def to_json(self) -> dict[str, Any]:
         """Return the rule for a lineage."""
         return asdict(self)
-
-
-def _place(group: str, seed: int) -> float:
-    """Return a number from 0 to 1 that is the item's own."""
-    name = f"{seed}:{group}".encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.sha256(name).digest()[:8], "big") / 2**64

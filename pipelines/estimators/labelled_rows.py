@@ -9,7 +9,7 @@ import numpy as np
 
 from ...errors import InputError
 from ...extract.store.labels import are_by_id, label_table
-from ...heads.targets import are_missing, typed_labels
+from ...heads.targets import are_missing, to_label_array
 
 if TYPE_CHECKING:
     import pyarrow
@@ -77,12 +77,12 @@ def labels_for(store: FeatureStore, labels: Any = None, column: str | None = Non
         rows = np.array([row for row, label in enumerate(values) if label is not None], np.intp)
         found = _of_one_type([values[row] for row in rows])
     else:
-        every = typed_labels(labels)
+        every = to_label_array(labels)
         if len(every) != len(ids):
             raise InputError(f"{len(every)} labels for {len(ids)} rows; expected one for each row, or labels by id")
         missing = are_missing(every)
         rows = np.flatnonzero(~(missing if missing.ndim == 1 else missing.any(axis=1)))
-        found = typed_labels(every[rows])
+        found = to_label_array(every[rows])
     return LabelledRows(rows, found, *([each[row] for row in rows] for each in (ids, groups, splits)))
 
 
@@ -121,4 +121,4 @@ def _of_one_type(values: list[Any]) -> NDArray[Any]:
         raise InputError(
             f"labels of several types: {', '.join(kinds)}; the store's and those that were given are to be of one type"
         )
-    return typed_labels(values)
+    return to_label_array(values)

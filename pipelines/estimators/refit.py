@@ -16,7 +16,7 @@ from ...extract.sources.identifiers import HELD_OUT_SPLITS
 from ...extract.store.feature_store import FeatureStore
 from ...heads.fit_report import FitReport
 from ...heads.persistence import is_plain
-from ...heads.targets import coded
+from ...heads.targets import encode_labels
 from ...identity import digest_of_file
 from ..bundle.bundle import MANIFEST, load
 from ..bundle.lineage import hashes_of
@@ -90,8 +90,8 @@ def refit(
     rule = HoldOut.chosen(held_out, seed, parent.lineage_.get("held_out"), given.splits)
     held = rule.holds(given.groups, given.splits)
     if rule.by == "id" and is_classifier(parent) and rows.y.ndim == 1:
-        places = coded(rows.y)[1] if rows.y.dtype == object else rows.y
-        held &= np.isin(places, places[~held])  # a class is not held out whole
+        codes = encode_labels(rows.y)[1]
+        held &= np.isin(codes, codes[~held])  # a class is not held out whole
     learned, judged = rows.take(np.flatnonzero(~held)), rows.take(np.flatnonzero(held & given.is_own()))
     if not len(judged) and (rule.by == "split" or rule.share):
         warnings.warn(f"{_why_none(rule)}: the head is not judged", stacklevel=2)

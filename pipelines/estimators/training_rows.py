@@ -97,7 +97,15 @@ def fit_head(head: Any, rows: TrainingRows, calibrate: bool = False) -> Any:
     takes_groups = has_fit_parameter(head, "groups")
     with config_context(enable_metadata_routing=False):
         if calibrate:
-            return fit_calibrated(head, rows.X, rows.y, rows.weights, rows.groups, names, takes_groups)
+            return fit_calibrated(
+                head,
+                rows.X,
+                rows.y,
+                sample_weight=rows.weights,
+                groups=rows.groups,
+                weight_names=names,
+                takes_groups=takes_groups,
+            )
         more: dict[str, Any] = dict.fromkeys(names, rows.weights)
         if rows.groups is not None and takes_groups:
             more["groups"] = rows.groups

@@ -15,8 +15,9 @@ from sklearn.utils.metaestimators import available_if
 from ...errors import BundleError, InputError
 from ...extract.graphs.pooling import AUTO
 from ...extract.preprocess.decode import MAX_PIXELS
+from ...heads.metrics import compute_accuracy
 from ...heads.registry import DEFAULT, resolve_head
-from ...heads.targets import classes_or_labels, coded, typed_labels
+from ...heads.targets import encode_labels, to_label_array, validate_labels
 from .features import n_axes
 from .training_rows import TrainingRows, fit_head
 from .transfer_estimator import TransferEstimator
@@ -159,7 +160,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
 
     def as_targets(self, labels: NDArray[Any]) -> NDArray[Any]:
         """Return labels as they are, several for each item as zeros and ones."""
-        return classes_or_labels(labels) if labels.ndim == 2 else labels
+        return validate_labels(labels) if labels.ndim == 2 else labels
 
     def _require_learnable(self, targets: NDArray[Any]) -> None:
         if targets.ndim == 1 and len(targets) and len(set(targets.tolist())) < 2:
@@ -174,10 +175,10 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
             self.classes_ = np.arange(labels.shape[1])
             return rows
         self._require_learnable(labels)
-        if labels.dtype != object or typed_labels(labels).dtype != object:
+        if labels.dtype != object or to_label_array(labels).dtype != object:
             self.classes_ = labels[:0]
             return rows
-        self.classes_, codes = coded(labels)
+        self.classes_, codes = encode_labels(labels)
         return replace(rows, y=codes)
 
     def _fitted(self, head: Any, rows: TrainingRows) -> Any:
@@ -277,10 +278,4 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
 
     def score_of(self, targets: NDArray[Any], predicted: NDArray[Any], weights: NDArray[Any] | None = None) -> float:
         """Return the share of items that are right, with all their labels; where there is no answer it is not."""
-        if targets.ndim == 2:
-            right = (targets == predicted).all(axis=1)
-        elif targets.dtype.kind == predicted.dtype.kind != "O":
-            right = targets == predicted
-        else:
-            right = np.array([one == other for one, other in zip(targets.tolist(), predicted.tolist(), strict=True)])
-        return float(np.average(right, weights=weights))
+        return compute_accuracy(targets, predicted, weights)

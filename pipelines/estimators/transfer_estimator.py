@@ -178,10 +178,10 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
             lambda some: self._fitted(resolve_head(head), rows.take(some)),
             rows.X,
             rows.y,
-            rows.groups,
-            self.cv,
-            self.metric,
-            rows.weights,
+            groups=rows.groups,
+            n_folds=self.cv,
+            metric=self.metric,
+            weights=rows.weights,
         )
 
     def _fitted(self, head: Any, rows: TrainingRows) -> Any:

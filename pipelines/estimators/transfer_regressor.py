@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import RegressorMixin, is_regressor
-from sklearn.metrics import r2_score
 
 from ...errors import InputError
+from ...heads.metrics import compute_r2
 from .training_rows import TrainingRows
 from .transfer_estimator import TransferEstimator
 
@@ -102,4 +102,4 @@ class TransferRegressor(RegressorMixin, TransferEstimator):  # type: ignore[misc
 
     def score_of(self, targets: NDArray[Any], predicted: NDArray[Any], weights: NDArray[Any] | None = None) -> float:
         """Return R2, the mean over targets."""
-        return float(r2_score(targets, predicted, sample_weight=weights))
+        return compute_r2(targets, predicted, weights)

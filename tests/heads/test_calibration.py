@@ -40,7 +40,7 @@ def test_heads_with_scores_alone_get_probabilities(name: str) -> None:
 
 def test_groups_and_weights_are_taken() -> None:
     groups = np.arange(900) // 3
-    head = fit_calibrated(resolve_head("linear"), X[TRAIN], y[TRAIN], np.ones(900), groups)
+    head = fit_calibrated(resolve_head("linear"), X[TRAIN], y[TRAIN], sample_weight=np.ones(900), groups=groups)
     assert head.score(X[TEST], y[TEST]) > 0.9
     assert head.cv == 5
 
@@ -73,7 +73,7 @@ def test_groups_that_have_a_class_alone_are_refused_and_rows_without_weight_are_
     labels = np.arange(900) % 3
     with pytest.raises(InputError, match=r"class 0 has one row .or group. only"):
         fit_calibrated(resolve_head("logreg"), X[TRAIN], labels, groups=labels)
-    head = fit_calibrated(resolve_head("linear"), X[TRAIN], labels, (labels > 0).astype(float))
+    head = fit_calibrated(resolve_head("linear"), X[TRAIN], labels, sample_weight=(labels > 0).astype(float))
     assert head.classes_.tolist() == [1, 2]
 
 

@@ -12,7 +12,6 @@ from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.tree import DecisionTreeClassifier
-from topwork.heads import fit_report as module
 from topwork.heads.fit_report import FitReport, fit_report
 from topwork.heads.linear.linear_probe import LinearProbeCV
 from topwork.heads.registry import resolve_head
@@ -55,12 +54,11 @@ def test_sweep_has_judged_itself() -> None:
     assert report.n_folds == 5
 
 
-def test_many_rows_are_judged_by_one_fifth(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MANY_ROWS", 400)
-    report = judged(LogisticRegression(max_iter=2000))
+def test_many_rows_are_judged_by_one_fifth() -> None:
+    report = judged(LogisticRegression(max_iter=2000), min_rows_for_single_split=400)
     assert report is not None
     assert (report.n_folds, report.spread) == (1, None)
-    assert "on rows that were held out" in str(report)
+    assert "on held-out rows" in str(report)
     assert 0.9 < report.held_out < 1
 
 

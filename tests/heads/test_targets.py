@@ -10,7 +10,14 @@ import pytest
 from topwork.errors import InputError
 from topwork.heads.linear.linear_probe import LinearProbe
 from topwork.heads.mlp.mlp_head import MLPHead
-from topwork.heads.targets import are_missing, class_weights, classes_or_labels, coded, places_of, typed_labels
+from topwork.heads.targets import (
+    are_missing,
+    encode_labels,
+    encode_with_classes,
+    to_label_array,
+    validate_labels,
+    weigh_rows,
+)
 
 
 @pytest.mark.parametrize(
@@ -35,17 +42,17 @@ from topwork.heads.targets import are_missing, class_weights, classes_or_labels,
     ],
 )
 def test_labels_have_their_own_type(y: Any, kind: str) -> None:
-    assert typed_labels(y).dtype.kind == kind
+    assert to_label_array(y).dtype.kind == kind
 
 
 def test_numbers_beside_texts_stay_numbers() -> None:
-    assert typed_labels([1, "a", 1]).tolist() == [1, "a", 1]
+    assert to_label_array([1, "a", 1]).tolist() == [1, "a", 1]
 
 
 def test_objects_are_coded_by_type_and_by_how_they_are_written() -> None:
     labels = np.empty(6, object)
     labels[:] = ["b", 2, True, (1, 2), 2, "a"]
-    classes, codes = coded(labels)
+    classes, codes = encode_labels(labels)
     assert classes[codes].tolist() == labels.tolist()
     assert [type(label) for label in classes[codes].tolist()] == [type(label) for label in labels.tolist()]
     assert sorted(set(codes.tolist())) == list(range(5))
@@ -55,36 +62,36 @@ def test_labels_that_cannot_be_hashed_are_refused() -> None:
     labels = np.empty(2, object)
     labels[:] = [{}, {}]
     with pytest.raises(InputError, match="unhashable"):
-        coded(labels)
+        encode_labels(labels)
 
 
 def test_places_and_what_is_unknown() -> None:
     classes = np.array(["a", "b", "c"])
-    assert places_of(np.array(["c", "a", "c"]), classes).tolist() == [2, 0, 2]
+    assert encode_with_classes(np.array(["c", "a", "c"]), classes).tolist() == [2, 0, 2]
     with pytest.raises(InputError, match=r"y holds \['x'\]"):
-        places_of(np.array(["a", "x"]), classes)
+        encode_with_classes(np.array(["a", "x"]), classes)
 
 
 def test_several_columns_are_labels_of_zeros_and_ones() -> None:
-    assert classes_or_labels([[0, 1], [1, 1]]).shape == (2, 2)
+    assert validate_labels([[0, 1], [1, 1]]).shape == (2, 2)
     with pytest.raises(ValueError, match="1d array"):
-        classes_or_labels([[0, 2], [1, 3]])
+        validate_labels([[0, 2], [1, 3]])
 
 
 def test_weights_of_classes() -> None:
     classes, places, weights = np.array(["a", "b"]), np.array([0, 0, 0, 1]), np.ones(4)
-    assert class_weights(None, classes, places, weights).tolist() == [1, 1, 1, 1]
-    balanced = class_weights("balanced", classes, places, weights)
+    assert weigh_rows(None, classes, places, weights).tolist() == [1, 1, 1, 1]
+    balanced = weigh_rows("balanced", classes, places, weights)
     assert balanced[:3].sum() == pytest.approx(balanced[3])
-    assert class_weights({"b": 5}, classes, places, weights).tolist() == [1, 1, 1, 5]
+    assert weigh_rows({"b": 5}, classes, places, weights).tolist() == [1, 1, 1, 5]
     for wrong in ("even", {"x": 1, "b": 2}, {"a": 0, "b": 1}, {"a": np.inf, "b": 1}):
         with pytest.raises(InputError, match="class_weight"):
-            class_weights(wrong, classes, places, weights)
+            weigh_rows(wrong, classes, places, weights)
 
 
 def test_missing_labels_are_found_whatever_they_are() -> None:
     for labels in ([None, "a"], [float("nan"), 1.0], [pd.NA, True], pd.Series([None, "a"], dtype="category")):
-        assert are_missing(typed_labels(labels)).tolist() == [True, False]
+        assert are_missing(to_label_array(labels)).tolist() == [True, False]
     assert are_missing(np.array([[1.0, np.nan]])).tolist() == [[False, True]]
     assert not are_missing(np.array(["None", "nan"])).any()
 

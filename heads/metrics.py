@@ -1,0 +1,99 @@
+"""Metrics of predictions: accuracy for labels, the coefficient of determination for values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+ACCURACY = "accuracy"
+R2 = "R2"
+
+
+def are_correct(targets: Array, predictions: Array) -> NDArray[np.bool_]:
+    """Check which rows are predicted correctly; a row of several labels is if all of them are.
+
+    Labels are compared by value. A prediction of None (no answer) is never correct.
+
+    Parameters
+    ----------
+    targets, predictions : ndarray of shape (n_rows,) or (n_rows, n_labels)
+
+    Returns
+    -------
+    ndarray of bool, shape (n_rows,)
+    """
+    is_correct: NDArray[np.bool_]
+    if targets.ndim == 2:
+        is_correct = (targets == predictions).all(axis=1)
+    elif targets.dtype.kind == predictions.dtype.kind != "O":
+        is_correct = targets == predictions
+    else:  # numpy compares neither text with numbers nor tuples element by element
+        pairs = zip(targets.tolist(), predictions.tolist(), strict=True)
+        is_correct = np.array([target == prediction for target, prediction in pairs], bool)
+    return is_correct
+
+
+def compute_accuracy(targets: Array, predictions: Array, weights: Array | None = None) -> float:
+    """Compute the share of rows that are predicted correctly, see :func:`are_correct`.
+
+    Parameters
+    ----------
+    targets, predictions : ndarray of shape (n_rows,) or (n_rows, n_labels)
+    weights : ndarray of shape (n_rows,), optional
+    """
+    return float(np.average(are_correct(targets, predictions), weights=weights))
+
+
+def compute_r2(targets: Array, predictions: Array, weights: Array | None = None) -> float:
+    """Compute the coefficient of determination, averaged over targets.
+
+    Parameters
+    ----------
+    targets, predictions : ndarray of shape (n_rows,) or (n_rows, n_targets)
+    weights : ndarray of shape (n_rows,), optional
+    """
+    from sklearn.metrics import r2_score
+
+    return float(r2_score(targets, predictions, sample_weight=weights))
+
+
+def compute_mean_absolute_error(targets: Array, predictions: Array) -> float:
+    """Compute the mean absolute difference of values and their predictions.
+
+    Parameters
+    ----------
+    targets, predictions : ndarray of shape (n_rows,) or (n_rows, n_targets)
+    """
+    return float(np.abs(targets - predictions).mean())
+
+
+def compute_score(metric: str, targets: Array, predictions: Array, weights: Array | None = None) -> float:
+    """Compute a metric by its name.
+
+    Parameters
+    ----------
+    metric : {"accuracy", "R2"}
+    targets, predictions : ndarray of shape (n_rows,) or (n_rows, n_targets)
+    weights : ndarray of shape (n_rows,), optional
+    """
+    compute = compute_accuracy if metric == ACCURACY else compute_r2
+    return compute(targets, predictions, weights)
+
+
+def score_head(head: Any, X: Array, y: Array, metric: str = ACCURACY, weights: Array | None = None) -> float:
+    """Compute a metric of a fitted head's predictions.
+
+    Parameters
+    ----------
+    head : estimator
+    X : ndarray of shape (n_rows, n_features)
+    y : ndarray of shape (n_rows,) or (n_rows, n_targets)
+    metric : {"accuracy", "R2"}
+    weights : ndarray of shape (n_rows,), optional
+    """
+    predictions = np.asarray(head.predict(X))
+    return compute_score(metric, targets=y, predictions=predictions, weights=weights)
