@@ -170,6 +170,7 @@ def score_folds(
     Returns
     -------
     ndarray of shape (n_scored_folds,)
+        The score of each fold that has one.
     """
     has_classes = metric == ACCURACY and y.ndim == 1
     scores = []

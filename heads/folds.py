@@ -218,6 +218,7 @@ def are_in_shared_classes(codes: Array, folds: Array, weights: Array) -> NDArray
     Returns
     -------
     ndarray of bool, shape (n_rows,)
+        Whether the row can be judged by heads that do not see its fold.
     """
     n_rows = np.zeros((codes.max() + 1, folds.max() + 2), np.int64)  # by class and fold, NO_FOLD first
     np.add.at(n_rows, (codes, folds + 1), weights > 0)
@@ -289,6 +290,7 @@ def draw_rows_of_each_class(labels: Array, n_rows: int, generator: np.random.Gen
     Returns
     -------
     ndarray of int, shape (n_classes * n_rows,)
+        Rows, class by class.
     """
     draws = [generator.choice(np.flatnonzero(labels == label), n_rows, replace=False) for label in np.unique(labels)]
     return np.concatenate(draws)
@@ -328,6 +330,7 @@ def are_held_out_by_name(names: Sequence[str], share: float, seed: int) -> NDArr
     Returns
     -------
     ndarray of bool, shape (n_rows,)
+        Whether the row is held out.
     """
     return np.array([_hash_to_unit_interval(f"{seed}:{name}") < share for name in names], bool)
 

@@ -25,6 +25,7 @@ def are_correct(targets: Array, predictions: Array) -> NDArray[np.bool_]:
     Returns
     -------
     ndarray of bool, shape (n_rows,)
+        Whether the row is predicted correctly.
     """
     is_correct: NDArray[np.bool_]
     if targets.ndim == 2:

@@ -214,6 +214,7 @@ def resolve_class_weight(class_weight: Any, classes: Array) -> Array | None:
     Returns
     -------
     ndarray of float64, shape (n_classes,), or None
+        Positive weights.
 
     Raises
     ------
@@ -254,6 +255,7 @@ def weigh_rows(class_weight: Any, classes: Array, codes: Array, weights: Array) 
     Returns
     -------
     ndarray of float64, shape (n_rows,)
+        The products.
 
     Raises
     ------
@@ -284,6 +286,7 @@ def weigh_labels(class_weight: Any, labels: Array, targets: Array, weights: Arra
     Returns
     -------
     ndarray of float64, shape (n_rows, n_labels)
+        The products of the rows' weights with those of the labels.
 
     Raises
     ------
