@@ -129,8 +129,8 @@ def extract_features(
         counter.take(ends)  # readers and finished jobs need no lock
     else:
         with open_writer(store, patience) as writer:
-            counter.pending.look_again(opened, writer.index)
-            if prune and not counter.pending.known and len(writer.index.settle()):
+            counter.pending.find_changed(opened, writer.index)
+            if prune and not counter.pending.n_known and len(writer.index.settle()):
                 raise InputError(f"none of the items of {store.path} is in this source; nothing was pruned")
             if is_done and counter.pending.is_all_done(opened, ends := Ledger()):
                 counter.take(ends)
@@ -181,7 +181,7 @@ def _compute(job: Recorder, source: Source, config: RunConfig) -> None:
     ledger = job.counter.ledger
     cores = available_cores()
     preprocessor = preprocessor_for(store.graph.input_spec, config.max_pixels)
-    previous = job.writer.batching() if job.counter.pending.known else None
+    previous = job.writer.batching() if job.counter.pending.n_known else None
     if not config.has_automatic_batches:
         sizes = config.batch_sizes
         session = store.graph.open(config.provider, cores)
@@ -189,7 +189,7 @@ def _compute(job: Recorder, source: Source, config: RunConfig) -> None:
         sizes = previous  # the run that is resumed made batches of these sizes
         session = store.graph.open(config.provider, cores)
     else:
-        left = len(source) - job.counter.pending.known + len(job.counter.pending.changed)
+        left = len(source) - job.counter.pending.n_known + len(job.counter.pending.changed)
         sizes, session = tune(store.graph, config, preprocessor, source, left)
     ledger.provider, ledger.cores, ledger.runs = session.provider, cores, session.runs
     job.writer.keep_canaries(session)

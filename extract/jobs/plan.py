@@ -133,12 +133,12 @@ def _known(source: Source, store: FeatureStore | None) -> Pending | None:
     if store is None:
         return None
     known = Pending(store.index)
-    known.look_again(source, store.index)
+    known.find_changed(source, store.index)
     return known
 
 
 def _pending(source: Source, known: Pending | None) -> Iterator[Item]:
-    return iter(source) if known is None else (item for item, row in known.paired(source) if row is None)
+    return iter(source) if known is None else (item for item, row in known.match(source) if row is None)
 
 
 def _drawn(items: Iterable[Item], total: int, count: int) -> list[Item]:

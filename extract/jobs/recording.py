@@ -39,7 +39,7 @@ class Counter:
 
     def to_compute(self, items: Iterable[Item]) -> Iterator[Item]:
         """Yield the items to work on; count the others as the store has them."""
-        for item, known in self.pending.paired(items):
+        for item, known in self.pending.match(items):
             if known is None:
                 yield item
             else:

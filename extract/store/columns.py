@@ -25,7 +25,7 @@ from .block_matrix import BlockMatrix, gather_column
 from .content import StoreContent
 from .log import Action
 from .part import Row, parse_part_number, read_items, rows_to_table, write_part
-from .pending import taken_together
+from .pending import group_items
 from .segment import NO_PLACE, parse_digests
 from .state import StoredColumn
 from .writer import StoreWriter
@@ -168,7 +168,7 @@ class Filling:
     def _missing_items(self, source: Source) -> Iterator[Item]:
         """Yield the first item of each content whose features are missing."""
         is_original = self.items.has_features & (self.items.numbers("original") == NO_PLACE)
-        for some_items in taken_together(source):
+        for some_items in group_items(source):
             places = self.items.find_places([item.id for item in some_items])
             for item, place in zip(some_items, places.tolist(), strict=True):
                 if place != NO_PLACE and is_original[place] and self.parts[place] == NO_PLACE:

@@ -1,4 +1,4 @@
-"""Which items of a source have to be computed, given what a store has of them."""
+"""Compare a source with a store: which of its items have to be computed, and which have other labels."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ if TYPE_CHECKING:
     from .index import Index
     from .part import Row
 
-AT_ONCE, FILES_AT_ONCE = 16, 4096
-"""Items that are taken from the source at once: some sources hold the content of what they yield, but not of files."""
+CONTENTS_PER_LOOKUP = 16
+"""Items that are taken from a source at once if it may hold the content of what it yields."""
+FILES_PER_LOOKUP = 4096
+"""Items that are taken at once from a source of files, which are read later."""
 
 
 class Pending:
-    """The state of a source's items in a store, and which of them have changed since.
+    """The items of a source compared with those of a store.
 
     Parameters
     ----------
     index : Index
-        Of the store.
+        Index of the store.
     retry : bool
-        Whether items that failed are to be tried again.
+        Whether items that failed are computed again.
 
     Attributes
     ----------
@@ -35,100 +37,110 @@ class Pending:
         Known items with new content that is not computed yet.
     outdated : set of str
         Known items whose features in the store are those of other content.
-    known : int
-        How many items the store had when they were last compared.
+    n_known : int
+        Number of items that the store had at the last :meth:`find_changed`.
     relabelled : dict
-        Known items for which the source names another label or split than it did, with both.
+        Label and split of known items for which the source names others than the store has.
     """
 
     def __init__(self, index: Index, retry: bool = False) -> None:
-        self.index, self.retry = index, retry
+        self.index = index
+        self.retry = retry
         self.relabelled: dict[str, tuple[str | None, str | None]] = {}
         self.changed: set[str] = set()
         self.outdated: set[str] = set()
-        self.known = 0
+        self.n_known = 0
 
     def is_all_done(self, items: Source, ends: Ledger) -> bool:
-        """Tell whether the store has every item, unchanged; contents are looked at only if no item is new.
+        """Return whether the store has every item, unchanged; contents are read only if no item is new.
 
         Parameters
         ----------
         items : Source
         ends : Ledger
-            How each item ended is entered here, as far as they are looked at.
+            The result of each item is counted here, up to the first that has to be computed.
         """
-        is_sure = True
-        for item, known in self._looked_up(items):
-            if known is None or self._is_open(known):
+        is_certain = True
+        for item, known in self._look_up(items):
+            if known is None or self._has_to_be_computed(known):
                 return False
             ends.count(item.id, known.status, known.reason)
-            is_sure = is_sure and _looks_unchanged(item, known)
-        if not is_sure:
-            self.look_again(items, self.index)  # from the start: a source may hold the content of what it yields
+            is_certain = is_certain and has_same_size_and_time(item, known)
+        if not is_certain:
+            self.find_changed(items, self.index)  # iterates again: a source may hold the content of what it yields
         return not self.changed
 
-    def look_again(self, items: Iterable[Item], index: Index) -> None:
-        """Find the known items whose content is not what the store has: their features are of no use any more."""
+    def find_changed(self, items: Iterable[Item], index: Index) -> None:
+        """Find the known items whose content differs from that in the store, so that their features are outdated.
+
+        Parameters
+        ----------
+        items : iterable of Item
+        index : Index
+            The index from now on.
+        """
         self.index = index
-        if index.counts():
-            self._compare(self._known(items))
+        if not index.counts():
+            return
+        self.n_known = 0
+        changed = set()
+        for item, known in self._look_up(items):
+            if known is None:
+                continue
+            self.n_known += 1
+            if not has_same_content(item, known):
+                changed.add(item.id)
+        self.changed = changed
+        self.outdated = set(changed)
 
-    def paired(self, items: Iterable[Item]) -> Iterator[tuple[Item, Row | None]]:
-        """Yield items with what the store has of them, None if they are to be computed."""
-        for item, known in self._looked_up(items):
-            is_open = known is None or item.id in self.changed or self._is_open(known)
-            yield item, None if is_open else known
+    def match(self, items: Iterable[Item]) -> Iterator[tuple[Item, Row | None]]:
+        """Yield items with their row in the store, None if they have to be computed."""
+        for item, known in self._look_up(items):
+            if known is None or item.id in self.changed or self._has_to_be_computed(known):
+                yield item, None
+            else:
+                yield item, known
 
-    def _is_open(self, known: Row) -> bool:
-        """Tell whether an item that the store knows has to be computed all the same."""
+    def _has_to_be_computed(self, known: Row) -> bool:
         return known.status == "pending" or (self.retry and known.status == "failed")
 
-    def _known(self, items: Iterable[Item]) -> Iterator[tuple[Item, Row]]:
-        self.known = 0
-        for item, known in self._looked_up(items):
-            if known is not None:
-                self.known += 1
-                yield item, known
-
-    def _looked_up(self, items: Iterable[Item]) -> Iterator[tuple[Item, Row | None]]:
-        for some in taken_together(items):
-            found = self.index.find([item.id for item in some])
-            for item in some:
-                known = found.get(item.id)
+    def _look_up(self, items: Iterable[Item]) -> Iterator[tuple[Item, Row | None]]:
+        """Yield items with their row in the store, None if it does not know them; note new labels."""
+        for group in group_items(items):
+            rows = self.index.find([item.id for item in group])
+            for item in group:
+                known = rows.get(item.id)
                 if known is not None:
-                    self._compare_labels(item, known)
+                    self._note_labels(item, known)
                 yield item, known
 
-    def _compare_labels(self, item: Item, known: Row) -> None:
-        new = item.label or known.label, item.split or known.split
-        if new != (known.label, known.split):
-            self.relabelled[item.id] = new
-
-    def _compare(self, items: Iterable[tuple[Item, Row]]) -> None:
-        """Find which known items have changed."""
-        self.changed = {item.id for item, known in items if not _is_unchanged(item, known)}
-        self.outdated = set(self.changed)
+    def _note_labels(self, item: Item, known: Row) -> None:
+        label = item.label or known.label
+        split = item.split or known.split
+        if (label, split) != (known.label, known.split):
+            self.relabelled[item.id] = (label, split)
 
 
-def taken_together(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """Yield items in groups that may be held in memory."""
+def group_items(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Yield items in groups that fit in memory."""
     source = iter(items)
     for first in source:
-        yield [first, *islice(source, (AT_ONCE if first.mtime_ns is None else FILES_AT_ONCE) - 1)]
+        size = CONTENTS_PER_LOOKUP if first.mtime_ns is None else FILES_PER_LOOKUP
+        yield [first, *islice(source, size - 1)]
 
 
-def _looks_unchanged(item: Item, known: Row) -> bool:
-    """Compare size and modification time, if there is one."""
+def has_same_size_and_time(item: Item, known: Row) -> bool:
+    """Return whether size and modification time are as in the store; False if the item has no time."""
     return item.mtime_ns is not None and (item.size, item.mtime_ns) == (known.size, known.mtime_ns)
 
 
-def _is_unchanged(item: Item, known: Row) -> bool:
-    """Compare size and modification time; if they differ, or there is no time, the content decides."""
-    if _looks_unchanged(item, known):
+def has_same_content(item: Item, known: Row) -> bool:
+    """Return whether an item is unchanged: by size and modification time, or if they differ, by its content."""
+    if has_same_size_and_time(item, known):
         return True
     try:
         return content_digest(item.read()) == known.digest
-    except DecodeError:  # as an empty cell of a table: it failed before, and would again
+    except DecodeError:  # such as an empty cell of a table, which would fail again
         return known.status == "failed"
     except OSError:
         return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -91,8 +92,39 @@ def test_folder_that_is_no_store_is_refused(tmp_path: Path) -> None:
 
 
 def test_unknown_column_is_refused_and_the_others_named(store: FeatureStore) -> None:
-    with pytest.raises(InputError, match="no column 'layer9'; it has layer2, last"):
+    with pytest.raises(InputError, match=r"layer9.*layer2, last"):
         store.matrix("layer9")
+
+
+def test_column_stands_for_its_name(store: FeatureStore, tiny: Extractor, tmp_path: Path) -> None:
+    for columns in (store.columns, tiny.columns):
+        for column in columns:
+            np.testing.assert_array_equal(store.matrix(column), store.matrix(column.name))
+            np.testing.assert_array_equal(store.take(store.ids[:2], column), store.matrix(column.name)[:2])
+            batches = [features for _, features in store.iter_batches(column, batch_size=4)]
+            np.testing.assert_array_equal(np.concatenate(batches), store.matrix(column.name))
+    store.export(tmp_path / "columns.parquet", columns=store.columns[1:])
+    store.export(tmp_path / "names.parquet", columns=["last"])
+    assert (tmp_path / "columns.parquet").read_bytes() == (tmp_path / "names.parquet").read_bytes()
+
+
+def test_dtype_of_a_given_column_is_not_compared(tiny: Extractor, write_images: WriteImages, tmp_path: Path) -> None:
+    store = FeatureStore.create(tmp_path / "half", tiny, dtype="float16")
+    extract_features(write_images(), store)
+    assert tiny.columns[0].dtype == "float32"
+    assert store.matrix(tiny.columns[0]).dtype == np.float16
+
+
+@pytest.mark.parametrize("field", [{"pool": "max"}, {"normalize": True}, {"precision": "bf16"}, {"width": 3}])
+def test_other_column_of_the_same_name_is_refused(store: FeatureStore, field: dict[str, object]) -> None:
+    (name, value), *_ = field.items()
+    with pytest.raises(InputError, match=rf"layer2.*{name}.*{value!r}"):
+        store.matrix(replace(store.columns[0], **field))
+
+
+def test_unknown_column_is_refused_as_its_name_is(store: FeatureStore) -> None:
+    with pytest.raises(InputError, match=r"layer9.*layer2, last"):
+        store.matrix(replace(store.columns[0], name="layer9"))
 
 
 @pytest.mark.parametrize(
