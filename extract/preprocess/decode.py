@@ -11,15 +11,13 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from ...errors import DecodeError
 from ...models.image_spec import ImageSpec
-from ..sources.item import ORIENTATION_TAG, UPRIGHT
+from ..sources.item import ORIENTATION_TAG, UPRIGHT_ORIENTATION
 
 MAX_PIXELS = 89_478_485
 """Largest image that is decoded by default, in pixels: Pillow's own bound against decompression bombs."""
-
-PROGRAMS = ("EPS", "WMF", "EMF")
-"""Formats that are executed, PostScript by a process of its own."""
-
-SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+EXECUTED_FORMATS = ("EPS", "WMF", "EMF")
+"""Formats that are programs, PostScript run by a process of its own."""
+SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
 def decode(content: Any, spec: ImageSpec, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -29,9 +27,9 @@ def decode(content: Any, spec: ImageSpec, max_pixels: int = MAX_PIXELS) -> Image
     ----------
     content : bytes, ndarray or PIL.Image.Image
         An encoded image; an array ``(height, width)``, ``(height, width, 3)`` or ``(height, width, 4)`` of uint8; or an
-        image. Of animations the first frame is taken.
+        image. The first frame of animations is taken.
     spec : ImageSpec
-        Says whether the EXIF orientation is applied.
+        States whether the EXIF orientation is applied.
     max_pixels : int
         A larger image is refused before it is decoded.
 
@@ -46,14 +44,14 @@ def decode(content: Any, spec: ImageSpec, max_pixels: int = MAX_PIXELS) -> Image
         If the content is no image, is damaged, or is too large.
     """
     try:
-        image = _opened(content)
-        width, height = image.size
-        if width * height > max_pixels:
-            raise DecodeError(f"{width} x {height} pixels are more than max_pixels={max_pixels:,}")
+        image = _open_image(content)
+        check_pixels(image, max_pixels)
         if spec.decode == "fast":
-            _shrink(image, spec)
+            reduce_jpeg(image, spec)
         image.load()
-        return _rgb(_upright(image) if spec.orientation == "exif" else image)
+        if spec.orientation == "exif":
+            image = turn_upright(image)
+        return to_rgb(image)
     except DecodeError:
         raise
     except Image.DecompressionBombError as error:  # Pillow's own bound is twice as large, and names another option
@@ -64,14 +62,7 @@ def decode(content: Any, spec: ImageSpec, max_pixels: int = MAX_PIXELS) -> Image
         raise DecodeError(f"{type(error).__name__}: {error}") from error
 
 
-def _shrink(image: Image.Image, spec: ImageSpec) -> None:
-    """Let the decoder of a JPEG yield a smaller image, yet one that covers the resized image, upright or not."""
-    if image.format == "JPEG":
-        upright, turned = spec.resized(image.height, image.width), spec.resized(image.width, image.height)
-        image.draft(None, (max(upright[1], turned[0]), max(upright[0], turned[1])))
-
-
-def _opened(content: Any) -> Image.Image:
+def _open_image(content: Any) -> Image.Image:
     if isinstance(content, Image.Image):
         return content
     if isinstance(content, (np.ndarray, np.generic)):
@@ -81,7 +72,7 @@ def _opened(content: Any) -> Image.Image:
     if not content:
         raise DecodeError("the file is empty")
     image = Image.open(io.BytesIO(content))
-    if image.format in PROGRAMS:
+    if image.format in EXECUTED_FORMATS:
         raise DecodeError(f"{image.format} is a program that draws; expected pixels")
     return image
 
@@ -89,7 +80,9 @@ def _opened(content: Any) -> Image.Image:
 def _from_array(array: np.ndarray[Any, Any]) -> Image.Image:
     if array.size == 0:
         raise DecodeError(f"array of shape {array.shape} has no pixels")
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
+    is_grey = array.ndim == 2
+    is_colored = array.ndim == 3 and array.shape[2] in (3, 4)
+    if array.dtype != np.uint8 or not (is_grey or is_colored):
         raise DecodeError(
             f"array of {array.dtype} and shape {array.shape}; expected uint8 pixels of shape (height, width), "
             "(height, width, 3) or (height, width, 4)"
@@ -97,26 +90,54 @@ def _from_array(array: np.ndarray[Any, Any]) -> Image.Image:
     return Image.fromarray(array)
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Turn an image as its EXIF data say; Pillow would copy one that is upright."""
-    return image if image.getexif().get(ORIENTATION_TAG, UPRIGHT) == UPRIGHT else ImageOps.exif_transpose(image)
+def check_pixels(image: Image.Image, max_pixels: int) -> None:
+    """Raise a DecodeError if an image has too many pixels."""
+    width, height = image.size
+    if width * height > max_pixels:
+        raise DecodeError(f"{width} x {height} pixels are more than max_pixels={max_pixels:,}")
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    """Convert to RGB; Pillow would clip 16-bit grey instead of scaling it."""
-    if image.mode in SIXTEEN_BIT:
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > 65535:
-            raise DecodeError(f"pixel values from {values.min()} to {values.max()}; expected at most 16 bits")
-        scaled = values.astype(np.uint32)
-        scaled += 128  # in place: of the largest image each copy takes 360 MB
-        scaled //= 257
-        return Image.fromarray(scaled.astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
+def reduce_jpeg(image: Image.Image, spec: ImageSpec) -> None:
+    """Let the decoder of a JPEG yield a smaller image, yet one that covers the resized image, upright or not."""
+    if image.format != "JPEG":
+        return
+    upright_height, upright_width = spec.resized(image.height, image.width)
+    turned_height, turned_width = spec.resized(image.width, image.height)
+    image.draft(None, (max(upright_width, turned_height), max(upright_height, turned_width)))
+
+
+def turn_upright(image: Image.Image) -> Image.Image:
+    """Turn an image according to its EXIF data; one that is upright is not copied, as Pillow would do."""
+    if image.getexif().get(ORIENTATION_TAG, UPRIGHT_ORIENTATION) == UPRIGHT_ORIENTATION:
+        return image
+    return ImageOps.exif_transpose(image)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert an image to RGB, scaling 16-bit grey, which Pillow would clip.
+
+    Raises
+    ------
+    DecodeError
+        If the range of the pixel values is not defined, or beyond 16 bits.
+    """
+    if image.mode in SIXTEEN_BIT_MODES:
+        image = _scale_to_8_bits(image)
+    elif image.mode == "F":
         raise DecodeError("floating-point pixels have no defined range; expected 8 or 16 bits per channel")
-    if image.mode == "P" and "transparency" in image.info:
+    elif image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _scale_to_8_bits(image: Image.Image) -> Image.Image:
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > 65535:
+        raise DecodeError(f"pixel values from {values.min()} to {values.max()}; expected at most 16 bits")
+    scaled = values.astype(np.uint32)
+    scaled += 128  # in place: each copy of the largest image takes 360 MB
+    scaled //= 257
+    return Image.fromarray(scaled.astype(np.uint8))
 
 
 def allow_pixels(max_pixels: int) -> None:

@@ -1,4 +1,4 @@
-"""Images: decoded, resized, cropped; normalised by the graph."""
+"""Image input: decoded, resized, cropped; normalised by the graph."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 from ...errors import DecodeError
 from ...models.image_spec import ImageSpec
 from ..sources.item import View
-from .augment import augmented
+from .augment import augment
 from .decode import allow_pixels, decode
 from .preprocessor import Feed, Prepared, prepare_each
 from .resize import to_pixels
@@ -19,10 +19,9 @@ from .resize import to_pixels
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-GRAIN = 12
-"""Spots in a row of a synthetic image."""
-SPARE = 4
-"""Synthetic images are larger by one in so many pixels."""
+SYNTHETIC_SPOTS_PER_ROW = 12
+PIXELS_PER_SPARE_PIXEL = 4
+"""Synthetic images are larger than the model's input by one in so many pixels."""
 
 
 class ImagePreprocessor:
@@ -31,15 +30,17 @@ class ImagePreprocessor:
     items_per_call = 1
 
     def __init__(self, spec: ImageSpec, max_pixels: int) -> None:
-        self.spec, self.max_pixels = spec, max_pixels
+        self.spec = spec
+        self.max_pixels = max_pixels
         allow_pixels(max_pixels)
 
     def prepare(self, content: Any) -> Prepared:
         """Return the pixels that enter the graph; those of a view are augmented."""
         if isinstance(content, View):
             image = decode(content.content, self.spec, self.max_pixels)
-            return Prepared(augmented(image, self.spec, int(content.digest, 16)))
-        return Prepared(to_pixels(decode(content, self.spec, self.max_pixels), self.spec))
+            return Prepared(augment(image, self.spec, seed=int(content.digest, 16)))
+        image = decode(content, self.spec, self.max_pixels)
+        return Prepared(to_pixels(image, self.spec))
 
     def prepare_all(self, contents: Sequence[Any]) -> list[Prepared | DecodeError]:
         """Return for each item what :meth:`prepare` returns or raises."""
@@ -50,9 +51,10 @@ class ImagePreprocessor:
         return {self.spec.input_name: np.stack(arrays)}
 
     def synthetic(self, count: int, generator: np.random.Generator) -> list[NDArray[np.uint8]]:
-        """Return images of blurred noise that are larger than what the network takes."""
-        height, width = (side + side // SPARE for side in self.spec.size)
-        coarse = generator.integers(0, 256, (count, GRAIN, GRAIN, 3), dtype=np.uint8)
+        """Return images of blurred noise that are larger than the model's input."""
+        height, width = (side + side // PIXELS_PER_SPARE_PIXEL for side in self.spec.size)
+        shape = (count, SYNTHETIC_SPOTS_PER_ROW, SYNTHETIC_SPOTS_PER_ROW, 3)
+        coarse = generator.integers(0, 256, shape, dtype=np.uint8)
         return [np.asarray(Image.fromarray(pixels).resize((width, height))) for pixels in coarse]
 
     def random_feeds(self, batch: int, generator: np.random.Generator) -> dict[str, Feed]:

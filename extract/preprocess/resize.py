@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,10 +21,44 @@ FILTERS = {
     "box": Image.Resampling.BOX,
     "hamming": Image.Resampling.HAMMING,
 }
+MAX_RESIZED_PIXELS = 16_000_000
+"""Size of the resized image beyond which only the crop is computed: a ribbon of 5,000 x 1 would fill a gigabyte."""
 
 
-LARGEST_RESIZED = 16_000_000
-"""Pixels of the resized image beyond which only the crop is computed: a ribbon of 5,000 x 1 would fill a gigabyte."""
+@dataclass(frozen=True)
+class Span:
+    """The part of one axis of a resized image that is kept.
+
+    Parameters
+    ----------
+    original, resized : int
+        Length of the whole axis before and after resizing, in pixels.
+    start, length : int
+        The part that is kept, in pixels of the resized image.
+    """
+
+    original: int
+    resized: int
+    start: int
+    length: int
+
+    @classmethod
+    def in_centre(cls, original: int, resized: int, wanted: int) -> Span:
+        """Return the centre of an axis, at most as long as it is; the rounding is torchvision's."""
+        if resized < wanted:
+            return cls(original, resized, start=0, length=resized)
+        return cls(original, resized, start=round((resized - wanted) / 2), length=wanted)
+
+    @property
+    def end(self) -> int:
+        """End of the part that is kept, in pixels of the resized image."""
+        return self.start + self.length
+
+    @property
+    def original_bounds(self) -> tuple[float, float]:
+        """Start and end of the part that is kept, in pixels of the original image."""
+        scale = self.original / self.resized
+        return self.start * scale, self.end * scale
 
 
 def to_pixels(image: Image.Image, spec: ImageSpec) -> NDArray[np.uint8]:
@@ -39,7 +74,7 @@ def to_pixels(image: Image.Image, spec: ImageSpec) -> NDArray[np.uint8]:
     Returns
     -------
     ndarray of uint8, shape (height, width, 3)
-        Height and width as the specification says.
+        Height and width of the model's input.
 
     Examples
     --------
@@ -48,41 +83,42 @@ def to_pixels(image: Image.Image, spec: ImageSpec) -> NDArray[np.uint8]:
     """
     height, width = spec.size
     resized_height, resized_width = spec.resized(image.height, image.width)
-    left, columns = _crop(resized_width, width)
-    top, rows = _crop(resized_height, height)
-    if spec.decode == "fast" or resized_height * resized_width > LARGEST_RESIZED:
-        cropped = _only_the_crop(image, spec, (resized_width, resized_height), (left, top, columns, rows))
+    across = Span.in_centre(image.width, resized_width, wanted=width)
+    down = Span.in_centre(image.height, resized_height, wanted=height)
+    if spec.decode == "fast" or resized_height * resized_width > MAX_RESIZED_PIXELS:
+        cropped = resize_crop(image, across, down, FILTERS[spec.interpolation])
     else:
         resized = image.resize((resized_width, resized_height), FILTERS[spec.interpolation])
-        cropped = resized.crop((left, top, left + columns, top + rows))
+        cropped = resized.crop((across.start, down.start, across.end, down.end))
     pixels = np.asarray(cropped)
-    return pixels if (rows, columns) == (height, width) else _centred(pixels, spec)
+    return pixels if pixels.shape[:2] == spec.size else _place_in_centre(pixels, spec)
 
 
-def _crop(resized: int, size: int) -> tuple[int, int]:
-    """Return the start and length of the part that is kept; the rounding is torchvision's."""
-    return (round((resized - size) / 2), size) if resized >= size else (0, resized)
+def resize_crop(image: Image.Image, across: Span, down: Span, resampling: Image.Resampling) -> Image.Image:
+    """Resize only what is kept, one axis after the other; rounding differs from a whole resize by a level at most.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+    across, down : Span
+        The columns and rows that are kept.
+    resampling : PIL.Image.Resampling
+    """
+    left, right = across.original_bounds
+    top, bottom = down.original_bounds
+    if across.length * image.height > MAX_RESIZED_PIXELS:  # the rows first, of an image as narrow as a line
+        rows = image.resize((image.width, down.length), resampling, box=(0, top, image.width, bottom))
+        return rows.resize((across.length, down.length), resampling, box=(left, 0, right, down.length))
+    columns = image.resize((across.length, image.height), resampling, box=(left, 0, right, image.height))
+    return columns.resize((across.length, down.length), resampling, box=(0, top, across.length, bottom))
 
 
-def _only_the_crop(
-    image: Image.Image, spec: ImageSpec, resized: tuple[int, int], crop: tuple[int, int, int, int]
-) -> Image.Image:
-    """Resize the rows of the crop, then its columns; rounding differs from a whole resize by a level here and there."""
-    kind, (left, top, columns, rows) = FILTERS[spec.interpolation], crop
-    across, down = image.width / resized[0], image.height / resized[1]
-    if columns * image.height > LARGEST_RESIZED:  # of an image as narrow as a line
-        middle = image.resize((image.width, rows), kind, box=(0, top * down, image.width, (top + rows) * down))
-        return middle.resize((columns, rows), kind, box=(left * across, 0, (left + columns) * across, rows))
-    middle = image.resize(
-        (columns, image.height), kind, box=(left * across, 0, (left + columns) * across, image.height)
-    )
-    return middle.resize((columns, rows), kind, box=(0, top * down, columns, (top + rows) * down))
-
-
-def _centred(pixels: NDArray[np.uint8], spec: ImageSpec) -> NDArray[np.uint8]:
+def _place_in_centre(pixels: NDArray[np.uint8], spec: ImageSpec) -> NDArray[np.uint8]:
     """Put an image that is smaller than the crop in the centre of one colour."""
     height, width = spec.size
+    rows, columns = pixels.shape[:2]
+    top = (height - rows) // 2
+    left = (width - columns) // 2
     canvas = np.full((height, width, 3), spec.fill, np.uint8)
-    top, left = (height - pixels.shape[0]) // 2, (width - pixels.shape[1]) // 2
-    canvas[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
+    canvas[top : top + rows, left : left + columns] = pixels
     return canvas

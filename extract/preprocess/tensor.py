@@ -1,4 +1,4 @@
-"""Tensors: checked, and otherwise left as they are."""
+"""Tensor input: checked, and otherwise left unchanged."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ class TensorPreprocessor:
 
     def prepare(self, content: Any) -> Prepared:
         """Return the item as float32; anything but finite numbers of the right shape is refused."""
-        array = _loaded(content) if isinstance(content, bytes) else _as_array(content)
-        if array.shape != self.spec.shape or array.dtype.kind not in "biuf":
+        array = _load_npy(content) if isinstance(content, bytes) else _as_array(content)
+        is_numeric = array.dtype.kind in "biuf"
+        if array.shape != self.spec.shape or not is_numeric:
             raise DecodeError(f"{array.dtype} of shape {array.shape}; expected numbers of shape {self.spec.shape}")
         with np.errstate(over="ignore"):
             values = array.astype(np.float32)
@@ -53,7 +54,7 @@ class TensorPreprocessor:
         return {"random": {self.spec.input_name: values}}
 
 
-def _loaded(content: bytes) -> NDArray[Any]:
+def _load_npy(content: bytes) -> NDArray[Any]:
     try:
         array: NDArray[Any] = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
         return array

@@ -1,4 +1,4 @@
-"""Texts: tokenised by the tokenizers library alone, padded to the longest of their batch."""
+"""Text input: tokenised by the tokenizers library alone, padded to the longest text of its batch."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from .preprocessor import Feed, Prepared, prepare_each
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-CHECKED_TOKENS = 8
+MIN_RANDOM_TOKENS = 8
 """Random texts are longer than this by twice their number, so that no length is the same in all checks."""
-
-
-LONG_TEXT = 512
-LETTERS = "abcdefghijklmnopqrstuvwxyzABCXYZ0123456789.,-éß字"
+MAX_RANDOM_TOKENS = 512
+"""Length of the longest random text."""
+SYNTHETIC_LETTERS = "abcdefghijklmnopqrstuvwxyzABCXYZ0123456789.,-éß字"
+MAX_SYNTHETIC_WORD_LETTERS = 8
+SYNTHETIC_WORDS_PER_TEXT = 5
+"""Words by which each synthetic text is longer than the one before."""
 
 
 class TextPreprocessor:
@@ -29,67 +31,87 @@ class TextPreprocessor:
 
     def __init__(self, spec: TextSpec) -> None:
         self.spec = spec
-        self.tokenizer = _tokenizer(spec)
+        self.tokenizer = load_tokenizer(spec)
 
     def prepare(self, content: Any) -> Prepared:
-        """Return the token ids int64 ``(tokens,)``, special tokens included, at most as many as the network takes."""
-        text = _text(content)
+        """Return the token ids int64 ``(tokens,)``, special tokens included, at most as many as the model takes."""
+        text = decode_text(content)
         try:
-            return _prepared(self.tokenizer.encode(text))
-        except DecodeError:
-            raise
+            encoded = self.tokenizer.encode(text)
         except Exception as error:  # the library's own errors have no class of their own
             raise DecodeError(f"the tokeniser cannot take this text: {reason(error)}") from error
+        return _prepared(encoded)
 
     def prepare_all(self, contents: Sequence[Any]) -> list[Prepared | DecodeError]:
         """Return for each item what :meth:`prepare` returns or raises; all are tokenised in one call."""
         try:
-            texts = [_text(content) for content in contents]
+            texts = [decode_text(content) for content in contents]
             return [_prepared(encoded) for encoded in self.tokenizer.encode_batch_fast(texts)]
         except Exception:  # of one of them
             return prepare_each(self.prepare, contents)
 
     def collate(self, arrays: Sequence[NDArray[Any]]) -> Feed:
         """Return token ids and attention mask, int64 ``(batch, tokens)``."""
-        return _padded(self.spec, arrays, max(MIN_BATCH_TOKENS, *map(len, arrays)))
+        longest = max(len(array) for array in arrays)
+        return self._pad(arrays, max(MIN_BATCH_TOKENS, longest))
 
     def synthetic(self, count: int, generator: np.random.Generator) -> list[str]:
         """Return words of random letters, each text longer than the one before."""
-        letters = np.array([*LETTERS])
-        return [
-            " ".join("".join(generator.choice(letters, size)) for size in generator.integers(1, 9, 5 * (number + 1)))
-            for number in range(count)
-        ]
+        letters = np.array([*SYNTHETIC_LETTERS])
+        texts = []
+        for number in range(1, count + 1):
+            sizes = generator.integers(1, MAX_SYNTHETIC_WORD_LETTERS + 1, SYNTHETIC_WORDS_PER_TEXT * number)
+            words = ["".join(generator.choice(letters, size)) for size in sizes]
+            texts.append(" ".join(words))
+        return texts
 
     def random_feeds(self, batch: int, generator: np.random.Generator) -> dict[str, Feed]:
-        """Return random tokens without padding, and with some in every row."""
-        longest = min(CHECKED_TOKENS + 2 * batch, self.spec.max_length)
+        """Return random tokens: without padding, with some in every row, and for a batch of one a long text."""
+        longest = min(MIN_RANDOM_TOKENS + 2 * batch, self.spec.max_length)
         tokens = np.setdiff1d(np.arange(self.tokenizer.get_vocab_size()), [self.spec.pad_id])
         rows = generator.choice(tokens, (batch, longest)).astype(np.int64)
-        lengths = [max(1, longest - 2 - number % (longest - 1)) for number in range(batch)]
-        shorter = [row[:length] for row, length in zip(rows, lengths, strict=True)]
-        feeds = {"random": self.collate(list(rows)), "padded": _padded(self.spec, shorter, longest)}
-        if batch == 1:  # what a network does differently from some length on must show
-            text = generator.choice(tokens, min(LONG_TEXT, self.spec.max_length)).astype(np.int64)
+        shorter = []
+        for number, row in enumerate(rows):
+            length = max(1, longest - 2 - number % (longest - 1))
+            shorter.append(row[:length])
+        feeds = {"random": self.collate(list(rows)), "padded": self._pad(shorter, longest)}
+        if batch == 1:  # some models compute differently from a certain length on
+            length = min(MAX_RANDOM_TOKENS, self.spec.max_length)
+            text = generator.choice(tokens, length).astype(np.int64)
             feeds["long"] = self.collate([text])
         return feeds
+
+    def _pad(self, arrays: Sequence[NDArray[Any]], length: int) -> Feed:
+        """Return token ids and attention mask of rows of this length."""
+        ids = np.full((len(arrays), length), self.spec.pad_id, np.int64)
+        mask = np.zeros_like(ids)
+        for row, array in enumerate(arrays):
+            ids[row, : len(array)] = array
+            mask[row, : len(array)] = 1
+        ids_name, mask_name = self.spec.inputs
+        return {ids_name: ids, mask_name: mask}
 
 
 def _prepared(encoded: Any) -> Prepared:
     if not encoded.ids:
         raise DecodeError("the text has no tokens")
-    return Prepared(np.array(encoded.ids, np.int64), len(encoded.ids), bool(encoded.overflowing))
+    ids = np.array(encoded.ids, np.int64)
+    return Prepared(ids, length=len(ids), truncated=bool(encoded.overflowing))
 
 
-def _padded(spec: TextSpec, arrays: Sequence[NDArray[Any]], length: int) -> Feed:
-    ids = np.full((len(arrays), length), spec.pad_id, np.int64)
-    mask = np.zeros_like(ids)
-    for row, array in enumerate(arrays):
-        ids[row, : len(array)], mask[row, : len(array)] = array, 1
-    return dict(zip(spec.inputs, (ids, mask), strict=True))
+def decode_text(content: Any) -> str:
+    """Return the text of an item.
 
+    Parameters
+    ----------
+    content : str or bytes
+        A text, or the content of a UTF-8 file.
 
-def _text(content: Any) -> str:
+    Raises
+    ------
+    DecodeError
+        If it is neither, or holds what is no character.
+    """
     if isinstance(content, bytes):
         try:
             return content.decode("utf-8-sig")
@@ -102,12 +124,21 @@ def _text(content: Any) -> str:
     return content
 
 
-def _tokenizer(spec: TextSpec) -> Any:
+def load_tokenizer(spec: TextSpec) -> Any:
+    """Return the tokeniser of a specification, without padding, truncating at the maximum length.
+
+    Raises
+    ------
+    MissingPackageError
+        If the package tokenizers is not installed.
+    InputError
+        If it cannot read this tokeniser, or the maximum length leaves no room for a token.
+    """
     try:
         from tokenizers import Tokenizer
     except ImportError as error:
         raise MissingPackageError(
-            "texts need the package tokenizers, which is not installed: pip install tokenizers"
+            "text input needs the package tokenizers, which is not installed: pip install tokenizers"
         ) from error
     try:
         tokenizer = Tokenizer.from_str(spec.tokenizer)

@@ -15,7 +15,7 @@ from .sequence import SequenceSource
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-LONGEST_REASON = 200
+MAX_REASON_LETTERS = 200
 """Letters of an error that are repeated: numpy's may quote a whole header."""
 
 
@@ -31,16 +31,17 @@ def array_source(path: Path, kind: str) -> SequenceSource:
         raise SourceError(f"source {path} holds arrays, but this backbone expects {kind} input")
     try:
         check_regular(path)
-        rows, labels = _arrays(path)
-        _check_rows(rows)
-        return SequenceSource(rows, None if labels is None else _names(labels), kind)
+        rows, y = _read_arrays(path)
+        check_rows(rows)
+        labels = None if y is None else _labels_of(y)
+        return SequenceSource(rows, labels, kind)
     except KeyError as error:
         raise SourceError(f"{path} {error.args[0]}") from error
     except Exception as error:  # a damaged header ends in errors of many kinds
-        raise SourceError(f"{path} cannot be read as an array: {reason(error)[:LONGEST_REASON]}") from error
+        raise SourceError(f"{path} cannot be read as an array: {reason(error)[:MAX_REASON_LETTERS]}") from error
 
 
-def _arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
+def _read_arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
     """Return the rows, and the labels if there are any."""
     loaded = np.load(path, mmap_mode="r", allow_pickle=False)
     if isinstance(loaded, np.ndarray) != (path.suffix == ".npy"):
@@ -53,17 +54,18 @@ def _arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
         return loaded["X"], loaded.get("y")
 
 
-def _check_rows(rows: NDArray[Any]) -> None:
+def check_rows(rows: NDArray[Any]) -> None:
+    """Raise a ValueError if an array has no rows, or rows without values."""
     if rows.ndim == 0:
         raise ValueError("it holds a single number, no rows")
-    if len(rows) and not rows.nbytes:  # of which a header of a hundred bytes may promise any number
-        raise ValueError(f"rows of shape {rows.shape[1:]} hold nothing; expected numbers")
+    if len(rows) and not rows.nbytes:  # a header of a hundred bytes may promise any number of them
+        raise ValueError(f"rows of shape {rows.shape[1:]} hold no values; expected numbers")
 
 
-def _names(labels: NDArray[Any]) -> list[Any]:
-    """Return labels, None for those that are not a number."""
-    if labels.ndim != 1:
-        raise ValueError(f"labels y of shape {labels.shape}; expected one for each row")
-    if labels.dtype.kind == "S":
-        labels = np.char.decode(labels, "utf-8")
-    return [None if label != label else label for label in labels]
+def _labels_of(y: NDArray[Any]) -> list[Any]:
+    """Return labels, None for NaN."""
+    if y.ndim != 1:
+        raise ValueError(f"labels y of shape {y.shape}; expected one for each row")
+    if y.dtype.kind == "S":
+        y = np.char.decode(y, "utf-8")
+    return [None if label != label else label for label in y]  # NaN is not equal to itself

@@ -1,26 +1,39 @@
-"""One file on disk."""
+"""Files on disk as items: their content, size and time of modification, within limits."""
 
 from __future__ import annotations
 
 import os
 import stat
+from functools import partial
 from pathlib import Path
 
 from ...errors import DecodeError
+from .item import Item
 
-LARGEST = 2**31
-"""Bytes of the largest file that is read as one item: a sparse file of terabytes takes no space on the disk."""
-TIMES = range(-(2**63), 2**63)
+MAX_ITEM_BYTES = 2**31
+"""Largest file that is read as one item: a sparse file of terabytes takes no space on the disk."""
+STORABLE_TIMES_NS = range(-(2**63), 2**63)
 """Times of modification that a store can hold, in nanoseconds."""
 
 
-def facts(path: str | os.DirEntry[str]) -> tuple[int | None, int | None]:
-    """Return size and modification time, None where they prove nothing; what cannot be read fails when it is."""
+def file_item(identifier: str, path: str) -> Item:
+    """Return a file as an item, which is read when it is needed."""
+    size, mtime_ns = size_and_time(path)
+    return Item(identifier, partial(read_file, path), size=size, mtime_ns=mtime_ns)
+
+
+def size_and_time(path: str | os.DirEntry[str]) -> tuple[int | None, int | None]:
+    """Return size in bytes and modification time in nanoseconds.
+
+    Both are None for a file that has none or whose time cannot be stored; the error is raised when it is read.
+    """
     try:
         status = path.stat() if isinstance(path, os.DirEntry) else os.stat(path)
     except (OSError, ValueError):  # of a path that no file can have
         return None, None
-    return (status.st_size, status.st_mtime_ns) if status.st_mtime_ns in TIMES else (None, None)
+    if status.st_mtime_ns not in STORABLE_TIMES_NS:
+        return None, None
+    return status.st_size, status.st_mtime_ns
 
 
 def read_file(path: str) -> bytes:
@@ -50,7 +63,7 @@ def read_file(path: str) -> bytes:
 
 
 def check_regular(path: str | Path) -> int:
-    """Return a file's size; a folder is no file, and a pipe would be waited for without end.
+    """Return a file's size, and refuse folders and pipes: a pipe would block forever.
 
     Raises
     ------
@@ -70,7 +83,7 @@ def check_size(size: int) -> None:
     Raises
     ------
     DecodeError
-        If it is.
+        If it is larger than :data:`MAX_ITEM_BYTES`.
     """
-    if size > LARGEST:
-        raise DecodeError(f"{size:,} bytes; expected at most {LARGEST:,}")
+    if size > MAX_ITEM_BYTES:
+        raise DecodeError(f"{size:,} bytes; expected at most {MAX_ITEM_BYTES:,}")

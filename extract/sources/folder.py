@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 
 from ...errors import SourceError
-from .file import facts, read_file
+from .file import read_file, size_and_time
 from .identifiers import UniqueIds, label_and_split, storable_text
 from .item import Item
 from .item_kinds import ITEM_KINDS
 
-UNKNOWN = -1
+NOT_KNOWN = -1
 """Size and time of a link that leads nowhere."""
 
 
@@ -28,16 +28,17 @@ class FolderSource:
     Parameters
     ----------
     root : Path
-        Listed at once; files are read when their turn comes.
+        Listed at once; files are read when they are needed.
     kind : {"image", "text", "tensor"}
         Which files are items: those with an image's ending, ``.txt``, or ``.npy``.
     """
 
     def __init__(self, root: Path, kind: str = "image") -> None:
-        self.root, self.kind = root, kind
+        self.root = root
+        self.kind = kind
         self.ignored = 0
-        self._files = _Files()
-        self._list(str(root))
+        self._files = FileList()
+        self._list_tree(str(root))
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -46,31 +47,39 @@ class FolderSource:
     def __iter__(self) -> Iterator[Item]:
         """Yield the items, sorted by path."""
         unique = UniqueIds()
-        for folder, prefix, name, size, mtime_ns in self._files:
-            identifier = storable_text(prefix + name)
+        for file in self._files:
+            identifier = storable_text(file.prefix + file.name)
             label, split = label_and_split(identifier)
-            if identifier in self._files.escaped:
+            if identifier in self._files.escaped_ids:
                 identifier = unique(identifier)
-            yield Item(identifier, partial(read_file, os.path.join(folder, name)), label, split, size, mtime_ns)
+            yield Item(
+                identifier,
+                partial(read_file, os.path.join(file.folder, file.name)),
+                label=label,
+                split=split,
+                size=file.size,
+                mtime_ns=file.mtime_ns,
+            )
 
-    def _list(self, root: str) -> None:
-        """Take in the items below a folder; one that is its own ancestor by way of a link is not entered."""
-        path = [_opened(root, "")]  # from the root down to the folder that is being listed
-        above = {path[0].key}
+    def _list_tree(self, root: str) -> None:
+        """Add the items below a folder; one that is its own ancestor by way of a link is not entered."""
+        path = [_open_folder(root, "")]  # from the root down to the folder that is being listed
+        ancestors = {path[0].key}
         while path:
-            below = self._take_in(path[-1])
+            below = self._list_to_next_folder(path[-1])
             if below is None:
-                above.remove(path.pop().key)
-            elif below.key not in above:
+                ancestors.remove(path.pop().key)
+            elif below.key not in ancestors:
                 path.append(below)
-                above.add(below.key)
+                ancestors.add(below.key)
 
-    def _take_in(self, folder: _Folder) -> _Folder | None:
-        """Take in the items of a folder up to the next folder in it, and return that, or None at the end."""
+    def _list_to_next_folder(self, folder: _OpenFolder) -> _OpenFolder | None:
+        """Add the items of a folder up to the next folder in it, and return that; None at the end."""
+        kind = ITEM_KINDS[self.kind]
         for entry in folder.entries:
-            if _is_folder(entry, self.kind):
-                return _opened(entry.path, f"{folder.prefix}{entry.name}/")
-            if ITEM_KINDS[self.kind].matches(entry.name):
+            if leads_to_folder(entry, self.kind):
+                return _open_folder(entry.path, f"{folder.prefix}{entry.name}/")
+            if kind.matches(entry.name):
                 self._files.add(folder, entry)
             else:
                 self.ignored += 1
@@ -78,67 +87,96 @@ class FolderSource:
 
 
 @dataclass(frozen=True)
-class _Folder:
-    """A folder that is being listed: what comes before a name in an id, which folder it is, what is still to come."""
+class _OpenFolder:
+    """A folder that is being listed."""
 
     path: str
     prefix: str
+    """Precedes the names of its files in their ids."""
     key: tuple[int, int]
+    """Device and inode, by which it is recognised under another path."""
     entries: Iterator[os.DirEntry[str]]
+    """Entries that were not looked at so far."""
 
 
-def _opened(path: str, prefix: str) -> _Folder:
+def _open_folder(path: str, prefix: str) -> _OpenFolder:
     try:
-        status, entries = os.stat(path), list(os.scandir(path))
+        status = os.stat(path)
+        entries = list(os.scandir(path))
     except OSError as error:
-        raise _unlisted(path, error) from error
+        raise _listing_error(path, error) from error
     entries.sort(key=lambda entry: (storable_text(entry.name), entry.name))
-    return _Folder(path, prefix, (status.st_dev, status.st_ino), iter(entries))
+    return _OpenFolder(path, prefix, key=(status.st_dev, status.st_ino), entries=iter(entries))
 
 
-def _is_folder(entry: os.DirEntry[str], kind: str) -> bool:
-    """Tell whether an entry is a folder or leads to one; a link that leads to itself does not."""
+def leads_to_folder(entry: os.DirEntry[str], kind: str) -> bool:
+    """Return whether an entry is a folder or leads to one; a link that leads to itself does not."""
     try:
         return entry.is_dir()
     except OSError as error:
         if error.errno == errno.ELOOP or ITEM_KINDS[kind].matches(entry.name):
             return False
-        raise _unlisted(entry.path, error) from error
+        raise _listing_error(entry.path, error) from error
 
 
-def _unlisted(path: str, error: OSError) -> SourceError:
+def _listing_error(path: str, error: OSError) -> SourceError:
     return SourceError(
         f"folder {path} cannot be listed: {error.strerror}. Its items would be missed; "
         "change its permissions or shorten its path, or move it away."
     )
 
 
-class _Files:
-    """Files in their order: little more memory than their names, as there may be millions."""
+@dataclass(frozen=True)
+class ListedFile:
+    """A file below a folder."""
+
+    folder: str
+    prefix: str
+    name: str
+    size: int | None
+    mtime_ns: int | None
+
+
+class FileList:
+    """Files in their order, in little more memory than their names, as there may be millions.
+
+    Attributes
+    ----------
+    names : list of str
+    escaped_ids : set of str
+        Ids of names in another encoding, which may equal the name of another file.
+    """
 
     def __init__(self) -> None:
-        self.folders: list[tuple[int, str, str]] = []
-        """From which file on, in which folder, and what comes before the name in an id."""
         self.names: list[str] = []
-        self.escaped: set[str] = set()
-        """Ids of names in another encoding: a file may be called just so."""
-        self.sizes, self.times = array("q"), array("q")
+        self.escaped_ids: set[str] = set()
+        self._folders: list[tuple[int, str, str]] = []  # number of the first file, path, and prefix of the ids
+        self._sizes = array("q")
+        self._times = array("q")
 
-    def add(self, folder: _Folder, entry: os.DirEntry[str]) -> None:
-        if not self.folders or self.folders[-1][1] != folder.path:
-            self.folders.append((len(self.names), folder.path, folder.prefix))
-        raw = folder.prefix + entry.name
-        if not raw.isascii() and storable_text(raw) != raw:
-            self.escaped.add(storable_text(raw))
-        size, mtime_ns = facts(entry)
+    def add(self, folder: _OpenFolder, entry: os.DirEntry[str]) -> None:
+        """Add a file of a folder."""
+        if not self._folders or self._folders[-1][1] != folder.path:
+            self._folders.append((len(self.names), folder.path, folder.prefix))
+        path = folder.prefix + entry.name
+        if not path.isascii() and storable_text(path) != path:
+            self.escaped_ids.add(storable_text(path))
+        size, mtime_ns = size_and_time(entry)
         self.names.append(entry.name)
-        self.sizes.append(UNKNOWN if size is None else size)
-        self.times.append(UNKNOWN if mtime_ns is None else mtime_ns)
+        self._sizes.append(NOT_KNOWN if size is None else size)
+        self._times.append(NOT_KNOWN if mtime_ns is None else mtime_ns)
 
-    def __iter__(self) -> Iterator[tuple[str, str, str, int | None, int | None]]:
-        ends = [start for start, _, _ in self.folders[1:]] + [len(self.names)]
-        for (start, folder, prefix), end in zip(self.folders, ends, strict=True):
-            for place in range(start, end):
-                size, mtime_ns = self.sizes[place], self.times[place]
-                known = (None, None) if size == UNKNOWN else (size, mtime_ns)
-                yield folder, prefix, self.names[place], *known
+    def __iter__(self) -> Iterator[ListedFile]:
+        """Yield the files in the order in which they were added."""
+        starts = [start for start, _, _ in self._folders]
+        ends = [*starts[1:], len(self.names)]
+        for (start, folder, prefix), end in zip(self._folders, ends, strict=True):
+            for number in range(start, end):
+                is_known = self._sizes[number] != NOT_KNOWN
+                yield ListedFile(
+                    folder,
+                    prefix,
+                    self.names[number],
+                    size=self._sizes[number] if is_known else None,
+                    mtime_ns=self._times[number] if is_known else None,
+                )

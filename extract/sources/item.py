@@ -11,10 +11,13 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from PIL import Image
 
-ORIENTATION_TAG, UPRIGHT = 0x0112, 1
-"""Of EXIF data: which way up an image is."""
-AUGMENTATION = "1"
+ORIENTATION_TAG = 0x0112
+"""EXIF tag of an image's orientation."""
+UPRIGHT_ORIENTATION = 1
+AUGMENTATION_VERSION = "1"
 """Version of :mod:`topwork.extract.preprocess.augment`: part of the digest of every view."""
+ID_DIGEST_LENGTH = 32
+"""Hexadecimal digits of a content's digest that serve as its id."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,11 @@ class Item:
         Returns the content: the bytes of a file, a text, an array, or a PIL image. Called once, on another thread.
     label : str or None
     split : str or None
-        "train", "val" or "test", where the source says so.
+        "train", "val" or "test", where the source states it.
     size, mtime_ns : int or None
         Of the file, to recognise it unchanged.
     group : str or None
-        Of a view the id of the item that it shows.
+        For a view the id of the item that it shows.
     """
 
     id: str
@@ -62,44 +65,55 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class View:
-    """An image that is to be augmented before it enters the network.
+    """An image that is to be augmented before it enters the model.
 
     Parameters
     ----------
     content : bytes, ndarray or PIL.Image.Image
-        Of the image itself.
+        The image itself.
     number : int
         Which of its views, from 1 on.
+    version : str
+        Version of the augmentation.
     """
 
     content: Any
     number: int
+    version: str = AUGMENTATION_VERSION
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 over the content's digest, the number, and the version of the augmentation."""
-        identity = f"view {self.number} of {content_digest(self.content)}, augmentation {AUGMENTATION}"
+        identity = f"view {self.number} of {content_digest(self.content)}, augmentation {self.version}"
         return hashlib.sha256(identity.encode()).hexdigest()
 
 
 def content_digest(content: Any) -> str:
-    """Return the SHA-256 of an item's content: of a file's bytes, of a text's, of an array's or image's pixels.
+    """Return the SHA-256 of an item's content: of a file's bytes, a text, or the pixels of an array or image.
 
     What else decides how an image looks (mode, palette, transparency, orientation) is part of it; a plain RGB image has
-    the digest of its array. A view has one of its own, which is equal for equal contents and numbers.
+    the digest of its array. A view has a digest of its own, which is equal for equal contents and numbers.
     """
     if isinstance(content, View):
         return content.digest
-    if isinstance(content, (bytes, str)):
-        encoded = content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
-        return hashlib.sha256(encoded).hexdigest()
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    if isinstance(content, str):
+        return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
     pixels = np.asarray(content)
-    look = _look(content) if isinstance(content, Image.Image) else ""
-    return hashlib.sha256(f"{pixels.dtype}{pixels.shape}{look}".encode() + pixels.tobytes()).hexdigest()
+    appearance = _appearance(content) if isinstance(content, Image.Image) else ""
+    header = f"{pixels.dtype}{pixels.shape}{appearance}"
+    return hashlib.sha256(header.encode() + pixels.tobytes()).hexdigest()
 
 
-def _look(image: Image.Image) -> str:
-    orientation = image.getexif().get(ORIENTATION_TAG, UPRIGHT)
-    if image.mode == "RGB" and orientation == UPRIGHT:
+def content_id(prefix: str, content: Any) -> str:
+    """Return an id for an item that has no name, such as ``text:3a7bd3e2…``."""
+    return f"{prefix}:{content_digest(content)[:ID_DIGEST_LENGTH]}"
+
+
+def _appearance(image: Image.Image) -> str:
+    """Describe what decides how an image looks beside its pixels; "" for a plain RGB image."""
+    orientation = image.getexif().get(ORIENTATION_TAG, UPRIGHT_ORIENTATION)
+    if image.mode == "RGB" and orientation == UPRIGHT_ORIENTATION:
         return ""
     return f"{image.mode}{image.getpalette()}{image.info.get('transparency')}{orientation}"

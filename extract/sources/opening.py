@@ -9,10 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import SourceError
+from .archive import ArchiveSource
+from .array import array_source
+from .folder import FolderSource
 from .item import Source
+from .remote import FetchedSource, RemoteFolder, RemoteTable, file_ending
+from .sequence import SequenceSource
 from .table import TABLE_SUFFIXES, Table, TableSource
 from .url import is_url, local_path
 
+ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+ARRAY_SUFFIXES = (".npy", ".npz")
 EXPECTED = "a folder, a .tar, .tar.gz or .tgz, a .csv, .tsv, .jsonl or .parquet table, an .npy or .npz, or a URL of one"
 
 
@@ -26,12 +33,12 @@ def open_source(
     source : str, path, Table, iterable or Source
         A folder, whose sub-folders name the labels; a ``.tar``, ``.tar.gz`` or ``.tgz``; a table; an ``.npy`` whose
         rows are items, or an ``.npz`` of such an array ``X`` and labels ``y``; the URL of any of these, as fsspec
-        understands it; or paths, uint8 arrays and PIL images, texts, or arrays of numbers. A generator of these is gone
-        through once, and what it yields is kept.
+        understands it; or paths, uint8 arrays and PIL images, texts, or arrays of numbers. A generator of these is
+        iterated over once, and what it yields is kept.
     labels : iterable, optional
         One for each item of a sequence.
     ids : iterable, optional
-        One for each item of a sequence, all different as texts.
+        One for each item of a sequence, all different as text.
     kind : {"image", "text", "tensor"}
         Kind of input that the backbone expects.
 
@@ -40,49 +47,73 @@ def open_source(
     SourceError
         If there is nothing to read, or no item in it.
     """
-    from .sequence import SequenceSource
-
     if not isinstance(source, (str, Path, Table, Source)):
-        return SequenceSource(source, labels, kind, ids)
+        return SequenceSource(source, labels, kind=kind, ids=ids)
     if ids is not None:
         raise SourceError(f"ids for a {type(source).__name__}, whose items have their own; they are for sequences")
     if isinstance(source, Source):
         return source
     place = source.file if isinstance(source, Table) else source
-    opened = _at_url(source, str(place), kind) if is_url(place) else _on_disk(source, Path(place), kind)
+    if is_url(place):
+        opened = _open_url(source, str(place), kind)
+    elif isinstance(source, Table):
+        opened = open_table(source, kind)
+    else:
+        opened = open_path(Path(source), kind)
     if not len(opened):
         raise SourceError(f"source {place} holds no {kind} items ({opened.ignored} other files)")
     return opened
 
 
-def _at_url(source: str | Path | Table, url: str, kind: str) -> Source:
-    from .remote import FetchedSource, RemoteFolder, RemoteTable, file_ending
-
+def _open_url(source: str | Path | Table, url: str, kind: str) -> Source:
     path = local_path(url)
     if path is not None:
-        return _on_disk(replace(source, file=path) if isinstance(source, Table) else path, path, kind)
-    if isinstance(source, Table) or file_ending(url) in TABLE_SUFFIXES:
-        return RemoteTable(source if isinstance(source, Table) else Table(url), kind)
-    return FetchedSource(url, partial(_opened, kind=kind)) if file_ending(url) else RemoteFolder(url, kind)
+        if isinstance(source, Table):
+            return open_table(replace(source, file=path), kind)
+        return open_path(path, kind)
+    ending = file_ending(url)
+    if isinstance(source, Table):
+        return RemoteTable(source, kind)
+    if ending in TABLE_SUFFIXES:
+        return RemoteTable(Table(url), kind)
+    if ending:
+        return FetchedSource(url, partial(open_path, kind=kind))
+    return RemoteFolder(url, kind)
 
 
-def _on_disk(source: str | Path | Table, path: Path, kind: str) -> Source:
-    if not path.exists():
-        raise SourceError(f"source {path} does not exist; expected {EXPECTED}")
-    return TableSource(source, kind) if isinstance(source, Table) else _opened(path, kind)
+def open_table(table: Table, kind: str) -> Source:
+    """Return the rows of a table on disk.
+
+    Raises
+    ------
+    SourceError
+        If it does not exist, or is not a table.
+    """
+    check_exists(Path(table.file))
+    return TableSource(table, kind)
 
 
-def _opened(path: Path, kind: str) -> Source:
-    from .archive import ArchiveSource
-    from .array import array_source
-    from .folder import FolderSource
+def open_path(path: Path, kind: str) -> Source:
+    """Return the items of a folder or file on disk, by its ending.
 
+    Raises
+    ------
+    SourceError
+        If it does not exist, or is of an unknown kind.
+    """
+    check_exists(path)
     if path.suffix in TABLE_SUFFIXES and path.is_file():
         return TableSource(Table(path), kind)
     if path.is_dir():
         return FolderSource(path, kind)
-    if path.name.endswith((".tar", ".tar.gz", ".tgz")):
+    if path.name.endswith(ARCHIVE_SUFFIXES):
         return ArchiveSource(path, kind)
-    if path.suffix in (".npy", ".npz"):
+    if path.suffix in ARRAY_SUFFIXES:
         return array_source(path, kind)
     raise SourceError(f"source {path} is of an unknown kind; expected {EXPECTED}")
+
+
+def check_exists(path: Path) -> None:
+    """Raise a SourceError if there is nothing at a path."""
+    if not path.exists():
+        raise SourceError(f"source {path} does not exist; expected {EXPECTED}")

@@ -8,7 +8,7 @@ import tempfile
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,22 +19,57 @@ from .identifiers import UniqueIds, label_and_split, storable_text
 from .item import Item, Source
 from .item_kinds import ITEM_KINDS
 from .table import TABLE_SUFFIXES, Table, TableSource
-from .url import beside, fetched, is_http, is_url, listed, located, modified_ns, source_errors, url_item, without_query
+from .url import (
+    fetch,
+    find_file_system,
+    is_http,
+    is_url,
+    list_files,
+    modified_ns,
+    resolve_path,
+    source_errors,
+    url_item,
+    without_query,
+)
 
-FILES = (*TABLE_SUFFIXES, ".tar", ".tar.gz", ".tgz", ".npy", ".npz")
+SOURCE_FILE_SUFFIXES = (*TABLE_SUFFIXES, ".tar", ".tar.gz", ".tgz", ".npy", ".npz")
 """Endings of the files that are sources; any other URL is that of a folder."""
 
 
 def file_ending(url: str) -> str:
-    """Return by which ending a URL is that of a table, an archive or an array; none if it is that of a folder.
+    """Return the ending by which a URL is that of a table, an archive or an array; "" if it is that of a folder.
 
     Examples
     --------
     >>> file_ending("https://a.org/b.csv?key=1"), file_ending("s3://bucket/b.tar.gz"), file_ending("s3://bucket/b.tar/")
     ('.csv', '.tar.gz', '')
     """
-    first = next(part for part in url.split("::") if "://" in part)
-    return next((ending for ending in FILES if without_query(first).endswith(ending)), "")
+    parts = [part for part in url.split("::") if "://" in part]
+    path = without_query(parts[0])
+    for ending in SOURCE_FILE_SUFFIXES:
+        if path.endswith(ending):
+            return ending
+    return ""
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file below a URL.
+
+    Parameters
+    ----------
+    path : str
+        In its file system.
+    name : str
+        Relative to the root, as text that can be stored.
+    size, mtime_ns : int or None
+        As far as the file system reports them.
+    """
+
+    path: str
+    name: str
+    size: int | None
+    mtime_ns: int | None
 
 
 class RemoteFolder:
@@ -43,24 +78,31 @@ class RemoteFolder:
     Parameters
     ----------
     url : str
-        Listed at once; files are fetched when their turn comes.
+        Listed at once; files are fetched when they are needed.
     kind : {"image", "text", "tensor"}
         Which files are items: those with an image's ending, ``.txt``, or ``.npy``.
     """
 
     def __init__(self, url: str, kind: str = "image") -> None:
-        self.url, self.kind = url, kind
-        self._root, listing = listed(url)
-        if set(listing) <= {self._root} and not url.endswith("/"):
+        self.url = url
+        self.kind = kind
+        self.ignored = 0
+        root, listing = list_files(url)
+        if set(listing) <= {root} and not url.endswith("/"):
+            suffixes = ", ".join(SOURCE_FILE_SUFFIXES)
             raise SourceError(
-                f"source {url} is one file, or lists none; expected a folder, or a file that ends in {', '.join(FILES)}"
+                f"source {url} is one file, or lists none; expected a folder, or a file that ends in {suffixes}"
             )
-        names = {path: self._name(path) for path in listing}
-        names = {path: name for path, name in names.items() if not posixpath.basename(name).startswith("?")}
-        wanted = [path for path, name in names.items() if ITEM_KINDS[kind].matches(name)]
-        wanted.sort(key=lambda path: names[path].split("/"))
-        self.ignored = sum(map(bool, names.values())) - len(wanted)
-        self._files = [(path, names[path], listing[path].get("size"), modified_ns(listing[path])) for path in wanted]
+        self._files: list[RemoteFile] = []
+        for path, info in listing.items():
+            name = relative_name(path, root)
+            if posixpath.basename(name).startswith("?"):  # the link of a web page that sorts its table
+                continue
+            if ITEM_KINDS[kind].matches(name):
+                self._files.append(RemoteFile(path, name, size=info.get("size"), mtime_ns=modified_ns(info)))
+            elif name:
+                self.ignored += 1
+        self._files.sort(key=lambda file: file.name.split("/"))
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -69,14 +111,24 @@ class RemoteFolder:
     def __iter__(self) -> Iterator[Item]:
         """Yield the items, sorted by path."""
         unique = UniqueIds()
-        for path, name, size, mtime_ns in self._files:
-            label, split = label_and_split(name)
-            yield Item(unique(name), partial(fetched, self.url, path, size), label, split, size, mtime_ns)
+        for file in self._files:
+            label, split = label_and_split(file.name)
+            yield Item(
+                unique(file.name),
+                partial(fetch, self.url, file.path, file.size),
+                label=label,
+                split=split,
+                size=file.size,
+                mtime_ns=file.mtime_ns,
+            )
 
-    def _name(self, path: str) -> str:
-        """Return a file's path below the root as text, empty for the root; web servers quote it."""
-        name = path.removeprefix(self._root.rstrip("/")).lstrip("/")
-        return storable_text(unquote(name, errors="surrogateescape") if is_http(path) else name)
+
+def relative_name(path: str, root: str) -> str:
+    """Return a file's path below the root as text, empty for the root; web servers quote it."""
+    name = path.removeprefix(root.rstrip("/")).lstrip("/")
+    if is_http(path):
+        name = unquote(name, errors="surrogateescape")
+    return storable_text(name)
 
 
 class RemoteTable(TableSource):
@@ -90,37 +142,38 @@ class RemoteTable(TableSource):
     """
 
     def __init__(self, table: Table, kind: str = "image") -> None:
-        self.url, self.kind = str(table.file), kind
-        copy = _Copy(self.url)
-        with copy.called_by_its_url():
+        self.url = str(table.file)
+        self.kind = kind
+        copy = LocalCopy(self.url)
+        with copy.named_by_url():
             super().__init__(replace(table, file=copy.path), kind)
         self._remote_path = copy.remote_path
 
-    def _file(self, name: str | None) -> Item:
+    def _file_item(self, name: str | None) -> Item:
         if not name or Path(name).is_absolute():
-            return super()._file(name)
+            return super()._file_item(name)
         if is_url(name):
             return replace(url_item(name), id=storable_text(name))
-        path = beside(self._remote_path, name)
-        return Item(storable_text(Path(name).as_posix()), partial(fetched, self.url, path))
+        path = resolve_path(name, table=self._remote_path)
+        return Item(storable_text(Path(name).as_posix()), partial(fetch, self.url, path))
 
 
 class FetchedSource:
     """An archive or an array at a URL: fetched once into a temporary file.
 
-    The file goes when neither the source nor an item of it is needed any more.
+    The file is removed when neither the source nor an item of it is needed any more.
 
     Parameters
     ----------
     url : str
-    opened : callable
-        Returns the source that a local file is.
+    open_file : callable
+        Returns the source of a local file.
     """
 
-    def __init__(self, url: str, opened: Callable[[Path], Source]) -> None:
-        self._copy = _Copy(url)
-        with self._copy.called_by_its_url():
-            self._source = opened(self._copy.path)
+    def __init__(self, url: str, open_file: Callable[[Path], Source]) -> None:
+        self._copy = LocalCopy(url)
+        with self._copy.named_by_url():
+            self._source = open_file(self._copy.path)
         self.kind = getattr(self._source, "kind", "image")
 
     @property
@@ -134,26 +187,27 @@ class FetchedSource:
 
     def __iter__(self) -> Iterator[Item]:
         """Yield the items in the order of the file."""
-        with self._copy.called_by_its_url():
+        with self._copy.named_by_url():
             for item in self._source:
-                yield replace(item, read=partial(_read_while, self._copy, item.read))
+                yield replace(item, read=partial(_read_while_kept, self._copy, item.read))
 
 
-class _Copy:
-    """A local copy of a file at a URL; it goes with this object."""
+class LocalCopy:
+    """A local copy of a file at a URL, which is removed with this object."""
 
     def __init__(self, url: str) -> None:
         folder = Path(tempfile.mkdtemp(prefix="topwork-"))
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self.url = url
         with source_errors(url):
-            system, self.remote_path = located(url)
-            self.url, self.path = url, folder / Path(unquote(without_query(self.remote_path))).name
+            system, self.remote_path = find_file_system(url)
+            self.path = folder / Path(unquote(without_query(self.remote_path))).name
             system.get_file(self.remote_path, str(self.path))
         if not self.path.is_file():
             raise SourceError(f"source {url} is a folder, named like a file; expected a slash at the end of its URL")
 
     @contextmanager
-    def called_by_its_url(self) -> Iterator[None]:
+    def named_by_url(self) -> Iterator[None]:
         """Name the URL in errors that name the copy."""
         try:
             yield
@@ -161,6 +215,6 @@ class _Copy:
             raise SourceError(str(error).replace(str(self.path), self.url)) from error
 
 
-def _read_while(copy: _Copy, read: Callable[[], Any]) -> Any:
-    """Read an item while its file is kept."""
+def _read_while_kept(copy: LocalCopy, read: Callable[[], Any]) -> Any:
+    """Read an item; the reference to the copy keeps its file."""
     return read()

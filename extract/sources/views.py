@@ -1,4 +1,4 @@
-"""Augmented versions of a source's training images, as items beside them."""
+"""Augmented versions of a source's training images, as additional items."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from .identifiers import UniqueIds
 from .item import Item, Source, View
 from .item_kinds import ITEM_KINDS
 
-LIKE_A_VIEW = re.compile(r"@\d+(#\d+)?$")
-"""Ends of ids that a view could have."""
+VIEW_ID_ENDING = re.compile(r"@\d+(#\d+)?$")
+"""Ending of the ids that a view could have."""
 
 
 class ViewedSource:
     """The items of a source, each image that may be trained on followed by its views.
 
     An image is trained on if its split is "train" or unknown. View ``n`` of item ``a`` is the item ``a@n`` (or
-    ``a@n#2``, where the source has an ``a@n`` of its own), with the label, the split and the file's facts of ``a``;
+    ``a@n#2``, where the source has an ``a@n`` of its own), with the label, the split, the size and the time of ``a``;
     its group is ``a``, and its content a :class:`~topwork.extract.sources.item.View`.
 
     Parameters
@@ -30,9 +30,9 @@ class ViewedSource:
     source : Source
         Of images.
     views : int
-        How many of each image; 0 for none.
+        Number of views of each image; 0 for none.
     kind : {"image", "text", "tensor"}, optional
-        What the backbone eats; by default what the source says of itself.
+        Kind of input that the backbone expects; by default that of the source.
 
     Raises
     ------
@@ -57,45 +57,53 @@ class ViewedSource:
         return self.source.ignored
 
     def __len__(self) -> int:
-        """Return the number of items, views included; to know the splits, the source is gone through once."""
-        return len(self.source) + self.views * (self._survey[0] if self.views else 0)
+        """Return the number of items, views included; to count the training images, the source is read once."""
+        n_items = len(self.source)
+        if self.views:
+            n_training_images, _ = self._survey
+            n_items += self.views * n_training_images
+        return n_items
 
     def __iter__(self) -> Iterator[Item]:
         """Yield the items in the source's order, each followed by its views."""
         if not self.views:
             yield from self.source
             return
-        taken = self._survey[1]
+        _, taken_ids = self._survey
         unique = UniqueIds()
-        for identifier in sorted(taken):
+        for identifier in sorted(taken_ids):
             unique(identifier)
         for item in self.source:
             yield item
-            for number in range(1, self.views + 1) if _is_trained_on(item) else ():
+            if not _is_trained_on(item):
+                continue
+            for number in range(1, self.views + 1):
                 identifier = f"{item.id}@{number}"
-                identifier = unique(identifier) if identifier in taken else identifier
-                yield replace(item, id=identifier, read=partial(_view, item.read, number), group=item.id)
+                if identifier in taken_ids:
+                    identifier = unique(identifier)
+                yield replace(item, id=identifier, read=partial(_read_view, item.read, number), group=item.id)
 
     @cached_property
     def _survey(self) -> tuple[int, set[str]]:
-        """How many items have views, and which items have ids like those of views."""
-        trained_on, taken = 0, set()
+        """Number of images that have views, and the ids of items that look like those of views."""
+        n_training_images = 0
+        taken_ids = set()
         for item in self.source:
-            trained_on += _is_trained_on(item)
-            if LIKE_A_VIEW.search(item.id):
-                taken.add(item.id)
-        return trained_on, taken
+            n_training_images += _is_trained_on(item)
+            if VIEW_ID_ENDING.search(item.id):
+                taken_ids.add(item.id)
+        return n_training_images, taken_ids
 
 
 def require_views(views: Any) -> None:
-    """Raise an error if it is no number of views."""
+    """Raise an InputError if a value is no number of views."""
     if isinstance(views, bool) or not isinstance(views, Integral) or views < 0:
-        raise InputError(f"views={views!r}: expected how many views of each image to make, 0 or more")
+        raise InputError(f"views={views!r}: expected the number of views of each image to make, 0 or more")
 
 
 def _is_trained_on(item: Item) -> bool:
     return item.split in (None, "train")
 
 
-def _view(read: Callable[[], Any], number: int) -> View:
+def _read_view(read: Callable[[], Any], number: int) -> View:
     return View(read(), number)

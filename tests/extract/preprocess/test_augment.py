@@ -15,13 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 from topwork.errors import DecodeError
-from topwork.extract.preprocess import augment
-from topwork.extract.preprocess.augment import RATIO, SCALE, augmented, drawn_crop
+from topwork.extract.preprocess.augment import DEFAULT_AUGMENTATION, Augmentation, augment, draw_crop
 from topwork.extract.preprocess.by_kind import preprocessor_for
 from topwork.extract.preprocess.decode import decode
 from topwork.extract.preprocess.image import ImagePreprocessor
 from topwork.extract.preprocess.resize import to_pixels
-from topwork.extract.sources.item import AUGMENTATION, View, content_digest
+from topwork.extract.sources.item import AUGMENTATION_VERSION, View, content_digest
 from topwork.models.image_spec import INTERPOLATIONS, ImageSpec
 from topwork.models.torchvision_operators import ensure_torchvision_operators
 
@@ -47,16 +46,11 @@ def view(content: object, number: int = 1, spec: ImageSpec = SPEC) -> np.ndarray
     return ImagePreprocessor(spec, 10**6).prepare(View(content, number)).array
 
 
-def fixed(monkeypatch: pytest.MonkeyPatch, **constants: object) -> None:
-    for name, value in constants.items():
-        monkeypatch.setattr(augment, name, value)
-
-
 def test_views_are_those_that_stores_hold() -> None:
-    """Whoever changes what comes out changes AUGMENTATION, and then the digest that is expected here."""
+    """A change of the pixels also changes AUGMENTATION_VERSION, and then the digest that is expected here."""
     image = (np.arange(150 * 100 * 3) ** 2 // 40_000 % 251).astype(np.uint8).reshape(100, 150, 3)
     pixels = np.stack([view(image, number) for number in range(1, 5)])
-    assert AUGMENTATION == "1"
+    assert AUGMENTATION_VERSION == "1"
     assert hashlib.sha256(pixels.tobytes()).hexdigest()[:8] == GOLDEN
 
 
@@ -110,45 +104,46 @@ def test_any_image_becomes_what_the_specification_says(
     image: tuple[int, int], size: tuple[int, int], seed: int, fit: str, interpolation: str
 ) -> None:
     spec = ImageSpec(size=size, resize=min(size), fit=fit, interpolation=interpolation)  # type: ignore[arg-type]
-    pixels = augmented(Image.new("RGB", image, (255, 255, 255)), spec, seed)
+    pixels = augment(Image.new("RGB", image, (255, 255, 255)), spec, seed)
     assert (pixels.shape, pixels.dtype) == ((*size, 3), np.dtype(np.uint8))
     assert pixels.min() >= 150  # no border
 
 
 @pytest.mark.parametrize("size", [(5000, 1), (1, 5000)])
 def test_ribbon_is_viewed(size: tuple[int, int]) -> None:
-    assert augmented(Image.new("RGB", size), SPEC, 0).shape == (48, 64, 3)
+    assert augment(Image.new("RGB", size), SPEC, 0).shape == (48, 64, 3)
 
 
 def test_crops_are_of_the_area_and_the_proportions_that_are_stated() -> None:
     generator, ratio = np.random.default_rng(0), 64 / 48
-    boxes = np.array([drawn_crop(3000, 2000, ratio, generator) for _ in range(4000)])
+    boxes = np.array([draw_crop((3000, 2000), ratio, generator) for _ in range(4000)])
     left, top, right, bottom = boxes.T
     assert left.min() >= 0
     assert top.min() >= 0
     assert right.max() == 3000
     assert bottom.max() == 2000
+    scale, proportions = DEFAULT_AUGMENTATION.area, DEFAULT_AUGMENTATION.proportions
     areas, ratios = (right - left) * (bottom - top) / 6e6, (right - left) / (bottom - top) / ratio
-    assert SCALE[0] - 0.001 <= areas.min() < SCALE[0] + 0.01
-    assert 0.9 < areas.max() <= SCALE[1]
-    assert RATIO[0] - 0.001 <= ratios.min() < RATIO[0] + 0.01
-    assert RATIO[1] - 0.01 < ratios.max() <= RATIO[1] + 0.001
+    assert scale[0] - 0.001 <= areas.min() < scale[0] + 0.01
+    assert 0.9 < areas.max() <= scale[1]
+    assert proportions[0] - 0.001 <= ratios.min() < proportions[0] + 0.01
+    assert proportions[1] - 0.01 < ratios.max() <= proportions[1] + 0.001
     centres = (left + right) / 2 / 3000, (top + bottom) / 2 / 2000
     assert all(abs(centre.mean() - 0.5) < 0.01 for centre in centres)
 
 
 def test_crop_that_cannot_fit_is_the_largest_in_the_centre() -> None:
     generator = np.random.default_rng(0)
-    assert drawn_crop(900, 30, 1.0, generator) == (430, 0, 470, 30)
-    assert drawn_crop(30, 900, 1.0, generator) == (0, 430, 30, 470)
+    assert draw_crop((900, 30), 1.0, generator) == (430, 0, 470, 30)
+    assert draw_crop((30, 900), 1.0, generator) == (0, 430, 30, 470)
 
 
-def test_half_of_the_views_are_mirrored(monkeypatch: pytest.MonkeyPatch) -> None:
-    fixed(monkeypatch, SCALE=(1.0, 1.0), RATIO=(1.0, 1.0), JITTER=(1.0, 1.0))
+def test_half_of_the_views_are_mirrored() -> None:
+    augmentation = Augmentation(area=(1.0, 1.0), proportions=(1.0, 1.0), jitter=(1.0, 1.0))
     image, spec = photograph(64, 64), ImageSpec(size=(64, 64), resize=64)
     plain, count = np.asarray(image), 0
     for seed in range(400):
-        pixels = augmented(image, spec, seed)
+        pixels = augment(image, spec, seed, augmentation)
         mirrored = np.array_equal(pixels, plain[:, ::-1])
         assert mirrored or np.array_equal(pixels, plain)
         count += mirrored
@@ -163,7 +158,7 @@ def test_equals_torchvision() -> None:
     image = photograph()
     for seed in range(20):
         generator = np.random.default_rng(seed)
-        left, top, right, bottom = drawn_crop(150, 100, 64 / 48, generator)
+        left, top, right, bottom = draw_crop((150, 100), 64 / 48, generator)
         expected = transforms.resized_crop(
             image, top, left, bottom - top, right - left, SPEC.size, InterpolationMode.BICUBIC
         )
@@ -173,21 +168,22 @@ def test_equals_torchvision() -> None:
         adjust = transforms.adjust_brightness, transforms.adjust_contrast, transforms.adjust_saturation
         for place in np.argsort(generator.random(3)):
             expected = adjust[place](expected, float(factors[place]))
-        np.testing.assert_array_equal(augmented(image, SPEC, seed), np.asarray(expected))
+        np.testing.assert_array_equal(augment(image, SPEC, seed), np.asarray(expected))
 
 
 @pytest.mark.parametrize("place", range(3))
-def test_each_colour_change_is_made(place: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    fixed(monkeypatch, SCALE=(1.0, 1.0), RATIO=(1.0, 1.0), FLIPPED=0.0)
-    fixed(monkeypatch, JITTERED=augment.JITTERED[place : place + 1])
+def test_each_colour_change_is_made(place: int) -> None:
+    enhancers = DEFAULT_AUGMENTATION.enhancers[place : place + 1]
+    augmentation = Augmentation(area=(1.0, 1.0), proportions=(1.0, 1.0), mirrored=0.0, enhancers=enhancers)
     image, spec = photograph(64, 64), ImageSpec(size=(64, 64), resize=64)
     statistic = [np.mean, np.std, lambda pixels: pixels.std(axis=2).mean()][place]
-    shares = np.array([statistic(augmented(image, spec, seed)) for seed in range(40)]) / statistic(np.asarray(image))
+    views = [augment(image, spec, seed, augmentation) for seed in range(40)]
+    shares = np.array([statistic(view) for view in views]) / statistic(np.asarray(image))
     assert 0.55 < shares.min() < 0.75
     assert 1.1 < shares.max() < 1.45
 
 
-def test_colours_change_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_colours_change_in_any_order() -> None:
     orders = []
 
     class Noted(ImageEnhance.Brightness):
@@ -197,11 +193,11 @@ def test_colours_change_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
             order.append(self.place)
             return super().enhance(factor)
 
-    kinds = [type(f"Noted{place}", (Noted,), {"place": place}) for place in range(3)]
-    fixed(monkeypatch, JITTERED=kinds)
+    enhancers = tuple(type(f"Noted{place}", (Noted,), {"place": place}) for place in range(3))
+    augmentation = Augmentation(enhancers=enhancers)
     for seed in range(60):
         order: list[int] = []
-        augmented(photograph(20, 20), SPEC, seed)
+        augment(photograph(20, 20), SPEC, seed, augmentation)
         orders.append(tuple(order))
     assert len(set(orders)) == 6
     assert {len(set(order)) for order in orders} == {3}
@@ -209,7 +205,7 @@ def test_colours_change_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_mean_colour_stays_near_that_of_the_image() -> None:
     grey = Image.new("RGB", (80, 80), (120, 120, 120))
-    means = np.array([augmented(grey, SPEC, seed).mean() for seed in range(300)])
+    means = np.array([augment(grey, SPEC, seed).mean() for seed in range(300)])
     assert 0.6 * 120 - 1 <= means.min() < 0.65 * 120
     assert 1.35 * 120 < means.max() <= 1.4 * 120 + 1
     assert abs(means.mean() - 120) < 4
@@ -224,7 +220,7 @@ def test_photograph_is_turned_and_decoded_as_without_views() -> None:
     assert decoded.width < decoded.height < 3000
     seed = int(content_digest(View(content, 1)), 16)
     prepared = preprocessor_for(spec).prepare(View(content, 1)).array
-    np.testing.assert_array_equal(prepared, augmented(decoded, spec, seed))
+    np.testing.assert_array_equal(prepared, augment(decoded, spec, seed))
     with pytest.raises(DecodeError, match="max_pixels=100"):
         ImagePreprocessor(spec, 100).prepare(View(content, 1))
 

@@ -153,7 +153,7 @@ def test_what_is_no_image_is_refused_with_a_reason(content: bytes, reason: str) 
 def test_max_pixels_is_the_last_number_that_is_decoded() -> None:
     content = encoded(np.zeros((10, 12, 3), np.uint8), "PNG")
     assert pixels(content, max_pixels=120).shape == (10, 12, 3)
-    with pytest.raises(DecodeError, match="12 x 10 pixels are more than max_pixels=119"):
+    with pytest.raises(DecodeError, match=r"12 x 10 .*max_pixels=119"):
         decode(content, SPEC, max_pixels=119)
 
 

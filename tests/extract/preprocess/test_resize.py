@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from topwork.extract.preprocess.decode import decode
-from topwork.extract.preprocess.resize import LARGEST_RESIZED, to_pixels
+from topwork.extract.preprocess.resize import MAX_RESIZED_PIXELS, to_pixels
 from topwork.models.image_spec import INTERPOLATIONS, ImageSpec
 from topwork.models.torchvision_operators import ensure_torchvision_operators
 
@@ -49,7 +49,7 @@ def test_equals_torchvision(size: tuple[int, int], interpolation: str, crop: tup
 @pytest.mark.parametrize("size", RIBBONS, ids=str)
 def test_ribbon_is_within_one_level_of_torchvision(size: tuple[int, int], interpolation: str) -> None:
     spec, image = ImageSpec(size=(112, 112), resize=128, interpolation=interpolation), noise(*size)
-    assert np.prod(spec.resized(image.height, image.width)) > LARGEST_RESIZED
+    assert np.prod(spec.resized(image.height, image.width)) > MAX_RESIZED_PIXELS
     difference = np.abs(to_pixels(image, spec).astype(int) - by_torchvision(image, spec))
     assert difference.max() <= 1
     assert (difference > 0).mean() <= 0.0005
@@ -105,4 +105,4 @@ def test_image_as_narrow_as_a_line_takes_little_memory(shape: tuple[int, int], m
     pixels = to_pixels(Image.new("RGB", shape, (9, 90, 200)), ImageSpec(size=(224, 224), resize=256))
     assert pixels.shape == (224, 224, 3)
     assert (pixels == (9, 90, 200)).all()
-    assert max(sizes) <= LARGEST_RESIZED
+    assert max(sizes) <= MAX_RESIZED_PIXELS

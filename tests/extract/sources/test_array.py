@@ -62,7 +62,7 @@ def test_as_many_labels_as_rows_are_needed(X: Any, y: Any, tmp_path: Path) -> No
 
 
 def test_array_of_another_name_is_refused_and_those_there_named(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"rows\.npz has the arrays data, target; expected X, and y for labels"):
+    with pytest.raises(SourceError, match=r"rows\.npz .*data, target"):
         open_source(npz(tmp_path / "rows.npz", data=SERIES, target=[0] * 5), kind="tensor")
 
 
@@ -86,7 +86,7 @@ class Trap:
 def test_pickled_array_is_refused_without_running_it(name: str, tmp_path: Path) -> None:
     array = np.array([Trap(tmp_path / "ran")], object)
     np.save(tmp_path / name, array, allow_pickle=True) if name == "rows.npy" else npz(tmp_path / name, X=array)
-    with pytest.raises(SourceError, match=rf"{name} cannot be read as an array"):
+    with pytest.raises(SourceError, match=name):
         open_source(tmp_path / name, kind="tensor")
     assert not (tmp_path / "ran").exists()
 

@@ -108,7 +108,7 @@ def test_a_folder_that_cannot_be_listed_is_an_error(write_images: WriteImages) -
     root = write_images(each=1)
     (root / "cat").chmod(0)
     try:
-        with pytest.raises(SourceError, match=r"cat cannot be listed: Permission denied\..*permissions"):
+        with pytest.raises(SourceError, match=r"cat .*Permission denied"):
             FolderSource(root)
     finally:
         (root / "cat").chmod(0o755)

@@ -93,7 +93,7 @@ def test_generator_is_a_sequence_with_ids_and_labels() -> None:
 
 def test_ids_are_for_sequences(tmp_path: Path) -> None:
     for source in (tmp_path, str(tmp_path), Table(tmp_path / "a.csv"), "memory://a", SequenceSource(["a"])):
-        with pytest.raises(SourceError, match=f"ids for a {type(source).__name__}.* they are for sequences"):
+        with pytest.raises(SourceError, match=f"ids .*{type(source).__name__}"):
             open_source(source, ids=["x"])
 
 

@@ -1,4 +1,4 @@
-"""Sources at URLs: the same items as on the disk, fetched when their turn comes."""
+"""Sources at URLs: the same items as on the disk, fetched when they are needed."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from pyarrow import csv, parquet
 from topwork.errors import DecodeError, SourceError
-from topwork.extract.sources.file import LARGEST
+from topwork.extract.sources.file import MAX_ITEM_BYTES
 from topwork.extract.sources.folder import FolderSource
 from topwork.extract.sources.opening import open_source
 from topwork.extract.sources.remote import FetchedSource, RemoteFolder, RemoteTable
 from topwork.extract.sources.sequence import SequenceSource
 from topwork.extract.sources.table import Table
-from topwork.extract.sources.url import fetched, is_url, modified_ns
+from topwork.extract.sources.url import fetch, is_url, modified_ns
 
 WriteImages = Callable[..., Path]
 needs_aiohttp = pytest.mark.skipif(importlib.util.find_spec("aiohttp") is None, reason="aiohttp is not installed")
@@ -259,7 +259,7 @@ def test_folder_that_cannot_be_listed_is_an_error(memory: MemoryFileSystem, monk
     for path in ("/photos/a/1.png", "/photos/b/2.png"):
         memory.pipe_file(path, b"x")
     monkeypatch.setattr(Listed, "locked", "/photos/b")
-    with pytest.raises(SourceError, match=r"Permission denied: '/photos/b'\. Check the credentials of listed://"):
+    with pytest.raises(SourceError, match=r"'/photos/b'.*listed://"):
         open_source("listed://photos")
 
 
@@ -280,17 +280,17 @@ def test_any_failure_to_fetch_is_one_of_the_item(memory: MemoryFileSystem, monke
     memory.pipe_file("/photos/a.png", b"x")
     (item,) = open_source("memory://photos")
     monkeypatch.setattr(MemoryFileSystem, "cat_file", fail)
-    with pytest.raises(OSError, match=r"a\.png cannot be fetched: the cloud is gone\. Check the connection"):
+    with pytest.raises(OSError, match=r"a\.png .*the cloud is gone"):
         item.read()
-    with pytest.raises(OSError, match="unheard:// is no protocol"):
-        fetched("unheard://of")
+    with pytest.raises(OSError, match="unheard://"):
+        fetch("unheard://of")
 
 
 def test_file_larger_than_any_item_is_not_fetched(memory: MemoryFileSystem, monkeypatch: pytest.MonkeyPatch) -> None:
     memory.pipe_file("/photos/a.png", b"x")
-    monkeypatch.setattr(Listed, "facts", {"size": LARGEST + 1})
+    monkeypatch.setattr(Listed, "facts", {"size": MAX_ITEM_BYTES + 1})
     (item,) = open_source("listed://photos")
-    with pytest.raises(DecodeError, match="bytes; expected at most"):
+    with pytest.raises(DecodeError, match=f"{MAX_ITEM_BYTES:,}"):
         item.read()
 
 
@@ -453,20 +453,20 @@ def test_files_of_a_web_server(write_images: WriteImages, serve: Callable[[Path]
 def test_failures_of_a_web_server(write_images: WriteImages, serve: Callable[[Path], str]) -> None:
     root = write_images(labels=("cat",), each=1)
     address = serve(root)
-    with pytest.raises(SourceError, match=r"nowhere cannot be read: http://.*/nowhere does not exist"):
+    with pytest.raises(SourceError, match=r"http://.*/nowhere does not exist"):
         open_source(f"{address}/nowhere")
-    with pytest.raises(SourceError, match=r"cannot be read: 403.*Check the connection and the credentials of http://"):
+    with pytest.raises(SourceError, match=r"403.*http://"):
         open_source(f"{address}/forbidden.tar")
     with pytest.raises(SourceError, match=r"cat/0\.png is one file"):
         open_source(f"{address}/cat/0.png")
     (root / "cat" / "forbidden.png").write_bytes(b"x")
     item = list(open_source(address))[1]
-    with pytest.raises(OSError, match=r"forbidden\.png cannot be fetched: 403"):
+    with pytest.raises(OSError, match=r"forbidden\.png .*403"):
         item.read()
     (root / "forbidden").mkdir()
     with pytest.raises(SourceError, match="403"):
         open_source(address)
-    with pytest.raises(SourceError, match=r"cannot be read: .*127\.0\.0\.1.*Check the connection"):
+    with pytest.raises(SourceError, match=r"127\.0\.0\.1"):
         open_source("http://127.0.0.1:1/photos")
 
 

@@ -64,7 +64,7 @@ def test_opened_image_is_read_by_one_thread_at_a_time() -> None:
 
 
 def test_one_image_in_place_of_a_sequence_is_refused() -> None:
-    with pytest.raises(SourceError, match=r"shape \(40, 40, 3\) is one image.*put it into a list"):
+    with pytest.raises(SourceError, match=r"shape \(40, 40, 3\)"):
         SequenceSource(np.zeros((40, 40, 3), np.uint8))
 
 
@@ -100,16 +100,16 @@ def test_ids_are_the_users(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("ids", "reason"),
     [
-        (["a", "b"], "3 items but 2 ids; expected one id for each item"),
+        (["a", "b"], "3 items but 2 ids"),
         (["a", "b", "c", "d"], "3 items but 4 ids"),
-        (["a", "b", "a"], r"ids\[2\] is 'a', which is ids\[0\] already"),
-        ([1, "1", "b"], r"ids\[1\] is '1', which is ids\[0\] already"),
+        (["a", "b", "a"], r"ids\[2\] .*'a'.*ids\[0\]"),
+        ([1, "1", "b"], r"ids\[1\] .*'1'.*ids\[0\]"),
         (["a", "", ""], r"ids\[1\] is empty"),
         ([None, "", "a"], r"ids\[0\] is empty"),
         (["a", float("nan"), "b"], r"ids\[1\] is empty"),
     ],
 )
-def test_ids_that_do_not_tell_items_apart_are_refused(ids: list[object], reason: str) -> None:
+def test_ids_that_are_not_unique_are_refused(ids: list[object], reason: str) -> None:
     with pytest.raises(SourceError, match=reason):
         SequenceSource([ARRAY, ARRAY + 1, ARRAY + 2], ids=ids)
 
@@ -120,7 +120,7 @@ def test_names_that_no_file_can_hold_become_texts(tmp_path: Path) -> None:
     assert [item.id for item in SequenceSource(["caf\udce9.png"])] == ["caf\\xe9.png"]
 
 
-def test_generator_is_gone_through_once_and_kept() -> None:
+def test_generator_is_iterated_over_once_and_kept() -> None:
     yielded = []
 
     def generate() -> Iterator[np.ndarray]:
@@ -138,19 +138,19 @@ def test_generator_is_gone_through_once_and_kept() -> None:
 
 @pytest.mark.parametrize("value", [3, None, Image.fromarray(ARRAY), np.array(3)])
 def test_what_is_no_sequence_is_refused(value: object) -> None:
-    with pytest.raises(SourceError, match=f"a {type(value).__name__} is no sequence of items; put it into a list"):
+    with pytest.raises(SourceError, match=f"a {type(value).__name__} is no sequence"):
         SequenceSource(value)
 
 
 @pytest.mark.parametrize("value", [{"a.png", "b.png"}, frozenset(["a.png"]), {"a.png": 1}.keys()])
 def test_set_has_no_order(value: object) -> None:
-    with pytest.raises(SourceError, match=f"a {type(value).__name__} has no order that stays"):
+    with pytest.raises(SourceError, match=f"a {type(value).__name__} .*order"):
         SequenceSource(value)
 
 
 @pytest.mark.parametrize("value", [3, None, b"bytes", [1, 2]])
 def test_what_is_no_image_is_named_with_its_position(value: object) -> None:
-    with pytest.raises(SourceError, match=f"item 1 is a {type(value).__name__}; expected a path"):
+    with pytest.raises(SourceError, match=f"item 1 .*{type(value).__name__}"):
         list(SequenceSource([ARRAY, value]))
 
 
@@ -188,7 +188,7 @@ def test_tensors_are_the_rows_of_an_array_of_any_shape() -> None:
 )
 def test_what_is_of_another_kind_is_named_with_its_position(kind: str, value: object, expected: str) -> None:
     first = "a" if kind == "text" else np.zeros(3)
-    with pytest.raises(SourceError, match=f"item 1 is a {type(value).__name__}; expected {expected}"):
+    with pytest.raises(SourceError, match=f"item 1 .*{type(value).__name__}.*{expected}"):
         list(SequenceSource([first, value], kind=kind))
 
 

@@ -109,7 +109,7 @@ def require_same_layers(theirs: Cutter, ours: Cutter, at_least: int) -> None:
         assert layer.parameters == pytest.approx(expected[name].parameters, abs=0.05)
     for name, ours_, theirs_ in zip(found, features(ours, [*found]), features(theirs, [*found]), strict=True):
         np.testing.assert_allclose(ours_, theirs_, rtol=1e-4, atol=1e-5, err_msg=name)
-    assert ours.find_own_pooling() == theirs.own_pooling()
+    assert ours.find_own_pooling() == theirs.find_own_pooling()
 
 
 def described(layer: Layer) -> tuple[Any, ...]:
