@@ -1,4 +1,4 @@
-"""Run commands as a shell does, without starting an interpreter."""
+"""Run commands as a shell does, without starting an interpreter; what several test files expect of them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from typing import Any
 
 import pytest
 from topwork.pipelines.cli.main import main
+
+LEDGER_FIELDS = {"items", "ok", "failed", "duplicate", "items_per_second", "fingerprint"}
+BROKEN_ID = "roof/1a.png"
+"""The file that is no image, in the photographs of the fixture ``work``."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Options: what is written on the command line reaches the backbone; what cannot be read is an error that says so."""
+"""Options reach the backbone and the extractor; what cannot be parsed is an error."""
 
 from __future__ import annotations
 
@@ -89,13 +89,13 @@ def test_cut_and_run_options_describe_the_extractor() -> None:
     assert (CutOptions().layers, CutOptions().pools) == (["last"], ["auto"])
 
 
-def test_vectors_are_normalized_where_that_is_asked_for() -> None:
+def test_normalize_is_passed_on() -> None:
     for wanted in (False, True):
         found = make_extraction("topwork:tiny", BackboneOptions(), CutOptions(normalize=wanted), ExecutionOptions())
         assert found.normalize is wanted
 
 
-def test_columns_make_a_table_of_the_source() -> None:
+def test_column_names_turn_the_source_into_a_table() -> None:
     assert TableOptions().to_source("texts.csv") == "texts.csv"
     assert TableOptions(text_column="question", label_column="topic").to_source("texts.csv") == Table(
         "texts.csv", text="question", label="topic"
@@ -103,7 +103,7 @@ def test_columns_make_a_table_of_the_source() -> None:
     assert TableOptions("file", id_column="key").to_source("t.tsv") == Table("t.tsv", path="file", id="key")
 
 
-def test_defaults_of_the_command_line_record_failures_and_choose_by_themselves() -> None:
+def test_defaults_record_failures_and_choose_automatically() -> None:
     parameters = ExecutionOptions().to_parameters()
     assert (parameters["on_error"], parameters["batch_size"], parameters["provider"]) == ("record", "auto", "auto")
     assert parameters["max_pixels"] == inspect.signature(Extractor).parameters["max_pixels"].default
@@ -118,7 +118,7 @@ def test_model_arguments_are_read_as_python_writes_them(arguments: dict[str, Any
 @given(st.from_regex(r"[a-z][a-z0-9./-]*", fullmatch=True))
 @example("a=b")
 @example("((((")
-def test_model_argument_that_is_no_literal_is_text(text: str) -> None:
+def test_model_argument_that_is_not_a_literal_is_a_string(text: str) -> None:
     assert BackboneOptions(model_arg=[f"name={text}"]).to_spec("x").model_args == {"name": text}
 
 
@@ -138,9 +138,7 @@ def read_or_refused(read: Callable[[], Any], message: str) -> Any:
 @example("1x2x3")
 @example("")
 def test_size_is_read_or_refused(text: str) -> None:
-    size = read_or_refused(
-        lambda: BackboneOptions(size=text).to_spec("x").preprocessing.size, "expected pixels, as 224 or 192x256"
-    )
+    size = read_or_refused(lambda: BackboneOptions(size=text).to_spec("x").preprocessing.size, "192x256")
     if size is not None:
         assert [int(part) for part in text.lower().split("x")] == list(np.atleast_1d(size))
 
@@ -150,9 +148,7 @@ def test_size_is_read_or_refused(text: str) -> None:
 @example("-1")
 @example("1.5")
 def test_batch_size_is_read_or_refused(text: str) -> None:
-    size = read_or_refused(
-        lambda: ExecutionOptions(batch_size=text).to_parameters()["batch_size"], "expected a positive number or auto"
-    )
+    size = read_or_refused(lambda: ExecutionOptions(batch_size=text).to_parameters()["batch_size"], "--batch-size")
     assert size in (None, text) or size == int(text)
 
 
@@ -160,9 +156,7 @@ def test_batch_size_is_read_or_refused(text: str) -> None:
 @example("0.5,,0.5")
 @example("1,2,3")
 def test_mean_is_read_or_refused(text: str) -> None:
-    mean = read_or_refused(
-        lambda: BackboneOptions(mean=text).to_spec("x").preprocessing.mean, "expected numbers separated by commas"
-    )
+    mean = read_or_refused(lambda: BackboneOptions(mean=text).to_spec("x").preprocessing.mean, "0.5,0.5,0.5")
     if mean is not None:
         values = [float(part) for part in text.split(",")]
         assert repr(list(mean)) == repr(values * 3 if len(values) == 1 else values)
@@ -170,11 +164,11 @@ def test_mean_is_read_or_refused(text: str) -> None:
 
 @pytest.mark.parametrize("pair", ["num_classes", "=3", ""])
 def test_model_argument_needs_a_name_and_a_value(pair: str) -> None:
-    with pytest.raises(InputError, match="expected key=value, such as num_classes=0"):
+    with pytest.raises(InputError, match="num_classes=0"):
         BackboneOptions(model_arg=[pair]).to_spec("x")
 
 
-def test_groups_are_spread_into_options_and_put_together_again() -> None:
+def test_groups_become_options_and_arrive_as_groups() -> None:
     taken: list[Any] = []
 
     @grouped

@@ -1,4 +1,4 @@
-"""The commands that keep a store in order: what they change, print and exit with."""
+"""``topwork store …``: what the commands read, change and print."""
 
 from __future__ import annotations
 
@@ -10,7 +10,41 @@ import numpy as np
 import pytest
 from topwork import FeatureStore
 
-from .running import topwork_command, topwork_json
+from .running import BROKEN_ID, LEDGER_FIELDS, topwork_command, topwork_json
+
+
+def test_store_info_counts_what_is_there(work: Path) -> None:
+    info, store = topwork_json("store", "info", work / "store"), FeatureStore.open(work / "store")
+    assert info.keys() >= LEDGER_FIELDS
+    assert (info["items"], info["ok"], info["failed"], info["duplicate"]) == (25, 24, 1, 0)
+    assert (info["fingerprint"], info["backbone"]) == (store.fingerprint, "topwork:tiny")
+    assert [(column["name"], column["width"]) for column in info["columns"]] == [("last", 80)]
+    printed = topwork_command("store", "info", work / "store").stdout.splitlines()
+    assert "25 items (24 ok, 1 failed, 0 duplicate)" in printed[0]
+    (column,) = info["columns"]
+    assert printed[-2].split() == ["column", "pool", "precision", "features"]
+    assert printed[-1].split() == ["last", column["pool"], column["precision"], "80"]
+
+
+def test_store_verify_finds_a_damaged_file(work: Path, tmp_path: Path) -> None:
+    assert topwork_json("store", "verify", work / "store") == {"damaged": []}
+    assert "all files match their SHA-256" in topwork_command("store", "verify", work / "store").stdout
+    copy = shutil.copytree(work / "store", tmp_path / "s")
+    matrix = next(copy.glob("parts/*/c0001.npy"))
+    content = bytearray(matrix.read_bytes())
+    content[-1] ^= 1
+    matrix.write_bytes(content)
+    name = matrix.relative_to(copy).as_posix()
+    assert topwork_json("store", "verify", copy, code=2) == {"damaged": [name]}
+    assert name in topwork_command("store", "verify", copy, code=2).stderr
+
+
+def test_store_failures_have_their_reasons(work: Path) -> None:
+    (failure,) = topwork_json("store", "failures", work / "store")["failures"]
+    assert failure["id"] == BROKEN_ID
+    assert failure["reason"]
+    printed = topwork_command("store", "failures", work / "store").stdout
+    assert printed.splitlines() == ["1 failed", f"  failed: {BROKEN_ID}: {failure['reason']}"]
 
 
 @pytest.fixture
@@ -22,7 +56,7 @@ def store(tmp_path: Path, photos: Path) -> Path:
     return tmp_path / "store"
 
 
-def test_damage_is_told_repaired_and_computed_again(store: Path) -> None:
+def test_damage_is_reported_repaired_and_recomputed(store: Path) -> None:
     before = FeatureStore.open(store)
     expected = np.array(before.matrix("last"))
     path = store / str(before.state.compacted) / "c0001.npy"
@@ -37,7 +71,7 @@ def test_damage_is_told_repaired_and_computed_again(store: Path) -> None:
     np.testing.assert_array_equal(FeatureStore.open(store).matrix("last"), expected)
 
 
-def test_failures_are_written_and_tried_again(store: Path) -> None:
+def test_failures_are_written_and_retried(store: Path) -> None:
     out = store.parent / "failures.csv"
     assert "1 failed; wrote" in topwork_command("store", "failures", store, "--out", out).stdout
     assert [row["id"] for row in csv.DictReader(out.open(encoding="utf-8"))] == ["roof/bad.png"]
@@ -64,7 +98,7 @@ def test_columns_are_added(store: Path) -> None:
     assert "computed the new columns of 24 items; the store has last, layer2" in added.stdout
     assert [c["name"] for c in topwork_json("store", "info", store)["columns"]] == ["last", "layer2"]
     nothing = topwork_command("extract", photos, "--store", store.parent / "none", "--add-columns", code=2)
-    assert "no store" in nothing.stderr
+    assert "--add-columns" in nothing.stderr
 
 
 def test_views_half_precision_and_pruning(store: Path) -> None:

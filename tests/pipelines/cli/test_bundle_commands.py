@@ -1,0 +1,135 @@
+"""``topwork fit``, ``evaluate``, ``predict`` and ``export``: what they write, print and refuse."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import onnxruntime
+import pytest
+import topwork
+from topwork import FeatureStore
+from topwork.extract.graphs.exported_graph import ExportedGraph
+
+from .running import BROKEN_ID, topwork_command, topwork_json
+
+
+@pytest.mark.parametrize("source", ["photos", "photos.tar", "store"])
+def test_fit_from_any_data_saves_a_bundle(source: str, work: Path, tmp_path: Path) -> None:
+    facts = topwork_json("fit", work / source, "--head", "centroid", "--out", tmp_path / "b")
+    assert (facts["n"], facts["head"], facts["classes"]) == (24, "centroid", ["flower", "roof", "sky"])
+    assert (facts["columns"], facts["failed"]) == (["last"], 0 if source == "photos.tar" else 1)
+    assert topwork.load(tmp_path / "b").score(work / "photos.tar") > 0.9
+
+
+def test_fit_keeps_the_features_in_a_store(work: Path, tmp_path: Path) -> None:
+    printed = topwork_command("fit", work / "photos", "--store", tmp_path / "s", "--out", tmp_path / "b").stdout
+    assert "linear on last: 24 items of 3 classes" in printed
+    assert f"failed: {BROKEN_ID}" in printed
+    store = FeatureStore.open(tmp_path / "s")
+    assert len(store.ids) == 24
+    entries = store.log.entries()
+    topwork_command("fit", work / "photos", "--store", tmp_path / "s", "--head", "knn", "--out", tmp_path / "b")
+    assert FeatureStore.open(tmp_path / "s").log.entries() == entries
+    assert topwork.load(tmp_path / "b").head == "knn"
+
+
+@pytest.mark.parametrize("source", ["photos", "store"])
+def test_evaluate_reports_accuracy_for_each_class(source: str, work: Path) -> None:
+    scores = topwork_json("evaluate", work / "bundle", work / source)
+    assert (scores["n"], scores["failed"], scores["unlabelled"]) == (24, 1, 0)
+    assert {name: entry["n"] for name, entry in scores["per_class"].items()} == {"flower": 8, "roof": 8, "sky": 8}
+    assert scores["accuracy"] == topwork.load(work / "bundle").score(FeatureStore.open(work / "store")) > 0.9
+    printed = topwork_command("evaluate", work / "bundle", work / source).stdout.splitlines()
+    assert printed[0] == f"accuracy {scores['accuracy']:.4f} on 24 items"
+    assert [line.split()[0] for line in printed[-4:]] == ["label", "flower", "roof", "sky"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_predict_writes_a_table_with_the_broken_file(suffix: str, work: Path, tmp_path: Path) -> None:
+    out = tmp_path / f"out{suffix}"
+    counts = topwork_json("predict", work / "bundle", work / "photos", "--out", out)
+    assert counts == {"items": 25, "ok": 24, "failed": 1, "abstained": 0}
+    lines = out.read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines] if suffix == ".jsonl" else list(csv.DictReader(lines))
+    assert [row["id"] for row in rows if row["status"] == "failed"] == [BROKEN_ID]
+    good = [row for row in rows if row["status"] == "ok"]
+    assert sum(row["label"] == row["id"].partition("/")[0] for row in good) >= 22
+    assert sum(float(good[0][f"p_{name}"]) for name in ("flower", "roof", "sky")) == pytest.approx(1, abs=1e-5)
+
+
+def test_export_writes_a_file_that_runs(work: Path, tmp_path: Path) -> None:
+    facts = topwork_json("export", work / "bundle", tmp_path / "model.onnx")
+    assert facts == {"model": str(tmp_path / "model.onnx"), "bytes": (tmp_path / "model.onnx").stat().st_size}
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    assert [output.name for output in session.get_outputs()] == ["label", "probabilities"]
+    assert "wrote" in topwork_command("export", work / "bundle", tmp_path / "model.onnx").stdout
+
+
+@pytest.mark.parametrize("command", ["fit", "evaluate"])
+def test_broken_files_alone_are_bad_input(command: str, work: Path, broken: Path, tmp_path: Path) -> None:
+    arguments = ["fit", broken, "--out", tmp_path / "b"] if command == "fit" else ["evaluate", work / "bundle", broken]
+    assert topwork_command(*arguments, code=2).stderr.startswith("topwork: ")
+
+
+def test_one_class_is_bad_input(photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos / "sky", tmp_path / "photos" / "sky")
+    result = topwork_command("fit", tmp_path / "photos", "--out", tmp_path / "b", code=2)
+    assert "class" in result.stderr
+
+
+def test_pooling_missing_in_the_store_is_bad_input(graph: ExportedGraph, photos: Path, tmp_path: Path) -> None:
+    topwork.TransferClassifier(graph, "layer2", store=tmp_path / "s").fit(photos)
+    result = topwork_command(
+        "fit", tmp_path / "s", "--layer", "layer2", "--pool", "max", "--out", tmp_path / "b", code=2
+    )
+    assert "max" in result.stderr
+
+
+def test_backbone_beside_a_store_is_bad_input(work: Path, tmp_path: Path) -> None:
+    result = topwork_command("fit", work / "store", "--backbone", "timm:resnet18", "--out", tmp_path / "b", code=2)
+    assert "backbone" in result.stderr
+
+
+def test_type_of_a_head_can_be_trusted(photos: Path, graph: ExportedGraph, tmp_path: Path) -> None:
+    from sklearn.ensemble import RandomForestClassifier
+
+    forest = RandomForestClassifier(5, random_state=0)
+    topwork.TransferClassifier(graph, "layer2", head=forest).fit(photos).save(tmp_path / "b")
+    assert "--trust" in topwork_command("evaluate", tmp_path / "b", photos, code=2).stderr
+    scores = topwork_json("evaluate", tmp_path / "b", photos, "--trust", "sklearn.tree._tree.Tree")
+    assert scores["accuracy"] > 0.9
+
+
+def test_labels_unknown_to_the_head_are_bad_input(work: Path, photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos / "sky", tmp_path / "photos" / "sea")
+    assert "(sea)" in topwork_command("evaluate", work / "bundle", tmp_path / "photos", code=2).stderr
+
+
+def test_text_goes_from_a_table_through_a_store_to_predictions(
+    text_folder: Path, texts: tuple[list[str], list[str]], tmp_path: Path
+) -> None:
+    table, backbone = tmp_path / "questions.tsv", f"hf:{text_folder}"
+    rows = [*zip(*texts, strict=True), ("cat " * 60, "animals"), (texts[0][0], "animals")]
+    lines = [f"{number:03d}\t{text}\t{label}\n" for number, (text, label) in enumerate(rows)]
+    table.write_text("key\tquestion\ttopic\n" + "".join(lines))
+    columns = ["--text-column", "question", "--label-column", "topic", "--id-column", "key"]
+    options = ["--backbone", backbone, "--normalize", "--store", tmp_path / "s"]
+    ledger = topwork_json("extract", table, *options, *columns)
+    assert (ledger["items"], ledger["ok"], ledger["duplicate"], ledger["truncated"]) == (38, 37, 1, 1)
+    assert "nothing to compute" in topwork_command("extract", table, *options, *columns).stdout
+    store = FeatureStore.open(tmp_path / "s")
+    assert store.ids == [f"{number:03d}" for number in range(38)]
+    topwork_command("fit", tmp_path / "s", "--out", tmp_path / "b")
+    scores = topwork_json("evaluate", tmp_path / "b", table, *columns)
+    assert (scores["n"], scores["accuracy"]) == (38, topwork.load(tmp_path / "b").score(store))
+    topwork_command("predict", tmp_path / "b", table, "--out", tmp_path / "out.jsonl", *columns)
+    predicted = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in predicted] == store.ids
+    topwork_command("export", tmp_path / "b", tmp_path / "model.onnx")
+    assert (tmp_path / "model.tokenizer.json").is_file()
+    topwork_command("fit", table, "--backbone", backbone, "--normalize", *columns, "--out", tmp_path / "direct")
+    direct = topwork.load(tmp_path / "direct").predict([text for text, _ in rows]).tolist()
+    assert direct == [row["label"] for row in predicted]

@@ -1,0 +1,84 @@
+"""``topwork extract``: what it computes, writes and prints, and what it forecasts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from topwork import FeatureStore
+
+from .running import BROKEN_ID, LEDGER_FIELDS, topwork_command, topwork_json
+
+
+def test_extract_from_a_folder_and_again(work: Path, tmp_path: Path) -> None:
+    first = topwork_json("extract", work / "photos", "--store", tmp_path / "s")
+    assert first.keys() >= LEDGER_FIELDS
+    assert (first["items"], first["ok"], first["failed"], first["duplicate"], first["computed"]) == (25, 24, 1, 0, 25)
+    again = topwork_json("extract", work / "photos", "--store", tmp_path / "s")
+    assert (again["items"], again["ok"], again["failed"], again["computed"]) == (25, 24, 1, 0)
+    printed = topwork_command("extract", work / "photos", "--store", tmp_path / "s").stdout
+    assert "25 items: 24 ok, 1 failed, 0 duplicate" in printed
+    assert f"failed: {BROKEN_ID}: " in printed
+    assert "nothing to compute" in printed
+
+
+def test_extract_reports_provider_precision_and_memory(work: Path, tmp_path: Path) -> None:
+    found = topwork_json("extract", work / "photos", "--store", tmp_path / "s", "--provider", "cpu")
+    assert (found["provider"], found["precision"]) == ("cpu", FeatureStore.open(tmp_path / "s").columns[0].precision)
+    assert found["share_of_possible"] > 0
+    assert found["peak_memory"] is None or found["peak_memory"] > 10_000_000
+    assert found["stages"].keys() == {"read", "decode", "infer", "write"}
+
+
+def test_extract_from_a_tar_yields_the_same_features(work: Path, tmp_path: Path) -> None:
+    ledger = topwork_json("extract", work / "photos.tar", "--store", tmp_path / "s", "--batch-size", "5")
+    assert (ledger["items"], ledger["ok"], ledger["failed"]) == (24, 24, 0)
+    ours, theirs = FeatureStore.open(tmp_path / "s"), FeatureStore.open(work / "store")
+    rows = [theirs.ids.index(name.removeprefix("photos/")) for name in ours.ids]
+    assert abs(ours.matrix("last") - theirs.matrix("last")[rows]).max() < 1e-5
+    assert ours.labels == [theirs.labels[row] for row in rows]
+
+
+def test_extract_continues_below_the_limit_of_failures(work: Path, tmp_path: Path) -> None:
+    ledger = topwork_json("extract", work / "photos", "--store", tmp_path / "s", "--on-error", "limit:5%")
+    assert (ledger["ok"], ledger["failed"]) == (24, 1)
+
+
+def test_maximum_text_length_is_an_option(text_folder: Path, text_table: Path, tmp_path: Path) -> None:
+    options = ["--backbone", f"hf:{text_folder}", "--store", tmp_path / "s"]
+    ledger = topwork_json("extract", text_table, *options, "--max-length", "5")
+    assert 0 < ledger["truncated"] < ledger["ok"]
+    printed = topwork_command(
+        "extract", text_table, *options[:2], "--store", tmp_path / "t", "--max-length", "5"
+    ).stdout
+    assert f"{ledger['truncated']} of them were longer than the model's maximum length and were truncated" in printed
+    result = topwork_command("extract", text_table, *options, "--max-length", "400", code=2)
+    assert all(value in result.stderr for value in ("max_length=400", "24 tokens"))
+
+
+def test_plan_forecasts_and_writes_nothing(work: Path, tmp_path: Path) -> None:
+    command = ["extract", work / "photos", "--store", tmp_path / "s", "--plan"]
+    found = topwork_json(*command)
+    assert (found["items"], found["pending"], found["sample"]["items"], found["sample"]["failed"]) == (25, 25, 25, 1)
+    assert found["seconds"] > 0
+    assert found["disk_bytes"] > 24 * 80 * 4
+    assert found.keys() >= {"items_per_second", "peak_memory", "provider", "precision", "fingerprint"}
+    printed = topwork_command(*command).stdout.splitlines()
+    assert printed[0] == "25 items: 25 to compute, 0 in the store"
+    assert printed[2].startswith(f"  failed: {BROKEN_ID}: ")
+    assert [line.split()[0] for line in printed[3:]][:2] == ["time", "disk"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_plan_for_a_store_leaves_out_what_it_has(work: Path) -> None:
+    before = FeatureStore.open(work / "store").log.entries()
+    found = topwork_json("extract", work / "photos", "--store", work / "store", "--plan")
+    assert (found["items"], found["pending"], found["seconds"]) == (25, 0, 0)
+    found = topwork_json("extract", work / "photos.tar", "--store", work / "store", "--plan")
+    assert (found["items"], found["pending"]) == (24, 24)
+    assert FeatureStore.open(work / "store").log.entries() == before
+
+
+def test_plan_of_broken_files_alone_counts_them(broken: Path, tmp_path: Path) -> None:
+    found = topwork_json("extract", broken, "--store", tmp_path / "s", "--plan")
+    assert (found["pending"], found["sample"]["ok"], found["sample"]["failed"]) == (2, 0, 2)
+    assert not (tmp_path / "s").exists()
