@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tarfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -76,6 +78,30 @@ def graph_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     os.environ.pop("TOPWORK_CACHE")
     if before is not None:
         os.environ["TOPWORK_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def demo(graph_cache: Path) -> tuple[Path, str]:
+    """Return the folder that ``topwork demo --keep demo`` wrote, which is not to be changed, and what it printed.
+
+    The first process of a run that needs it makes it, and the others wait.
+    """
+    from .pipelines.cli.running import topwork_command
+
+    folder = graph_cache.parent / "demo-of-this-run"
+    report, finished = folder / "report.txt", folder / "finished"
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        while not finished.exists():
+            time.sleep(0.1)
+    else:
+        try:
+            with contextlib.chdir(folder):
+                report.write_text(topwork_command("demo", "--keep", "demo").stdout, encoding="utf-8")
+        finally:
+            finished.touch()
+    return folder / "demo", report.read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="session")

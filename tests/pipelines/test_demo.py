@@ -1,4 +1,4 @@
-"""The demonstration shows what it says, on numbers that are measured in the run."""
+"""The demo reports what it measured in the run."""
 
 from __future__ import annotations
 
@@ -11,45 +11,36 @@ import topwork
 from PIL import Image
 from sklearn.datasets import load_digits
 from topwork import FeatureStore
-from topwork.pipelines.demo import run_demo
 
 ROW = re.compile(r"(raw pixels|(?:random )?layer\d) +(\d+) +(0\.\d{3}) +(0\.\d{3})")
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Run the demonstration once; return its folder and its report."""
-    folder, lines = tmp_path_factory.mktemp("demo"), list[str]()
-    run_demo(folder, lines.append)
-    return folder, "\n".join(lines)
-
-
-def test_best_layer_beats_raw_pixels_and_the_random_network(run: tuple[Path, str]) -> None:
-    accuracy = {name: float(mean) for name, _, mean, _ in ROW.findall(run[1])}
+def test_best_layer_beats_raw_pixels_and_the_random_network(demo: tuple[Path, str]) -> None:
+    accuracy = {name: float(mean) for name, _, mean, _ in ROW.findall(demo[1])}
     layers = ["layer1", "layer2", "layer3"]
     assert list(accuracy) == ["raw pixels", *(f"random {layer}" for layer in layers), *layers]
     best = max(layers, key=accuracy.__getitem__)
-    assert f"Best layer: {best}" in run[1]
+    assert f"Best layer: {best}" in demo[1]
     assert accuracy[best] > max(value for name, value in accuracy.items() if name not in layers) + 0.02
     assert accuracy["raw pixels"] == pytest.approx(0.883, abs=0.02)
 
 
-def test_spread_over_draws_is_measured(run: tuple[Path, str]) -> None:
-    assert all(0 < float(spread) < 0.05 for _, _, _, spread in ROW.findall(run[1]))
+def test_spread_over_draws_is_measured(demo: tuple[Path, str]) -> None:
+    assert all(0 < float(spread) < 0.05 for _, _, _, spread in ROW.findall(demo[1]))
 
 
-def test_fused_file_agrees_on_every_image(run: tuple[Path, str]) -> None:
-    found = re.search(r"label on (\d+) of (\d+) images", run[1])
+def test_fused_file_agrees_on_every_image(demo: tuple[Path, str]) -> None:
+    found = re.search(r"label on (\d+) of (\d+) images", demo[1])
     assert found is not None
     assert found[1] == found[2] == "100"
 
 
-def test_times_of_extraction_and_refitting_stand_side_by_side(run: tuple[Path, str]) -> None:
-    assert re.search(r"Extracting took \d+\.\d\d s; refitting all 1,797 rows from the cache \d+\.\d\d s\.", run[1])
+def test_times_of_extraction_and_refitting_stand_side_by_side(demo: tuple[Path, str]) -> None:
+    assert re.search(r"Extracting took \d+\.\d\d s; refitting all 1,797 rows from the cache \d+\.\d\d s\.", demo[1])
 
 
-def test_stores_bundle_and_images_are_what_the_report_says(run: tuple[Path, str]) -> None:
-    folder, digits = run[0], load_digits()
+def test_stores_bundle_and_images_are_what_the_report_says(demo: tuple[Path, str]) -> None:
+    folder, digits = demo[0], load_digits()
     store = FeatureStore.open(folder / "features-pretrained")
     assert len(store.ids) == 1797
     assert store.verify() == []
