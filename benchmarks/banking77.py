@@ -1,6 +1,6 @@
 """Accuracy on Banking77 by MTEB's protocol, with features that topwork computes.
 
-MTEB's classification task (Muennighoff et al. 2022, https://arxiv.org/abs/2210.07316) draws 8 texts of each class for
+MTEB's classification task (Muennighoff et al. 2022, https://arxiv.org/abs/2210.07316) draws 8 texts per class for
 training, ten times, fits a logistic regression of at most 100 iterations on their embeddings, and averages the accuracy
 on the whole test set. all-MiniLM-L6-v2 is published with 0.800.
 """

@@ -1,9 +1,9 @@
 """Flip single bits in the files of a store: ``verify`` finds each, or the index is rebuilt as it was.
 
-``python benchmarks/bit_flips.py --flips 200 --seed 0`` makes two stores of the same images, one of several parts as a
-job leaves it that is stopped, one whose parts are merged; both have labels that were set and replaced. Each flip is of
-a random bit of a random file (every file as likely as any other), in a copy of one of the stores. Then ``verify`` must
-name the file or raise an error that does, or, if it is the index, the store must show what it showed before.
+``python benchmarks/bit_flips.py --flips 200 --seed 0`` makes two stores of the same images: one of several parts, as an
+interrupted job leaves it, and one whose parts are merged; both have labels that were set and replaced. Each flip
+changes a random bit of a random file (all files are equally likely) in a copy of one of the stores. Then ``verify``
+must name the file or raise an error that does; if the file is the index, the content of the store must be the same.
 """
 
 from __future__ import annotations

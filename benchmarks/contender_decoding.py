@@ -1,4 +1,4 @@
-"""A contender: Pillow alone decodes and resizes the images of a folder, on as many threads as there are cores."""
+"""Contender: Pillow alone decodes and resizes the images of a folder, on as many threads as there are cores."""
 
 from __future__ import annotations
 

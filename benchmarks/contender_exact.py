@@ -1,4 +1,4 @@
-"""One fit of the heads' benchmark, held against scikit-learn's at a tight tolerance."""
+"""One fit of the heads' benchmark, compared with that of scikit-learn at a tight tolerance."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A contender: the features of a first batch of photographs, from a new process.
+"""Contender: the features of a first batch of photographs, in a new process.
 
-With topwork its graph is in the cache; the peer makes the network with PyTorch and timm, and its own transform.
+topwork finds its graph in the cache; the peer builds the model with PyTorch and timm, with the transform of timm.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One contender of the heads' benchmark: a sweep over penalties with cross-validation, on one set of features."""
+"""Contender of the heads' benchmark: a sweep over penalties with cross-validation, on one set of features."""
 
 from __future__ import annotations
 

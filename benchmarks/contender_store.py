@@ -1,7 +1,7 @@
-"""A contender: a million rows of features, opened, summed, and taken by id, as one library keeps them.
+"""Contender: a million rows of features are opened, summed, and taken by id, in the format of one library.
 
-``prepare`` writes what all the ways read: a store, the same matrix as a Parquet file and as joblib keeps it; numpy maps
-the store's own file. Every file has been read before, so it is memory that is measured, and not the disk.
+``prepare`` writes what all contenders read: a store, and the same matrix as a Parquet file and as a joblib file; numpy
+maps the file of the store. Every file has been read before, so memory is measured and not the disk.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A contender: texts embedded by sentence-transformers or by fastembed; loading the model is not timed."""
+"""Contender: text embedded by sentence-transformers or by fastembed; loading the model is not timed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A contender: one job of topwork, from files or texts to a new store.
+"""Contender: one job of topwork, from files or text to a new store.
 
-The graph is exported, and its precision chosen, before the time is taken, as for a user's second job. Listing the
-source, opening the session and writing belong to the time; how long the session took to open is told.
+The graph is exported and its precision chosen before the measurement, as for a user's second job. Listing the source,
+opening the session and writing are included; the time for opening the session is reported.
 """
 
 from __future__ import annotations

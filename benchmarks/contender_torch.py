@@ -1,6 +1,6 @@
-"""A contender: photographs as a user of PyTorch embeds them, ``DataLoader`` with two workers and a network of timm.
+"""Contender: photographs embedded as a user of PyTorch would, with a ``DataLoader`` of two workers and a timm model.
 
-Making, compiling and warming up the network are not timed.
+Building, compiling and warming up the model are not timed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Contenders that take turns, each time in a new process, and the medians of what they report.
+"""Run contenders in turn, each time in a new process, and report the medians of their figures.
 
-A contender is a command of Python that ends with one line of JSON: its ``seconds``, without what is done once before
-the first item, the number of its ``items``, and whatever else there is to tell; one of topwork also the ``whole``
-seconds, with the opening of its session.
+A contender is a Python command whose output ends with one line of JSON: its ``seconds``, without what is done once
+before the first item, the number of its ``items``, and further figures; a contender of topwork also reports the
+``whole`` seconds, which include opening its session.
 """
 
 from __future__ import annotations

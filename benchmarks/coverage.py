@@ -1,9 +1,9 @@
-"""Which networks can be exported: ``topwork`` beside plain ``torch.onnx.export``, for many architectures.
+"""Which models can be exported: ``topwork`` compared with plain ``torch.onnx.export``, for many architectures.
 
 ``python benchmarks/coverage.py`` measures the smallest model of every timm module and torchvision family and a small
 one of many transformers architectures, and writes ``docs/coverage.md``. Each model runs in its own process with a time
-limit. What was found is kept beside this file, so that an interrupted run goes on where it stopped; remove it to start
-anew.
+limit. The results are kept in the folder of this file, so that an interrupted run can be resumed; remove them to start
+again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Measure one model in a process of its own: ``python coverage_case.py SOURCE MODEL WAY RESULT``.
 
 WAY is "topwork" (three layers in one graph, with its certificate) or "plain" (``torch.onnx.export`` of the whole
-network). What was found is appended to the file RESULT as one line of JSON.
+model). The result is appended to the file RESULT as one line of JSON.
 """
 
 from __future__ import annotations

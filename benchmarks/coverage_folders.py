@@ -1,4 +1,4 @@
-"""Make small transformers models with random weights: local folders, as a hub would send them."""
+"""Make small transformers models with random weights: local folders in the format of a hub download."""
 
 from __future__ import annotations
 

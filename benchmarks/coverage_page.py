@@ -1,4 +1,4 @@
-"""The page about coverage: totals, what failed and why, and every model."""
+"""The page about coverage: totals, failures with their reasons, and every model."""
 
 from __future__ import annotations
 

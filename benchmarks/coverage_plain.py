@@ -1,4 +1,4 @@
-"""The peer: what ``torch.onnx.export`` makes of a whole network, and whether that is the same network."""
+"""The peer: export a whole model by ``torch.onnx.export``, and compare the result with the model."""
 
 from __future__ import annotations
 

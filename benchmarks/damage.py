@@ -1,4 +1,4 @@
-"""Images and archives that are damaged or hostile, the same ones for a seed."""
+"""Damaged or hostile images and archives, reproducible by their seed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Let a process's writes below a folder fail from a certain one on, as those to a full or a broken disk do.
+"""Make the writes of a process below a folder fail from a given one on, as on a full or broken disk.
 
-The kernel hands every system call that changes files to this process before it is carried out (seccomp's user
-notification, Linux 5.5 or newer), whoever makes it: Python, numpy, or the C++ of pyarrow.
+The kernel notifies this process of every system call that changes files before it is executed (seccomp's user
+notification, Linux 5.5 or newer), no matter whether Python, numpy or the C++ code of pyarrow makes it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Feature matrices that heads are measured on: of real texts and images, computed once, and drawn ones."""
+"""Feature matrices for the benchmarks of heads: of real text and images, computed once, and synthetic ones."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What precisions and fast decoding do to the features of trained backbones, to what they are used for, and to speed.
+"""Effects of precisions and fast decoding on the features of trained backbones, on downstream accuracy and on speed.
 
-Features are compared with those in float32 of exactly decoded images: relative L2 error of each item. A head is trained
-on the features of the training set and judged on those of the test set, both computed alike.
+Features are compared with float32 features of exactly decoded images: relative L2 error per item. A head is trained on
+the features of the training set and evaluated on those of the test set, both computed in the same way.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 ``python benchmarks/fuzz.py --count 2000 --seed 0`` writes each case below a folder of its own, opens it as a source,
 reads its items and prepares them, in a process whose memory and time are limited. An audit hook of Python notes every
-path that is opened. What crashed is kept with ``--keep``.
+path that is opened. ``--keep`` keeps the cases that crashed.
 """
 
 from __future__ import annotations

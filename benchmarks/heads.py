@@ -1,4 +1,4 @@
-"""Sweeps over penalties with cross-validation, against scikit-learn, and training from a file larger than memory.
+"""Sweeps over penalties with cross-validation, compared with scikit-learn; training from a file larger than memory.
 
 The peer is scikit-learn's LogisticRegressionCV on standardised features, with as many jobs as there are cores, the
 same ten penalties, the same five folds and the same criterion (log loss); the second row has features of length one

@@ -1,9 +1,9 @@
-"""Images, end to end: JPEG files to features in a store, beside a ``DataLoader`` and PyTorch.
+"""Images, end to end: JPEG files to features in a store, compared with a ``DataLoader`` and PyTorch.
 
-For each network the peers are eager float32, autocast to bfloat16, and ``torch.compile`` in bfloat16, channels last,
-with freezing; each has the batch size that is its best of a few. While the time is taken nothing is compiled or
-exported. The share of the possible is the speed of a job beside cores / (seconds to decode an item on one core +
-core-seconds to infer it), the two measured apart, alone.
+For each model the peers are eager float32, autocast to bfloat16, and ``torch.compile`` in bfloat16, channels last,
+with freezing; each uses the best of a few batch sizes. Nothing is compiled or exported during the measurement. The
+share of the possible is the speed of a job divided by cores / (seconds to decode an item on one core + core-seconds
+to infer it), both measured separately.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""``topwork extract`` in a process of its own: run to its end, killed at a moment, or on a disk that fails.
+"""``topwork extract`` in a process of its own: run to its end, killed at a given time, or on a failing disk.
 
-The processes are forked from one that has imported everything, so that little of their time goes into starting.
+The processes are forked from one that has imported everything, so that they start quickly.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What a job costs beside its computing: writing the store, and running again when there is nothing left to do.
+"""Overhead of a job: writing the store, and running again when there is nothing left to do.
 
-The writing is timed by the job itself; beside it stands the same computation that ends in a matrix. A finished job is
-run again by the command line, from its start to its end; the peer is a bare walk over the same files that asks each for
-its size and time.
+Writing is timed by the job itself, and compared with the same computation that ends in a matrix. A finished job is run
+again from the command line, and the whole process is timed; the peer is a walk over the same files that reads the size
+and time of each.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Peak anonymous memory of a job: the same for many items as for few, and for large images but for the decoder's own.
+"""Peak anonymous memory of a job: the same for many items as for few, and for large images apart from the decoder.
 
 ``RssAnon`` of the job's process is sampled from ``/proc``, so this runs on Linux only; mapped files do not count.
 """

@@ -1,7 +1,7 @@
-"""``docs/benchmarks.md``: a part for each machine, in it a section for each subject, or for each network.
+"""``docs/benchmarks.md``: a part for each machine, with a section for each subject or model.
 
-Every benchmark replaces its own section for the machine that it runs on and leaves the others as they are, so that the
-page can be put together from several runs.
+Every benchmark replaces its own section for the machine that it runs on and keeps the others, so that the page can be
+assembled from several runs.
 """
 
 from __future__ import annotations

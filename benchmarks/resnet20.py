@@ -1,4 +1,4 @@
-"""ResNet-20 for CIFAR-10 (He et al. 2015, https://arxiv.org/abs/1512.03385, section 4.2), as it was published."""
+"""ResNet-20 for CIFAR-10 (He et al. 2015, https://arxiv.org/abs/1512.03385, section 4.2), as published."""
 
 from __future__ import annotations
 

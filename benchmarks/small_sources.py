@@ -1,4 +1,4 @@
-"""Sources that are quick to make and to compute, and have of everything: labels, splits, copies, items that fail."""
+"""Small sources with labels, splits, copies and failing items, which are quick to make and to compute."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""How long it takes to start: the command line, the import, and a cached extractor until its first batch is there.
+"""Start-up time: the command line, the import, and a cached extractor until its first batch is done.
 
-Start to end of a process; the peer of the command and the import is an interpreter that does nothing, the peer of the
-first batch PyTorch and timm.
+Whole processes are timed. The peer of the command and the import is an interpreter that does nothing, the peer of the
+first batch is PyTorch with timm.
 """
 
 from __future__ import annotations

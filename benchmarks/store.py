@@ -1,4 +1,4 @@
-"""Reading a store of a million rows, going through items that it knows, and its index; beside what others do."""
+"""Reading a store of a million rows, skipping items that it knows, and its index; compared with other libraries."""
 
 from __future__ import annotations
 

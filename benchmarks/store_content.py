@@ -1,4 +1,4 @@
-"""All that a store shows, to be compared, and how far a job has come, by what is on disk."""
+"""The whole content of a store, for comparison, and the progress of a job as seen on disk."""
 
 from __future__ import annotations
 

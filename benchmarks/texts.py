@@ -1,7 +1,7 @@
-"""Texts, end to end: Banking77's training texts to features, beside sentence-transformers and fastembed.
+"""Text, end to end: Banking77's training texts to features, compared with sentence-transformers and fastembed.
 
-All of them run all-MiniLM-L6-v2 from a local folder: mean pooling over the mask, divided by the length of the vector.
-fastembed gets it as an ONNX file that ``torch.onnx.export`` made. Each peer has its best batch size of a few.
+All of them run all-MiniLM-L6-v2 from a local folder: mean pooling over the mask, L2-normalized. fastembed reads it from
+an ONNX file written by ``torch.onnx.export``. Each peer uses the best of a few batch sizes.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Interrupt jobs at random, then run them again: they end as if nothing had happened.
+"""Interrupt jobs at random, then run them again: they end as an uninterrupted run does.
 
 ``python benchmarks/torture.py --runs 60 --faults 20 --seed 0`` runs ``topwork extract`` over images and texts, kills it
 with SIGKILL at random moments, some runs several times in a row, and lets the disk fail (ENOSPC, EIO) at a random
-write. After each interruption the store must be sound and show the first rows of the whole one; then the same command
-runs to its end, and ids, labels, ledger and matrices must be those of an uninterrupted run, bit for bit.
+write. After each interruption the store must be valid and contain the first rows of the complete one; then the same
+command runs to its end, and ids, labels, ledger and matrices must be bit-identical to those of an uninterrupted run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Trained backbones, each with a task: what its features are good for by a logistic regression."""
+"""Trained backbones, each with a task: the accuracy of a logistic regression on its features."""
 
 from __future__ import annotations
 
