@@ -1,4 +1,4 @@
-"""Write files and folders so that they are there whole, or not at all, whatever happens."""
+"""Write files and folders atomically: after a crash they are complete, or absent."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 TEMPORARY = ".tmp-"
+"""Prefix of the names of files and folders that are being written."""
 
 
 def write_file(path: Path, content: bytes, *, exclusive: bool = False) -> None:
@@ -44,7 +45,7 @@ def write_file(path: Path, content: bytes, *, exclusive: bool = False) -> None:
 def new_file(path: Path) -> Iterator[Path]:
     """Yield the name of a temporary file to write; at the end it is forced to disk and moved to `path`.
 
-    Nothing is left behind if the block raises. A file that is there already stays, and FileExistsError is raised.
+    If the block raises, nothing is left behind. An existing file stays, and FileExistsError is raised.
     """
     temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
     try:
@@ -60,17 +61,21 @@ def new_file(path: Path) -> Iterator[Path]:
 def new_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder to fill; at the end it is forced to disk and moved to `path`.
 
-    Nothing is left behind if the block raises. A folder that another process put there first stays, and
+    If the block raises, nothing is left behind. A folder that another process put there first stays, and
     FileExistsError is raised.
     """
     temporary = path.with_name(f"{TEMPORARY}{path.name}-{uuid.uuid4().hex}")
     temporary.mkdir(parents=True)
     try:
         yield temporary
-        for file in (f for f in temporary.rglob("*") if f.is_file()):
-            _sync_file(file)
-        for folder in (temporary, *(f for f in temporary.rglob("*") if f.is_dir())):
-            sync_folder(folder)
+        paths = list(temporary.rglob("*"))
+        for file in paths:
+            if file.is_file():
+                _sync_file(file)
+        sync_folder(temporary)
+        for folder in paths:
+            if folder.is_dir():
+                sync_folder(folder)
         _move(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -83,13 +88,13 @@ def _move(temporary: Path, path: Path) -> None:
     try:
         os.rename(temporary, path)
     except OSError as error:
-        if error.errno == errno.ENOTEMPTY:  # what rename says of a folder that appeared since
+        if error.errno == errno.ENOTEMPTY:  # a folder has appeared since
             raise FileExistsError(path) from error
         raise
 
 
 def sweep(folder: Path) -> None:
-    """Remove what interrupted writers left in a folder."""
+    """Remove the temporary files and folders that interrupted writers left in a folder."""
     for leftover in folder.glob(f"{TEMPORARY}*"):
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
@@ -103,7 +108,7 @@ def _sync_file(file: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Force a folder's entries to disk, where the system can."""
+    """Force a folder's entries to disk, where the system supports it."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)

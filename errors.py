@@ -4,28 +4,28 @@
 
     TopworkError
     ├── InputError (ValueError)             the caller's argument or data
-    │   ├── WeightsError                    a weights file that does not fit the network
+    │   ├── WeightsError                    a weights file that does not fit the model
     │   ├── LayerError                      a layer or pooling that does not exist or does not apply
     │   ├── SourceError                     a source of items that cannot be read
     │   ├── DecodeError                     one item that cannot be decoded
     │   └── IdentityError                   features of one backbone offered to a store or head of another
-    ├── ExportError (RuntimeError)          a network that cannot be turned into a graph
-    │   └── ParityError                     a graph that differs from its network
+    ├── ExportError (RuntimeError)          a model that cannot be exported
+    │   └── ParityError                     a graph that differs from its model
     ├── StoreError (RuntimeError)           a feature store that cannot be used
     │   ├── StoreLockedError                another process is writing
-    │   ├── StoreDamagedError               its files are not what its log says
-    │   │   ├── MissingFileError            one of them is gone
+    │   ├── StoreDamagedError               its files do not match its log
+    │   │   ├── MissingFileError            one of them is missing
     │   │   └── LogDamagedError             the log itself
     │   ├── StoreWriteError (OSError)       the disk is full, or writing is not allowed
-    │   └── DriftError                      the graph computes something else than it did
+    │   └── DriftError                      the graph computes other features than before
     ├── BundleError (ValueError)            a bundle that is damaged or not trusted
     ├── StoppedError (RuntimeError)         a job ended by its error policy
     └── SetupError                          the machine, not the data
         ├── MissingPackageError (ImportError)
-        ├── ProviderError (RuntimeError)    an execution provider that is not there
+        ├── ProviderError (RuntimeError)    an execution provider that is not available
         └── HubError (OSError)              pre-trained weights that cannot be fetched
 
-A message says what was wrong, what was expected and what to do next, in that order.
+A message states what was wrong, what was expected and what to do next, in that order.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class InputError(TopworkError, ValueError):
 
 
 class WeightsError(InputError):
-    """A weights file does not fit the network."""
+    """A weights file does not fit the model."""
 
 
 class LayerError(InputError):
@@ -58,15 +58,15 @@ class DecodeError(InputError):
 
 
 class IdentityError(InputError):
-    """Features of one backbone were offered where those of another belong."""
+    """Features of one backbone were offered where those of another are expected."""
 
 
 class ExportError(TopworkError, RuntimeError):
-    """The network cannot be turned into a graph."""
+    """The model cannot be exported as a graph."""
 
 
 class ParityError(ExportError):
-    """The exported graph differs from the network."""
+    """The exported graph differs from the model."""
 
 
 class StoreError(TopworkError, RuntimeError):
@@ -78,15 +78,15 @@ class StoreLockedError(StoreError):
 
 
 class StoreDamagedError(StoreError):
-    """The files of a store are not what its log says."""
+    """The files of a store do not match its log."""
 
 
 class MissingFileError(StoreDamagedError):
-    """A file that the log names is gone."""
+    """A file that the log names is missing."""
 
 
 class LogDamagedError(StoreDamagedError):
-    """The log of a store is not a chain of entries as they were written."""
+    """The log of a store is not the chain of entries that was written."""
 
 
 class StoreWriteError(OSError, StoreError):  # OSError first: it takes the number of the error
@@ -96,7 +96,7 @@ class StoreWriteError(OSError, StoreError):  # OSError first: it takes the numbe
 
 
 class DriftError(StoreError):
-    """A graph yields other vectors for its canaries than it did when they were made."""
+    """A graph computes other features of its canaries than when they were made."""
 
 
 class BundleError(TopworkError, ValueError):
@@ -120,7 +120,7 @@ class MissingPackageError(SetupError, ImportError):
 
 
 class ProviderError(SetupError, RuntimeError):
-    """An execution provider is not there."""
+    """An execution provider is not available."""
 
 
 class HubError(SetupError, OSError):
@@ -128,15 +128,28 @@ class HubError(SetupError, OSError):
 
 
 def reason(error: BaseException) -> str:
-    """Return the first line of what an exception says, and its first point if it lists any; if nothing, its type.
+    """Return the cause of an exception in one line.
 
     Parameters
     ----------
     error : exception
         Followed to its root cause.
+
+    Returns
+    -------
+    str
+        The first line of the root cause's message, with the first item of a list if it has one; the name of its type
+        if there is no message.
+
+    Examples
+    --------
+    >>> reason(ValueError("no shape fits\\n - 2 * n must not be 1\\n - another"))
+    'no shape fits - 2 * n must not be 1'
     """
     while error.__cause__ is not None:
         error = error.__cause__
     lines = [line.strip() for line in str(error).strip().splitlines()]
-    points = [line for line in lines[1:] if line.startswith("- ")][:1]
-    return " ".join(lines[:1] + points) or type(error).__name__
+    if not lines:
+        return type(error).__name__
+    list_items = [line for line in lines[1:] if line.startswith("- ")]
+    return " ".join([lines[0], *list_items[:1]])

@@ -1,4 +1,4 @@
-"""What this machine is able to do: its cores, memory, instruction sets and packages."""
+"""The capabilities of this machine: its cores, memory, instruction sets and packages."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 INSTRUCTION_SETS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
-BFLOAT16 = ("avx512_bf16", "amx_bf16")
+BFLOAT16_SETS = ("avx512_bf16", "amx_bf16")
 """Instruction sets that compute in bfloat16."""
-INT8 = ("avx_vnni", "avx512_vnni", "amx_int8")
+INT8_SETS = ("avx_vnni", "avx512_vnni", "amx_int8")
 """Instruction sets that sum products of 8-bit numbers without overflow."""
 DISABLE_VARIABLE = "TOPWORK_DISABLE"
 """Environment variable: names of providers and precisions, joined by commas, that are not used on this machine."""
-CPUINFO, STATUS = Path("/proc/cpuinfo"), Path("/proc/self/status")
-"""What Linux tells of the processor, and of this process."""
+CPUINFO_FILE = Path("/proc/cpuinfo")
+"""Linux's description of the processor."""
+PROCESS_STATUS_FILE = Path("/proc/self/status")
+"""Linux's description of this process."""
 
 
 def available_cores() -> int:
@@ -44,7 +46,7 @@ def installed(packages: Iterable[str]) -> dict[str, str]:
 
 
 def instruction_sets() -> tuple[str, ...]:
-    """Return which of :data:`INSTRUCTION_SETS` the processor has; none where the system does not tell (as on macOS)."""
+    """Return which of :data:`INSTRUCTION_SETS` the processor has; none where the system does not report it (macOS)."""
     flags = _cpuinfo("flags").split()
     return tuple(name for name in INSTRUCTION_SETS if name in flags)
 
@@ -59,23 +61,28 @@ def has_bfloat16() -> bool:
     """Return whether the processor computes in bfloat16, and may."""
     if "bf16" in disabled_names():
         return False
-    return any(name in BFLOAT16 for name in instruction_sets())
+    return any(name in BFLOAT16_SETS for name in instruction_sets())
 
 
 def has_int8() -> bool:
     """Return whether the processor sums products of 8-bit numbers, and may."""
     if "int8" in disabled_names():
         return False
-    return any(name in INT8 for name in instruction_sets())
+    return any(name in INT8_SETS for name in instruction_sets())
 
 
-def used_memory() -> int | None:
-    """Return the bytes of memory that this process has of its own; None where the system does not tell (Windows).
+def used_memory(status_file: Path = PROCESS_STATUS_FILE) -> int | None:
+    """Return the bytes of memory that this process has of its own; None where the system does not report it (Windows).
 
     On Linux these are the anonymous pages at this moment: mapped files, which can be dropped at any time, do not count.
     Elsewhere it is the largest resident set so far, mapped files included.
+
+    Parameters
+    ----------
+    status_file : Path
+        Where Linux describes this process.
     """
-    anonymous = _field(STATUS, "RssAnon")  # "123456 kB"
+    anonymous = _read_field(status_file, "RssAnon")  # "123456 kB"
     if anonymous:
         return int(anonymous.split()[0]) * 1024
     try:
@@ -88,10 +95,15 @@ def used_memory() -> int | None:
 
 @cache
 def _cpuinfo(name: str) -> str:
-    return _field(CPUINFO, name)
+    return _read_field(CPUINFO_FILE, name)
 
 
-def _field(path: Path, name: str) -> str:
+def _read_field(path: Path, name: str) -> str:
     """Return the first value that a file of lines ``name: value`` has for a name, "" without one."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == name), "")
+    if not path.exists():
+        return ""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == name:
+            return value.strip()
+    return ""

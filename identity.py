@@ -1,4 +1,4 @@
-"""What makes features comparable: input identities, and canonical digests."""
+"""Identities of features, and the digests that they are made of."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from .errors import IdentityError
+
+MAX_SHOWN_LETTERS = 80
+"""Letters of a value that an error shows."""
 
 
 def digest(value: Any) -> str:
@@ -32,14 +35,22 @@ def digest_of_path(path: Path) -> str:
     """Return the SHA-256 of a file's content, or over the names and contents of all files below a folder."""
     if path.is_file():
         return digest_of_file(path)
-    digest = hashlib.sha256()
-    for file in sorted(file for file in path.rglob("*") if file.is_file()):
-        digest.update(f"{file.relative_to(path).as_posix()}|{digest_of_file(file)}|".encode())
-    return digest.hexdigest()
+    whole = hashlib.sha256()
+    for file in sorted(path.rglob("*")):
+        if file.is_file():
+            whole.update(f"{file.relative_to(path).as_posix()}|{digest_of_file(file)}|".encode())
+    return whole.hexdigest()
 
 
 def require_same(found: dict[str, Any], expected: dict[str, Any], what: str) -> None:
     """Raise an error that names the first field in which two identities differ.
+
+    Parameters
+    ----------
+    found, expected : dict
+        Fields that may be dictionaries themselves.
+    what : str
+        Beginning of the message.
 
     Raises
     ------
@@ -47,17 +58,20 @@ def require_same(found: dict[str, Any], expected: dict[str, Any], what: str) -> 
         If they differ.
     """
     for name in sorted(set(found) | set(expected)):
-        ours, theirs = found.get(name), expected.get(name)
-        if digest(ours) == digest(theirs):
+        found_value = found.get(name)
+        expected_value = expected.get(name)
+        if digest(found_value) == digest(expected_value):
             continue
-        if isinstance(ours, dict) and isinstance(theirs, dict):
-            require_same(ours, theirs, f"{what}, {name}")
+        if isinstance(found_value, dict) and isinstance(expected_value, dict):
+            require_same(found_value, expected_value, f"{what}, {name}")
         raise IdentityError(
-            f"{what}: {name} is {_short(ours)}, expected {_short(theirs)}. "
+            f"{what}: {name} is {_shorten(found_value)}, expected {_shorten(expected_value)}. "
             "Features of different backbones cannot be mixed: use another store, or the same backbone."
         )
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = json.dumps(value, default=str)
-    return text if len(text) <= 80 else text[:77] + "…"
+    if len(text) > MAX_SHOWN_LETTERS:
+        return text[: MAX_SHOWN_LETTERS - 3] + "…"
+    return text

@@ -1,4 +1,4 @@
-"""Public names that are imported when they are first used, so that importing a package costs nothing."""
+"""Public names of packages that are imported on first use, so that importing a package costs nothing."""
 
 from __future__ import annotations
 

@@ -1,18 +1,18 @@
-"""What is told of an exception."""
+"""The one-line cause of an exception."""
 
 import pytest
 from topwork.errors import reason
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("one\ntwo", "one"),
         ("Constraints violated!\n  - 2 * n must not be 1\n  - another", "Constraints violated! - 2 * n must not be 1"),
         ("", "ValueError"),
     ],
 )
-def test_reason_is_one_line_of_the_root_cause(text: str, told: str) -> None:
+def test_reason_is_one_line_of_the_root_cause(text: str, expected: str) -> None:
     error = RuntimeError("above")
     error.__cause__ = ValueError(text)
-    assert reason(error) == told
+    assert reason(error) == expected

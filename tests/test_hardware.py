@@ -1,4 +1,4 @@
-"""What the machine is told to be."""
+"""The description of this machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from topwork import hardware as machine
 from topwork.hardware import (
     INSTRUCTION_SETS,
     available_cores,
@@ -30,7 +29,7 @@ def test_machine_is_described() -> None:
     assert has_bfloat16() == bool({"avx512_bf16", "amx_bf16"} & set(instruction_sets()))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere mapped files count, and only the peak is told")
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere mapped files count, and only the peak is reported")
 def test_memory_is_what_the_process_has_of_its_own(tmp_path: Path) -> None:
     np.save(tmp_path / "array.npy", np.ones(100 * MEGABYTE, np.uint8))
     before = used_memory()
@@ -46,21 +45,16 @@ def test_memory_is_what_the_process_has_of_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no resource module")
-def test_memory_is_the_largest_resident_set_where_nothing_else_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(machine, "STATUS", tmp_path / "nothing")
-    largest = used_memory()
-    (tmp_path / "without").write_text("Name: python\n")
-    monkeypatch.setattr(machine, "STATUS", tmp_path / "without")
+def test_memory_is_the_largest_resident_set_where_nothing_else_is_reported(tmp_path: Path) -> None:
+    largest = used_memory(tmp_path / "absent")
+    (tmp_path / "status").write_text("Name: python\n")
     assert largest is not None
-    assert used_memory() >= largest > 20 * MEGABYTE
+    assert used_memory(tmp_path / "status") >= largest > 20 * MEGABYTE
 
 
-def test_memory_is_unknown_where_nothing_tells_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "STATUS", tmp_path / "nothing")
+def test_memory_is_unknown_where_nothing_reports_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "resource", None)
-    assert used_memory() is None
+    assert used_memory(tmp_path / "absent") is None
 
 
 def test_disabled_precisions_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
