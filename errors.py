@@ -128,7 +128,7 @@ class HubError(SetupError, OSError):
 
 
 def reason(error: BaseException) -> str:
-    """Return the cause of an exception in one line.
+    r"""Return the cause of an exception in one line.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def reason(error: BaseException) -> str:
 
     Examples
     --------
-    >>> reason(ValueError("no shape fits\\n - 2 * n must not be 1\\n - another"))
+    >>> reason(ValueError("no shape fits\n - 2 * n must not be 1\n - another"))
     'no shape fits - 2 * n must not be 1'
     """
     while error.__cause__ is not None:

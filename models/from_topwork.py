@@ -8,6 +8,7 @@ from typing import Any
 from ..errors import InputError
 from .image_spec import ImageSpec
 from .loader import BuiltModel
+from .tiny import CIFAR10_MEAN, CIFAR10_STD
 from .weights import load_weights
 
 WEIGHTS_FILE = Path(__file__).parent / "tiny" / "weights.safetensors"
@@ -15,8 +16,8 @@ INPUT_SPEC = ImageSpec(
     size=(32, 32),
     resize=32,
     interpolation="bicubic",
-    mean=(0.4914, 0.4822, 0.4465),
-    std=(0.2470, 0.2435, 0.2616),
+    mean=CIFAR10_MEAN,
+    std=CIFAR10_STD,
 )
 
 

@@ -59,20 +59,8 @@ def image_spec(name: str, config: Any) -> tuple[ImageSpec, tuple[str, ...]]:
         height, width = side if isinstance(side, (list, tuple)) else (side, side)
         return ImageSpec(size=(height, width), resize=min(height, width)), ("mean", "std")
     check_steps(name, fields)
-
-    # Size and crop.
-    size = _normalised_size(fields.get("size"), config)
-    if str(fields.get("image_processor_type")).startswith("Levit"):
-        size = {"shortest_edge": int(256 / 224 * size["shortest_edge"])}  # Levit's own rule, which no file states
-    crop = fields.get("crop_size") if fields.get("do_center_crop") else None
-    if "height" in size:
-        input_size, resize = _geometry_of_sides(size["height"], size["width"], crop)
-        fit: FitMode = "squash"
-    else:
-        input_size, resize, fit = _geometry_of_edge(size["shortest_edge"], crop, fields.get("crop_pct"))
-
-    # Filter and normalisation; what the file does not state gets a provisional value.
-    mean, std = _normalisation(fields)
+    input_size, resize, fit = _read_geometry(fields, config)
+    mean, std = _read_normalisation(fields)
     has_filter = fields.get("resample") in FILTERS
     is_stated = {"interpolation": has_filter, "mean": bool(mean), "std": bool(std)}
     spec = ImageSpec(
@@ -98,7 +86,18 @@ def check_steps(name: str, fields: dict[str, Any]) -> None:
         )
 
 
-def _normalised_size(size: Any, config: Any) -> dict[str, int]:
+def _read_geometry(fields: dict[str, Any], config: Any) -> tuple[tuple[int, int], int, FitMode]:
+    """Return the input's size, the size before the crop, and how an image is fitted to it."""
+    size = _modern_size(fields.get("size"), config)
+    if str(fields.get("image_processor_type")).startswith("Levit"):
+        size = {"shortest_edge": int(256 / 224 * size["shortest_edge"])}  # Levit's own rule, which no file states
+    crop = fields.get("crop_size") if fields.get("do_center_crop") else None
+    if "height" in size:
+        return *_geometry_of_sides(size["height"], size["width"], crop), "squash"
+    return _geometry_of_edge(size["shortest_edge"], crop, fields.get("crop_pct"))
+
+
+def _modern_size(size: Any, config: Any) -> dict[str, int]:
     """Return the size in its newer form; older files have a number, which is the shorter edge."""
     if isinstance(size, int):
         return {"shortest_edge": size}
@@ -134,7 +133,7 @@ def _pair(size: Any) -> tuple[int, int]:
     return size["height"], size["width"]
 
 
-def _normalisation(fields: dict[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _read_normalisation(fields: dict[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation for pixels from 0 to 1, whatever the file scales them to."""
     mean = fields.get("image_mean") or []
     std = fields.get("image_std") or []

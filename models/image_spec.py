@@ -120,8 +120,7 @@ class ImageSpec(InputSpec):
 
         # The other ways to fit start from the input's size, enlarged as much as `resize` exceeds its shorter side.
         scale = self.resize / min(self.size)
-        target_height = round(self.size[0] * scale)
-        target_width = round(self.size[1] * scale)
+        target_height, target_width = (round(side * scale) for side in self.size)
         if self.fit == "squash":
             return target_height, target_width
         ratios = (height / target_height, width / target_width)

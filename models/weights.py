@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,27 +44,26 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
 
 def check_fit(path: Path, state: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     """Raise a WeightsError that lists missing, unexpected and reshaped tensors, if there are any."""
-    counters = {name for name in expected if name.endswith(COUNTER_NAME)}
-    common = set(state) & set(expected)
-    problems = {
-        "missing": sorted(set(expected) - set(state) - counters),
-        "unexpected": sorted(set(state) - set(expected)),
-        "of another shape": [
-            f"{name} {tuple(state[name].shape)}, expected {tuple(expected[name].shape)}"
-            for name in sorted(common)
-            if state[name].shape != expected[name].shape
-        ],
-    }
-    if not any(problems.values()):
-        return
-    parts = [f"{path} does not fit the model"]
-    for title, names in problems.items():
-        if names:
-            n_hidden = len(names) - MAX_SHOWN_NAMES
-            more = f" and {n_hidden} more" if n_hidden > 0 else ""
-            parts.append(f"{title}: {', '.join(names[:MAX_SHOWN_NAMES])}{more}")
-    advice = "Check the name of the architecture and its arguments, such as num_classes=0 for a file without classifier"
-    raise WeightsError("; ".join(parts) + f". {advice} (model_args, --model-arg).")
+    missing = [name for name in expected if name not in state and not name.endswith(COUNTER_NAME)]
+    unexpected = [name for name in state if name not in expected]
+    reshaped = [name for name in state if name in expected and state[name].shape != expected[name].shape]
+    shapes = [f"{name} {tuple(state[name].shape)}, expected {tuple(expected[name].shape)}" for name in sorted(reshaped)]
+    problems = {"missing": sorted(missing), "unexpected": sorted(unexpected), "of another shape": shapes}
+    listed = "; ".join(f"{title}: {shorten_list(names)}" for title, names in problems.items() if names)
+    if listed:
+        raise WeightsError(
+            f"{path} does not fit the model; {listed}. Check the name of the architecture and its arguments, such as "
+            "num_classes=0 for a file without classifier (model_args, --model-arg)."
+        )
+
+
+def shorten_list(names: Sequence[str]) -> str:
+    """Return names joined by commas, with the number of those left out if there are many."""
+    shown = ", ".join(names[:MAX_SHOWN_NAMES])
+    n_hidden = len(names) - MAX_SHOWN_NAMES
+    if n_hidden > 0:
+        return f"{shown} and {n_hidden} more"
+    return shown
 
 
 def read_tensors(path: Path) -> dict[str, Any]:

@@ -120,8 +120,15 @@ def draw_crop(
             left = int(horizontal * (width - columns + 1))
             top = int(vertical * (height - rows + 1))
             return left, top, left + columns, top + rows
+    return largest_crop(image_size, ratio, augmentation.proportions)
 
-    # None of the crops fits: take the largest.
+
+def largest_crop(
+    image_size: tuple[int, int], ratio: float, proportions: tuple[float, float]
+) -> tuple[int, int, int, int]:
+    """Return the largest centred crop whose width to height lies between two proportions of a ratio."""
+    width, height = image_size
+    narrowest, widest = proportions
     columns = max(1, min(width, round(height * ratio * widest)))
     rows = max(1, min(height, round(width / (ratio * narrowest))))
     left = (width - columns) // 2

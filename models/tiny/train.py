@@ -17,6 +17,7 @@ import io
 import tarfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,15 +27,17 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from . import CIFAR10_MEAN, CIFAR10_STD
 from .network import TinyResNet
 
-MEAN = (0.4914, 0.4822, 0.4465)
-STD = (0.2470, 0.2435, 0.2616)
+EVALUATION_BATCH_SIZE = 1000
+AVERAGE_DECAY = 0.998
 
 
 def read_archive(path: Path) -> tuple[Tensor, Tensor]:
     """Return images ``(n, 3, 32, 32)`` as uint8 and class numbers ``(n,)``, classes in alphabetical order."""
-    images, names = [], []
+    images = []
+    names = []
     with tarfile.open(path) as archive:
         for member in archive:
             if not member.isfile():
@@ -49,47 +52,72 @@ def read_archive(path: Path) -> tuple[Tensor, Tensor]:
 
 
 def normalise(images: Tensor) -> Tensor:
-    """Scale uint8 images to zero mean and unit variance."""
-    mean, std = torch.tensor(MEAN).view(1, 3, 1, 1), torch.tensor(STD).view(1, 3, 1, 1)
+    """Scale uint8 images ``(n, 3, height, width)`` to zero mean and unit variance."""
+    mean = torch.tensor(CIFAR10_MEAN).view(1, 3, 1, 1)
+    std = torch.tensor(CIFAR10_STD).view(1, 3, 1, 1)
     return (images.float() / 255 - mean) / std
 
 
 def augment(images: Tensor, pad: int = 4, hole: int = 8) -> Tensor:
-    """Crop, flip and cut a hole out of each image of a batch, at random."""
-    n, size = len(images), images.shape[-1]
+    """Crop, flip and cut a hole out of each image of a batch ``(n, 3, size, size)``, at random."""
+    # Crop and flip.
+    n_images = len(images)
+    size = images.shape[-1]
     padded = functional.pad(images.float(), (pad,) * 4, mode="reflect")
-    top, left = torch.randint(0, 2 * pad + 1, (2, n, 1))
+    top, left = torch.randint(0, 2 * pad + 1, (2, n_images, 1))
     span = torch.arange(size)
-    rows, columns = top + span, left + span  # (n, size) each
-    columns = torch.where(torch.rand(n, 1) < 0.5, columns, columns.flip(1))
-    index = torch.arange(n)[:, None, None]
-    crops = padded.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None, :]]  # (n, size, size, 3)
-    centre = torch.randint(0, size, (2, n, 1))
-    near_row, near_column = ((span - c).abs() < hole // 2 for c in centre)
-    crops[near_row[:, :, None] & near_column[:, None, :]] = 255 * torch.tensor(MEAN)
+    rows = top + span  # (n, size)
+    columns = left + span  # (n, size)
+    columns = torch.where(torch.rand(n_images, 1) < 0.5, columns, columns.flip(1))
+    image_index = torch.arange(n_images)[:, None, None]
+    crops = padded.permute(0, 2, 3, 1)[image_index, rows[:, :, None], columns[:, None, :]]  # (n, size, size, 3)
+
+    # Cut out.
+    centre_row, centre_column = torch.randint(0, size, (2, n_images, 1))
+    is_hole_row = (span - centre_row).abs() < hole // 2  # (n, size)
+    is_hole_column = (span - centre_column).abs() < hole // 2  # (n, size)
+    crops[is_hole_row[:, :, None] & is_hole_column[:, None, :]] = 255 * torch.tensor(CIFAR10_MEAN)
     return crops.permute(0, 3, 1, 2)  # (n, 3, size, size)
 
 
-def train_epoch(
-    network: nn.Module,
-    compiled: Callable[[Tensor], Tensor],
-    batches: list[Tensor],
-    data: tuple[Tensor, Tensor],
-    optimiser: torch.optim.SGD,
-    schedule: torch.optim.lr_scheduler.OneCycleLR,
-    average: nn.Module,
-) -> None:
-    """Make one pass over the data."""
-    for index in batches:
-        inputs = normalise(augment(data[0][index])).to(memory_format=torch.channels_last)
+@dataclass
+class Training:
+    """A model in training, and its exponential average."""
+
+    model: nn.Module
+    compiled: Callable[[Tensor], Tensor]
+    average: nn.Module
+    optimiser: torch.optim.SGD
+    schedule: torch.optim.lr_scheduler.OneCycleLR
+
+    @classmethod
+    def start(cls, epochs: int, steps_per_epoch: int) -> Training:
+        """Make a model with random weights, and its optimiser."""
+        model = TinyResNet()
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, max_lr=0.4, epochs=epochs, steps_per_epoch=steps_per_epoch, pct_start=0.25
+        )
+        return cls(
+            model=model,
+            compiled=torch.compile(model),
+            average=copy.deepcopy(model).eval(),
+            optimiser=optimiser,
+            schedule=schedule,
+        )
+
+    def step(self, images: Tensor, targets: Tensor) -> None:
+        """Make one step with a batch of uint8 images."""
+        inputs = normalise(augment(images)).to(memory_format=torch.channels_last)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            scores = compiled(inputs)
-        loss = functional.cross_entropy(scores.float(), data[1][index], label_smoothing=0.1)
-        optimiser.zero_grad()
+            scores = self.compiled(inputs)
+        loss = functional.cross_entropy(scores.float(), targets, label_smoothing=0.1)
+        self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        schedule.step()
-        update_average(average, network, decay=0.998)
+        self.optimiser.step()
+        self.schedule.step()
+        update_average(self.average, self.model, decay=AVERAGE_DECAY)
 
 
 @torch.no_grad()
@@ -104,32 +132,27 @@ def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
 def accuracy(model: nn.Module, images: Tensor, targets: Tensor) -> float:
     """Return the share of images whose highest score is the right class."""
     model.eval()
-    guesses = torch.cat([model(normalise(block)).argmax(1) for block in torch.split(images, 1000)])
-    return (guesses == targets).float().mean().item()
+    guesses = [model(normalise(block)).argmax(1) for block in torch.split(images, EVALUATION_BATCH_SIZE)]
+    return (torch.cat(guesses) == targets).float().mean().item()
 
 
-def train(archives: tuple[Path, Path], epochs: int, batch_size: int, out: Path) -> None:
+def train(archives: tuple[Path, Path], *, epochs: int, batch_size: int, out: Path) -> None:
     """Train, print the test accuracy of each epoch, write the averaged weights."""
     torch.manual_seed(0)
-    data, test = read_archive(archives[0]), read_archive(archives[1])
-    model = TinyResNet()
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = copy.deepcopy(model).eval()
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    steps = len(data[0]) // batch_size
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, max_lr=0.4, epochs=epochs, steps_per_epoch=steps, pct_start=0.25
-    )
-    compiled, started = torch.compile(model), time.monotonic()
+    images, targets = read_archive(archives[0])
+    test_images, test_targets = read_archive(archives[1])
+    steps = len(images) // batch_size
+    training = Training.start(epochs, steps)
+    started = time.monotonic()
     for epoch in range(epochs):
-        model.train()
-        batches = list(torch.split(torch.randperm(len(data[0]))[: steps * batch_size], batch_size))
-        train_epoch(model, compiled, batches, data, optimiser, schedule, average)
+        training.model.train()
+        order = torch.randperm(len(images))[: steps * batch_size]
+        for batch in torch.split(order, batch_size):
+            training.step(images[batch], targets[batch])
         minutes = (time.monotonic() - started) / 60
-        print(
-            f"epoch {epoch + 1}/{epochs}  test accuracy {accuracy(average, *test):.4f}  {minutes:.1f} min", flush=True
-        )
-        save_file({k: v.contiguous() for k, v in average.state_dict().items()}, out)
+        share = accuracy(training.average, test_images, test_targets)
+        print(f"epoch {epoch + 1}/{epochs}  test accuracy {share:.4f}  {minutes:.1f} min", flush=True)
+        save_file({name: tensor.contiguous() for name, tensor in training.average.state_dict().items()}, out)
 
 
 def main() -> None:
@@ -141,7 +164,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--out", type=Path, default=Path("weights.safetensors"))
     options = parser.parse_args()
-    train((options.train, options.test), options.epochs, options.batch_size, options.out)
+    train((options.train, options.test), epochs=options.epochs, batch_size=options.batch_size, out=options.out)
 
 
 if __name__ == "__main__":
