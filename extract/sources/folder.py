@@ -6,7 +6,7 @@ import errno
 import os
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -133,8 +133,8 @@ class ListedFile:
     folder: str
     prefix: str
     name: str
-    size: int | None
-    mtime_ns: int | None
+    size: int | None = None
+    mtime_ns: int | None = None
 
 
 class FileList:
@@ -162,9 +162,12 @@ class FileList:
         if not path.isascii() and storable_text(path) != path:
             self.escaped_ids.add(storable_text(path))
         size, mtime_ns = size_and_time(entry)
+        if size is None or mtime_ns is None:
+            size = NOT_KNOWN
+            mtime_ns = NOT_KNOWN
         self.names.append(entry.name)
-        self._sizes.append(NOT_KNOWN if size is None else size)
-        self._times.append(NOT_KNOWN if mtime_ns is None else mtime_ns)
+        self._sizes.append(size)
+        self._times.append(mtime_ns)
 
     def __iter__(self) -> Iterator[ListedFile]:
         """Yield the files in the order in which they were added."""
@@ -172,11 +175,7 @@ class FileList:
         ends = [*starts[1:], len(self.names)]
         for (start, folder, prefix), end in zip(self._folders, ends, strict=True):
             for number in range(start, end):
-                is_known = self._sizes[number] != NOT_KNOWN
-                yield ListedFile(
-                    folder,
-                    prefix,
-                    self.names[number],
-                    size=self._sizes[number] if is_known else None,
-                    mtime_ns=self._times[number] if is_known else None,
-                )
+                file = ListedFile(folder, prefix, self.names[number])
+                if self._sizes[number] != NOT_KNOWN:
+                    file = replace(file, size=self._sizes[number], mtime_ns=self._times[number])
+                yield file

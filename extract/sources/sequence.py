@@ -63,12 +63,15 @@ class SequenceSource:
         """Yield the items in their order."""
         unique = UniqueIds()
         kind = ITEM_KINDS[self.kind]
+        nothing = [None] * len(self.items)
         for position, value in enumerate(self.items):
-            own_id = None if self.ids is None else self.ids[position]
+            own_id = (self.ids or nothing)[position]
             item = _item(value, own_id, position=position, kind=kind)
-            label = None if self.labels is None else self.labels[position]
-            label = None if _is_missing(label) else storable_text(str(label))
-            yield replace(item, id=unique(item.id), label=label)
+            item = replace(item, id=unique(item.id))
+            label = (self.labels or nothing)[position]
+            if not _is_missing(label):
+                item = replace(item, label=storable_text(str(label)))
+            yield item
 
 
 def _item(value: Any, own_id: str | None, *, position: int, kind: ItemKind) -> Item:
