@@ -47,11 +47,6 @@ DEFAULT_BATCH_SIZES = BatchSizes(tokens=TOKENS_PER_BATCH)
 def make_batches(items: Mapping[Key, Prepared], sizes: BatchSizes) -> list[list[Key]]:
     """Group items of similar length into batches.
 
-    Parameters
-    ----------
-    items : mapping of key to Prepared
-    sizes : BatchSizes
-
     Returns
     -------
     list of list of key

@@ -1,13 +1,14 @@
-"""Read, decode and infer at the same time; items keep their order.
+"""Read, decode and infer at the same time; results keep the order of the items.
 
-As many threads as there are cores take what is to be done next, decoding or inferring, so that no core waits and none
-has two things to do: a session for the processor runs one batch on each core, see
-:class:`topwork.extract.runtime.session.Session`. Where it runs fewer at a time, or on a device of its own, threads of
-its own call it.
+A pool of threads, one per core, takes whatever is to be done next, decoding or inferring, so that no core waits and
+none does two things at once: a session on the processor runs one batch on each core, see
+:class:`topwork.extract.runtime.session.Session`. Where a session runs fewer batches at a time, or on a device of its
+own, inference has a pool of its own.
 
-Windows are made by position: item ``i`` of a run belongs to window ``i // size`` whatever became of its neighbours, and
-a part of a store ends where a window ends, so a job that goes on after an interruption computes the same batches again.
-Where items are of one shape a window is a batch; texts are put into batches by their length within a window.
+Items are divided into windows by position: item ``i`` of a run belongs to window ``i // size`` whatever became of the
+items before it, and a part of a store ends where a window ends, so a job that resumes after an interruption computes
+the same batches again. Where all items have the same shape a window is a batch; text is divided into batches by length
+within a window.
 """
 
 from __future__ import annotations
@@ -34,20 +35,25 @@ from .ledger import Stages
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+THREADS_FOR_DEVICE = 2
+"""Threads that call a device of its own, so that it never waits for the next batch."""
+TEXT_WINDOWS_INFERRED = 2
+"""Windows of text that are inferred at a time; each consists of many batches."""
+
 Vectors: TypeAlias = "tuple[NDArray[np.float32], ...]"
 """One vector for each output of the graph."""
 
 
 @dataclass(frozen=True)
-class Original:
-    """An item whose features for a content are at hand."""
+class KnownFeatures:
+    """Features of a content that need not be computed, and the id of the item that had the content first."""
 
-    id: str
+    item_id: str
     vectors: Vectors
 
 
-Known: TypeAlias = Callable[[Sequence[str]], Mapping[str, Original]]
-"""Returns, of some contents, by digest, those whose features are at hand."""
+FeatureLookup: TypeAlias = Callable[[Sequence[str]], Mapping[str, KnownFeatures]]
+"""Takes digests of contents, and returns the features that are available, by digest."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ class Result:
     duplicate_of : str or None
         Id of an earlier item with the same content.
     truncated : bool
-        Whether something of the item did not fit into the network's input.
+        Whether a part of the item did not fit into the model's input.
     """
 
     item: Item
@@ -78,21 +84,25 @@ class Result:
 
 
 @dataclass(frozen=True)
-class _Decoded:
+class DecodedItem:
+    """An item that was read and prepared, or the reason why it could not be, and the seconds that it took."""
+
     item: Item
     digest: str = ""
     prepared: Prepared | None = None
     reason: str | None = None
-    seconds: tuple[float, float] = (0.0, 0.0)
+    read_seconds: float = 0.0
+    decode_seconds: float = 0.0
 
 
-def run(
+def compute_features(
     items: Iterable[Item],
     session: Session,
     preprocessor: Preprocessor,
-    sizes: BatchSizes,
-    stages: Stages,
-    known: Known = lambda digests: {},
+    *,
+    sizes: BatchSizes = DEFAULT_BATCH_SIZES,
+    stages: Stages | None = None,
+    lookup: FeatureLookup | None = None,
     workers: int | None = None,
 ) -> Generator[Result]:
     """Compute the features of items.
@@ -100,14 +110,14 @@ def run(
     Parameters
     ----------
     items : iterable of Item
-        Taken a few windows ahead.
+        Consumed a few windows ahead of the results.
     session : Session
     preprocessor : Preprocessor
-    sizes : BatchSizes
-    stages : Stages
-        Its seconds are counted up.
-    known : callable
-        Takes digests of contents, and returns an item and its vectors for those that need not be computed again.
+    sizes : BatchSizes, optional
+    stages : Stages, optional
+        The seconds of each stage are added to it.
+    lookup : callable, optional
+        Takes digests of contents, and returns the :class:`KnownFeatures` of those that need not be computed.
     workers : int, optional
         Threads that read, decode and infer; one per core by default.
 
@@ -117,42 +127,57 @@ def run(
         In the order of the items.
     """
     workers = workers or available_cores()
+    inference_threads = count_inference_threads(session, workers)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="topwork-worker")
-    own = _own_threads(session, workers)
-    inferring = ThreadPoolExecutor(own, thread_name_prefix="topwork-inference") if own else pool
+    inference_pool = pool
+    if inference_threads:
+        inference_pool = ThreadPoolExecutor(inference_threads, thread_name_prefix="topwork-inference")
+    run = _Run(
+        session=session,
+        preprocessor=preprocessor,
+        sizes=sizes,
+        stages=stages or Stages(),
+        lookup=lookup,
+        pool=pool,
+        inference_pool=inference_pool,
+    )
     try:
-        yield from _Run(session, preprocessor, sizes, stages, known, pool, inferring).results(items)
+        yield from run.results(items)
     finally:
-        for each in {pool, inferring}:
+        for each in {pool, inference_pool}:
             each.shutdown(wait=True, cancel_futures=True)
 
 
-def _own_threads(session: Session, workers: int) -> int:
-    """Return how many threads only infer: none where every worker may, two for a device, so that it never waits."""
+def count_inference_threads(session: Session, workers: int) -> int:
+    """Return the number of threads that only infer: 0 where every worker may infer."""
     if session.provider not in ON_PROCESSOR:
-        return 2
-    return session.runs if session.runs < workers else 0
+        return THREADS_FOR_DEVICE
+    if session.runs < workers:
+        return session.runs
+    return 0
 
 
 class _Window:
-    """Items that are worked on together.
+    """Items that are computed together.
 
-    ``original`` says of each content where its vectors come from: what is known already, or the window, this one or an
-    earlier one, that computes them.
+    ``origins`` holds for each content where its vectors come from: features that are known, or the window, this one or
+    an earlier one, that computes them. ``first`` holds the first item of each content that this window computes.
     """
 
-    def __init__(self, decoding: list[Future[list[_Decoded]]]) -> None:
+    def __init__(self, decoding: list[Future[list[DecodedItem]]]) -> None:
         self.decoding = decoding
-        self.decoded: list[_Decoded] = []
-        self.first: dict[str, _Decoded] = {}
-        self.original: dict[str, Original | _Window] = {}
+        self.decoded: list[DecodedItem] = []
+        self.first: dict[str, DecodedItem] = {}
+        self.origins: dict[str, KnownFeatures | _Window] = {}
         self.batches: list[tuple[list[str], Future[tuple[list[Vectors], float]]]] = []
         self.vectors: dict[str, Vectors] = {}
 
-    def original_of(self, digest: str) -> Original | None:
-        """Return the item that has this content, once its window is computed."""
-        found = self.original.get(digest)
-        return Original(found.first[digest].item.id, found.vectors[digest]) if isinstance(found, _Window) else found
+    def features(self, digest: str) -> KnownFeatures | None:
+        """Return the features of a content once the window that computes them is done; None for a failed item."""
+        origin = self.origins.get(digest)
+        if isinstance(origin, _Window):
+            return KnownFeatures(origin.first[digest].item.id, origin.vectors[digest])
+        return origin
 
 
 @dataclass(frozen=True)
@@ -163,135 +188,198 @@ class _Run:
     preprocessor: Preprocessor
     sizes: BatchSizes
     stages: Stages
-    known: Known
+    lookup: FeatureLookup | None
     pool: ThreadPoolExecutor
-    inferring: ThreadPoolExecutor
+    inference_pool: ThreadPoolExecutor
     computing: dict[str, _Window] = field(default_factory=dict)
-    """For each content that is being computed, where."""
+    """The window that is computing a content, by digest."""
 
     def results(self, items: Iterable[Item]) -> Iterator[Result]:
         """Keep every worker busy, and yield the results of the oldest window."""
-        varies, at_once = self.preprocessor.spec.lengths_vary, self.preprocessor.items_per_call
-        size, inferred = (self.sizes.window, 2) if varies else (self.sizes.batch_size, self.session.runs + 1)
-        source = iter(items)
-        windows = iter(lambda: list(islice(source, size)), [])
-        decoding, inferring = deque[_Window](), deque[_Window]()
+        if self.preprocessor.spec.lengths_vary:
+            items_per_window = self.sizes.window
+            windows_inferred = TEXT_WINDOWS_INFERRED
+        else:
+            items_per_window = self.sizes.batch_size
+            windows_inferred = self.session.runs + 1
+        windows = iterate_windows(items, items_per_window)
+        decoding: deque[_Window] = deque()
+        inferring: deque[_Window] = deque()
         while True:
-            for window in islice(windows, inferred + 1 - len(decoding)):
-                chunks = (window[i : i + at_once] for i in range(0, len(window), at_once))
-                jobs = [self.pool.submit(_decode_items, chunk, self.preprocessor) for chunk in chunks]
-                decoding.append(_Window(jobs))
-            if decoding and len(inferring) < inferred:
-                inferring.append(self._started(decoding.popleft()))
+            # Decode one window more than are inferred.
+            for window in islice(windows, windows_inferred + 1 - len(decoding)):
+                decoding.append(self._start_decoding(window))
+            # Infer the oldest decoded window, or wait for the oldest that is inferred.
+            if decoding and len(inferring) < windows_inferred:
+                oldest = decoding.popleft()
+                self._start_inference(oldest)
+                inferring.append(oldest)
             elif inferring:
-                yield from self._finished(inferring.popleft())
+                yield from self._finish(inferring.popleft())
             else:
                 return
 
-    def _started(self, window: _Window) -> _Window:
-        """Wait until a window is decoded, and start the inference of each content that is new, once."""
-        window.decoded = [decoded for job in window.decoding for decoded in job.result()]
+    def _start_decoding(self, items: list[Item]) -> _Window:
+        step = self.preprocessor.items_per_call
+        chunks = [items[start : start + step] for start in range(0, len(items), step)]
+        return _Window([self.pool.submit(decode_items, chunk, self.preprocessor) for chunk in chunks])
+
+    def _start_inference(self, window: _Window) -> None:
+        """Wait until a window is decoded, and start the inference of each new content, once."""
+        for chunk in window.decoding:
+            window.decoded.extend(chunk.result())
         for decoded in window.decoded:
-            self.stages.read += decoded.seconds[0]
-            self.stages.decode += decoded.seconds[1]
-        new = self._new_contents(window)
-        for digests in reversed(make_batches(new, self.sizes)):  # the longest first: no core waits for one at the end
+            self.stages.read += decoded.read_seconds
+            self.stages.decode += decoded.decode_seconds
+        new = self._find_new_contents(window)
+        longest_first = reversed(make_batches(new, self.sizes))  # no core waits for a long batch at the end
+        for digests in longest_first:
             arrays = [new[digest].array for digest in digests]
-            job = self.inferring.submit(_infer_batch, arrays, self.session, self.preprocessor)
+            job = self.inference_pool.submit(infer_batch, arrays, self.session, self.preprocessor)
             window.batches.append((digests, job))
-        return window
 
-    def _new_contents(self, window: _Window) -> dict[str, Prepared]:
-        """Find out where the features of each content come from, and return what this window has to compute."""
-        contents: dict[str, Prepared] = {}
+    def _find_new_contents(self, window: _Window) -> dict[str, Prepared]:
+        """Find where the features of each content come from, and return the contents that this window computes."""
+        first: dict[str, DecodedItem] = {}
         for decoded in window.decoded:
-            if decoded.prepared is not None and decoded.digest not in contents:
-                contents[decoded.digest] = decoded.prepared
-                window.first[decoded.digest] = decoded
-        window.original.update({digest: self.computing[digest] for digest in contents if digest in self.computing})
-        window.original.update(self.known([digest for digest in contents if digest not in window.original]))
-        for digest in window.original:
-            del contents[digest], window.first[digest]
-        window.original.update(dict.fromkeys(contents, window))
-        self.computing.update(dict.fromkeys(contents, window))
-        return contents
+            if decoded.prepared is not None:
+                first.setdefault(decoded.digest, decoded)
+        # Contents that an earlier window is computing, then those whose features are known.
+        for digest in first:
+            if digest in self.computing:
+                window.origins[digest] = self.computing[digest]
+        if self.lookup is not None:
+            others = [digest for digest in first if digest not in window.origins]
+            window.origins.update(self.lookup(others))
+        # The rest is computed by this window.
+        new: dict[str, Prepared] = {}
+        for digest, decoded in first.items():
+            if digest not in window.origins and decoded.prepared is not None:
+                new[digest] = decoded.prepared
+                window.first[digest] = decoded
+        for digest in new:
+            window.origins[digest] = window
+            self.computing[digest] = window
+        return new
 
-    def _finished(self, window: _Window) -> Iterator[Result]:
-        """Wait until a window is inferred, and yield what became of its items."""
-        for digests, batch in window.batches:
-            vectors, seconds = batch.result()
+    def _finish(self, window: _Window) -> Iterator[Result]:
+        """Wait until a window is inferred, and yield the results of its items."""
+        for digests, job in window.batches:
+            vectors, seconds = job.result()
             self.stages.infer += seconds
             window.vectors.update(zip(digests, vectors, strict=True))
         for decoded in window.decoded:
-            yield _result(decoded, window.original_of(decoded.digest), window.first.get(decoded.digest) is decoded)
+            is_first = window.first.get(decoded.digest) is decoded
+            yield make_result(decoded, window.features(decoded.digest), is_first)
         for digest in window.first:
             del self.computing[digest]
-        window.original.clear()  # it names the window itself, whose pixels would wait for the garbage collector
+        window.origins.clear()  # it refers to the window itself, whose arrays would wait for the garbage collector
 
 
-def _decode_items(items: Sequence[Item], preprocessor: Preprocessor) -> list[_Decoded]:
-    """Read and prepare items; the time of preparing is shared among them."""
-    loaded = [_read(item) for item in items]
+def iterate_windows(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Yield consecutive items as lists of one size; the last one may be shorter."""
+    remaining = iter(items)
+    while True:
+        window = list(islice(remaining, size))
+        if not window:
+            return
+        yield window
+
+
+def decode_items(items: Sequence[Item], preprocessor: Preprocessor) -> list[DecodedItem]:
+    """Read and prepare items; each gets an equal share of the seconds that preparing took."""
+    read = [read_item(item) for item in items]
     started = time.perf_counter()
-    prepared = iter(preprocessor.prepare_all([content for _, content in loaded if content is not None]))
-    seconds = (time.perf_counter() - started) / len(loaded)
-    return [_decoded(read, next(prepared), seconds) if content is not None else read for read, content in loaded]
+    contents = [content for _, content in read if content is not None]
+    prepared = iter(preprocessor.prepare_all(contents))
+    seconds = (time.perf_counter() - started) / len(read)
+    decoded: list[DecodedItem] = []
+    for item, content in read:
+        if content is None:
+            decoded.append(item)
+            continue
+        outcome = next(prepared)
+        if isinstance(outcome, DecodeError):
+            decoded.append(replace(item, reason=str(outcome), decode_seconds=seconds))
+        else:
+            decoded.append(replace(item, prepared=outcome, decode_seconds=seconds))
+    return decoded
 
 
-def _read(item: Item) -> tuple[_Decoded, Any]:
-    """Return an item's digest and content, or the reason why there is none, and None."""
+def read_item(item: Item) -> tuple[DecodedItem, Any]:
+    """Read an item.
+
+    Returns
+    -------
+    decoded : DecodedItem
+        With the digest of the content, or the reason why it cannot be read.
+    content : object
+        None if it cannot be read.
+    """
     started = time.perf_counter()
     try:
         content = item.read()
     except OSError as error:
-        return _Decoded(item, reason=f"{type(error).__name__}: {error.strerror or error}"), None
+        return DecodedItem(item, reason=f"{type(error).__name__}: {error.strerror or error}"), None
     except DecodeError as error:
-        return _Decoded(item, reason=str(error)), None
+        return DecodedItem(item, reason=str(error)), None
     digest = content_digest(content)
-    return _Decoded(item, digest, seconds=(time.perf_counter() - started, 0.0)), content
+    return DecodedItem(item, digest, read_seconds=time.perf_counter() - started), content
 
 
-def _decoded(read: _Decoded, prepared: Prepared | DecodeError, seconds: float) -> _Decoded:
-    spent = (read.seconds[0], seconds)
-    if isinstance(prepared, DecodeError):
-        return replace(read, reason=str(prepared), seconds=spent)
-    return replace(read, prepared=prepared, seconds=spent)
+def make_result(decoded: DecodedItem, features: KnownFeatures | None, is_first: bool) -> Result:
+    """Return the result of an item.
+
+    Parameters
+    ----------
+    decoded : DecodedItem
+    features : KnownFeatures or None
+        Features of its content; None if it could not be decoded.
+    is_first : bool
+        Whether it is the first item of its content.
+    """
+    if decoded.prepared is None or features is None:
+        return Result(decoded.item, decoded.digest, reason=decoded.reason)
+    if not all(np.isfinite(vector).all() for vector in features.vectors):
+        return Result(decoded.item, decoded.digest, reason="the model's features are not finite")
+    return Result(
+        decoded.item,
+        decoded.digest,
+        vectors=features.vectors,
+        duplicate_of=None if is_first else features.item_id,
+        truncated=decoded.prepared.truncated,
+    )
 
 
 def infer(
     prepared: Sequence[Prepared], session: Session, preprocessor: Preprocessor, sizes: BatchSizes = DEFAULT_BATCH_SIZES
 ) -> list[Vectors]:
-    """Return the vectors of items that are prepared, in their order.
+    """Compute the vectors of prepared items.
 
-    Parameters
-    ----------
-    prepared : sequence of Prepared
-    session : Session
-    preprocessor : Preprocessor
-    sizes : BatchSizes, optional
+    Returns
+    -------
+    list of tuple of ndarray
+        In the order of the items.
     """
-    found: dict[int, Vectors] = {}
-    groups = make_batches(dict(enumerate(prepared)), sizes)
+    batches = make_batches(dict(enumerate(prepared)), sizes)
     with ThreadPoolExecutor(session.runs) as pool:
-        jobs = [pool.submit(_infer_batch, [prepared[i].array for i in g], session, preprocessor) for g in groups]
-    for places, job in zip(groups, jobs, strict=True):
-        found.update(zip(places, job.result()[0], strict=True))
-    return [found[place] for place in range(len(prepared))]
+        jobs = []
+        for positions in batches:
+            arrays = [prepared[position].array for position in positions]
+            jobs.append(pool.submit(infer_batch, arrays, session, preprocessor))
+    vectors: dict[int, Vectors] = {}
+    for positions, job in zip(batches, jobs, strict=True):
+        batch_vectors, _ = job.result()
+        vectors.update(zip(positions, batch_vectors, strict=True))
+    return [vectors[position] for position in range(len(prepared))]
 
 
-def _infer_batch(
+def infer_batch(
     arrays: Sequence[NDArray[Any]], session: Session, preprocessor: Preprocessor
 ) -> tuple[list[Vectors], float]:
-    """Return one vector for each array and output, and the seconds it took."""
-    feed, started = preprocessor.collate(arrays), time.perf_counter()
-    outputs = session.run(feed)
-    return list(zip(*outputs, strict=True)), time.perf_counter() - started
-
-
-def _result(decoded: _Decoded, original: Original | None, is_first: bool) -> Result:
-    if decoded.prepared is None or original is None:
-        return Result(decoded.item, decoded.digest, reason=decoded.reason)
-    if not all(np.isfinite(vector).all() for vector in original.vectors):
-        return Result(decoded.item, decoded.digest, reason="the network's features are not finite")
-    duplicate_of, truncated = None if is_first else original.id, decoded.prepared.truncated
-    return Result(decoded.item, decoded.digest, original.vectors, None, duplicate_of, truncated)
+    """Return the vectors of each array of a batch, and the seconds that inference took."""
+    feed = preprocessor.collate(arrays)
+    started = time.perf_counter()
+    outputs = session.run(feed)  # one matrix (batch, features) per output
+    seconds = time.perf_counter() - started
+    return list(zip(*outputs, strict=True)), seconds

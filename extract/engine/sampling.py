@@ -1,4 +1,4 @@
-"""A few of the user's own items, for the certificate of a graph that is exported for them."""
+"""A few of the user's own items, to check an exported graph and to choose a precision with."""
 
 from __future__ import annotations
 
@@ -26,73 +26,102 @@ if TYPE_CHECKING:
     from ..preprocess.preprocessor import Prepared, Preprocessor
     from ..sources.item import Item
 
-SEED = 0
-LOOKED_AT = 20
-"""Items that are tried until enough are found that can be used."""
+DRAW_SEED = 0
+ITEMS_TRIED = 20
+"""Items that are tried for the certificate of a graph."""
+MIN_SPARE_ITEMS = 20
+"""Items that are at least at hand to replace those that cannot be used."""
 
 
-def samples_of(X: Any, max_pixels: int = MAX_PIXELS) -> Samples:
-    """Return what yields the first usable items of a source, prepared; none if X is None.
+def make_sampler(X: Any, max_pixels: int = MAX_PIXELS) -> Samples:
+    """Return a function that prepares the first usable items of a source for an input specification.
 
     Parameters
     ----------
     X : sequence, source, path or None
-        What can be gone through only once is not looked at.
+        An iterator, which can be consumed only once, is left alone.
     max_pixels : int
-        Larger images are passed over.
+        Larger images are skipped.
+
+    Returns
+    -------
+    callable
+        Takes an InputSpec, and returns a list of arrays; empty if `X` is None.
     """
 
-    def samples(spec: InputSpec) -> list[NDArray[Any]]:
-        if not _can_be_looked_at(X):
+    def sample(spec: InputSpec) -> list[NDArray[Any]]:
+        if not is_reiterable(X):
             return []
         preprocessor = preprocessor_for(spec, max_pixels)
-        tried = (_prepared(item, (preprocessor,)) for item in islice(open_source(X, kind=spec.kind), LOOKED_AT))
-        return [found[0].array for found in islice(filter(None, tried), max(BATCH_SIZES))]
+        arrays: list[NDArray[Any]] = []
+        for item in islice(open_source(X, kind=spec.kind), ITEMS_TRIED):
+            prepared = prepare_in_each_way(item, [preprocessor])
+            if prepared is not None:
+                arrays.append(prepared[0].array)
+            if len(arrays) == max(BATCH_SIZES):
+                break
+        return arrays
 
-    return samples
+    return sample
 
 
-def drawn(X: Any, specs: Sequence[InputSpec], most: int, max_pixels: int = MAX_PIXELS) -> list[tuple[Prepared, ...]]:
-    """Return some usable items of a source, drawn with a seed, prepared in each way; none if X is None.
+def draw_items(
+    X: Any, specs: Sequence[InputSpec], count: int, max_pixels: int = MAX_PIXELS
+) -> list[tuple[Prepared, ...]]:
+    """Draw usable items of a source with a seed, and prepare them.
 
     Parameters
     ----------
     X : sequence, source, path or None
-        What can be gone through only once is not looked at.
+        An iterator, which can be consumed only once, is left alone.
     specs : sequence of InputSpec
-        An item that cannot be prepared in all of these ways makes room for another.
-    most : int
-        How many.
+        Each item is prepared for each of these; an item that cannot be is replaced by another one.
+    count : int
+        Number of items.
     max_pixels : int
-        Larger images are passed over.
+        Larger images are skipped.
+
+    Returns
+    -------
+    list of tuple of Prepared
+        For each item one for each specification; fewer than `count` items if the source does not have as many.
     """
-    if not _can_be_looked_at(X):
+    if not is_reiterable(X):
         return []
-    source, preprocessors = open_source(X, kind=specs[0].kind), [preprocessor_for(spec, max_pixels) for spec in specs]
-    order = np.random.default_rng(SEED).permutation(len(source))[: most + max(LOOKED_AT, most // 4)].tolist()
-    wanted = set(order)
-    found = {position: item for position, item in enumerate(source) if position in wanted}
-    chosen = usable((found[position] for position in order[:most]), preprocessors)
-    spare = iter(order[most:])
-    while len(chosen) < most and (others := list(islice(spare, most - len(chosen)))):
-        chosen += usable((found[position] for position in others), preprocessors)
-    return chosen
+    source = open_source(X, kind=specs[0].kind)
+    preprocessors = [preprocessor_for(spec, max_pixels) for spec in specs]
+    # Draw positions, and read the items there in one pass through the source.
+    n_spare = max(MIN_SPARE_ITEMS, count // 4)
+    positions = np.random.default_rng(DRAW_SEED).permutation(len(source))[: count + n_spare].tolist()
+    wanted = set(positions)
+    items = {position: item for position, item in enumerate(source) if position in wanted}
+    # Prepare them; spare items replace those that fail.
+    drawn = prepare_usable([items[position] for position in positions[:count]], preprocessors)
+    spare = iter(positions[count:])
+    while len(drawn) < count:
+        replacements = [items[position] for position in islice(spare, count - len(drawn))]
+        if not replacements:
+            break
+        drawn += prepare_usable(replacements, preprocessors)
+    return drawn
 
 
-def usable(items: Iterable[Item], preprocessors: Sequence[Preprocessor]) -> list[tuple[Prepared, ...]]:
-    """Return those items that can be used, prepared in each way, on all cores."""
+def prepare_usable(items: Iterable[Item], preprocessors: Sequence[Preprocessor]) -> list[tuple[Prepared, ...]]:
+    """Prepare items in each way, on all cores; items that fail are left out."""
     with ThreadPoolExecutor(available_cores()) as pool:
-        return list(filter(None, pool.map(lambda item: _prepared(item, preprocessors), items)))
+        prepared = list(pool.map(lambda item: prepare_in_each_way(item, preprocessors), items))
+    return [ways for ways in prepared if ways is not None]
 
 
-def _can_be_looked_at(X: Any) -> bool:
-    return isinstance(X, (str, Path, Table, Sized))
-
-
-def _prepared(item: Item, preprocessors: Sequence[Preprocessor]) -> tuple[Prepared, ...] | None:
-    """Return an item, prepared in each way, or None if it cannot be used."""
+def prepare_in_each_way(item: Item, preprocessors: Sequence[Preprocessor]) -> tuple[Prepared, ...] | None:
+    """Read an item and prepare it by each preprocessor; None if it cannot be used."""
     try:
         content = item.read()
         return tuple(preprocessor.prepare(content) for preprocessor in preprocessors)
     except (DecodeError, OSError):
         return None
+
+
+def is_reiterable(X: Any) -> bool:
+    """Return whether items can be read without consuming them: a path, a table, or anything with a length."""
+    return isinstance(X, (str, Path, Table, Sized))

@@ -1,4 +1,4 @@
-"""How many items are inferred at once, and on how many cores: measured on the first items, and remembered."""
+"""Batch sizes and concurrency: measured on the first items of a long job, and remembered."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..graphs.graph_cache import cache_folder
 from ..runtime.providers import find_runtime_versions
 from .batching import DEFAULT_BATCH_SIZES, BatchSizes
 from .engine import infer
-from .sampling import usable
+from .sampling import prepare_usable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,30 +27,37 @@ if TYPE_CHECKING:
     from ..sources.item import Item
     from .run_config import RunConfig
 
-SECONDS = 5.0
-"""Measuring ends after so many seconds."""
-FACTORS = (1, 1 / 2, 2)
-"""Times the usual size of a batch that are tried."""
-ITEMS, TEXTS = 32, 256
-"""Items, or texts, for each core that are measured with."""
-WORTH = 20
-"""Times as long as measuring may take that a job must last."""
-GAIN = 1.05
-"""Times as fast as usual that a choice must be: less is noise."""
+MEASURING_SECONDS = 5.0
+"""Limit of the time that is spent on measuring."""
+BATCH_SIZE_FACTORS = (1, 1 / 2, 2)
+"""Multiples of the default batch size that are tried."""
+ITEMS_PER_CORE = 32
+"""Items of equal shape that are measured with, for each core."""
+TEXTS_PER_CORE = 256
+"""Items of varying length that are measured with, for each core."""
+MIN_JOB_TO_TUNING_RATIO = 20
+"""A job is tuned if it lasts at least this many times as long as measuring."""
+MIN_SPEEDUP = 1.05
+"""Speed over that of the defaults from which a tuning is taken; less is noise."""
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """How a job is carried out: sizes of batches, and how many are inferred at a time."""
+    """How a job is computed: sizes of batches, and the number of batches that are inferred at a time."""
 
     sizes: BatchSizes
     runs: int
 
 
 def tune(
-    graph: ExportedGraph, config: RunConfig, preprocessor: Preprocessor, items: Iterable[Item], pending: int
+    graph: ExportedGraph,
+    config: RunConfig,
+    preprocessor: Preprocessor,
+    items: Iterable[Item],
+    pending: int,
+    bench: Bench | None = None,
 ) -> tuple[BatchSizes, Session]:
-    """Return what was found before for this graph on this machine, or measure if the job is long enough.
+    """Return the tuning of a graph on this machine: remembered, measured in long jobs, or the default.
 
     Parameters
     ----------
@@ -60,89 +67,152 @@ def tune(
     items : iterable of Item
         The first of them are measured with.
     pending : int
-        Items that the job will work on.
+        Number of items that the job will compute.
+    bench : Bench, optional
+        Measures the speed of a tuning; by default one for `graph`.
+
+    Returns
+    -------
+    sizes : BatchSizes
+        Sizes of the batches to compute.
+    session : Session
+        The graph, loaded for the number of batches at a time.
     """
-    path, bench = locate_tuning(graph, config.provider), _Bench(graph, config.provider, preprocessor)
-    usual = Tuning(DEFAULT_BATCH_SIZES, available_cores())
+    bench = bench or Bench(graph, config.provider, preprocessor)
+    path = locate_tuning(graph, config.provider)
     if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        best = Tuning(
-            replace(DEFAULT_BATCH_SIZES, batch_size=found["batch_size"], tokens=found["tokens"]), found["runs"]
-        )
-    elif measured := _measured(bench, usual, items, pending):
-        best = measured
-        path.parent.mkdir(parents=True, exist_ok=True)
-        content = {"batch_size": best.sizes.batch_size, "tokens": best.sizes.tokens, "runs": best.runs}
-        write_file(path, json.dumps(content).encode())
-    else:
-        best = usual
-    return best.sizes, bench.session(best.runs)
+        tuning = read_tuning(path)
+        return tuning.sizes, bench.open_session(tuning.runs)
+    measured = measure_tuning(bench, items, pending)
+    if measured is None:
+        return bench.default.sizes, bench.open_session(bench.default.runs)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_tuning(path, measured)
+    return measured.sizes, bench.open_session(measured.runs)
 
 
 def locate_tuning(graph: ExportedGraph, provider: str) -> Path:
     """Return the file in which the tuning of a graph on this machine is remembered."""
     columns = [column.to_json() for column in graph.metadata.columns]
-    key = digest(
-        [graph.metadata.fingerprint, columns, provider, find_runtime_versions(), processor(), available_cores()]
-    )
-    return cache_folder().with_name("tuning") / f"{key[:32]}.json"
+    conditions = [
+        graph.metadata.fingerprint,
+        columns,
+        provider,
+        find_runtime_versions(),
+        processor(),
+        available_cores(),
+    ]
+    return cache_folder().with_name("tuning") / f"{digest(conditions)[:32]}.json"
 
 
-def _measured(bench: _Bench, usual: Tuning, items: Iterable[Item], pending: int) -> Tuning | None:
-    """Return the fastest choice, None if the job would be over before measuring pays."""
-    count = (TEXTS if bench.preprocessor.spec.lengths_vary else ITEMS) * usual.runs
-    if pending < WORTH * count:
+def read_tuning(path: Path) -> Tuning:
+    """Read a remembered tuning."""
+    values = json.loads(path.read_text(encoding="utf-8"))
+    return Tuning(BatchSizes(values["batch_size"], values["tokens"]), values["runs"])
+
+
+def write_tuning(path: Path, tuning: Tuning) -> None:
+    """Remember a tuning."""
+    values = {"batch_size": tuning.sizes.batch_size, "tokens": tuning.sizes.tokens, "runs": tuning.runs}
+    write_file(path, json.dumps(values).encode())
+
+
+def measure_tuning(bench: Bench, items: Iterable[Item], pending: int) -> Tuning | None:
+    """Return the fastest tuning; None if the job is too short for measuring.
+
+    Parameters
+    ----------
+    bench : Bench
+    items : iterable of Item
+    pending : int
+        Number of items that the job will compute.
+    """
+    # Leave short jobs alone: first by their number of items, then by their time in batches of one item.
+    default = bench.default
+    items_per_core = TEXTS_PER_CORE if bench.preprocessor.spec.lengths_vary else ITEMS_PER_CORE
+    count = items_per_core * default.runs
+    if pending < MIN_JOB_TO_TUNING_RATIO * count:
         return None
-    single = replace(usual, sizes=BatchSizes(batch_size=1))
-    slowest = bench.speed(single, bench.first(items, usual.runs))
-    if not slowest or pending < WORTH * SECONDS * slowest:
+    single = replace(default, sizes=BatchSizes(batch_size=1))
+    lowest_speed = bench.speed(single, bench.prepare_first(items, default.runs))
+    if not lowest_speed or is_too_short(pending, lowest_speed):
         return None
-    if count > slowest * SECONDS / len(FACTORS):
-        return usual  # it is arithmetic that takes the time, whatever the size of a batch
-    return _fastest(bench, usual, bench.first(items, count), pending)
-
-
-def _fastest(bench: _Bench, usual: Tuning, items: Sequence[Prepared], pending: int) -> Tuning | None:
-    started, speeds = time.perf_counter(), dict[Tuning, float]()
-    for choice in _choices(usual):
-        if speeds and time.perf_counter() - started > SECONDS * (1 - 1 / len(FACTORS)):
+    # Keep the defaults where a single item takes long: then no batch size makes a difference.
+    seconds_per_tuning = MEASURING_SECONDS / len(BATCH_SIZE_FACTORS)
+    if count > lowest_speed * seconds_per_tuning:
+        return default
+    # Measure.
+    prepared = bench.prepare_first(items, count)
+    started = time.perf_counter()
+    speeds: dict[Tuning, float] = {}
+    for tuning in iterate_tunings(default):
+        if speeds and time.perf_counter() - started > MEASURING_SECONDS - seconds_per_tuning:
             break
-        speeds[choice] = bench.speed(choice, items)
-        if pending < WORTH * SECONDS * speeds[usual]:
+        speeds[tuning] = bench.speed(tuning, prepared)
+        if is_too_short(pending, speeds[default]):
             return None
-    best = max(speeds, key=speeds.__getitem__)
-    return best if speeds[best] >= GAIN * speeds[usual] else usual
+    fastest = max(speeds, key=speeds.__getitem__)
+    if speeds[fastest] < MIN_SPEEDUP * speeds[default]:
+        return default
+    return fastest
 
 
-def _choices(usual: Tuning) -> Iterator[Tuning]:
-    for factor in FACTORS:
-        size, tokens = round(factor * usual.sizes.batch_size), round(factor * (usual.sizes.tokens or 0))
-        yield replace(usual, sizes=replace(usual.sizes, batch_size=size, tokens=tokens))
-    if usual.runs > 1:
-        yield replace(usual, runs=1)
+def is_too_short(pending: int, items_per_second: float) -> bool:
+    """Return whether a job of this speed is over before measuring pays off."""
+    return pending < MIN_JOB_TO_TUNING_RATIO * MEASURING_SECONDS * items_per_second
+
+
+def iterate_tunings(default: Tuning) -> Iterator[Tuning]:
+    """Yield the tunings to try, the default first."""
+    default_tokens = default.sizes.tokens or 0
+    for factor in BATCH_SIZE_FACTORS:
+        sizes = BatchSizes(round(factor * default.sizes.batch_size), round(factor * default_tokens))
+        yield replace(default, sizes=sizes)
+    if default.runs > 1:
+        yield replace(default, runs=1)
 
 
 @dataclass
-class _Bench:
+class Bench:
+    """Measures the speed of tunings of a graph.
+
+    Parameters
+    ----------
+    graph : ExportedGraph
+    provider : str
+    preprocessor : Preprocessor
+    cores : int
+        Number of batches that the default tuning infers at a time.
+    sessions : dict
+        The graph, loaded for a number of batches at a time.
+    """
+
     graph: ExportedGraph
     provider: str
     preprocessor: Preprocessor
+    cores: int = field(default_factory=available_cores)
     sessions: dict[int, Session] = field(default_factory=dict)
 
-    def session(self, runs: int) -> Session:
-        """Return the graph, loaded for so many batches at a time; a device of its own takes one."""
+    @property
+    def default(self) -> Tuning:
+        """The tuning where nothing was measured."""
+        return Tuning(DEFAULT_BATCH_SIZES, self.cores)
+
+    def open_session(self, runs: int) -> Session:
+        """Return the graph, loaded for a number of batches at a time; a device of its own takes one."""
         if runs not in self.sessions:
             self.sessions[runs] = self.graph.open(self.provider, runs)
         return self.sessions[runs]
 
-    def first(self, items: Iterable[Item], count: int) -> list[Prepared]:
-        """Return those of the first items that can be used."""
-        return [prepared for (prepared,) in usable(islice(items, count), [self.preprocessor])]
+    def prepare_first(self, items: Iterable[Item], count: int) -> list[Prepared]:
+        """Prepare the first items; those that fail are left out."""
+        return [prepared for (prepared,) in prepare_usable(islice(items, count), [self.preprocessor])]
 
-    def speed(self, choice: Tuning, items: Sequence[Prepared]) -> float:
-        """Return items per second, after first batches that warm up; 0 without items."""
-        session, sizes = self.session(choice.runs), choice.sizes
-        infer(items[: sizes.batch_size * choice.runs], session, self.preprocessor, sizes)
+    def speed(self, tuning: Tuning, items: Sequence[Prepared]) -> float:
+        """Return the items per second of a tuning, after a warm-up; 0 without items."""
+        session = self.open_session(tuning.runs)
+        warm_up = items[: tuning.sizes.batch_size * tuning.runs]
+        infer(warm_up, session, self.preprocessor, tuning.sizes)
         started = time.perf_counter()
-        infer(items, session, self.preprocessor, sizes)
+        infer(items, session, self.preprocessor, tuning.sizes)
         return len(items) / (time.perf_counter() - started)

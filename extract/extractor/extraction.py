@@ -1,4 +1,8 @@
-"""Which graph computes which features, in which precision and where: an extractor without scikit-learn."""
+"""The part of ``Extractor`` that needs no scikit-learn: which graph computes which features, and how it runs.
+
+The command line uses it instead of :class:`topwork.Extractor`, as importing scikit-learn takes longer than opening a
+store. ``Extractor`` adds ``transform`` and the interface of scikit-learn.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +14,14 @@ import numpy as np
 
 from ...errors import InputError
 from ..engine.run_config import RunConfig
-from ..engine.sampling import drawn, samples_of
+from ..engine.sampling import draw_items, make_sampler
 from ..graphs.cut import Column, CutRequest
 from ..graphs.export import Samples, no_samples
 from ..graphs.exported_graph import ExportedGraph
 from ..graphs.graph_cache import graph_for
 from ..graphs.pooling import AUTO
 from ..precision.choice import choose_precision
-from ..precision.lowered import given_in, graph_in
+from ..precision.lowered import check_own_precision, lower_graph
 from ..preprocess.by_kind import preprocessor_for
 from ..preprocess.decode import MAX_PIXELS
 from ..preprocess.preprocessor import Preprocessor
@@ -32,7 +36,10 @@ if TYPE_CHECKING:
 
 
 class Extraction:
-    """A backbone that is cut, exported and computed; the command line starts faster without importing scikit-learn.
+    """A backbone that is cut, exported and run.
+
+    Nothing is loaded or exported before the first use. The constructor, ``fit``, and everything about the graph, its
+    columns, its session and its preprocessor are shared with :class:`topwork.Extractor`.
 
     Parameters
     ----------
@@ -63,131 +70,6 @@ class Extraction:
         self.max_pixels = max_pixels
 
     @property
-    def graph(self) -> ExportedGraph:
-        """The exported graph in its precision; made, or found in the cache, on first use."""
-        if getattr(self, "_graph_key", None) != self._key():
-            original, is_given = self._exported(no_samples), isinstance(self.backbone, ExportedGraph)
-            self._use(given_in(original, self.precision) if is_given else graph_in(original, self._precision()))
-        return self._graph
-
-    def _exported(self, samples: Samples) -> ExportedGraph:
-        """Return the graph as it was exported, or given."""
-        key = self.backbone, self._request()
-        if getattr(self, "_original_key", None) != key:
-            self._original, self._original_key = graph_for(self.backbone, self._request(), samples), key
-        return self._original
-
-    def _use(self, graph: ExportedGraph) -> None:
-        self._graph, self._graph_key = graph, self._key()
-        self._session: Session | None = None
-        self._session_key: tuple[str, int] | None = None
-
-    def _key(self) -> tuple[Any, CutRequest, str]:
-        return self.backbone, self._request(), self._precision()
-
-    def _precision(self) -> str:
-        """Return the precision that was found or adopted, if it is what the parameter asks for."""
-        found = getattr(self, "precision_", "fp32")
-        return found if self.precision in (AUTO, parse_family(found)) else self.precision
-
-    def _request(self) -> CutRequest:
-        return CutRequest(_names(self.layer), _names(self.pool), bool(self.normalize))
-
-    def adopt(self, graph: ExportedGraph) -> None:
-        """Compute from now on as a store's graph does, unless another precision was asked for by name.
-
-        Parameters
-        ----------
-        graph : ExportedGraph
-            Taken itself where its precision was found on items; it must have the columns that are wanted.
-        """
-        precision, there = graph.metadata.precision, {column.name for column in graph.metadata.columns}
-        is_wanted = self.precision in (AUTO, parse_family(precision)) and there.issuperset(self._wanted())
-        if is_wanted and not isinstance(self.backbone, ExportedGraph):
-            self.precision_ = precision
-            if is_found_on_items(precision):
-                self._use(graph)
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """The input identity of the features: weights, architecture and arguments, input."""
-        return self._exported(no_samples).metadata.identity
-
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        """The columns whose features ``transform`` puts side by side."""
-        graph = self.graph
-        return tuple(graph.metadata.columns[i] for i in self._chosen(graph))
-
-    @property
-    def n_features_out_(self) -> int:
-        """The number of features of an item."""
-        return sum(column.width for column in self.columns)
-
-    def _chosen(self, graph: ExportedGraph) -> list[int]:
-        """Return the places of the wanted columns among the graph's outputs, in the order of the layers."""
-        places = {column.name: place for place, column in enumerate(graph.metadata.columns)}
-        return [places[name] for name in self._wanted()]
-
-    def _wanted(self) -> list[str]:
-        """Return the names of the columns, in the order of the layers."""
-        columns, pools = self._exported(no_samples).metadata.columns, {*_names(self.pool), "none"}
-        is_wanted = (lambda pool: True) if AUTO in pools else pools.__contains__
-        return [c.name for layer in _names(self.layer) for c in columns if c.layer == layer and is_wanted(c.pool)]
-
-    @property
-    def session(self) -> Session:
-        """The graph, loaded on its provider, for one batch at a time."""
-        return self._session_for(1)
-
-    def _session_for(self, runs: int) -> Session:
-        graph, key = self.graph, (self.provider, runs)
-        if self._session is None or self._session_key != key:
-            self._session, self._session_key = graph.open(*key), key
-        return self._session
-
-    @property
-    def preprocessor(self) -> Preprocessor:
-        """What turns items into the graph's inputs."""
-        return preprocessor_for(self.graph.input_spec, self.max_pixels)
-
-    def fit(self, X: Any, y: Any = None) -> Self:
-        """Export the graph, or find it in the cache, and choose its precision; nothing else is learned from the items.
-
-        Parameters
-        ----------
-        X : sequence of items, source or None
-            A graph that is exported now is checked with the first of them; some are drawn to judge precisions by.
-        y : ignored
-
-        Returns
-        -------
-        Extraction
-            Itself.
-        """
-        self.check_parameters()
-        original = self._exported(samples_of(X, self.max_pixels))
-        if isinstance(self.backbone, ExportedGraph):
-            chosen = given_in(original, self.precision)
-        else:
-            draw = functools.partial(drawn, X, max_pixels=self.max_pixels)
-            chosen = choose_precision(original, self.run_config, draw)
-        self.precision_ = chosen.metadata.precision
-        self._use(chosen)
-        return self
-
-    def open(self, X: Any, labels: Sequence[Any] | None = None) -> Source:
-        """Return the items of a source, as the backbone eats them; see ``open_source``."""
-        return open_source(X, labels, kind=self.graph.input_spec.kind)
-
-    def check_parameters(self) -> None:
-        """Raise an error for a parameter that is not allowed, before anything is loaded."""
-        _ = self.run_config
-        self._request()
-        if not isinstance(self.normalize, (bool, np.bool_)):
-            raise InputError(f"normalize={self.normalize!r} of Extractor: expected True or False")
-
-    @property
     def run_config(self) -> RunConfig:
         """The parameters that say how features are computed, checked."""
         return RunConfig(
@@ -199,9 +81,187 @@ class Extraction:
             owner="Extractor",
         )
 
+    def check_parameters(self) -> None:
+        """Raise an InputError for a parameter that is not allowed, before anything is loaded."""
+        _ = self.run_config
+        _ = self._request
+        if not isinstance(self.normalize, (bool, np.bool_)):
+            raise InputError(f"normalize={self.normalize!r} of Extractor: expected True or False")
 
-def _names(names: str | Sequence[str]) -> tuple[str, ...]:
-    chosen = (names,) if isinstance(names, str) else tuple(names) if isinstance(names, Iterable) else ()
-    if not chosen or not all(isinstance(name, str) and name for name in chosen):
-        raise InputError(f"layer or pool {names!r}: expected a name, or several")
-    return chosen
+    @property
+    def graph(self) -> ExportedGraph:
+        """The exported graph in its precision; made, or found in the cache, on first use."""
+        if getattr(self, "_graph_key", None) != self._key:
+            original = self._export(no_samples)
+            if isinstance(self.backbone, ExportedGraph):
+                check_own_precision(original, self.precision)
+                self._use(original)
+            else:
+                self._use(lower_graph(original, self._current_precision))
+        return self._graph
+
+    def _export(self, samples: Samples) -> ExportedGraph:
+        """Return the graph as it was exported, or given."""
+        key = (self.backbone, self._request)
+        if getattr(self, "_original_key", None) != key:
+            self._original = graph_for(self.backbone, self._request, samples)
+            self._original_key = key
+        return self._original
+
+    def _use(self, graph: ExportedGraph) -> None:
+        """Compute with a graph until a parameter changes that it depends on."""
+        self._graph = graph
+        self._graph_key = self._key
+        self._session: Session | None = None
+        self._session_key: tuple[str, int] | None = None
+
+    @property
+    def _key(self) -> tuple[Any, CutRequest, str]:
+        """What the graph depends on."""
+        return self.backbone, self._request, self._current_precision
+
+    @property
+    def _current_precision(self) -> str:
+        """The precision that was chosen or adopted, if it is one that the parameter asks for."""
+        chosen = getattr(self, "precision_", "fp32")
+        if self.precision in (AUTO, parse_family(chosen)):
+            return chosen
+        return self.precision
+
+    @property
+    def _request(self) -> CutRequest:
+        layers = parse_names("layer", self.layer)
+        pools = parse_names("pool", self.pool)
+        return CutRequest(layers, pools, bool(self.normalize))
+
+    def adopt(self, graph: ExportedGraph) -> None:
+        """Compute from now on in the precision of a store's graph, unless another one was asked for by name.
+
+        Parameters
+        ----------
+        graph : ExportedGraph
+            Used itself where its precision was found on items; it must have the columns that are asked for.
+        """
+        precision = graph.metadata.precision
+        stored_names = {column.name for column in graph.metadata.columns}
+        if isinstance(self.backbone, ExportedGraph):
+            return
+        if self.precision not in (AUTO, parse_family(precision)) or not stored_names.issuperset(self._column_names()):
+            return
+        self.precision_ = precision
+        if is_found_on_items(precision):
+            self._use(graph)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The input identity of the features: weights, architecture and its arguments, input."""
+        return self._export(no_samples).metadata.identity
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns whose features ``transform`` concatenates."""
+        graph = self.graph
+        return tuple(graph.metadata.columns[number] for number in self._output_numbers(graph))
+
+    @property
+    def n_features_out_(self) -> int:
+        """The number of features of an item."""
+        return sum(column.width for column in self.columns)
+
+    def _output_numbers(self, graph: ExportedGraph) -> list[int]:
+        """Return which outputs of the graph are the columns, in the order of the layers."""
+        numbers = {column.name: number for number, column in enumerate(graph.metadata.columns)}
+        return [numbers[name] for name in self._column_names()]
+
+    def _column_names(self) -> list[str]:
+        """Return the names of the columns, in the order of the layers."""
+        request = self._request
+        accepts_every_pool = AUTO in request.pools
+        names: list[str] = []
+        for layer in request.layers:
+            for column in self._export(no_samples).metadata.columns:
+                is_pool_wanted = accepts_every_pool or column.pool in (*request.pools, "none")
+                if column.layer == layer and is_pool_wanted:
+                    names.append(column.name)
+        return names
+
+    @property
+    def session(self) -> Session:
+        """The graph, loaded on its provider, for one batch at a time."""
+        return self._open_session(1)
+
+    def _open_session(self, runs: int) -> Session:
+        """Return the graph, loaded for a number of batches at a time."""
+        graph = self.graph
+        key = (self.provider, runs)
+        if self._session is None or self._session_key != key:
+            self._session = graph.open(self.provider, runs)
+            self._session_key = key
+        return self._session
+
+    @property
+    def preprocessor(self) -> Preprocessor:
+        """Prepares items as inputs of the graph."""
+        return preprocessor_for(self.graph.input_spec, self.max_pixels)
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Export the graph, or find it in the cache, and choose its precision; nothing else is learned from the items.
+
+        Parameters
+        ----------
+        X : sequence of items, source or None
+            The first items check a graph that is exported now; some are drawn to judge precisions by.
+        y : ignored
+
+        Returns
+        -------
+        Extraction
+            Itself.
+        """
+        self.check_parameters()
+        original = self._export(make_sampler(X, self.max_pixels))
+        if isinstance(self.backbone, ExportedGraph):
+            check_own_precision(original, self.precision)
+            chosen = original
+        else:
+            draw = functools.partial(draw_items, X, max_pixels=self.max_pixels)
+            chosen = choose_precision(original, self.run_config, draw)
+        self.precision_ = chosen.metadata.precision
+        self._use(chosen)
+        return self
+
+    def open(self, X: Any, labels: Sequence[Any] | None = None) -> Source:
+        """Open a source of items of the kind that the backbone expects.
+
+        Parameters
+        ----------
+        X : sequence, source or path
+            See :func:`topwork.extract.sources.opening.open_source`.
+        labels : sequence, optional
+            A label for each item.
+        """
+        return open_source(X, labels, kind=self.graph.input_spec.kind)
+
+
+def parse_names(parameter: str, names: str | Sequence[str]) -> tuple[str, ...]:
+    """Return one or several names as a tuple.
+
+    Parameters
+    ----------
+    parameter : str
+        Name of the parameter, for the error message.
+    names : str or sequence of str
+
+    Raises
+    ------
+    InputError
+        If there is none, or one is not a string or empty.
+    """
+    parsed: tuple[str, ...] = ()
+    if isinstance(names, str):
+        parsed = (names,)
+    elif isinstance(names, Iterable):
+        parsed = tuple(names)
+    if not parsed or not all(isinstance(name, str) and name for name in parsed):
+        raise InputError(f"{parameter}={names!r} of Extractor: expected a name, or several")
+    return parsed

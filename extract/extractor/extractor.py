@@ -10,15 +10,18 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from ...hardware import available_cores
-from ..engine.engine import Result, Vectors, run
+from ..engine.engine import Result, compute_features
 from ..engine.ledger import Stages
 from ..engine.progress import Progress
-from ..engine.run_config import ErrorPolicy
 from ..graphs.exported_graph import ExportedGraph
 from .extraction import Extraction
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from numpy.typing import NDArray
+
+    from ..sources.item import Source
 
 
 class Extractor(TransformerMixin, Extraction, BaseEstimator):  # type: ignore[misc]
@@ -31,11 +34,11 @@ class Extractor(TransformerMixin, Extraction, BaseEstimator):  # type: ignore[mi
     backbone : str, BackboneSpec, Backbone or ExportedGraph
         What :func:`topwork.load_backbone` takes or returns, or a graph that was exported before.
     layer : str or sequence of str
-        Names from :func:`topwork.layers`; ``"last"`` feeds the network's own classifier.
+        Names from :func:`topwork.layers`; ``"last"`` is the input of the model's own classifier.
     pool : str or sequence of str
         For feature maps ``"avg"``, ``"max"``, ``"gem"``, ``"flatten"``, or a grid such as ``"avg2x2"``; for tokens
-        ``"mean"``, ``"max"``, ``"gem"`` (without class and register tokens, without the padding of texts), ``"cls"``,
-        ``"flatten"``; ``"cls+mean"`` puts two side by side; ``"auto"`` does what the network does before its
+        ``"mean"``, ``"max"``, ``"gem"`` (without class and register tokens and padding), ``"cls"``,
+        ``"flatten"``; ``"cls+mean"`` concatenates two; ``"auto"`` does what the model does before its
         classifier, or takes the first of these that applies. A vector stays as it is.
     normalize : bool
         Divide each column's vectors by their length (L2 norm).
@@ -45,9 +48,9 @@ class Extractor(TransformerMixin, Extraction, BaseEstimator):  # type: ignore[mi
         with some operations in float32. Before ``fit``, and with fewer than 32 items, it means float32.
         ``"int8"`` is calibrated on items by ``fit``.
     provider : str
-        Where the graph runs: a name that ``topwork doctor`` lists, or ``"auto"`` for the fastest that is there.
+        Where the graph runs: a name that ``topwork doctor`` lists, or ``"auto"`` for the fastest that is available.
     batch_size : int or "auto"
-        Items that are inferred at once.
+        Items per batch.
     on_error : str
         ``"raise"`` (default) stops at an item that cannot be decoded; ``"record"`` and ``"limit:N%"`` leave it out of
         the result, warn, and keep its reason in ``failures_``.
@@ -74,7 +77,7 @@ class Extractor(TransformerMixin, Extraction, BaseEstimator):  # type: ignore[mi
     def from_graph(cls, graph: ExportedGraph, **options: Any) -> Extractor:
         """Return an extractor for a graph that was exported before; torch is not needed to run it."""
         request = graph.metadata.request
-        return cls(graph, request.layers, request.pools, request.normalize, **options)
+        return cls(graph, layer=request.layers, pool=request.pools, normalize=request.normalize, **options)
 
     def transform(self, X: Any) -> NDArray[np.float32]:
         """Compute the features of items.
@@ -82,68 +85,72 @@ class Extractor(TransformerMixin, Extraction, BaseEstimator):  # type: ignore[mi
         Parameters
         ----------
         X : sequence, or path
-            For images paths, uint8 arrays ``(height, width, 3)`` or PIL images; for texts strings; for tensors arrays;
+            Images are paths, uint8 arrays ``(height, width, 3)`` or PIL images; text is strings; tensors are arrays;
             or a folder, archive or table.
 
         Returns
         -------
         ndarray of float32, shape (n_items, n_features)
-            Several layers are side by side, in the order given.
+            Several layers are concatenated in the order given.
 
         Raises
         ------
         StoppedError
             By the error policy.
         """
-        config = self.run_config
         source = self.open(X)
-        vectors: list[Vectors] = []
-        kept, failures = [], list[tuple[str, str]]()
-        sizes, chosen = config.batch_sizes, self._chosen(self.graph)
-        session = self._session_for(available_cores() if len(source) > sizes.batch_size else 1)
-        stages = Stages()
-        config.report(Progress(0, len(source)))
-        with closing(run(source, session, self.preprocessor, sizes, stages)) as results:
+        numbers = self._output_numbers(self.graph)
+        rows: list[NDArray[np.float32]] = []
+        kept: list[int] = []
+        failures: list[tuple[str, str]] = []
+        with closing(self._compute(source)) as results:
             for position, result in enumerate(results):
-                limit = stages.limiting(available_cores(), session.runs)
-                config.report(Progress(position + 1, len(source), position + 1, limit))
                 if result.vectors is None:
-                    _record(result, failures, config.policy, len(source))
+                    failures.append((result.item.id, result.reason or ""))
+                    self.run_config.policy.check(len(failures), len(source), *failures[-1])
                 else:
+                    rows.append(np.concatenate([result.vectors[number] for number in numbers]))
                     kept.append(position)
-                    vectors.append(tuple(result.vectors[i] for i in chosen))
-        self.failures_, self.kept_ = failures, np.array(kept, np.intp)
+        self.failures_ = failures
+        self.kept_ = np.array(kept, np.intp)
         if failures:
-            warnings.warn(
-                f"{len(failures)} of {len(source)} items failed and have no row; see failures_ and kept_", stacklevel=2
-            )
-        return self._matrix(vectors)
+            n_failed = f"{len(failures)} of {len(source)} items failed"
+            warnings.warn(f"{n_failed} and have no row; see failures_ and kept_", stacklevel=2)
+        if not rows:
+            return np.empty((0, self.n_features_out_), np.float32)
+        return np.stack(rows)
 
-    def _matrix(self, vectors: list[Vectors]) -> NDArray[np.float32]:
-        matrix = np.empty((len(vectors), sum(column.width for column in self.columns)), np.float32)
-        for row, parts in zip(matrix, vectors, strict=True):
-            np.concatenate(parts, out=row)
-        return matrix
+    def _compute(self, source: Source) -> Generator[Result]:
+        """Compute the items of a source, and report progress."""
+        config = self.run_config
+        sizes = config.batch_sizes
+        total = len(source)
+        runs = available_cores() if total > sizes.batch_size else 1  # a single batch uses all cores
+        session = self._open_session(runs)
+        stages = Stages()
+        config.report(Progress(0, total))
+        with closing(compute_features(source, session, self.preprocessor, sizes=sizes, stages=stages)) as results:
+            for done, result in enumerate(results, 1):
+                stage = stages.limiting(available_cores(), session.runs)
+                config.report(Progress(done=done, total=total, computed=done, stage=stage))
+                yield result
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
-        """Return a name for each feature: its column's, an underscore, its number."""
-        return np.array([f"{column.name}_{i}" for column in self.columns for i in range(column.width)], dtype=object)
+        """Return the name of each feature: its column, an underscore, its number."""
+        names = [f"{column.name}_{number}" for column in self.columns for number in range(column.width)]
+        return np.array(names, dtype=object)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the session behind: it is opened again where the estimator goes."""
-        return {name: value for name, value in super().__getstate__().items() if not name.startswith("_session")} | {
-            "_session": None
-        }
+        """Leave the session out of a copy or a pickle, which opens its own."""
+        state = dict(super().__getstate__())
+        state["_session"] = None
+        state["_session_key"] = None
+        return state
 
     def __sklearn_tags__(self) -> Any:
-        """Tell scikit-learn that items are no matrix, and that nothing is learned from them."""
+        """Declare that items are not a matrix, and that nothing is learned from them."""
         tags = super().__sklearn_tags__()
         tags.requires_fit = False
         tags.input_tags.two_d_array = False
         tags.no_validation = True
         return tags
-
-
-def _record(result: Result, failures: list[tuple[str, str]], policy: ErrorPolicy, total: int) -> None:
-    failures.append((result.item.id, result.reason or ""))
-    policy.check(len(failures), total, *failures[-1])

@@ -1,4 +1,4 @@
-"""The main job: from a source to a store, running only what is not there yet."""
+"""The main job: from a source to a store, computing only what the store lacks."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from typing import Any, Literal
 
 from ...errors import IdentityError, InputError
 from ...hardware import available_cores
-from ..engine.engine import Result, run
+from ..engine.batching import BatchSizes
+from ..engine.engine import Result, compute_features
 from ..engine.ledger import Ledger
 from ..engine.progress import Listener
 from ..engine.run_config import RunConfig, choose_config
 from ..engine.tuning import tune
 from ..preprocess.by_kind import preprocessor_for
 from ..preprocess.decode import MAX_PIXELS
+from ..preprocess.preprocessor import Preprocessor
 from ..runtime.providers import parse_family
+from ..runtime.session import Session
 from ..sources.item import Source
 from ..sources.opening import open_source
 from ..sources.views import ViewedSource
@@ -30,7 +33,8 @@ from ..store.pending import Pending
 from ..store.writer import StoreWriter, open_writer
 from .recording import Counter, Recorder
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
+DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Error numbers of a full disk and of an exhausted quota."""
 
 
 def extract_features(
@@ -52,8 +56,8 @@ def extract_features(
 ) -> Ledger:
     """Add the features of a source's items to a store.
 
-    Items that the store knows are left alone unless their content changed; a job that was interrupted goes on where it
-    stopped and ends with the same ids, ledger and matrices.
+    Items that the store has are left alone unless their content changed. A job that was interrupted resumes where it
+    stopped, and ends with the same ids, ledger and matrices as an uninterrupted one.
 
     Parameters
     ----------
@@ -99,12 +103,13 @@ def extract_features(
     IdentityError
         If the configuration asks for another precision than that of the store.
     InputError
-        If the store is to be pruned and none of its items is in the source, which is no wish but a mistake.
+        If the store is to be pruned and none of its items is in the source, which is taken for a mistake.
     StoppedError
         By the error policy. Whole parts that were done are kept.
     StoreLockedError
         If another process is writing.
     """
+    # Gather the options, and open the store and the source.
     given = RunConfig(
         provider=provider,
         batch_size=batch_size,
@@ -114,58 +119,36 @@ def extract_features(
         owner="extract_features",
     )
     config = choose_config(given, config, "extract_features")
-    store = store if isinstance(store, FeatureStore) else FeatureStore.open(store)
-    require_precision_of(store, config)
+    if not isinstance(store, FeatureStore):
+        store = FeatureStore.open(store)
+    check_precision(store, config)
     kind = store.graph.input_spec.kind
     opened: Source = open_source(source, labels, ids=ids, kind=kind)
-    started, ledger = time.perf_counter(), Ledger(ignored=opened.ignored, fingerprint=store.fingerprint)
+    ledger = Ledger(ignored=opened.ignored, fingerprint=store.fingerprint)
+    started = time.perf_counter()
     store.refresh()
-    if views := store.n_views if views is None else views:
-        opened = ViewedSource(opened, views, kind)
     ledger.precision = store.columns[0].precision
+    n_views = store.n_views if views is None else views
+    if n_views:
+        opened = ViewedSource(opened, n_views, kind)
     counter = Counter(Pending(store.index, retry), config, ledger, len(opened))
-    is_done = counter.pending.is_all_done(opened, ends := Ledger())
-    if is_done and not counter.pending.relabelled and not (prune and len(store.index.settle()) > ends.items):
-        counter.take(ends)  # readers and finished jobs need no lock
+    # Look for something to do; readers and finished jobs need no lock.
+    earlier = Ledger()
+    is_done = counter.pending.is_all_done(opened, earlier)
+    has_rows_to_prune = prune and len(store.index.settle()) > earlier.items
+    if is_done and not counter.pending.relabelled and not has_rows_to_prune:
+        counter.count_all(earlier)
     else:
         with open_writer(store, patience) as writer:
-            counter.pending.find_changed(opened, writer.index)
-            if prune and not counter.pending.n_known and len(writer.index.settle()):
-                raise InputError(f"none of the items of {store.path} is in this source; nothing was pruned")
-            if is_done and counter.pending.is_all_done(opened, ends := Ledger()):
-                counter.take(ends)
-            else:
-                _compute(Recorder(writer, counter), opened, config)
-            _relabel(writer, counter.pending)
-            ledger.pruned = writer.prune(opened) if prune else 0
-            _compact(writer)
+            update_store(writer, counter, opened, prune=prune, was_done=is_done)
+    # Close the account.
     ledger.absent = len(store.index.settle()) - ledger.items
     ledger.note_memory()
     ledger.seconds = time.perf_counter() - started
     return ledger
 
 
-def _compact(writer: StoreWriter) -> None:
-    """Merge the parts, if there is room for that: what was computed is in the store anyway."""
-    try:
-        writer.compact()
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        warnings.warn(
-            f"the disk is too full to merge the parts of {writer.store.path}; its rows are read from where they are. "
-            "Make room, then run `topwork store compact`.",
-            stacklevel=3,
-        )
-
-
-def _relabel(writer: StoreWriter, pending: Pending) -> None:
-    """Enter labels and splits that the source names anew; those that the user set stay before them."""
-    if pending.relabelled:
-        writer.set_labels(source_label_table(pending.relabelled), BY_SOURCE)
-
-
-def require_precision_of(store: FeatureStore, config: RunConfig) -> None:
+def check_precision(store: FeatureStore, config: RunConfig) -> None:
     """Raise an IdentityError if a run asks for another precision than that of the store's features."""
     own = store.graph.metadata.precision
     if config.precision not in ("auto", own, parse_family(own)):
@@ -175,39 +158,105 @@ def require_precision_of(store: FeatureStore, config: RunConfig) -> None:
         )
 
 
-def _compute(job: Recorder, source: Source, config: RunConfig) -> None:
-    """Run the items that are not in the store, a part at a time."""
-    store = job.writer.store
-    ledger = job.counter.ledger
-    cores = available_cores()
-    preprocessor = preprocessor_for(store.graph.input_spec, config.max_pixels)
-    previous = job.writer.batching() if job.counter.pending.n_known else None
-    if not config.has_automatic_batches:
-        sizes = config.batch_sizes
-        session = store.graph.open(config.provider, cores)
-    elif previous is not None:
-        sizes = previous  # the run that is resumed made batches of these sizes
-        session = store.graph.open(config.provider, cores)
+def update_store(writer: StoreWriter, counter: Counter, source: Source, *, prune: bool, was_done: bool) -> None:
+    """Bring a store up to date with a source: features, labels and splits, pruned items, merged parts.
+
+    Parameters
+    ----------
+    writer : StoreWriter
+    counter : Counter
+        Counts the inputs.
+    source : Source
+    prune : bool
+        Whether items that are not in the source are removed.
+    was_done : bool
+        Whether nothing was to be computed before the lock was held; another process may have written since.
+
+    Raises
+    ------
+    InputError
+        If none of the store's items is in the source, and it is to be pruned.
+    """
+    pending = counter.pending
+    pending.find_changed(source, writer.index)
+    if prune and not pending.n_known and len(writer.index.settle()):
+        raise InputError(f"none of the items of {writer.store.path} is in this source; nothing was pruned")
+    earlier = Ledger()
+    if was_done and pending.is_all_done(source, earlier):
+        counter.count_all(earlier)
     else:
-        left = len(source) - job.counter.pending.n_known + len(job.counter.pending.changed)
-        sizes, session = tune(store.graph, config, preprocessor, source, left)
-    ledger.provider, ledger.cores, ledger.runs = session.provider, cores, session.runs
+        compute_pending(Recorder(writer, counter), source)
+    if pending.relabelled:  # labels that the user set take precedence
+        writer.set_labels(source_label_table(pending.relabelled), BY_SOURCE)
+    if prune:
+        counter.ledger.pruned = writer.prune(source)
+    compact_if_possible(writer)
+
+
+def compact_if_possible(writer: StoreWriter) -> None:
+    """Merge the parts; warn if the disk has no room for that, as the features are in the store anyway."""
+    try:
+        writer.compact()
+    except OSError as error:
+        if error.errno not in DISK_IS_FULL:
+            raise
+        warnings.warn(
+            f"the disk is too full to merge the parts of {writer.store.path}; its rows are read from where they are. "
+            "Make room, then run `topwork store compact`.",
+            stacklevel=4,
+        )
+
+
+def compute_pending(job: Recorder, source: Source) -> None:
+    """Compute the items that are not in the store, a part at a time."""
+    config = job.counter.config
+    ledger = job.counter.ledger
+    preprocessor = preprocessor_for(job.writer.store.graph.input_spec, config.max_pixels)
+    sizes, session = choose_batches(job, source, preprocessor)
+    ledger.provider = session.provider
+    ledger.cores = available_cores()
+    ledger.runs = session.runs
     job.writer.keep_canaries(session)
-    pending = job.counter.to_compute(source)
     started = time.perf_counter()
-    job.counter.tell()
-    computing = run(pending, session, preprocessor, sizes, ledger.stages, job.known, config.workers)
+    job.counter.report()
+    computing = compute_features(
+        job.counter.iterate_pending(source),
+        session,
+        preprocessor,
+        sizes=sizes,
+        stages=ledger.stages,
+        lookup=job.find_known,
+        workers=config.workers,
+    )
     with closing(computing) as results:
-        for window in _windows(results, sizes.window, job):
-            job.commit(window, sizes)
+        for rows in iterate_parts(results, sizes.window, job):
+            job.write_part(rows, sizes)
     ledger.computing_seconds = time.perf_counter() - started
 
 
-def _windows(results: Iterator[Result], size: int, job: Recorder) -> Iterator[list[Row]]:
-    """Turn results into rows, a part's worth at a time."""
+def choose_batches(job: Recorder, source: Source, preprocessor: Preprocessor) -> tuple[BatchSizes, Session]:
+    """Return the batch sizes of a job, and the loaded graph.
+
+    They are those that were asked for, else those of the run that is resumed, else those that tuning finds.
+    """
+    config = job.counter.config
+    pending = job.counter.pending
+    graph = job.writer.store.graph
+    if not config.has_automatic_batches:
+        return config.batch_sizes, graph.open(config.provider, available_cores())
+    if pending.n_known:
+        previous = job.writer.batching()
+        if previous is not None:
+            return previous, graph.open(config.provider, available_cores())
+    n_pending = len(source) - pending.n_known + len(pending.changed)
+    return tune(graph, config, preprocessor, source, n_pending)
+
+
+def iterate_parts(results: Iterator[Result], size: int, job: Recorder) -> Iterator[list[Row]]:
+    """Turn results into rows, and yield them a part at a time."""
     rows: list[Row] = []
     for result in results:
-        rows.append(job.row(result))
+        rows.append(job.add(result))
         if len(rows) == size:
             yield rows
             rows = []

@@ -1,4 +1,4 @@
-"""What a job will take: a few of its items are computed, and nothing is written."""
+"""The forecast of a job: a few of its items are computed, and nothing is written."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 
 from ...hardware import available_cores
 from ..engine.batching import BatchSizes
-from ..engine.engine import Result, run
+from ..engine.engine import Result, compute_features
 from ..engine.ledger import Ledger
 from ..engine.progress import Progress
 from ..engine.run_config import RunConfig
-from ..engine.sampling import samples_of
+from ..engine.sampling import make_sampler
 from ..preprocess.by_kind import preprocessor_for
 from ..preprocess.preprocessor import Preprocessor
 from ..runtime.providers import ON_PROCESSOR
@@ -30,14 +30,15 @@ if TYPE_CHECKING:
     from ..sources.item import Item, Source
     from ..store.feature_store import FeatureStore
 
-SAMPLE = 50
-"""About as many items are timed."""
-MIXED_BATCH = 8
-"""Items of a batch where lengths vary: so few are as much alike in a sample as a whole batch is in a window."""
-SEED = 0
-ITEM_BYTES = 250
-"""What a store keeps of an item beside its features: digest, label, status, in its part and in the index."""
+SAMPLE_ITEMS = 50
+"""Approximate number of items that are timed."""
+TEXTS_PER_SAMPLE_BATCH = 8
+"""Items per batch where lengths vary: so few are as similar in a sample as a whole batch is in a window."""
+SAMPLE_SEED = 0
+BYTES_PER_ITEM = 250
+"""Bytes that a store keeps of an item in addition to its features: digest, label and status, in part and index."""
 ID_COPIES = 3
+"""Copies of an item's id in a store."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,13 @@ class Plan:
     items : int
         Inputs of the source.
     pending : int
-        Those that the job will work on.
+        Inputs that the job will compute.
     seconds : float
-        Wall time that the job will take, if its threads never wait for each other.
+        Wall time of the job, if its threads never wait for each other.
     disk_bytes : int
-        What the store will grow by.
+        Growth of the store.
     sample : Ledger
-        What became of the items that were computed for the forecast, and where the time and the memory went.
+        Account of the items that were computed for the forecast.
     """
 
     items: int
@@ -66,11 +67,13 @@ class Plan:
 
     @property
     def items_per_second(self) -> float:
-        """Throughput that is to be expected."""
-        return self.pending / self.seconds if self.seconds else 0.0
+        """Expected throughput."""
+        if not self.seconds:
+            return 0.0
+        return self.pending / self.seconds
 
     def to_json(self) -> dict[str, Any]:
-        """Return a dictionary for machines."""
+        """Return a dictionary for JSON."""
         return {
             "items": self.items,
             "pending": self.pending,
@@ -86,16 +89,13 @@ class Plan:
 
 
 def plan(
-    source: Source,
-    graph: ExportedGraph,
-    store: FeatureStore | None = None,
-    config: RunConfig | None = None,
+    source: Source, graph: ExportedGraph, store: FeatureStore | None = None, config: RunConfig | None = None
 ) -> Plan:
     """Forecast what :func:`topwork.extract_features` will take.
 
-    About fifty of the items that are to be computed, drawn with a seed, go through the engine, after whole batches that
-    warm it up; in batches that are small enough for every core to infer, as in the job. Items whose content is already
-    in the store under another id are computed here, though not in the job.
+    About fifty of the items that are to be computed, drawn with a seed, go through the engine after a warm-up with
+    whole batches; in batches that are small enough for every core to infer, as in the job. Items whose content is in
+    the store under another id are computed here, though not in the job.
 
     Parameters
     ----------
@@ -103,91 +103,138 @@ def plan(
     graph : ExportedGraph
         In the precision of the job.
     store : FeatureStore, optional
-        Where the features will go; None if it is to be made.
+        Where the features will be stored; None if it does not exist yet.
     config : RunConfig, optional
         As for the job.
+
+    Returns
+    -------
+    Plan
+        The forecast.
     """
     config = config or RunConfig()
-    sizes = config.batch_sizes
-    known = _known(source, store)
-    pending = sum(1 for _ in _pending(source, known))
+    # Count what is to be computed.
+    known = None
+    if store is not None:
+        known = Pending(store.index)
+        known.find_changed(source, store.index)
+    n_pending = sum(1 for _ in iterate_pending(source, known))
     sample = Ledger(precision=graph.metadata.precision, fingerprint=graph.metadata.fingerprint, cores=available_cores())
-    if not pending:
-        return Plan(len(source), 0, 0.0, 0, sample)
+    if not n_pending:
+        return Plan(len(source), pending=0, seconds=0.0, disk_bytes=0, sample=sample)
+    # Load the graph.
     started = time.perf_counter()
     session = graph.open(config.provider, sample.cores)
-    loading = time.perf_counter() - started
-    sample.provider, sample.runs = session.provider, session.runs
+    loading_seconds = time.perf_counter() - started
+    sample.provider = session.provider
+    sample.runs = session.runs
+    # Warm up, with batches of the job and of the sample.
     preprocessor = preprocessor_for(graph.input_spec, config.max_pixels)
-    size = min(sizes.batch_size, MIXED_BATCH if preprocessor.spec.lengths_vary else -(-SAMPLE // session.runs))
-    _warm_up(session, preprocessor, samples_of(source, config.max_pixels)(graph.input_spec), (sizes.batch_size, size))
-    chosen = _drawn(_pending(source, known), pending, size * -(-SAMPLE // size))
-    computing = run(chosen, session, preprocessor, BatchSizes(size), sample.stages, workers=config.workers)
-    _compute(computing, sample, len(chosen), config)
-    seconds = loading + pending * _seconds_per_item(sample)
-    disk = pending * _bytes_per_item(graph, chosen, sample) + (0 if store else _bytes_of_graph(graph))
-    return Plan(len(source), pending, seconds, round(disk), sample)
-
-
-def _known(source: Source, store: FeatureStore | None) -> Pending | None:
-    if store is None:
-        return None
-    known = Pending(store.index)
-    known.find_changed(source, store.index)
-    return known
-
-
-def _pending(source: Source, known: Pending | None) -> Iterator[Item]:
-    return iter(source) if known is None else (item for item, row in known.match(source) if row is None)
-
-
-def _drawn(items: Iterable[Item], total: int, count: int) -> list[Item]:
-    """Draw some of the items with a seed; they keep their order."""
-    chosen = set(np.random.default_rng(SEED).choice(total, min(count, total), replace=False).tolist())
-    return [item for position, item in enumerate(items) if position in chosen]
-
-
-def _warm_up(
-    session: Session, preprocessor: Preprocessor, arrays: Sequence[NDArray[Any]], sizes: Sequence[int]
-) -> None:
-    """Infer batches of each size on all that infers: kernels are chosen and memory is taken as in the job."""
+    batch_size = choose_sample_batch_size(config, session, preprocessor)
+    arrays = make_sampler(source, config.max_pixels)(graph.input_spec)
     if arrays:
-        largest = max(arrays, key=lambda array: array.size)
-        with ThreadPoolExecutor(session.runs) as pool:
-            for size in sizes:
-                feed = preprocessor.collate([largest] * size)
-                list(pool.map(session.run, [feed] * session.runs))
+        warm_up(session, preprocessor, arrays, [config.batch_sizes.batch_size, batch_size])
+    # Time a sample of whole batches.
+    n_batches = -(-SAMPLE_ITEMS // batch_size)
+    items = draw_sample(iterate_pending(source, known), n_pending, n_batches * batch_size)
+    results = compute_features(
+        items, session, preprocessor, sizes=BatchSizes(batch_size), stages=sample.stages, workers=config.workers
+    )
+    record_sample(results, sample, len(items), config)
+    # Extrapolate.
+    seconds = loading_seconds + n_pending * forecast_seconds_per_item(sample)
+    disk_bytes = n_pending * forecast_bytes_per_item(graph, items, sample)
+    if store is None:
+        disk_bytes += measure_graph_bytes(graph)
+    return Plan(len(source), pending=n_pending, seconds=seconds, disk_bytes=round(disk_bytes), sample=sample)
 
 
-def _compute(results: Iterator[Result], sample: Ledger, total: int, config: RunConfig) -> None:
-    """Enter what becomes of the sample."""
+def iterate_pending(source: Source, known: Pending | None) -> Iterator[Item]:
+    """Yield the items that a job would compute; all items if there is no store yet."""
+    if known is None:
+        yield from source
+        return
+    for item, row in known.match(source):
+        if row is None:
+            yield item
+
+
+def choose_sample_batch_size(config: RunConfig, session: Session, preprocessor: Preprocessor) -> int:
+    """Return a batch size with which the sample occupies all that infers."""
+    if preprocessor.spec.lengths_vary:
+        largest = TEXTS_PER_SAMPLE_BATCH
+    else:
+        largest = -(-SAMPLE_ITEMS // session.runs)
+    return min(config.batch_sizes.batch_size, largest)
+
+
+def draw_sample(items: Iterable[Item], total: int, count: int) -> list[Item]:
+    """Draw some of the items with a seed; they keep their order.
+
+    Parameters
+    ----------
+    items : iterable of Item
+    total : int
+        Number of `items`.
+    count : int
+        Number of items to draw; all if there are fewer.
+    """
+    positions = np.random.default_rng(SAMPLE_SEED).choice(total, min(count, total), replace=False)
+    drawn = set(positions.tolist())
+    return [item for position, item in enumerate(items) if position in drawn]
+
+
+def warm_up(
+    session: Session, preprocessor: Preprocessor, arrays: Sequence[NDArray[Any]], batch_sizes: Sequence[int]
+) -> None:
+    """Infer batches of each size on all that infers: kernels are chosen and memory is allocated as in the job."""
+    largest = max(arrays, key=lambda array: array.size)
+    with ThreadPoolExecutor(session.runs) as pool:
+        for batch_size in batch_sizes:
+            feed = preprocessor.collate([largest] * batch_size)
+            list(pool.map(session.run, [feed] * session.runs))
+
+
+def record_sample(results: Iterator[Result], sample: Ledger, total: int, config: RunConfig) -> None:
+    """Count the results of the sample in its ledger, and report progress."""
     started = time.perf_counter()
     config.report(Progress(0, total))
     for result in results:
-        status = "duplicate" if result.duplicate_of else "failed" if result.vectors is None else "ok"
+        status = "ok"
+        if result.duplicate_of:
+            status = "duplicate"
+        elif result.vectors is None:
+            status = "failed"
         sample.count(result.item.id, status, result.reason)
         sample.computed += 1
         sample.truncated += result.truncated
         sample.note_memory()
-        config.report(Progress(sample.items, total, sample.computed, sample.limiting_stage))
-    sample.seconds = sample.computing_seconds = time.perf_counter() - started
+        config.report(Progress(done=sample.items, total=total, computed=sample.computed, stage=sample.limiting_stage))
+    sample.computing_seconds = time.perf_counter() - started
+    sample.seconds = sample.computing_seconds
 
 
-def _seconds_per_item(sample: Ledger) -> float:
-    """Return the time of an item where cores do not wait: stages take turns on the processor, others run beside it."""
-    cores, runs = sample.cores, sample.runs
-    busy = sample.stages.core_seconds(cores, runs) / cores
-    if sample.provider not in ON_PROCESSOR:
-        busy = max(sample.stages.busy(cores, runs).values())
-    return busy / sample.computed
+def forecast_seconds_per_item(sample: Ledger) -> float:
+    """Return the time per item of cores that never wait.
+
+    Stages on the processor take turns; inference on a device of its own runs at the same time as the others.
+    """
+    if sample.provider in ON_PROCESSOR:
+        seconds = sample.stages.core_seconds(sample.cores, sample.runs) / sample.cores
+    else:
+        seconds = max(sample.stages.busy(sample.cores, sample.runs).values())
+    return seconds / sample.computed
 
 
-def _bytes_per_item(graph: ExportedGraph, items: Sequence[Item], sample: Ledger) -> float:
-    features = sum(column.width * np.dtype(column.dtype).itemsize for column in graph.metadata.columns)
-    names = sum(len(item.id.encode()) for item in items) / len(items)
-    return features * (1 - sample.failed / sample.items) + ITEM_BYTES + ID_COPIES * names
+def forecast_bytes_per_item(graph: ExportedGraph, items: Sequence[Item], sample: Ledger) -> float:
+    """Return the bytes per item on disk; failed items have no features."""
+    feature_bytes = sum(column.width * np.dtype(column.dtype).itemsize for column in graph.metadata.columns)
+    failed_fraction = sample.failed / sample.items
+    id_bytes = sum(len(item.id.encode()) for item in items) / len(items)
+    return feature_bytes * (1 - failed_fraction) + BYTES_PER_ITEM + ID_COPIES * id_bytes
 
 
-def _bytes_of_graph(graph: ExportedGraph) -> int:
-    inputs = sum(len(content) for content in graph.input_spec.files().values())
-    return graph.path.stat().st_size + graph.certificate_path.stat().st_size + inputs
+def measure_graph_bytes(graph: ExportedGraph) -> int:
+    """Return the bytes of a graph, its certificate, and the files of its input."""
+    input_bytes = sum(len(content) for content in graph.input_spec.files().values())
+    return graph.path.stat().st_size + graph.certificate_path.stat().st_size + input_bytes

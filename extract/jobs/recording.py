@@ -1,15 +1,15 @@
-"""What becomes of a job's inputs, one after the other: counted, put into rows, and written a part at a time."""
+"""What becomes of a job's inputs, one after the other: counted, turned into rows, and written a part at a time."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..engine.batching import BatchSizes
-from ..engine.engine import Original, Result, Vectors
+from ..engine.engine import KnownFeatures, Result, Vectors
 from ..engine.ledger import Ledger
 from ..engine.progress import Progress
 from ..engine.run_config import RunConfig
@@ -28,7 +28,18 @@ TOO_LARGE = f"a feature is larger than {FLOAT16_MAX:g}, the largest number of fl
 
 
 class Counter:
-    """What becomes of a job's inputs: how each ended, and how far the job is."""
+    """Counts how the inputs of a job ended, stops it by its error policy, and reports its progress.
+
+    Parameters
+    ----------
+    pending : Pending
+        What the store has of the source's items.
+    config : RunConfig
+    ledger : Ledger
+        Filled here.
+    total : int
+        Number of inputs.
+    """
 
     def __init__(self, pending: Pending, config: RunConfig, ledger: Ledger, total: int) -> None:
         self.pending = pending
@@ -37,101 +48,139 @@ class Counter:
         self.ledger = ledger
         self.total = total
 
-    def to_compute(self, items: Iterable[Item]) -> Iterator[Item]:
-        """Yield the items to work on; count the others as the store has them."""
+    def iterate_pending(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Yield the items to compute; count the others as the store has them."""
         for item, known in self.pending.match(items):
             if known is None:
                 yield item
             else:
                 self.count(item.id, known.status, known.reason)
 
-    def take(self, ends: Ledger) -> None:
-        """Enter the ends of all items, as the store has them."""
-        for number, failure in enumerate(ends.failures, 1):
-            self.policy.check(number, self.total, *failure)
-        self.ledger.add(ends)
-        self.tell()
+    def count_all(self, earlier: Ledger) -> None:
+        """Count all items as they ended in earlier runs."""
+        for n_failed, (item_id, reason) in enumerate(earlier.failures, 1):
+            self.policy.check(n_failed, self.total, item_id=item_id, reason=reason)
+        self.ledger.add(earlier)
+        self.report()
 
     def count(self, item_id: str, status: str, reason: str | None) -> None:
-        """Enter the end of one item."""
+        """Count one item, and stop the job if too many have failed."""
         self.ledger.count(item_id, status, reason)
-        self.tell()
+        self.report()
         if status == "failed":
-            self.policy.check(self.ledger.failed, self.total, item_id, reason or "")
+            self.policy.check(self.ledger.failed, self.total, item_id=item_id, reason=reason or "")
 
     def count_computed(self, item_id: str, status: str, reason: str | None) -> None:
-        """Enter the end of an item that was worked on."""
+        """Count an item that was computed in this run."""
         self.ledger.computed += 1
-        self.ledger.replaced += item_id in self.pending.changed
-        self.pending.changed.discard(item_id)
+        if item_id in self.pending.changed:
+            self.ledger.replaced += 1
+            self.pending.changed.remove(item_id)
         self.count(item_id, status, reason)
 
-    def tell(self) -> None:
-        """Tell how far the job is."""
+    def report(self) -> None:
+        """Report how far the job is."""
         ledger = self.ledger
-        self.config.report(Progress(ledger.items, self.total, ledger.computed, ledger.limiting_stage))
+        self.config.report(
+            Progress(done=ledger.items, total=self.total, computed=ledger.computed, stage=ledger.limiting_stage)
+        )
 
 
 class Recorder:
-    """What a job has computed and not written yet, and the store that it goes to."""
+    """What a job has computed and not written yet, and the store that it is written to."""
 
     def __init__(self, writer: StoreWriter, counter: Counter) -> None:
-        self.writer, self.counter = writer, counter
+        self.writer = writer
+        self.counter = counter
         self.vectors: list[Vectors] = []
-        self.originals: dict[str, Original] = {}
-        """For each content the item that had it first, which may be in an earlier window."""
+        self.originals: dict[str, KnownFeatures] = {}
+        """Features of each content in this part, with the item that had it first, which may be in an earlier part."""
 
-    def known(self, digests: Sequence[str]) -> dict[str, Original]:
-        """Return items of these contents, from the window or the store."""
-        found = {digest: self.originals[digest] for digest in digests if digest in self.originals}
-        others = self.writer.index.find_ids_by_digest([digest for digest in digests if digest not in found])
-        stored = {digest: self._stored(ids) for digest, ids in others.items()}
-        return found | {digest: original for digest, original in stored.items() if original is not None}
+    def find_known(self, digests: Sequence[str]) -> dict[str, KnownFeatures]:
+        """Return the features of those contents that this part or the store has, by digest."""
+        known = {digest: self.originals[digest] for digest in digests if digest in self.originals}
+        others = [digest for digest in digests if digest not in known]
+        for digest, ids in self.writer.index.find_ids_by_digest(others).items():
+            stored = self._find_stored(ids)
+            if stored is not None:
+                known[digest] = stored
+        return known
 
-    def _stored(self, ids: Iterable[str]) -> Original | None:
-        """Return the first of these items whose features are still those of its content."""
+    def _find_stored(self, ids: Iterable[str]) -> KnownFeatures | None:
+        """Return the features of the first of these items for which they are still those of its content."""
         for item_id in ids:
-            vectors = None if item_id in self.counter.pending.outdated else self.writer.vectors_of(item_id)
+            if item_id in self.counter.pending.outdated:
+                continue
+            vectors = self.writer.vectors_of(item_id)
             if vectors is not None:
-                return Original(item_id, vectors)
+                return KnownFeatures(item_id, vectors)
         return None
 
-    def row(self, result: Result) -> Row:
-        """Enter a result into the window and the ledger."""
-        status, reason, place = "failed", result.reason, None
-        if result.vectors is not None and not self._fits(result.vectors):
-            reason = TOO_LARGE
-        elif result.vectors is not None:
-            status, reason = ("duplicate", result.duplicate_of) if result.duplicate_of else ("ok", None)
-            place = self._place(result, result.vectors)
+    def add(self, result: Result) -> Row:
+        """Add a result to the part and to the ledger, and return its row."""
+        status = "failed"
+        reason = result.reason
+        row = None
+        if result.vectors is not None:
+            if not self._fits_dtype(result.vectors):
+                reason = TOO_LARGE
+            else:
+                status = "duplicate" if result.duplicate_of else "ok"
+                reason = result.duplicate_of
+                row = self._add_vectors(result, result.vectors)
         self.counter.ledger.truncated += result.truncated
         self.counter.count_computed(result.item.id, status, reason)
         item = result.item
-        facts = item.label, item.split, item.size, item.mtime_ns, item.group
-        return Row(item.id, result.digest, status, reason, place, *facts)
+        return Row(
+            item.id,
+            digest=result.digest,
+            status=status,
+            reason=reason,
+            row=row,
+            label=item.label,
+            split=item.split,
+            size=item.size,
+            mtime_ns=item.mtime_ns,
+            group=item.group,
+        )
 
-    def _fits(self, vectors: Vectors) -> bool:
-        """Tell whether the store's type can hold these features."""
-        pairs = zip(vectors, self.writer.store.columns, strict=True)
-        return all(column.dtype == "float32" or np.abs(v).max(initial=0) <= FLOAT16_MAX for v, column in pairs)
+    def _fits_dtype(self, vectors: Vectors) -> bool:
+        """Return whether the store's dtype can represent these features."""
+        for vector, column in zip(vectors, self.writer.store.columns, strict=True):
+            if column.dtype == "float16" and np.abs(vector).max(initial=0) > FLOAT16_MAX:
+                return False
+        return True
 
-    def _place(self, result: Result, vectors: Vectors) -> int:
+    def _add_vectors(self, result: Result, vectors: Vectors) -> int:
+        """Add features to the part, and return their row."""
         self.vectors.append(vectors)
-        self.originals.setdefault(result.digest, Original(result.duplicate_of or result.item.id, vectors))
+        original_id = result.duplicate_of or result.item.id
+        self.originals.setdefault(result.digest, KnownFeatures(original_id, vectors))
         return len(self.vectors) - 1
 
-    def commit(self, rows: list[Row], sizes: BatchSizes) -> None:
-        """Write the window as a part."""
+    def write_part(self, rows: list[Row], sizes: BatchSizes) -> None:
+        """Write the rows and their features as a part.
+
+        Parameters
+        ----------
+        rows : list of Row
+        sizes : BatchSizes
+            Recorded with the part, for a run that resumes.
+        """
         started = time.perf_counter()
-        columns = self.writer.store.columns
-        matrices = [_stack([vectors[i] for vectors in self.vectors], column) for i, column in enumerate(columns)]
+        matrices = []
+        for number, column in enumerate(self.writer.store.columns):
+            matrices.append(stack_vectors([vectors[number] for vectors in self.vectors], column))
         self.writer.add_part(rows, matrices, sizes)
         self.counter.pending.outdated.difference_update(row.id for row in rows)
-        self.counter.ledger.note_memory()  # while the window is still there
-        self.vectors, self.originals = [], {}
+        self.counter.ledger.note_memory()  # while the part is still in memory
+        self.vectors = []
+        self.originals = {}
         self.counter.ledger.stages.write += time.perf_counter() - started
 
 
-def _stack(vectors: list[Any], column: Column) -> NDArray[np.floating[Any]]:
-    matrix = np.stack(vectors) if vectors else np.empty((0, column.width))
-    return matrix.astype(column.dtype, copy=False)
+def stack_vectors(vectors: list[NDArray[np.float32]], column: Column) -> NDArray[np.floating]:
+    """Return the matrix (n_vectors, width) of a column, in its dtype."""
+    if not vectors:
+        return np.empty((0, column.width), column.dtype)
+    return np.stack(vectors).astype(column.dtype, copy=False)

@@ -1,214 +1,145 @@
-"""The choice of a precision: judged on the user's items, remembered, the fastest that is good enough."""
+"""The choice of a precision: judged on the user's items, the fastest that is accurate enough, remembered."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, TypeAlias
-
-import numpy as np
 
 from ...atomic import write_file
 from ...errors import InputError, ProviderError
 from ...hardware import available_cores, processor
 from ...identity import digest
-from ..engine.batching import ITEMS_PER_BATCH
-from ..engine.engine import infer
 from ..graphs.exported_graph import ExportedGraph
-from ..graphs.fidelity import FIDELITY_FORMAT, MAX_JUDGED_ITEMS, MAX_P99_ERROR, Fidelity, relative_errors
-from ..preprocess.by_kind import preprocessor_for
-from ..preprocess.preprocessor import Preprocessor
+from ..graphs.fidelity import FIDELITY_FORMAT, MAX_JUDGED_ITEMS, Fidelity
 from ..runtime.providers import LOWER_PRECISIONS, find_providers, find_runtime_versions, has_package
-from ..runtime.session import Session, open_session
-from .int8 import Calibration, calibrated
-from .lowered import Lowering, beside, graph_in
-from .sensitive import beginnings, groups_of, sensitive
+from .lowered import locate_lowered_graph, lower_graph
+from .trial import CALIBRATION_ITEMS, MIN_SPEEDUP, Trial
 
 if TYPE_CHECKING:
     from ...models.input_spec import InputSpec
-    from ..engine.engine import Vectors
     from ..engine.run_config import RunConfig
     from ..preprocess.preprocessor import Prepared
 
 Draw: TypeAlias = "Callable[[Sequence[InputSpec], int], Sequence[tuple[Prepared, ...]]]"
+"""Takes specifications and a number of items; returns at most as many items, each prepared for each specification."""
 
-CALIBRATION = 128
-"""Items by which the ranges of int8 are found: the last that are drawn, after those that judge if there are enough."""
-FEWEST = 32
-"""Of fewer items, ``auto`` computes in float32: judging would take longer than it saves."""
-SEARCH = 64
-"""Items by which the operations are found that a precision hurts."""
-GAIN = 1.15
-"""Times as fast as float32 that a lower precision must be to be worth its errors."""
-WORTH_MENDING = 5
-"""Times the bound up to which it is tried to keep some operations in float32."""
+MIN_ITEMS = 32
+"""With fewer items ``auto`` computes in float32: judging would take longer than it saves."""
 
 
-def choose_precision(graph: ExportedGraph, config: RunConfig, draw: Draw) -> ExportedGraph:
+def choose_precision(
+    graph: ExportedGraph,
+    config: RunConfig,
+    draw: Draw,
+    *,
+    candidates: Sequence[str] | None = None,
+    min_speedup: float = MIN_SPEEDUP,
+    trial_type: type[Trial] = Trial,
+) -> ExportedGraph:
     """Return the graph in the fastest precision whose features of some items are close to those in float32.
 
-    What was measured is in the certificate of the graph, and is remembered: the same items on the same machine are
-    judged once. Where images are decoded fast, that is judged, too, by float32 beside exact decoding.
+    The measurements are in the certificate of the returned graph, and are remembered: the same items on the same
+    machine are judged once. Where images are decoded fast, that is judged as well, by comparing float32 features with
+    those of exact decoding.
 
     Parameters
     ----------
     graph : ExportedGraph
         In fp32.
     config : RunConfig
-        Its precision is ``"auto"``, or a precision, which is taken whatever is found.
+        Its precision is ``"auto"``, or a precision, which is taken whatever is measured.
     draw : callable
-        Returns up to so many of the user's items, each prepared in the ways given; without any, nothing is known.
+        Draws some of the user's items, see :func:`topwork.extract.engine.sampling.draw_items`.
+    candidates : sequence of str, optional
+        The families that ``"auto"`` judges; by default those that the provider computes in natively.
+    min_speedup : float
+        Speed over that of float32 from which ``"auto"`` takes a lower precision.
+    trial_type : type
+        Judges the families.
+
+    Returns
+    -------
+    ExportedGraph
+        `graph`, or one in a lower precision.
 
     Raises
     ------
     InputError
         If the precision depends on items, and there are none.
     """
-    provider = config.provider
-    wanted = config.precision
-    families = [p for p in LOWER_PRECISIONS if _can_gain(provider, p)] if wanted == "auto" else [wanted]
+    is_automatic = config.precision == "auto"
+    families = [config.precision]
+    if is_automatic:
+        families = find_candidates(config.provider) if candidates is None else list(candidates)
+    # Draw items, prepared as they are decoded and as exact decoding prepares them.
     specs = list(dict.fromkeys([graph.input_spec, graph.input_spec.with_exact_decoding()]))
-    is_plain = families in ([], ["fp32"]) and len(specs) == 1
-    drawn = [] if is_plain else draw(specs, MAX_JUDGED_ITEMS + CALIBRATION * ("int8" in families))
-    if wanted == "auto" and len(drawn) < FEWEST:
+    is_decoded_fast = len(specs) > 1
+    drawn: Sequence[tuple[Prepared, ...]] = []
+    if is_decoded_fast or families not in ([], ["fp32"]):
+        n_calibrating = CALIBRATION_ITEMS if "int8" in families else 0
+        drawn = draw(specs, MAX_JUDGED_ITEMS + n_calibrating)
+    # Judge.
+    if is_automatic and len(drawn) < MIN_ITEMS:
         families = []
-    if len(specs) > 1:
-        families = list(dict.fromkeys([*families, "fp32"]))
+    if is_decoded_fast and "fp32" not in families:
+        families.append("fp32")
     if not drawn or not families:
-        return graph if wanted in ("auto", "fp32") else graph_in(graph, wanted)
-    items, originals = ([ways[place] for ways in drawn] for place in (0, -1))
-    found = _remembered(
-        _Trial(graph, provider, items, originals[:MAX_JUDGED_ITEMS], is_mended=wanted == "auto"), families
+        return graph if is_automatic else lower_graph(graph, config.precision)
+    items = [ways[0] for ways in drawn]
+    originals = [ways[-1] for ways in drawn[:MAX_JUDGED_ITEMS]]
+    trial = trial_type(
+        graph=graph,
+        provider=config.provider,
+        items=items,
+        originals=originals,
+        keeps_operations=is_automatic,
+        min_speedup=min_speedup,
     )
-    good = [f for f in found if f.precision != "fp32" and (wanted != "auto" or (f.passes and f.speed >= GAIN))]
-    best = max(good, key=lambda fidelity: fidelity.speed, default=None)
-    return replace(beside(graph, best.precision) if best else graph, fidelity=found)
+    judged = judge_once(trial, families)
+    # Choose.
+    lower = [fidelity for fidelity in judged if fidelity.precision != "fp32"]
+    if is_automatic:
+        lower = [fidelity for fidelity in lower if fidelity.passes and fidelity.speed >= min_speedup]
+    if not lower:
+        return replace(graph, fidelity=judged)
+    fastest = max(lower, key=lambda fidelity: fidelity.speed)
+    return replace(locate_lowered_graph(graph, fastest.precision), fidelity=judged)
 
 
-def _can_gain(provider: str, precision: str) -> bool:
-    """Tell whether a provider computes in a precision natively: the processor's own float16 is emulated.
+def find_candidates(provider: str) -> list[str]:
+    """Return the families that may be faster than float32 on a provider; none without the package onnx, which converts.
 
-    Without the package onnx no graph can be converted.
+    A provider must compute in the precision natively: the processor emulates float16.
     """
-    try:
-        if not has_package("onnx"):
-            return False
-        return (precision, find_providers(provider, precision)[0].name) != ("fp16", "cpu")
-    except (ProviderError, InputError):
-        return False
+    if not has_package("onnx"):
+        return []
+    candidates = []
+    for precision in LOWER_PRECISIONS:
+        try:
+            first = find_providers(provider, precision)[0]
+        except (ProviderError, InputError):
+            continue
+        if (precision, first.name) != ("fp16", "cpu"):
+            candidates.append(precision)
+    return candidates
 
 
-def _remembered(trial: _Trial, families: Sequence[str]) -> tuple[Fidelity, ...]:
-    """Judge precisions, or read what was found before of these items on this machine."""
-    key = digest(
-        [
-            trial.provider,
-            families,
-            trial.digest(),
-            find_runtime_versions(),
-            processor(),
-            available_cores(),
-            FIDELITY_FORMAT,
-        ]
-    )
-    path = trial.graph.path.with_name(f"fidelity-{key[:16]}.json")
+def judge_once(trial: Trial, families: Sequence[str]) -> tuple[Fidelity, ...]:
+    """Judge precisions, or read what was measured before with these items on this machine."""
+    conditions = [
+        trial.provider,
+        families,
+        trial.digest(),
+        find_runtime_versions(),
+        processor(),
+        available_cores(),
+        FIDELITY_FORMAT,
+    ]
+    path = trial.graph.path.with_name(f"fidelity-{digest(conditions)[:16]}.json")
     if not path.is_file():
-        found = [fidelity for name in families for fidelity in trial.judged(name)]
-        write_file(path, json.dumps([asdict(f) for f in found], indent=1).encode())
-    return tuple(Fidelity(**f) for f in json.loads(path.read_text(encoding="utf-8")))
-
-
-@dataclass(frozen=True)
-class _Trial:
-    """Precisions of a graph on trial.
-
-    ``items`` are the user's: the first 256 judge, and calibrate with those behind them; ``originals`` are the judging
-    ones as they are decoded exactly.
-    """
-
-    graph: ExportedGraph
-    provider: str
-    items: Sequence[Prepared]
-    originals: Sequence[Prepared]
-    is_mended: bool
-    """Whether it is tried to keep some operations in float32 where the whole fails."""
-
-    def digest(self) -> str:
-        contents = (hashlib.sha256(item.array.tobytes()).digest() for item in (*self.items, *self.originals))
-        return hashlib.sha256(b"".join(contents) + bytes([self.is_mended])).hexdigest()
-
-    def judged(self, family: str) -> Iterator[Fidelity]:
-        """Judge a precision; if it is fast, and nearly good enough, then also with some operations in float32."""
-        whole = Lowering(family, (), self._calibration if family == "int8" else None)
-        if family == "fp32":
-            yield self._decoding()
-            return
-        first = self._fidelity(whole.written(self.graph), ())
-        yield first
-        is_hopeless = first.speed < GAIN or first.usual > WORTH_MENDING * MAX_P99_ERROR
-        if first.passes or is_hopeless or not self.is_mended:
-            return
-        for lowering in self._mixed(whole):
-            mixed = self._fidelity(lowering.written(self.graph), lowering.kept)
-            yield mixed
-            if mixed.passes:
-                return
-
-    def _mixed(self, whole: Lowering) -> Iterator[Lowering]:
-        """Yield ways to keep some of the operations in float32, those that keep fewer first."""
-        if whole.family == "bf16":
-            yield from (replace(whole, kept=(value,)) for value in beginnings(self.graph))
-            return
-        kept = sensitive(
-            groups_of(self.graph), lambda names: self._error(replace(whole, kept=tuple(names))), MAX_P99_ERROR
-        )
-        if kept:
-            yield replace(whole, kept=tuple(kept))
-
-    def _error(self, lowering: Lowering) -> float:
-        """Return the 99th percentile of the errors of some items."""
-        content = lowering.model(self.graph).SerializeToString()
-        session = open_session(content, self.provider, None, lowering.family, available_cores())
-        vectors = infer(self.items[:SEARCH], session, self._preprocessor)
-        return float(np.percentile(relative_errors(vectors, self._expected[0][:SEARCH]), 99))
-
-    def _decoding(self) -> Fidelity:
-        """Compare the features of images as they are decoded with those of exact decoding."""
-        errors = relative_errors(self._expected[0], infer(self.originals, self._float32, self._preprocessor))
-        return Fidelity("fp32", self._float32.provider, len(errors), float(np.percentile(errors, 99)), max(errors), 1.0)
-
-    def _fidelity(self, lowered: ExportedGraph, kept: Sequence[str]) -> Fidelity:
-        session = lowered.open(self.provider, available_cores())
-        vectors, seconds = self._timed(session, self.items[:MAX_JUDGED_ITEMS])
-        expected, usual = self._expected
-        errors = relative_errors(vectors, expected)
-        precision, p99 = lowered.metadata.precision, float(np.percentile(errors, 99))
-        return Fidelity(precision, session.provider, len(vectors), p99, max(errors), usual / seconds, len(kept))
-
-    def _timed(self, session: Session, items: Sequence[Prepared]) -> tuple[list[Vectors], float]:
-        """Return the features of items and the seconds it took, after first batches that warm up."""
-        infer(items[: ITEMS_PER_BATCH * session.runs], session, self._preprocessor)
-        started = time.perf_counter()
-        vectors = infer(items, session, self._preprocessor)
-        return vectors, time.perf_counter() - started
-
-    @cached_property
-    def _expected(self) -> tuple[list[Vectors], float]:
-        """Features in float32, and the seconds they took."""
-        return self._timed(self._float32, self.items[:MAX_JUDGED_ITEMS])
-
-    @cached_property
-    def _float32(self) -> Session:
-        return self.graph.open(self.provider, available_cores())
-
-    @cached_property
-    def _calibration(self) -> Calibration:
-        return calibrated(self.graph, self.items[-CALIBRATION:])
-
-    @cached_property
-    def _preprocessor(self) -> Preprocessor:
-        return preprocessor_for(self.graph.input_spec)
+        judged = [asdict(fidelity) for family in families for fidelity in trial.judge(family)]
+        write_file(path, json.dumps(judged, indent=1).encode())
+    remembered = json.loads(path.read_text(encoding="utf-8"))
+    return tuple(Fidelity(**values) for values in remembered)

@@ -1,7 +1,7 @@
 """Static quantisation to 8 bits: ranges found on items, weights per channel.
 
-What enters a convolution or a matrix product is quantised, what leaves it is not: sums along shortcuts stay exact. By
-ONNX Runtime's quantiser, in the form of pairs of QuantizeLinear and DequantizeLinear that providers fuse.
+The inputs of convolutions and matrix products are quantised, their outputs are not: sums along shortcuts stay exact.
+ONNX Runtime's quantiser writes pairs of QuantizeLinear and DequantizeLinear, which providers fuse.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from ..graphs.exported_graph import ExportedGraph
     from ..preprocess.preprocessor import Feed, Prepared
 
-HEAVY = ("Conv", "MatMul", "Gemm")
-"""Operations that are quantised: nearly all of a network's arithmetic."""
-BATCH = 8
-OPTIONS = {
+HEAVY_OPERATIONS = ("Conv", "MatMul", "Gemm")
+"""Operations that are quantised: nearly all of a model's arithmetic."""
+ITEMS_PER_CALIBRATION_BATCH = 8
+QUANTIZER_OPTIONS = {
     "WeightSymmetric": True,
     "ActivationSymmetric": False,
     "MatMulConstBOnly": True,  # attention multiplies activations with each other
-    "OpTypesToExcludeOutputQuantization": list(HEAVY),
+    "OpTypesToExcludeOutputQuantization": list(HEAVY_OPERATIONS),
 }
 
 
@@ -40,19 +40,24 @@ class Calibration:
     ----------
     model : onnx.ModelProto
         The graph in fp32, with the shapes of its values.
-    found : onnxruntime.quantization.calibrate.TensorsData
+    tensors : onnxruntime.quantization.calibrate.TensorsData
+        The range of each value.
     """
 
     model: Any = field(repr=False)
-    found: Any = field(repr=False)
+    tensors: Any = field(repr=False)
 
     @cached_property
     def ranges(self) -> dict[str, list[list[float]]]:
         """Lowest and highest entry of each value."""
-        return {name: [np.ravel(end).tolist() for end in data.range_value] for name, data in self.found.data.items()}
+        ranges: dict[str, list[list[float]]] = {}
+        for name, data in self.tensors.data.items():
+            low, high = data.range_value
+            ranges[name] = [np.ravel(low).tolist(), np.ravel(high).tolist()]
+        return ranges
 
 
-def calibrated(graph: ExportedGraph, items: Sequence[Prepared]) -> Calibration:
+def calibrate(graph: ExportedGraph, items: Sequence[Prepared]) -> Calibration:
     """Find the ranges of a graph's values on items.
 
     Parameters
@@ -66,37 +71,46 @@ def calibrated(graph: ExportedGraph, items: Sequence[Prepared]) -> Calibration:
 
     with tempfile.TemporaryDirectory(prefix="topwork-") as folder:
         augmented = str(Path(folder) / "augmented.onnx")
-        calibrator = create_calibrator(graph.path, HEAVY, augmented, CalibrationMethod.MinMax)
-        calibrator.collect_data(_Feeds(graph, items))
-        found = calibrator.compute_data()
-    return Calibration(onnx.shape_inference.infer_shapes(onnx.load(graph.path)), found)
+        calibrator = create_calibrator(graph.path, HEAVY_OPERATIONS, augmented, CalibrationMethod.MinMax)
+        calibrator.collect_data(_BatchReader(iterate_batches(graph, items)))
+        tensors = calibrator.compute_data()
+    model = onnx.shape_inference.infer_shapes(onnx.load(graph.path))
+    return Calibration(model, tensors)
 
 
-class _Feeds:
-    """Batches as the calibrator asks for them."""
+class _BatchReader:
+    """The interface by which ONNX Runtime's calibrator reads batches."""
 
-    def __init__(self, graph: ExportedGraph, items: Sequence[Prepared]) -> None:
-        self._feeds = self._batches(graph, items)
-
-    @staticmethod
-    def _batches(graph: ExportedGraph, items: Sequence[Prepared]) -> Iterator[Feed]:
-        preprocessor, names = preprocessor_for(graph.input_spec), {port.name for port in graph.certificate.inputs}
-        for start in range(0, len(items), BATCH):
-            feed = preprocessor.collate([item.array for item in items[start : start + BATCH]])
-            yield {name: array for name, array in feed.items() if name in names}
+    def __init__(self, feeds: Iterator[Feed]) -> None:
+        self.feeds = feeds
 
     def get_next(self) -> Feed | None:
-        return next(self._feeds, None)
+        return next(self.feeds, None)
 
 
-def quantized(calibration: Calibration, kept: Sequence[str]) -> Any:
-    """Return an ``onnx.ModelProto`` whose heavy operations compute in 8 bits.
+def iterate_batches(graph: ExportedGraph, items: Sequence[Prepared]) -> Iterator[Feed]:
+    """Yield the items in batches, as the inputs that the graph uses."""
+    preprocessor = preprocessor_for(graph.input_spec)
+    used = {port.name for port in graph.certificate.inputs}
+    for start in range(0, len(items), ITEMS_PER_CALIBRATION_BATCH):
+        batch = items[start : start + ITEMS_PER_CALIBRATION_BATCH]
+        feed = preprocessor.collate([item.array for item in batch])
+        yield {name: array for name, array in feed.items() if name in used}
+
+
+def quantize(calibration: Calibration, kept: Sequence[str]) -> Any:
+    """Quantise a graph.
 
     Parameters
     ----------
     calibration : Calibration
     kept : sequence of str
         Names of operations that stay in float32.
+
+    Returns
+    -------
+    onnx.ModelProto
+        Its heavy operations compute in 8 bits.
     """
     import onnx
     from onnxruntime.quantization import QuantType
@@ -104,8 +118,18 @@ def quantized(calibration: Calibration, kept: Sequence[str]) -> Any:
 
     model = onnx.ModelProto()
     model.CopyFrom(calibration.model)
-    types = QuantType.QInt8, QuantType.QUInt8
-    quantizer = QDQQuantizer(model, True, False, *types, calibration.found, [], list(kept), list(HEAVY), dict(OPTIONS))
+    quantizer = QDQQuantizer(
+        model,
+        per_channel=True,
+        reduce_range=False,
+        weight_qType=QuantType.QInt8,
+        activation_qType=QuantType.QUInt8,
+        tensors_range=calibration.tensors,
+        nodes_to_quantize=[],
+        nodes_to_exclude=list(kept),
+        op_types_to_quantize=list(HEAVY_OPERATIONS),
+        extra_options=dict(QUANTIZER_OPTIONS),
+    )
     quantizer.quantize_model()
-    quantizer.model.topological_sort()  # new nodes stand at the end
+    quantizer.model.topological_sort()  # the quantiser appends its nodes at the end
     return quantizer.model.model

@@ -1,4 +1,4 @@
-"""Graphs in lower precision, written beside their originals."""
+"""Graphs in lower precision, written next to their originals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ...identity import digest
 from ..graphs.exported_graph import ExportedGraph
 from ..graphs.graph_metadata import write_metadata
 from ..runtime.providers import is_found_on_items, parse_family
-from .int8 import Calibration, quantized
+from .int8 import Calibration, quantize
 
 
 @dataclass(frozen=True)
@@ -21,9 +21,9 @@ class Lowering:
     Parameters
     ----------
     family : {"bf16", "fp16", "int8"}
-        For bf16 the file differs only in what it says of itself: the provider rounds as it computes.
+        For bf16 only the metadata of the file differs: the provider rounds as it computes.
     kept : tuple of str
-        Operations that stay in float32; for bf16 one value: what it is computed from stays in float32.
+        Operations that stay in float32; for bf16 one value: everything that it is computed from stays in float32.
     calibration : Calibration, optional
         For int8.
     """
@@ -34,22 +34,25 @@ class Lowering:
 
     @property
     def precision(self) -> str:
-        """What columns say."""
+        """The precision of a column: the family, with a digest where the family does not determine the features."""
         if not self.kept and self.calibration is None:
             return self.family
-        return f"{self.family}:{digest([self.kept, self.calibration and self.calibration.ranges])[:8]}"
+        ranges = None if self.calibration is None else self.calibration.ranges
+        return f"{self.family}:{digest([self.kept, ranges])[:8]}"
 
     @property
     def float32_until(self) -> str:
-        """See :class:`topwork.extract.graphs.graph_metadata.GraphMetadata`."""
-        return self.kept[0] if self.family == "bf16" and self.kept else ""
+        """Value before which everything is computed in float32, as in the metadata of a graph; "" for none."""
+        if self.family == "bf16" and self.kept:
+            return self.kept[0]
+        return ""
 
-    def model(self, graph: ExportedGraph) -> Any:
+    def make_model(self, graph: ExportedGraph) -> Any:
         """Return the graph's ``onnx.ModelProto`` in this precision."""
         import onnx
 
         if self.calibration is not None:
-            return quantized(self.calibration, self.kept)
+            return quantize(self.calibration, self.kept)
         model = onnx.load(graph.path)
         if self.family == "fp16":
             from onnxruntime.transformers.float16 import convert_float_to_float16
@@ -57,27 +60,29 @@ class Lowering:
             return convert_float_to_float16(model, keep_io_types=True, node_block_list=list(self.kept))
         return model
 
-    def written(self, graph: ExportedGraph) -> ExportedGraph:
-        """Return the graph in this precision; it is made beside the original, once."""
-        made = beside(graph, self.precision)
-        if not made.path.is_file():
-            columns = tuple(replace(column, precision=self.precision) for column in graph.metadata.columns)
-            model = self.model(graph)
-            write_metadata(model, replace(graph.metadata, columns=columns, float32_until=self.float32_until))
-            made.write_certificate(replace(graph.certificate, precision=self.precision))
-            write_file(made.path, model.SerializeToString())
-        return made
+    def write(self, graph: ExportedGraph) -> ExportedGraph:
+        """Return the graph in this precision; it is written next to the original, once."""
+        lowered = locate_lowered_graph(graph, self.precision)
+        if lowered.path.is_file():
+            return lowered
+        columns = tuple(replace(column, precision=self.precision) for column in graph.metadata.columns)
+        model = self.make_model(graph)
+        write_metadata(model, replace(graph.metadata, columns=columns, float32_until=self.float32_until))
+        lowered.write_certificate(replace(graph.certificate, precision=self.precision))
+        write_file(lowered.path, model.SerializeToString())
+        return lowered
 
 
-def beside(graph: ExportedGraph, precision: str) -> ExportedGraph:
-    """Return where a graph in a precision is kept; float32 is the original."""
+def locate_lowered_graph(graph: ExportedGraph, precision: str) -> ExportedGraph:
+    """Return where a graph in a precision is written; float32 is the original."""
     if precision == "fp32":
         return graph
-    return ExportedGraph(graph.path.with_name(f"{graph.path.stem}-{precision.replace(':', '-')}.onnx"), graph.inputs)
+    suffix = precision.replace(":", "-")
+    return ExportedGraph(graph.path.with_name(f"{graph.path.stem}-{suffix}.onnx"), graph.inputs)
 
 
-def graph_in(graph: ExportedGraph, precision: str) -> ExportedGraph:
-    """Return a graph in a precision that needs no items.
+def lower_graph(graph: ExportedGraph, precision: str) -> ExportedGraph:
+    """Return a graph in a precision that can be made without items.
 
     Parameters
     ----------
@@ -93,19 +98,25 @@ def graph_in(graph: ExportedGraph, precision: str) -> ExportedGraph:
     if precision == "fp32":
         return graph
     if is_found_on_items(precision):
-        raise InputError(f"precision {precision} is found on items: call fit with some, or use a store that has it")
-    return Lowering(precision).written(graph)
+        raise InputError(
+            f"precision {precision} is found on items: call fit with some items, or use a store that has it"
+        )
+    return Lowering(precision).write(graph)
 
 
-def given_in(graph: ExportedGraph, precision: str) -> ExportedGraph:
-    """Return a graph that was given, whose precision is what it is.
+def check_own_precision(graph: ExportedGraph, precision: str) -> None:
+    """Raise an error if a graph that was exported before is not in the precision asked for.
+
+    Parameters
+    ----------
+    graph : ExportedGraph
+    precision : str
+        ``"auto"`` accepts every graph, a family each of its precisions.
 
     Raises
     ------
     InputError
-        If another one is asked for.
     """
     own = graph.metadata.precision
     if precision not in ("auto", own, parse_family(own)):
         raise InputError(f"this graph computes in {own}, not in {precision}; another precision needs the backbone")
-    return graph

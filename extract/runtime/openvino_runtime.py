@@ -1,6 +1,7 @@
 """A graph in OpenVINO itself.
 
-Where ONNX Runtime's plug-in offers no device, as on AMD processors, and where a graph is computed in two precisions.
+Used where ONNX Runtime's plug-in offers no device, as on AMD processors, and where a graph is computed in two
+precisions.
 """
 
 from __future__ import annotations
@@ -18,58 +19,85 @@ if TYPE_CHECKING:
 
     from ..preprocess.preprocessor import Feed
 
-PRECISION, EXACT = "INFERENCE_PRECISION_HINT", "f32"
-HINTS = {"bf16": "bf16"}
-"""OpenVINO's names of precisions that it takes on as it computes; others are in the graph."""
+PRECISION_PROPERTY = "INFERENCE_PRECISION_HINT"
+FLOAT32_HINT = "f32"
+PRECISION_HINTS = {"bf16": "bf16"}
+"""OpenVINO's names of the precisions that it rounds to as it computes; other precisions are in the graph."""
+HANDED_OVER = "topwork_between"
+"""Name of the value that the first part of a graph hands to the second."""
 
 
-def settings(precision: str, threads: int, runs: int) -> dict[str, str]:
-    """Return the properties of the processor's device: so many batches at a time share the threads."""
-    hint = HINTS.get(precision, EXACT)
-    return {PRECISION: hint, "INFERENCE_NUM_THREADS": str(threads), "NUM_STREAMS": str(runs)}
+def make_device_properties(precision: str, threads: int, runs: int) -> dict[str, str]:
+    """Return the properties of OpenVINO's processor device.
+
+    Parameters
+    ----------
+    precision : str
+    threads : int
+        Threads that compute.
+    runs : int
+        Number of batches at a time, which share the threads.
+    """
+    return {
+        PRECISION_PROPERTY: PRECISION_HINTS.get(precision, FLOAT32_HINT),
+        "INFERENCE_NUM_THREADS": str(threads),
+        "NUM_STREAMS": str(runs),
+    }
 
 
 class OpenVinoRuntime:
-    """A compiled graph with the methods of an ``onnxruntime.InferenceSession`` that a session uses.
+    """A compiled graph with those methods of ``onnxruntime.InferenceSession`` that a session uses.
 
     Parameters
     ----------
     graph : path or bytes
-    hints : dict
-        From :func:`settings`.
+    properties : dict
+        Made by :func:`make_device_properties`.
     runs : int
-        How many threads may call :meth:`run` at a time; further ones wait.
+        Number of threads that may call :meth:`run` at a time; further ones wait.
     float32_until : str
-        A value before which all is computed in float32; "", or one that the graph does not have, for none.
+        Value before which everything is computed in float32; "", or a value that the graph does not have, for none.
     """
 
-    def __init__(self, graph: Path | bytes, hints: dict[str, str], runs: int, float32_until: str = "") -> None:
-        openvino = _openvino()
-        _ = openvino.Tensor(np.zeros(1, np.float32)).data  # two threads that are first to do this lock each other out
+    def __init__(self, graph: Path | bytes, properties: dict[str, str], runs: int, float32_until: str = "") -> None:
+        openvino = import_openvino()
+        # The first use of a tensor imports NumPy's interface; two threads that do so at once deadlock.
+        _ = openvino.Tensor(np.zeros(1, np.float32)).data
         core = openvino.Core()
         model = core.read_model(graph if isinstance(graph, bytes) else str(graph))
         self._inputs = [_Port(port.get_any_name()) for port in model.inputs]
-        stages = [({**hints, PRECISION: EXACT}, part) for part in _split(model, float32_until)]
-        stages[-1] = (hints, stages[-1][1])
-        self._stages = [_Stage(core.compile_model(part, "CPU", chosen), runs) for chosen, part in stages]
+        *beginning, rest = split_model(model, float32_until)
+        in_float32 = {**properties, PRECISION_PROPERTY: FLOAT32_HINT}
+        self.parts = [_Part(core.compile_model(part, "CPU", in_float32), runs) for part in beginning]
+        self.parts.append(_Part(core.compile_model(rest, "CPU", properties), runs))
 
     def get_inputs(self) -> list[Any]:
         """Return the graph's inputs, each with its ``name``."""
         return self._inputs
 
     def run(self, names: None, feed: Feed) -> list[NDArray[Any]]:
-        """Compute every output for a batch."""
-        for stage in self._stages[:-1]:
-            feed = {**feed, BETWEEN: stage.run(feed)[0]}
-        return self._stages[-1].run(feed)
+        """Compute every output for a batch.
+
+        Parameters
+        ----------
+        names : None
+            For the interface of ONNX Runtime.
+        feed : dict of str to ndarray
+
+        Returns
+        -------
+        list of ndarray of shape (batch, features)
+            One for each output.
+        """
+        *beginning, rest = self.parts
+        for part in beginning:
+            (value,) = part.run(feed)
+            feed = {**feed, HANDED_OVER: value}
+        return rest.run(feed)
 
 
-BETWEEN = "topwork_between"
-"""Name of the value that the first part of a graph hands to the second."""
-
-
-class _Stage:
-    """A compiled graph, and requests that several threads share."""
+class _Part:
+    """A compiled graph with a pool of requests that several threads share."""
 
     def __init__(self, compiled: Any, runs: int) -> None:
         self.compiled = compiled
@@ -79,44 +107,64 @@ class _Stage:
             self.idle.put(compiled.create_infer_request())
 
     def run(self, feed: Feed) -> list[NDArray[Any]]:
+        used = {name: array for name, array in feed.items() if name in self.names}
         request = self.idle.get()
         try:
-            found = request.infer({name: array for name, array in feed.items() if name in self.names})
-            return [found[port].copy() for port in self.compiled.outputs]
+            outputs = request.infer(used)
+            return [outputs[port].copy() for port in self.compiled.outputs]
         finally:
             self.idle.put(request)
 
 
-def _split(model: Any, value: str) -> list[Any]:
-    """Return the graph up to a value that all data passes, and from there on."""
-    if _output(model, value) is None:
+class _Port:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+def split_model(model: Any, value: str) -> list[Any]:
+    """Split an ``openvino.Model`` at a value that all data passes.
+
+    Returns
+    -------
+    list of openvino.Model
+        Two models, of which the second takes the value as its input; the whole if it has no such value.
+    """
+    if find_output(model, value) is None:
         return [model]
-    openvino, head, tail = _openvino(), model.clone(), model.clone()
-    end, start = _output(head, value), _output(tail, value)
-    between = openvino.opset13.parameter(start.get_partial_shape(), start.get_element_type(), BETWEEN)
-    between.output(0).get_tensor().set_names({BETWEEN})
+    openvino = import_openvino()
+    head = model.clone()
+    tail = model.clone()
+    end = find_output(head, value)
+    start = find_output(tail, value)
+    handed_over = openvino.opset13.parameter(start.get_partial_shape(), start.get_element_type(), HANDED_OVER)
+    handed_over.output(0).get_tensor().set_names({HANDED_OVER})
     for reader in start.get_target_inputs():
-        reader.replace_source_output(between.output(0))
-    return [
-        openvino.Model([end], head.get_parameters()),
-        openvino.Model(tail.get_results(), [*tail.get_parameters(), between]),
-    ]
+        reader.replace_source_output(handed_over.output(0))
+    beginning = openvino.Model([end], head.get_parameters())
+    rest = openvino.Model(tail.get_results(), [*tail.get_parameters(), handed_over])
+    return [beginning, rest]
 
 
-def _output(model: Any, value: str) -> Any:
-    outputs = (output for node in model.get_ordered_ops() for output in node.outputs())
-    return next((output for output in outputs if value in output.get_names()), None)
+def find_output(model: Any, value: str) -> Any:
+    """Return the output of a model's nodes that has a name, or None."""
+    for node in model.get_ordered_ops():
+        for output in node.outputs():
+            if value in output.get_names():
+                return output
+    return None
 
 
-def _openvino() -> Any:
+def import_openvino() -> Any:
+    """Import OpenVINO.
+
+    Raises
+    ------
+    MissingPackageError
+        If it is not installed.
+    """
     try:
         import openvino
         import openvino.opset13
     except ImportError as error:
         raise MissingPackageError("this needs the package openvino, which is not installed") from error
     return openvino
-
-
-class _Port:
-    def __init__(self, name: str) -> None:
-        self.name = name

@@ -114,11 +114,6 @@ def find_usable_providers(precision: str) -> list[Provider]:
 def check_provider(name: str, precision: str = "fp32") -> None:
     """Raise an error if a provider does not exist, is not available, or cannot compute in a precision.
 
-    Parameters
-    ----------
-    name : str
-    precision : str
-
     Raises
     ------
     InputError

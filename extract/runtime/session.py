@@ -1,4 +1,4 @@
-"""A session that is known to run where it was asked to."""
+"""A loaded graph that is known to run on the provider that was asked for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import ProviderError, TopworkError, reason
 from ...hardware import available_cores
-from .openvino_runtime import OpenVinoRuntime, settings
+from .openvino_runtime import OpenVinoRuntime, make_device_properties
 from .providers import ON_PROCESSOR, OPENVINO, Provider, find_providers, openvino_devices
 
 if TYPE_CHECKING:
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
     from ..preprocess.preprocessor import Feed
 
-
-EXACT = {"use_tf32": "0"}
-"""Of CUDA: by default it rounds what enters a product of float32 to 10 bits, which is no float32."""
+CUDA_FLOAT32_OPTIONS = {"use_tf32": "0"}
+"""Provider options of CUDA for float32: by default it rounds the factors of products to 10 bits (TF32)."""
+ERRORS_ONLY = 3
+"""Log severity of ONNX Runtime."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,11 @@ class Session:
     runtime : onnxruntime.InferenceSession or OpenVinoRuntime
         The session.
     provider : str
-        Where it really runs: a name of :data:`topwork.extract.runtime.providers.PROVIDERS`.
+        Where it runs: a name of :data:`topwork.extract.runtime.providers.PROVIDERS`.
     precision : str
-        In which it computes.
+        Arithmetic.
     runs : int
-        How many batches it computes at a time, each called for by a thread of its own.
+        Number of batches that it computes at a time, each called by a thread of its own.
     """
 
     runtime: Any
@@ -45,10 +46,49 @@ class Session:
     runs: int = 1
 
     def run(self, feed: Feed) -> list[NDArray[Any]]:
-        """Compute every output ``(batch, features)`` for a batch."""
+        """Compute every output for a batch.
+
+        Parameters
+        ----------
+        feed : dict of str to ndarray
+            The inputs of a batch; those that the graph does not use are ignored.
+
+        Returns
+        -------
+        list of ndarray of shape (batch, features)
+            One for each output.
+        """
         names = {port.name for port in self.runtime.get_inputs()}  # a cut may lie below the use of the mask
         used = {name: array for name, array in feed.items() if name in names}
         return self.runtime.run(None, used)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """How a graph is loaded; see :func:`open_session`.
+
+    Parameters
+    ----------
+    precision : {"fp32", "bf16", "fp16", "int8"}
+        Arithmetic. A graph in fp16 or int8 was converted before; for bf16 the graph is that of fp32.
+    threads : int
+        Threads that compute.
+    runs : int
+        Number of batches that are computed at a time.
+    float32_until : str
+        In bf16 the value before which everything is computed in float32; "" for none.
+    """
+
+    precision: str
+    threads: int
+    runs: int
+    float32_until: str
+
+    def runs_on(self, provider: Provider) -> int:
+        """Return the number of batches at a time on a provider: the processor divides its threads among them."""
+        if provider.name in ON_PROCESSOR:
+            return min(self.runs, self.threads)
+        return 1
 
 
 def open_session(
@@ -66,67 +106,101 @@ def open_session(
     graph : path or bytes
         An ONNX file or its content.
     provider : str
-        A name of :data:`topwork.extract.runtime.providers.PROVIDERS`; ``"auto"`` takes the fastest that is there and
-        able, and warns if one that should be able is not.
+        A name of :data:`topwork.extract.runtime.providers.PROVIDERS`; ``"auto"`` takes the fastest that is available
+        and computes in the precision, and warns if one of these does not load.
     threads : int, optional
-        Threads that compute; by default one per core.
+        Threads that compute; one per core by default.
     precision : {"fp32", "bf16", "fp16", "int8"}
         Arithmetic. A graph in fp16 or int8 was converted before; for bf16 the graph is that of fp32.
     runs : int
-        How many batches will be computed at a time, where the processor computes: the threads are divided among them.
+        Number of batches that will be computed at a time on the processor, which divides its threads among them.
     float32_until : str
-        In bf16 the value before which all is computed in float32; "" for none.
+        In bf16 the value before which everything is computed in float32; "" for none.
+
+    Returns
+    -------
+    Session
+        The loaded graph.
 
     Raises
     ------
     ProviderError
-        If the provider is not there, or did not load (ONNX Runtime then falls back without an error).
+        If the provider is not available, or did not load (where ONNX Runtime falls back without an error).
     """
-    wanted, threads = find_providers(provider, precision), threads or available_cores()
-    want = _Wanted(precision, threads, runs, float32_until)
-    for chosen in wanted[:-1]:
+    options = SessionOptions(
+        precision=precision, threads=threads or available_cores(), runs=runs, float32_until=float32_until
+    )
+    return open_on_first(graph, find_providers(provider, precision), options)
+
+
+def open_on_first(graph: Path | bytes, providers: list[Provider], options: SessionOptions) -> Session:
+    """Load a graph on the first provider that loads it, with a warning for each that does not.
+
+    Parameters
+    ----------
+    graph : path or bytes
+    providers : list of Provider
+        Not empty.
+    options : SessionOptions
+
+    Raises
+    ------
+    ProviderError
+        If the last one does not load it either.
+    """
+    *preferred, last = providers
+    for provider in preferred:
         try:
-            return _open(graph, chosen, want)
+            return open_on_provider(graph, provider, options)
         except Exception as error:
-            warnings.warn(f"provider {chosen.name!r} did not load: {reason(error)}; trying the next", stacklevel=2)
+            warnings.warn(f"provider {provider.name!r} did not load: {reason(error)}; trying the next", stacklevel=3)
     try:
-        return _open(graph, wanted[-1], want)
+        return open_on_provider(graph, last, options)
     except TopworkError:
         raise
     except Exception as error:
-        raise ProviderError(f"provider {wanted[-1].name!r} could not load the graph: {reason(error)}") from error
+        raise ProviderError(f"provider {last.name!r} could not load the graph: {reason(error)}") from error
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    precision: str
-    threads: int
-    runs: int
-    float32_until: str
+def open_on_provider(graph: Path | bytes, provider: Provider, options: SessionOptions) -> Session:
+    """Load a graph on one provider: in OpenVINO itself where its plug-in cannot, else in ONNX Runtime."""
+    runs = options.runs_on(provider)
+    properties = make_device_properties(options.precision, options.threads, runs)
+    if provider.name == OPENVINO and (options.float32_until or not openvino_devices()):
+        runtime: Any = OpenVinoRuntime(graph, properties, runs, options.float32_until)
+    else:
+        runtime = open_in_onnxruntime(graph, provider, options, properties)
+        check_loaded_provider(runtime, provider)
+    return Session(runtime, provider.name, precision=options.precision, runs=runs)
 
 
-def _open(graph: Path | bytes, provider: Provider, want: _Wanted) -> Session:
-    runs, precision = min(want.runs, want.threads) if provider.name in ON_PROCESSOR else 1, want.precision
-    hints = settings(precision, want.threads, runs)
-    if provider.name == OPENVINO and (want.float32_until or not openvino_devices()):
-        return Session(OpenVinoRuntime(graph, hints, runs, want.float32_until), provider.name, precision, runs)
+def open_in_onnxruntime(
+    graph: Path | bytes, provider: Provider, options: SessionOptions, properties: dict[str, str]
+) -> Any:
+    """Return an ``onnxruntime.InferenceSession``; `properties` are those of OpenVINO's device."""
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = want.threads // runs
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # decoding needs the cores, too
-    own = EXACT if (provider.name, precision) == ("cuda", "fp32") else {}
-    listed: dict[str, Any] = {"providers": [(provider.runtime, own)]}
-    if provider.name == OPENVINO:
-        options.add_provider_for_devices(list(openvino_devices()[:1]), {"load_config": json.dumps({"CPU": hints})})
-        listed = {}
+    session_options = onnxruntime.SessionOptions()
+    session_options.log_severity_level = ERRORS_ONLY
+    session_options.intra_op_num_threads = options.threads // options.runs_on(provider)
+    # Threads that wait must not spin: decoding needs the cores, too.
+    session_options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     content = graph if isinstance(graph, bytes) else str(graph)
-    runtime = onnxruntime.InferenceSession(content, options, **listed)
-    found = runtime.get_providers()
-    if found[0] != provider.runtime:
+    if provider.name == OPENVINO:
+        device = list(openvino_devices()[:1])
+        session_options.add_provider_for_devices(device, {"load_config": json.dumps({"CPU": properties})})
+        return onnxruntime.InferenceSession(content, session_options)
+    provider_options: dict[str, str] = {}
+    if provider.name == "cuda" and options.precision == "fp32":
+        provider_options = CUDA_FLOAT32_OPTIONS
+    return onnxruntime.InferenceSession(content, session_options, providers=[(provider.runtime, provider_options)])
+
+
+def check_loaded_provider(runtime: Any, provider: Provider) -> None:
+    """Raise a ProviderError if ONNX Runtime fell back to another provider."""
+    loaded = runtime.get_providers()[0]
+    if loaded != provider.runtime:
         raise ProviderError(
             f"ONNX Runtime could not load the provider {provider.name!r} and would run on "
-            f"{found[0]}; expected {provider.runtime}. Check its drivers and libraries."
+            f"{loaded}; expected {provider.runtime}. Check its drivers and libraries."
         )
-    return Session(runtime, provider.name, precision, runs)

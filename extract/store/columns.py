@@ -16,7 +16,7 @@ from ...errors import DriftError, IdentityError, InputError, StoppedError
 from ...hardware import available_cores
 from ...identity import require_same
 from ..engine.batching import DEFAULT_BATCH_SIZES
-from ..engine.engine import Result, run
+from ..engine.engine import Result, compute_features
 from ..engine.ledger import Ledger
 from ..graphs.editing import merge_graphs, select_columns
 from ..preprocess.by_kind import preprocessor_for
@@ -156,7 +156,10 @@ class Filling:
         ledger.runs = session.runs
         ledger.cores = available_cores()
         missing = self._missing_items(source)
-        with closing(run(missing, session, preprocessor, sizes, ledger.stages, workers=config.workers)) as results:
+        computing = compute_features(
+            missing, session, preprocessor, sizes=sizes, stages=ledger.stages, workers=config.workers
+        )
+        with closing(computing) as results:
             while window := list(islice(results, sizes.window)):
                 self._write_part(window)
                 ledger.computed += len(window)

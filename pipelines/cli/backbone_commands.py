@@ -85,7 +85,7 @@ def print_layers(layers: list[Layer]) -> None:
 
 def check_export(backbone: Backbone, cut: CutOptions, source: str | Table | None) -> Certificate:
     """Export layers into one temporary graph, and return its certificate."""
-    from ...extract.engine.sampling import samples_of
+    from ...extract.engine.sampling import make_sampler
     from ...extract.graphs.cut import CutRequest
     from ...extract.graphs.cutting import layers as list_layers
     from ...extract.graphs.export import export
@@ -93,7 +93,7 @@ def check_export(backbone: Backbone, cut: CutOptions, source: str | Table | None
     names = cut.layers if cut.layer else [layer.name for layer in list_layers(backbone)]
     request = CutRequest(tuple(names), tuple(cut.pools), cut.normalize)
     with tempfile.TemporaryDirectory(prefix="topwork-") as folder:
-        graph = export(backbone, request, Path(folder) / "graph", samples_of(source))
+        graph = export(backbone, request, Path(folder) / "graph", make_sampler(source))
         return graph.certificate
 
 

@@ -51,5 +51,5 @@ class ForeignExtractor(Extractor):
         assert isinstance(self.backbone, ForeignBackbone)
         return self.backbone
 
-    def _exported(self, samples: Samples) -> ExportedGraph:
+    def _export(self, samples: Samples) -> ExportedGraph:
         raise IdentityError(f"the head is of foreign features: {NO_BACKBONE}")

@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from topwork.extract.engine import batching
 from topwork.extract.engine.batching import BatchSizes, make_batches
-from topwork.extract.engine.engine import Original, Result, run
+from topwork.extract.engine.engine import KnownFeatures, Result, compute_features
 from topwork.extract.engine.ledger import Stages
 from topwork.extract.extractor.extractor import Extractor
 from topwork.extract.preprocess.by_kind import preprocessor_for
@@ -43,7 +43,7 @@ def items(seeds: list[int]) -> list[Item]:
 
 
 def results(tiny: Extractor, given: list[Item], sizes: BatchSizes, workers: int | None = None) -> list[Result]:
-    return list(run(given, tiny.session, tiny.preprocessor, sizes, Stages(), workers=workers))
+    return list(compute_features(given, tiny.session, tiny.preprocessor, sizes=sizes, workers=workers))
 
 
 @pytest.mark.parametrize(("batch_size", "workers"), [(1, 1), (4, 3), (32, None)])
@@ -75,20 +75,20 @@ def test_items_that_fail_keep_their_place_and_spare_their_neighbours(tiny: Extra
 def test_an_image_over_max_pixels_fails_alone(tiny: Extractor) -> None:
     large = Item("large", lambda: np.zeros((50, 50, 3), np.uint8))
     preprocessor = preprocessor_for(tiny.graph.input_spec, max_pixels=2499)
-    found = list(run([large, *items([0])], tiny.session, preprocessor, BatchSizes(), Stages()))
+    found = list(compute_features([large, *items([0])], tiny.session, preprocessor))
     assert "max_pixels=2,499" in str(found[0].reason)
     assert found[1].vectors is not None
 
 
 def test_equal_content_is_computed_once_and_names_its_original(tiny: Extractor) -> None:
-    stored = Original("stored", tuple(np.full(column.width, 7, np.float32) for column in tiny.columns))
+    stored = KnownFeatures("stored", tuple(np.full(column.width, 7, np.float32) for column in tiny.columns))
     known, stages = {content_digest(image(7)): stored}, Stages()
 
-    def at_hand(digests: Sequence[str]) -> dict[str, Original]:
+    def look_up(digests: Sequence[str]) -> dict[str, KnownFeatures]:
         return {digest: known[digest] for digest in digests if digest in known}
 
     given = items([0, 1, 0, 7])
-    found = list(run(given, tiny.session, tiny.preprocessor, BatchSizes(), stages, at_hand))
+    found = list(compute_features(given, tiny.session, tiny.preprocessor, stages=stages, lookup=look_up))
     assert [result.duplicate_of for result in found] == [None, None, "0", "stored"]
     assert found[2].vectors is found[0].vectors
     assert found[3].vectors is stored.vectors
@@ -113,7 +113,7 @@ def test_pixels_go_with_their_window(tiny: Extractor, monkeypatch: pytest.Monkey
     monkeypatch.setattr(ImagePreprocessor, "prepare", noted)
     gc.disable()
     try:
-        for _ in run(items(list(range(60))), tiny.session, tiny.preprocessor, BatchSizes(2), Stages()):
+        for _ in compute_features(items(list(range(60))), tiny.session, tiny.preprocessor, sizes=BatchSizes(2)):
             assert sum(array() is not None for array in arrays) <= 5 * 2
     finally:
         gc.enable()
@@ -128,7 +128,7 @@ def test_inference_that_takes_one_batch_at_a_time_has_a_thread_of_its_own(tiny: 
             return super().run(feed)
 
     session = Noted(tiny.session.runtime, "cpu", runs=1)
-    found = list(run(items(list(range(20))), session, tiny.preprocessor, BatchSizes(2), Stages(), workers=3))
+    found = list(compute_features(items(list(range(20))), session, tiny.preprocessor, sizes=BatchSizes(2), workers=3))
     assert len(found) == 20
     assert threads == {"topwork-inference_0"}
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("topwork")]
@@ -143,7 +143,7 @@ def test_items_are_taken_only_a_few_batches_ahead(tiny: Extractor) -> None:
             yield Item(str(taken), partial(image, taken % 5))
 
     sizes = BatchSizes(batch_size=4)
-    running = run(endless(), tiny.session, tiny.preprocessor, sizes, Stages(), workers=2)
+    running = compute_features(endless(), tiny.session, tiny.preprocessor, sizes=sizes, workers=2)
     first = list(itertools.islice(running, 40))
     running.close()  # type: ignore[attr-defined]
     assert [result.item.id for result in first] == [str(i) for i in range(1, 41)]
@@ -183,7 +183,7 @@ def record(
 ) -> tuple[list[Result], list[list[int]]]:
     assert isinstance(bert.graph.input_spec, TextSpec)
     preprocessor = Recording(bert.graph.input_spec)
-    return list(run(given, bert.session, preprocessor, sizes, Stages(), workers=workers)), preprocessor.batches
+    return list(compute_features(given, bert.session, preprocessor, sizes=sizes, workers=workers)), preprocessor.batches
 
 
 WORDS = [9, 1, 20, 2, 15, 1, 8, 3, 12, 1, 5]

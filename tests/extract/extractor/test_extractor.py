@@ -62,7 +62,7 @@ def test_clone_of_a_used_extractor_yields_the_same_features(
 
 
 @pytest.mark.parametrize("order", [["layer2", "last"], ["last", "layer2"]], ids="-".join)
-def test_layers_stand_side_by_side_in_the_order_given(
+def test_layers_are_concatenated_in_the_order_given(
     images: np.ndarray, by_layer: dict[str, np.ndarray], order: list[str]
 ) -> None:
     extractor = Extractor("topwork:tiny", layer=order)
@@ -219,8 +219,13 @@ def test_a_pipeline_can_search_for_the_layer() -> None:
     assert search.predict(X[[0, -1]]).tolist() == ["bright", "dark"]
 
 
-@pytest.mark.parametrize("layer", ["layer2", "last", ["layer2", "last"]], ids=str)
-@pytest.mark.parametrize("pool", ["avg", ["avg", "max"]], ids=str)
+ALL_CUTS = (["layer2", "last"], ["avg", "max"])
+OTHER_CUTS = [("layer2", "avg"), ("last", "avg"), (["layer2", "last"], "avg"), ("layer2", ["avg", "max"])]
+
+
+@pytest.mark.parametrize(
+    ("layer", "pool"), [ALL_CUTS, *(pytest.param(*cut, marks=pytest.mark.coverage) for cut in OTHER_CUTS)], ids=str
+)
 def test_normalized_columns_are_unit_vectors_in_the_same_direction(
     images: np.ndarray, layer: str | list[str], pool: str | list[str]
 ) -> None:
@@ -366,7 +371,7 @@ Texts = tuple[list[str], list[str]]
 
 
 @pytest.mark.parametrize("kind", ["strings", "array", "paths", "folder", "table"])
-def test_every_kind_of_source_of_texts_yields_the_same_features(
+def test_every_kind_of_source_of_text_yields_the_same_features(
     kind: str, text_folder: Path, texts: Texts, tmp_path: Path
 ) -> None:
     sentences, extractor = texts[0][:6], Extractor(f"hf:{text_folder}")
@@ -387,24 +392,30 @@ def test_every_kind_of_source_of_texts_yields_the_same_features(
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("pool", "width"), [("mean", 32), ("cls", 32), ("max", 32), ("gem", 32), ("cls+mean", 64)])
-def test_texts_are_pooled_over_their_own_tokens(pool: str, width: int, text_folder: Path, texts: Texts) -> None:
-    extractor = Extractor(f"hf:{text_folder}", pool=pool, precision="fp32")
+def test_text_is_pooled_over_its_own_tokens(text_folder: Path, texts: Texts) -> None:
+    pools = ["mean", "cls", "max", "gem", "cls+mean"]
+    extractor = Extractor(f"hf:{text_folder}", pool=pools, precision="fp32")
     backbone = topwork.load_backbone(f"hf:{text_folder}")
     found = extractor.fit_transform(texts[0])
-    assert found.shape == (len(texts[0]), width)
-    for sentence, ours in zip(texts[0][::7], found[::7], strict=True):
+    assert [(column.pool, column.width) for column in extractor.columns] == [
+        ("mean", 32), ("cls", 32), ("max", 32), ("gem", 32), ("cls+mean", 64)
+    ]  # fmt: skip
+    for sentence, row in zip(texts[0][::7], found[::7], strict=True):
         ids = torch.from_numpy(extractor.preprocessor.prepare(sentence).array)[None]
         with torch.no_grad():
             tokens = backbone.run((ids, torch.ones_like(ids)))[0].numpy()
-        parts = {
-            "mean": tokens.mean(0),
-            "cls": tokens[0],
-            "max": tokens.max(0),
-            "gem": (np.maximum(tokens, 1e-6) ** 3).mean(0) ** (1 / 3),
-        }
-        expected = np.concatenate([parts[name] for name in pool.split("+")])
-        np.testing.assert_allclose(ours, expected, rtol=1e-3, atol=1e-5)
+        mean = tokens.mean(0)
+        cls = tokens[0]
+        gem = (np.maximum(tokens, 1e-6) ** 3).mean(0) ** (1 / 3)
+        expected = np.concatenate([mean, cls, tokens.max(0), gem, cls, mean])
+        np.testing.assert_allclose(row, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_single_pooling_of_text_has_its_features_alone(text_folder: Path, texts: Texts) -> None:
+    both = Extractor(f"hf:{text_folder}", pool=["mean", "cls", "max", "gem", "cls+mean"], precision="fp32")
+    alone = Extractor.from_graph(both.graph, precision="fp32").set_params(pool="cls+mean")
+    assert alone.n_features_out_ == 64
+    np.testing.assert_allclose(alone.transform(texts[0][:5]), both.transform(texts[0][:5])[:, 128:], **CLOSE)
 
 
 def test_tokens_of_any_number_cannot_be_flattened(text_folder: Path, texts: Texts) -> None:

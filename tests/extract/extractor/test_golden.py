@@ -1,4 +1,4 @@
-"""Features of real networks on real images equal vectors from independent software, to 1e-3 relative L2."""
+"""Features of real models on real images equal vectors from independent software, to 1e-3 relative L2."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ def require_equal(found: np.ndarray, expected: np.ndarray) -> None:
 def test_mobilenet_on_photographs(data: Path, hymenoptera: Path, mobilenet_options: dict[str, object]) -> None:
     golden = np.load(data / "golden" / "mobilenetv2_035_hymenoptera_val.npz")
     backbone = topwork.load_backbone("timm:mobilenetv2_035", **mobilenet_options)
-    extractor = topwork.Extractor(backbone, layer=["last", "blocks.2", "blocks.4"], provider="cpu", batch_size=5)
+    extractor = topwork.Extractor(
+        backbone, layer=["last", "blocks.2", "blocks.4"], precision="fp32", provider="cpu", batch_size=5
+    )
     features = extractor.fit_transform([hymenoptera / "val" / name for name in golden["ids"]])
     assert [(c.name, c.width) for c in extractor.columns] == [("last", 1280), ("blocks.2", 16), ("blocks.4", 32)]
     assert len(extractor.session.runtime.get_outputs()) == 3
@@ -46,7 +48,9 @@ def test_module_of_the_caller_on_cifar(data: Path, resnet20: topwork.Backbone, t
     wanted = {f"test/{name}" for name in golden["ids"]}
     with tarfile.open(data / "cifar10-test.tar.gz") as archive:
         archive.extractall(tmp_path, (member for member in archive if member.name in wanted), filter="data")
-    extractor = topwork.Extractor(resnet20, layer=["layer1", "layer2", "layer3"], provider="cpu", batch_size=7)
+    extractor = topwork.Extractor(
+        resnet20, layer=["layer1", "layer2", "layer3"], precision="fp32", provider="cpu", batch_size=7
+    )
     features = extractor.fit_transform([tmp_path / "test" / name for name in golden["ids"]])
     assert len(extractor.session.runtime.get_outputs()) == 3
     for found, name in zip(np.split(features, [16, 48], axis=1), ("layer1", "layer2", "layer3"), strict=True):

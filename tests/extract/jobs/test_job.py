@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from topwork.extract.engine.batching import DEFAULT_BATCH_SIZES, BatchSizes
 from topwork.extract.engine.ledger import Ledger
 from topwork.extract.engine.progress import Progress
 from topwork.extract.engine.run_config import RunConfig
-from topwork.extract.engine.tuning import locate_tuning
+from topwork.extract.engine.tuning import Tuning, locate_tuning, write_tuning
 from topwork.extract.extractor.extractor import Extractor
 from topwork.extract.jobs.job import extract_features
 from topwork.extract.sources.archive import ArchiveSource
@@ -105,7 +104,7 @@ def assert_right(store: FeatureStore, tiny: Extractor, root: Path) -> None:
 CONTENT = st.one_of(st.integers(0, 5), st.sampled_from(sorted(BROKEN)))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(kinds=st.lists(CONTENT, min_size=1, max_size=14), stop_after=st.integers(0, 14))
 def test_any_mix_of_items_is_accounted_for_even_after_an_interruption(
     tiny: Extractor, tmp_path_factory: pytest.TempPathFactory, kinds: list[int | str], stop_after: int
@@ -257,11 +256,11 @@ def test_compressed_archive_is_looked_through_without_keeping_its_content(
     assert most <= 2 * 16 + 1
 
 
-def remember_batch_sizes(extractor: Extractor, **found: int) -> None:
+def remember(extractor: Extractor, sizes: BatchSizes) -> None:
     """Remember batch sizes for the extractor's graph, as if a job had measured them."""
     path = locate_tuning(extractor.graph, "auto")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(found))
+    write_tuning(path, Tuning(sizes, runs=1))
 
 
 @pytest.mark.parametrize("first", [BatchSizes(3, tokens=77), DEFAULT_BATCH_SIZES])
@@ -273,9 +272,9 @@ def test_resumed_job_repeats_the_batch_sizes_of_the_run_before(
     monkeypatch.setenv("TOPWORK_CACHE", str(tmp_path / "cache"))
     paths = sorted(write(tmp_path / "images", [png(seed) for seed in range(9)]).rglob("*.png"))
     if first != DEFAULT_BATCH_SIZES:
-        remember_batch_sizes(tiny, batch_size=first.batch_size, tokens=first.tokens or 0, runs=1)
+        remember(tiny, first)
     extract_features(paths[:4], store)
-    remember_batch_sizes(tiny, batch_size=5, tokens=88, runs=1)
+    remember(tiny, BatchSizes(5, tokens=88))
     assert extract_features(paths, store).computed == 5
     with open_writer(store) as writer:
         assert writer.batching() == first

@@ -17,13 +17,15 @@ import numpy as np
 import pytest
 from topwork.extract.store.feature_store import FeatureStore
 
-EACH = 500
+EACH = 260
 """Images of each of the ten classes."""
+ITEMS_PER_PART = 513
+"""Batch size above half of a window: each batch is a part of its own."""
 
 
 @pytest.fixture(scope="module")
 def images(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder of 5,000 CIFAR images, with broken files and duplicates among them."""
+    """Return a folder of 2,600 CIFAR images, with broken files and duplicates among them."""
     folder = tmp_path_factory.mktemp("cifar")
     with tarfile.open(data / "cifar10-test.tar.gz") as archive:
         chosen = [member for member in archive if member.isfile() and int(Path(member.name).stem) < EACH]
@@ -31,7 +33,7 @@ def images(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = folder / "test"
     paths = sorted(root.rglob("*.jpg"))
     assert len(paths) == 10 * EACH
-    for number, path in enumerate(paths[::410]):
+    for number, path in enumerate(paths[::200]):
         content = path.read_bytes()
         (path.parent / f"copy{number}.jpg").write_bytes(content)
         (path.parent / f"broken{number}.jpg").write_bytes((b"", b"no image", content[: len(content) // 2])[number % 3])
@@ -40,6 +42,7 @@ def images(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def command(images: Path, store: Path) -> list[str]:
     options = ["--backbone", "topwork:tiny", "--layer", "layer2,last", "--on-error", "record", "--json"]
+    options += ["--batch-size", str(ITEMS_PER_PART)]
     return [sys.executable, "-m", "topwork", "extract", str(images), "--store", str(store), *options]
 
 

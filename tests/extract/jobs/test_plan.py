@@ -15,7 +15,8 @@ from topwork.extract.engine.run_config import RunConfig
 from topwork.extract.extractor.extractor import Extractor
 from topwork.extract.jobs import plan as module
 from topwork.extract.jobs.job import extract_features
-from topwork.extract.jobs.plan import Plan, plan
+from topwork.extract.jobs.plan import Plan, draw_sample, plan
+from topwork.extract.sources.item import Item
 from topwork.extract.store.feature_store import FeatureStore
 
 Write = Callable[..., Path]
@@ -71,18 +72,13 @@ def test_only_what_a_store_lacks_is_planned_and_the_store_stays_as_it_is(
     assert files(store.path) == before
 
 
-def test_same_items_are_drawn_each_time(tiny: Extractor, write_images: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn, run = [], module.run
-
-    def recording(items: Any, *rest: Any, **named: Any) -> Any:
-        drawn.append([item.id for item in items])
-        return run(items, *rest, **named)
-
-    monkeypatch.setattr(module, "run", recording)
-    root = write_images(each=60)
-    forecast(tiny, root), forecast(tiny, root)
-    assert drawn[0] == drawn[1] == sorted(drawn[0])
-    assert drawn[0] != sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))[: len(drawn[0])]
+def test_same_items_are_drawn_each_time() -> None:
+    items = [Item(f"{number:03d}", lambda: b"") for number in range(120)]
+    first, second = ([item.id for item in draw_sample(items, 120, 56)] for _ in range(2))
+    assert first == second == sorted(first)
+    assert len(set(first)) == 56
+    assert first != [item.id for item in items[:56]]
+    assert draw_sample(items[:9], 9, 56) == items[:9]
 
 
 def test_items_that_fail_are_counted_and_take_no_row(tiny: Extractor, write_images: Write) -> None:

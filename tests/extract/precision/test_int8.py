@@ -6,11 +6,11 @@ import numpy as np
 import onnx
 import pytest
 from topwork.extract.engine.engine import infer
-from topwork.extract.engine.sampling import drawn
+from topwork.extract.engine.sampling import draw_items
 from topwork.extract.extractor.extractor import Extractor
 from topwork.extract.graphs.exported_graph import ExportedGraph
 from topwork.extract.graphs.fidelity import relative_errors
-from topwork.extract.precision.int8 import HEAVY, calibrated, quantized
+from topwork.extract.precision.int8 import HEAVY_OPERATIONS, calibrate, quantize
 from topwork.extract.preprocess.by_kind import preprocessor_for
 from topwork.extract.preprocess.preprocessor import Prepared
 from topwork.extract.runtime.session import open_session
@@ -25,7 +25,7 @@ def graph() -> ExportedGraph:
 
 @pytest.fixture(scope="module")
 def items(graph: ExportedGraph) -> list[Prepared]:
-    return [prepared for (prepared,) in drawn(IMAGES, [graph.input_spec], 40)]
+    return [prepared for (prepared,) in draw_items(IMAGES, [graph.input_spec], 40)]
 
 
 def errors(graph: ExportedGraph, items: list[Prepared], model: onnx.ModelProto) -> list[float]:
@@ -35,15 +35,15 @@ def errors(graph: ExportedGraph, items: list[Prepared], model: onnx.ModelProto) 
 
 
 def test_quantised_graph_computes_nearly_the_same(graph: ExportedGraph, items: list[Prepared]) -> None:
-    model = quantized(calibrated(graph, items), ())
+    model = quantize(calibrate(graph, items), ())
     found = [node.op_type for node in model.graph.node]
-    heavy = [node for node in onnx.load(graph.path).graph.node if node.op_type in HEAVY]
+    heavy = [node for node in onnx.load(graph.path).graph.node if node.op_type in HEAVY_OPERATIONS]
     assert found.count("DequantizeLinear") >= 2 * len(heavy) - 2  # two convolutions may read one value
     assert 1e-3 < np.median(errors(graph, items, model)) < 0.1
 
 
 def test_weights_have_a_scale_for_each_channel(graph: ExportedGraph, items: list[Prepared]) -> None:
-    model = quantized(calibrated(graph, items), ())
+    model = quantize(calibrate(graph, items), ())
     scales = {tensor.name: tensor for tensor in model.graph.initializer}
     axes = [
         scales[node.input[1]].dims[0]
@@ -55,11 +55,11 @@ def test_weights_have_a_scale_for_each_channel(graph: ExportedGraph, items: list
 
 
 def test_operations_that_are_kept_are_exact(graph: ExportedGraph, items: list[Prepared]) -> None:
-    names = [node.name for node in onnx.load(graph.path).graph.node if node.op_type in HEAVY]
-    assert max(errors(graph, items, quantized(calibrated(graph, items), names))) < 1e-6
+    names = [node.name for node in onnx.load(graph.path).graph.node if node.op_type in HEAVY_OPERATIONS]
+    assert max(errors(graph, items, quantize(calibrate(graph, items), names))) < 1e-6
 
 
 def test_ranges_are_those_of_the_items(graph: ExportedGraph, items: list[Prepared]) -> None:
-    few, same, all_of_them = (calibrated(graph, items[:count]).ranges for count in (4, 4, 40))
+    few, same, all_of_them = (calibrate(graph, items[:count]).ranges for count in (4, 4, 40))
     assert few == same != all_of_them
     assert all(all_of_them[name][0] <= low and high <= all_of_them[name][1] for name, (low, high) in few.items())

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from topwork.errors import ProviderError
 from topwork.extract.graphs.cut import CutRequest
 from topwork.extract.graphs.graph_cache import graph_for
-from topwork.extract.runtime import session as session_module
 from topwork.extract.runtime.providers import PROVIDERS, Provider, explain_absence
-from topwork.extract.runtime.session import open_session
+from topwork.extract.runtime.session import SessionOptions, open_on_first, open_session
 from topwork.hardware import available_cores
 
 
@@ -68,13 +69,22 @@ def test_results_of_one_run_survive_the_next(graph: Path) -> None:
     np.testing.assert_array_equal(first, kept)
 
 
-def test_auto_says_so_when_a_provider_does_not_load(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_provider_that_does_not_load_is_skipped_with_a_warning(graph: Path) -> None:
     broken = Provider("broken", "BrokenExecutionProvider", "broken", ("fp32",))
-    monkeypatch.setattr(session_module, "find_providers", lambda *_: [broken, PROVIDERS["cpu"]])
-    with pytest.warns(
-        UserWarning, match="provider 'broken' did not load: .*BrokenExecutionProvider.*; trying the next"
-    ):
-        assert open_session(graph).provider == "cpu"
-    monkeypatch.setattr(session_module, "find_providers", lambda *_: [broken])
-    with pytest.raises(Exception, match="BrokenExecutionProvider"):
-        open_session(graph, "broken")
+    options = SessionOptions("fp32", threads=1, runs=1, float32_until="")
+    with pytest.warns(UserWarning, match=r"'broken' did not load: .*BrokenExecutionProvider"):
+        assert open_on_first(graph, [broken, PROVIDERS["cpu"]], options).provider == "cpu"
+    with pytest.raises(ProviderError, match="BrokenExecutionProvider"):
+        open_on_first(graph, [broken], options)
+
+
+@pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="this machine has CUDA")
+def test_without_openvino_the_cpu_provider_computes_the_same(graph: Path, disable: Callable[..., None]) -> None:
+    feed = {"image": np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)}
+    (expected,) = open_session(graph, "auto").run(feed)
+    disable("openvino")
+    session = open_session(graph, "auto")
+    assert session.provider == "cpu"
+    np.testing.assert_allclose(session.run(feed)[0], expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ProviderError, match="openvino"):
+        open_session(graph, "openvino")

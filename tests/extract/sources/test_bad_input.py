@@ -25,8 +25,7 @@ from PIL import Image, ImageFile
 from pyarrow import parquet
 from topwork.errors import DecodeError, SourceError
 from topwork.extract.engine.batching import BatchSizes
-from topwork.extract.engine.engine import run
-from topwork.extract.engine.ledger import Stages
+from topwork.extract.engine.engine import compute_features
 from topwork.extract.preprocess.by_kind import preprocessor_for
 from topwork.extract.preprocess.preprocessor import Feed
 from topwork.extract.runtime.session import Session
@@ -720,8 +719,8 @@ class Sick(Session):
 def test_features_that_are_not_finite_fail_alone(batch_size: int) -> None:
     items = [Item(str(n), lambda n=n: np.full((32, 32, 3), n, np.uint8)) for n in (0, 1, 3, 2, 1, 4)]
     session, sizes = Sick(None, "cpu"), BatchSizes(batch_size)
-    found = list(run(items, session, preprocessor_for(IMAGES), sizes, Stages(), workers=2))
-    reason = "the network's features are not finite"
+    found = list(compute_features(items, session, preprocessor_for(IMAGES), sizes=sizes, workers=2))
+    reason = "the model's features are not finite"
     assert [(result.item.id, result.reason) for result in found] == [
         ("0", None), ("1", reason), ("3", None), ("2", reason), ("1", reason), ("4", None)
     ]  # fmt: skip
