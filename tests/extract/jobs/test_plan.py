@@ -13,9 +13,8 @@ from topwork.extract.engine.ledger import Stages
 from topwork.extract.engine.progress import Progress, watch_progress
 from topwork.extract.engine.run_config import RunConfig
 from topwork.extract.extractor.extractor import Extractor
-from topwork.extract.jobs import plan as module
 from topwork.extract.jobs.job import extract_features
-from topwork.extract.jobs.plan import Plan, draw_sample, plan
+from topwork.extract.jobs.plan import Plan, draw_sample, forecast_seconds_per_item, plan
 from topwork.extract.sources.item import Item
 from topwork.extract.store.feature_store import FeatureStore
 
@@ -109,11 +108,11 @@ def test_texts_are_planned(text_folder: Path, texts: tuple[list[str], list[str]]
 def test_stages_take_turns_on_the_processor_and_overlap_elsewhere(tiny: Extractor, write_images: Write) -> None:
     sample = forecast(tiny, write_images()).sample
     sample.stages, sample.cores, sample.runs, sample.computed = Stages(read=1, decode=5, infer=6), 2, 2, 10
-    assert module._seconds_per_item(sample) == pytest.approx(0.6)
+    assert forecast_seconds_per_item(sample) == pytest.approx(0.6)
     sample.provider, sample.runs = "cuda", 1
-    assert module._seconds_per_item(sample) == pytest.approx(0.6)
+    assert forecast_seconds_per_item(sample) == pytest.approx(0.6)
     sample.stages.infer = 2
-    assert module._seconds_per_item(sample) == pytest.approx(0.25)
+    assert forecast_seconds_per_item(sample) == pytest.approx(0.25)
 
 
 def test_progress_of_the_sample_is_told(tiny: Extractor) -> None:
