@@ -67,7 +67,7 @@ def certify(
     check_ports(cut, inputs, outputs)
     check_evaluation_mode(cut)
     comparison = _Comparison(cut, session)
-    for case, feed in _make_feeds(cut, items):
+    for case, feed in make_feeds(cut, items):
         comparison.run(case, feed)
     return Certificate(
         tolerance=cut.backbone.tolerance,
@@ -150,7 +150,7 @@ def _first_item(feed: Feed) -> Feed:
     return {name: array[:1] for name, array in feed.items()}
 
 
-def _make_feeds(cut: Cut, items: Sequence[NDArray[Any]]) -> Iterator[tuple[str, Feed]]:
+def make_feeds(cut: Cut, items: Sequence[NDArray[Any]]) -> Iterator[tuple[str, Feed]]:
     """Yield the name of each case with a batch."""
     preprocessor = preprocessor_for(cut.backbone.input_spec)
     generator = np.random.default_rng(FEED_SEED)

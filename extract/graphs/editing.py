@@ -85,9 +85,9 @@ def merge_graphs(first: ExportedGraph, second: ExportedGraph, path: Path) -> Exp
     # Merge what they compute.
     model = onnx.load(first.path)
     other = onnx.load(second.path)
-    _add_operators(model, other)
+    add_operators(model, other)
     reserved = {output.name for graph in (model.graph, other.graph) for output in graph.output}
-    merged = _MergedGraph(reserved)
+    merged = MergedGraph(reserved)
     merged.add(model.graph)
     merged.add(other.graph)
     model.graph.CopyFrom(merged.graph)
@@ -108,7 +108,7 @@ def merge_graphs(first: ExportedGraph, second: ExportedGraph, path: Path) -> Exp
     return joined
 
 
-def _add_operators(model: Any, other: Any) -> None:
+def add_operators(model: Any, other: Any) -> None:
     """Add the operator sets and functions of another model."""
     versions = {imported.domain: imported.version for imported in model.opset_import}
     for imported in other.opset_import:
@@ -127,7 +127,7 @@ def _add_operators(model: Any, other: Any) -> None:
             model.functions.append(function)
 
 
-class _MergedGraph:
+class MergedGraph:
     """A graph to which others are added.
 
     Parameters
@@ -149,24 +149,22 @@ class _MergedGraph:
         """Add all that a graph computes."""
         if graph.sparse_initializer:
             raise ExportError("a graph with sparse weights cannot be merged. Make a store of its own for the column.")
-        self._add_inputs(graph)
+        known = {port.name for port in self.graph.input}
         new_names = {"": ""}
         for port in graph.input:
             new_names[port.name] = port.name
+            self.taken.add(port.name)
+            if port.name not in known:
+                self.graph.input.append(port)
         for tensor in graph.initializer:
-            new_names[tensor.name] = self._add_weight(tensor)
+            new_names[tensor.name] = self.add_weight(tensor)
         for node in graph.node:
-            self._add_node(node, new_names)
+            self.add_node(node, new_names)
         for output in graph.output:
             self.graph.node.add(op_type="Identity", input=[new_names[output.name]], output=[output.name])
             self.graph.output.append(output)
 
-    def _add_inputs(self, graph: Any) -> None:
-        known = {port.name for port in self.graph.input}
-        self.graph.input.extend(port for port in graph.input if port.name not in known)
-        self.taken.update(port.name for port in graph.input)
-
-    def _add_weight(self, tensor: Any) -> str:
+    def add_weight(self, tensor: Any) -> str:
         """Add a weight unless the graph has one with the same content, and return its name."""
         import onnx
 
@@ -176,13 +174,13 @@ class _MergedGraph:
         nameless.doc_string = ""
         key = "weight", hashlib.sha256(nameless.SerializeToString(deterministic=True)).digest()
         if key not in self.names_by_key:
-            name = self._find_free_name(tensor.name)
+            name = self.find_free_name(tensor.name)
             self.names_by_key[key] = name
             nameless.name = name
             self.graph.initializer.append(nameless)
         return self.names_by_key[key]
 
-    def _add_node(self, node: Any, new_names: dict[str, str]) -> None:
+    def add_node(self, node: Any, new_names: dict[str, str]) -> None:
         """Add an operation unless the graph has an equal one, and enter the names of its results."""
         inputs = tuple(new_names[name] for name in node.input)
         attributes = sorted(attribute.SerializeToString(deterministic=True) for attribute in node.attribute)
@@ -190,13 +188,14 @@ class _MergedGraph:
         key = node.domain, node.op_type, inputs, tuple(attributes), has_output
         has_subgraphs = any(list_subgraphs(node))
         if has_subgraphs or (key, 0) not in self.names_by_key:
-            self._copy_node(node, new_names, key)
+            self.copy_node(node, new_names, key)
             return
         for place, name in enumerate(node.output):
             if name:
                 new_names[name] = self.names_by_key[key, place]
 
-    def _copy_node(self, node: Any, new_names: dict[str, str], key: Hashable) -> None:
+    def copy_node(self, node: Any, new_names: dict[str, str], key: Hashable) -> None:
+        """Add a copy of an operation under free names, and enter the names of its results."""
         copied = self.graph.node.add()
         copied.CopyFrom(node)
         copied.ClearField("metadata_props")
@@ -206,12 +205,12 @@ class _MergedGraph:
             _rename_outer_values(subgraph, new_names)
         copied.input[:] = [new_names[name] for name in node.input]
         for place, name in enumerate(node.output):
-            new_name = self._find_free_name(name) if name else ""
+            new_name = self.find_free_name(name) if name else ""
             copied.output[place] = new_name
             new_names[name] = new_name
             self.names_by_key[key, place] = new_name
 
-    def _find_free_name(self, name: str) -> str:
+    def find_free_name(self, name: str) -> str:
         """Return a name that no other value has."""
         free = name
         number = 1

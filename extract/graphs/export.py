@@ -78,13 +78,15 @@ def export(
     items = samples(backbone.input_spec)
     failures: dict[str, TopworkError] = {}
     cutters: dict[Tracing, Cutter] = {}
-    for route in routes_for(backbone) if routes is None else routes:
+    if routes is None:
+        routes = routes_for(backbone)
+    for route in routes:
         refused = tuple(f"{name}: {reason(error)}" for name, error in failures.items())
         try:
             if route.tracing not in cutters:
                 cutters[route.tracing] = cutter_for(backbone, route.tracing)
             cut = choose(cutters[route.tracing], request)
-            model, certificate = export_by_route(cut, route, items, refused)
+            model, certificate = export_by_route(cut, route, items=items, refused=refused)
         except LayerError as error:
             if not failures:
                 raise
@@ -92,7 +94,7 @@ def export(
         except (ExportError, ParityError) as error:
             failures[route.name] = error
         else:
-            return _save(model, backbone, certificate, folder)
+            return _save(model, certificate, backbone.input_spec, folder=folder)
     raise _most_informative(list(failures.values()))
 
 
@@ -142,19 +144,20 @@ def export_by_route(
     except Exception as error:
         raise ExportError(f"ONNX Runtime cannot load the graph of {backbone.name}: {reason(error)}") from error
     certificate = certify(cut, session, versions=package_versions(), items=items, route=route.name, refused=refused)
-    write_metadata(model, GraphMetadata(backbone.identity(), _make_columns(cut, widths)))
+    write_metadata(model, GraphMetadata(backbone.identity(), make_columns(cut, widths)))
     return model, certificate
 
 
-def _save(model: Any, backbone: Backbone, certificate: Certificate, folder: Path) -> ExportedGraph:
+def _save(model: Any, certificate: Certificate, spec: InputSpec, *, folder: Path) -> ExportedGraph:
     with contextlib.suppress(FileExistsError), new_folder(folder) as temporary:  # another process may have been faster
         (temporary / GRAPH_FILE).write_bytes(model.SerializeToString())
         ExportedGraph(temporary / GRAPH_FILE).write_certificate(certificate)
-        write_inputs(backbone.input_spec, temporary / INPUTS_FOLDER)
+        write_inputs(spec, temporary / INPUTS_FOLDER)
     return ExportedGraph(folder / GRAPH_FILE)
 
 
-def _make_columns(cut: Cut, widths: Sequence[int]) -> tuple[Column, ...]:
+def make_columns(cut: Cut, widths: Sequence[int]) -> tuple[Column, ...]:
+    """Return the columns of a cut, given their numbers of features."""
     columns = []
     for name, (layer, pool), width in zip(cut.names, cut.chosen, widths, strict=True):
         columns.append(Column(name, layer.name, pool, width=width, normalize=cut.normalize))

@@ -63,7 +63,7 @@ def graph_for(
         spec: Loadable = backbone
     elif isinstance(backbone, Backbone):
         if backbone.spec is None:
-            return _export_once_per_process(backbone, request, samples, exporter)
+            return _export_once_per_process(backbone, request, samples=samples, exporter=exporter)
         spec = backbone.spec
     else:
         raise InputError(
@@ -78,7 +78,7 @@ def graph_for(
 
 
 def _export_once_per_process(
-    backbone: Backbone, request: CutRequest, samples: Samples, exporter: Exporter
+    backbone: Backbone, request: CutRequest, *, samples: Samples, exporter: Exporter
 ) -> ExportedGraph:
     """Export a module of the caller's once per process: no key would distinguish its code from another's."""
     if not _folder_of_process:

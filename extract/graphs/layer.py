@@ -81,7 +81,7 @@ def make_layer(
     channel_axis = find_channel_axis()
     if len(shape) == 2 and channel_axis != 0:
         return Layer(name, shape, "tokens", prefix_tokens=count_prefix_tokens())
-    return Layer(name, shape, "map", channel_axis)
+    return Layer(name, shape, "map", channel_axis=channel_axis)
 
 
 def guess_channel_axis(shape: tuple[int, ...]) -> int | None:

@@ -159,7 +159,7 @@ def pool_layers(
 
     features = []
     for value, (layer, pool) in zip(values, chosen, strict=True):
-        pooled = pool_layer(value, layer, pool, mask)
+        pooled = pool_layer(value, layer, pool, mask=mask)
         if normalize:
             pooled = functional.normalize(pooled, dim=1, eps=MIN_VECTOR_LENGTH)
         features.append(pooled)
@@ -185,11 +185,12 @@ def pool_layer(x: Tensor, layer: Layer, pool: str, mask: Tensor | None = None) -
     """
     import torch
 
-    parts = [_apply_pooling(x, layer, name, mask) for name in split_pooling(pool)]
+    parts = [apply_pooling(x, layer, name=name, mask=mask) for name in split_pooling(pool)]
     return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
 
-def _apply_pooling(x: Tensor, layer: Layer, name: str, mask: Tensor | None) -> Tensor:
+def apply_pooling(x: Tensor, layer: Layer, *, name: str, mask: Tensor | None) -> Tensor:
+    """Pool a batch of a layer's values in one way."""
     from torch.nn import functional
 
     if name in ("none", "flatten"):
@@ -198,7 +199,7 @@ def _apply_pooling(x: Tensor, layer: Layer, name: str, mask: Tensor | None) -> T
         return x[:, 0]  # (batch, tokens, features) -> (batch, features)
     if layer.is_masked:
         assert mask is not None
-        return _pool_text(x, name, mask.unsqueeze(-1))  # mask: (batch, tokens) -> (batch, tokens, 1)
+        return pool_tokens(x, name, mask.unsqueeze(-1))  # mask: (batch, tokens) -> (batch, tokens, 1)
     if layer.kind == "tokens":
         x = x[:, layer.prefix_tokens :]  # (batch, tokens, features) -> (batch, tokens of the input, features)
         x = x.transpose(1, 2)  # -> (batch, features, tokens of the input)
@@ -206,11 +207,11 @@ def _apply_pooling(x: Tensor, layer: Layer, name: str, mask: Tensor | None) -> T
         x = x.movedim(-1, 1)  # (batch, height, width, channels) -> (batch, channels, height, width)
     grid = grid_of(name)
     if grid is None:
-        return _pool_positions(x, name)
+        return pool_positions(x, name)
     return functional.adaptive_avg_pool2d(x, grid).flatten(1)  # -> (batch, channels * rows * columns)
 
 
-def _pool_text(x: Tensor, name: str, mask: Tensor) -> Tensor:
+def pool_tokens(x: Tensor, name: str, mask: Tensor) -> Tensor:
     """Pool ``(batch, tokens, features)`` over the tokens whose mask is 1; padding may hold any values, NaN included."""
     is_padding = mask == 0
     if name == "max":
@@ -223,7 +224,7 @@ def _pool_text(x: Tensor, name: str, mask: Tensor) -> Tensor:
     return mean
 
 
-def _pool_positions(x: Tensor, name: str) -> Tensor:
+def pool_positions(x: Tensor, name: str) -> Tensor:
     """Pool ``(batch, channels, …)`` over all axes after the channels."""
     positions = tuple(range(2, x.ndim))
     if name == "max":

@@ -70,20 +70,21 @@ def pool_reference(
     features = []
     for value, (layer, pool) in zip(values, chosen, strict=True):
         exact = value.astype(np.float64)
-        rows = np.stack([_pool_item(item, layer, pool, mask[number]) for number, item in enumerate(exact)])
+        rows = np.stack([pool_item(item, layer, pool, mask=mask[number]) for number, item in enumerate(exact)])
         if normalize:
-            rows = _normalize_rows(rows)
+            rows = normalize_rows(rows)
         features.append(rows.astype(np.float32))
     return features
 
 
-def _normalize_rows(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+def normalize_rows(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Divide each row by its length."""
     lengths = np.sqrt((rows**2).sum(axis=1, keepdims=True))
     normalized: NDArray[np.float64] = rows / np.maximum(lengths, 1e-12)
     return normalized
 
 
-def _pool_item(item: NDArray[np.float64], layer: Layer, pool: str, mask: NDArray[Any]) -> NDArray[np.float64]:
+def pool_item(item: NDArray[np.float64], layer: Layer, pool: str, *, mask: NDArray[Any]) -> NDArray[np.float64]:
     """Pool one item's value ``layer.shape`` in one way or, joined by ``+``, in several."""
     parts = []
     for name in pool.split("+"):
@@ -93,31 +94,32 @@ def _pool_item(item: NDArray[np.float64], layer: Layer, pool: str, mask: NDArray
             parts.append(item[0])
         elif name[-1].isdigit():  # "avg2x3"
             rows, _, columns = name.removeprefix("avg").partition("x")
-            parts.append(_average_cells(_with_channels_last(item, layer), int(rows), int(columns)))
+            parts.append(average_cells(move_channels_last(item, layer), int(rows), int(columns)))
         else:
-            parts.append(_pool_rows(_list_positions(item, layer, mask), name))
+            parts.append(pool_rows(list_positions(item, layer, mask), name))
     return np.concatenate(parts)
 
 
-def _with_channels_last(item: NDArray[np.float64], layer: Layer) -> NDArray[np.float64]:
+def move_channels_last(item: NDArray[np.float64], layer: Layer) -> NDArray[np.float64]:
+    """Return a map with its channels as the last axis."""
     if layer.channel_axis == -1:
         return item
     return np.moveaxis(item, 0, -1)
 
 
-def _list_positions(item: NDArray[np.float64], layer: Layer, mask: NDArray[Any]) -> NDArray[np.float64]:
+def list_positions(item: NDArray[np.float64], layer: Layer, mask: NDArray[Any]) -> NDArray[np.float64]:
     """Return the vectors that are pooled, ``(positions, features)``: tokens of the input, or places of a map."""
     if layer.is_masked:
         tokens: NDArray[np.float64] = item[mask != 0]
         return tokens
     if layer.kind == "tokens":
         return item[layer.prefix_tokens :]
-    channels_last = _with_channels_last(item, layer)
+    channels_last = move_channels_last(item, layer)
     positions: NDArray[np.float64] = channels_last.reshape(-1, channels_last.shape[-1])
     return positions
 
 
-def _pool_rows(rows: NDArray[np.float64], name: str) -> NDArray[np.float64]:
+def pool_rows(rows: NDArray[np.float64], name: str) -> NDArray[np.float64]:
     """Pool ``(positions, features)`` over the positions."""
     if name == "max":
         largest: NDArray[np.float64] = rows.max(axis=0)
@@ -130,7 +132,7 @@ def _pool_rows(rows: NDArray[np.float64], name: str) -> NDArray[np.float64]:
     return mean
 
 
-def _average_cells(image: NDArray[np.float64], rows: int, columns: int) -> NDArray[np.float64]:
+def average_cells(image: NDArray[np.float64], rows: int, columns: int) -> NDArray[np.float64]:
     """Average ``(height, width, channels)`` over the cells of a grid, bounded as in torch's adaptive pooling."""
     height, width, channels = image.shape
     cells = np.empty((channels, rows, columns))

@@ -66,7 +66,7 @@ def cut_model(trace: OnnxTrace, cut: Cut, normalize: Normalize = append_image_no
     # Pooling.
     for name, value, (layer, pool) in zip(cut.names, values, cut.chosen, strict=True):
         floats = nodes.cast(ORIGINAL_PREFIX + value, "FLOAT")
-        features = append_pooling(nodes, floats, layer, pool, mask=inputs[-1].name)
+        features = append_pooling(nodes, floats, layer, pool=pool, mask=inputs[-1].name)
         if cut.normalize:
             features = append_normalization(nodes, features)
         nodes.add("Identity", features, output=name)

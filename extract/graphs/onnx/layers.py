@@ -33,12 +33,13 @@ def describe_layer(trace: OnnxTrace, name: str) -> Layer:
     return make_layer(
         name,
         shape,
-        find_channel_axis=lambda: find_channel_axis(value, sizes[1:], _axis_reader(trace, len(sizes))),
+        find_channel_axis=lambda: find_channel_axis(value, sizes[1:], axis_reader(trace, len(sizes))),
         count_prefix_tokens=lambda: count_prefix_tokens(trace, value),
     )
 
 
-def _axis_reader(trace: OnnxTrace, rank: int) -> AxisReader:
+def axis_reader(trace: OnnxTrace, rank: int) -> AxisReader:
+    """Return how channels are read from the values of a file that have so many axes."""
     return AxisReader(
         list_sources=lambda value: [s for s in trace.live_sources(value) if len(trace.sizes(s)) == rank],
         read_channel_axis=lambda value: read_channel_axis(trace, value, rank),

@@ -38,7 +38,7 @@ class Nodes:
 
         name = f"{NODE_PREFIX}{operation}{len(self.nodes)}"
         output = output or name
-        self.nodes.append(onnx.helper.make_node(operation, inputs, [output], name, **attributes))
+        self.nodes.append(onnx.helper.make_node(operation, inputs, [output], name=name, **attributes))
         return output
 
     def constant(self, values: NDArray[Any]) -> str:
@@ -74,7 +74,7 @@ class Nodes:
         return self.add(operation, value, axes=axes, keepdims=int(keepdims))
 
 
-def append_pooling(nodes: Nodes, value: str, layer: Layer, pool: str, *, mask: str) -> str:
+def append_pooling(nodes: Nodes, value: str, layer: Layer, *, pool: str, mask: str) -> str:
     """Append the pooling of a layer's float32 value, and return the name of the result ``(batch, features)``.
 
     Parameters
@@ -88,8 +88,10 @@ def append_pooling(nodes: Nodes, value: str, layer: Layer, pool: str, *, mask: s
     mask : str
         For text, name of the mask, int64 ``(batch, tokens)``. Ignored for other inputs.
     """
-    parts = [_append_one_pooling(nodes, value, layer, name, mask=mask) for name in split_pooling(pool)]
-    return nodes.add("Concat", *parts, axis=1) if len(parts) > 1 else parts[0]
+    parts = [append_one_pooling(nodes, value, layer, name=name, mask=mask) for name in split_pooling(pool)]
+    if len(parts) == 1:
+        return parts[0]
+    return nodes.add("Concat", *parts, axis=1)
 
 
 def append_normalization(nodes: Nodes, value: str) -> str:
@@ -99,23 +101,24 @@ def append_normalization(nodes: Nodes, value: str) -> str:
     return nodes.add("Div", value, divisor)
 
 
-def _append_one_pooling(nodes: Nodes, value: str, layer: Layer, name: str, *, mask: str) -> str:
+def append_one_pooling(nodes: Nodes, value: str, layer: Layer, *, name: str, mask: str) -> str:
+    """Append the pooling of a layer's value in one way."""
     if name in ("none", "flatten"):
         return nodes.add("Flatten", value, axis=1)  # (batch, *shape) -> (batch, features)
     if name == "cls":
         first = nodes.constant(np.array(0))
         return nodes.add("Gather", value, first, axis=1)  # (batch, tokens, features) -> (batch, features)
     if layer.is_masked:
-        return _append_text_pooling(nodes, value, name, mask)
-    channels_first = _append_channels_first(nodes, value, layer)
+        return append_token_pooling(nodes, value, name, mask=mask)
+    channels_first = append_channels_first(nodes, value, layer)
     grid = grid_of(name)
     if grid is not None:
-        return _append_grid(nodes, channels_first, layer, grid)
+        return append_grid_pooling(nodes, channels_first, layer, grid=grid)
     positions = tuple(range(2, len(layer.shape) + 1))
-    return _append_position_pooling(nodes, channels_first, name, positions)
+    return append_position_pooling(nodes, channels_first, name, positions=positions)
 
 
-def _append_channels_first(nodes: Nodes, value: str, layer: Layer) -> str:
+def append_channels_first(nodes: Nodes, value: str, layer: Layer) -> str:
     """Append the change to ``(batch, channels, …)``, without the tokens that do not come from the input."""
     rank = len(layer.shape) + 1
     if layer.kind == "tokens":
@@ -129,16 +132,17 @@ def _append_channels_first(nodes: Nodes, value: str, layer: Layer) -> str:
     return value
 
 
-def _append_position_pooling(nodes: Nodes, value: str, name: str, positions: tuple[int, ...]) -> str:
+def append_position_pooling(nodes: Nodes, value: str, name: str, *, positions: tuple[int, ...]) -> str:
+    """Pool ``(batch, channels, …)`` over all axes after the channels."""
     if name == "max":
         return nodes.reduce("ReduceMax", value, positions)
     if name == "gem":
-        mean = nodes.reduce("ReduceMean", _append_gem_power(nodes, value), positions)
-        return _append_gem_root(nodes, mean)
+        mean = nodes.reduce("ReduceMean", append_gem_power(nodes, value), positions)
+        return append_gem_root(nodes, mean)
     return nodes.reduce("ReduceMean", value, positions)
 
 
-def _append_text_pooling(nodes: Nodes, value: str, name: str, mask: str) -> str:
+def append_token_pooling(nodes: Nodes, value: str, name: str, *, mask: str) -> str:
     """Pool ``(batch, tokens, features)`` over the tokens whose mask is 1; padding may hold any values, NaN included."""
     column = nodes.add("Reshape", mask, nodes.integers(0, 0, 1))  # (batch, tokens) -> (batch, tokens, 1)
     is_token = nodes.cast(column, "BOOL")
@@ -146,28 +150,33 @@ def _append_text_pooling(nodes: Nodes, value: str, name: str, mask: str) -> str:
         features = nodes.add("Where", is_token, value, nodes.number(LOWEST_FEATURE))
         return nodes.reduce("ReduceMax", features, (1,))
     if name == "gem":
-        value = _append_gem_power(nodes, value)
+        value = append_gem_power(nodes, value)
     features = nodes.add("Where", is_token, value, nodes.number(0.0))
     total = nodes.reduce("ReduceSum", features, (1,))
     token_count = nodes.reduce("ReduceSum", nodes.cast(column, "FLOAT"), (1,))
     divisor = nodes.add("Max", token_count, nodes.number(1.0))
     mean = nodes.add("Div", total, divisor)
-    return _append_gem_root(nodes, mean) if name == "gem" else mean
+    return append_gem_root(nodes, mean) if name == "gem" else mean
 
 
-def _append_gem_power(nodes: Nodes, value: str) -> str:
+def append_gem_power(nodes: Nodes, value: str) -> str:
+    """Append what generalised mean pooling does before the mean."""
     raised = nodes.add("Max", value, nodes.number(GEM_FLOOR))
     return nodes.add("Pow", raised, nodes.number(GEM_POWER))
 
 
-def _append_gem_root(nodes: Nodes, value: str) -> str:
+def append_gem_root(nodes: Nodes, value: str) -> str:
+    """Append what generalised mean pooling does after the mean."""
     return nodes.add("Pow", value, nodes.number(1 / GEM_POWER))
 
 
-def _append_grid(nodes: Nodes, value: str, layer: Layer, grid: tuple[int, int]) -> str:
+def append_grid_pooling(nodes: Nodes, value: str, layer: Layer, *, grid: tuple[int, int]) -> str:
     """Average over the cells of a grid: a product with the shares of the rows and one with those of the columns."""
     rows, columns = grid
-    height, width = layer.shape[1:] if layer.channel_axis == 0 else layer.shape[:-1]
+    if layer.channel_axis == 0:
+        height, width = layer.shape[1:]
+    else:
+        height, width = layer.shape[:-1]
     assert height is not None
     assert width is not None
     row_shares = nodes.constant(cell_shares(rows, height))

@@ -31,17 +31,17 @@ def find_module_outputs(graph: OnnxGraph) -> dict[str, Value]:
     A second call of a module is called ``name@2`` where other operations ran in between.
     """
     outputs: dict[str, Value] = {}
-    for call, values in _group_by_call(graph).items():
-        leaving = _find_leaving(graph, values)
+    for call, values in group_by_call(graph).items():
+        leaving = find_leaving_values(graph, values)
         if len(leaving) == 1 and not _is_merged_convolution(leaving[0], call):
             outputs[call] = leaving[0]
-    for module in _find_truncated_modules(graph):
+    for module in find_truncated_modules(graph):
         outputs.pop(module, None)
     order = {value: position for position, value in enumerate(graph.live)}
     return dict(sorted(outputs.items(), key=lambda pair: (order[pair[1]], -pair[0].count("."))))
 
 
-def _find_leaving(graph: OnnxGraph, values: Sequence[Value]) -> list[Value]:
+def find_leaving_values(graph: OnnxGraph, values: Sequence[Value]) -> list[Value]:
     """Return the values that something outside uses, or the model returns."""
     members = set(values)
     leaving = []
@@ -64,7 +64,7 @@ def _is_merged_convolution(value: Value, call: str) -> bool:
     return module in path[-2:]
 
 
-def _find_truncated_modules(graph: OnnxGraph) -> set[str]:
+def find_truncated_modules(graph: OnnxGraph) -> set[str]:
     """Return the modules whose last operation is recorded for a later module: dynamo merges into a normalisation."""
     truncated: set[str] = set()
     for value in graph.live:
@@ -80,12 +80,12 @@ def _find_truncated_modules(graph: OnnxGraph) -> set[str]:
     return truncated
 
 
-def _group_by_call(graph: OnnxGraph) -> dict[str, list[Value]]:
+def group_by_call(graph: OnnxGraph) -> dict[str, list[Value]]:
     """Return the live values that each module call computed."""
     computed = graph.live[1:]  # the first one is the input
     runs_of_modules: dict[str, list[list[Value]]] = {}
     previous: ModulePath = ()
-    for value, path in zip(computed, _list_paths(computed), strict=True):
+    for value, path in zip(computed, list_module_paths(computed), strict=True):
         for module in path:
             runs = runs_of_modules.setdefault(module, [])
             if module not in previous:
@@ -101,10 +101,10 @@ def _group_by_call(graph: OnnxGraph) -> dict[str, list[Value]]:
                 values_of_calls[call] = values
         else:  # one call, whose operations stand apart in the file
             values_of_calls[module] = [value for values in runs for value in values]
-    return {_number_call(graph, call, values_of_calls): values for call, values in values_of_calls.items()}
+    return {number_call(graph, call, values_of_calls): values for call, values in values_of_calls.items()}
 
 
-def _number_call(graph: OnnxGraph, name: str, calls: Container[str]) -> str:
+def number_call(graph: OnnxGraph, name: str, calls: Container[str]) -> str:
     """Return the name of a call: TorchScript's ``relu_1`` is the second one of ``relu``, unless it has weights."""
     module, _, number = name.rpartition("_")
     if not number.isdigit() or module not in calls:
@@ -122,7 +122,7 @@ def _are_repetitions(runs: list[list[Value]]) -> bool:
     return all(one == other for one, other in pairwise(operations))
 
 
-def _list_paths(values: Sequence[Value]) -> list[ModulePath]:
+def list_module_paths(values: Sequence[Value]) -> list[ModulePath]:
     """Return the modules of each value; one without a record has those that its neighbours share."""
     recorded = [read_path(value.node) for value in values]
     paths: list[ModulePath] = []
@@ -138,10 +138,6 @@ def _list_paths(values: Sequence[Value]) -> list[ModulePath]:
 
 def read_path(node: Any) -> ModulePath | None:
     """Return the modules in which an operation ran, None if there is no record.
-
-    Parameters
-    ----------
-    node : onnx.NodeProto
     """
     for entry in node.metadata_props:
         if entry.key == SCOPES_KEY:

@@ -51,8 +51,8 @@ class MeasuredShape:
 
 
 @dataclass(frozen=True)
-class _ProbeSizes:
-    """Sizes of the two batches, and the numbers of tokens in them."""
+class ProbeSizes:
+    """Sizes of the two batches, and the numbers of tokens of their texts."""
 
     batches: tuple[int, int]
     tokens: tuple[int, int]
@@ -67,24 +67,24 @@ def measure_shapes(graph: OnnxGraph, spec: InputSpec) -> dict[str, MeasuredShape
         If ONNX Runtime cannot run the file.
     """
     types = infer_float_types(graph.model)
-    shape_model = _make_shape_model(graph.model, types)
-    probes = _ProbeSizes(PROBE_BATCHES, _choose_tokens(spec))
+    shape_model = make_shape_model(graph.model, types)
+    probes = ProbeSizes(PROBE_BATCHES, choose_probe_tokens(spec))
     try:
-        first, second = _run_probes(graph, spec, _free_batch(shape_model), probes)
+        first, second = run_probes(graph, spec, free_batch(shape_model), probes=probes)
     except ExportError:
         if graph.fixed_batch is None:
             raise
         # Something in the file depends on the fixed batch size.
-        probes = _ProbeSizes((graph.fixed_batch, graph.fixed_batch), probes.tokens)
-        first, second = _run_probes(graph, spec, shape_model, probes)
+        probes = ProbeSizes((graph.fixed_batch, graph.fixed_batch), probes.tokens)
+        first, second = run_probes(graph, spec, shape_model, probes=probes)
     measured = {}
     for name, sizes in first.items():
-        shape = _find_item_shape(sizes, second[name], probes)
+        shape = find_item_shape(sizes, second[name], probes)
         measured[name] = MeasuredShape(types[name], sizes, probes.batches[0], shape=shape)
     return measured
 
 
-def _find_item_shape(first: Sizes, second: Sizes, probes: _ProbeSizes) -> tuple[int | None, ...] | None:
+def find_item_shape(first: Sizes, second: Sizes, probes: ProbeSizes) -> tuple[int | None, ...] | None:
     """Return the shape of one item's value, with None for its tokens, from the sizes on two batches.
 
     Behind the batch stand the same sizes on both batches, or the number of tokens and one more size.
@@ -98,7 +98,7 @@ def _find_item_shape(first: Sizes, second: Sizes, probes: _ProbeSizes) -> tuple[
     return None
 
 
-def _choose_tokens(spec: InputSpec) -> tuple[int, int]:
+def choose_probe_tokens(spec: InputSpec) -> tuple[int, int]:
     """Return the numbers of tokens in the two batches, at most as many as the model takes; 0 if it takes no text."""
     if spec.length_range is None:
         return (0, 0)
@@ -108,7 +108,7 @@ def _choose_tokens(spec: InputSpec) -> tuple[int, int]:
     return max(1, longest - 1), longest
 
 
-def _free_batch(model: Any) -> Any:
+def free_batch(model: Any) -> Any:
     """Return a copy whose batches may be of any size, where the file fixes one."""
     import onnx
 
@@ -128,7 +128,7 @@ def infer_float_types(model: Any) -> dict[str, str]:
     return {output.name: TENSOR_TYPES[output.type] for output in session.get_outputs() if output.type in TENSOR_TYPES}
 
 
-def _make_shape_model(model: Any, names: Iterable[str]) -> Any:
+def make_shape_model(model: Any, names: Iterable[str]) -> Any:
     """Return the model with the shapes of some values as its only outputs."""
     import onnx
 
@@ -143,7 +143,7 @@ def _make_shape_model(model: Any, names: Iterable[str]) -> Any:
     return shape_model
 
 
-def _run_probes(graph: OnnxGraph, spec: InputSpec, shape_model: Any, probes: _ProbeSizes) -> list[dict[str, Sizes]]:
+def run_probes(graph: OnnxGraph, spec: InputSpec, shape_model: Any, *, probes: ProbeSizes) -> list[dict[str, Sizes]]:
     """Return the sizes of all values on two batches."""
     session = open_unoptimized(shape_model)
     outputs = [output.name for output in session.get_outputs()]

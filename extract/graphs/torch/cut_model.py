@@ -18,11 +18,6 @@ if TYPE_CHECKING:
 
 def cut_module(traced: Trace, cut: Cut) -> nn.Module:
     """Return a module that takes the graph's inputs and returns one matrix for each output.
-
-    Parameters
-    ----------
-    traced : Trace
-    cut : Cut
     """
     from torch import nn
 

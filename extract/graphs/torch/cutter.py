@@ -77,14 +77,14 @@ class TorchCutter:
             with _silenced_exporter():
                 if route.torchscript:
                     return export_by_torchscript(module, feed, cut)
-                return export_by_dynamo(module, feed, cut, route)
+                return export_by_dynamo(module, feed, cut, route=route)
         except Exception as error:
             raise ExportError(
                 f"{self.backbone.name} cannot be exported at {', '.join(cut.names)}: {reason(error)}"
             ) from error
 
 
-def export_by_dynamo(module: nn.Module, feed: Feed, cut: Cut, route: Route) -> Any:
+def export_by_dynamo(module: nn.Module, feed: Feed, cut: Cut, *, route: Route) -> Any:
     """Return the ``onnx.ModelProto`` that torch's dynamo exporter makes of a cut.
 
     Parameters

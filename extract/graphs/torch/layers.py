@@ -36,12 +36,13 @@ def describe_layer(traced: Trace, name: str) -> Layer:
     return make_layer(
         name,
         tuple(size if isinstance(size, int) else None for size in sizes),
-        find_channel_axis=lambda: find_channel_axis(node, tuple(sizes), _axis_reader(count_axes(node))),
+        find_channel_axis=lambda: find_channel_axis(node, tuple(sizes), axis_reader(count_axes(node))),
         count_prefix_tokens=lambda: count_prefix_tokens(traced, node),
     )
 
 
-def _axis_reader(rank: int) -> AxisReader:
+def axis_reader(rank: int) -> AxisReader:
+    """Return how channels are read from the nodes of a trace whose values have so many axes."""
     return AxisReader(
         list_sources=lambda node: [source for source in node.all_input_nodes if count_axes(source) == rank],
         read_channel_axis=lambda node: read_channel_axis(node, rank),

@@ -99,7 +99,7 @@ def make_trace(backbone: TorchBackbone, tracing: Tracing) -> Trace:
             outputs[call] = output
     order = {node: position for position, node in enumerate(module.graph.nodes)}
     values = dict(sorted(outputs.items(), key=lambda pair: (order[pair[1]], -pair[0].count("."))))
-    values[""] = _model_output(module)
+    values[""] = find_model_output(module)
 
     # Find the input of each call.
     entries = {}
@@ -132,7 +132,7 @@ def make_functional_graph(backbone: TorchBackbone, tracing: Tracing) -> GraphMod
             program = torch.export.export(
                 backbone.module, positional, named, dynamic_shapes=shapes, strict=tracing.strict
             )
-            module = program.run_decompositions(_list_decompositions(tracing)).module()
+            module = program.run_decompositions(list_decompositions(tracing)).module()
     except Exception as error:
         raise ExportError(f"{backbone.name} cannot be traced by torch.export: {reason(error)}") from error
     assert isinstance(module, torch.fx.GraphModule)
@@ -144,7 +144,7 @@ def make_functional_graph(backbone: TorchBackbone, tracing: Tracing) -> GraphMod
     return module
 
 
-def _list_decompositions(tracing: Tracing) -> dict[Any, Any]:
+def list_decompositions(tracing: Tracing) -> dict[Any, Any]:
     """Return the operations that are replaced by others; always that of a number minus a tensor of another type.
 
     torch 2.13's exporter rewrites ``1.0 - mask`` of an integer mask to an operation that does not exist.
@@ -160,7 +160,7 @@ def _subtract_from_number(tensor: Tensor, number: float, alpha: float = 1) -> Te
     return tensor * -alpha + number
 
 
-def _model_output(module: GraphModule) -> Any:
+def find_model_output(module: GraphModule) -> Any:
     """Return the node of a graph's output, of the first one if there are several."""
     output: Any = module.graph.output_node().args[0]
     if isinstance(output, (tuple, list)):
@@ -258,7 +258,9 @@ def find_node(traced: Trace, layer: str) -> Node:
     """
     if layer == LAST:
         classifier = find_classifier(traced)
-        return traced.entries[classifier] if classifier else traced.values[""]
+        if classifier:
+            return traced.entries[classifier]
+        return traced.values[""]
     if layer in traced.values and layer:
         return traced.values[layer]
     names = list(traced.values)

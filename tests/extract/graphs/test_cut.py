@@ -74,14 +74,13 @@ def test_channels_last_map_is_pooled_over_height_and_width() -> None:
     np.testing.assert_allclose(features, np.hstack([values.mean((1, 2)), values.max((1, 2))]), rtol=1e-4, atol=1e-5)
 
 
-def test_nothing_above_the_last_cut_is_kept() -> None:
-    backbone = topwork.load_backbone("topwork:tiny")
-    cut = module_of(choose_on(backbone, ["layer1", "layer2"], ["avg"]))
+def test_nothing_above_the_last_cut_is_kept(tiny: topwork.Backbone) -> None:
+    cut = module_of(choose_on(tiny, ["layer1", "layer2"], ["avg"]))
     names = [name.replace("_", ".") for name, _ in (*cut.named_parameters(), *cut.named_buffers())]
     assert any("layer2.1.bn2" in name for name in names)
     assert not any("layer3" in name or "fc" in name for name in names)
     kept = sum(p.numel() for p in cut.parameters())
-    modules = [backbone.module.get_submodule(name) for name in ("stem", "layer1", "layer2")]
+    modules = [tiny.module.get_submodule(name) for name in ("stem", "layer1", "layer2")]
     assert kept == sum(p.numel() for m in modules for p in m.parameters())
 
 
@@ -96,11 +95,8 @@ def test_cut_at_layer2_is_a_small_file(name: str, tmp_path: Path) -> None:
     assert 0.95 * below < size < 1.1 * below
 
 
-def test_whole_model_holds_at_least_its_parameters(tiny_graph: ExportedGraph) -> None:
-    backbone = topwork.load_backbone("topwork:tiny")
-    parameters = sum(
-        p.numel() for n, p in backbone.module.named_parameters() if not n.startswith("fc") and "bn" not in n
-    )
+def test_whole_model_holds_at_least_its_parameters(tiny: topwork.Backbone, tiny_graph: ExportedGraph) -> None:
+    parameters = sum(p.numel() for n, p in tiny.module.named_parameters() if not n.startswith("fc") and "bn" not in n)
     assert tiny_graph.path.stat().st_size > 4 * parameters
 
 
@@ -112,8 +108,10 @@ def test_whole_model_holds_at_least_its_parameters(tiny_graph: ExportedGraph) ->
         (["last", "layer1", "last"], ["avg", "avg"], ("last", "layer1")),
     ],
 )
-def test_outputs_are_named_and_ordered_as_asked(layers: list[str], pools: list[str], expected: tuple[str, ...]) -> None:
-    assert choose_on(topwork.load_backbone("topwork:tiny"), layers, pools).names == expected
+def test_outputs_are_named_and_ordered_as_asked(
+    layers: list[str], pools: list[str], expected: tuple[str, ...], tiny: topwork.Backbone
+) -> None:
+    assert choose_on(tiny, layers, pools).names == expected
 
 
 def test_volume_is_pooled_over_all_its_axes_but_the_channels() -> None:

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 SPEC = topwork.ImageSpec(size=(8, 8), resize=8)
 
 
-@pytest.fixture(scope="module")
-def backbone() -> topwork.Backbone:
-    return topwork.load_backbone("topwork:tiny")
+@pytest.fixture
+def backbone(tiny: topwork.Backbone) -> topwork.Backbone:
+    return tiny
 
 
 @pytest.fixture

@@ -33,10 +33,10 @@ def graph(tiny_graph: ExportedGraph) -> ExportedGraph:
     return tiny_graph
 
 
-def test_metadata_tell_backbone_columns_and_input(graph: ExportedGraph) -> None:
-    backbone, metadata = topwork.load_backbone("topwork:tiny"), graph.metadata
-    assert metadata.backbone == json.loads(json.dumps(backbone.identity()))
-    assert graph.input_spec == backbone.input_spec
+def test_metadata_describe_backbone_columns_and_input(tiny: topwork.Backbone, graph: ExportedGraph) -> None:
+    metadata = graph.metadata
+    assert metadata.backbone == json.loads(json.dumps(tiny.identity()))
+    assert graph.input_spec == tiny.input_spec
     assert [(c.name, c.layer, c.pool, c.width) for c in metadata.columns] == [
         ("layer2.avg", "layer2", "avg", 40),
         ("layer2.max", "layer2", "max", 40),

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import topwork
 from safetensors.torch import load_file, save_file
@@ -18,6 +19,7 @@ from topwork.extract.graphs.cut import CutRequest
 from topwork.extract.graphs.export import Samples, export
 from topwork.extract.graphs.exported_graph import ExportedGraph
 from topwork.extract.graphs.graph_cache import cache_folder, graph_for, request_key
+from topwork.extract.graphs.graph_metadata import write_metadata
 from topwork.extract.graphs.routes import TORCH_ROUTES
 from topwork.identity import digest
 from topwork.models.input_spec import InputOverrides
@@ -140,21 +142,29 @@ def test_module_of_the_caller_is_exported_once_per_backbone() -> None:
 
 @pytest.mark.parametrize(
     ("layers", "pools", "wanted"),
-    [(("layer3",), ("avg",), "layer3"), (("layer1",), ("max",), "layer1"), (("layer1",), ("avg", "max"), "max")],
+    [(("layer3",), ("avg",), "layer3"), (("layer2",), ("gem",), "layer2"), (("layer2",), ("avg", "gem"), "gem")],
 )
-def test_exported_graph_offers_only_its_own_cuts(layers: tuple[str, ...], pools: tuple[str, ...], wanted: str) -> None:
-    graph = graph_for("topwork:tiny", CutRequest(("layer1", "last"), ("avg",)))
-    assert graph_for(graph, CutRequest(("last",), ("max",))) is graph
-    with pytest.raises(InputError, match=rf"{wanted}.*layer1 \(avg\), last \(none\)"):
+def test_exported_graph_offers_only_its_own_cuts(
+    layers: tuple[str, ...], pools: tuple[str, ...], wanted: str, tiny_graph: ExportedGraph
+) -> None:
+    graph = tiny_graph
+    assert graph_for(graph, CutRequest(("last",), ("gem",))) is graph
+    with pytest.raises(InputError, match=rf"{wanted}.*layer2 \(avg\), layer2 \(max\), last \(none\)"):
         graph_for(graph, CutRequest(layers, pools))
 
 
 @pytest.mark.parametrize("normalize", [False, True])
-def test_exported_graph_offers_only_its_own_length_of_vectors(normalize: bool) -> None:
-    graph = graph_for("topwork:tiny", CutRequest(("layer1",), ("avg",), normalize))
-    assert graph_for(graph, CutRequest(("layer1",), ("avg",), normalize)) is graph
+def test_exported_graph_offers_only_its_own_length_of_vectors(
+    normalize: bool, tiny_graph: ExportedGraph, tmp_path: Path
+) -> None:
+    columns = tuple(dataclasses.replace(column, normalize=normalize) for column in tiny_graph.metadata.columns)
+    model = onnx.load(tiny_graph.path)
+    write_metadata(model, dataclasses.replace(tiny_graph.metadata, columns=columns))
+    onnx.save(model, tmp_path / "graph.onnx")
+    graph = ExportedGraph(tmp_path / "graph.onnx")
+    assert graph_for(graph, CutRequest(("layer2",), ("avg",), normalize)) is graph
     with pytest.raises(InputError, match=f"normalize={normalize}"):
-        graph_for(graph, CutRequest(("layer1",), ("avg",), not normalize))
+        graph_for(graph, CutRequest(("layer2",), ("avg",), not normalize))
 
 
 def test_something_else_than_a_backbone_is_refused() -> None:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import topwork
 import torch
 from topwork.errors import LayerError
-from topwork.extract.graphs.cut import Cut
-from topwork.extract.graphs.cutting import cutter_for
 from topwork.extract.graphs.layer import Layer
 from topwork.extract.graphs.pooling import applicable_poolings, pool_layer, pool_layers, resolve_pooling
 
@@ -102,9 +99,9 @@ def test_poolings_of_a_layer_are_those_that_apply() -> None:
 
 @pytest.mark.parametrize("normalize", [False, True])
 def test_features_of_a_cut_are_its_pooled_values_in_order(normalize: bool) -> None:
-    cut = Cut(cutter_for(topwork.load_backbone("topwork:tiny")), ((TEXT, "mean"), (TEXT, "cls")), normalize)
     mask = torch.from_numpy(MASK)
-    found = pool_layers([torch.from_numpy(TEXTS)] * 2, cut.chosen, mask, cut.normalize)
+    chosen = ((TEXT, "mean"), (TEXT, "cls"))
+    found = pool_layers([torch.from_numpy(TEXTS)] * 2, chosen, mask=mask, normalize=normalize)
     expected = [pool_layer(torch.from_numpy(TEXTS), TEXT, pool, mask).numpy() for pool in ("mean", "cls")]
     for ours, theirs in zip(found, expected, strict=True):
         length = np.linalg.norm(theirs, axis=1, keepdims=True) if normalize else 1

@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 VIT = ("timm:vit_tiny_patch16_224", {"depth": 2})
 SWIN = ("timm:swin_tiny_patch4_window7_224", {"depths": (1, 1, 1, 1), "embed_dim": 24, "num_heads": (1, 1, 2, 2)})
-MIXER = ("timm:mixer_s32_224", {"num_blocks": 1})
+MIXER = ("timm:mixer_s32_224", {})
 RESNET = ("timm:resnet18", {})
 
 
@@ -47,8 +47,8 @@ def plain(layer: Layer) -> Layer:
     return replace(layer, parameters=0.0, flops=0.0, single_tensor=False)
 
 
-def test_layers_of_the_builtin_backbone() -> None:
-    found = topwork.layers(topwork.load_backbone("topwork:tiny"))
+def test_layers_of_the_builtin_backbone(tiny: topwork.Backbone) -> None:
+    found = topwork.layers(tiny)
     by_name = {layer.name: plain(layer) for layer in found}
     assert by_name["layer1"] == Layer("layer1", (16, 32, 32), "map", 0)
     assert by_name["layer2"] == Layer("layer2", (40, 16, 16), "map", 0)
@@ -152,8 +152,8 @@ def test_shares_of_parameters_and_flops_are_those_of_the_model(load: Any) -> Non
     assert (found["fc"].parameters, found["fc"].flops) == (1.0, 1.0)
 
 
-def test_single_tensor_cut_is_one_that_no_shortcut_goes_around() -> None:
-    found = layers_of(topwork.load_backbone("topwork:tiny"))
+def test_single_tensor_cut_is_one_that_no_shortcut_goes_around(tiny: topwork.Backbone) -> None:
+    found = layers_of(tiny)
     assert all(found[name].single_tensor for name in ("stem", "layer1", "layer2.0", "layer2", "layer3", "pool", "last"))
     assert not any(found[name].single_tensor for name in ("layer1.0.conv1", "layer2.0.bn2", "layer2.0.shortcut"))
 

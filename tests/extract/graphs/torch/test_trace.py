@@ -60,19 +60,18 @@ def test_last_is_what_feeds_the_classifier(tail: list[nn.Module], classifier: st
     assert shape == ((1, 1, 1) if classifier == "2" and width == 1 else (width,))
 
 
-def test_network_without_own_classifier_ends_with_its_features() -> None:
-    backbone = topwork.load_backbone("timm:resnet10t", weights="random", model_args={"num_classes": 0}, size=32)
+def test_model_without_own_classifier_ends_with_its_features() -> None:
+    backbone = topwork.load_backbone("timm:test_resnet", weights="random", model_args={"num_classes": 0}, size=32)
     traced = trace(backbone)
     assert find_classifier(traced) == ""
     assert find_node(traced, "last") is traced.values[""]
 
 
-def test_unknown_layer_is_refused_with_near_names() -> None:
-    backbone = topwork.load_backbone("topwork:tiny")
+def test_unknown_layer_is_refused_with_near_names(tiny: topwork.Backbone) -> None:
     with pytest.raises(LayerError, match=r"topwork:tiny.*'layr2'.*layer2"):
-        find_node(trace(backbone), "layr2")
+        find_node(trace(tiny), "layr2")
     with pytest.raises(LayerError, match="''"):
-        find_node(trace(backbone), "")
+        find_node(trace(tiny), "")
 
 
 class Branching(nn.Module):
@@ -80,7 +79,7 @@ class Branching(nn.Module):
         return x * 2 if x.sum() > 0 else x
 
 
-def test_network_that_branches_on_values_is_an_export_error() -> None:
+def test_model_that_branches_on_values_is_an_export_error() -> None:
     with pytest.raises(ExportError, match="Branching"):
         trace(topwork.load_backbone(Branching(), input_spec=SPEC))
 
