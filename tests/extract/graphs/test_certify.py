@@ -23,7 +23,7 @@ from topwork.extract.graphs.graph_cache import graph_for
 from topwork.extract.graphs.routes import DEFAULT_TRACING, TORCH_ROUTES
 from topwork.extract.graphs.torch.trace import trace
 from topwork.extract.runtime.session import open_session
-from topwork.models.torch_backbone import TorchBackbone
+from topwork.models.backbone import TorchBackbone
 from torch import Tensor, nn
 from torch.nn import functional
 
