@@ -34,12 +34,12 @@ def append_image_normalization(nodes: Nodes, images: str, normalization: Normali
     return nodes.add("Div", centred, nodes.per_channel(normalization.std))
 
 
-def cut_model(trace: OnnxTrace, cut: Cut, normalize: Normalize = append_image_normalization) -> Any:
+def cut_model(traced: OnnxTrace, cut: Cut, normalize: Normalize = append_image_normalization) -> Any:
     """Return the ONNX model of a cut.
 
     Parameters
     ----------
-    trace : OnnxTrace
+    traced : OnnxTrace
     cut : Cut
     normalize : callable
         Appends the normalisation of images.
@@ -52,14 +52,14 @@ def cut_model(trace: OnnxTrace, cut: Cut, normalize: Normalize = append_image_no
     import onnx
 
     spec = cut.backbone.input_spec
-    nodes = Nodes(trace.graph.opset)
+    nodes = Nodes(traced.graph.opset)
 
     # Preprocessing, and what lies below the cut.
-    values = [find_value(trace, layer.name).name for layer, _ in cut.chosen]
-    body = prune(trace.graph.model.graph, values)
+    values = [find_value(traced, layer.name).name for layer, _ in cut.chosen]
+    body = prune(traced.graph.model.graph, values)
     read = {name for node in body.node for name in names_read(node)}
     inputs = [_declare_input(port) for port in spec.graph_inputs]
-    _append_entry(nodes, trace, spec, read=read, normalize=normalize)
+    _append_entry(nodes, traced, spec, read=read, normalize=normalize)
     _add_prefix(body)
     nodes.nodes.extend(body.node)
 
@@ -77,7 +77,7 @@ def cut_model(trace: OnnxTrace, cut: Cut, normalize: Normalize = append_image_no
     weights = [*body.initializer, *nodes.constants]
     graph = onnx.helper.make_graph(nodes.nodes, "cut", inputs=inputs, outputs=outputs, initializer=weights)
     graph.sparse_initializer.extend(body.sparse_initializer)
-    original = trace.graph.model
+    original = traced.graph.model
     model = onnx.ModelProto(ir_version=original.ir_version, producer_name="topwork")
     model.graph.CopyFrom(graph)
     model.opset_import.extend(original.opset_import)
@@ -98,20 +98,20 @@ def _add_prefix(graph: Any) -> None:
         part.name = ORIGINAL_PREFIX + part.name
 
 
-def _append_entry(nodes: Nodes, trace: OnnxTrace, spec: InputSpec, *, read: set[str], normalize: Normalize) -> None:
+def _append_entry(nodes: Nodes, traced: OnnxTrace, spec: InputSpec, *, read: set[str], normalize: Normalize) -> None:
     """Append the change from the new graph's inputs to the original's.
 
     Parameters
     ----------
     nodes : Nodes
-    trace : OnnxTrace
+    traced : OnnxTrace
     spec : ImageSpec, TextSpec or TensorSpec
     read : set of str
         Names of the values that are used below the cut.
     normalize : callable
         As in :func:`cut_model`.
     """
-    graph = trace.graph
+    graph = traced.graph
     names = [port.name for port in spec.graph_inputs]
     if spec.lengths_vary:
         for port in graph.inputs:

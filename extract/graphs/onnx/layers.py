@@ -15,49 +15,49 @@ CHANNELS_FIRST = ("Conv", "ConvTranspose", "BatchNormalization", "InstanceNormal
 CHANNELS_LAST = ("Gemm", "MatMul", "LayerNormalization")
 
 
-def list_layers(trace: OnnxTrace) -> list[Layer]:
+def list_layers(traced: OnnxTrace) -> list[Layer]:
     """List the legal cuts of a file, in order of execution, ``last`` at the end."""
     layers: list[tuple[Layer, Any]] = []
-    for name in (*trace.named, LAST):
-        layers.append((describe_layer(trace, name), find_value(trace, name)))
-    costs = {value: measure_cost(trace, value) for value in trace.graph.values.values()}
-    return measure_layers(layers, costs, total=add_costs(costs.values()), dominators=trace.dominators)
+    for name in (*traced.named, LAST):
+        layers.append((describe_layer(traced, name), find_value(traced, name)))
+    costs = {value: measure_cost(traced, value) for value in traced.graph.values.values()}
+    return measure_layers(layers, costs, total=add_costs(costs.values()), dominators=traced.dominators)
 
 
-def describe_layer(trace: OnnxTrace, name: str) -> Layer:
+def describe_layer(traced: OnnxTrace, name: str) -> Layer:
     """Describe one layer, without the shares of parameters and FLOPs."""
-    value = find_value(trace, name)
-    shape = trace.measured[value.name].shape
+    value = find_value(traced, name)
+    shape = traced.measured[value.name].shape
     assert shape is not None
-    sizes = trace.sizes(value)
+    sizes = traced.sizes(value)
     return make_layer(
         name,
         shape,
-        find_channel_axis=lambda: find_channel_axis(value, sizes[1:], axis_reader(trace, len(sizes))),
-        count_prefix_tokens=lambda: count_prefix_tokens(trace, value),
+        find_channel_axis=lambda: find_channel_axis(value, sizes[1:], axis_reader(traced, len(sizes))),
+        count_prefix_tokens=lambda: count_prefix_tokens(traced, value),
     )
 
 
-def axis_reader(trace: OnnxTrace, rank: int) -> AxisReader:
+def axis_reader(traced: OnnxTrace, rank: int) -> AxisReader:
     """Return how channels are read from the values of a file that have so many axes."""
     return AxisReader(
-        list_sources=lambda value: [s for s in trace.live_sources(value) if len(trace.sizes(s)) == rank],
-        read_channel_axis=lambda value: read_channel_axis(trace, value, rank),
+        list_sources=lambda value: [s for s in traced.live_sources(value) if len(traced.sizes(s)) == rank],
+        read_channel_axis=lambda value: read_channel_axis(traced, value, rank),
         read_permutation=lambda value: read_permutation(value, rank),
     )
 
 
-def read_channel_axis(trace: OnnxTrace, value: Value, rank: int) -> int | None:
+def read_channel_axis(traced: OnnxTrace, value: Value, rank: int) -> int | None:
     """Return the channel axis of a value with a batch axis, None if the operation that made it defines none."""
-    sources = trace.live_sources(value)
+    sources = traced.live_sources(value)
     if value.operation in CHANNELS_LAST and len(sources) == 1:
         return rank - 1
     if value.operation in CHANNELS_FIRST or value.operation.endswith("Pool"):
         return 1
     if rank == 4 and value.operation == "Reshape":
         # Tokens that are put back on their grid keep their channels last.
-        widths = [trace.sizes(source)[-1] for source in sources if len(trace.sizes(source)) == 3]
-        if widths == [trace.sizes(value)[-1]]:
+        widths = [traced.sizes(source)[-1] for source in sources if len(traced.sizes(source)) == 3]
+        if widths == [traced.sizes(value)[-1]]:
             return 3
     return None
 
@@ -70,7 +70,7 @@ def read_permutation(value: Value, rank: int) -> list[int] | None:
     return list(value.attribute("perm", reversed_axes))
 
 
-def measure_cost(trace: OnnxTrace, value: Value) -> Cost:
+def measure_cost(traced: OnnxTrace, value: Value) -> Cost:
     """Return the cost of one value: numbers of the model's weights, and operations for one item."""
     import onnx
 
@@ -78,19 +78,19 @@ def measure_cost(trace: OnnxTrace, value: Value) -> Cost:
     parameters = 0
     if tensor is not None and onnx.TensorProto.DataType.Name(tensor.data_type) in FLOAT_TYPES:
         parameters = math.prod(tensor.dims)
-    return Cost(parameters, count_flops(trace, value))
+    return Cost(parameters, count_flops(traced, value))
 
 
-def count_flops(trace: OnnxTrace, value: Value) -> int:
+def count_flops(traced: OnnxTrace, value: Value) -> int:
     """Return the floating-point operations of one value for one item, as for PyTorch modules."""
-    if value.name not in trace.measured or not trace.is_live(value):
+    if value.name not in traced.measured or not traced.is_live(value):
         return 0
     if value.operation in ("Gemm", "MatMul"):
-        inner = trace.sizes(value.all_input_nodes[0])[-1]
+        inner = traced.sizes(value.all_input_nodes[0])[-1]
     elif value.operation in ("Conv", "ConvTranspose"):
-        kernel = trace.sizes(value.all_input_nodes[1])
+        kernel = traced.sizes(value.all_input_nodes[1])
         inner = math.prod(kernel[1:])
     else:
         return 0
-    measured = trace.measured[value.name]
+    measured = traced.measured[value.name]
     return 2 * math.prod(measured.sizes) // measured.batch * inner

@@ -16,36 +16,36 @@ POOLINGS_OF_OPERATIONS = {
 }
 
 
-def count_prefix_tokens(trace: OnnxTrace, value: Value) -> int:
+def count_prefix_tokens(traced: OnnxTrace, value: Value) -> int:
     """Return the number of tokens at the start of a sequence that do not come from the input.
 
     The nearest concatenation that yields as many tokens as the sequence has is the one that counts.
 
     Parameters
     ----------
-    trace : OnnxTrace
+    traced : OnnxTrace
     value : Value
         Of shape (batch, tokens, features).
     """
-    token_count = trace.sizes(value)[1]
-    for current in walk_back(value, trace.live_sources):
-        if current.operation == "Concat" and trace.sizes(current)[1:2] == (token_count,):
-            leading = count_leading_tokens(trace, current)
+    token_count = traced.sizes(value)[1]
+    for current in walk_back(value, traced.live_sources):
+        if current.operation == "Concat" and traced.sizes(current)[1:2] == (token_count,):
+            leading = count_leading_tokens(traced, current)
             if leading is not None:
                 return leading
     return 0
 
 
-def count_leading_tokens(trace: OnnxTrace, concat: Value) -> int | None:
+def count_leading_tokens(traced: OnnxTrace, concat: Value) -> int | None:
     """Return the number of tokens that a concatenation puts before its longest part, None if it joins no tokens."""
-    if len(trace.sizes(concat)) != 3 or concat.attribute("axis") not in (1, -2):
+    if len(traced.sizes(concat)) != 3 or concat.attribute("axis") not in (1, -2):
         return None
-    counts = [trace.sizes(part)[1] for part in concat.all_input_nodes]
+    counts = [traced.sizes(part)[1] for part in concat.all_input_nodes]
     longest = counts.index(max(counts))
     return sum(counts[:longest])
 
 
-def find_own_pooling(trace: OnnxTrace) -> str:
+def find_own_pooling(traced: OnnxTrace) -> str:
     """Find how the model pools before its classifier.
 
     Returns
@@ -55,13 +55,13 @@ def find_own_pooling(trace: OnnxTrace) -> str:
     """
 
     def list_sources_of_vector(value: Value) -> list[Value]:
-        if len(trace.sizes(value)) != 2:
+        if len(traced.sizes(value)) != 2:
             return []
-        return [source for source in trace.live_sources(value) if len(trace.sizes(source)) <= 4]
+        return [source for source in traced.live_sources(value) if len(traced.sizes(source)) <= 4]
 
-    for value in walk_back(find_value(trace, LAST), list_sources_of_vector):
-        sources = trace.live_sources(value)
-        pooling = classify_pooling(value, len(trace.sizes(sources[0])) if sources else 0)
+    for value in walk_back(find_value(traced, LAST), list_sources_of_vector):
+        sources = traced.live_sources(value)
+        pooling = classify_pooling(value, len(traced.sizes(sources[0])) if sources else 0)
         if pooling:
             return pooling
     return ""

@@ -103,7 +103,7 @@ def trace(path: Path, data: str, spec: InputSpec) -> OnnxTrace:
     return OnnxTrace(graph, measure_shapes(graph, spec))
 
 
-def find_value(trace: OnnxTrace, name: str) -> Value:
+def find_value(traced: OnnxTrace, name: str) -> Value:
     """Return the value that a layer's name stands for: a module's, ``last``, or a value's own name.
 
     Raises
@@ -114,18 +114,18 @@ def find_value(trace: OnnxTrace, name: str) -> Value:
         If ``last`` is not a batch of features.
     """
     if name == LAST:
-        return find_last(trace)
-    value = trace.named.get(name) or trace.graph.values.get(name)
-    if value is not None and trace.is_features(value):
+        return find_last(traced)
+    value = traced.named.get(name) or traced.graph.values.get(name)
+    if value is not None and traced.is_features(value):
         return value
-    similar = difflib.get_close_matches(name, [*trace.named, *trace.graph.values], n=4, cutoff=0.4)
+    similar = difflib.get_close_matches(name, [*traced.named, *traced.graph.values], n=4, cutoff=0.4)
     raise LayerError(
         f"the ONNX file has no layer and no value {name!r} that can be cut; close: "
-        f"{', '.join(similar or list(trace.named)[-4:])}. `topwork layers` lists all layers."
+        f"{', '.join(similar or list(traced.named)[-4:])}. `topwork layers` lists all layers."
     )
 
 
-def find_last(trace: OnnxTrace) -> Value:
+def find_last(traced: OnnxTrace) -> Value:
     """Return what feeds the linear layer or convolution that yields the model's output, otherwise that output.
 
     Raises
@@ -133,25 +133,25 @@ def find_last(trace: OnnxTrace) -> Value:
     ExportError
         If it is not a batch of features.
     """
-    value = trace.output
+    value = traced.output
     while value.operation in RESHAPES or value.operation in SQUASHES:
         value = value.all_input_nodes[0]
-    last = find_operand(trace, value) or trace.output
-    if not trace.is_features(last):
+    last = find_operand(traced, value) or traced.output
+    if not traced.is_features(last):
         raise ExportError(
-            f"the ONNX file yields {last.name!r} of sizes {trace.sizes(last)}, which is not a row of floats for each "
+            f"the ONNX file yields {last.name!r} of sizes {traced.sizes(last)}, which is not a row of floats for each "
             "item of a batch. Export the model with a free batch size."
         )
     return last
 
 
-def find_operand(trace: OnnxTrace, value: Value) -> Value | None:
+def find_operand(traced: OnnxTrace, value: Value) -> Value | None:
     """Return the activation that enters a linear layer or convolution, None if something else made the value."""
-    sources = trace.live_sources(value)
+    sources = traced.live_sources(value)
     if len(sources) != 1:
         return None
     (source,) = sources
     is_bias_added = value.operation == "Add" and source.operation == "MatMul"
     if is_bias_added:
-        return find_operand(trace, source)
+        return find_operand(traced, source)
     return source if value.operation in LINEAR else None

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 
 def cut_module(traced: Trace, cut: Cut) -> nn.Module:
-    """Return a module that takes the graph's inputs and returns one matrix for each output.
-    """
+    """Return a module that takes the graph's inputs and returns one matrix for each output."""
     from torch import nn
 
     backbone = traced.backbone

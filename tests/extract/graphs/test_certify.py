@@ -1,4 +1,4 @@
-"""A graph that differs from its network, however little, is refused, and the message says how it differs."""
+"""A graph that differs from its model, however little, is refused, and the message says how it differs."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_exchanged_outputs_are_refused(cut: Cut, graph: Path) -> None:
         certify_mutated(cut, graph, exchange)
 
 
-def test_swapped_order_of_channels_is_told(cut: Cut, graph: Path) -> None:
+def test_swapped_order_of_channels_is_named(cut: Cut, graph: Path) -> None:
     def swap(graph: Any) -> None:
         graph.initializer.append(numpy_helper.from_array(np.array([2, 1, 0]), "reversed"))
         for node in graph.node:
@@ -169,7 +169,7 @@ def test_swapped_order_of_channels_is_told(cut: Cut, graph: Path) -> None:
         certify_mutated(cut, graph, swap)
 
 
-def test_dropped_mask_is_told(text_cut: Cut, text_graph: Path) -> None:
+def test_dropped_mask_is_named(text_cut: Cut, text_graph: Path) -> None:
     def drop(graph: Any) -> None:
         one = numpy_helper.from_array(np.array(1, np.int64), "one")
         graph.initializer.append(one)
@@ -208,7 +208,7 @@ def test_tolerance_is_the_backbones_own(cut: Cut, graph: Path) -> None:
 
 
 class Net(nn.Module):
-    """A convolution with something behind it that does not heed evaluation mode."""
+    """A convolution with something behind it that ignores evaluation mode."""
 
     def __init__(self, after: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -259,7 +259,7 @@ def test_reference_leaves_no_hooks_behind(cut: Cut) -> None:
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in modules)
 
 
-def test_randomness_in_the_graph_alone_is_told(cut: Cut, graph: Path) -> None:
+def test_randomness_in_the_graph_alone_is_named(cut: Cut, graph: Path) -> None:
     def drop(graph: Any) -> None:
         graph.initializer.append(numpy_helper.from_array(np.array(True), "training"))
         final = graph.output[-1].name
@@ -271,7 +271,7 @@ def test_randomness_in_the_graph_alone_is_told(cut: Cut, graph: Path) -> None:
         certify_mutated(cut, graph, drop)
 
 
-def test_batch_statistics_in_the_graph_alone_are_told(cut: Cut, graph: Path) -> None:
+def test_batch_statistics_in_the_graph_alone_are_named(cut: Cut, graph: Path) -> None:
     def centre(graph: Any) -> None:
         graph.initializer.append(numpy_helper.from_array(np.array([0]), "first axis"))
         final = graph.output[-1].name

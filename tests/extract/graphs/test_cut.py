@@ -1,4 +1,4 @@
-"""A cut yields what hooks on the untouched network see, keeps nothing above it, and names its columns."""
+"""A cut yields what hooks on the untouched model see, keeps nothing above it, and names its columns."""
 
 from __future__ import annotations
 

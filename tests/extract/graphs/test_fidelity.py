@@ -5,7 +5,7 @@ from __future__ import annotations
 from topwork.extract.graphs.fidelity import Fidelity
 
 
-def test_fidelity_is_told_in_a_line_of_a_terminal() -> None:
+def test_fidelity_fits_one_line_of_a_terminal() -> None:
     whole = str(Fidelity("bf16", "openvino", 256, 0.013121, 0.014567, 1.7352))
     assert whole == "bf16: error 0.0131 for 99 % of 256 items, 0.0146 at worst; 1.7 times as fast"
     assert len(whole) <= 80

@@ -1,4 +1,4 @@
-"""What an ONNX file says of itself is read without its network, and equals what the onnx library reads."""
+"""What an ONNX file says of itself is read without loading its graph, and equals what the onnx library reads."""
 
 from __future__ import annotations
 

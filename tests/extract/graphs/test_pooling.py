@@ -122,7 +122,7 @@ def test_features_of_a_cut_are_its_pooled_values_in_order(normalize: bool) -> No
         (VECTOR, "avg", "none"),
     ],
 )
-def test_auto_is_what_the_network_does_where_that_applies(layer: Layer, own: str, expected: str) -> None:
+def test_auto_is_what_the_model_does_where_that_applies(layer: Layer, own: str, expected: str) -> None:
     assert resolve_pooling(layer, "auto", own) == expected
 
 

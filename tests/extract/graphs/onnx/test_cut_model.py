@@ -39,7 +39,7 @@ PIXELS = np.random.default_rng(1).integers(0, 256, (4, 6, 8, 3), dtype=np.uint8)
 def write(
     path: Path, nodes: Sequence[Any], opset: int = 17, axes: Sequence[Any] = ("n", 3, 6, 8), **options: Any
 ) -> Path:
-    """Write a network with the input ``image`` and the output ``last``, names that topwork's own graphs use, too."""
+    """Write a model with the input ``image`` and the output ``last``, names that topwork's own graphs use, too."""
     used = {name for node in nodes for name in names_read(node)}
     graph = helper.make_graph(
         list(nodes),

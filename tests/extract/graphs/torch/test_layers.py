@@ -99,7 +99,7 @@ def test_channels_of_published_models(
 
 
 class ChannelsLast(nn.Module):
-    """A network that goes to channels last and back."""
+    """A model that changes to channels last and back."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
