@@ -248,14 +248,7 @@ class _Comparison:
 def measure_deviation(
     found: NDArray[np.float32], expected: NDArray[np.float32], *, output: str, case: str
 ) -> Deviation:
-    """Compare one output of a graph with the model's.
-
-    Parameters
-    ----------
-    found, expected : ndarray of float32, shape (batch, features)
-    output, case : str
-        As in :class:`topwork.extract.graphs.certificate.Deviation`.
-    """
+    """Compare one output ``(batch, features)`` of a graph with the model's."""
     features = found.astype(np.float64)
     reference = expected.astype(np.float64)
     lengths = np.linalg.norm(features, axis=1) * np.linalg.norm(reference, axis=1)

@@ -99,18 +99,7 @@ def _add_prefix(graph: Any) -> None:
 
 
 def _append_entry(nodes: Nodes, traced: OnnxTrace, spec: InputSpec, *, read: set[str], normalize: Normalize) -> None:
-    """Append the change from the new graph's inputs to the original's.
-
-    Parameters
-    ----------
-    nodes : Nodes
-    traced : OnnxTrace
-    spec : ImageSpec, TextSpec or TensorSpec
-    read : set of str
-        Names of the values that are used below the cut.
-    normalize : callable
-        As in :func:`cut_model`.
-    """
+    """Append the change from the new graph's inputs to the original's, of which only those that are read matter."""
     graph = traced.graph
     names = [port.name for port in spec.graph_inputs]
     if spec.lengths_vary:

@@ -62,16 +62,7 @@ def complete_inputs(graph: OnnxGraph, arrays: dict[str, NDArray[Any]]) -> dict[s
 
 
 def example_inputs(graph: OnnxGraph, spec: InputSpec, batch: int, tokens: int) -> dict[str, NDArray[Any]]:
-    """Return inputs of the right shapes for the file itself.
-
-    Parameters
-    ----------
-    graph : OnnxGraph
-    spec : ImageSpec, TextSpec or TensorSpec
-    batch : int
-    tokens : int
-        Number of tokens of each text; ignored for other inputs.
-    """
+    """Return inputs of the right shapes for the file itself; the number of tokens applies to text only."""
     if spec.item_shape is not None:
         items = np.zeros((batch, *spec.item_shape), np.float32)
         return complete_inputs(graph, {graph.data: items})

@@ -17,15 +17,9 @@ POOLINGS_OF_OPERATIONS = {
 
 
 def count_prefix_tokens(traced: OnnxTrace, value: Value) -> int:
-    """Return the number of tokens at the start of a sequence that do not come from the input.
+    """Return the number of tokens at the start of a sequence ``(batch, tokens, features)`` that are not of the input.
 
     The nearest concatenation that yields as many tokens as the sequence has is the one that counts.
-
-    Parameters
-    ----------
-    traced : OnnxTrace
-    value : Value
-        Of shape (batch, tokens, features).
     """
     token_count = traced.sizes(value)[1]
     for current in walk_back(value, traced.live_sources):
@@ -46,13 +40,7 @@ def count_leading_tokens(traced: OnnxTrace, concat: Value) -> int | None:
 
 
 def find_own_pooling(traced: OnnxTrace) -> str:
-    """Find how the model pools before its classifier.
-
-    Returns
-    -------
-    str
-        "cls", "mean", "avg", "max", or "" if that cannot be determined.
-    """
+    """Return how the model pools before its classifier: "cls", "mean", "avg", "max", or "" if that is unknown."""
 
     def list_sources_of_vector(value: Value) -> list[Value]:
         if len(traced.sizes(value)) != 2:
@@ -68,15 +56,7 @@ def find_own_pooling(traced: OnnxTrace) -> str:
 
 
 def classify_pooling(value: Value, input_axes: int) -> str:
-    """Return the pooling that an operation is, "" if it is none.
-
-    Parameters
-    ----------
-    value : Value
-        What the operation yields.
-    input_axes : int
-        Number of axes of the value that it reads.
-    """
+    """Return the pooling that an operation on a value with so many axes is, "" if it is none."""
     if value.operation == "ReduceMean":
         return {3: "mean", 4: "avg"}.get(input_axes, "")
     if input_axes == 3 and _takes_first_token(value):

@@ -85,16 +85,7 @@ class TorchCutter:
 
 
 def export_by_dynamo(module: nn.Module, feed: Feed, cut: Cut, *, route: Route) -> Any:
-    """Return the ``onnx.ModelProto`` that torch's dynamo exporter makes of a cut.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-    feed : dict of ndarray
-        A batch to trace with.
-    cut : Cut
-    route : Route
-    """
+    """Return the ``onnx.ModelProto`` that torch's dynamo exporter makes of a cut, traced with a batch."""
     import torch
 
     axes = dynamic_axes(cut.backbone.input_spec, len(feed), route.tracing.inferred)
@@ -114,15 +105,7 @@ def export_by_dynamo(module: nn.Module, feed: Feed, cut: Cut, *, route: Route) -
 
 
 def export_by_torchscript(module: nn.Module, feed: Feed, cut: Cut) -> Any:
-    """Return the ``onnx.ModelProto`` that torch's TorchScript exporter makes of a cut.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-    feed : dict of ndarray
-        A batch to trace with.
-    cut : Cut
-    """
+    """Return the ``onnx.ModelProto`` that torch's TorchScript exporter makes of a cut, traced with a batch."""
     import onnx
     import torch
 

@@ -54,19 +54,9 @@ def compute_reference(traced: Trace, cut: Cut, feed: Feed) -> list[NDArray[np.fl
 
 
 def record_layers(traced: Trace, layers: Iterable[Layer], inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
-    """Run the model and return the value of each layer, by hooks on the modules whose calls yield them.
+    """Run the model on its own inputs, and return the value of each layer by name; ``last`` is always among them.
 
-    Parameters
-    ----------
-    traced : Trace
-    layers : iterable of Layer
-    inputs : tuple of Tensor
-        The model's own inputs.
-
-    Returns
-    -------
-    dict of str to Tensor
-        By the layers' names; ``last`` is always among them.
+    The values are taken by hooks on the modules whose calls yield them.
     """
     modules = dict(traced.backbone.module.named_modules(remove_duplicate=False))
     numbers = number_calls(modules, calls_in_order(traced.module))

@@ -19,16 +19,10 @@ MAX = "aten.amax.default"
 
 
 def count_prefix_tokens(traced: Trace, node: Node) -> int:
-    """Return the number of tokens at the start of a sequence that do not come from the input.
+    """Return the number of tokens at the start of a sequence ``(batch, tokens, features)`` that are not of the input.
 
     A concatenation puts them before the input's own tokens, of which there are more. The nearest concatenation that
     yields as many tokens as the sequence has is the one that counts.
-
-    Parameters
-    ----------
-    traced : Trace
-    node : torch.fx.Node
-        A value of shape (batch, tokens, features).
     """
     live = set(traced.live)
     token_count = example_tensor(node).shape[1]
@@ -52,13 +46,7 @@ def count_leading_tokens(cat: Node) -> int | None:
 
 
 def find_own_pooling(traced: Trace) -> str:
-    """Find how the model pools before its classifier.
-
-    Returns
-    -------
-    str
-        "cls", "mean", "avg", "max", or "" if that cannot be determined.
-    """
+    """Return how the model pools before its classifier: "cls", "mean", "avg", "max", or "" if that is unknown."""
     for node in walk_back(find_node(traced, LAST), _list_sources_of_vector):
         sources = _list_computed_sources(node)
         pooling = classify_pooling(node, count_axes(sources[0]) if sources else 0)
@@ -81,14 +69,7 @@ def _list_sources_of_vector(node: Node) -> list[Node]:
 
 
 def classify_pooling(node: Node, input_axes: int) -> str:
-    """Return the pooling that an operation is, "" if it is none.
-
-    Parameters
-    ----------
-    node : torch.fx.Node
-    input_axes : int
-        Number of axes of the value that it reads.
-    """
+    """Return the pooling that an operation on a value with so many axes is, "" if it is none."""
     target = str(node.target)
     if target == SELECT and input_axes == 3 and node.args[1:] == (1, 0):
         return "cls"
