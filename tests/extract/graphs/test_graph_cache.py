@@ -20,10 +20,13 @@ from topwork.extract.graphs.export import Samples, export
 from topwork.extract.graphs.exported_graph import ExportedGraph
 from topwork.extract.graphs.graph_cache import cache_folder, graph_for, request_key
 from topwork.extract.graphs.graph_metadata import write_metadata
-from topwork.extract.graphs.routes import TORCH_ROUTES
+from topwork.extract.graphs.routes import DEFAULT_TRACING, TORCH_ROUTES
+from topwork.extract.graphs.torch.trace import trace
 from topwork.identity import digest
+from topwork.models.backbone import TorchBackbone
 from topwork.models.input_spec import InputOverrides
 from topwork.models.loading import BackboneSpec
+from torch import nn
 
 LAYER1, LAST = CutRequest(("layer1",), ("avg",)), CutRequest(("last",), ("avg",))
 TINY = Path(topwork.models.__path__[0]) / "tiny" / "weights.safetensors"
@@ -121,22 +124,30 @@ def test_cache_lies_where_the_user_says(tmp_path: Path, monkeypatch: pytest.Monk
         assert cache_folder() == tmp_path / "topwork" / "graphs"
 
 
-def test_graph_that_fails_its_check_is_not_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_graph_that_fails_its_check_is_not_cached(
+    tiny: TorchBackbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TOPWORK_CACHE", str(tmp_path))
-    strict = dataclasses.replace(topwork.load_backbone("topwork:tiny"), tolerance=1e-12)
+    strict = dataclasses.replace(tiny, tolerance=1e-12)
+    strict.traces[DEFAULT_TRACING] = trace(tiny)  # so that it is not traced again
     with pytest.raises(ParityError):
         graph_for(strict, LAYER1, exporter=partial(export, routes=TORCH_ROUTES[:1]))
     assert [path for path in tmp_path.rglob("*") if path.is_file() or path.parent.name == "graphs"] == []
 
 
 def test_module_of_the_caller_is_exported_once_per_backbone() -> None:
-    from torch import nn
+    exported = []
+
+    def note(backbone: topwork.Backbone, request: CutRequest, folder: Path, samples: Samples) -> ExportedGraph:
+        exported.append(backbone)
+        return ExportedGraph(folder / "graph.onnx")
 
     spec = topwork.ImageSpec((8, 8), 8)
     first, second = (topwork.load_backbone(nn.Conv2d(3, n, 1), input_spec=spec) for n in (2, 4))
-    graph = graph_for(first, LAST)
-    assert graph_for(first, LAST) is graph
-    assert graph_for(second, LAST).metadata.columns[0].width == 4
+    graph = graph_for(first, LAST, exporter=note)
+    assert graph_for(first, LAST, exporter=note) is graph
+    assert graph_for(second, LAST, exporter=note).path != graph.path
+    assert exported == [first, second]
     assert cache_folder() not in graph.path.parents
 
 
@@ -168,7 +179,5 @@ def test_exported_graph_offers_only_its_own_length_of_vectors(
 
 
 def test_something_else_than_a_backbone_is_refused() -> None:
-    from torch import nn
-
     with pytest.raises(InputError, match=r"Identity.*load_backbone\(module"):
         graph_for(nn.Identity(), LAST)  # type: ignore[arg-type]
