@@ -4,190 +4,280 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from ..errors import InputError
 
+CLASSIFICATION = "classification"
+MULTILABEL = "multilabel"
+REGRESSION = "regression"
+TASKS = (CLASSIFICATION, MULTILABEL, REGRESSION)
+"""One class for each row, several labels for each row, values."""
+
+DEFAULT = "linear"
+
 
 @dataclass(frozen=True)
-class HeadEntry:
+class NamedHead:
     """A head that can be asked for by name.
 
     Parameters
     ----------
     name : str
     good_for : str
-        When to take it, in a few words.
-    makers : dict
-        For each task that the head can be made for, what returns a new, unfitted estimator.
+        When to use it, in a few words.
+    make_classifier : callable
+        Returns a new, unfitted classifier.
+    make_regressor : callable, optional
+        The same for values; None for a head that is for labels only.
+    learns_labels_together : bool
+        Whether the classifier can be fitted to several labels for each row; if not, one is fitted to each label.
     """
 
     name: str
     good_for: str
-    makers: dict[str, Callable[[], Any]]
+    make_classifier: Callable[[], Any]
+    make_regressor: Callable[[], Any] | None = None
+    learns_labels_together: bool = False
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """What the head can be made for, of :data:`TASKS`."""
-        return tuple(self.makers)
+        """The tasks that the head can be made for, of :data:`TASKS`."""
+        if self.make_regressor is None:
+            return (CLASSIFICATION, MULTILABEL)
+        return TASKS
+
+    def make(self, task: str) -> Any:
+        """Return a new, unfitted estimator.
+
+        Parameters
+        ----------
+        task : str
+            One of ``tasks``.
+        """
+        from sklearn.multiclass import OneVsRestClassifier
+
+        if task == REGRESSION:
+            assert self.make_regressor is not None
+            return self.make_regressor()
+        classifier = self.make_classifier()
+        if task == MULTILABEL and not self.learns_labels_together:
+            return OneVsRestClassifier(classifier)
+        return classifier
 
 
-TASKS = "classification", "multilabel", "regression"
-"""One class for each row, several labels for each row, values."""
+def add_scaling(estimator: Any) -> Any:
+    """Return a pipeline that standardises features.
 
-
-def _scaled(estimator: Any) -> Any:
+    Parameters
+    ----------
+    estimator : estimator
+    """
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     return make_pipeline(StandardScaler(), estimator)
 
 
-def _one_by_one(make: Callable[[], Any]) -> Any:
-    from sklearn.multiclass import OneVsRestClassifier
+def add_normalisation(estimator: Any) -> Any:
+    """Return a pipeline that divides rows by their length, so that distances are those of directions.
 
-    return OneVsRestClassifier(make())
-
-
-def _linear() -> Any:
-    from .linear.linear_probe import LinearProbeCV
-
-    return LinearProbeCV()
-
-
-def _logreg() -> Any:
-    from sklearn.linear_model import LogisticRegression
-
-    return _scaled(LogisticRegression(C=0.1, max_iter=1000))
-
-
-def _ridge() -> Any:
-    from numpy import logspace
-    from sklearn.linear_model import RidgeClassifierCV
-
-    return _scaled(RidgeClassifierCV(alphas=logspace(-1, 5, 13)))
-
-
-def _ridge_regressor() -> Any:
-    from numpy import logspace
-    from sklearn.linear_model import RidgeCV
-
-    return _scaled(RidgeCV(alphas=logspace(-1, 5, 13)))
-
-
-def _lda() -> Any:
-    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-
-    return _scaled(LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"))
-
-
-def _normalised(estimator: Any) -> Any:
+    Parameters
+    ----------
+    estimator : estimator
+    """
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import Normalizer
 
     return make_pipeline(Normalizer(), estimator)
 
 
-def _knn() -> Any:
+def make_linear_probe() -> Any:
+    """Return a linear probe that chooses its penalty by cross-validation."""
+    from .linear.linear_probe import LinearProbeCV
+
+    return LinearProbeCV()
+
+
+def make_logistic_regression() -> Any:
+    """Return scikit-learn's logistic regression."""
+    from sklearn.linear_model import LogisticRegression
+
+    return add_scaling(LogisticRegression(C=0.1, max_iter=1000))
+
+
+def make_ridge_classifier() -> Any:
+    """Return a ridge classifier that chooses its penalty by leave-one-out."""
+    from numpy import logspace
+    from sklearn.linear_model import RidgeClassifierCV
+
+    return add_scaling(RidgeClassifierCV(alphas=logspace(-1, 5, 13)))
+
+
+def make_ridge_regressor() -> Any:
+    """Return a ridge regression that chooses its penalty by leave-one-out."""
+    from numpy import logspace
+    from sklearn.linear_model import RidgeCV
+
+    return add_scaling(RidgeCV(alphas=logspace(-1, 5, 13)))
+
+
+def make_discriminant_analysis() -> Any:
+    """Return a linear discriminant analysis with a Ledoit-Wolf covariance."""
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    return add_scaling(LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"))
+
+
+def make_neighbors_classifier() -> Any:
+    """Return a nearest neighbours classifier by cosine."""
     from sklearn.neighbors import KNeighborsClassifier
 
-    return _normalised(KNeighborsClassifier(n_neighbors=5, algorithm="brute"))
+    return add_normalisation(KNeighborsClassifier(n_neighbors=5, algorithm="brute"))
 
 
-def _knn_regressor() -> Any:
+def make_neighbors_regressor() -> Any:
+    """Return a nearest neighbours regressor by cosine."""
     from sklearn.neighbors import KNeighborsRegressor
 
-    return _normalised(KNeighborsRegressor(n_neighbors=5, algorithm="brute"))
+    return add_normalisation(KNeighborsRegressor(n_neighbors=5, algorithm="brute"))
 
 
-def _centroid() -> Any:
+def make_centroid_classifier() -> Any:
+    """Return a nearest centroid classifier."""
     from .centroid import Centroid
 
-    return _scaled(Centroid())
+    return add_scaling(Centroid())
 
 
-def _svm() -> Any:
+def make_support_vector_classifier() -> Any:
+    """Return a support vector classifier with a Gaussian kernel."""
     from sklearn.svm import SVC
 
-    return _scaled(SVC())
+    return add_scaling(SVC())
 
 
-def _svm_regressor() -> Any:
+def make_support_vector_regressor() -> Any:
+    """Return a support vector regressor, whose parameters suit standardised targets."""
     from sklearn.compose import TransformedTargetRegressor
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVR
 
-    return _scaled(TransformedTargetRegressor(SVR(), transformer=StandardScaler()))
+    return add_scaling(TransformedTargetRegressor(SVR(), transformer=StandardScaler()))
 
 
-def _gp() -> Any:
+def make_gaussian_process_classifier() -> Any:
+    """Return a Gaussian process classifier for few rows."""
     from sklearn.gaussian_process.kernels import RBF
 
     from .gaussian_process import SmallGaussianProcessClassifier
 
-    return _normalised(SmallGaussianProcessClassifier(1.0 * RBF(), random_state=0))
+    return add_normalisation(SmallGaussianProcessClassifier(1.0 * RBF(), random_state=0))
 
 
-def _gp_regressor() -> Any:
+def make_gaussian_process_regressor() -> Any:
+    """Return a Gaussian process regressor for few rows."""
     from sklearn.gaussian_process.kernels import RBF, WhiteKernel
 
     from .gaussian_process import SmallGaussianProcessRegressor
 
-    return _normalised(SmallGaussianProcessRegressor(1.0 * RBF() + WhiteKernel(), normalize_y=True, random_state=0))
+    kernel = 1.0 * RBF() + WhiteKernel()
+    return add_normalisation(SmallGaussianProcessRegressor(kernel, normalize_y=True, random_state=0))
 
 
-def _hgb() -> Any:
+def make_boosting_classifier() -> Any:
+    """Return a classifier of boosted trees."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     return HistGradientBoostingClassifier(min_samples_leaf=5, random_state=0)
 
 
-def _hgb_regressor() -> Any:
+def make_boosting_regressor() -> Any:
+    """Return a regressor of boosted trees."""
     from sklearn.ensemble import HistGradientBoostingRegressor
 
     return HistGradientBoostingRegressor(min_samples_leaf=5, random_state=0)
 
 
-def _mlp() -> Any:
+def make_mlp_classifier() -> Any:
+    """Return a multilayer perceptron for labels."""
     from .mlp.mlp_head import MLPHead
 
     return MLPHead(random_state=0)
 
 
-def _mlp_regressor() -> Any:
+def make_mlp_regressor() -> Any:
+    """Return a multilayer perceptron for values."""
     from .mlp.mlp_regressor import MLPHeadRegressor
 
     return MLPHeadRegressor(random_state=0)
 
 
-DEFAULT = "linear"
-
-
-def _entry(
-    name: str, good_for: str, classifier: Any, regressor: Any = None, several: Any = None
-) -> tuple[str, HeadEntry]:
-    """Return a head's entry; labels that its method cannot learn together are learned one by one."""
-    makers = {"classification": classifier, "multilabel": several or partial(_one_by_one, classifier)}
-    if regressor is not None:
-        makers["regression"] = regressor
-    return name, HeadEntry(name, good_for, makers)
-
-
-HEADS = dict(
-    (
-        _entry("linear", "the default: its penalty is cross-validated", _linear, _ridge_regressor, _linear),
-        _entry("logreg", "a plain logistic regression, C=0.1", _logreg),
-        _entry("ridge", "very fast; leave-one-out; no probabilities", _ridge, _ridge_regressor, _ridge),
-        _entry("lda", "few labels a class; Ledoit-Wolf covariance", _lda),
-        _entry("knn", "no training; the five nearest by cosine", _knn, _knn_regressor, _knn),
-        _entry("centroid", "one or two labels for each class", _centroid),
-        _entry("svm", "curved borders, some 10,000 rows at most", _svm, _svm_regressor),
-        _entry("gp", "up to 1,000 rows; knows what it cannot know", _gp, _gp_regressor),
-        _entry("hgb", "features of mixed kinds; boosted trees", _hgb, _hgb_regressor),
-        _entry("mlp", "tens of thousands of rows; a hidden layer", _mlp, _mlp_regressor, _mlp),
-    )
+NAMED_HEADS = (
+    NamedHead(
+        name="linear",
+        good_for="the default: its penalty is cross-validated",
+        make_classifier=make_linear_probe,
+        make_regressor=make_ridge_regressor,
+        learns_labels_together=True,
+    ),
+    NamedHead(
+        name="logreg",
+        good_for="a plain logistic regression, C=0.1",
+        make_classifier=make_logistic_regression,
+    ),
+    NamedHead(
+        name="ridge",
+        good_for="very fast; leave-one-out; no probabilities",
+        make_classifier=make_ridge_classifier,
+        make_regressor=make_ridge_regressor,
+        learns_labels_together=True,
+    ),
+    NamedHead(
+        name="lda",
+        good_for="few labels a class; Ledoit-Wolf covariance",
+        make_classifier=make_discriminant_analysis,
+    ),
+    NamedHead(
+        name="knn",
+        good_for="no training; the five nearest by cosine",
+        make_classifier=make_neighbors_classifier,
+        make_regressor=make_neighbors_regressor,
+        learns_labels_together=True,
+    ),
+    NamedHead(
+        name="centroid",
+        good_for="one or two labels for each class",
+        make_classifier=make_centroid_classifier,
+    ),
+    NamedHead(
+        name="svm",
+        good_for="curved borders, some 10,000 rows at most",
+        make_classifier=make_support_vector_classifier,
+        make_regressor=make_support_vector_regressor,
+    ),
+    NamedHead(
+        name="gp",
+        good_for="up to 1,000 rows; knows what it cannot know",
+        make_classifier=make_gaussian_process_classifier,
+        make_regressor=make_gaussian_process_regressor,
+    ),
+    NamedHead(
+        name="hgb",
+        good_for="features of mixed kinds; boosted trees",
+        make_classifier=make_boosting_classifier,
+        make_regressor=make_boosting_regressor,
+    ),
+    NamedHead(
+        name="mlp",
+        good_for="tens of thousands of rows; a hidden layer",
+        make_classifier=make_mlp_classifier,
+        make_regressor=make_mlp_regressor,
+        learns_labels_together=True,
+    ),
 )
+
+HEADS = {head.name: head for head in NAMED_HEADS}
 
 
 def within_rows(head: Any, n_rows: int) -> Any:
@@ -198,13 +288,15 @@ def within_rows(head: Any, n_rows: int) -> Any:
     head : estimator
     n_rows : int
     """
-    asked = {name: value for name, value in head.get_params().items() if name.rpartition("__")[2] == "n_neighbors"}
-    return head.set_params(
-        **{name: n_rows for name, value in asked.items() if isinstance(value, int) and value > n_rows > 0}
-    )
+    changes = {}
+    for name, value in head.get_params().items():
+        is_count = name.rpartition("__")[2] == "n_neighbors" and isinstance(value, int)
+        if is_count and value > n_rows > 0:
+            changes[name] = n_rows
+    return head.set_params(**changes)
 
 
-def resolve_head(head: Any, task: str = "classification") -> Any:
+def resolve_head(head: Any, task: str = CLASSIFICATION) -> Any:
     """Return an unfitted estimator for a head's name, or a clone of the caller's own estimator.
 
     Parameters
@@ -216,7 +308,7 @@ def resolve_head(head: Any, task: str = "classification") -> Any:
     Raises
     ------
     InputError
-        If the name is unknown or not made for the task, or the object is no estimator.
+        If the name is unknown or not made for the task, or the object is not an estimator.
 
     Examples
     --------
@@ -225,16 +317,14 @@ def resolve_head(head: Any, task: str = "classification") -> Any:
     """
     from sklearn.base import clone
 
-    able = {name: entry for name, entry in HEADS.items() if task in entry.tasks}
+    names = ", ".join(name for name, named_head in HEADS.items() if task in named_head.tasks)
     if isinstance(head, str):
-        if head not in able:
-            what = f"is not made for {task}" if head in HEADS else "does not exist"
-            raise InputError(f"head {head!r} {what}; known: {', '.join(able)}, or any scikit-learn estimator")
-        return able[head].makers[task]()
-    if isinstance(head, type) or not (
-        hasattr(head, "fit") and hasattr(head, "predict") and hasattr(head, "get_params")
-    ):
-        raise InputError(
-            f"head is a {type(head).__name__}; expected one of {', '.join(able)}, or a scikit-learn estimator"
-        )
+        if head not in HEADS:
+            raise InputError(f"head {head!r} does not exist; known: {names}, or any scikit-learn estimator")
+        if task not in HEADS[head].tasks:
+            raise InputError(f"head {head!r} is not made for {task}; known: {names}, or any scikit-learn estimator")
+        return HEADS[head].make(task)
+    is_estimator = all(hasattr(head, method) for method in ("fit", "predict", "get_params"))
+    if isinstance(head, type) or not is_estimator:
+        raise InputError(f"head is a {type(head).__name__}; expected one of {names}, or a scikit-learn estimator")
     return clone(head)

@@ -34,6 +34,8 @@ ACCURACY = {
 }
 MANY = {"gp": 250}
 """Rows to learn from where 600 take too long; 0.90 with those."""
+FEW = {"gp": 40}
+"""Rows where the number does not matter."""
 Digits = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 
@@ -61,11 +63,12 @@ def test_head_learns_digits(name: str, digits: Digits) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_clone_of_a_head_is_unfitted_and_learns_the_same(name: str, digits: Digits) -> None:
     X, y = digits
-    head = resolve_head(name).fit(X[:100], y[:100])
+    rows = FEW.get(name, 100)
+    head = resolve_head(name).fit(X[:rows], y[:rows])
     copy = clone(head)
     assert repr(copy) == repr(resolve_head(name))
     assert not hasattr(copy, "classes_")
-    assert np.array_equal(copy.fit(X[:100], y[:100]).predict(X), head.predict(X))
+    assert np.array_equal(copy.fit(X[:rows], y[:rows]).predict(X), head.predict(X))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -97,15 +100,14 @@ def test_centroid_needs_only_one_label_for_each_class(digits: Digits) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("width", [8, 64])
+@pytest.mark.parametrize("width", [8, pytest.param(64, marks=pytest.mark.coverage)])
 def test_head_is_saved_without_types_that_need_trust(name: str, width: int, digits: Digits) -> None:
     X, y = digits
-    head = resolve_head(name).fit(X[:200, -width:], y[:200])
-    assert (
-        set(skops.io.get_untrusted_types(data=skops.io.dumps(head)))
-        - {*SKLEARN_TYPES, *(each.path for each in SAVED_TYPES)}
-        == set()
-    )
+    rows = FEW.get(name, 200)
+    head = resolve_head(name).fit(X[:rows, -width:], y[:rows])
+    untrusted = set(skops.io.get_untrusted_types(data=skops.io.dumps(head)))
+    known = {*SKLEARN_TYPES, *(saved_type.path for saved_type in SAVED_TYPES)}
+    assert untrusted - known == set()
 
 
 @pytest.mark.parametrize(
@@ -122,12 +124,12 @@ def test_any_estimator_is_taken_as_an_unfitted_clone(estimator: Any, digits: Dig
 
 
 def test_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(InputError, match="'nothing' does not exist") as caught:
+    with pytest.raises(InputError, match="'nothing'") as caught:
         resolve_head("nothing")
     assert all(name in str(caught.value) for name in NAMES)
 
 
 @pytest.mark.parametrize("value", [None, 3, object(), StandardScaler()])
-def test_what_is_no_classifier_is_refused(value: Any) -> None:
-    with pytest.raises(InputError, match=f"head is a {type(value).__name__}; expected one of linear"):
+def test_other_objects_are_refused(value: Any) -> None:
+    with pytest.raises(InputError, match=type(value).__name__):
         resolve_head(value)
