@@ -1,4 +1,4 @@
-"""Heads as files that hold numbers and names only: skops for scikit-learn's, safetensors beside JSON for ours."""
+"""Heads as files without pickle: skops for scikit-learn's, JSON and safetensors for topwork's own."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BundleError
-from .saved_types import SAVED_TYPES, SKLEARN_TYPES, SavedType, find_saved_type, saved_type_of
+from .saved_types import SAVED_TYPES, SKLEARN_TYPES, SavedType, find_saved_type, get_saved_type
 
-SKOPS, JSON, TENSORS = "head.skops", "head.json", "head.safetensors"
+SKOPS = "head.skops"
+JSON = "head.json"
+TENSORS = "head.safetensors"
 HEAD_FORMAT = 2
-"""Version of ``head.json``; version 1 named the type by the path of its module."""
+"""Version of ``head.json``."""
+READABLE_FORMATS = (1, HEAD_FORMAT)
+"""Version 1 named the type by the path of its module."""
 OWN_MODULE = "topwork"
-"""Module under which a skops file has the ids of types of ours."""
+"""Module under which a skops file has the ids of topwork's types."""
 SKOPS_SCHEMA = "schema.json"
 """Member of a skops file that names the types."""
 UNREADABLE = (
@@ -32,29 +36,35 @@ UNREADABLE = (
 
 
 def save_head(head: Any, folder: Path) -> list[str]:
-    """Write a fitted head, and return the types that whoever loads it must trust, those of topwork left out.
+    """Write a fitted head.
 
     Parameters
     ----------
     head : estimator
     folder : Path
-        Gets ``head.json`` and ``head.safetensors`` for heads of ours, ``head.skops`` for all others.
+        For ``head.json`` and ``head.safetensors`` of topwork's own heads, or ``head.skops`` of all others.
+
+    Returns
+    -------
+    list of str
+        Types that callers of :func:`load_head` must trust; those of topwork need no trust.
     """
-    kind = saved_type_of(head)
+    kind = get_saved_type(head)
     if kind is not None and kind.is_plain:
         _save_plain(head, kind, folder)
         return []
     import skops.io
 
     content = skops.io.dumps(head)
-    unknown = set(skops.io.get_untrusted_types(data=content))
-    (folder / SKOPS).write_bytes(_with_renamed_types(content, {each.path: each.id for each in SAVED_TYPES}))
-    return sorted(unknown - {*SKLEARN_TYPES, *(each.path for each in SAVED_TYPES)})
+    id_of_path = {saved_type.path: saved_type.id for saved_type in SAVED_TYPES}
+    (folder / SKOPS).write_bytes(rename_skops_types(content, id_of_path))
+    untrusted = set(skops.io.get_untrusted_types(data=content))
+    return sorted(untrusted - set(id_of_path) - set(SKLEARN_TYPES))
 
 
 def is_plain(head: Any) -> bool:
-    """Tell whether a head is one of ours whose attributes are numbers, names and arrays."""
-    kind = saved_type_of(head)
+    """Check whether a head is one of topwork's own whose attributes are numbers, names and arrays."""
+    kind = get_saved_type(head)
     return kind is not None and kind.is_plain
 
 
@@ -65,7 +75,10 @@ def head_files(names: Any) -> tuple[str, ...]:
     ----------
     names : container of str
     """
-    return next((files for files in ((SKOPS,), (JSON, TENSORS)) if all(file in names for file in files)), ())
+    for files in ((SKOPS,), (JSON, TENSORS)):
+        if all(file in names for file in files):
+            return files
+    return ()
 
 
 def load_head(folder: Path, trusted: Sequence[str] = ()) -> Any:
@@ -75,14 +88,16 @@ def load_head(folder: Path, trusted: Sequence[str] = ()) -> Any:
     ----------
     folder : Path
     trusted : sequence of str
-        Types that the file may hold beyond those of scikit-learn, numpy and scipy that are known to be safe.
+        Types that the file may contain in addition to those of scikit-learn, numpy and scipy that are known to be safe.
 
     Raises
     ------
     BundleError
-        If a file cannot be read, or holds a type that is not trusted.
+        If a file cannot be read, or contains a type that is not trusted.
     """
-    return _load_skops(folder / SKOPS, trusted) if (folder / SKOPS).is_file() else _load_plain(folder)
+    if (folder / SKOPS).is_file():
+        return _load_skops(folder / SKOPS, trusted)
+    return _load_plain(folder)
 
 
 def _load_skops(file: Path, trusted: Sequence[str]) -> Any:
@@ -91,14 +106,14 @@ def _load_skops(file: Path, trusted: Sequence[str]) -> Any:
     own_paths = {each.path for each in SAVED_TYPES}
     allowed = {*own_paths, *SKLEARN_TYPES, *trusted}
     try:
-        content = _with_renamed_types(file.read_bytes(), _current_paths())
-        unknown = sorted(set(skops.io.get_untrusted_types(data=content)) - allowed)
+        content = rename_skops_types(file.read_bytes(), _find_current_paths())
+        untrusted = sorted(set(skops.io.get_untrusted_types(data=content)) - allowed)
     except UNREADABLE as error:
         raise _unreadable(file, error) from error
-    if unknown:
+    if untrusted:
         raise BundleError(
-            f"{file} holds types that are not trusted: {', '.join(unknown)}. If you trust whoever made the bundle, "
-            f"load it with trusted={unknown!r} (--trust NAME)."
+            f"{file} contains types that are not trusted: {', '.join(untrusted)}. If you trust the author of the "
+            f"bundle, load it with trusted={untrusted!r} (--trust NAME)."
         )
     try:
         return skops.io.loads(content, trusted=sorted(allowed))
@@ -106,8 +121,8 @@ def _load_skops(file: Path, trusted: Sequence[str]) -> Any:
         raise _unreadable(file, error) from error
 
 
-def _current_paths() -> dict[str, str]:
-    """Return the path of each type of ours, by the names that skops files have for it."""
+def _find_current_paths() -> dict[str, str]:
+    """Return the path of each type of topwork, by the names that skops files have for it."""
     current_paths = {}
     for each in SAVED_TYPES:
         for module in each.former_modules:
@@ -116,8 +131,8 @@ def _current_paths() -> dict[str, str]:
     return current_paths
 
 
-def _with_renamed_types(archive: bytes, names: Mapping[str, str]) -> bytes:
-    """Return a skops file in which some types have other names.
+def rename_skops_types(archive: bytes, names: Mapping[str, str]) -> bytes:
+    """Rename types in a skops file.
 
     Parameters
     ----------
@@ -153,87 +168,98 @@ def _rename_types(node: Any, names: Mapping[str, str]) -> None:
         _rename_types(each, names)
 
 
-def _save_plain(head: Any, kind: SavedType, folder: Path) -> None:
+def _save_plain(head: Any, saved_type: SavedType, folder: Path) -> None:
     from safetensors.numpy import save_file
 
     arrays: dict[str, NDArray[Any]] = {}
-    known = head.get_params(deep=False)
-    state = {name: value for name, value in vars(head).items() if name not in known and not name.startswith("_")}
+    parameters = head.get_params(deep=False)
+    state = {}
+    for name, value in vars(head).items():
+        if name not in parameters and not name.startswith("_"):
+            state[name] = _encode(value, name, arrays)
     content = {
         "format": HEAD_FORMAT,
-        "type": kind.id,
-        "params": _saved_parameters(known, arrays),
-        "state": {name: _encoded(value, name, arrays) for name, value in state.items()},
+        "type": saved_type.id,
+        "params": _encode_parameters(parameters, arrays),
+        "state": state,
     }
     (folder / JSON).write_text(json.dumps(content, indent=1), "utf-8")
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / TENSORS)
 
 
-def _saved_parameters(parameters: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
-    """Return the parameters that can be written; others are for fitting only, and go back to their defaults."""
-    saved = {}
+def _encode_parameters(parameters: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    """Return the parameters that can be written; others are for fitting only, and are reset to their defaults."""
+    encoded = {}
     for name, value in parameters.items():
         try:
-            saved[name] = _encoded(value, f"params.{name}", arrays)
+            encoded[name] = _encode(value, f"params.{name}", arrays)
         except BundleError:
             warnings.warn(
-                f"{name}={value!r} cannot be written to a file and will have its default again; the fitted head is "
-                "whole",
+                f"{name}={value!r} cannot be written to a file, and will have its default value when the head is "
+                "loaded; the fitted head is complete",
                 stacklevel=6,
             )
-    return saved
+    return encoded
 
 
-def _encoded(value: Any, name: str, arrays: dict[str, NDArray[Any]]) -> Any:
-    """Return what JSON can hold; arrays of numbers go aside, and are named."""
+def _encode(value: Any, name: str, arrays: dict[str, NDArray[Any]]) -> Any:
+    """Return a value as JSON can hold it; arrays of numbers are added to `arrays`, and referred to by name."""
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple):
         kind = "tuple" if isinstance(value, tuple) else "list"
-        return {kind: [_encoded(each, f"{name}.{place}", arrays) for place, each in enumerate(value)]}
+        return {kind: [_encode(element, f"{name}.{number}", arrays) for number, element in enumerate(value)]}
     if isinstance(value, dict):
-        pairs = [[_encoded(key, name, arrays), _encoded(each, f"{name}.{key}", arrays)] for key, each in value.items()]
+        pairs = []
+        for key, element in value.items():
+            encoded_key = _encode(key, name, arrays)
+            pairs.append([encoded_key, _encode(element, f"{name}.{key}", arrays)])
         return {"dict": pairs}
-    if isinstance(value, np.ndarray):
-        if value.dtype.kind in "biuf":
-            arrays[name] = value
-            return {"tensor": name}
-        return {"array": _encoded(value.tolist(), name, arrays), "dtype": value.dtype.str}
-    raise BundleError(f"{name} is a {type(value).__name__}, which {JSON} cannot hold")
+    if not isinstance(value, np.ndarray):
+        raise BundleError(f"{name} is a {type(value).__name__}, which {JSON} cannot hold")
+    if value.dtype.kind in "biuf":
+        arrays[name] = value
+        return {"tensor": name}
+    return {"array": _encode(value.tolist(), name, arrays), "dtype": value.dtype.str}
 
 
 def _load_plain(folder: Path) -> Any:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
+    # Read the description, and check it.
+    file = folder / JSON
     try:
-        content = json.loads((folder / JSON).read_text("utf-8"))
-        found = content["format"]
-        name = content["type"]
+        content = json.loads(file.read_text("utf-8"))
+        found_format = content["format"]
+        type_name = content["type"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _unreadable(folder / JSON, error) from error
-    if found not in (1, HEAD_FORMAT):
+        raise _unreadable(file, error) from error
+    if found_format not in READABLE_FORMATS:
         raise BundleError(
-            f"{folder / JSON} has format {found}, expected {HEAD_FORMAT}: another version of topwork wrote it"
+            f"{file} has format {found_format}, expected {HEAD_FORMAT}: another version of topwork wrote it"
         )
-    kind = find_saved_type(name) if isinstance(name, str) else None
-    if kind is None or not kind.is_plain:
-        plain_ids = [each.id for each in SAVED_TYPES if each.is_plain]
+    saved_type = find_saved_type(type_name) if isinstance(type_name, str) else None
+    if saved_type is None or not saved_type.is_plain:
+        plain_ids = [saved_type.id for saved_type in SAVED_TYPES if saved_type.is_plain]
         raise BundleError(
-            f"{folder / JSON} holds a {name}, which is not trusted; expected one of {', '.join(plain_ids)}"
+            f"{file} contains a {type_name}, which is not trusted; expected one of {', '.join(plain_ids)}"
         )
+
+    # Make the head.
     try:
         arrays = load_file(folder / TENSORS)
-        parts = [{name: _decoded(each, arrays) for name, each in content[key].items()} for key in ("params", "state")]
-        head = kind.load()(**parts[0])
-        for attribute, value in parts[1].items():
+        parameters = {name: _decode(value, arrays) for name, value in content["params"].items()}
+        state = {name: _decode(value, arrays) for name, value in content["state"].items()}
+        head = saved_type.load()(**parameters)
+        for attribute, value in state.items():
             if attribute.startswith("_"):
                 raise ValueError(f"an attribute {attribute!r}")
             setattr(head, attribute, value)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
-        raise _unreadable(folder / JSON, error) from error
+        raise _unreadable(file, error) from error
     return head
 
 
@@ -241,15 +267,16 @@ def _unreadable(file: Path, error: Exception) -> BundleError:
     return BundleError(f"{file} cannot be read: {error!r}. Save the bundle again.")
 
 
-def _decoded(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
+def _decode(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
+    """Return the value that :func:`_encode` was given."""
     if not isinstance(value, dict):
         return value
     if "tensor" in value:
         return arrays[value["tensor"]]
     if "array" in value:
-        return np.array(_decoded(value["array"], arrays), dtype=np.dtype(value["dtype"]))
+        return np.array(_decode(value["array"], arrays), dtype=np.dtype(value["dtype"]))
     if "dict" in value:
-        return {_decoded(key, arrays): _decoded(each, arrays) for key, each in value["dict"]}
-    kind = "tuple" if "tuple" in value else "list"
-    found = [_decoded(each, arrays) for each in value[kind]]
-    return tuple(found) if kind == "tuple" else found
+        return {_decode(key, arrays): _decode(element, arrays) for key, element in value["dict"]}
+    if "tuple" in value:
+        return tuple(_decode(element, arrays) for element in value["tuple"])
+    return [_decode(element, arrays) for element in value["list"]]

