@@ -1,4 +1,4 @@
-"""Classifiers of ours whose answers are all told by their scores."""
+"""The part of topwork's own classifiers that follows from their scores: labels, probabilities, names of outputs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,17 @@ Array = NDArray[Any]
 
 
 class ScoredClassifier(ClassifierMixin):  # type: ignore[misc]
-    """Probabilities and labels from ``decision_function``, for classes or for several labels at once.
+    """Probabilities and labels from ``decision_function``, for classes or for several labels of each row.
 
-    The estimator sets ``classes_``, ``multilabel_`` and ``label_dtype_``; with two classes a row has one score.
+    The estimator calls :meth:`_note_labels` in ``fit``. With two classes a row has one score.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        With several labels, the numbers of their columns.
+    multilabel_ : bool
+    label_dtype_ : str
+        The type of the labels in ``fit``.
     """
 
     classes_: Array
@@ -27,6 +35,20 @@ class ScoredClassifier(ClassifierMixin):  # type: ignore[misc]
         tags.classifier_tags.multi_label = True
         tags.target_tags.multi_output = True
         return tags
+
+    def _note_labels(self, y: Array, classes: Array) -> None:
+        """Set the attributes that describe labels."""
+        self.multilabel_ = y.ndim == 2
+        self.label_dtype_ = y.dtype.str
+        self.classes_ = classes
+
+    def _is_binary(self) -> bool:
+        """Check whether there are two classes, so that a row has one score."""
+        return not self.multilabel_ and len(self.classes_) == 2
+
+    def _name_outputs(self) -> list[Any]:
+        """Return names of the outputs, by which a warm start finds them again."""
+        return [(self.multilabel_, label) for label in self.classes_.tolist()]
 
     def predict_proba(self, X: Any) -> Array:
         """Return probabilities.
@@ -62,6 +84,8 @@ class ScoredClassifier(ClassifierMixin):  # type: ignore[misc]
         labels: Array
         if self.multilabel_:
             labels = (scores > 0).astype(np.dtype(self.label_dtype_))
+        elif scores.ndim == 1:
+            labels = self.classes_[(scores > 0).astype(int)]
         else:
-            labels = self.classes_[(scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)]
+            labels = self.classes_[scores.argmax(axis=1)]
         return labels

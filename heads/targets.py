@@ -1,4 +1,4 @@
-"""Targets of heads: labels of any type as arrays, classes and their codes, weights of classes."""
+"""Targets of heads: labels of any type as arrays, classes and their codes, weights of rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import column_or_1d
+from sklearn.utils.validation import _check_sample_weight, column_or_1d
 
 from ..errors import InputError
 
@@ -201,6 +201,32 @@ def validate_labels(y: Any) -> Array:
             "expected 0 and 1 for labels that apply or not, or one column of classes"
         )
     return matrix
+
+
+def check_row_weights(sample_weight: Any, X: Array) -> Array:
+    """Return a weight for each row.
+
+    Parameters
+    ----------
+    sample_weight : array of shape (n_rows,), number or None
+    X : ndarray of shape (n_rows, n_features)
+
+    Returns
+    -------
+    ndarray of float64, shape (n_rows,)
+        At least 0; ones for None.
+
+    Raises
+    ------
+    InputError
+        If all weights are zero.
+    ValueError
+        If one is negative, or there is not one for each row.
+    """
+    weights: Array = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    if not weights.any():
+        raise InputError("sample_weight is zero for every row; expected at least one positive weight")
+    return weights
 
 
 def resolve_class_weight(class_weight: Any, classes: Array) -> Array | None:

@@ -1,4 +1,4 @@
-"""Feature matrices in blocks of rows: arrays and memory maps of any size, centred on the way."""
+"""Feature matrices in blocks of rows: arrays and memory maps of any size, centred and scaled block by block."""
 
 from __future__ import annotations
 
@@ -9,109 +9,146 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..standardisation import compute_scale
+
 if TYPE_CHECKING:
+    import torch
     from numpy.typing import NDArray
     from torch import Tensor
 
-BLOCK = 4096
-SHORT_BLOCK = 1024
-RESIDENT_BYTES = 2**29
-"""Centred features of up to this size are kept; larger ones are read block by block in every pass."""
-SMALL = 2**20
-"""Numbers of a matrix that is computed with in float64: it takes no time, and a tiny loss is not lost in rounding."""
-SMALLEST_VARIANCE = 1e-7
-"""Of the largest; what a sum in float32 tells of directions below it is rounding."""
-NO_VARIANCE = 1e-12
-NEGLIGIBLE = 1e-15
-"""Of the size of the largest feature."""
-USUAL = 20
-"""Powers of two that features may be away from one."""
+ROWS_PER_BLOCK = 4096
+MIN_ROWS_PER_BLOCK = 1024
+MAX_RESIDENT_BYTES = 2**29
+"""Centred features of up to this size are kept in memory; larger ones are read block by block in every pass."""
+MAX_SIZE_IN_FLOAT64 = 2**20
+"""Up to so many numbers a matrix is computed with in float64: it costs no time, and a tiny loss is not rounded away."""
+SMALLEST_RELATIVE_VARIANCE = 1e-7
+"""Share of the largest variance; in float32, smaller ones of a Gram matrix are rounding."""
+SMALLEST_RELATIVE_VARIANCE_OF_ROWS = 1e-12
+"""The same for the decomposition of rows in float64; directions below it are left out."""
+SMALLEST_RELATIVE_SIZE = 1e-15
+"""Share of the largest feature below which a feature is negligible."""
+MAX_EXPONENT = 20
+"""Powers of two by which the scale of features may differ from one before they are multiplied by a factor."""
+VARIANCE_TO_ROUNDING_RATIO = 10
+"""A feature whose variance is no larger than this many times its rounding is constant."""
+SMALLEST_MEAN = 1e-30
+SMALLEST_DIVISOR = 1e-300
+"""Floor of the largest size or variance, where all are zero."""
 
 
 class FeatureBlocks:
-    """Rows of a matrix minus the mean, in an order of one's own, a block at a time.
+    """Rows of a matrix minus the mean, in any order, a block at a time.
 
     Parameters
     ----------
     X : ndarray or memmap of shape (n_rows, n_features)
-        Of float16, float32 or float64. The last is kept, and so are small matrices; all others are computed with in
-        float32.
+        Of float16, float32 or float64. float64 and small matrices are computed with in float64, all others in float32.
     order : ndarray of int
         Which rows are read, and in which order.
     device : str or torch.device
     edges : sequence of int
-        Places in the order where a block had better end, ascending.
+        Preferred ends of blocks, as positions in the order, ascending.
     """
 
     def __init__(
         self, X: NDArray[Any], order: NDArray[np.integer[Any]], device: Any, edges: Sequence[int] = ()
     ) -> None:
-        self.X, self.order, self.device = X, order, device
-        exact = X.dtype == np.float64 or X.size <= SMALL
-        self.dtype = np.dtype(np.float64 if exact else np.float32)
+        self.X = X
+        self.order = order
+        self.device = device
+        is_exact = X.dtype == np.float64 or X.size <= MAX_SIZE_IN_FLOAT64
+        self.dtype = np.dtype(np.float64 if is_exact else np.float32)
         self.mean: NDArray[np.float64] = np.zeros(X.shape[1])
         self.factor: NDArray[np.float64] = np.ones(X.shape[1])
-        self._kept: list[Tensor] | None = None
-        self._parts = _divided(len(order), edges)
+        self._resident: list[Tensor] | None = None
+        self._places = divide_rows(len(order), edges)
 
     def __len__(self) -> int:
         return len(self.order)
 
     def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
-        """Yield where in the order a block lies, and its rows ``(block, n_features)``."""
-        yield from zip(self._parts, map(self._block, self._parts) if self._kept is None else self._kept, strict=True)
+        """Yield the place of a block in the order, and its rows ``(n_rows_of_block, n_features)``."""
+        if self._resident is not None:
+            yield from zip(self._places, self._resident, strict=True)
+            return
+        for place in self._places:
+            yield place, self._read_block(place)
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """The type of the blocks."""
+        import torch
+
+        return torch.from_numpy(np.empty(0, self.dtype)).dtype
 
     def centre(self, mean: NDArray[np.float64]) -> None:
-        """Subtract a mean from now on, and keep the blocks if they are small.
+        """Subtract a mean from all blocks that are read from now on, and keep the blocks if they are small.
 
         Parameters
         ----------
         mean : ndarray of shape (n_features,)
         """
-        self.mean, self._kept = mean, None
-        if len(self) * self.X.shape[1] * self.dtype.itemsize <= RESIDENT_BYTES:
-            self._kept = [block for _, block in self]
+        self.mean = mean
+        self._resident = None
+        n_bytes = len(self) * self.X.shape[1] * self.dtype.itemsize
+        if n_bytes <= MAX_RESIDENT_BYTES:
+            self._resident = [block for _, block in self]
 
-    def stretch(self, factor: NDArray[np.float64]) -> None:
-        """Multiply features from now on.
+    def multiply_by(self, factor: NDArray[np.float64]) -> None:
+        """Multiply the centred features of all blocks by a factor for each feature.
 
         Parameters
         ----------
         factor : ndarray of shape (n_features,)
         """
-        import torch
-
         self.factor = factor
-        for block in self._kept or [] if (factor != 1).any() else []:
-            block.mul_(torch.from_numpy(factor.astype(self.dtype)).to(self.device))
+        if self._resident is None or (factor == 1).all():
+            return
+        for block in self._resident:
+            block.mul_(self._to_tensor(factor))
 
-    def _block(self, part: slice) -> Tensor:
+    def _read_block(self, place: slice) -> Tensor:
         import torch
 
-        rows: Any = self.order[part]
-        if rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
+        rows: Any = self.order[place]
+        is_contiguous = rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all()
+        if is_contiguous:  # a slice of a memory map is read without a copy of the rows' numbers
             rows = slice(rows[0], rows[-1] + 1)
         block = torch.from_numpy(np.array(self.X[rows])).to(self.device)
-        mean = torch.from_numpy(self.mean.astype(self.dtype)).to(self.device)
-        centred = block.to(mean.dtype).sub_(mean)
+        centred = block.to(self.torch_dtype).sub_(self._to_tensor(self.mean))
         if (self.factor != 1).any():
-            centred.mul_(torch.from_numpy(self.factor.astype(self.dtype)).to(self.device))
+            centred.mul_(self._to_tensor(self.factor))
         return centred
 
+    def _to_tensor(self, array: NDArray[np.float64]) -> Tensor:
+        import torch
 
-def _divided(count: int, edges: Sequence[int]) -> list[slice]:
-    """Divide rows into blocks of about one size that end at the edges, but for edges that would leave a short one."""
-    bounds, first = [0], 0
-    for edge in [*edges, count]:
-        if edge == count or edge - first >= SHORT_BLOCK:
-            pieces = -(-(edge - first) // BLOCK)
-            bounds += [first + (edge - first) * (piece + 1) // pieces for piece in range(pieces)]
-            first = edge
-    return [slice(*pair) for pair in itertools.pairwise(bounds)]
+        return torch.from_numpy(array.astype(self.dtype)).to(self.device)
+
+
+def divide_rows(n_rows: int, edges: Sequence[int]) -> list[slice]:
+    """Divide rows into blocks of about one size that end at edges, except at edges that would leave a short block.
+
+    Parameters
+    ----------
+    n_rows : int
+    edges : sequence of int
+        Positions from 0 to `n_rows`, ascending.
+    """
+    bounds = [0]
+    for edge in [*edges, n_rows]:
+        first = bounds[-1]
+        n_between = edge - first
+        if edge != n_rows and n_between < MIN_ROWS_PER_BLOCK:
+            continue
+        n_blocks = -(-n_between // ROWS_PER_BLOCK)
+        bounds += [first + n_between * (number + 1) // n_blocks for number in range(n_blocks)]
+    return [slice(first, last) for first, last in itertools.pairwise(bounds)]
 
 
 @dataclass(frozen=True)
-class Rotation:
+class Eigenbasis:
     """Directions in which standardised features vary independently, the strongest first.
 
     Parameters
@@ -120,7 +157,7 @@ class Rotation:
     scale : ndarray of float64, shape (n_features,)
         The standard deviations; one where a feature is constant, or nothing is standardised.
     block_scale : ndarray of float64, shape (n_features,)
-        The same, for the features that the blocks have.
+        The same, for the features of the blocks, which are multiplied by factors.
     vectors : ndarray of float64, shape (n_features, rank)
         Orthonormal, for standardised features.
     variances : ndarray of float64, shape (rank,)
@@ -133,17 +170,20 @@ class Rotation:
     variances: NDArray[np.float64]
 
 
-def rotation_of(blocks: FeatureBlocks, weights: NDArray[np.float64], standardize: bool, centre: bool) -> Rotation:
-    """Return the eigenbasis of the features' Gram matrix, and let the blocks be centred from now on.
+def compute_eigenbasis(
+    blocks: FeatureBlocks, weights: NDArray[np.float64], *, standardize: bool, centre: bool
+) -> Eigenbasis:
+    """Compute the eigenbasis of the features' Gram matrix, and centre the blocks.
 
     Parameters
     ----------
     blocks : FeatureBlocks
+        Are centred, and multiplied by factors that keep numbers away from the limits of their precision.
     weights : ndarray of shape (n_rows,)
         Positive, in the order of the blocks.
     standardize : bool
     centre : bool
-        Without it the mean is taken as zero, as an estimator without an intercept wants it.
+        Without it the mean is taken as zero, as an estimator without an intercept needs it.
 
     Raises
     ------
@@ -151,71 +191,97 @@ def rotation_of(blocks: FeatureBlocks, weights: NDArray[np.float64], standardize
         If a feature is not a number, or infinite.
     """
     shares = weights / weights.sum()
-    mean = _mean(blocks, shares)
+
+    # Centre.
+    mean = _compute_mean(blocks, shares)
     blocks.centre(mean if centre else np.zeros_like(mean))
-    spread = _squares(blocks, shares, mean - blocks.mean)
-    rounding = max(float(np.finfo(blocks.dtype.name).eps), len(blocks) * float(np.finfo(np.float64).eps))
-    noise = (rounding * np.maximum(np.abs(mean), 1e-30)) ** 2
-    scale = np.sqrt(np.where(spread > 10 * noise, spread, 1.0)) if standardize else np.ones_like(mean)
-    blocks.stretch(_factor(np.sqrt(spread + (mean - blocks.mean) ** 2), scale))
+    remaining_mean = mean - blocks.mean
+
+    # Standardise; a variance that rounding explains is none.
+    variance = _compute_variance(blocks, shares, remaining_mean)
+    scale = np.ones_like(mean)
+    if standardize:
+        rounding_of_number = float(np.finfo(blocks.dtype.name).eps)
+        rounding_of_sum = len(blocks) * float(np.finfo(np.float64).eps)
+        relative_rounding = max(rounding_of_number, rounding_of_sum)
+        rounding = (relative_rounding * np.maximum(np.abs(mean), SMALLEST_MEAN)) ** 2
+        scale = compute_scale(variance, VARIANCE_TO_ROUNDING_RATIO * rounding)
+    size = np.sqrt(variance + remaining_mean**2)
+    blocks.multiply_by(_choose_factor(size, scale))
     block_scale = scale * np.where(blocks.factor > 0, blocks.factor, 1.0)
-    few = len(blocks) <= len(mean)
-    vectors, variances = (_by_rows if few else _by_columns)(blocks, shares, block_scale)
-    return Rotation(blocks.mean, scale, block_scale, vectors, variances)
+
+    # Decompose whichever is smaller, the rows or the Gram matrix.
+    has_few_rows = len(blocks) <= len(mean)
+    decompose = _decompose_rows if has_few_rows else _decompose_gram_matrix
+    vectors, variances = decompose(blocks, shares, block_scale)
+    return Eigenbasis(mean=blocks.mean, scale=scale, block_scale=block_scale, vectors=vectors, variances=variances)
 
 
-def _factor(size: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return powers of two that bring features near to one, and zeros for those that are nothing beside the others.
+def _choose_factor(size: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return powers of two that bring features near to one, and zeros for those that are negligible.
 
     Tiny numbers lose digits, and processors are slow with products of them (docs/decisions/0009). Most features need no
     factor.
     """
-    kept = size / scale > NEGLIGIBLE * max(float((size / scale).max()), 1e-300)
-    powers = np.exp2(-np.round(np.log2(scale)))
-    return np.where(kept, np.where(np.abs(np.log2(scale)) > USUAL, powers, 1.0), 0.0)
+    relative_size = size / scale
+    is_negligible = relative_size <= SMALLEST_RELATIVE_SIZE * max(float(relative_size.max()), SMALLEST_DIVISOR)
+    exponents = np.log2(scale)
+    powers = np.exp2(-np.round(exponents))
+    factor = np.where(np.abs(exponents) > MAX_EXPONENT, powers, 1.0)
+    return np.where(is_negligible, 0.0, factor)
 
 
-def _mean(blocks: FeatureBlocks, shares: NDArray[np.float64]) -> NDArray[np.float64]:
+def _compute_mean(blocks: FeatureBlocks, shares: NDArray[np.float64]) -> NDArray[np.float64]:
     mean = np.zeros(blocks.X.shape[1])
-    for rows, block in blocks:
-        mean += shares[rows] @ block.double().cpu().numpy()
+    for place, block in blocks:
+        mean += shares[place] @ block.double().cpu().numpy()
     if not np.isfinite(mean).all():
         what = "NaN" if np.isnan(mean).any() else "infinity"
         raise ValueError(f"Input X contains {what}; expected finite numbers in every row and column")
     return mean
 
 
-def _squares(blocks: FeatureBlocks, shares: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean squares of features minus what their mean still is."""
+def _compute_variance(
+    blocks: FeatureBlocks, shares: NDArray[np.float64], mean: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the mean squares of the blocks' features minus their mean."""
     import torch
 
-    squares, rest = np.zeros(len(mean)), torch.tensor(mean, device=blocks.device)
-    for rows, block in blocks:
-        squares += shares[rows] @ (block.double() - rest).square().cpu().numpy()
-    return squares
+    variance = np.zeros(len(mean))
+    mean_tensor = torch.tensor(mean, device=blocks.device)
+    for place, block in blocks:
+        squares = (block.double() - mean_tensor).square()
+        variance += shares[place] @ squares.cpu().numpy()
+    return variance
 
 
-def _by_rows(
+def _decompose_rows(
     blocks: FeatureBlocks, shares: NDArray[np.float64], scale: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Decompose the rows themselves, where they are few; directions without variance are left out."""
     rows = np.concatenate([block.double().cpu().numpy() for _, block in blocks]) / scale
-    _, lengths, directions = np.linalg.svd(np.sqrt(shares)[:, None] * rows, full_matrices=False)
-    kept = lengths**2 > NO_VARIANCE * max(lengths[0] ** 2, 1e-300)
-    return directions[kept].T, lengths[kept] ** 2
+    weighted = np.sqrt(shares)[:, None] * rows
+    _, lengths, directions = np.linalg.svd(weighted, full_matrices=False)
+    variances = lengths**2
+    largest = max(lengths[0] ** 2, SMALLEST_DIVISOR)
+    is_kept = variances > SMALLEST_RELATIVE_VARIANCE_OF_ROWS * largest
+    return directions[is_kept].T, variances[is_kept]
 
 
-def _by_columns(
+def _decompose_gram_matrix(
     blocks: FeatureBlocks, shares: NDArray[np.float64], scale: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Decompose the Gram matrix: products of a block are summed in its own precision, blocks in float64."""
     import torch
 
-    to = {"dtype": torch.float64, "device": blocks.device}
-    gram, divisor = torch.zeros(len(scale), len(scale), **to), torch.tensor(scale, **to)
-    for rows, block in blocks:
-        weighted = block * torch.tensor(shares[rows, None], **to).sqrt().to(block.dtype)
+    options = {"dtype": torch.float64, "device": blocks.device}
+    gram = torch.zeros(len(scale), len(scale), **options)
+    for place, block in blocks:
+        roots = torch.tensor(shares[place, None], **options).sqrt().to(block.dtype)  # (n_rows_of_block, 1)
+        weighted = block * roots
         gram += weighted.T @ weighted
-    variances, vectors = torch.linalg.eigh(gram / torch.outer(divisor, divisor))
-    variances = variances.clamp_min(SMALLEST_VARIANCE * max(float(variances[-1]), 1e-300))
+    divisor = torch.tensor(scale, **options)
+    variances, vectors = torch.linalg.eigh(gram / torch.outer(divisor, divisor))  # ascending
+    smallest = SMALLEST_RELATIVE_VARIANCE * max(float(variances[-1]), SMALLEST_DIVISOR)
+    variances = variances.clamp_min(smallest)
     return vectors.flip(1).cpu().numpy(), variances.flip(0).cpu().numpy()

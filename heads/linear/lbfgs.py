@@ -1,8 +1,8 @@
-"""L-BFGS as a coroutine: many problems advance together, and whoever drives them evaluates all in one pass."""
+"""L-BFGS as a coroutine: many searches advance together, and all of their points are evaluated in one pass."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,43 +12,49 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from .curvature import Inverse
+    from .sampled_hessian import InverseHessian
 
-MEMORY = 20
-"""Pairs of steps and changes of the gradient that are kept."""
-ARMIJO = 1e-4
-ROUNDING = 1e-9
-"""Relative error of an objective, summed in float64 of losses in float32, below which an increase is none."""
-SHORTEST, SHORTEST_AT_FIRST = 1e-3, 1e-8
-"""Steps, as shares of what was wanted: shorter ones are for rounding, but for the first, whose length nobody knows."""
-SAFETY = 20
-"""So many times the quadratic model may underestimate how far the minimum is."""
-NOTHING = 1e-8
-"""An objective below this is as good as zero: where labels never apply, or always, there is no minimum."""
-FAR = 5e-3
-"""A search goes on while it wants to move the weights by more than this share of their length."""
+MAX_PAIRS = 20
+"""Number of steps, with the changes of the gradient, that are kept."""
+SUFFICIENT_DECREASE = 1e-4
+"""Armijo's constant: the share of the decrease that the slope promises which a step has to reach."""
+RELATIVE_ROUNDING = 1e-9
+"""Relative error of an objective, summed in float64 of losses in float32; a smaller increase counts as none."""
+SHORTEST_STEP = 1e-3
+"""Share of the wanted step below which rounding decides, and the pairs are given up."""
+SHORTEST_FIRST_STEP = 1e-8
+"""The same for a search without pairs, whose first step may be of any length."""
+MAX_UNDERESTIMATE = 20
+"""Factor by which the quadratic model may underestimate the distance to the minimum of the objective."""
+OBJECTIVE_FLOOR = 1e-8
+"""An objective below this is as good as zero: where labels never or always apply, there is no minimum."""
+MAX_RELATIVE_STEP_AT_END = 5e-3
+"""A search continues while its next step is longer than this share of the length of the weights."""
+MIN_RELATIVE_CURVATURE = 1e-12
+"""Cosine of a step and the change of the gradient below which a pair is rounding."""
 
 
 class Evaluation(NamedTuple):
-    """What an objective is at a point: its value, its gradient, and the inverse of the Hessian, roughly, times that."""
+    """An objective at a point: its value, its gradient, and the approximate inverse Hessian times the gradient."""
 
     value: float
     gradient: Tensor
-    solved: Tensor
+    preconditioned: Tensor
 
 
 @dataclass
-class Minimum:
-    """A point and what was learned on the way to it, from which a neighbouring problem starts.
+class Solution:
+    """A point and the curvature pairs that were found on the way to it, from which a similar search can start.
 
     Parameters
     ----------
     point : Tensor
     value : float
+        The objective at the point.
     penalty : Tensor or None
-        Of the problem, broadcast to the point.
+        The diagonal of the quadratic penalty's Hessian under which the pairs were found, broadcast to the point.
     steps, changes : list of Tensor
-        Of the point and of the gradient, the latest last.
+        Differences of points and of gradients, the latest last.
     n_evaluations : int
     converged : bool
     """
@@ -61,24 +67,62 @@ class Minimum:
     n_evaluations: int = 0
     converged: bool = False
 
+    def add_pair(self, step: Tensor, change: Tensor) -> bool:
+        """Add a pair, and drop the oldest of too many.
 
-Search = Generator["Tensor", Evaluation, Minimum]
+        Parameters
+        ----------
+        step, change : Tensor
+            The difference of two points, and of their gradients.
+
+        Returns
+        -------
+        bool
+            False for a pair that was not added: by it the objective, which is convex, would not be; that is rounding.
+        """
+        floor = MIN_RELATIVE_CURVATURE * dot(change, change) ** 0.5 * dot(step, step) ** 0.5
+        is_convex = dot(step, change) > floor
+        if not is_convex:
+            return False
+        self.steps = [*self.steps, step][-MAX_PAIRS:]
+        self.changes = [*self.changes, change][-MAX_PAIRS:]
+        return True
+
+    def with_penalty(self, penalty: Tensor) -> Solution:
+        """Return a solution to start from, with the pairs that the same steps would have under another penalty.
+
+        Parameters
+        ----------
+        penalty : Tensor
+            The diagonal of its Hessian, broadcast to the point.
+        """
+        moved = Solution(self.point, penalty=penalty)
+        difference: Tensor | float = 0.0
+        if self.penalty is not None:
+            difference = penalty - self.penalty
+        for step, change in zip(self.steps, self.changes, strict=True):
+            moved.add_pair(step, change + difference * step)
+        return moved
 
 
-def minimise(start: Minimum, penalty: Tensor, inverse: Inverse, tolerance: float, max_iter: int) -> Search:
-    """Minimise a smooth, convex objective; yields points and wants their evaluation.
+Search = Generator["Tensor", Evaluation, Solution]
 
-    L-BFGS (Liu and Nocedal 1989) in its compact form (Byrd, Nocedal and Schnabel 1994). Pairs that were seen under
-    another quadratic penalty are kept: what the penalty adds to them is known exactly.
+
+def minimise(start: Solution, penalty: Tensor, inverse: InverseHessian, *, tolerance: float, max_iter: int) -> Search:
+    """Minimise a smooth, convex objective; a coroutine that yields points and expects their evaluations.
+
+    L-BFGS (Liu and Nocedal 1989) in its compact form (Byrd, Nocedal and Schnabel 1994), with an approximate inverse
+    Hessian in place of a scaled identity, and backtracking to Armijo's condition. Pairs that were found under another
+    quadratic penalty are kept: what the penalty adds to them is known exactly.
 
     Parameters
     ----------
-    start : Minimum
-        Where to start, with the pairs of a neighbouring problem.
+    start : Solution
+        Where to start, with the pairs of a similar search.
     penalty : Tensor
-        Of this problem: the diagonal that its quadratic penalty adds to the Hessian.
+        The diagonal that the quadratic penalty of this objective adds to the Hessian.
     inverse : callable
-        The inverse of the Hessian, roughly.
+        The approximate inverse Hessian.
     tolerance : float
         The search ends when the objective is estimated to be above its minimum by no more than this share of it.
     max_iter : int
@@ -88,149 +132,215 @@ def minimise(start: Minimum, penalty: Tensor, inverse: Inverse, tolerance: float
     Tensor
         A point, whose :class:`Evaluation` is to be sent.
     """
-    here = _moved(start, penalty)
-    pairs = _Pairs(here, inverse)
+    here = start.with_penalty(penalty)
+    pairs = CurvaturePairs(here, inverse)
     found = yield here.point
-    here.value, here.n_evaluations = found.value, 1
+    here.value = found.value
+    here.n_evaluations = 1
     for _ in range(max_iter):
         last = found
-        direction = -pairs.solve(last)
-        slope = _dot(last.gradient, direction)
-        near = _norm(direction) <= FAR * _norm(here.point)
-        if near and -slope / 2 * SAFETY <= tolerance * max(abs(here.value), NOTHING):
+
+        # Choose a direction, and end where it promises too little.
+        direction = -pairs.precondition(last)
+        slope = dot(last.gradient, direction)
+        is_short = _length_of_weights(direction) <= MAX_RELATIVE_STEP_AT_END * _length_of_weights(here.point)
+        estimated_excess = -slope / 2 * MAX_UNDERESTIMATE
+        if is_short and estimated_excess <= tolerance * max(abs(here.value), OBJECTIVE_FLOOR):
             here.converged = True
             break
+
+        # Shorten the step until the objective decreases enough.
         length = 1.0
         found = yield here.point + direction
         here.n_evaluations += 1
-        while not found.value <= here.value + ARMIJO * length * slope + ROUNDING * abs(here.value):
-            length *= _shrunk(found.value - here.value, length * slope)
-            if length < (SHORTEST if here.steps else SHORTEST_AT_FIRST):  # what the pairs tell is noise by now
+        while not _is_sufficient(found.value, before=here.value, promised=length * slope):
+            length *= _choose_shortening(rise=found.value - here.value, promised=length * slope)
+            shortest = SHORTEST_STEP if here.steps else SHORTEST_FIRST_STEP
+            if length < shortest:  # by now rounding decides: start again without pairs, or end if there were none
                 here.converged = not here.steps
                 return replace(here, steps=[], changes=[])
             found = yield here.point + length * direction
             here.n_evaluations += 1
-        here.point, here.value = here.point + length * direction, found.value
-        step, change = length * direction, found.gradient - last.gradient
-        if _remember(here, step, change):
-            pairs.append(step, change, found.solved - last.solved)
+
+        # Take the step, and remember what it says about the curvature.
+        step = length * direction
+        here.point = here.point + step
+        here.value = found.value
+        change = found.gradient - last.gradient
+        if here.add_pair(step, change):
+            pairs.append(step, change, preconditioned_change=found.preconditioned - last.preconditioned)
     return here
 
 
-def _moved(start: Minimum, penalty: Tensor) -> Minimum:
-    """Return the start with the pairs that its path would have had under this penalty."""
-    here = Minimum(start.point, penalty=penalty)
-    more = 0.0 if start.penalty is None else penalty - start.penalty
-    for step, change in zip(start.steps, start.changes, strict=True):
-        _remember(here, step, change + more * step)
-    return here
+def _is_sufficient(value: float, before: float, promised: float) -> bool:
+    """Check Armijo's condition, with room for rounding; False for a value that is not a number."""
+    return value <= before + SUFFICIENT_DECREASE * promised + RELATIVE_ROUNDING * abs(before)
 
 
-def _remember(here: Minimum, step: Tensor, change: Tensor) -> bool:
-    """Keep a pair unless rounding made it say that the objective is not convex; tell whether it was kept."""
-    convex: bool = _dot(step, change) > 1e-12 * _dot(change, change) ** 0.5 * _dot(step, step) ** 0.5
-    if convex:
-        here.steps, here.changes = [*here.steps, step][-MEMORY:], [*here.changes, change][-MEMORY:]
-    return convex
+def _choose_shortening(rise: float, promised: float) -> float:
+    """Return the minimum of the parabola through the known values, from a tenth to a half."""
+    if not np.isfinite(rise):
+        return 0.1
+    return float(np.clip(-promised / (2 * (rise - promised)), 0.1, 0.5))
 
 
-def _shrunk(rise: float, slope: float) -> float:
-    """Return the minimum of the parabola through what is known, within a tenth and a half."""
-    return float(np.clip(-slope / (2 * (rise - slope)), 0.1, 0.5)) if np.isfinite(rise) else 0.1
+class CurvaturePairs:
+    """Pairs of steps and changes of the gradient as rows of matrices, with their products.
 
+    Parameters
+    ----------
+    start : Solution
+        With the pairs to begin with.
+    inverse : callable
+        The approximate inverse Hessian.
+    """
 
-class _Pairs:
-    """The pairs side by side, with the inverse times each change, and their products with one another."""
-
-    def __init__(self, here: Minimum, inverse: Inverse) -> None:
+    def __init__(self, start: Solution, inverse: InverseHessian) -> None:
         import torch
 
-        size = here.point.numel()
-        self._steps, self._changes, self._scaled = (here.point.new_zeros(MEMORY, size) for _ in range(3))
-        self._sy, self._yy = np.zeros((MEMORY, MEMORY)), np.zeros((MEMORY, MEMORY))
-        self._order: list[int] = []  # places of the pairs, the oldest first
-        if here.steps:
-            for step, change, scaled in zip(here.steps, here.changes, inverse(torch.stack(here.changes)), strict=True):
-                self.append(step, change, scaled)
+        size = start.point.numel()
+        self._steps = start.point.new_zeros(MAX_PAIRS, size)
+        self._changes = start.point.new_zeros(MAX_PAIRS, size)
+        self._preconditioned = start.point.new_zeros(MAX_PAIRS, size)  # the inverse times each change
+        self._step_change = np.zeros((MAX_PAIRS, MAX_PAIRS))  # products of steps with changes
+        self._change_change = np.zeros((MAX_PAIRS, MAX_PAIRS))  # of changes with the inverse times changes
+        self._order: list[int] = []  # rows of the pairs, the oldest first
+        if start.steps:
+            preconditioned_changes = inverse(torch.stack(start.changes))
+            for step, change, preconditioned in zip(start.steps, start.changes, preconditioned_changes, strict=True):
+                self.append(step, change, preconditioned)
 
-    def append(self, step: Tensor, change: Tensor, scaled: Tensor) -> None:
-        """Take a pair, with the inverse times its change, in place of the oldest if there are too many."""
-        place = len(self._order) if len(self._order) < MEMORY else self._order.pop(0)
-        self._order.append(place)
-        for rows, row in ((self._steps, step), (self._changes, change), (self._scaled, scaled)):
-            rows[place] = row.flatten()
-        last = self._changes[place]
-        self._sy[:, place], self._yy[:, place] = _numbers(self._steps @ last, self._scaled @ last)
-        self._sy[place], self._yy[place] = _numbers(
-            self._changes @ self._steps[place], self._changes @ self._scaled[place]
-        )
+    def append(self, step: Tensor, change: Tensor, preconditioned_change: Tensor) -> None:
+        """Add a pair, in place of the oldest if there are too many.
 
-    def solve(self, found: Evaluation) -> Tensor:
-        """Return the approximate inverse of the Hessian, times a gradient."""
+        Parameters
+        ----------
+        step, change : Tensor
+        preconditioned_change : Tensor
+            The approximate inverse Hessian times `change`.
+        """
+        row = len(self._order) if len(self._order) < MAX_PAIRS else self._order.pop(0)
+        self._order.append(row)
+        self._steps[row] = step.flatten()
+        self._changes[row] = change.flatten()
+        self._preconditioned[row] = preconditioned_change.flatten()
+        self._step_change[:, row] = to_float64(self._steps @ self._changes[row])
+        self._step_change[row] = to_float64(self._changes @ self._steps[row])
+        self._change_change[:, row] = to_float64(self._preconditioned @ self._changes[row])
+        self._change_change[row] = to_float64(self._changes @ self._preconditioned[row])
+
+    def precondition(self, found: Evaluation) -> Tensor:
+        """Return the L-BFGS approximation of the inverse Hessian, times a gradient.
+
+        The compact form, equation 3.1 of Byrd, Nocedal and Schnabel (1994).
+
+        Parameters
+        ----------
+        found : Evaluation
+            With the gradient, and the initial inverse times it.
+        """
         import torch
 
         if not self._order:
-            return found.solved
-        order, flat = np.array(self._order), found.gradient.flatten()
-        sy, yy = (each[np.ix_(order, order)] for each in (self._sy, self._yy))
-        sg, yg = (each[order] for each in _numbers(self._steps @ flat, self._scaled @ flat))
-        scale = sy[-1, -1] / yy[-1, -1]
-        weights = np.zeros((2, MEMORY))
-        weights[:, order] = _weights(sy, scale * yy, sg, scale * yg)
-        of_steps, of_changes = torch.tensor(weights, dtype=flat.dtype, device=flat.device)
-        added = of_steps @ self._steps - scale * of_changes @ self._scaled
-        solved: Tensor = scale * found.solved + added.view(found.solved.shape)
-        return solved
+            return found.preconditioned
+        order = np.array(self._order)
+        gradient = found.gradient.flatten()
+
+        # The products of pairs with one another and with the gradient, the oldest pair first.
+        step_change = self._step_change[np.ix_(order, order)]
+        change_change = self._change_change[np.ix_(order, order)]
+        step_gradient = to_float64(self._steps @ gradient)[order]
+        change_gradient = to_float64(self._preconditioned @ gradient)[order]
+
+        # The weights of steps and of preconditioned changes.
+        scale = step_change[-1, -1] / change_change[-1, -1]
+        weights = np.zeros((2, MAX_PAIRS))
+        weights[:, order] = _solve_compact_form(
+            step_change,
+            scale * change_change,
+            step_gradient=step_gradient,
+            change_gradient=scale * change_gradient,
+        )
+        step_weights, change_weights = torch.tensor(weights, dtype=gradient.dtype, device=gradient.device)
+
+        correction = step_weights @ self._steps - scale * change_weights @ self._preconditioned
+        result: Tensor = scale * found.preconditioned + correction.view(found.preconditioned.shape)
+        return result
 
 
-def _numbers(*tensors: Tensor) -> tuple[NDArray[Any], ...]:
-    return tuple(each.double().cpu().numpy() for each in tensors)
-
-
-def _weights(
-    sy: NDArray[Any], yy: NDArray[Any], sg: NDArray[Any], yg: NDArray[Any]
+def _solve_compact_form(
+    step_change: NDArray[Any],
+    change_change: NDArray[Any],
+    *,
+    step_gradient: NDArray[Any],
+    change_gradient: NDArray[Any],
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the weights of steps and of scaled changes in the compact form."""
     from scipy.linalg import solve_triangular
 
-    upper = np.triu(sy)
-    of_changes = solve_triangular(upper, sg)
-    inner = (np.diag(np.diag(sy)) + yy) @ of_changes - yg
-    return solve_triangular(upper, inner, trans="T"), of_changes
+    upper = np.triu(step_change)
+    change_weights = solve_triangular(upper, step_gradient)
+    diagonal = np.diag(np.diag(step_change))
+    inner = (diagonal + change_change) @ change_weights - change_gradient
+    step_weights = solve_triangular(upper, inner, trans="T")
+    return step_weights, change_weights
 
 
-def _dot(one: Tensor, other: Tensor) -> float:
-    return float((one * other).sum(dtype=one.double().dtype))
+def to_float64(tensor: Tensor) -> NDArray[np.float64]:
+    """Return a tensor of any precision and device as an array of float64.
+
+    Parameters
+    ----------
+    tensor : Tensor
+    """
+    array: NDArray[np.float64] = tensor.double().cpu().numpy()
+    return array
 
 
-def _norm(point: Tensor) -> float:
-    """Return the length of the weights, whose last row is the intercepts."""
+def dot(one: Tensor, other: Tensor) -> float:
+    """Return the sum, in float64, of the products of two tensors' elements.
+
+    Parameters
+    ----------
+    one, other : Tensor
+        Of the same shape.
+    """
+    import torch
+
+    return float((one * other).sum(dtype=torch.float64))
+
+
+def _length_of_weights(point: Tensor) -> float:
+    """Return the length of the weights; the last row of a point are the intercepts."""
     return float(point[:-1].norm())
 
 
-def drive(searches: Sequence[Search], evaluate: Any) -> list[Minimum]:
+def run_searches(
+    searches: Sequence[Search], evaluate: Callable[[list[int], list[Tensor]], list[Evaluation]]
+) -> list[Solution]:
     """Let searches advance together until all have ended.
 
     Parameters
     ----------
     searches : sequence of generators
-        Of :func:`minimise`.
+        From :func:`minimise`.
     evaluate : callable
-        Takes the numbers of the searches that go on, and their points; returns their evaluations.
+        Takes the numbers of the searches that continue, and their points; returns their evaluations.
 
     Returns
     -------
-    list of Minimum
+    list of Solution
         In the order of `searches`.
     """
-    ended: dict[int, Minimum] = {}
+    solutions: dict[int, Solution] = {}
     points = {number: next(search) for number, search in enumerate(searches)}
     while points:
-        found, numbers = evaluate(list(points), list(points.values())), list(points)
-        for number, evaluation in zip(numbers, found, strict=True):
+        numbers = list(points)
+        evaluations = evaluate(numbers, list(points.values()))
+        for number, evaluation in zip(numbers, evaluations, strict=True):
             try:
                 points[number] = searches[number].send(evaluation)
             except StopIteration as stop:
-                ended[number] = stop.value
+                solutions[number] = stop.value
                 del points[number]
-    return [ended[number] for number in range(len(searches))]
+    return [solutions[number] for number in range(len(searches))]

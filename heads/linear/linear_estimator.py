@@ -1,144 +1,170 @@
-"""What linear probes share: parameters, the problem to solve, and scores."""
+"""The common part of linear probes: parameters, validation, warm starts, and scores."""
 
 from __future__ import annotations
 
 import warnings
-from abc import abstractmethod
 from dataclasses import dataclass
-from numbers import Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ...errors import InputError
 from ..folds import NO_FOLD
-from ..mlp.recipe import torch_device
+from ..parameters import (
+    BOOLEAN,
+    CLASS_WEIGHT,
+    DEVICE,
+    NUMBER_BETWEEN_0_AND_1,
+    POSITIVE_INTEGER,
+    Constraints,
+    check_parameters,
+    select_torch_device,
+)
 from ..scored_classifier import ScoredClassifier
-from ..targets import encode_with_classes, keep_label_types, validate_labels, weigh_rows
-from .lbfgs import Minimum
-from .penalty_path import Problem
-from .stacked_loss import Labelled
+from ..standardisation import ROWS_AT_ONCE
+from ..targets import check_row_weights, encode_with_classes, keep_label_types, validate_labels, weigh_rows
+from .lbfgs import Solution
+from .penalty_path import LogisticProblem
+from .stacked_loss import RowTargets
 
 Array = NDArray[Any]
 
-FLOATS = [np.float64, np.float32, np.float16]
-ROWS_AT_ONCE = 8192
+FEATURE_TYPES = [np.float64, np.float32, np.float16]
+"""The types of features that are left as they are; all others become float64."""
 
 
 @dataclass(frozen=True)
-class Before:
-    """What another fit goes on from.
+class LinearWarmStart:
+    """The weights of a fitted probe, from which the next fit starts.
 
     Parameters
     ----------
-    labels : list
-        Of the classes.
-    coefficients : ndarray of shape (n_classes, n_features)
-    intercepts : ndarray of shape (n_classes,)
+    outputs : list
+        Names of the classes or labels.
+    coefficients : ndarray of shape (n_outputs, n_features)
+        With two classes for each of them.
+    intercepts : ndarray of shape (n_outputs,)
     """
 
-    labels: list[Any]
+    outputs: list[Any]
     coefficients: Array
     intercepts: Array
 
-    def taken_for(self, X: Array, rows: Array) -> int:
-        """Return the place of the class that most rows of a new one are taken for: it starts as that one."""
-        some = X[rows[:ROWS_AT_ONCE]].astype(np.float64)
-        winners = (some @ self.coefficients.T + self.intercepts).argmax(axis=1)
-        return int(np.bincount(winners).argmax())
+    def find_similar_output(self, X: Array) -> int:
+        """Return the number of the class that most rows are predicted as.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_rows, n_features)
+        """
+        scores = X.astype(np.float64) @ self.coefficients.T + self.intercepts  # (n_rows, n_outputs)
+        return int(np.bincount(scores.argmax(axis=1)).argmax())
 
 
 class LinearEstimator(ScoredClassifier, BaseEstimator):  # type: ignore[misc]
-    """What linear probes share: parameters, the problem to solve, and scores."""
+    """The common part of linear probes: parameters, validation, warm starts, and scores."""
 
-    @abstractmethod
-    def _check_parameters(self) -> None:
-        """Raise an InputError if a parameter is not allowed."""
+    _constraints: ClassVar[Constraints] = {
+        "standardize": BOOLEAN,
+        "fit_intercept": BOOLEAN,
+        "class_weight": CLASS_WEIGHT,
+        "tol": NUMBER_BETWEEN_0_AND_1,
+        "max_iter": POSITIVE_INTEGER,
+        "warm_start": BOOLEAN,
+        "device": DEVICE,
+    }
 
-    def _check_common(self) -> None:
-        for name in ("standardize", "fit_intercept", "warm_start"):
-            if not isinstance(getattr(self, name), bool | np.bool_):
-                raise InputError(f"{type(self).__name__}: {name} is {getattr(self, name)!r}; expected True or False")
-        if not (is_number(self.tol) and 0 < self.tol < 1):
-            raise InputError(f"{type(self).__name__}: tol is {self.tol!r}; expected a number between 0 and 1")
-        if not (isinstance(self.max_iter, int | np.integer) and self.max_iter >= 1):
-            raise InputError(f"{type(self).__name__}: max_iter is {self.max_iter!r}; expected a positive integer")
+    def _validate(self, X: Any, y: Any, sample_weight: Any) -> tuple[Array, RowTargets]:
+        """Return features as they are, and encoded targets; whether features are finite is checked when they are read.
 
-    def _validated(self, X: Any, y: Any, sample_weight: Any) -> tuple[Array, Labelled]:
-        """Return features as they are, and labels as numbers; whether features are finite is seen later."""
-        self._check_parameters()
-        self.__dict__.pop("coef_", None)  # if this fit fails, the weights of another must not meet its classes
-        X, y = validate_data(self, X, keep_label_types(y), dtype=FLOATS, multi_output=True, ensure_all_finite=False)
+        The weights of a former fit are dropped: if this fit fails, they must not meet its classes.
+        """
+        check_parameters(self, self._constraints)
+        self.__dict__.pop("coef_", None)
+        X, y = validate_data(
+            self, X, keep_label_types(y), dtype=FEATURE_TYPES, multi_output=True, ensure_all_finite=False
+        )
         y = validate_labels(y)
-        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        if not weights.any():
-            raise InputError("sample_weight is zero for every row; expected at least one positive weight")
-        return X, self._labelled(y, weights)
+        return X, self._encode_targets(y, check_row_weights(sample_weight, X))
 
-    def _labelled(self, y: Array, weights: Array) -> Labelled:
+    def _encode_targets(self, y: Array, weights: Array) -> RowTargets:
+        """Note the classes of rows with a weight, and return targets without folds."""
         folds = np.full(len(y), NO_FOLD, np.int16)
-        self.multilabel_, self.label_dtype_ = y.ndim == 2, y.dtype.str
-        if self.multilabel_:
+        if y.ndim == 2:
             if self.class_weight is not None:
                 raise InputError(f"class_weight is {self.class_weight!r}; expected None, as y has several labels")
-            self.classes_ = np.arange(y.shape[1])
-            return Labelled(y.astype(bool), y.shape[1], weights, folds)
-        self.classes_ = np.unique(y[weights > 0])
-        if len(self.classes_) < 2:
-            raise ValueError(f"y has one class, {self.classes_.tolist()[0]!r}; expected at least two to tell apart")
-        places = np.zeros(len(y), np.int64)
-        places[weights > 0] = encode_with_classes(y[weights > 0], self.classes_)
-        weights = weigh_rows(self.class_weight, self.classes_, places, weights)
-        two = len(self.classes_) == 2
-        return Labelled(places[:, None] == 1 if two else places, 1 if two else len(self.classes_), weights, folds)
+            n_labels = y.shape[1]
+            self._note_labels(y, classes=np.arange(n_labels))
+            return RowTargets(targets=y.astype(bool), n_outputs=n_labels, weights=weights, folds=folds)
 
-    def _problem(self, X: Array, rows: Labelled) -> Problem:
-        return Problem(
+        is_present = weights > 0
+        self._note_labels(y, classes=np.unique(y[is_present]))
+        if len(self.classes_) < 2:
+            raise ValueError(f"y has one class, {self.classes_.tolist()[0]!r}; expected at least two classes")
+        codes = np.zeros(len(y), np.int64)
+        codes[is_present] = encode_with_classes(y[is_present], self.classes_)
+        weights = weigh_rows(self.class_weight, self.classes_, codes=codes, weights=weights)
+        if self._is_binary():
+            is_second = codes[:, None] == 1  # (n_rows, 1)
+            return RowTargets(targets=is_second, n_outputs=1, weights=weights, folds=folds)
+        return RowTargets(targets=codes, n_outputs=len(self.classes_), weights=weights, folds=folds)
+
+    def _make_problem(self, X: Array, rows: RowTargets) -> LogisticProblem:
+        return LogisticProblem(
             X,
             rows,
             standardize=self.standardize,
-            intercept=self.fit_intercept,
-            device=torch_device(self.device),
+            has_intercept=self.fit_intercept,
+            device=select_torch_device(self.device),
             tolerance=self.tol,
             max_iter=self.max_iter,
         )
 
-    def _before(self) -> Before | None:
-        """Return the present weights of each class, or None for a fresh start."""
+    def _find_warm_start(self) -> LinearWarmStart | None:
+        """Return the present weights of each output, or None for a fresh start."""
         if not (self.warm_start and hasattr(self, "coef_")):
             return None
-        coefficients, intercepts = self.coef_, self.intercept_
-        if not self.multilabel_ and len(self.classes_) == 2:
-            coefficients, intercepts = (np.concatenate([-each / 2, each / 2]) for each in (coefficients, intercepts))
-        return Before([(self.multilabel_, label) for label in self.classes_.tolist()], coefficients, intercepts)
+        coefficients = self.coef_
+        intercepts = self.intercept_
+        if self._is_binary():
+            coefficients = np.concatenate([-coefficients / 2, coefficients / 2])
+            intercepts = np.concatenate([-intercepts / 2, intercepts / 2])
+        return LinearWarmStart(self._name_outputs(), coefficients, intercepts)
 
-    def _start(self, problem: Problem, before: Before | None, X: Array, rows: Labelled) -> Minimum:
-        """Return where to start: from the weights of classes that were known, if that is better than from nothing."""
-        if before is None or before.coefficients.shape[1] != self.n_features_in_:
-            return Minimum(problem.loss.zeros())
-        labels = [(self.multilabel_, label) for label in self.classes_.tolist()]
-        places = np.array([before.labels.index(label) if label in before.labels else -1 for label in labels])
+    def _choose_start(
+        self, problem: LogisticProblem, warm_start: LinearWarmStart | None, X: Array, rows: RowTargets
+    ) -> Solution:
+        """Start from the weights of a former fit, if the loss is lower there than at zero; else at zero."""
+        if warm_start is None or warm_start.coefficients.shape[1] != self.n_features_in_:
+            return Solution(problem.loss.zeros())
+
+        # Find the former output of each output; a new class starts as the one that most of its rows are predicted as.
+        outputs = self._name_outputs()
+        former = np.array([warm_start.outputs.index(name) if name in warm_start.outputs else -1 for name in outputs])
         if not self.multilabel_:
-            of_rows = rows.targets if rows.targets.ndim == 1 else rows.targets[:, 0].astype(int)
-            for new in np.flatnonzero(places < 0):
-                places[new] = before.taken_for(X, np.flatnonzero((of_rows == new) & (rows.weights > 0)))
-        coefficients = np.vstack([before.coefficients, np.zeros(self.n_features_in_)])[places]
-        intercepts = np.append(before.intercepts, 0.0)[places]
-        if not self.multilabel_ and len(places) == 2:
-            coefficients, intercepts = coefficients[1:] - coefficients[:1], intercepts[1:] - intercepts[:1]
-        return problem.better_start(problem.point(coefficients, intercepts * self.fit_intercept))
+            for new_class in np.flatnonzero(former < 0):
+                of_class = np.flatnonzero((rows.codes == new_class) & (rows.weights > 0))
+                former[new_class] = warm_start.find_similar_output(X[of_class[:ROWS_AT_ONCE]])
 
-    def _keep(self, problem: Problem, found: Minimum) -> None:
-        self.coef_, self.intercept_ = problem.coefficients(found.point)
+        # Take their weights; a new label has zeros, which are appended here and found as [-1].
+        coefficients = np.vstack([warm_start.coefficients, np.zeros(self.n_features_in_)])[former]
+        intercepts = np.append(warm_start.intercepts, 0.0)[former]
+        if self._is_binary():
+            coefficients = coefficients[1:] - coefficients[:1]
+            intercepts = intercepts[1:] - intercepts[:1]
+        return problem.choose_start(problem.to_point(coefficients, intercepts * self.fit_intercept))
+
+    def _keep_solution(self, problem: LogisticProblem, solution: Solution) -> None:
+        self.coef_, self.intercept_ = problem.to_coefficients(solution.point)
         if not self.fit_intercept:
             self.intercept_ = np.zeros_like(self.intercept_)
-        self.n_iter_ = found.n_evaluations
-        self.objective_ = found.value
-        if not found.converged:
+        self.n_iter_ = solution.n_evaluations
+        self.objective_ = solution.value
+        if not solution.converged:
             warnings.warn(
                 f"the probe did not converge in {self.max_iter} iterations; raise max_iter, or strengthen the penalty "
                 "(lower C)",
@@ -164,7 +190,7 @@ class LinearEstimator(ScoredClassifier, BaseEstimator):  # type: ignore[misc]
             If a feature is not a number, or infinite.
         """
         check_is_fitted(self, "coef_")
-        X = validate_data(self, X, dtype=FLOATS, ensure_all_finite=False, reset=False)
+        X = validate_data(self, X, dtype=FEATURE_TYPES, ensure_all_finite=False, reset=False)
         scores = np.empty((len(X), len(self.coef_)))
         for first in range(0, len(X), ROWS_AT_ONCE):
             part = X[first : first + ROWS_AT_ONCE].astype(np.float64)
@@ -172,9 +198,4 @@ class LinearEstimator(ScoredClassifier, BaseEstimator):  # type: ignore[misc]
                 scores[first : first + len(part)] = part @ self.coef_.T + self.intercept_
         if not np.isfinite(scores).all():
             raise ValueError("Input X contains NaN or infinity; expected finite numbers in every row and column")
-        return scores[:, 0] if not self.multilabel_ and len(self.classes_) == 2 else scores
-
-
-def is_number(value: Any) -> bool:
-    """Tell whether a parameter is a number."""
-    return isinstance(value, Real) and not isinstance(value, bool)
+        return scores[:, 0] if self._is_binary() else scores

@@ -5,16 +5,21 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from ...errors import InputError
 from ..folds import NO_FOLD, find_held_out_rows
-from .lbfgs import Minimum
-from .linear_estimator import Array, LinearEstimator, is_number
-from .penalty_path import Path, Problem
-from .stacked_loss import Labelled
+from ..parameters import POSITIVE_NUMBER, Constraint, Constraints, is_integer, one_of
+from .lbfgs import Solution
+from .linear_estimator import Array, LinearEstimator
+from .penalty_path import LogisticProblem, PenaltyPath
+from .stacked_loss import RowTargets
+
+SMALLEST_EXPONENT_OF_C = -6
+LARGEST_EXPONENT_OF_C = 0
+C_OF_SINGLE_PENALTY = 1e-3
+"""The middle of the grid, on a logarithmic scale."""
 
 
 class LinearProbe(LinearEstimator):
@@ -38,8 +43,8 @@ class LinearProbe(LinearEstimator):
         The objective is estimated to be above its minimum by no more than this share of it.
     max_iter : int, default=1000
     warm_start : bool, default=False
-        Whether ``fit`` goes on from the present weights. A new class starts with those of the class that its rows are
-        taken for, those that are gone are dropped.
+        Whether ``fit`` starts from the present weights. A new class starts with those of the class that most of its
+        rows are predicted as; classes without rows are dropped.
     device : str, default="auto"
         Where to train: "auto" (CUDA if there is any), "cpu", "cuda", "cuda:1".
 
@@ -66,6 +71,8 @@ class LinearProbe(LinearEstimator):
     >>> LinearProbe().fit(X, ["a", "a", "b", "b"]).predict([[0.5], [2.5]]).tolist()
     ['a', 'b']
     """
+
+    _constraints: ClassVar[Constraints] = {**LinearEstimator._constraints, "C": POSITIVE_NUMBER}
 
     def __init__(
         self,
@@ -109,16 +116,12 @@ class LinearProbe(LinearEstimator):
         InputError
             If a parameter is not allowed, or there is one class only.
         """
-        before = self._before()
-        X, rows = self._validated(X, y, sample_weight)
-        problem = self._problem(X, rows)
-        self._keep(problem, problem.solve(self.C, self._start(problem, before, X, rows)))
+        warm_start = self._find_warm_start()
+        X, rows = self._validate(X, y, sample_weight)
+        problem = self._make_problem(X, rows)
+        start = self._choose_start(problem, warm_start, X, rows=rows)
+        self._keep_solution(problem, problem.solve(self.C, start))
         return self
-
-    def _check_parameters(self) -> None:
-        self._check_common()
-        if not (is_number(self.C) and 0 < self.C < np.inf):
-            raise InputError(f"{type(self).__name__}: C is {self.C!r}; expected a positive number")
 
 
 class LinearProbeCV(LinearEstimator):
@@ -145,7 +148,7 @@ class LinearProbeCV(LinearEstimator):
     max_iter : int, default=1000
         For each fit.
     warm_start : bool, default=False
-        Whether ``fit`` keeps the present ``C_`` and ``cv_results_`` and goes on from the present weights.
+        Whether ``fit`` keeps the present ``C_`` and ``cv_results_``, and starts from the present weights.
     device : str, default="auto"
 
     Attributes
@@ -158,6 +161,16 @@ class LinearProbeCV(LinearEstimator):
         that no other fold has; ``n_iter``. A fold that leaves one class to train on is left out. Empty where nothing
         can be held out, or there is one penalty.
     """
+
+    _constraints: ClassVar[Constraints] = {
+        **LinearEstimator._constraints,
+        "Cs": Constraint("a positive integer, or positive numbers", lambda value: bool(expand_penalties(value))),
+        "cv": Constraint(
+            "an integer of at least 2, or a splitter",
+            lambda value: not isinstance(value, int | np.integer) or (is_integer(value) and int(value) >= 2),
+        ),
+        "selection": one_of("best", "one_standard_error"),
+    }
 
     def __init__(
         self,
@@ -205,101 +218,123 @@ class LinearProbeCV(LinearEstimator):
         InputError
             If a parameter is not allowed, or there is one class only.
         """
-        before = self._before()
-        X, rows = self._validated(X, y, sample_weight)
-        if before is not None:
-            problem = self._problem(X, rows)
-            found = problem.solve(self.C_, self._start(problem, before, X, rows))
+        warm_start = self._find_warm_start()
+        X, rows = self._validate(X, y, sample_weight)
+        if warm_start is None:
+            problem, solution = self._search(X, rows, groups)
         else:
-            problem, found = self._swept(X, rows, groups)
-        self._keep(problem, found)
+            problem = self._make_problem(X, rows)
+            start = self._choose_start(problem, warm_start, X, rows=rows)
+            solution = problem.solve(self.C_, start)
+        self._keep_solution(problem, solution)
         return self
 
-    def _check_parameters(self) -> None:
-        self._check_common()
-        if self.selection not in ("best", "one_standard_error"):
-            raise InputError(
-                f"{type(self).__name__}: selection is {self.selection!r}; expected 'best' or 'one_standard_error'"
-            )
-        if isinstance(self.cv, int | np.integer) and (isinstance(self.cv, bool) or self.cv < 2):
-            raise InputError(f"{type(self).__name__}: cv is {self.cv!r}; expected two folds or more, or a splitter")
-        self._penalties()
-
-    def _penalties(self) -> list[float]:
-        if isinstance(self.Cs, int | np.integer) and not isinstance(self.Cs, bool) and self.Cs >= 1:
-            return [float(C) for C in np.logspace(-6, 0, int(self.Cs))] if self.Cs > 1 else [1e-3]
-        given = sorted(self.Cs) if isinstance(self.Cs, Sequence | np.ndarray) and not isinstance(self.Cs, str) else []
-        if not given or not all(is_number(C) and 0 < C < np.inf for C in given):
-            raise InputError(
-                f"{type(self).__name__}: Cs is {self.Cs!r}; expected a positive integer, or positive numbers"
-            )
-        return [float(C) for C in given]
-
-    def _swept(self, X: Array, rows: Labelled, groups: Any) -> tuple[Problem, Minimum]:
-        """Cross-validate, choose, and return the solution for all rows."""
-        Cs, n_folds = self._penalties(), 0
+    def _search(self, X: Array, rows: RowTargets, groups: Any) -> tuple[LogisticProblem, Solution]:
+        """Cross-validate, choose a penalty, and return its solution for all rows."""
+        Cs = expand_penalties(self.Cs)
+        n_folds = 0
         if len(Cs) > 1:
-            rows, n_folds = self._folded(rows, groups)
-        problem = self._problem(X, rows)
+            rows, n_folds = self._assign_folds(rows, groups)
+        problem = self._make_problem(X, rows)
         if n_folds == 0:
-            self.C_, self.cv_results_ = _middle(Cs), {}
-            return problem, problem.solve(self.C_, Minimum(problem.loss.zeros()))
+            self.C_ = find_middle(Cs)
+            self.cv_results_ = {}
+            return problem, problem.solve(self.C_, Solution(problem.loss.zeros()))
         path = problem.cross_validate(Cs, n_folds)
-        chosen = self._chosen(path)
-        self.C_, self.cv_results_ = Cs[chosen], _results(Cs, path)
-        return problem, replace(path.wholes[chosen], converged=path.converged)
+        chosen = choose_penalty(path, self.selection)
+        self.C_ = Cs[chosen]
+        self.cv_results_ = summarise_path(Cs, path)
+        return problem, replace(path.solutions[chosen], converged=path.converged)
 
-    def _folded(self, rows: Labelled, groups: Any) -> tuple[Labelled, int]:
-        """Return the rows with their folds, and the number of folds."""
-        places = rows.targets if rows.targets.ndim == 1 or self.multilabel_ else rows.targets[:, 0].astype(int)
+    def _assign_folds(self, rows: RowTargets, groups: Any) -> tuple[RowTargets, int]:
+        """Return the rows with their folds, and the number of folds; a fold that trains on one class is left out."""
         held_rows = find_held_out_rows(
             self.cv,
-            places,
+            rows.codes,
             groups,
-            rows.weights,
+            weights=rows.weights,
             by_class=not self.multilabel_,
             owner=type(self).__name__,
         )
-        found = [
-            held
-            for held in held_rows
-            if self.multilabel_ or _are_several(np.delete(places, held), np.delete(rows.weights, held))
-        ]
-        folds = np.full(len(places), NO_FOLD, np.int16)
-        for number, held in enumerate(found):
-            folds[held] = number
-        folded = Labelled(rows.targets, rows.n_outputs, rows.weights, folds)
-        if (folded.learnable() & (rows.weights > 0) & (folds != NO_FOLD)).any():
-            return folded, len(found)
+        folds = np.full(len(rows.weights), NO_FOLD, np.int16)
+        n_folds = 0
+        for held in held_rows:
+            is_trained_on = rows.weights > 0
+            is_trained_on[held] = False
+            if self.multilabel_ or len(np.unique(rows.codes[is_trained_on])) > 1:
+                folds[held] = n_folds
+                n_folds += 1
+
+        divided = replace(rows, folds=folds)
+        can_be_judged = divided.can_be_judged() & (rows.weights > 0) & (folds != NO_FOLD)
+        if can_be_judged.any():
+            return divided, n_folds
         warnings.warn(
             "no class has rows in two folds or more, so none can be held out to choose C by; "
-            f"C={_middle(self._penalties()):.2g}, the middle of the grid, is taken",
+            f"C={find_middle(expand_penalties(self.Cs)):.2g}, the middle of the grid, is taken",
             stacklevel=4,
         )
         return rows, 0
 
-    def _chosen(self, path: Path) -> int:
-        """Return the place of the penalty to take."""
-        losses = path.losses[:, path.telling]
-        mean = losses.mean(axis=1)
-        best = int(mean.argmin())
-        if self.selection == "best" or losses.shape[1] == 1:
-            return best
-        error = losses[best].std(ddof=1) / np.sqrt(losses.shape[1])
-        return int(np.flatnonzero(mean <= mean[best] + error)[0])
+
+def expand_penalties(Cs: Any) -> list[float]:
+    """Return the inverse strengths that a parameter ``Cs`` stands for, ascending; none if it is not allowed.
+
+    Parameters
+    ----------
+    Cs : int or sequence of float
+    """
+    if is_integer(Cs):
+        if Cs == 1:
+            return [C_OF_SINGLE_PENALTY]
+        grid = np.logspace(SMALLEST_EXPONENT_OF_C, LARGEST_EXPONENT_OF_C, max(int(Cs), 0))
+        return [float(C) for C in grid]
+    if isinstance(Cs, str) or not isinstance(Cs, Sequence | np.ndarray):
+        return []
+    if not all(POSITIVE_NUMBER.is_met(C) for C in Cs):
+        return []
+    return sorted(float(C) for C in Cs)
 
 
-def _are_several(places: Array, weights: Array) -> bool:
-    """Tell whether rows with a weight are of several classes; of one there is nothing to learn."""
-    return len(np.unique(places[weights > 0])) > 1
+def find_middle(Cs: Sequence[float]) -> float:
+    """Return the middle of ascending numbers.
 
-
-def _middle(Cs: Sequence[float]) -> float:
+    Parameters
+    ----------
+    Cs : sequence of float
+    """
     return Cs[len(Cs) // 2]
 
 
-def _results(Cs: Sequence[float], path: Path) -> dict[str, Array]:
-    losses, accuracies = (each[:, path.telling] for each in (path.losses, path.accuracies))
+def choose_penalty(path: PenaltyPath, selection: str) -> int:
+    """Return the number of the penalty with the best loss, or of the strongest within a standard error of it.
+
+    Parameters
+    ----------
+    path : PenaltyPath
+    selection : {"best", "one_standard_error"}
+    """
+    losses = path.losses[:, path.is_judged]  # (n_penalties, n_judged_folds)
+    n_folds = losses.shape[1]
+    mean = losses.mean(axis=1)
+    best = int(mean.argmin())
+    if selection == "best" or n_folds == 1:
+        return best
+    standard_error = losses[best].std(ddof=1) / np.sqrt(n_folds)
+    is_close = mean <= mean[best] + standard_error
+    return int(np.flatnonzero(is_close)[0])
+
+
+def summarise_path(Cs: Sequence[float], path: PenaltyPath) -> dict[str, Array]:
+    """Return the attribute ``cv_results_`` of :class:`LinearProbeCV`.
+
+    Parameters
+    ----------
+    Cs : sequence of float
+    path : PenaltyPath
+    """
+    losses = path.losses[:, path.is_judged]
+    accuracies = path.accuracies[:, path.is_judged]
     return {
         "C": np.array(Cs),
         "mean_loss": losses.mean(axis=1),

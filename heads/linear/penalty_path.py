@@ -1,4 +1,4 @@
-"""Solving for many penalties and folds: from strong penalties to weak ones, all folds side by side."""
+"""Logistic regression for many penalties and folds: from strong penalties to weak ones, all folds in one pass."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..folds import NO_FOLD
-from .curvature import Curvature, Inverse
-from .feature_blocks import FeatureBlocks, Rotation, rotation_of
-from .lbfgs import Evaluation, Minimum, drive, minimise
-from .stacked_loss import Fit, Labelled, StackedLoss
+from .feature_blocks import FeatureBlocks, compute_eigenbasis
+from .lbfgs import Evaluation, Solution, minimise, run_searches, to_float64
+from .sampled_hessian import InverseHessian, SampledHessian
+from .stacked_loss import Objective, RowTargets, StackedLoss
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-ROUND = 8
-"""After so many iterations the curvature is estimated anew, and from then on for each class."""
-ROUND_BY_CLASSES = 60
+ITERATIONS_PER_ROUND = 8
+"""After so many iterations the inverse Hessian is estimated again, and from then on with a block for each class."""
+ITERATIONS_PER_ROUND_BY_CLASSES = 60
 
 
 @dataclass(frozen=True)
-class Path:
-    """What cross-validation found.
+class PenaltyPath:
+    """The results of cross-validation over penalties.
 
     Parameters
     ----------
     losses, accuracies : ndarray of shape (n_penalties, n_folds)
-        Of the rows that were held out; NaN for a fold in which nothing could be learned about them.
-    wholes : list of Minimum
-        For each penalty, the solution for all rows.
+        Of the held-out rows; NaN for a fold in which nothing could be learned about them.
+    solutions : list of Solution
+        For each penalty, that of all rows.
     n_iter : ndarray of int, shape (n_penalties, n_folds)
         Evaluations of the objective.
     converged : bool
@@ -40,25 +40,25 @@ class Path:
 
     losses: NDArray[np.float64]
     accuracies: NDArray[np.float64]
-    wholes: list[Minimum]
+    solutions: list[Solution]
     n_iter: NDArray[np.intp]
     converged: bool
 
     @property
-    def telling(self) -> NDArray[np.bool_]:
-        """Which folds have rows that something could be learned about."""
+    def is_judged(self) -> NDArray[np.bool_]:
+        """Which folds have held-out rows that something could be learned about."""
         return np.asarray(np.isfinite(self.losses).all(axis=0))
 
 
-class Problem:
-    """Labelled features, ready to be fitted with any penalty.
+class LogisticProblem:
+    """Features and targets, ready to be fitted with any penalty.
 
     Parameters
     ----------
     X : ndarray or memmap of shape (n_rows, n_features)
-    rows : Labelled
-        Weights may be zero: those rows are not read.
-    standardize, intercept : bool
+    rows : RowTargets
+        Rows of weight zero are not read.
+    standardize, has_intercept : bool
     device : torch.device
     tolerance : float
     max_iter : int
@@ -67,90 +67,120 @@ class Problem:
     def __init__(
         self,
         X: NDArray[Any],
-        rows: Labelled,
+        rows: RowTargets,
         *,
         standardize: bool,
-        intercept: bool,
+        has_intercept: bool,
         device: Any,
         tolerance: float,
         max_iter: int,
     ) -> None:
-        order = np.flatnonzero(rows.weights > 0).astype(np.min_scalar_type(-len(X)))
-        edges = []
-        if not _is_mapped(X):  # a file is read from its start to its end
-            order = order[np.argsort(rows.folds[order], kind="stable")]
-            edges = (np.flatnonzero(np.diff(rows.folds[order])) + 1).tolist()  # no fit needs the rows it holds out
-        blocks = FeatureBlocks(X, order, device, edges)
-        if (rows.weights == 0).any() or (np.diff(order) < 0).any():  # millions of rows are not copied for nothing
-            rows = rows.take(order)
-        self.rotation: Rotation = rotation_of(blocks, rows.weights, standardize, intercept)
-        self.loss = StackedLoss(blocks, self.rotation, rows, intercept)
-        self.curvature = Curvature(blocks, self.rotation, rows.weights, rows.targets.ndim == 2, intercept)
-        self.tolerance, self.max_iter = tolerance, max_iter
-        self._by_classes = False
+        self.tolerance = tolerance
+        self.max_iter = max_iter
+        self._inverts_by_classes = False
 
-    def solve(self, C: float, start: Minimum) -> Minimum:
+        # Order the rows by fold, as no fit needs the rows that it holds out; a file is read from start to end.
+        order = np.flatnonzero(rows.weights > 0).astype(np.min_scalar_type(-len(X)))
+        edges: list[int] = []
+        if not _is_mapped(X):
+            order = order[np.argsort(rows.folds[order], kind="stable")]
+            edges = (np.flatnonzero(np.diff(rows.folds[order])) + 1).tolist()
+        is_reordered = (rows.weights == 0).any() or (np.diff(order) < 0).any()
+        if is_reordered:  # else millions of rows would be copied in vain
+            rows = rows.take(order)
+
+        blocks = FeatureBlocks(X, order, device, edges)
+        self.basis = compute_eigenbasis(blocks, rows.weights, standardize=standardize, centre=has_intercept)
+        self.loss = StackedLoss(blocks, self.basis, rows, has_intercept=has_intercept)
+        self.hessian = SampledHessian(
+            blocks,
+            self.basis,
+            rows.weights,
+            has_sigmoids=rows.has_sigmoids,
+            has_intercept=has_intercept,
+        )
+
+    def solve(self, C: float, start: Solution) -> Solution:
         """Return the solution for all rows.
 
         Parameters
         ----------
         C : float
-        start : Minimum
+        start : Solution
         """
-        return self._solve(C, [start], [NO_FOLD])[0][0]
+        [solution], _ = self._solve_folds(C, [start], [NO_FOLD])
+        return solution
 
-    def better_start(self, point: Tensor) -> Minimum:
+    def choose_start(self, point: Tensor) -> Solution:
         """Return a start at a point, or at zero if the loss is lower there.
 
         Parameters
         ----------
         point : Tensor
         """
-        starts = [point, self.loss.zeros()]
-        found = self.loss.evaluate([self.loss.fit(np.inf)] * 2, starts, lambda vectors: vectors)
-        return Minimum(starts[int(np.argmin([each.value for each in found]))])
+        points = [point, self.loss.zeros()]
+        unpenalised = [self.loss.make_objective(np.inf)] * 2
+        evaluations = self.loss.evaluate(unpenalised, points, lambda vectors: vectors)
+        values = [evaluation.value for evaluation in evaluations]
+        return Solution(points[int(np.argmin(values))])
 
-    def _solve(
-        self, C: float, starts: Sequence[Minimum], folds: Sequence[int], inverse: Inverse | None = None
-    ) -> tuple[list[Minimum], Inverse | None]:
-        """Return the solution for each fold, and the last inverse of the Hessian; one may be given to begin with."""
-        fits = [self.loss.fit(C, fold) for fold in folds]
-        found = [replace(start, converged=False, n_evaluations=0) for start in starts]
-        going = list(range(len(fits)))
-        while going and found[going[0]].n_evaluations < self.max_iter:
-            if inverse is None or len(going) < len(fits) or found[0].n_evaluations > 0:
-                inverse = self._inverse([found[k] for k in going], fits[0].penalty)
-            ended = self._round(inverse, [fits[k] for k in going], [found[k] for k in going])
-            for k, minimum in zip(going, ended, strict=True):
-                found[k] = self._advanced(found[k], minimum)
-            going = [k for k in going if not found[k].converged]
-            self._by_classes = self._by_classes or bool(going)
-        return found, inverse
+    def _solve_folds(
+        self, C: float, starts: Sequence[Solution], folds: Sequence[int], inverse: InverseHessian | None = None
+    ) -> tuple[list[Solution], InverseHessian | None]:
+        """Return the solution for each fold, and the last inverse Hessian; one may be given for the first round."""
+        objectives = [self.loss.make_objective(C, fold) for fold in folds]
+        solutions = [replace(start, converged=False, n_evaluations=0) for start in starts]
+        active = list(range(len(objectives)))
+        while active and solutions[active[0]].n_evaluations < self.max_iter:
+            is_first_round = solutions[0].n_evaluations == 0 and len(active) == len(objectives)
+            if inverse is None or not is_first_round:
+                inverse = self._invert_hessian([solutions[k].point for k in active], objectives[0].penalty)
+            advanced = self._run_round(inverse, [objectives[k] for k in active], [solutions[k] for k in active])
+            for k, solution in zip(active, advanced, strict=True):
+                solutions[k] = self._count_round(solutions[k], solution)
+            active = [k for k in active if not solutions[k].converged]
+            if active:
+                self._inverts_by_classes = True
+        return solutions, inverse
 
-    def _advanced(self, before: Minimum, now: Minimum) -> Minimum:
-        """Count evaluations; a whole round without progress means that rounding allows none."""
-        stalled = before.n_evaluations > 0 and before.value - now.value <= self.tolerance * abs(now.value) / 2
-        counted = before.n_evaluations + now.n_evaluations
-        return replace(now, n_evaluations=counted, converged=now.converged or stalled)
+    def _count_round(self, before: Solution, after: Solution) -> Solution:
+        """Add up evaluations; a whole round without progress means that rounding allows none."""
+        progress = before.value - after.value
+        is_stalled = before.n_evaluations > 0 and progress <= self.tolerance * abs(after.value) / 2
+        return replace(
+            after,
+            n_evaluations=before.n_evaluations + after.n_evaluations,
+            converged=after.converged or is_stalled,
+        )
 
-    def _inverse(self, starts: Sequence[Minimum], penalty: Tensor) -> Inverse:
-        invert = self.curvature.by_classes if self._by_classes else self.curvature.by_directions
-        return invert(_mean([start.point for start in starts]), penalty)
+    def _invert_hessian(self, points: Sequence[Tensor], penalty: Tensor) -> InverseHessian:
+        """Return the approximate inverse Hessian at the mean of some points."""
+        import torch
 
-    def _round(self, inverse: Inverse, fits: Sequence[Fit], starts: Sequence[Minimum]) -> list[Minimum]:
-        """Let searches advance for some iterations."""
+        invert = self.hessian.invert_by_directions
+        if self._inverts_by_classes:
+            invert = self.hessian.invert_by_classes
+        return invert(torch.stack(list(points)).mean(0), penalty)
+
+    def _run_round(
+        self, inverse: InverseHessian, objectives: Sequence[Objective], starts: Sequence[Solution]
+    ) -> list[Solution]:
+        """Let the searches of some objectives advance for some iterations."""
+        max_iter = ITERATIONS_PER_ROUND_BY_CLASSES if self._inverts_by_classes else ITERATIONS_PER_ROUND
+        searches = [
+            minimise(start, objective.penalty, inverse, tolerance=self.tolerance, max_iter=max_iter)
+            for objective, start in zip(objectives, starts, strict=True)
+        ]
 
         def evaluate(numbers: list[int], points: list[Tensor]) -> list[Evaluation]:
-            return self.loss.evaluate([fits[number] for number in numbers], points, inverse)
+            return self.loss.evaluate([objectives[number] for number in numbers], points, inverse)
 
-        limit = ROUND_BY_CLASSES if self._by_classes else ROUND
-        pairs = zip(fits, starts, strict=True)
-        return drive([minimise(start, fit.penalty, inverse, self.tolerance, limit) for fit, start in pairs], evaluate)
+        return run_searches(searches, evaluate)
 
-    def cross_validate(self, Cs: Sequence[float], n_folds: int) -> Path:
-        """Fit all penalties on all rows, started from the one before, and each on all folds at once.
+    def cross_validate(self, Cs: Sequence[float], n_folds: int) -> PenaltyPath:
+        """Fit all penalties: each on all rows, started from the one before, then on all folds at once.
 
-        Folds start from the solution for all rows, moved by as much as the folds' solutions lay off it before.
+        Folds start from the solution for all rows, moved by the extrapolated offsets of the folds' former solutions.
 
         Parameters
         ----------
@@ -158,40 +188,58 @@ class Problem:
             Ascending.
         n_folds : int
         """
-        wholes: list[Minimum] = []
-        offsets: list[list[Tensor]] = []  # of the folds' solutions, for each penalty
-        judged, counts, converged = [], [], True
+        solutions: list[Solution] = []
+        offsets: list[list[Tensor]] = []  # of each fold's solution from that of all rows, for each penalty
+        losses = []
+        accuracies = []
+        n_iter = []
+        converged = True
         for C in Cs:
-            [whole], inverse = self._solve(C, [self._start(wholes)], [NO_FOLD])
-            moved = [whole.point + _ahead(each) for each in zip(*offsets[-2:], strict=True)] or [whole.point] * n_folds
-            found, _ = self._solve(C, [replace(whole, point=point) for point in moved], range(n_folds), inverse)
-            wholes.append(whole)
-            offsets.append([each.point - whole.point for each in found])
-            judged.append(self.loss.held_out([each.point for each in found]))
-            counts.append([each.n_evaluations for each in found])
-            converged = converged and all(each.converged for each in [whole, *found])
-        losses, accuracies = (np.array(each) for each in zip(*judged, strict=True))
-        return Path(losses, accuracies, wholes, np.array(counts), converged)
+            # Fit all rows, with what is known about the curvature.
+            start = Solution(self.loss.zeros())
+            if solutions:
+                point = _extrapolate([solution.point for solution in solutions[-2:]])
+                start = replace(solutions[-1], point=point)
+            [whole], inverse = self._solve_folds(C, [start], [NO_FOLD])
 
-    def _start(self, before: Sequence[Minimum]) -> Minimum:
-        """Return where the path goes on; what was learned about the curvature is kept."""
-        if not before:
-            return Minimum(self.loss.zeros())
-        return replace(before[-1], point=_ahead([each.point for each in before[-2:]]))
+            # Fit the folds.
+            fold_points = [whole.point] * n_folds
+            if offsets:
+                fold_points = [whole.point + _extrapolate(of_fold) for of_fold in zip(*offsets[-2:], strict=True)]
+            fold_starts = [replace(whole, point=point) for point in fold_points]
+            found, _ = self._solve_folds(C, fold_starts, range(n_folds), inverse)
 
-    def coefficients(self, point: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+            # Judge.
+            fold_losses, fold_accuracies = self.loss.judge_held_out([solution.point for solution in found])
+            solutions.append(whole)
+            offsets.append([solution.point - whole.point for solution in found])
+            losses.append(fold_losses)
+            accuracies.append(fold_accuracies)
+            n_iter.append([solution.n_evaluations for solution in found])
+            converged = converged and all(solution.converged for solution in [whole, *found])
+        return PenaltyPath(
+            losses=np.array(losses),
+            accuracies=np.array(accuracies),
+            solutions=solutions,
+            n_iter=np.array(n_iter),
+            converged=converged,
+        )
+
+    def to_coefficients(self, point: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the weights ``(n_outputs, n_features)`` and intercepts of features as they were given.
 
         Parameters
         ----------
-        point : Tensor
+        point : Tensor of shape (rank + 1, n_outputs)
         """
-        values, rotation = point.double().cpu().numpy(), self.rotation
-        coefficients = (rotation.vectors @ values[:-1] / rotation.scale[:, None]).T
-        return coefficients, values[-1] - coefficients @ rotation.mean
+        values = to_float64(point)
+        weights = values[:-1]
+        coefficients = (self.basis.vectors @ weights / self.basis.scale[:, None]).T
+        intercepts = values[-1] - coefficients @ self.basis.mean
+        return coefficients, intercepts
 
-    def point(self, coefficients: NDArray[np.float64], intercepts: NDArray[np.float64]) -> Tensor:
-        """Return the point of weights of features as they were given.
+    def to_point(self, coefficients: NDArray[np.float64], intercepts: NDArray[np.float64]) -> Tensor:
+        """Return the point with the weights of features as they were given.
 
         Parameters
         ----------
@@ -200,26 +248,20 @@ class Problem:
         """
         import torch
 
-        rotation = self.rotation
-        values = rotation.vectors.T @ (coefficients * rotation.scale).T
-        start = self.loss.zeros()
-        start += torch.tensor(np.vstack([values, intercepts + coefficients @ rotation.mean]), dtype=start.dtype)
-        return start
+        weights = self.basis.vectors.T @ (coefficients * self.basis.scale).T  # (rank, n_outputs)
+        values = np.vstack([weights, intercepts + coefficients @ self.basis.mean])  # (rank + 1, n_outputs)
+        point = self.loss.zeros()
+        point += torch.tensor(values, dtype=point.dtype)
+        return point
 
 
 def _is_mapped(X: Any) -> bool:
-    """Tell whether an array is a file's memory map, or a view of one."""
-    while isinstance(X, np.ndarray) and getattr(X, "_mmap", None) is None:  # rows taken out of a map are none
+    """Check whether an array is a memory map of a file, or a view of one; rows that were taken out of one are not."""
+    while isinstance(X, np.ndarray) and getattr(X, "_mmap", None) is None:
         X = X.base
     return isinstance(X, np.memmap)
 
 
-def _mean(points: Sequence[Tensor]) -> Tensor:
-    import torch
-
-    return torch.stack(list(points)).mean(0)
-
-
-def _ahead(last: Sequence[Tensor]) -> Tensor:
-    """Return where a path goes on from its last two points, or its only one."""
-    return last[-1] + (last[-1] - last[0])
+def _extrapolate(points: Sequence[Tensor]) -> Tensor:
+    """Return the next point on the line through the last two, or the only point."""
+    return points[-1] + (points[-1] - points[0])

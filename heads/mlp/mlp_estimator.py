@@ -1,49 +1,96 @@
-"""What the estimators with a multilayer perceptron share: parameters, and the order in which fitting does things."""
+"""The common part of the estimators with a multilayer perceptron: parameters, and the order of steps in fitting."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import _check_sample_weight
 
 from ...errors import InputError
 from ..folds import draw_validation_rows
-from .perceptron import Array, Network, Spread, fresh_network
-from .recipe import PARAMETERS, Recipe
-from .training import Trained, train
-from .weighted_rows import Rows
+from ..parameters import (
+    BOOLEAN,
+    DEVICE,
+    NUMBER_FROM_0,
+    NUMBER_FROM_0_BELOW_1,
+    NUMBER_UP_TO_HALF,
+    POSITIVE_INTEGER,
+    POSITIVE_NUMBER,
+    Constraint,
+    Constraints,
+    check_parameters,
+)
+from ..standardisation import MeanVariance
+from ..targets import check_row_weights
+from .perceptron import Array, Perceptron, initialise_perceptron
+from .training import AdamWState, TrainingOptions, train
+from .weighted_rows import WeightedRows
 
-FLOATS = [np.float32, np.float64]
-"""The types of features; float32 is left as it is, all else becomes float64."""
+FEATURE_TYPES = [np.float32, np.float64]
+"""The types of features that are left as they are; all others become float64."""
+MAX_HIDDEN_LAYERS = 2
+MAX_SEED = 2**31 - 1
+
+TRAINING_PARAMETERS = (
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "weight_decay",
+    "dropout",
+    "mixup",
+    "patience",
+    "device",
+)
+"""Parameters of the estimators that are handed to :class:`TrainingOptions`."""
+
+
+def _are_layers(value: Any) -> bool:
+    is_sequence = isinstance(value, tuple | list) and 1 <= len(value) <= MAX_HIDDEN_LAYERS
+    return is_sequence and all(POSITIVE_INTEGER.is_met(units) for units in value)
 
 
 @dataclass(frozen=True)
-class State:
-    """A fitted estimator, as another fit goes on from it.
+class MLPWarmStart:
+    """A fitted perceptron, from which the next fit starts.
 
     Parameters
     ----------
-    network : Network
-    labels : list
-        What each output stands for.
-    inputs : Spread
-    targets : Spread or None
+    perceptron : Perceptron
+    outputs : list
+        Names of the outputs.
+    inputs : MeanVariance
+        Of the features.
+    targets : MeanVariance or None
         None if targets are not standardised.
     """
 
-    network: Network
-    labels: list[Any]
-    inputs: Spread
-    targets: Spread | None
+    perceptron: Perceptron
+    outputs: list[Any]
+    inputs: MeanVariance
+    targets: MeanVariance | None
 
 
 class MLPEstimator(BaseEstimator):  # type: ignore[misc]
-    """Fitting, but for what targets are."""
+    """The steps of fitting that do not depend on the kind of targets."""
+
+    _constraints: ClassVar[Constraints] = {
+        "hidden": Constraint("a tuple of one or two positive integers", _are_layers),
+        "dropout": NUMBER_FROM_0_BELOW_1,
+        "epochs": POSITIVE_INTEGER,
+        "batch_size": POSITIVE_INTEGER,
+        "learning_rate": POSITIVE_NUMBER,
+        "weight_decay": NUMBER_FROM_0,
+        "early_stopping": BOOLEAN,
+        "validation_fraction": NUMBER_UP_TO_HALF,
+        "patience": POSITIVE_INTEGER,
+        "mixup": NUMBER_FROM_0,
+        "warm_start": BOOLEAN,
+        "device": DEVICE,
+    }
 
     def __init__(
         self,
@@ -78,108 +125,146 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
 
     @abstractmethod
     def _loss(self) -> str:
-        """Return the loss that fits the targets, as :class:`Recipe` names it."""
+        """Return the loss for the targets, as :class:`TrainingOptions` names it."""
 
     @abstractmethod
-    def _labels(self) -> list[Any]:
-        """Return what each output stands for."""
+    def _name_outputs(self) -> list[Any]:
+        """Return names of the outputs, by which a warm start finds them again."""
 
     @abstractmethod
-    def _encoded(self, rows: Rows, partial: bool) -> Rows:
+    def _encode_targets(self, rows: WeightedRows, *, is_partial: bool) -> WeightedRows:
         """Return rows whose targets are numbers; if not partial, note what they stand for."""
 
     @abstractmethod
-    def _prepared(self, rows: Rows, before: State | None) -> Rows:
-        """Return rows whose targets and weights can be trained with."""
+    def _prepare_targets(self, rows: WeightedRows, warm_start: MLPWarmStart | None) -> WeightedRows:
+        """Return rows with targets and weights to train on."""
 
-    def _target_spread(self) -> Spread | None:
+    def _target_statistics(self) -> MeanVariance | None:
+        """Return mean and variance of the targets; None if they are not standardised."""
         return None
 
     def _fit(self, X: Array, y: Array, sample_weight: Any) -> None:
-        before = self._state() if self.warm_start and hasattr(self, "weights_") else None
-        rows = self._encoded(self._weighted(X, y, sample_weight), partial=False).merged()
-        self._set_inputs(Spread.of(rows.X, rows.weight))
-        rows, generator = self._prepared(rows, None), self._generator()
-        network = self._initial(before, generator)
-        mask = draw_validation_rows(rows.target, self.validation_fraction, generator) if self.early_stopping else None
-        kept, held = (rows, None) if mask is None else (rows.take(~mask), rows.take(mask))
-        trained = train(network, kept, held, self._recipe(), generator)
-        self._keep(trained.network)
-        self.n_iter_, self.loss_curve_, self.validation_scores_ = len(trained.losses), trained.losses, trained.scores
-        for name in ("moments_", "steps_"):  # of an earlier partial_fit
-            self.__dict__.pop(name, None)
+        # Prepare the rows.
+        warm_start = None
+        if self.warm_start and hasattr(self, "weights_"):
+            warm_start = self._make_warm_start()
+        rows = self._encode_targets(self._weigh(X, y, sample_weight), is_partial=False).merge_equal()
+        self._set_inputs(MeanVariance.of(rows.X, rows.weight))
+        rows = self._prepare_targets(rows, warm_start=None)
 
-    def _partial_fit(self, X: Array, y: Array, sample_weight: Any, before: State | None) -> None:
-        rows = self._encoded(self._weighted(X, y, sample_weight), partial=True).merged()
-        inputs = Spread.of(rows.X, rows.weight)
-        self._set_inputs(inputs if before is None else before.inputs.merged(inputs))
-        rows = self._prepared(rows, before)
+        # Train, and hold rows out to stop by.
+        generator = self._make_generator()
+        perceptron = self._make_perceptron(warm_start, generator)
+        validation = None
+        if self.early_stopping:
+            is_held_out = draw_validation_rows(rows.target, self.validation_fraction, generator)
+            if is_held_out is not None:
+                validation = rows.take(is_held_out)
+                rows = rows.take(~is_held_out)
+        result = train(perceptron, rows, validation, options=self._make_options(), generator=generator)
+
+        # Keep the weights; the optimiser's state would be that of an earlier partial_fit.
+        self._set_perceptron(result.perceptron)
+        self.n_iter_ = len(result.losses)
+        self.loss_curve_ = result.losses
+        self.validation_scores_ = result.scores
+        self.__dict__.pop("moments_", None)
+        self.__dict__.pop("steps_", None)
+
+    def _partial_fit(self, X: Array, y: Array, sample_weight: Any, warm_start: MLPWarmStart | None) -> None:
+        # Prepare the rows; mean and variance are those of all parts so far.
+        rows = self._encode_targets(self._weigh(X, y, sample_weight), is_partial=True).merge_equal()
+        inputs = MeanVariance.of(rows.X, rows.weight)
+        if warm_start is not None:
+            inputs = warm_start.inputs.merged(inputs)
+        self._set_inputs(inputs)
+        rows = self._prepare_targets(rows, warm_start)
+
+        # Train for one epoch, at a constant learning rate.
         steps = getattr(self, "steps_", 0)
-        generator = self._generator(1 + steps)
-        recipe = self._recipe(epochs=1, cosine=False)
-        network = self._initial(before, generator)
-        if before is not None and not network.has_hidden_layers_of(before.network):
+        generator = self._make_generator(step=1 + steps)
+        options = self._make_options(epochs=1, cosine=False)
+        perceptron = self._make_perceptron(warm_start, generator)
+        if warm_start is not None and not perceptron.has_same_layers(warm_start.perceptron):
             raise InputError(
                 f"hidden is {self.hidden}, and was another in the first partial_fit; call fit to start anew"
             )
-        trained = train(network, rows, None, recipe, generator, getattr(self, "moments_", None), steps)
-        self._keep_part(trained, steps + -(-len(rows) // self.batch_size))
+        state = AdamWState(getattr(self, "moments_", ()), steps)
+        result = train(perceptron, rows, None, options=options, generator=generator, state=state)
 
-    def _keep_part(self, trained: Trained, steps: int) -> None:
-        self._keep(trained.network)
-        self.moments_, self.steps_ = trained.moments, steps
+        # Keep the weights and the optimiser's state.
+        self._set_perceptron(result.perceptron)
+        self.moments_ = result.moments
+        self.steps_ = steps + -(-len(rows) // self.batch_size)
         self.n_iter_ = getattr(self, "n_iter_", 0) + 1
-        self.loss_curve_ = [*getattr(self, "loss_curve_", []), *trained.losses]
+        self.loss_curve_ = [*getattr(self, "loss_curve_", []), *result.losses]
         self.validation_scores_ = getattr(self, "validation_scores_", [])
 
-    def _recipe(self, **changes: Any) -> Recipe:
-        names = ("epochs", "batch_size", "learning_rate", "weight_decay", "dropout", "mixup", "patience", "device")
-        return Recipe(**{"loss": self._loss(), **{name: getattr(self, name) for name in names}, **changes})
+    def _make_options(self, **changes: Any) -> TrainingOptions:
+        options = {name: getattr(self, name) for name in TRAINING_PARAMETERS}
+        return TrainingOptions(loss=self._loss(), **{**options, **changes})
 
     def _check_parameters(self) -> None:
-        for name, (fits, expected) in PARAMETERS.items():
-            if not fits(getattr(self, name)):
-                raise InputError(f"{type(self).__name__}: {name} is {getattr(self, name)!r}; expected {expected}")
+        check_parameters(self, self._constraints)
 
-    def _generator(self, step: int = 0) -> np.random.Generator:
-        """Return a generator of its own, another for each step; without a seed, another each time."""
+    def _make_generator(self, step: int = 0) -> np.random.Generator:
+        """Return a generator for a step of training; without ``random_state`` it differs each time."""
         if self.random_state is None:
             return np.random.default_rng()
-        return np.random.default_rng([int(check_random_state(self.random_state).randint(2**31 - 1)), step])
+        seed = int(check_random_state(self.random_state).randint(MAX_SEED))
+        return np.random.default_rng([seed, step])
 
-    def _weighted(self, X: Array, y: Array, sample_weight: Any) -> Rows:
+    def _weigh(self, X: Array, y: Array, sample_weight: Any) -> WeightedRows:
         """Return the rows whose weight is not zero."""
-        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        if not weight.any():
-            raise InputError("sample_weight is zero for every row; expected at least one positive weight")
-        rows = Rows(X, y, weight)
+        weight = check_row_weights(sample_weight, X)
+        rows = WeightedRows(X, y, weight)
         return rows if weight.all() else rows.take(weight > 0)
 
-    def _initial(self, before: State | None, generator: np.random.Generator) -> Network:
-        """Return a fresh network, or the present one with the outputs that are needed now."""
-        labels = self._labels()
-        inputs = Spread(self.mean_, self.var_, self.weight_sum_)
-        fresh = fresh_network([len(self.mean_), *self.hidden, len(labels)], inputs, generator)
-        if before is None or not before.network.has_hidden_layers_of(fresh):
+    def _make_perceptron(self, warm_start: MLPWarmStart | None, generator: np.random.Generator) -> Perceptron:
+        """Return a fresh perceptron, or the present one with the outputs that are needed now."""
+        inputs = self._input_statistics()
+        outputs = self._name_outputs()
+        sizes = [len(self.mean_), *self.hidden, len(outputs)]
+        fresh = initialise_perceptron(sizes, inputs, generator)
+        if warm_start is None or not warm_start.perceptron.has_same_layers(fresh):
             return fresh
-        place = {label: number for number, label in enumerate(labels)}
-        kept = [(number, place[label]) for number, label in enumerate(before.labels) if label in place]
-        network = before.network.with_inputs(before.inputs, inputs).with_units(fresh, kept)
-        now = self._target_spread()
-        return (
-            network if before.targets is None or now is None or not kept else network.with_outputs(before.targets, now)
+
+        # Keep the hidden layers, and the outputs that have the same name.
+        number_of_output = {name: number for number, name in enumerate(outputs)}
+        kept = [
+            (number, number_of_output[name])
+            for number, name in enumerate(warm_start.outputs)
+            if name in number_of_output
+        ]
+        perceptron = warm_start.perceptron.with_inputs(warm_start.inputs, inputs).with_outputs(fresh, kept)
+
+        # Scale kept outputs to the present targets.
+        targets = self._target_statistics()
+        if kept and targets is not None and warm_start.targets is not None:
+            perceptron = perceptron.with_targets(warm_start.targets, targets)
+        return perceptron
+
+    def _make_warm_start(self) -> MLPWarmStart:
+        return MLPWarmStart(
+            perceptron=self._perceptron(),
+            outputs=self._name_outputs(),
+            inputs=self._input_statistics(),
+            targets=self._target_statistics(),
         )
 
-    def _state(self) -> State:
-        inputs = Spread(self.mean_, self.var_, self.weight_sum_)
-        return State(self._network(), self._labels(), inputs, self._target_spread())
+    def _input_statistics(self) -> MeanVariance:
+        """Return mean and variance of the features."""
+        return MeanVariance(self.mean_, self.var_, self.weight_sum_)
 
-    def _set_inputs(self, spread: Spread) -> None:
-        self.mean_, self.var_, self.scale_ = spread.mean, spread.variance, spread.scale
-        self.weight_sum_ = spread.weight
+    def _set_inputs(self, inputs: MeanVariance) -> None:
+        self.mean_ = inputs.mean
+        self.var_ = inputs.variance
+        self.scale_ = inputs.scale
+        self.weight_sum_ = inputs.weight
 
-    def _keep(self, network: Network) -> None:
-        self.weights_, self.biases_ = list(network.weights), list(network.biases)
+    def _set_perceptron(self, perceptron: Perceptron) -> None:
+        self.weights_ = list(perceptron.weights)
+        self.biases_ = list(perceptron.biases)
 
-    def _network(self) -> Network:
-        return Network(self.mean_, self.scale_, self.weights_, self.biases_)
+    def _perceptron(self) -> Perceptron:
+        return Perceptron(mean=self.mean_, scale=self.scale_, weights=self.weights_, biases=self.biases_)

@@ -1,18 +1,19 @@
-"""Multilayer perceptrons as heads: trained by torch, kept as numpy arrays, predicting without torch."""
+"""A multilayer perceptron for labels: trained with torch, kept as numpy arrays, predicting without torch."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ...errors import InputError
+from ..parameters import CLASS_WEIGHT, Constraints
 from ..scored_classifier import ScoredClassifier
 from ..targets import encode_with_classes, keep_label_types, validate_labels, weigh_labels, weigh_rows
-from .mlp_estimator import FLOATS, MLPEstimator, State
+from .mlp_estimator import FEATURE_TYPES, MLPEstimator, MLPWarmStart
 from .perceptron import Array
-from .weighted_rows import Rows
+from .weighted_rows import WeightedRows
 
 
 class MLPHead(ScoredClassifier, MLPEstimator):
@@ -27,16 +28,16 @@ class MLPHead(ScoredClassifier, MLPEstimator):
     hidden : tuple of int, default=(256,)
         Units of one or two hidden layers.
     dropout : float, default=0.0
-        Share of hidden units that are left out at random in each step.
+        Share of hidden units that are set to zero at random in each step.
     epochs : int, default=100
-        At most so many times every row is learned from.
+        Maximum number of passes over the rows.
     batch_size : int, default=128
     learning_rate : float, default=3e-3
     weight_decay : float, default=0.01
-        As AdamW has it; biases do not decay.
+        As in AdamW; biases do not decay.
     early_stopping : bool, default=True
-        Whether to hold rows out, stop when their loss gets no better, and return to the best weights. Where that would
-        be fewer than ten rows, none are held out and all epochs are run.
+        Whether to hold rows out, stop when their loss no longer falls, and return to the best weights. If that would be
+        fewer than ten rows, none are held out and all epochs are run.
     validation_fraction : float, default=0.1
         Share of rows that are held out, by classes; up to 0.5.
     patience : int, default=10
@@ -47,8 +48,8 @@ class MLPHead(ScoredClassifier, MLPEstimator):
         A weight for each class; those that a dict does not name have 1. With several labels a dict has a weight for the
         ones of a column, and "balanced" gives ones and zeros of each column the same sum.
     warm_start : bool, default=False
-        Whether ``fit`` goes on from the present weights. Classes keep their outputs, new ones get a new one, and those
-        that are gone lose theirs. With other hidden layers or another number of features it starts anew.
+        Whether ``fit`` starts from the present weights. Classes keep their outputs, new classes get new ones, and those
+        of classes without rows are dropped. With other hidden layers or another number of features ``fit`` starts anew.
     random_state : int, RandomState or None, default=None
         With an int the same data give the same weights, bit for bit, on the same machine. Global generators are neither
         read nor moved.
@@ -65,9 +66,9 @@ class MLPHead(ScoredClassifier, MLPEstimator):
     weights_ : list of ndarray of shape (n_inputs, n_outputs), float32
     biases_ : list of ndarray of shape (n_outputs,), float32
     mean_, var_, scale_ : ndarray of shape (n_features,), float64
-        Of the features; ``scale_`` is 1 for one that does not vary.
+        Of the features; ``scale_`` is 1 for a constant feature.
     weight_sum_ : float
-        Of all rows that ``mean_`` and ``var_`` are of.
+        Sum of the weights of the rows.
     n_features_in_ : int
     n_iter_ : int
         Epochs that were run.
@@ -87,6 +88,8 @@ class MLPHead(ScoredClassifier, MLPEstimator):
     >>> head.predict(X[:4]).tolist()
     ['same', 'other', 'other', 'same']
     """
+
+    _constraints: ClassVar[Constraints] = {**MLPEstimator._constraints, "class_weight": CLASS_WEIGHT}
 
     def __init__(
         self,
@@ -147,7 +150,7 @@ class MLPHead(ScoredClassifier, MLPEstimator):
             If torch is not installed.
         """
         self._check_parameters()
-        X, y = validate_data(self, X, keep_label_types(y), dtype=FLOATS, multi_output=True)
+        X, y = validate_data(self, X, keep_label_types(y), dtype=FEATURE_TYPES, multi_output=True)
         self._fit(X, validate_labels(y), sample_weight)
         return self
 
@@ -180,11 +183,12 @@ class MLPHead(ScoredClassifier, MLPEstimator):
                 "class_weight is 'balanced', which partial_fit cannot know before it has seen all rows; "
                 "expected None or a dict: compute the weights and give those"
             )
-        before = self._state() if hasattr(self, "weights_") else None
-        X, y = validate_data(self, X, keep_label_types(y), dtype=FLOATS, multi_output=True, reset=before is None)
+        is_first = not hasattr(self, "weights_")
+        warm_start = None if is_first else self._make_warm_start()
+        X, y = validate_data(self, X, keep_label_types(y), dtype=FEATURE_TYPES, multi_output=True, reset=is_first)
         y = validate_labels(y)
-        self._check_classes(y, classes, before is None)
-        self._partial_fit(X, y, sample_weight, before)
+        self._check_classes(y, classes, is_first=is_first)
+        self._partial_fit(X, y, sample_weight, warm_start=warm_start)
         return self
 
     def decision_function(self, X: Any) -> Array:
@@ -200,41 +204,37 @@ class MLPHead(ScoredClassifier, MLPEstimator):
             With two classes positive where the second is more probable. float32 if ``X`` is, else float64.
         """
         check_is_fitted(self)
-        outputs = self._network().outputs(validate_data(self, X, dtype=FLOATS, reset=False))
-        return outputs[:, 1] - outputs[:, 0] if self._loss() == "classes" and outputs.shape[1] == 2 else outputs
+        X = validate_data(self, X, dtype=FEATURE_TYPES, reset=False)
+        outputs = self._perceptron().compute_outputs(X)
+        return outputs[:, 1] - outputs[:, 0] if self._is_binary() else outputs
 
     def _loss(self) -> str:
         return "labels" if self.multilabel_ else "classes"
 
-    def _labels(self) -> list[Any]:
-        return [(self.multilabel_, label) for label in self.classes_.tolist()]
-
-    def _note_classes(self, y: Array, classes: Array) -> None:
-        self.multilabel_, self.label_dtype_ = y.ndim == 2, y.dtype.str
-        self.classes_ = classes
-
-    def _check_classes(self, y: Array, classes: Any, first: bool) -> None:
-        """Note the classes of a first partial_fit, or see that those of another are the same."""
-        if classes is None and first and y.ndim == 1:
+    def _check_classes(self, y: Array, classes: Any, is_first: bool) -> None:
+        """Note the classes of the first partial_fit, or check that those of another are the same."""
+        given = None if classes is None else np.unique(np.asarray(classes))
+        if is_first and y.ndim == 1 and given is None:
             raise InputError("classes is missing; the first call of partial_fit expects all classes that will come")
-        if first:
-            known = np.arange(y.shape[1]) if classes is None else np.unique(np.asarray(classes))
-            self._note_classes(y, known)
-        if classes is not None and not np.array_equal(np.unique(np.asarray(classes)), self.classes_):
+        if is_first:
+            self._note_labels(y, classes=np.arange(y.shape[1]) if given is None else given)
+        if given is not None and not np.array_equal(given, self.classes_):
             raise InputError(f"classes is {classes!r}; expected those of the first call, {self.classes_.tolist()}")
-        if (y.ndim == 2) != self.multilabel_ or (y.ndim == 2 and y.shape[1] != len(self.classes_)):
+        has_other_columns = y.ndim == 2 and y.shape[1] != len(self.classes_)
+        if has_other_columns or (y.ndim == 2) != self.multilabel_:
             raise InputError(f"y has shape {y.shape}, which does not fit the {len(self.classes_)} classes or labels")
 
-    def _encoded(self, rows: Rows, partial: bool) -> Rows:
+    def _encode_targets(self, rows: WeightedRows, *, is_partial: bool) -> WeightedRows:
         y = rows.target
-        if not partial:
-            self._note_classes(y, np.arange(y.shape[1]) if y.ndim == 2 else np.unique(y))
-        target = y.astype(np.float32) if y.ndim == 2 else encode_with_classes(y, self.classes_)
-        return Rows(rows.X, target, rows.weight)
+        if not is_partial:
+            classes = np.unique(y) if y.ndim == 1 else np.arange(y.shape[1])
+            self._note_labels(y, classes)
+        target = encode_with_classes(y, self.classes_) if y.ndim == 1 else y.astype(np.float32)
+        return WeightedRows(rows.X, target, rows.weight)
 
-    def _prepared(self, rows: Rows, before: State | None) -> Rows:
+    def _prepare_targets(self, rows: WeightedRows, warm_start: MLPWarmStart | None) -> WeightedRows:
         if self.multilabel_:
-            weights = weigh_labels(self.class_weight, self.classes_, targets=rows.target, weights=rows.weight)
+            weight = weigh_labels(self.class_weight, self.classes_, targets=rows.target, weights=rows.weight)
         else:
-            weights = weigh_rows(self.class_weight, self.classes_, codes=rows.target, weights=rows.weight)
-        return Rows(rows.X, rows.target, weights)
+            weight = weigh_rows(self.class_weight, self.classes_, codes=rows.target, weights=rows.weight)
+        return WeightedRows(rows.X, rows.target, weight)

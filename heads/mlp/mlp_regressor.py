@@ -9,16 +9,17 @@ from sklearn.base import RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ...errors import InputError
-from .mlp_estimator import FLOATS, MLPEstimator, State
-from .perceptron import Array, Spread
-from .weighted_rows import Rows
+from ..standardisation import MeanVariance
+from .mlp_estimator import FEATURE_TYPES, MLPEstimator, MLPWarmStart
+from .perceptron import Array
+from .weighted_rows import WeightedRows
 
 
 class MLPHeadRegressor(RegressorMixin, MLPEstimator):  # type: ignore[misc]
     """A regressor with one or two hidden layers, for one or several targets.
 
-    Its loss is the squared error of standardised targets. All else is as in :class:`MLPHead`, which describes the
-    parameters and the attributes of the same names.
+    Its loss is the squared error of standardised targets. Parameters and attributes that are not described here are
+    those of :class:`MLPHead`.
 
     Parameters
     ----------
@@ -72,7 +73,7 @@ class MLPHeadRegressor(RegressorMixin, MLPEstimator):  # type: ignore[misc]
             If torch is not installed.
         """
         self._check_parameters()
-        X, y = validate_data(self, X, y, dtype=FLOATS, multi_output=True, y_numeric=True)
+        X, y = validate_data(self, X, y, dtype=FEATURE_TYPES, multi_output=True, y_numeric=True)
         self._fit(X, y, sample_weight)
         return self
 
@@ -93,11 +94,16 @@ class MLPHeadRegressor(RegressorMixin, MLPEstimator):  # type: ignore[misc]
             Itself.
         """
         self._check_parameters()
-        before = self._state() if hasattr(self, "weights_") else None
-        X, y = validate_data(self, X, y, dtype=FLOATS, multi_output=True, y_numeric=True, reset=before is None)
-        if before is not None and (np.ndim(y) != self.target_ndim_ or y[:1].size != len(self.target_mean_)):
-            raise InputError(f"y has shape {y.shape}; expected {len(self.target_mean_)} targets, as in the first call")
-        self._partial_fit(X, y, sample_weight, before)
+        is_first = not hasattr(self, "weights_")
+        warm_start = None if is_first else self._make_warm_start()
+        X, y = validate_data(self, X, y, dtype=FEATURE_TYPES, multi_output=True, y_numeric=True, reset=is_first)
+        if not is_first:
+            n_targets = 1 if y.ndim == 1 else y.shape[1]
+            if y.ndim != self.target_ndim_ or n_targets != len(self.target_mean_):
+                raise InputError(
+                    f"y has shape {y.shape}; expected {len(self.target_mean_)} targets, as in the first call"
+                )
+        self._partial_fit(X, y, sample_weight, warm_start=warm_start)
         return self
 
     def predict(self, X: Any) -> Array:
@@ -113,27 +119,33 @@ class MLPHeadRegressor(RegressorMixin, MLPEstimator):  # type: ignore[misc]
             Shaped as the targets were.
         """
         check_is_fitted(self)
-        outputs = self._network().outputs(validate_data(self, X, dtype=FLOATS, reset=False)).astype(np.float64)
+        X = validate_data(self, X, dtype=FEATURE_TYPES, reset=False)
+        outputs = self._perceptron().compute_outputs(X).astype(np.float64)  # (n_rows, n_targets)
         values: Array = outputs * self.target_scale_ + self.target_mean_
-        return values.reshape(-1) if self.target_ndim_ == 1 else values
+        return values[:, 0] if self.target_ndim_ == 1 else values
 
     def _loss(self) -> str:
         return "values"
 
-    def _labels(self) -> list[Any]:
-        return [(len(self.target_mean_), number) for number in range(len(self.target_mean_))]
+    def _name_outputs(self) -> list[Any]:
+        n_targets = len(self.target_mean_)
+        return [(n_targets, number) for number in range(n_targets)]
 
-    def _target_spread(self) -> Spread:
-        return Spread(self.target_mean_, self.target_var_, self.weight_sum_)
+    def _target_statistics(self) -> MeanVariance:
+        return MeanVariance(self.target_mean_, self.target_var_, self.weight_sum_)
 
-    def _encoded(self, rows: Rows, partial: bool) -> Rows:
+    def _encode_targets(self, rows: WeightedRows, *, is_partial: bool) -> WeightedRows:
         self.target_ndim_ = rows.target.ndim
-        return Rows(rows.X, rows.target.reshape(len(rows), -1).astype(np.float64), rows.weight)
+        target = rows.target.reshape(len(rows), -1).astype(np.float64)  # (n_rows, n_targets)
+        return WeightedRows(rows.X, target, rows.weight)
 
-    def _prepared(self, rows: Rows, before: State | None) -> Rows:
-        spread = Spread.of(rows.target, rows.weight)
-        if before is not None and before.targets is not None:
-            spread = before.targets.merged(spread)
-        self.target_mean_, self.target_var_, self.target_scale_ = spread.mean, spread.variance, spread.scale
-        target = ((rows.target - spread.mean) / spread.scale).astype(np.float32)
-        return Rows(rows.X, target, np.broadcast_to(rows.weight[:, None], target.shape))
+    def _prepare_targets(self, rows: WeightedRows, warm_start: MLPWarmStart | None) -> WeightedRows:
+        targets = MeanVariance.of(rows.target, rows.weight)
+        if warm_start is not None and warm_start.targets is not None:
+            targets = warm_start.targets.merged(targets)
+        self.target_mean_ = targets.mean
+        self.target_var_ = targets.variance
+        self.target_scale_ = targets.scale
+        standardised = ((rows.target - targets.mean) / targets.scale).astype(np.float32)
+        weight = np.broadcast_to(rows.weight[:, None], standardised.shape)
+        return WeightedRows(rows.X, standardised, weight)

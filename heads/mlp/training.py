@@ -6,70 +6,116 @@ Neither torch's nor numpy's global generators are read or moved.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...errors import InputError, MissingPackageError
-from .perceptron import Array, Network
-from .recipe import Recipe, torch_device
-from .weighted_rows import Rows
+from ..parameters import select_torch_device
+from ..standardisation import ROWS_AT_ONCE
+from .perceptron import Array, Perceptron
+from .weighted_rows import WeightedRows
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-RESIDENT_BYTES = 2**30
+MAX_RESIDENT_BYTES = 2**30
 """Standardised features of up to this size are kept on the device; larger ones are standardised batch by batch."""
+BYTES_PER_FLOAT32 = 4
+MAX_TORCH_SEED = 2**62
 
 
-@dataclass
-class Trained:
-    """What training gives.
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How a perceptron is trained; the parameters are those of the estimators.
 
     Parameters
     ----------
-    network : Network
+    loss : {"classes", "labels", "values"}
+        Cross entropy of a softmax, of a sigmoid for each output, or the squared error.
+    epochs, batch_size, patience : int
+    learning_rate, weight_decay, dropout, mixup : float
+    device : str
+    cosine : bool
+        Whether the learning rate falls to zero along a half cosine (Loshchilov and Hutter 2017).
+    """
+
+    loss: str
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    dropout: float
+    mixup: float
+    patience: int
+    device: str
+    cosine: bool = True
+
+
+@dataclass(frozen=True)
+class AdamWState:
+    """The state of AdamW, from which training can continue.
+
+    Parameters
+    ----------
+    moments : sequence of ndarray
+        AdamW's two means of the gradients of each weight and bias, alternating; none at the start.
+    steps : int
+        Number of steps so far.
+    """
+
+    moments: Sequence[Array] = ()
+    steps: int = 0
+
+
+@dataclass
+class TrainingResult:
+    """A trained perceptron, and how training went.
+
+    Parameters
+    ----------
+    perceptron : Perceptron
     losses : list of float
         Mean loss of each epoch.
     scores : list of float
-        Of each epoch, the loss of the rows that were held out, times -1; empty if there are none.
+        The loss of the validation rows, times -1, after each epoch; empty without such rows.
     moments : list of ndarray
-        AdamW's two means of the gradients of each weight and bias, by turns.
+        As in :class:`AdamWState`.
     """
 
-    network: Network
+    perceptron: Perceptron
     losses: list[float] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     moments: list[Array] = field(default_factory=list)
 
 
 def train(
-    network: Network,
-    rows: Rows,
-    held: Rows | None,
-    recipe: Recipe,
+    perceptron: Perceptron,
+    rows: WeightedRows,
+    validation: WeightedRows | None,
+    options: TrainingOptions,
+    *,
     generator: np.random.Generator,
-    moments: list[Array] | None = None,
-    steps: int = 0,
-) -> Trained:
-    """Train a network.
+    state: AdamWState | None = None,
+) -> TrainingResult:
+    """Train a perceptron.
 
     Parameters
     ----------
-    network : Network
+    perceptron : Perceptron
         To start from.
-    rows, held : Rows
-        To learn from, and to judge by: with the latter, training ends after ``patience`` epochs in a row that are not
-        the best, and the weights of the best epoch are returned.
-    recipe : Recipe
+    rows : WeightedRows
+        To train on.
+    validation : WeightedRows, optional
+        With them, training ends after ``patience`` epochs in a row that are not the best, and the weights of the best
+        epoch are returned.
+    options : TrainingOptions
     generator : numpy.random.Generator
-    moments : list of ndarray, optional
-        AdamW's, from training that is gone on with.
-    steps : int
-        How many steps AdamW has made.
+    state : AdamWState, optional
+        Of training that continues.
 
     Raises
     ------
@@ -87,168 +133,211 @@ def train(
         ) from error
 
     with torch.inference_mode(False), torch.enable_grad():
-        return _Training(network, rows, recipe, generator, moments or [], steps).run(held)
+        trainer = Trainer(perceptron, rows, options, generator=generator, state=state or AdamWState())
+        return trainer.run(validation)
 
 
-class _Training:
-    """Tensors on their device, and what is done with them."""
+class Trainer:
+    """Parameters, optimiser and features on their device.
+
+    Parameters
+    ----------
+    perceptron : Perceptron
+        To start from.
+    rows : WeightedRows
+        To train on.
+    options : TrainingOptions
+    generator : numpy.random.Generator
+    state : AdamWState
+    """
 
     def __init__(
-        self, network: Network, rows: Rows, recipe: Recipe, generator: np.random.Generator, moments: Any, steps: int
+        self,
+        perceptron: Perceptron,
+        rows: WeightedRows,
+        options: TrainingOptions,
+        *,
+        generator: np.random.Generator,
+        state: AdamWState,
     ) -> None:
-        self.network, self.rows, self.recipe, self.generator = network, rows, recipe, generator
-        self.device = torch_device(recipe.device)
-        arrays = [each for pair in zip(network.weights, network.biases, strict=True) for each in pair]
-        self.parameters = [self.tensor(each.copy()).requires_grad_() for each in arrays]
-        self.optimizer = self.adamw(moments, steps)
-        self.batches_per_epoch = math.ceil(len(rows) / recipe.batch_size)
-        self.mean_weight = float(rows.weight.mean())
-        self.features = self.feature_reader(rows)
-        self.masks = self.mask_generator()
+        import torch
 
-    def tensor(self, array: Array) -> Tensor:
+        self.perceptron = perceptron
+        self.rows = rows
+        self.options = options
+        self.generator = generator
+        self.device = select_torch_device(options.device)
+        self.parameters: list[Tensor] = []  # weights and biases, alternating
+        for weight, bias in zip(perceptron.weights, perceptron.biases, strict=True):
+            self.parameters.append(self.to_tensor(weight.copy()).requires_grad_())
+            self.parameters.append(self.to_tensor(bias.copy()).requires_grad_())
+        self.optimizer = self.make_optimizer(state)
+        self.batches_per_epoch = math.ceil(len(rows) / options.batch_size)
+        self.mean_weight = float(rows.weight.mean())
+        self.read_features = self.make_feature_reader(rows)
+        self.mask_generator = torch.Generator(self.device)
+        self.mask_generator.manual_seed(int(generator.integers(MAX_TORCH_SEED)))
+
+    def to_tensor(self, array: Array) -> Tensor:
+        """Return an array as a tensor on the device."""
         import torch
 
         return torch.from_numpy(array).to(self.device)
 
-    def mask_generator(self) -> torch.Generator:
+    def make_optimizer(self, state: AdamWState) -> torch.optim.Optimizer:
+        """Return the optimiser, which does not decay biases, with the state of earlier training."""
         import torch
 
-        return torch.Generator(self.device).manual_seed(int(self.generator.integers(2**62)))
-
-    def adamw(self, moments: list[Array], steps: int) -> torch.optim.Optimizer:
-        """Return the optimiser, which does not decay biases, with the state of earlier training if there is one."""
-        import torch
-
-        recipe = self.recipe
-        groups = [
-            {"params": self.parameters[0::2], "weight_decay": recipe.weight_decay},
-            {"params": self.parameters[1::2], "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate)
-        for parameter, first, second in zip(self.parameters, moments[0::2], moments[1::2], strict=bool(moments)):
+        weights = {"params": self.parameters[0::2], "weight_decay": self.options.weight_decay}
+        biases = {"params": self.parameters[1::2], "weight_decay": 0.0}
+        optimizer = torch.optim.AdamW([weights, biases], lr=self.options.learning_rate)
+        if not state.moments:
+            return optimizer
+        for parameter, first, second in zip(self.parameters, state.moments[0::2], state.moments[1::2], strict=True):
             optimizer.state[parameter] = {
-                "step": torch.tensor(float(steps)),
-                "exp_avg": self.tensor(first.copy()),
-                "exp_avg_sq": self.tensor(second.copy()),
+                "step": torch.tensor(float(state.steps)),
+                "exp_avg": self.to_tensor(first.copy()),
+                "exp_avg_sq": self.to_tensor(second.copy()),
             }
         return optimizer
 
-    def feature_reader(self, rows: Rows) -> Callable[[Array], Tensor]:
-        """Return a function that gives standardised features, float32, of some rows."""
-        if rows.X.size * 4 > RESIDENT_BYTES:
-            return lambda index: self.tensor(self.network.standardise(rows.X[index]).astype(np.float32))
-        features = self.tensor(self.network.standardise(rows.X).astype(np.float32))
-        return lambda index: features[self.tensor(index)]
+    def make_feature_reader(self, rows: WeightedRows) -> Callable[[Array], Tensor]:
+        """Return a function that returns the standardised features, float32, of some rows."""
+        if rows.X.size * BYTES_PER_FLOAT32 > MAX_RESIDENT_BYTES:
+            return lambda index: self.standardise(rows.X[index])
+        features = self.standardise(rows.X)
+        return lambda index: features[self.to_tensor(index)]
 
-    def run(self, held: Rows | None) -> Trained:
-        trained, best, best_parameters = Trained(self.network), -math.inf, self.parameters
-        judge = None if held is None else self.judge(held)
-        for epoch in range(self.recipe.epochs):
-            trained.losses.append(self.epoch(epoch))
-            if judge is None:
+    def standardise(self, X: Array) -> Tensor:
+        """Return standardised features as a tensor of float32."""
+        return self.to_tensor(self.perceptron.standardise(X).astype(np.float32))
+
+    def run(self, validation: WeightedRows | None) -> TrainingResult:
+        """Run all epochs, or until the validation loss stops falling."""
+        result = TrainingResult(self.perceptron)
+        best_score = -math.inf
+        best_epoch = 0
+        best_parameters = self.parameters
+        compute_validation_loss = None if validation is None else self.make_validation_loss(validation)
+        for epoch in range(self.options.epochs):
+            result.losses.append(self.run_epoch(epoch))
+            if compute_validation_loss is None:
                 continue
-            trained.scores.append(-judge())
-            if trained.scores[-1] > best:
-                best, best_parameters = trained.scores[-1], [each.detach().clone() for each in self.parameters]
-            if len(trained.scores) - 1 - int(np.argmax(trained.scores)) >= self.recipe.patience:
+            score = -compute_validation_loss()
+            result.scores.append(score)
+            if score > best_score:
+                best_score = score
+                best_epoch = epoch
+                best_parameters = [parameter.detach().clone() for parameter in self.parameters]
+            if epoch - best_epoch >= self.options.patience:
                 break
-        trained.network, trained.moments = self.as_network(best_parameters), self.moments()
-        return trained
+        result.perceptron = self.to_perceptron(best_parameters)
+        result.moments = self.get_moments()
+        return result
 
-    def epoch(self, epoch: int) -> float:
-        """Go through all rows once, and return their mean loss."""
+    def run_epoch(self, epoch: int) -> float:
+        """Train on all rows once, in random order, and return their mean loss."""
         total = 0.0
         order = self.generator.permutation(len(self.rows))
         for number, index in enumerate(np.array_split(order, self.batches_per_epoch)):
-            self.set_learning_rate(epoch * self.batches_per_epoch + number)
-            loss = self.loss_of_batch(index)
+            self.set_learning_rate(step=epoch * self.batches_per_epoch + number)
+            loss = self.compute_batch_loss(index)
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             total += float(loss.detach()) * len(index)
-        return self.finite(total / len(self.rows), epoch)
-
-    def finite(self, loss: float, epoch: int) -> float:
-        if math.isfinite(loss):
-            return loss
-        raise InputError(
-            f"the loss became {loss} in epoch {epoch + 1}; expected finite numbers: "
-            f"lower learning_rate (it is {self.recipe.learning_rate}), or look for extreme values in X or y"
-        )
+        mean_loss = total / len(self.rows)
+        if not math.isfinite(mean_loss):
+            raise InputError(
+                f"the loss became {mean_loss} in epoch {epoch + 1}; expected finite numbers: "
+                f"lower learning_rate (it is {self.options.learning_rate}), or look for extreme values in X or y"
+            )
+        return mean_loss
 
     def set_learning_rate(self, step: int) -> None:
-        if not self.recipe.cosine:
+        """Set the learning rate of the schedule."""
+        if not self.options.cosine:
             return
-        share = step / (self.recipe.epochs * self.batches_per_epoch)
+        progress = step / (self.options.epochs * self.batches_per_epoch)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.learning_rate * (1 + math.cos(math.pi * share)) / 2
+            group["lr"] = self.options.learning_rate * (1 + math.cos(math.pi * progress)) / 2
 
-    def loss_of_batch(self, index: Array) -> Tensor:
-        features, target = self.features(index), self.tensor(self.rows.target[index])
-        weight = self.tensor((self.rows.weight[index] / self.mean_weight).astype(np.float32))
-        if not self.recipe.mixup:
-            return self.losses(self.outputs(features, self.recipe.dropout), target, weight).mean()
-        share = float(self.generator.beta(self.recipe.mixup, self.recipe.mixup))
-        other = self.tensor(self.generator.permutation(len(index)))
-        outputs = self.outputs(share * features + (1 - share) * features[other], self.recipe.dropout)
-        losses = self.losses(outputs, target, weight)
-        return (share * losses + (1 - share) * self.losses(outputs, target[other], weight[other])).mean()
+    def compute_batch_loss(self, index: Array) -> Tensor:
+        """Return the mean loss of some rows, mixed in pairs if mixup is asked for."""
+        features = self.read_features(index)  # (n_rows, n_features)
+        target = self.to_tensor(self.rows.target[index])
+        weight = self.to_tensor((self.rows.weight[index] / self.mean_weight).astype(np.float32))
+        if not self.options.mixup:
+            outputs = self.compute_outputs(features, self.options.dropout)
+            return self.compute_losses(outputs, target, weight).mean()
+        share = float(self.generator.beta(self.options.mixup, self.options.mixup))
+        other = self.to_tensor(self.generator.permutation(len(index)))
+        mixed = share * features + (1 - share) * features[other]
+        outputs = self.compute_outputs(mixed, self.options.dropout)
+        losses = self.compute_losses(outputs, target, weight)
+        other_losses = self.compute_losses(outputs, target[other], weight[other])
+        return (share * losses + (1 - share) * other_losses).mean()
 
-    def outputs(self, hidden: Tensor, dropout: float = 0.0) -> Tensor:
+    def compute_outputs(self, features: Tensor, dropout: float = 0.0) -> Tensor:
+        """Return the outputs ``(n_rows, n_outputs)`` of the last layer."""
         import torch
 
-        *layers, (last, bias) = zip(self.parameters[0::2], self.parameters[1::2], strict=True)
-        for weight, shift in layers:
-            hidden = torch.relu(torch.addmm(shift, hidden, weight))
+        *hidden_layers, (last_weight, last_bias) = zip(self.parameters[0::2], self.parameters[1::2], strict=True)
+        hidden = features
+        for weight, bias in hidden_layers:
+            hidden = torch.relu(torch.addmm(bias, hidden, weight))
             if dropout:
-                kept = torch.rand(hidden.shape, generator=self.masks, device=self.device, dtype=torch.float32)
-                hidden = hidden * (kept >= dropout) / (1 - dropout)
-        return torch.addmm(bias, hidden, last)
+                random = torch.rand(
+                    hidden.shape, generator=self.mask_generator, device=self.device, dtype=torch.float32
+                )
+                hidden = hidden * (random >= dropout) / (1 - dropout)
+        return torch.addmm(last_bias, hidden, last_weight)
 
-    def losses(self, outputs: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    def compute_losses(self, outputs: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         """Return weighted losses, of each row, or of each output of each row."""
         from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-        if self.recipe.loss == "classes":
+        if self.options.loss == "classes":
             return weight * cross_entropy(outputs, target, reduction="none")
-        if self.recipe.loss == "labels":
+        if self.options.loss == "labels":
             return weight * binary_cross_entropy_with_logits(outputs, target, reduction="none")
         return weight * (outputs - target) ** 2
 
-    def judge(self, held: Rows) -> Callable[[], float]:
-        """Return a function that gives the mean loss of rows that were held out."""
+    def make_validation_loss(self, validation: WeightedRows) -> Callable[[], float]:
+        """Return a function that returns the mean loss of the validation rows."""
         import torch
 
-        features, parts = self.feature_reader(held), list(_parts(len(held)))
+        read_features = self.make_feature_reader(validation)
+        total_weight = float(validation.weight.sum())
 
-        def mean_loss() -> float:
-            with torch.no_grad():
-                total = sum(
-                    float(
-                        self.losses(
-                            self.outputs(features(index)),
-                            self.tensor(held.target[index]),
-                            self.tensor(held.weight[index].astype(np.float32)),
-                        )
-                        .double()
-                        .sum()
-                    )
-                    for index in parts
-                )
-            return total / float(held.weight.sum())
+        def compute_mean_loss() -> float:
+            total = 0.0
+            for start in range(0, len(validation), ROWS_AT_ONCE):
+                index = np.arange(start, min(start + ROWS_AT_ONCE, len(validation)))
+                target = self.to_tensor(validation.target[index])
+                weight = self.to_tensor(validation.weight[index].astype(np.float32))
+                with torch.no_grad():
+                    losses = self.compute_losses(self.compute_outputs(read_features(index)), target, weight)
+                total += float(losses.double().sum())
+            return total / total_weight
 
-        return mean_loss
+        return compute_mean_loss
 
-    def as_network(self, parameters: list[Tensor]) -> Network:
-        arrays = [each.detach().cpu().numpy().copy() for each in parameters]
-        return Network(self.network.mean, self.network.scale, arrays[0::2], arrays[1::2])
+    def to_perceptron(self, parameters: Sequence[Tensor]) -> Perceptron:
+        """Return the perceptron with some weights and biases, alternating."""
+        arrays = [parameter.detach().cpu().numpy().copy() for parameter in parameters]
+        return Perceptron(
+            mean=self.perceptron.mean,
+            scale=self.perceptron.scale,
+            weights=arrays[0::2],
+            biases=arrays[1::2],
+        )
 
-    def moments(self) -> list[Array]:
-        states = [self.optimizer.state[each] for each in self.parameters]
-        return [state[name].cpu().numpy().copy() for state in states for name in ("exp_avg", "exp_avg_sq")]
-
-
-def _parts(count: int) -> Iterator[Array]:
-    for start in range(0, count, 8192):
-        yield np.arange(start, min(start + 8192, count))
+    def get_moments(self) -> list[Array]:
+        """Return AdamW's two means of the gradients of each weight and bias, alternating."""
+        moments = []
+        for parameter in self.parameters:
+            state: dict[str, Any] = self.optimizer.state[parameter]
+            moments.append(state["exp_avg"].cpu().numpy().copy())
+            moments.append(state["exp_avg_sq"].cpu().numpy().copy())
+        return moments

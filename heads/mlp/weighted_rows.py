@@ -1,4 +1,4 @@
-"""What a multilayer perceptron learns from: weighted rows, merged where equal."""
+"""Rows of features with their targets and weights, merged where they are equal."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import numpy as np
 
 from .perceptron import Array
 
-MERGED_ROWS = 4096
-"""Among at most so many rows, equal ones are made one: weights then mean exactly what repetition does."""
+MAX_ROWS_TO_MERGE = 4096
+"""Among at most so many rows equal ones are merged: integer weights then mean exactly what repetition does."""
 
 
 @dataclass(frozen=True)
-class Rows:
-    """What is learned from.
+class WeightedRows:
+    """Features, targets and weights to train on.
 
     Parameters
     ----------
     X : ndarray of shape (n_rows, n_features), float32 or float64
     target : ndarray of shape (n_rows,), int64, or (n_rows, n_outputs), float
-        Places of classes, or a value for each output.
+        Codes of classes, or a value for each output.
     weight : ndarray of shape (n_rows,) or, for training, that of ``target``, float64
         Positive.
     """
@@ -32,19 +32,20 @@ class Rows:
     def __len__(self) -> int:
         return len(self.X)
 
-    def take(self, rows: Array) -> Rows:
+    def take(self, rows: Array) -> WeightedRows:
         """Return some rows.
 
         Parameters
         ----------
         rows : ndarray of int or bool
         """
-        return Rows(self.X[rows], self.target[rows], self.weight[rows])
+        return WeightedRows(self.X[rows], self.target[rows], self.weight[rows])
 
-    def merged(self) -> Rows:
-        """Return rows that are all different and in the order of their values, if they are few; else the same rows."""
-        if len(self) > MERGED_ROWS:
+    def merge_equal(self) -> WeightedRows:
+        """Return distinct rows, in the order of their values, with the sums of their weights; many rows as they are."""
+        if len(self) > MAX_ROWS_TO_MERGE:
             return self
         keys = np.column_stack([self.X.astype(np.float64), self.target.astype(np.float64)])
-        _, first, place = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-        return Rows(self.X[first], self.target[first], np.bincount(place.reshape(-1), self.weight))
+        _, first, inverse = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+        weight = np.bincount(inverse.reshape(-1), self.weight)
+        return WeightedRows(self.X[first], self.target[first], weight)

@@ -12,8 +12,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold, ShuffleSplit, TimeSeriesSplit
 from sklearn.preprocessing import StandardScaler
 from topwork.errors import InputError
-from topwork.heads.linear.feature_blocks import FeatureBlocks, rotation_of
+from topwork.heads.linear.feature_blocks import FeatureBlocks, compute_eigenbasis
 from topwork.heads.linear.linear_probe import LinearProbe, LinearProbeCV
+from topwork.heads.linear.penalty_path import LogisticProblem
+from topwork.heads.linear.stacked_loss import RowTargets
 
 
 @pytest.mark.parametrize("shape", [(120, 320), (300, 5)])
@@ -78,23 +80,22 @@ def test_search_that_ends_early_warns_once() -> None:
         assert len(caught) == 1
 
 
-def test_map_is_read_from_start_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_map_is_read_from_start_to_end(tmp_path: Path) -> None:
     X = np.random.default_rng(0).standard_normal((300, 20)).astype(np.float16)
     np.save(tmp_path / "X.npy", X)
-    seen = []
-    whole = FeatureBlocks.__init__
-
-    def noted(self: FeatureBlocks, X: Any, order: Any, *more: Any) -> None:
-        seen.append(order)
-        whole(self, X, order, *more)
-
-    monkeypatch.setattr(FeatureBlocks, "__init__", noted)
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
     y = np.arange(300) % 3
     folds = KFold(3, shuffle=True, random_state=0)
-    mapped = LinearProbeCV(cv=folds).fit(np.load(tmp_path / "X.npy", mmap_mode="r"), y)
-    assert (np.diff(seen[0]) == 1).all()
-    np.testing.assert_allclose(mapped.coef_, LinearProbeCV(cv=folds).fit(X, y).coef_, rtol=1e-3, atol=1e-5)
-    assert (np.diff(seen[1].astype(int)) < 0).any()
+    fold_of_row = np.empty(300, int)
+    for number, (_, held) in enumerate(folds.split(X)):
+        fold_of_row[held] = number
+    rows = RowTargets(targets=y, n_outputs=3, weights=np.ones(300), folds=fold_of_row)
+    options = {"standardize": True, "has_intercept": True, "device": "cpu", "tolerance": 1e-5, "max_iter": 10}
+    assert (np.diff(LogisticProblem(mapped, rows, **options).loss.blocks.order) == 1).all()
+    assert (np.diff(LogisticProblem(X, rows, **options).loss.blocks.order.astype(int)) < 0).any()
+
+    from_map = LinearProbeCV(cv=folds).fit(mapped, y)
+    np.testing.assert_allclose(from_map.coef_, LinearProbeCV(cv=folds).fit(X, y).coef_, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("standardize", [True, False])
@@ -108,7 +109,7 @@ def test_tiny_column_neither_harms_nor_slows(standardize: bool) -> None:
     other[:, 7] = X[:, 7] * np.float32(1e35) if standardize else 0
     expected = LinearProbe(1e-3, standardize=standardize).fit(other, y)
     blocks = FeatureBlocks(X, np.arange(len(X)), "cpu")
-    rotation_of(blocks, np.ones(len(X)), standardize, True)
+    compute_eigenbasis(blocks, np.ones(len(X)), standardize=standardize, centre=True)
     numbers = np.abs(next(iter(blocks))[1].numpy()[:, 7])
     assert (0.01 < numbers.mean() < 100) if standardize else not numbers.any()
     assert np.isfinite(probe.coef_).all()

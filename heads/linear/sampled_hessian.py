@@ -1,0 +1,183 @@
+"""The approximate inverse of the logistic loss's Hessian, from a sample of the rows: what L-BFGS starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .matrix_product import multiply_matrices
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from .feature_blocks import Eigenbasis, FeatureBlocks
+
+InverseHessian = Callable[["Tensor"], "Tensor"]
+"""Multiplies vectors ``(..., rank + 1, n_outputs)`` by the approximate inverse Hessian."""
+
+MIN_SAMPLED_ROWS = 16384
+MIN_SAMPLED_ROWS_PER_DIRECTION = 32
+MIN_ROWS_PER_DIRECTION_OF_CLASS = 2
+"""Rows that are drawn for the block of a class, for each direction."""
+MAX_WEIGHTS_OF_FULL_HESSIAN = 1024
+"""Up to so many weights, the Hessian is not divided into blocks."""
+ROWS_PER_WEIGHT_OF_FULL_HESSIAN = 8
+MAX_BYTES_OF_BLOCKS = 2**29
+"""Of the blocks of all classes; larger ones are replaced by their diagonals."""
+SMALLEST_CURVATURE = 1e-6
+RELATIVE_RIDGE = 1e-5
+"""Share of a block's mean diagonal that is added to it, as a sample may have too few rows."""
+
+
+class SampledHessian:
+    """The Hessian of the logistic loss, estimated from evenly spaced rows.
+
+    Parameters
+    ----------
+    blocks : FeatureBlocks
+        Centred.
+    basis : Eigenbasis
+    weights : ndarray of shape (n_rows,)
+        In the order of the blocks.
+    has_sigmoids : bool
+        Whether each output has a sigmoid of its own, instead of a softmax of all.
+    has_intercept : bool
+    """
+
+    def __init__(
+        self,
+        blocks: FeatureBlocks,
+        basis: Eigenbasis,
+        weights: NDArray[np.float64],
+        *,
+        has_sigmoids: bool,
+        has_intercept: bool,
+    ) -> None:
+        import torch
+
+        self.has_sigmoids = has_sigmoids
+        rank = len(basis.variances)
+        options: dict[str, Any] = {"dtype": blocks.torch_dtype, "device": blocks.device}
+
+        # Sample the rows, in the eigenbasis. One allocation: many small ones would fragment the heap.
+        n_wanted = max(MIN_SAMPLED_ROWS, MIN_SAMPLED_ROWS_PER_DIRECTION * rank)
+        step = max(1, len(blocks) // n_wanted)
+        to_basis = torch.tensor(basis.vectors / basis.block_scale[:, None], **options)  # (n_features, rank)
+        n_sampled = _divide_up(len(blocks), step)
+        self.rows = torch.full((n_sampled, rank + 1), float(has_intercept), **options)
+        for place, block in blocks:
+            sampled = block[-place.start % step :: step] @ to_basis  # (n_sampled_of_block, rank)
+            first = _divide_up(place.start, step)
+            self.rows[first : first + len(sampled), :-1] = sampled
+
+        shares = weights[::step]
+        self.shares = torch.tensor(shares / shares.sum(), **options)  # (n_sampled,)
+        self._variances = torch.tensor(np.append(basis.variances, 1.0)[:, None], **options)  # (rank + 1, 1)
+
+    def invert_by_directions(self, point: Tensor, penalty: Tensor) -> InverseHessian:
+        """Invert the Hessian's diagonal, as if directions and outputs were independent.
+
+        Parameters
+        ----------
+        point : Tensor of shape (rank + 1, n_outputs)
+        penalty : Tensor of shape (rank + 1, 1)
+        """
+        curvature = self._compute_curvatures(point).sum(0).clamp_min(SMALLEST_CURVATURE)  # (n_outputs,)
+        diagonal = self._variances * curvature + penalty  # (rank + 1, n_outputs)
+        return lambda vectors: vectors / diagonal
+
+    def invert_by_classes(self, point: Tensor, penalty: Tensor) -> InverseHessian:
+        """Invert a block of the Hessian for each class, as if classes were independent.
+
+        Rows are drawn in proportion to their curvature, evenly along the data. Blocks that would be too large together
+        are replaced by their diagonals. Where there are few weights, the whole Hessian is inverted.
+
+        Parameters
+        ----------
+        point : Tensor of shape (rank + 1, n_outputs)
+        penalty : Tensor of shape (rank + 1, 1)
+        """
+        import torch
+
+        size, n_outputs = point.shape
+        if size**2 * n_outputs * point.element_size() > MAX_BYTES_OF_BLOCKS:
+            return self.invert_by_directions(point, penalty)
+        if size * n_outputs <= MAX_WEIGHTS_OF_FULL_HESSIAN and not self.has_sigmoids:
+            return self._invert_whole(point, penalty)
+        n_rows = max(MIN_ROWS_PER_DIRECTION_OF_CLASS * size, len(self.rows) // n_outputs)
+        inverses = torch.empty(n_outputs, size, size, dtype=point.dtype, device=point.device)
+        for output, curvature in enumerate(self._compute_curvatures(point).T):
+            block = self._sample_block(curvature, n_rows)
+            self._add_to_diagonal(block, curvature.sum(), penalty)
+            inverses[output] = torch.cholesky_inverse(torch.linalg.cholesky(block))
+        return lambda vectors: _multiply_by_output(inverses, vectors)
+
+    def _invert_whole(self, point: Tensor, penalty: Tensor) -> InverseHessian:
+        """Invert the whole Hessian of a softmax: ``sum of w x x' (diag(p) - p p')``, by outputs and directions."""
+        import torch
+
+        size, n_outputs = point.shape
+
+        # Thin the sample, and keep its weight.
+        every = max(1, len(self.rows) // (ROWS_PER_WEIGHT_OF_FULL_HESSIAN * size * n_outputs))
+        rows = self.rows[::every]  # (n_rows, size)
+        shares = self.shares[::every, None]  # (n_rows, 1)
+        shares = shares * (self.shares.sum() / shares.sum())
+
+        # The products of different outputs, -p p', then the blocks of each output on the diagonal.
+        probabilities = (rows @ point).softmax(1)  # (n_rows, n_outputs)
+        scaled = (probabilities[:, :, None] * rows[:, None]).flatten(1)  # (n_rows, n_outputs * size)
+        weighted = scaled * shares
+        hessian = -multiply_matrices(weighted.T, scaled)  # (n_outputs * size, n_outputs * size)
+        blocks = (weighted.T @ rows).view(n_outputs, size, size)
+        curvatures = (shares * probabilities * (1 - probabilities)).sum(0)  # (n_outputs,)
+        for output, block in enumerate(blocks):
+            self._add_to_diagonal(block, curvatures[output], penalty)
+            part = slice(output * size, (output + 1) * size)
+            hessian[part, part] += block
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian))
+
+        def invert(vectors: Tensor) -> Tensor:
+            by_output = vectors.transpose(-1, -2)  # (..., n_outputs, size)
+            solved: Tensor = (by_output.flatten(-2) @ inverse).view(by_output.shape)
+            return solved.transpose(-1, -2)  # (..., size, n_outputs)
+
+        return invert
+
+    def _add_to_diagonal(self, block: Tensor, curvature: Tensor, penalty: Tensor) -> None:
+        """Add the penalty and a small ridge to the diagonal of an output's block, in place."""
+        ridge = RELATIVE_RIDGE * curvature.clamp_min(SMALLEST_CURVATURE) * self._variances[:, 0]
+        block.diagonal().add_(penalty[:, 0] + ridge)
+
+    def _sample_block(self, curvature: Tensor, n_rows: int) -> Tensor:
+        """Return a class's block from so many rows, each standing for the same part of the curvature."""
+        import torch
+
+        cumulative = curvature.double().cumsum(0)
+        total = cumulative[-1]
+        marks = (torch.arange(n_rows, dtype=cumulative.dtype, device=cumulative.device) + 0.5) / n_rows * total
+        last = len(cumulative) - 1
+        drawn = self.rows[torch.searchsorted(cumulative, marks).clamp_max(last)]  # (n_rows, rank + 1)
+        return multiply_matrices(drawn.T, drawn) * (float(total) / n_rows)
+
+    def _compute_curvatures(self, point: Tensor) -> Tensor:
+        """Return ``p (1 - p)`` times the row's share, for each row of the sample and each output."""
+        scores = self.rows @ point  # (n_sampled, n_outputs)
+        probabilities = scores.sigmoid() if self.has_sigmoids else scores.softmax(1)
+        curvatures: Tensor = probabilities * (1 - probabilities) * self.shares[:, None]
+        return curvatures
+
+
+def _divide_up(number: int, divisor: int) -> int:
+    """Return the quotient, rounded up."""
+    return -(-number // divisor)
+
+
+def _multiply_by_output(inverses: Tensor, vectors: Tensor) -> Tensor:
+    """Multiply each output's column of ``(..., size, n_outputs)`` by its matrix, which is symmetric."""
+    columns = vectors.reshape(-1, *vectors.shape[-2:])  # (n_vectors, size, n_outputs)
+    by_output = columns.permute(2, 0, 1).contiguous()  # (n_outputs, n_vectors, size)
+    return (by_output @ inverses).permute(1, 2, 0).reshape(vectors.shape)
