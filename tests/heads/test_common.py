@@ -1,4 +1,4 @@
-"""scikit-learn's own checks for every estimator of the package."""
+"""scikit-learn's own checks, for every estimator of the package."""
 
 from __future__ import annotations
 
@@ -35,5 +35,5 @@ def expected_failures(estimator: Any) -> dict[str, str]:
 
 @pytest.mark.filterwarnings("ignore")
 @parametrize_with_checks(ESTIMATORS, expected_failed_checks=expected_failures)
-def test_scikit_learn_finds_nothing(estimator: Any, check: Any) -> None:
+def test_estimator_passes_checks_of_scikit_learn(estimator: Any, check: Any) -> None:
     check(estimator)

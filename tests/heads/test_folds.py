@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
-from topwork.heads.folds import make_folds, select_learnable_rows
+import pytest
+from topwork.errors import InputError
+from topwork.heads.folds import (
+    are_held_out_by_name,
+    check_folds,
+    draw_rows_of_each_class,
+    draw_splits,
+    draw_validation_rows,
+    make_folds,
+    rank_within_classes,
+    select_learnable_rows,
+)
 
 Y = np.repeat(["a", "b", "c"], [10, 7, 2])
 
@@ -39,3 +50,55 @@ def test_nothing_is_held_out_where_nothing_is_left() -> None:
 
 def test_rows_of_classes_that_were_not_learned_are_not_judged() -> None:
     assert select_learnable_rows(np.array(["a", "b", "a", "c"]), np.array([0, 1]), np.array([2, 3])).tolist() == [2]
+
+
+def test_splits_give_each_class_its_share_and_keep_groups_together() -> None:
+    y = np.repeat(["a", "b"], [60, 20])
+    for train, held in draw_splits(y, None, 3, test_size=0.25, random_state=0):
+        assert sorted([*train, *held]) == list(range(80))
+        assert [(y[held] == name).sum() for name in ("a", "b")] == [15, 5]
+    groups = np.arange(80) // 4
+    for train, held in draw_splits(y, groups, 3, test_size=0.25, random_state=0):
+        assert not set(groups[train]) & set(groups[held])
+
+
+def test_split_holds_out_a_row_of_each_of_many_classes() -> None:
+    y = np.repeat(np.arange(20), 3)
+    [(train, held)] = draw_splits(y, None, 1, test_size=0.1, random_state=0)
+    assert sorted(y[held]) == list(range(20))
+    assert len(train) == 40
+
+
+def test_folds_that_are_not_a_partition_are_refused() -> None:
+    first, second = np.arange(5), np.arange(5, 10)
+    check_folds([(first, second), (second, first)], np.ones(10), name="cv")
+    for wrong in ([(first, second)] * 2, [(first[:3], second)]):
+        with pytest.raises(InputError, match="mine"):
+            check_folds(wrong, np.ones(10), name="mine")
+    with pytest.raises(InputError, match="mine"):
+        check_folds([(first, second)], np.repeat([0.0, 1.0], 5), name="mine")
+
+
+def test_validation_rows_leave_the_only_row_of_a_class_in_training() -> None:
+    codes = np.repeat([0, 1, 2], [150, 49, 1])
+    is_chosen = draw_validation_rows(codes, 0.2, np.random.default_rng(0))
+    assert is_chosen is not None
+    assert is_chosen.sum() == 40
+    assert 28 <= (is_chosen & (codes == 0)).sum() <= 32
+    assert not is_chosen[-1]
+    assert draw_validation_rows(codes[:40], 0.2, np.random.default_rng(0)) is None
+
+
+def test_rows_are_drawn_of_each_class() -> None:
+    rows = draw_rows_of_each_class(Y, 2, np.random.default_rng(0))
+    assert len(set(rows.tolist())) == 6
+    assert Y[rows].tolist() == ["a", "a", "b", "b", "c", "c"]
+    assert rank_within_classes(np.array(["b", "a", "b", "b"])).tolist() == [0, 0, 1, 2]
+
+
+def test_name_is_held_out_whatever_other_rows_there_are() -> None:
+    names = [f"item {number}" for number in range(1000)]
+    is_held_out = are_held_out_by_name(names, share=0.2, seed=0)
+    assert 150 < is_held_out.sum() < 250
+    assert are_held_out_by_name(names[::-1], share=0.2, seed=0)[::-1].tolist() == is_held_out.tolist()
+    assert are_held_out_by_name(names, share=0.2, seed=1).tolist() != is_held_out.tolist()

@@ -16,6 +16,7 @@ from topwork.heads.targets import (
     encode_with_classes,
     to_label_array,
     validate_labels,
+    weigh_labels,
     weigh_rows,
 )
 
@@ -87,6 +88,19 @@ def test_weights_of_classes() -> None:
     for wrong in ("even", {"x": 1, "b": 2}, {"a": 0, "b": 1}, {"a": np.inf, "b": 1}):
         with pytest.raises(InputError, match="class_weight"):
             weigh_rows(wrong, classes, places, weights)
+
+
+def test_weights_of_labels() -> None:
+    labels = np.arange(3)
+    targets = np.array([[1, 1, 0], [0, 1, 0], [0, 1, 1], [0, 1, 1]])
+    weights = np.array([1.0, 1.0, 2.0, 1.0])
+    balanced = weigh_labels("balanced", labels, targets=targets, weights=weights)
+    assert balanced[:, 1].tolist() == weights.tolist()  # a label that always applies has nothing to balance
+    for label in (0, 2):
+        is_one = targets[:, label] == 1
+        assert balanced[is_one, label].sum() == pytest.approx(balanced[~is_one, label].sum())
+    given = weigh_labels({2: 5.0}, labels, targets=targets, weights=weights)
+    assert given.tolist() == [[1, 1, 1], [1, 1, 1], [2, 2, 10], [1, 1, 5]]
 
 
 def test_missing_labels_are_found_whatever_they_are() -> None:
