@@ -96,6 +96,7 @@ def compute_scale(variance: Array, smallest_variance: Array) -> Array:
     Returns
     -------
     ndarray of float64, shape (n_features,)
+        Positive.
     """
     scale: Array = np.sqrt(np.where(variance > smallest_variance, variance, 1.0))
     return scale
