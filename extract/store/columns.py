@@ -93,7 +93,7 @@ def fill_columns(
         ledger = filling.compute(source, session, config)
         filling.check_every_row_is_computed()
         new_graph.canaries.write(session)
-        merged = _merge_graphs(writer=writer, filling=filling, new_graph=new_graph, provider=config.provider)
+        merged = extend_store_graph(writer=writer, filling=filling, new_graph=new_graph, provider=config.provider)
         writer.add_columns(filling.columns, filling.matrices(), merged)
     return ledger
 
@@ -222,7 +222,9 @@ class Filling:
         return {stored.key: gather_column(root=root, stored=stored, parts=parts, rows=rows) for stored in self.columns}
 
 
-def _merge_graphs(*, writer: StoreWriter, filling: Filling, new_graph: ExportedGraph, provider: str) -> ExportedGraph:
+def extend_store_graph(
+    *, writer: StoreWriter, filling: Filling, new_graph: ExportedGraph, provider: str
+) -> ExportedGraph:
     """Return a graph that computes old and new columns, after checking that it agrees with both graphs."""
     store = writer.store
     merged = merge_graphs(store.graph, new_graph, store.path / "graphs" / f"{filling.columns[0].key}.onnx")

@@ -63,8 +63,9 @@ def write_compacted(
         for key, matrix in matrices.items():
             target = temporary / f"{key}.npy"
             if key in unchanged_files:
-                _link(unchanged_files[key], target)
-                checksums[key] = _read_checksums(unchanged_files[key].parent, key)
+                link_or_copy(unchanged_files[key], target)
+                blocks = json.loads((unchanged_files[key].parent / BLOCKS_FILE).read_bytes())
+                checksums[key] = blocks["columns"][key]
             else:
                 digests[target.name], checksums[key] = _write_matrix(target, matrix, rows_per_checksum)
         content = json.dumps({"rows": rows_per_checksum, "columns": checksums}).encode()
@@ -74,15 +75,11 @@ def write_compacted(
     return digests
 
 
-def _read_checksums(folder: Path, key: str) -> list[int]:
-    checksums: list[int] = json.loads((folder / BLOCKS_FILE).read_bytes())["columns"][key]
-    return checksums
-
-
-def _link(source: Path, target: Path) -> None:
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make a file available under a second name, as a link if the file system has links."""
     try:
         os.link(source, target)
-    except OSError:  # some file systems have no links
+    except OSError:
         shutil.copyfile(source, target)
 
 

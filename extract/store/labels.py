@@ -72,11 +72,11 @@ def label_table(labels: Any, name: str) -> pyarrow.Table:
             f"labels with the columns {', '.join(table.column_names) or 'none'}; expected 'id' (or 'path'), and one or "
             "more columns of labels"
         )
-    ids = _read_ids(table[id_columns[0]], id_columns[0])
+    ids = read_id_cells(table[id_columns[0]], id_columns[0])
     duplicate = find_duplicate(ids)
     if duplicate is not None:
         raise InputError(f"labels name {duplicate!r} twice; expected one label for each id")
-    columns = {column: _simplify(table[column], column) for column in others}
+    columns = {column: simplify_column(table[column], column) for column in others}
     return pa.table({"id": pa.array(ids, pa.string()), **columns})
 
 
@@ -150,7 +150,8 @@ def _pair_labels(ids: Sequence[Any], labels: Sequence[Any], name: str) -> pyarro
         ) from error
 
 
-def _read_ids(column: pyarrow.ChunkedArray, name: str) -> list[str]:
+def read_id_cells(column: pyarrow.ChunkedArray, name: str) -> list[str]:
+    """Return a column of ids as text, after checking that none is missing."""
     import pyarrow as pa
 
     if column.null_count:
@@ -162,7 +163,7 @@ def _read_ids(column: pyarrow.ChunkedArray, name: str) -> list[str]:
     return ids
 
 
-def _simplify(column: pyarrow.ChunkedArray, name: str) -> pyarrow.ChunkedArray:
+def simplify_column(column: pyarrow.ChunkedArray, name: str) -> pyarrow.ChunkedArray:
     """Return a column of labels as text, integers, floats or booleans; empty cells and NaN are null."""
     import pyarrow as pa
     from pyarrow import compute, types

@@ -61,6 +61,19 @@ class LogEntry:
     digest: str
     time: str = ""
 
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any], digest: str) -> LogEntry:
+        """Return the entry in the fields of a file.
+
+        Parameters
+        ----------
+        fields : dict
+        digest : str
+            SHA-256 of the file.
+        """
+        known = {name: fields[name] for name in ("number", "action", "files", "details", "time")}
+        return cls(digest=digest, **known)
+
 
 class Log:
     """The log of one store.
@@ -146,14 +159,7 @@ class Log:
                 f"another process has written log entry {number} of {self.root} at the same time. "
                 "Run the command again: it resumes from there."
             ) from error
-        return LogEntry(
-            number=number,
-            action=action,
-            files=fields["files"],
-            details=details,
-            digest=_sha256(content),
-            time=fields["time"],
-        )
+        return LogEntry.from_json(fields, hashlib.sha256(content).hexdigest())
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:0{NUMBER_DIGITS}d}.json"
@@ -166,19 +172,16 @@ class Log:
 
     def _read(self, path: Path, number: int) -> tuple[LogEntry, str | None]:
         """Return the entry of a number, and the digest that it names of the entry before it."""
-        content = _read_content(path)
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            cause = error.strerror
+            raise LogDamagedError(f"log entry {path} cannot be read: {cause}. Check disk and permissions.") from error
         try:
             fields = json.loads(content)
-            entry = LogEntry(
-                number=fields["number"],
-                action=fields["action"],
-                files=fields["files"],
-                details=fields["details"],
-                digest=_sha256(content),
-                time=fields["time"],
-            )
             seal = fields.pop("seal")
             previous_digest = fields["previous"]
+            entry = LogEntry.from_json(fields, hashlib.sha256(content).hexdigest())
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise LogDamagedError(f"log entry {path} cannot be read: {error!r}. Restore it from a copy.") from error
         if seal != digest(fields):
@@ -210,16 +213,3 @@ def _broken_chain_error(path: Path) -> LogDamagedError:
         f"log entry {path} does not follow from the one before it: an entry is missing or "
         "was changed. Restore the folder log/ from a copy."
     )
-
-
-def _read_content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise LogDamagedError(
-            f"log entry {path} cannot be read: {error.strerror}. Check disk and permissions."
-        ) from error
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

@@ -46,13 +46,14 @@ def find_damaged_files(store: StoreContent) -> list[str]:
     """Return the files of a store that are missing or do not match their SHA-256, by path within the store."""
     indexed_number = read_indexed_number(store.path)  # before the log is read, which another process can extend
     check_log_is_complete(store.path, len(store.log.history()), indexed_number)
-    damaged = [name for name, sha in store.state.files.items() if not _matches(store.path / name, sha)]
+    damaged = [name for name, sha in store.state.files.items() if not has_digest(store.path / name, sha)]
     if is_index_damaged(store.path):
         damaged.append(INDEX_FILE)
     return damaged
 
 
-def _matches(path: Path, sha: str) -> bool:
+def has_digest(path: Path, sha: str) -> bool:
+    """Return whether a file is there and has a SHA-256."""
     try:
         return digest_of_file(path) == sha
     except OSError:
@@ -65,7 +66,7 @@ def repair(store: StoreContent, patience: float = 0.0) -> Repair:
     if not damaged:
         return Repair()
     with open_writer(store, patience, without=damaged) as writer:
-        lost = tuple(name for name in damaged if _is_lost(name, writer))
+        lost = tuple(name for name in damaged if is_lost(name, writer))
         writer.forget_files([name for name in damaged if name.endswith(CANARIES_SUFFIX)])
         writer.forget_filled_parts({name.rpartition("/")[0] for name in damaged})
         pending = writer.index.settle().rows(find_damaged_items(writer, damaged))
@@ -74,7 +75,7 @@ def repair(store: StoreContent, patience: float = 0.0) -> Repair:
     return Repair(tuple(row.id for row in pending), lost)
 
 
-def _is_lost(name: str, writer: StoreWriter) -> bool:
+def is_lost(name: str, writer: StoreWriter) -> bool:
     """Return whether the content of a damaged file is not available elsewhere."""
     if name.endswith(ITEMS_FILE):
         return name in writer.index.left_out
@@ -101,14 +102,14 @@ def find_damaged_items(writer: StoreWriter, damaged_files: Collection[str]) -> N
         if part.startswith("parts/") and file in columns:
             is_in_part = parts == parse_part_number(part)
             rows_in_part = rows[is_in_part]
-            bad_rows = _find_bad_rows(
+            bad_rows = find_bad_rows(
                 writer=writer, part=part, stored=columns[file], damaged_files=damaged_files, rows=rows_in_part
             )
             is_damaged[is_in_part] |= np.isin(rows_in_part, bad_rows)
     return np.flatnonzero(is_damaged)
 
 
-def _find_bad_rows(
+def find_bad_rows(
     *,
     writer: StoreWriter,
     part: str,

@@ -5,7 +5,7 @@ A segment is the state of some items; a newer segment is merged over an older on
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -61,16 +61,12 @@ class Segment:
         has_features = np.asarray(row) != NO_PLACE
         parts = np.where(has_features, part, NO_PLACE).astype(np.int32)
         originals = np.full(len(items), NO_PLACE, np.int32)
-        digests = parse_digests(items["digest"].to_pylist())
-        digest_buffers = [None, pa.py_buffer(digests.tobytes())]
-        columns = {name: items[name] for name in ROW_FIELDS}
+        columns = {name: items[name] for name in (*ROW_FIELDS, *find_user_labels(items))}
         columns["id"] = items["id"].cast(pa.large_string())
-        columns["digest"] = pa.FixedSizeBinaryArray.from_buffers(pa.binary(DIGEST_BYTES), len(digests), digest_buffers)
+        columns["digest"] = digests_to_array(parse_digests(items["digest"].to_pylist()))
         columns["row"] = row
         columns["part"] = pa.array(parts)
         columns["original"] = pa.array(originals)
-        for name in find_user_labels(items):
-            columns[name] = items[name]
         return cls(pa.table(columns))
 
     def to_items(self) -> pyarrow.Table:
@@ -87,9 +83,7 @@ class Segment:
             "status": pa.array(self.statuses(), pa.string()),
             "reason": pa.array(self.reasons(), pa.string()),
         }
-        for name, values in replaced.items():
-            table = set_table_column(table, name, values)
-        return table
+        return set_table_columns(table, replaced)
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -227,14 +221,11 @@ class Segment:
         is_ok = pa.array(kept.has_features)
         no_reason = pa.scalar(None, pa.string())
         replaced = {
-            "original": pa.array(_find_originals(kept.digests, kept.has_features)),
+            "original": pa.array(find_originals(kept.digests, kept.has_features)),
             "status": compute.if_else(is_ok, "ok", kept.table["status"]),
             "reason": compute.if_else(is_ok, no_reason, kept.table["reason"]),
         }
-        table = kept.table
-        for name, values in replaced.items():
-            table = set_table_column(table, name, values)
-        return Segment(table)
+        return Segment(set_table_columns(kept.table, replaced))
 
     def to_table_with_lookups(self) -> pyarrow.Table:
         """Return the table with both look-ups as columns."""
@@ -246,10 +237,8 @@ class Segment:
             self.lookup_by_digest.hashes,
             self.lookup_by_digest.places,
         )
-        table = self.table
-        for name, values in zip(LOOKUP_COLUMNS, arrays, strict=True):
-            table = set_table_column(table, name, pa.array(values))
-        return table
+        columns = {name: pa.array(values) for name, values in zip(LOOKUP_COLUMNS, arrays, strict=True)}
+        return set_table_columns(self.table, columns)
 
     def replace_values(self, column: str, ids: pyarrow.ChunkedArray, values: pyarrow.ChunkedArray) -> Segment:
         """Return the items with new values of one column for some of them.
@@ -272,7 +261,7 @@ class Segment:
         is_known = places != NO_PLACE
         order = np.arange(len(self))
         order[places[is_known]] = len(self) + np.flatnonzero(is_known)
-        return Segment(set_table_column(self.table, column, joined.take(pa.array(order))))
+        return Segment(set_table_columns(self.table, {column: joined.take(pa.array(order))}))
 
     def labels(self, name: str) -> list[Any]:
         """Return the labels of one name: those that the user set, else those of the source."""
@@ -295,17 +284,28 @@ def find_user_labels(table: pyarrow.Table) -> list[str]:
     return [name for name in table.column_names if name.startswith(USER_LABEL_PREFIX)]
 
 
-def set_table_column(table: pyarrow.Table, name: str, values: Any) -> pyarrow.Table:
-    """Return a table with a column added, or replaced if there is one of that name."""
-    if name in table.column_names:
-        return table.set_column(table.column_names.index(name), name, values)
-    return table.append_column(name, values)
+def set_table_columns(table: pyarrow.Table, columns: Mapping[str, Any]) -> pyarrow.Table:
+    """Return a table with columns added, or replaced where there are some of that name."""
+    for name, values in columns.items():
+        if name in table.column_names:
+            table = table.set_column(table.column_names.index(name), name, values)
+        else:
+            table = table.append_column(name, values)
+    return table
 
 
 def parse_digests(texts: Sequence[str]) -> NDArray[np.uint8]:
     """Return hexadecimal digests as bytes ``(n, 32)``; zeros for the empty text."""
     joined = "".join(text or "0" * (2 * DIGEST_BYTES) for text in texts)
     return np.frombuffer(bytes.fromhex(joined), np.uint8).reshape(-1, DIGEST_BYTES)
+
+
+def digests_to_array(digests: NDArray[np.uint8]) -> pyarrow.FixedSizeBinaryArray:
+    """Return digests ``(n, 32)`` as an array of Arrow, without copying them."""
+    import pyarrow as pa
+
+    buffers = [None, pa.py_buffer(np.ascontiguousarray(digests))]
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(DIGEST_BYTES), len(digests), buffers)
 
 
 def format_digests(digests: NDArray[np.uint8]) -> list[str]:
@@ -322,7 +322,7 @@ def _build_row(values: tuple[Any, ...], original: str | None) -> Row:
     return row
 
 
-def _find_originals(digests: NDArray[np.uint8], has_features: NDArray[np.bool_]) -> NDArray[np.int32]:
+def find_originals(digests: NDArray[np.uint8], has_features: NDArray[np.bool_]) -> NDArray[np.int32]:
     """Return for each item the place of the first item with the same content.
 
     Parameters

@@ -70,19 +70,17 @@ class StoreState:
     def apply(self, entry: LogEntry) -> StoreState:
         """Return the state after an entry of the log."""
         state = replace(self, files={**self.files, **entry.files})
-        if "part" in entry.details:
-            newest_part = max(self.newest_part, parse_part_number(entry.details["part"]))
-            state = replace(state, newest_part=newest_part)
         if entry.action == Action.ADD_COLUMNS:
             return state._add_columns(_read_columns(entry.details["columns"], entry.details["graph"]))
+        part = entry.details.get("part")
+        if part is None:
+            return state
+        state = replace(state, newest_part=max(self.newest_part, parse_part_number(part)))
         if entry.action == Action.CHECKPOINT:
             return state._reset_to(entry)
         if entry.action == Action.FILL_COLUMNS:
-            filled_parts = (*self.filling.parts, entry.details["part"])
-            return replace(state, filling=replace(self.filling, parts=filled_parts))
-        if "part" in entry.details:
-            return replace(state, parts=(*state.parts, entry.details["part"]), compacted=None)
-        return state
+            return replace(state, filling=replace(self.filling, parts=(*self.filling.parts, part)))
+        return replace(state, parts=(*state.parts, part), compacted=None)
 
     def _add_columns(self, columns: tuple[StoredColumn, ...]) -> StoreState:
         """Return the state with new columns; those without a graph are unfinished and replace earlier such ones."""

@@ -155,7 +155,8 @@ class StoreWriter:
     ) -> None:
         """Write the part of a change of items and add it to the log."""
         files = write_part(self.store.path / str(delta.part), delta.items, matrices or {})
-        self.append(delta.action, files, {**delta.details, **(details or {})}, delta)
+        all_details = {**delta.details, **(details or {})}
+        self.append(action=delta.action, files=files, details=all_details, delta=delta)
 
     def set_labels(self, table: pyarrow.Table, by: str = BY_USER) -> None:
         """Set labels of items, without touching their features.
@@ -181,7 +182,8 @@ class StoreWriter:
         path.parent.mkdir(exist_ok=True)
         write_table(path, table)
         details = {"file": f"{LABELS_FOLDER}/{path.name}", "columns": names, "items": len(table), "by": by}
-        self.append(Action.SET_LABELS, [path], details, SourceDelta.set_labels(table, by))
+        delta = SourceDelta.set_labels(table, by)
+        self.append(action=Action.SET_LABELS, files=[path], details=details, delta=delta)
 
     def _check_ids_are_known(self, ids: Sequence[str]) -> None:
         unknown = np.flatnonzero(self.index.settle().find_places(ids) == NO_PLACE)
@@ -285,18 +287,25 @@ class StoreWriter:
             rows_per_checksum=rows_per_checksum,
         )
 
-        # Name its files, and describe the state.
-        files = {**kept_files, **{f"{part}/{name}": sha for name, sha in digests.items()}}
+        # Add it to the log.
+        files = dict(kept_files)
+        for name, sha in digests.items():
+            files[f"{part}/{name}"] = sha
         for key, path in unchanged_files.items():
             files[f"{part}/{key}.npy"] = self.state.files[path.relative_to(self.store.path).as_posix()]
-        details = {**delta.details, "columns": [stored.to_json() for stored in state.columns]}
+        details = {**delta.details, **self._describe_state(state)}
+        self.append(action=delta.action, files=[], details=details, delta=delta, known_files=files)
+
+    def _describe_state(self, state: StoreState) -> dict[str, Any]:
+        """Return the fields of a checkpoint that replace all earlier entries of the log."""
+        details: dict[str, Any] = {"columns": [stored.to_json() for stored in state.columns]}
         if state.filling.columns:
             details["filling"] = state.filling.to_json()
         batching = self.batching()
         if batching is not None:
             details["batch_size"] = batching.batch_size
             details["tokens"] = batching.tokens
-        self.append(delta.action, [], details, delta, files)
+        return details
 
     def _find_unchanged_files(self, items: Segment, keys: Sequence[str]) -> dict[str, Path]:
         """Return, by key, the files of columns that already hold all rows in order."""
@@ -345,19 +354,16 @@ class StoreWriter:
         # The log is read again: an entry can be on disk though writing it raised an error.
         state = replay(self.store.log.entries())
         used_parts = (*state.parts, *state.filling.parts)
-        unused = [folder for folder in self._list_parts() if f"parts/{folder.name}" not in used_parts]
-        for path in (*root.glob("graphs/*"), *root.glob(f"{LABELS_FOLDER}/*")):
-            if path.relative_to(root).as_posix() not in state.files:
-                unused.append(path)
-        if not unused:
+        unused_parts = [folder for folder in self._list_parts() if f"parts/{folder.name}" not in used_parts]
+        other_files = [*root.glob("graphs/*"), *root.glob(f"{LABELS_FOLDER}/*")]
+        unused_files = [path for path in other_files if path.relative_to(root).as_posix() not in state.files]
+        if not unused_parts and not unused_files:
             return
         with try_exclude_readers(root / STORE_FILE) as has_no_readers:
-            if not has_no_readers:
-                return
-            for path in unused:
-                if path.is_dir():
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
+            if has_no_readers:
+                for folder in unused_parts:
+                    shutil.rmtree(folder, ignore_errors=True)
+                for path in unused_files:
                     path.unlink(missing_ok=True)
 
     def _list_parts(self) -> list[Path]:

@@ -15,6 +15,7 @@ from ....errors import InputError
 from ....identity import digest
 from ...graphs.cut import Column
 from ..content import StoreContent
+from ..segment import SOURCE_LABELS
 
 if TYPE_CHECKING:
     import pyarrow
@@ -100,7 +101,7 @@ class ExportedRows:
             self.matrices[name] = store.matrix(column)
         self.label_names = store.label_names
         self.items = build_item_table(store)
-        _check_names_are_unique([*self.items.column_names, *self.matrices])
+        check_names_are_unique([*self.items.column_names, *self.matrices])
         own_columns = {column.name: column.to_json() for column in store.columns}
         origin = {"fingerprint": digest(store.identity), "columns": [own_columns[name] for name in self.matrices]}
         self.schema = self._table(0, 0).schema.with_metadata({METADATA_KEY: json.dumps(origin)})
@@ -151,21 +152,22 @@ def build_item_table(store: StoreContent) -> pyarrow.Table:
     status = store.index.column("status")
     reasons = store.index.column("reason")
     duplicate_of = [reason if end == "duplicate" else None for reason, end in zip(reasons, status, strict=True)]
-    own_columns = {
-        "id": pa.array(store.ids, pa.string()),
-        "digest": pa.array(store.index.column("digest"), pa.string()),
-        "label": _label_array(store, "label"),
-        "split": _label_array(store, "split"),
-        "group": pa.array(store.groups, pa.string()),
-    }
-    last_columns = {"status": pa.array(status, pa.string()), "duplicate_of": pa.array(duplicate_of, pa.string())}
-    other_labels = [name for name in store.label_names if name not in ("label", "split")]
-    _check_names_are_unique([*own_columns, *other_labels, *last_columns])
-    label_arrays = {name: _label_array(store, name) for name in other_labels}
-    return pa.table({**own_columns, **label_arrays, **last_columns})
+    user_labels = [name for name in store.label_names if name not in SOURCE_LABELS]
+    columns = [
+        ("id", pa.array(store.ids, pa.string())),
+        ("digest", pa.array(store.index.column("digest"), pa.string())),
+        *((name, build_label_array(store, name)) for name in SOURCE_LABELS),
+        ("group", pa.array(store.groups, pa.string())),
+        *((name, build_label_array(store, name)) for name in user_labels),
+        ("status", pa.array(status, pa.string())),
+        ("duplicate_of", pa.array(duplicate_of, pa.string())),
+    ]
+    check_names_are_unique([name for name, _ in columns])
+    return pa.table(dict(columns))
 
 
-def _check_names_are_unique(names: Sequence[str]) -> None:
+def check_names_are_unique(names: Sequence[str]) -> None:
+    """Raise an error if two columns of an export have one name."""
     name, count = Counter(names).most_common(1)[0]
     if count > 1:
         raise InputError(
@@ -174,7 +176,7 @@ def _check_names_are_unique(names: Sequence[str]) -> None:
         )
 
 
-def _label_array(store: StoreContent, name: str) -> pyarrow.Array:
+def build_label_array(store: StoreContent, name: str) -> pyarrow.Array:
     """Return labels as values of one type; text if there are none."""
     import pyarrow as pa
 
@@ -187,14 +189,19 @@ def _label_array(store: StoreContent, name: str) -> pyarrow.Array:
     return array.cast(pa.string()) if pa.types.is_null(array.type) else array
 
 
+def write_tables(writer: Any, tables: Iterator[pyarrow.Table]) -> None:
+    """Write tables one after the other with a writer of pyarrow."""
+    for table in tables:
+        writer.write_table(table)
+
+
 def write_parquet(path: Path, rows: ExportedRows) -> None:
     """Write a Parquet file, whole or not at all."""
     from pyarrow import parquet
 
     options = {"use_dictionary": rows.label_names, "write_statistics": rows.items.column_names}
     with new_file(path) as temporary, parquet.ParquetWriter(temporary, rows.schema, **options) as writer:
-        for table in rows.tables(0, len(rows)):
-            writer.write_table(table)
+        write_tables(writer, rows.tables(0, len(rows)))
 
 
 def write_arrow(path: Path, rows: ExportedRows) -> None:
@@ -206,8 +213,7 @@ def write_arrow(path: Path, rows: ExportedRows) -> None:
         pa.OSFile(str(temporary), "wb") as stream,
         pa.ipc.new_file(stream, rows.schema) as writer,
     ):
-        for table in rows.tables(0, len(rows)):
-            writer.write_table(table)
+        write_tables(writer, rows.tables(0, len(rows)))
 
 
 def write_datasets(path: Path, rows: ExportedRows, bytes_per_shard: int = BYTES_PER_SHARD) -> None:
@@ -230,8 +236,7 @@ def write_datasets(path: Path, rows: ExportedRows, bytes_per_shard: int = BYTES_
             start = len(rows) * number // n_shards
             stop = len(rows) * (number + 1) // n_shards
             with pa.OSFile(str(folder / name), "wb") as stream, pa.ipc.new_stream(stream, rows.schema) as writer:
-                for table in rows.tables(start, stop):
-                    writer.write_table(table)
+                write_tables(writer, rows.tables(start, stop))
         state = build_datasets_state(names, rows.version)
         (folder / "dataset_info.json").write_text("{}", encoding="utf-8")
         (folder / "state.json").write_text(json.dumps(state, indent=2), encoding="utf-8")

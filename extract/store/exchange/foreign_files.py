@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,19 +94,14 @@ def read_clip_retrieval(root: Path, embedding_folders: Sequence[Path]) -> Foreig
     """
     columns = {}
     for folder in embedding_folders:
-        files = _find_numbered_files(folder, f"{folder.name}_*.npy")
+        files = find_numbered_files(folder, f"{folder.name}_*.npy")
         columns[folder.name] = {number: open_foreign_matrix(path) for number, path in files.items()}
-    metadata_files = _find_numbered_files(root / "metadata", "metadata_*.parquet")
+    metadata_files = find_numbered_files(root / "metadata", "metadata_*.parquet")
     ids_by_number = {number: read_id_column(read_rows(path), path) for number, path in metadata_files.items()}
-
-    # Files of the same number must have the same number of rows.
-    row_counts = {name: _count_rows(matrices) for name, matrices in columns.items()}
+    pieces_by_name: dict[str, Mapping[int, Sized]] = {**columns}
     if ids_by_number:
-        row_counts["metadata"] = _count_rows(ids_by_number)
-    expected = row_counts[embedding_folders[0].name]
-    if any(counts != expected for counts in row_counts.values()):
-        found = "; ".join(f"{name} has {counts}" for name, counts in row_counts.items())
-        raise InputError(f"files of the same number in {root} are not of the same items. Rows by number: {found}")
+        pieces_by_name["metadata"] = ids_by_number
+    check_row_counts(root, pieces_by_name)
 
     ids: list[Any] = []
     for file_ids in ids_by_number.values():
@@ -118,11 +113,26 @@ def read_clip_retrieval(root: Path, embedding_folders: Sequence[Path]) -> Foreig
     )
 
 
-def _count_rows(pieces: Mapping[int, Any]) -> dict[int, int]:
-    return {number: len(piece) for number, piece in pieces.items()}
+def check_row_counts(root: Path, pieces_by_name: Mapping[str, Mapping[int, Sized]]) -> None:
+    """Raise an error unless files of the same number have the same number of rows.
+
+    Parameters
+    ----------
+    root : Path
+        Names the folder in errors.
+    pieces_by_name : dict
+        For each name the content of its files by number.
+    """
+    row_counts = {}
+    for name, pieces in pieces_by_name.items():
+        row_counts[name] = {number: len(piece) for number, piece in pieces.items()}
+    expected = next(iter(row_counts.values()))
+    if any(counts != expected for counts in row_counts.values()):
+        found = "; ".join(f"{name} has {counts}" for name, counts in row_counts.items())
+        raise InputError(f"files of the same number in {root} are not of the same items. Rows by number: {found}")
 
 
-def _find_numbered_files(folder: Path, pattern: str) -> dict[int, Path]:
+def find_numbered_files(folder: Path, pattern: str) -> dict[int, Path]:
     """Return files by the number at the end of their names, in its order."""
     found = {}
     for path in folder.glob(pattern):
@@ -141,7 +151,7 @@ def read_thingsvision(root: Path, name: str) -> ForeignFeatures:
     name : str
         Name of the column.
     """
-    files = [*root.glob("features.*"), *_find_numbered_files(root, "features_*").values()]
+    files = [*root.glob("features.*"), *find_numbered_files(root, "features_*").values()]
     if not files:
         raise InputError(f"{root} has no features; expected {SUPPORTED_LAYOUTS}")
     if len({path.suffix for path in files}) > 1:

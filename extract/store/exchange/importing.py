@@ -47,17 +47,17 @@ def import_features(
     # Read and check everything before anything is written.
     require_place(path)
     found = read_foreign(source, name)
-    matrices = {column: _stack_files(column, files) for column, files in found.columns.items()}
-    item_ids = _choose_ids(found, ids, len(next(iter(matrices.values()))))
+    matrices = {column: stack_files(column, files) for column, files in found.columns.items()}
+    item_ids = choose_ids(found, ids, len(next(iter(matrices.values()))))
     given_labels = None if labels is None else _read_labels(labels, item_ids)
     digests = compute_row_digests(matrices, item_ids)
-    items = _build_items(item_ids, digests)
+    items = build_items(item_ids, digests)
 
     # Write the store, whole or not at all.
     content = hashlib.sha256(b"".join(bytes.fromhex(digest) for digest in digests)).hexdigest()
     identity = {"architecture": FOREIGN_ARCHITECTURE, "content": content}
     with new_store(path, identity) as folder:
-        _write_first_entry(folder=folder, matrices=matrices, items=items, layout=found.layout)
+        write_first_entry(folder=folder, matrices=matrices, items=items, layout=found.layout)
         store = StoreContent(folder, identity)
         with open_writer(store) as writer:
             if given_labels is not None:
@@ -65,7 +65,7 @@ def import_features(
         store.release()
 
 
-def _stack_files(name: str, files: Sequence[NDArray[Any]]) -> BlockMatrix:
+def stack_files(name: str, files: Sequence[NDArray[Any]]) -> BlockMatrix:
     """Return matrices one below the other, in float16 if all of them are, else in float32."""
     widths = sorted({file.shape[1] for file in files})
     if len(widths) > 1:
@@ -82,7 +82,7 @@ def _stack_files(name: str, files: Sequence[NDArray[Any]]) -> BlockMatrix:
     )
 
 
-def _choose_ids(found: ForeignFeatures, ids: Sequence[Any] | str | Path | None, n_rows: int) -> list[str]:
+def choose_ids(found: ForeignFeatures, ids: Sequence[Any] | str | Path | None, n_rows: int) -> list[str]:
     """Return an id for each row: the given ones, else those of the layout, else the numbers of an array's rows."""
     if ids is None:
         ids = found.ids
@@ -136,7 +136,7 @@ def compute_row_digests(matrices: Mapping[str, BlockMatrix], item_ids: Sequence[
     return digests
 
 
-def _build_items(item_ids: Sequence[str], digests: Sequence[str]) -> pyarrow.Table:
+def build_items(item_ids: Sequence[str], digests: Sequence[str]) -> pyarrow.Table:
     """Return the items of a part, one in each row of its matrices."""
     import pyarrow as pa
 
@@ -154,30 +154,37 @@ def _build_items(item_ids: Sequence[str], digests: Sequence[str]) -> pyarrow.Tab
     return pa.table(arrays, schema=schema)
 
 
-def _write_first_entry(*, folder: Path, matrices: Mapping[str, BlockMatrix], items: pyarrow.Table, layout: str) -> None:
+def write_first_entry(*, folder: Path, matrices: Mapping[str, BlockMatrix], items: pyarrow.Table, layout: str) -> None:
     """Write the only part of a new store, and the first entry of its log, which is a checkpoint."""
-    columns = []
-    keyed_matrices = {}
-    for number, (name, matrix) in enumerate(matrices.items(), 1):
-        column = Column(
-            name=name,
-            layer=name,
-            pool="none",
-            width=matrix.shape[1],
-            precision=UNKNOWN_PRECISION,
-            dtype=matrix.dtype.name,
-        )
-        stored = StoredColumn(f"c{number:04d}", "", column)
-        columns.append(stored.to_json())
-        keyed_matrices[stored.key] = matrix
+    columns = {
+        f"c{number:04d}": describe_column(name, matrix) for number, (name, matrix) in enumerate(matrices.items(), 1)
+    }
     part = format_part_name(FIRST_PART)
     settled = Segment.from_items(items, FIRST_PART).settle()
     delta = SourceDelta.checkpoint(part, settled.to_items())
-    digests = write_compacted(folder / part, delta.items, keyed_matrices, unchanged_files={})
+    digests = write_compacted(
+        folder=folder / part,
+        items=delta.items,
+        matrices=dict(zip(columns, matrices.values(), strict=True)),
+        unchanged_files={},
+    )
+    stored_columns = [StoredColumn(key, "", column).to_json() for key, column in columns.items()]
     Log(folder).append(
         last=None,
         action=delta.action,
         files=[],
-        details={**delta.details, "columns": columns, "layout": layout},
+        details={**delta.details, "columns": stored_columns, "layout": layout},
         known_files={f"{part}/{file}": sha for file, sha in digests.items()},
+    )
+
+
+def describe_column(name: str, matrix: BlockMatrix) -> Column:
+    """Return the column of a foreign matrix, whose layer and precision are unknown."""
+    return Column(
+        name=name,
+        layer=name,
+        pool="none",
+        width=matrix.shape[1],
+        precision=UNKNOWN_PRECISION,
+        dtype=matrix.dtype.name,
     )

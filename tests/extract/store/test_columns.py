@@ -104,7 +104,7 @@ def test_interrupted_run_goes_on(store: FeatureStore, images: Path, monkeypatch:
 def test_run_that_is_given_up_leaves_nothing(
     store: FeatureStore, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(columns, "_merge_graphs", lambda **_: 1 / 0)
+    monkeypatch.setattr(columns, "extend_store_graph", lambda **_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         store.add_columns(both(), images)
     monkeypatch.undo()
