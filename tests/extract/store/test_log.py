@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -75,19 +76,19 @@ def test_entries_are_read_as_they_were_written(log: Log) -> None:
 )
 def test_broken_chain_is_an_error(log: Log, damage: Callable[[Log], None]) -> None:
     damage(log)
-    with pytest.raises(StoreDamagedError, match=r"log entry .*Restore"):
+    with pytest.raises(StoreDamagedError, match=r"\d{10}\.json"):
         log.entries()
 
 
 def test_of_two_writers_of_the_same_entry_the_second_is_refused(log: Log) -> None:
     last: LogEntry = log.entries()[-1]
     log.append(last, Action.ADD_PART, [], {"part": "first"})
-    with pytest.raises(StoreLockedError, match=r"log entry 5 .*at the same time"):
+    with pytest.raises(StoreLockedError, match=rf"entry 5 of {re.escape(str(log.root))}"):
         log.append(last, Action.ADD_PART, [], {"part": "second"})
     assert [entry.details["part"] for entry in log.entries()] == ["p1", "p2", "p3", "p4", "first"]
     assert len(list(log.folder.iterdir())) == 5
 
 
-def test_leftovers_of_interrupted_writes_are_no_entries(log: Log) -> None:
+def test_leftovers_of_interrupted_writes_are_ignored(log: Log) -> None:
     (log.folder / ".tmp-0123").write_bytes(b"{")
     assert len(log.entries()) == 4

@@ -95,21 +95,19 @@ def test_damaged_file_is_named(part: Path, name: str, keep: float | None) -> Non
         (part / name).unlink()
     else:
         (part / name).write_bytes(content[: int(keep * len(content)) if 0 < keep < 1 else int(keep)])
-    with pytest.raises(StoreDamagedError, match=rf"{name} is (missing|truncated or damaged).*restore"):
+    with pytest.raises(StoreDamagedError, match=rf"{name}.*`topwork store repair`"):
         read_rows(part) if name == ITEMS_FILE else open_matrix(part, "c0001")
 
 
-def test_what_may_not_be_read_is_told_apart_from_what_is_missing_or_damaged(
-    part: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_permission_differs_from_missing_and_damaged_files(part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
     (part / "c0002.npy").unlink()
-    with pytest.raises(MissingFileError, match=r"c0002\.npy is missing"):
+    with pytest.raises(MissingFileError, match=r"c0002\.npy"):
         open_matrix(part, "c0002")
     monkeypatch.setattr(np, "load", refuse)
-    with pytest.raises(StoreDamagedError, match=r"c0001\.npy may not be read: check its permissions"):
+    with pytest.raises(StoreDamagedError, match=r"c0001\.npy .*permissions"):
         open_matrix(part, "c0001")
 
 
@@ -122,5 +120,5 @@ def test_part_of_an_older_version_has_no_groups(part: Path) -> None:
 def test_items_without_a_field_are_refused(part: Path) -> None:
     table = parquet.read_table(part / ITEMS_FILE).drop_columns("digest")
     parquet.write_table(table, part / ITEMS_FILE)
-    with pytest.raises(StoreDamagedError, match=r"items\.parquet has the columns id, status"):
+    with pytest.raises(StoreDamagedError, match=r"items\.parquet .*id, status.*digest"):
         read_rows(part)

@@ -1,4 +1,4 @@
-"""Damage is found where it is, and what it took is computed again; nothing else is."""
+"""Damage is located, and only the features that it destroyed are computed again."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_flipped_bit_costs_the_rows_of_its_block(store: FeatureStore, images: Pa
 
 
 @pytest.mark.parametrize("damage", ["truncated", "missing", "header", "two files"])
-def test_file_that_tells_nothing_costs_all_its_rows(store: FeatureStore, images: Path, damage: str) -> None:
+def test_illegible_file_costs_all_its_rows(store: FeatureStore, images: Path, damage: str) -> None:
     before, path = content(store), file(store, "c0001.npy")
     if damage == "truncated":
         whole = path.read_bytes()
@@ -98,7 +98,7 @@ def test_file_that_tells_nothing_costs_all_its_rows(store: FeatureStore, images:
 
 
 @pytest.mark.parametrize("name", ["items.parquet", "blocks.json"])
-def test_what_describes_the_rows_is_restored(store: FeatureStore, name: str) -> None:
+def test_description_of_the_rows_is_restored(store: FeatureStore, name: str) -> None:
     before = content(store)
     flip(file(store, name), 30)
     assert store.verify() == [f"{store.state.compacted}/{name}"]
@@ -111,7 +111,7 @@ def test_items_without_any_description_are_computed_anew(store: FeatureStore, im
     ids = store.ids
     flip(file(store, "items.parquet"), 30)
     (store.path / "index.arrow").unlink()
-    with pytest.raises(StoreDamagedError, match=r"items\.parquet is truncated or damaged.*store repair"):
+    with pytest.raises(StoreDamagedError, match=r"items\.parquet .*`topwork store repair`"):
         content(store)
     repair = FeatureStore.open(store.path).repair()
     assert repair.lost == (f"{store.state.compacted}/items.parquet",)
@@ -119,7 +119,7 @@ def test_items_without_any_description_are_computed_anew(store: FeatureStore, im
     assert FeatureStore.open(store.path).ids == ids
 
 
-def test_damaged_graph_is_told_and_left(store: FeatureStore) -> None:
+def test_damaged_graph_is_reported_and_left(store: FeatureStore) -> None:
     flip(store.graph.path, 100)
     repair = store.repair()
     assert repair.lost == ("graphs/c0001.onnx",)
@@ -135,17 +135,17 @@ def test_damaged_index_is_found_and_rebuilt(store: FeatureStore) -> None:
     assert FeatureStore.open(store.path).verify() == []
 
 
-def test_log_that_lost_its_end_is_recognised(store: FeatureStore) -> None:
+def test_truncated_log_is_recognised(store: FeatureStore) -> None:
     last = max((store.path / "log").iterdir())
     last.unlink()
-    message = r"the index contains entries up to \d+: entries are missing.*Restore the folder log/"
+    message = r"log ends with entry \d+.*log/"
     with pytest.raises(LogDamagedError, match=message):
         FeatureStore.open(store.path).set_labels({"cat/0.png": "x"})
     with pytest.raises(LogDamagedError, match=message):
         FeatureStore.open(store.path).verify()
 
 
-def test_sound_store_needs_no_repair(store: FeatureStore) -> None:
+def test_undamaged_store_needs_no_repair(store: FeatureStore) -> None:
     before = sorted(path.name for path in (store.path / "log").iterdir())
     assert store.repair() == type(store.repair())()
     assert sorted(path.name for path in (store.path / "log").iterdir()) == before

@@ -1,4 +1,4 @@
-"""Whatever is done to a store, in whatever order, it agrees with a model that is a dictionary."""
+"""A store agrees with a dictionary after any sequence of operations, interruptions included."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ labels = st.sampled_from(["ant", "bee", None])
 
 
 class Killed(BaseException):
-    """The end of a process, as far as it can be had within one."""
+    """Simulates the end of the process."""
 
 
 @dataclass(frozen=True)
