@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .models.loading import BackboneSpec, load_backbone
     from .models.tensor_spec import TensorSpec
     from .models.text_spec import TextSpec
-    from .pipelines.bundle.bundle import load
+    from .pipelines.estimators.load import load
     from .pipelines.estimators.refit import refit
     from .pipelines.estimators.transfer_classifier import TransferClassifier
     from .pipelines.estimators.transfer_regressor import TransferRegressor
@@ -86,7 +86,7 @@ __getattr__, __dir__, _ = lazy_exports(
         "extract_features": ".extract.jobs.job",
         "few_shot_curve": ".heads.few_shot",
         "layers": ".extract.graphs.cutting",
-        "load": ".pipelines.bundle.bundle",
+        "load": ".pipelines.estimators.load",
         "load_backbone": ".models.loading",
         "refit": ".pipelines.estimators.refit",
     },

@@ -1,4 +1,4 @@
-"""Whole workflows: classifiers on raw items, bundles, fused export, the demo, the command line."""
+"""Whole workflows: classifiers and regressors on raw items, bundles, fused export, the demo, the command line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from .bundle.bundle import load
+    from .estimators.load import load
     from .estimators.refit import refit
     from .estimators.transfer_classifier import TransferClassifier
     from .estimators.transfer_regressor import TransferRegressor
@@ -24,7 +24,7 @@ __getattr__, __dir__, _ = lazy_exports(
     {
         "TransferClassifier": ".estimators.transfer_classifier",
         "TransferRegressor": ".estimators.transfer_regressor",
-        "load": ".bundle.bundle",
+        "load": ".estimators.load",
         "refit": ".estimators.refit",
     },
 )

@@ -26,10 +26,15 @@ if TYPE_CHECKING:
 LAYERS = ("layer1", "layer2", "layer3")
 POOL = "avg2x2"
 HEAD = "logreg"
-SHOTS = 10
-DRAWS = 8
-TRAINING = 1000
+LABELS_PER_CLASS = 10
+N_DRAWS = 8
+N_TRAINING_DIGITS = 1000
 """Digits in the folder ``train/``; the others were written by other people."""
+MAX_PIXEL_VALUE = 16
+"""Highest value of a pixel in scikit-learn's digits."""
+N_REFITS = 3
+FUSED_STEP = 18
+"""Every 18th image is run through the fused file."""
 
 
 @dataclass(frozen=True)
@@ -42,38 +47,6 @@ class Score:
     spread: float
 
 
-def run_demo(folder: Path, say: Callable[[str], None]) -> None:
-    """Run the whole of topwork once, on scikit-learn's digits; needs no network.
-
-    Parameters
-    ----------
-    folder : Path
-        Where images, stores, bundle and ONNX file are written.
-    say : callable
-        Takes each line of the report. Every number in it is measured in this run.
-    """
-    digits = write_digits(folder / "digits")
-    say(
-        f"1,797 digits as PNG files in {folder / 'digits'}; {SHOTS} labels for each class, {DRAWS} draws, head {HEAD}\n"
-    )
-    pretrained = _store(folder, "pretrained", BackboneSpec("topwork:tiny"))
-    untrained = _store(folder, "random", BackboneSpec("topwork:tiny", weights="random"))
-    say(f"one pass of topwork:tiny for three layers: {pretrained.seconds:.1f} s, {pretrained.rate:.0f} images/s\n")
-    scores = _scores(digits, pretrained.store, untrained.store)
-    say(_table(scores))
-    best = max(scores[-len(LAYERS) :], key=lambda score: score.mean)
-    deeper = "" if best is scores[-1] else ": the deepest is not the best for a task so unlike the backbone's own"
-    say(f"\nBest layer: {best.features}{deeper}.\n")
-    _finish(folder, pretrained, best.features, [digit.path for digit in digits], say)
-
-
-@dataclass(frozen=True)
-class _Extraction:
-    store: FeatureStore
-    seconds: float
-    rate: float
-
-
 @dataclass(frozen=True)
 class Digit:
     """One of scikit-learn's digits, and the file it was written to."""
@@ -82,13 +55,48 @@ class Digit:
     pixels: NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class Extraction:
+    """A store of the digits' features, and the speed at which it was filled."""
+
+    store: FeatureStore
+    seconds: float
+    images_per_second: float
+
+
+def run_demo(folder: Path, say: Callable[[str], None]) -> None:
+    """Run all steps of topwork once, on scikit-learn's digits; no internet connection is needed.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder for images, stores, bundle and ONNX file.
+    say : callable
+        Called with each line of the report. Every number in it is measured in this run.
+    """
+    digits = write_digits(folder / "digits")
+    say(
+        f"1,797 digits as PNG files in {folder / 'digits'}; {LABELS_PER_CLASS} labels for each class, {N_DRAWS} draws, "
+        f"head {HEAD}\n"
+    )
+    pretrained = extract_digits(folder, "pretrained", BackboneSpec("topwork:tiny"))
+    untrained = extract_digits(folder, "random", BackboneSpec("topwork:tiny", weights="random"))
+    say(
+        f"one pass of topwork:tiny for three layers: {pretrained.seconds:.1f} s, "
+        f"{pretrained.images_per_second:.0f} images/s\n"
+    )
+
+    best = compare_layers(digits, pretrained.store, untrained.store, say)
+    use_layer(folder, pretrained, best, [digit.path for digit in digits], say)
+
+
 def write_digits(folder: Path) -> list[Digit]:
     """Write the digits as PNG files, ``train/3/0012.png`` and ``test/3/1500.png``.
 
     Parameters
     ----------
     folder : Path
-        Made here.
+        Created here.
 
     Returns
     -------
@@ -98,78 +106,109 @@ def write_digits(folder: Path) -> list[Digit]:
     from PIL import Image
     from sklearn.datasets import load_digits
 
-    data, digits = load_digits(), []
+    data = load_digits()
+    digits = []
     for number, (pixels, label) in enumerate(zip(data.images, data.target, strict=True)):
-        path = folder / ("train" if number < TRAINING else "test") / str(label) / f"{number:04d}.png"
+        split = "train" if number < N_TRAINING_DIGITS else "test"
+        path = folder / split / str(label) / f"{number:04d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((pixels * 255 / 16).round().astype(np.uint8)).save(path)
+        grey = (pixels * 255 / MAX_PIXEL_VALUE).round().astype(np.uint8)
+        Image.fromarray(grey).save(path)
         digits.append(Digit(path, pixels.ravel()))
     return sorted(digits, key=lambda digit: digit.path.parts)
 
 
-def _store(folder: Path, name: str, spec: BackboneSpec) -> _Extraction:
+def extract_digits(folder: Path, name: str, spec: BackboneSpec) -> Extraction:
+    """Extract the features of the digits in ``digits/`` into a new store ``features-{name}``."""
     extractor = Extractor(spec, LAYERS, POOL).fit(None)
     store = FeatureStore.create(folder / f"features-{name}", extractor)
     ledger = extract_features(folder / "digits", store)
-    return _Extraction(FeatureStore.open(store.path), ledger.seconds, ledger.items_per_second)
+    return Extraction(FeatureStore.open(store.path), ledger.seconds, ledger.items_per_second)
 
 
-def _scores(digits: list[Digit], pretrained: FeatureStore, untrained: FeatureStore) -> list[Score]:
-    """Score raw pixels, the same network with random weights, and each layer, all on the same draws."""
+def compare_layers(
+    digits: list[Digit], pretrained: FeatureStore, untrained: FeatureStore, say: Callable[[str], None]
+) -> str:
+    """Score raw pixels and each layer with random and with pretrained weights, and return the best layer."""
     labels = np.array(pretrained.labels)
     pixels = np.stack([digit.pixels for digit in digits]).astype(np.float32)  # (n, 64)
-    scores = [_score("raw pixels", pixels, labels)]
-    scores += [_score(f"random {layer}", np.asarray(untrained.matrix(layer)), labels) for layer in LAYERS]
-    return scores + [_score(layer, np.asarray(pretrained.matrix(layer)), labels) for layer in LAYERS]
+    scores = [score_features("raw pixels", pixels, labels)]
+    scores += score_layers(untrained, labels, prefix="random ")
+    layer_scores = score_layers(pretrained, labels)
+    say(format_scores(scores + layer_scores))
+    best = max(layer_scores, key=lambda score: score.mean)
+    note = ""
+    if best is not layer_scores[-1]:
+        note = ": the deepest is not the best for a task so unlike the backbone's own"
+    say(f"\nBest layer: {best.features}{note}.\n")
+    return best.features
 
 
-def _score(name: str, features: NDArray[np.float32], labels: NDArray[Any]) -> Score:
-    accuracies = [
-        resolve_head(HEAD).fit(features[train], labels[train]).score(features[~train], labels[~train])
-        for train in _draws(labels)
-    ]
-    return Score(name, features.shape[1], float(np.mean(accuracies)), float(np.std(accuracies)))
+def score_layers(store: FeatureStore, labels: NDArray[Any], prefix: str = "") -> list[Score]:
+    """Score each layer of a store."""
+    return [score_features(f"{prefix}{layer}", np.asarray(store.matrix(layer)), labels) for layer in LAYERS]
 
 
-def _draws(labels: NDArray[Any]) -> Iterator[NDArray[np.bool_]]:
-    """Yield masks of the labelled items: the same number of each class, drawn at random."""
+def score_features(name: str, features: NDArray[np.float32], labels: NDArray[Any]) -> Score:
+    """Fit the head on each draw of labelled items, and score it on all other items."""
+    accuracies = []
+    for is_labelled in draw_labelled(labels):
+        head = resolve_head(HEAD).fit(features[is_labelled], labels[is_labelled])
+        accuracies.append(head.score(features[~is_labelled], labels[~is_labelled]))
+    return Score(
+        features=name,
+        width=features.shape[1],
+        mean=float(np.mean(accuracies)),
+        spread=float(np.std(accuracies)),
+    )
+
+
+def draw_labelled(labels: NDArray[Any]) -> Iterator[NDArray[np.bool_]]:
+    """Yield masks of the labelled items: the same number of each class, drawn at random with a fixed seed."""
     generator = np.random.default_rng(0)
-    for _ in range(DRAWS):
-        train = np.zeros(len(labels), bool)
-        train[draw_rows_of_each_class(labels, SHOTS, generator)] = True
-        yield train
+    for _ in range(N_DRAWS):
+        is_labelled = np.zeros(len(labels), bool)
+        is_labelled[draw_rows_of_each_class(labels, LABELS_PER_CLASS, generator)] = True
+        yield is_labelled
 
 
-def _table(scores: list[Score]) -> str:
+def format_scores(scores: list[Score]) -> str:
+    """Return scores as a table with one line for each kind of features."""
     lines = [f"{'features':14}{'width':>7}{'accuracy':>10}{'spread':>9}"]
-    lines += [f"{s.features:14}{s.width:>7}{s.mean:>10.3f}{s.spread:>9.3f}" for s in scores]
+    for score in scores:
+        lines.append(f"{score.features:14}{score.width:>7}{score.mean:>10.3f}{score.spread:>9.3f}")
     return "\n".join(lines)
 
 
-def _finish(folder: Path, pretrained: _Extraction, layer: str, paths: list[Path], say: Callable[[str], None]) -> None:
-    """Fit on the best layer, save, refit from the cache, export, and run the exported file."""
+def use_layer(folder: Path, pretrained: Extraction, layer: str, paths: list[Path], say: Callable[[str], None]) -> None:
+    """Train on one layer, save, refit from the cache, export, and run the exported file."""
     classifier = TransferClassifier.from_store(pretrained.store, layer, head=HEAD, cv=0).fit(pretrained.store)
     classifier.save(folder / "bundle")
-    refit = statistics.median(_refit_seconds(pretrained.store.path, layer) for _ in range(3))
-    say(f"Extracting took {pretrained.seconds:.2f} s; refitting all {len(paths):,} rows from the cache {refit:.2f} s.")
-    classifier.to_onnx(folder / "model.onnx")
-    agreeing, count = _run_fused(folder / "model.onnx", classifier, paths[::18])
-    size = (folder / "model.onnx").stat().st_size / 1e6
-    say(f"Bundle in {folder / 'bundle'}; backbone and head as one file in {folder / 'model.onnx'} ({size:.1f} MB),")
-    say(f"which run by ONNX Runtime alone gives the classifier's label on {agreeing} of {count} images.")
+    refit_seconds = statistics.median(time_refit(pretrained.store.path, layer) for _ in range(N_REFITS))
+    say(
+        f"Extracting took {pretrained.seconds:.2f} s; refitting all {len(paths):,} rows from the cache "
+        f"{refit_seconds:.2f} s."
+    )
+    model = folder / "model.onnx"
+    classifier.to_onnx(model)
+    tested = paths[::FUSED_STEP]
+    n_equal = count_equal_labels(model, classifier, tested)
+    size = model.stat().st_size / 1e6
+    say(f"Bundle in {folder / 'bundle'}; backbone and head as one file in {model} ({size:.1f} MB),")
+    say(f"which run by ONNX Runtime alone gives the classifier's label on {n_equal} of {len(tested)} images.")
 
 
-def _refit_seconds(store: Path, layer: str) -> float:
-    """Open the store and train a head, as a nightly job would."""
+def time_refit(store: Path, layer: str) -> float:
+    """Return the seconds to open a store and train a head, as a nightly job would."""
     started = time.perf_counter()
     opened = FeatureStore.open(store)
     TransferClassifier.from_store(opened, layer, head=HEAD, cv=0).fit(opened)
     return time.perf_counter() - started
 
 
-def _run_fused(model: Path, classifier: TransferClassifier, paths: list[Path]) -> tuple[int, int]:
-    """Run the fused file on some images and count the labels that agree."""
+def count_equal_labels(model: Path, classifier: TransferClassifier, paths: list[Path]) -> int:
+    """Return the number of images for which a fused file and a classifier predict the same label."""
     preprocessor = classifier.extractor_.preprocessor
-    feed = preprocessor.collate([preprocessor.prepare(path.read_bytes()).array for path in paths])
-    found = open_session(model, "cpu").run(feed)[0]
-    return int((np.asarray(found) == classifier.predict(paths)).sum()), len(paths)
+    arrays = [preprocessor.prepare(path.read_bytes()).array for path in paths]
+    labels = open_session(model, "cpu").run(preprocessor.collate(arrays))[0]
+    return int((np.asarray(labels) == classifier.predict(paths)).sum())

@@ -1,4 +1,4 @@
-"""What this machine can run graphs with, what ``auto`` would take and why, and what is wrong with the installation."""
+"""Providers of this machine, which of them ``auto`` would take and why, and problems of the installation."""
 
 from __future__ import annotations
 
@@ -20,18 +20,20 @@ from ..hardware import available_cores, installed, instruction_sets, processor
 
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
 """Packages that all write the folder ``onnxruntime``: the last one installed overwrites files of the others."""
-PACKAGES = (*RUNTIMES, "onnxruntime-ep-openvino", "openvino", "onnx", "torch", "numpy")
+REPORTED_PACKAGES = (*RUNTIMES, "onnxruntime-ep-openvino", "openvino", "onnx", "torch", "numpy")
 
 
-def examined() -> dict[str, Any]:
-    """Return the facts.
+def examine_installation() -> dict[str, Any]:
+    """Return what this machine can run graphs with.
 
     Returns
     -------
     dict
         ``machine``, ``versions``, ``providers`` (each with ``there``, ``precisions`` and ``note``), ``auto`` (a
-        provider for each precision, and why), ``problems`` (what is wrong, and what to do).
+        provider for each precision, and why), ``problems`` (each with its remedy).
     """
+    import onnxruntime
+
     return {
         "machine": {
             "processor": processor(),
@@ -39,60 +41,62 @@ def examined() -> dict[str, Any]:
             "instruction_sets": list(instruction_sets()),
             "system": platform.platform(),
         },
-        "versions": installed(PACKAGES),
-        "providers": [_examined(provider) for provider in PROVIDERS.values()],
-        "auto": {precision: _choice(precision) for precision in ("fp32", *LOWER_PRECISIONS)},
-        "problems": problems(_installed(), _listed()),
+        "versions": installed(REPORTED_PACKAGES),
+        "providers": [_examine_provider(provider) for provider in PROVIDERS.values()],
+        "auto": {precision: _explain_choice(precision) for precision in ("fp32", *LOWER_PRECISIONS)},
+        "problems": find_problems(_list_installed(), onnxruntime.get_available_providers()),
     }
 
 
-def _examined(provider: Provider) -> dict[str, Any]:
+def _examine_provider(provider: Provider) -> dict[str, Any]:
     lacking = explain_absence(provider)
-    able = [precision for precision in provider.precisions if not explain_unsupported(provider, precision)]
-    note = f"{lacking}; install {provider.package}" if lacking else ""
-    if provider.name == OPENVINO and not lacking:
-        note = "as a plug-in of ONNX Runtime" if openvino_devices() else "by itself: the plug-in has no device here"
-    return {"name": provider.name, "there": not lacking, "precisions": able, "note": note}
+    if lacking:
+        note = f"{lacking}; install {provider.package}"
+    elif provider.name != OPENVINO:
+        note = ""
+    elif openvino_devices():
+        note = "as a plug-in of ONNX Runtime"
+    else:
+        note = "by itself: the plug-in has no device here"
+    precisions = [precision for precision in provider.precisions if not explain_unsupported(provider, precision)]
+    return {"name": provider.name, "there": not lacking, "precisions": precisions, "note": note}
 
 
-def _choice(precision: str) -> str:
+def _explain_choice(precision: str) -> str:
     """Return the provider that ``auto`` takes for a precision, and why."""
-    there = [provider.name for provider in find_usable_providers(precision)]
-    if (precision, there[:1]) == ("fp16", ["cpu"]):
+    names = [provider.name for provider in find_usable_providers(precision)]
+    if not names:
+        return "none is able"
+    if precision == "fp16" and names[0] == "cpu":
         return "cpu, which only emulates it: precision auto leaves it out"
-    return f"{there[0]}, preferred of {', '.join(there)}" if there else "none is able"
+    return f"{names[0]}, preferred of {', '.join(names)}"
 
 
-def problems(installed: set[str], listed: list[str]) -> list[str]:
-    """Return what is wrong with the packages, each with what to do.
+def find_problems(installed_packages: set[str], built_providers: list[str]) -> list[str]:
+    """Return the problems of the installed packages, each with its remedy.
 
     Parameters
     ----------
-    installed : set of str
+    installed_packages : set of str
         Names of installed packages.
-    listed : list of str
+    built_providers : list of str
         The providers that ONNX Runtime was built with.
     """
-    found = [name for name in RUNTIMES if name in installed]
-    told = []
-    if len(found) > 1:
-        told.append(
-            f"{' and '.join(found)} are installed, and each has overwritten files of the other. "
-            f"Uninstall all of them, then install the one you need: pip uninstall {' '.join(found)}"
+    runtimes = [name for name in RUNTIMES if name in installed_packages]
+    problems = []
+    if len(runtimes) > 1:
+        problems.append(
+            f"{' and '.join(runtimes)} are installed, and each has overwritten files of the other. "
+            f"Uninstall all of them, then install the one you need: pip uninstall {' '.join(runtimes)}"
         )
-    if "onnxruntime-gpu" in installed and PROVIDERS["cuda"].runtime not in listed:
-        told.append(
+    if "onnxruntime-gpu" in installed_packages and PROVIDERS["cuda"].runtime not in built_providers:
+        problems.append(
             "onnxruntime-gpu is installed, but what is imported cannot use a GPU: another package has overwritten it. "
             "pip uninstall onnxruntime onnxruntime-gpu, then pip install onnxruntime-gpu"
         )
-    return told
+    return problems
 
 
-def _installed() -> set[str]:
+def _list_installed() -> set[str]:
+    """Return the normalised names of all installed packages."""
     return {str(found.metadata["Name"]).lower().replace("_", "-") for found in distributions()}
-
-
-def _listed() -> list[str]:
-    import onnxruntime
-
-    return list(onnxruntime.get_available_providers())

@@ -1,1 +1,1 @@
-"""Bundles: saved pipelines with their lineage."""
+"""Bundles: a fitted pipeline as a folder of files, with its lineage; estimators are built from it elsewhere."""

@@ -1,4 +1,4 @@
-"""Where a head comes from: the features, the rows and the labels that it was trained on, and its parent."""
+"""Lineage of a head: the features, rows and labels that it was trained on, and its parent."""
 
 from __future__ import annotations
 
@@ -13,46 +13,57 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ...extract.extractor.extractor import Extractor
-    from ..estimators.training_rows import TrainingRows
+
+HASHED_BYTES = 8
+"""Number of bytes of an id's SHA-256 that a bundle keeps."""
 
 
-def lineage_of(extractor: Extractor, rows: TrainingRows) -> dict[str, Any]:
-    """Return what a bundle records of a head's training; of one that was trained again ``refit`` knows more.
+def describe_training(extractor: Extractor, ids: NDArray[Any] | None, labels: NDArray[Any]) -> dict[str, Any]:
+    """Return the lineage of a head that was trained without a parent; ``refit`` adds to it.
 
     Parameters
     ----------
     extractor : Extractor
-    rows : TrainingRows
-        With labels as they were given.
+    ids : ndarray of shape (n_rows,), optional
+        By default the positions of the rows.
+    labels : ndarray of shape (n_rows,) or (n_rows, n_targets)
+        As they were given.
 
     Returns
     -------
     dict
-        ``parent``, the SHA-256 of its bundle's manifest (None for none); digests of the ``input`` identity and of the
-        ``columns``; number of ``rows``; digests of their ``ids`` and of their ids with ``labels``, in any order.
+        ``parent``, the SHA-256 of the manifest of the parent's bundle (here None); digests of the ``input`` identity
+        and of the ``columns``; number of ``rows``; digests of their ``ids`` and of their ids with ``labels``, which do
+        not depend on the order of the rows.
     """
-    ids = np.arange(len(rows)) if rows.ids is None else rows.ids
+    known_ids = np.arange(len(labels)) if ids is None else ids
     return {
         "parent": None,
         "input": digest(extractor.identity),
         "columns": digest([column.to_json() for column in extractor.columns]),
-        "rows": len(rows),
-        "ids": _digest_of_lines(ids, [""] * len(rows)),
-        "labels": _digest_of_lines(ids, rows.y.tolist()),
+        "rows": len(labels),
+        "ids": _digest_pairs(known_ids, [""] * len(labels)),
+        "labels": _digest_pairs(known_ids, labels.tolist()),
     }
 
 
-def hashes_of(ids: NDArray[Any]) -> NDArray[np.uint64]:
-    """Return 64 bits of the SHA-256 of each id, ascending; by them a child knows what its parent has learned from.
+def hash_ids(ids: NDArray[Any]) -> NDArray[np.uint64]:
+    """Return the distinct hashes of ids, ascending: 64 bits of the SHA-256 of each.
+
+    With them a child can check whether its parent has learned from a row.
 
     Parameters
     ----------
     ids : ndarray of shape (n_rows,)
     """
-    digests = (hashlib.sha256(str(item_id).encode("utf-8", "surrogatepass")).digest()[:8] for item_id in ids.tolist())
-    return np.unique(np.frombuffer(b"".join(digests), "<u8").astype(np.uint64))
+    hashes = bytearray()
+    for item_id in ids.tolist():
+        encoded = str(item_id).encode("utf-8", "surrogatepass")
+        hashes += hashlib.sha256(encoded).digest()[:HASHED_BYTES]
+    return np.unique(np.frombuffer(bytes(hashes), "<u8").astype(np.uint64))
 
 
-def _digest_of_lines(ids: NDArray[Any], values: list[Any]) -> str:
+def _digest_pairs(ids: NDArray[Any], values: list[Any]) -> str:
+    """Return the SHA-256 of the sorted lines ``id value``."""
     lines = sorted(f"{item_id!r} {value!r}" for item_id, value in zip(ids.tolist(), values, strict=True))
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()

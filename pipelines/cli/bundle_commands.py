@@ -152,11 +152,12 @@ def refit(
     as_json: JsonOption = False,
 ) -> None:
     """Retrain the head of a bundle on the features of a store, and compare it with its parent."""
+    from ..estimators.refit import RefitWarning
     from ..estimators.refit import refit as refit_bundle
 
     with warnings.catch_warnings():
         # What these warnings say is part of the printed report.
-        warnings.filterwarnings("ignore", message="classes without a row|.*the head is not judged")
+        warnings.simplefilter("ignore", RefitWarning)
         child = refit_bundle(
             bundle,
             store,
@@ -255,7 +256,7 @@ def predict(
     as_json: JsonOption = False,
 ) -> None:
     """Predict the labels of items."""
-    from ..estimators.prediction_table import write_predictions
+    from ..estimators.result_files import write_predictions
 
     estimator = load_bundle(bundle, trust, execution)
     with progress_bar("predict"):
@@ -274,10 +275,9 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write backbone and head as one ONNX file, and compare it with the two run separately."""
-    from ..bundle.bundle import load
-    from ..fused.fuse import export_fused
+    from ..estimators.load import load
 
-    export_fused(load(bundle, trust or ()), out)
+    load(bundle, trust or ()).to_onnx(out)
     size = out.stat().st_size
     if as_json:
         print_json({"model": str(out), "bytes": size})
@@ -287,7 +287,7 @@ def export(
 
 def load_bundle(bundle: Path, trust: list[str] | None, execution: ExecutionOptions) -> Any:
     """Load a bundle and set how it runs."""
-    from ..bundle.bundle import load
+    from ..estimators.load import load
 
     estimator = load(bundle, trust or ())
     estimator.set_params(**execution.to_parameters())

@@ -33,9 +33,9 @@ def heads(as_json: JsonOption = False) -> None:
 
 def doctor(as_json: JsonOption = False) -> None:
     """Show which providers and precisions this machine has, and problems of the installation."""
-    from ..doctor import examined
+    from ..doctor import examine_installation
 
-    facts = examined()
+    facts = examine_installation()
     if as_json:
         print_json(facts)
         return

@@ -148,7 +148,7 @@ def failures(
 ) -> None:
     """List the failed items, with their reasons."""
     from ...extract.store.feature_store import FeatureStore
-    from ..estimators.row_file import write_rows
+    from ..estimators.result_files import write_rows
 
     failed = FeatureStore.open(store).failures()
     rows = [{"id": item_id, "reason": reason} for item_id, reason in failed]

@@ -1,9 +1,9 @@
-"""How well a classifier or regressor does on labelled items."""
+"""Evaluate a classifier or regressor on labelled items."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from sklearn.base import RegressorMixin
@@ -11,18 +11,30 @@ from sklearn.base import RegressorMixin
 from ...errors import InputError
 from ...extract.store.feature_store import FeatureStore
 from ...heads.metrics import compute_accuracy, compute_mean_absolute_error, compute_r2
-from .features import is_no_view
+from .item_labels import find_originals
 
 if TYPE_CHECKING:
+    from ...extract.sources.item import Source
     from .transfer_estimator import TransferEstimator
 
+SHOWN_LABELS = 5
+"""Number of labels that an error lists."""
 
-def evaluate(classifier: TransferEstimator, data: Any) -> dict[str, Any]:
+
+class LabelledPredictions(NamedTuple):
+    """Labels of items and what was predicted for them, without items that have no label."""
+
+    labels: list[Any]
+    predicted: list[Any]
+    n_unlabelled: int
+
+
+def evaluate(estimator: TransferEstimator, data: Any) -> dict[str, Any]:
     """Compare predictions with the labels of a source or store.
 
     Parameters
     ----------
-    classifier : TransferClassifier or TransferRegressor
+    estimator : TransferClassifier or TransferRegressor
         Fitted.
     data : str, path, Table or FeatureStore
         With labels, or values.
@@ -30,50 +42,93 @@ def evaluate(classifier: TransferEstimator, data: Any) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``n``, the number of items with a label that were predicted; ``failed``; ``unlabelled``. Of a classifier
-        ``accuracy``; ``abstained``, the number of items without an answer, which count as wrong, and
-        ``accuracy_answered`` without them (None if there is no answer); and ``per_class``: for each label its number of
-        items and the share predicted right. Of a regressor ``r2`` and ``mean_absolute_error``.
+        ``n``, the number of items with a label that were predicted; ``failed``; ``unlabelled``. For a classifier
+        ``accuracy``; ``abstained``, the number of items without a prediction, which count as wrong, and
+        ``accuracy_answered`` without them (None if nothing was predicted); and ``per_class``: for each label its number
+        of items and the share predicted right. For a regressor ``r2`` and ``mean_absolute_error``.
     """
-    pairs, counts = _pairs(classifier, data)
-    return {**(_values(pairs) if isinstance(classifier, RegressorMixin) else _labels(classifier, pairs)), **counts}
-
-
-def _pairs(classifier: TransferEstimator, data: Any) -> tuple[list[tuple[Any, Any]], dict[str, int]]:
-    """Return label and prediction of each labelled item, and how many items there are of which kind."""
-    if not isinstance(data, FeatureStore):
-        data = classifier.extractor_.open(data)
-    predicted = classifier.predict(data).tolist()
-    if isinstance(data, FeatureStore):
-        rows = np.flatnonzero(is_no_view(data))
-        predicted, labels = ([of[row] for row in rows] for of in (predicted, data.labels))
+    pairs = predict_labelled(estimator, data)
+    if isinstance(estimator, RegressorMixin):
+        scores = score_values(pairs.labels, pairs.predicted)
     else:
-        own = [item.label for item in data]
-        labels = [own[position] for position in classifier.extractor_.kept_]
-    pairs = [(label, guess) for label, guess in zip(labels, predicted, strict=True) if label is not None]
-    if not pairs:
+        scores = score_labels(pairs.labels, pairs.predicted, estimator.classes_.tolist())
+    counts = {
+        "n": len(pairs.labels),
+        "failed": len(estimator.failures_),
+        "unlabelled": pairs.n_unlabelled,
+    }
+    return {**scores, **counts}
+
+
+def predict_labelled(estimator: TransferEstimator, data: Any) -> LabelledPredictions:
+    """Predict items, and return the predictions of those that have a label; views are left out.
+
+    Raises
+    ------
+    InputError
+        If no item has a label.
+    """
+    if isinstance(data, FeatureStore):
+        labels, answers = _predict_rows(estimator, data)
+    else:
+        labels, answers = _predict_items(estimator, estimator.extractor_.open(data))
+    labelled = [place for place, label in enumerate(labels) if label is not None]
+    if not labelled:
         raise InputError(
             "no item has a label; expected a folder whose sub-folders name the labels, or a store made from one "
-            f"({len(predicted)} items were predicted, {len(classifier.failures_)} failed)"
+            f"({len(answers)} items were predicted, {len(estimator.failures_)} failed)"
         )
-    counts = {"n": len(pairs), "failed": len(classifier.failures_), "unlabelled": len(labels) - len(pairs)}
-    return pairs, counts
+    return LabelledPredictions(
+        labels=[labels[place] for place in labelled],
+        predicted=[answers[place] for place in labelled],
+        n_unlabelled=len(labels) - len(labelled),
+    )
 
 
-def _labels(classifier: Any, pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
-    labels = [str(label) for label, _ in pairs]
-    guesses = [None if guess is None else str(guess) for _, guess in pairs]
-    known = {str(name) for name in classifier.classes_.tolist()}
-    if not known & set(labels):
-        raise InputError(f"none of the labels ({_few(labels)}) is one that the head knows ({_few(known)})")
-    targets = np.array(labels)
-    predictions = np.array(guesses, dtype=object)
-    is_answered = np.array([guess is not None for guess in guesses])
+def _predict_rows(estimator: TransferEstimator, store: FeatureStore) -> tuple[list[Any], list[Any]]:
+    """Return the labels and the predictions of the rows of a store that are not views."""
+    answers = estimator.predict(store).tolist()
+    labels = store.labels
+    rows = np.flatnonzero(find_originals(store))
+    return [labels[row] for row in rows], [answers[row] for row in rows]
+
+
+def _predict_items(estimator: TransferEstimator, source: Source) -> tuple[list[Any], list[Any]]:
+    """Return the labels and the predictions of the items of a source that did not fail."""
+    answers = estimator.predict(source).tolist()
+    labels = [item.label for item in source]
+    return [labels[position] for position in estimator.extractor_.kept_], answers
+
+
+def score_labels(labels: list[Any], predicted: list[Any], classes: list[Any]) -> dict[str, Any]:
+    """Return the accuracy, in all and per class, of predicted labels, compared as strings.
+
+    Parameters
+    ----------
+    labels : list of length n_items
+    predicted : list of length n_items
+        None for items without a prediction, which count as wrong.
+    classes : list
+        Labels that the classifier can predict.
+
+    Raises
+    ------
+    InputError
+        If no label is one that the classifier can predict.
+    """
+    names = [str(label) for label in labels]
+    answers = [None if answer is None else str(answer) for answer in predicted]
+    known = {str(name) for name in classes}
+    if not known & set(names):
+        raise InputError(f"none of the labels ({_list_some(names)}) is one that the head knows ({_list_some(known)})")
+    targets = np.array(names)
+    predictions = np.array(answers, dtype=object)
     per_class = {}
-    for name in sorted(set(labels)):
-        is_own = targets == name
-        accuracy = compute_accuracy(targets[is_own], predictions[is_own])
-        per_class[name] = {"n": int(is_own.sum()), "accuracy": accuracy}
+    for name in sorted(set(names)):
+        of_class = targets == name
+        accuracy = compute_accuracy(targets[of_class], predictions[of_class])
+        per_class[name] = {"n": int(of_class.sum()), "accuracy": accuracy}
+    is_answered = np.array([answer is not None for answer in answers])
     accuracy_answered = None
     if is_answered.any():
         accuracy_answered = compute_accuracy(targets[is_answered], predictions[is_answered])
@@ -85,15 +140,26 @@ def _labels(classifier: Any, pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
     }
 
 
-def _values(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
+def score_values(values: list[Any], predicted: list[Any]) -> dict[str, Any]:
+    """Return the R2 (None for a single item) and the mean absolute error of predicted values.
+
+    Raises
+    ------
+    InputError
+        If a value is not a number.
+    """
     try:
-        truth, found = (np.array(each, np.float64) for each in zip(*pairs, strict=True))
+        true_values = np.array(values, np.float64)
+        predicted_values = np.array(predicted, np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"values of the items: {error}; expected a number for each") from error
-    r2 = compute_r2(truth, found) if len(truth) > 1 else None
-    return {"r2": r2, "mean_absolute_error": compute_mean_absolute_error(truth, found)}
+    r2 = None
+    if len(true_values) > 1:
+        r2 = compute_r2(true_values, predicted_values)
+    return {"r2": r2, "mean_absolute_error": compute_mean_absolute_error(true_values, predicted_values)}
 
 
-def _few(names: Iterable[str]) -> str:
+def _list_some(names: Iterable[str]) -> str:
     distinct = sorted(set(names))
-    return ", ".join(distinct[:5]) + (", …" if len(distinct) > 5 else "")
+    shown = ", ".join(distinct[:SHOWN_LABELS])
+    return f"{shown}, …" if len(distinct) > SHOWN_LABELS else shown

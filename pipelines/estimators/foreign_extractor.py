@@ -1,4 +1,4 @@
-"""What stands where an extractor stands when features are foreign: it knows their columns, and computes none."""
+"""The extractor of a store of foreign features: it knows their columns, and cannot compute any."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from ...extract.store.content import NO_BACKBONE
 
 @dataclass(frozen=True)
 class ForeignBackbone:
-    """The unknown backbone of a store of foreign features; it can stand where a backbone is asked for.
+    """The unknown backbone of a store of foreign features, to be passed where a backbone is expected.
 
     Parameters
     ----------
     identity : dict
-        The store's.
+        Input identity of the store.
     columns : tuple of Column
+        All columns of the store.
     """
 
     identity: dict[str, Any]
@@ -29,22 +30,24 @@ class ForeignBackbone:
 
 
 class ForeignExtractor(Extractor):
-    """Columns of a store of foreign features, chosen by ``layer``; whatever would compute features raises."""
+    """Columns of a store of foreign features, selected by ``layer``; computing features raises an IdentityError."""
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The identity of the store."""
+        """The input identity of the store."""
         return self._backbone.identity
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """The chosen columns, in the order of ``layer``."""
-        known = {column.name: replace(column, normalize=bool(self.normalize)) for column in self._backbone.columns}
+        """The selected columns, in the order of ``layer``."""
+        known = {column.name: column for column in self._backbone.columns}
         names = (self.layer,) if isinstance(self.layer, str) else tuple(self.layer)
+        selected = []
         for name in names:
             if name not in known:
                 raise LayerError(f"the foreign features have no column {name!r}; expected of {', '.join(known)}")
-        return tuple(known[name] for name in names)
+            selected.append(replace(known[name], normalize=bool(self.normalize)))
+        return tuple(selected)
 
     @property
     def _backbone(self) -> ForeignBackbone:

@@ -1,4 +1,4 @@
-"""The rows of a store that have a label, as the store and the user say."""
+"""The rows of a store that have a label: the store's own labels, overridden by those of the user."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
     from ...extract.store.feature_store import FeatureStore
 
-LABEL, SPLIT = "label", "split"
+LABEL_COLUMN = "label"
+SPLIT_COLUMN = "split"
 
 
 @dataclass(frozen=True)
 class LabelledRows:
-    """Rows of a store, with what is said of them.
+    """Rows of a store that have a label.
 
     Parameters
     ----------
-    rows : ndarray of int
-        Their places in the store.
-    labels : ndarray
-        One for each of `rows`; or several.
-    ids, groups, splits : list
-        One for each of `rows`; a view's group is its item.
+    rows : ndarray of int, shape (n_rows,)
+        Positions in the store.
+    labels : ndarray of shape (n_rows,) or (n_rows, n_targets)
+    ids, groups, splits : list, length n_rows
+        The group of a view is the id of its item.
     """
 
     rows: NDArray[np.intp]
@@ -40,13 +40,13 @@ class LabelledRows:
     groups: list[str]
     splits: list[Any]
 
-    def is_own(self) -> NDArray[np.bool_]:
-        """Tell of each row whether it is an item's own and not one of its views."""
+    def find_originals(self) -> NDArray[np.bool_]:
+        """Return a mask of the rows that are not augmented versions of others."""
         return np.array([group == item_id for group, item_id in zip(self.groups, self.ids, strict=True)], bool)
 
 
-def labels_for(store: FeatureStore, labels: Any = None, column: str | None = None) -> LabelledRows:
-    """Return the rows of a store that have a label; the store stays as it is.
+def select_labelled_rows(store: FeatureStore, labels: Any = None, column: str | None = None) -> LabelledRows:
+    """Return the rows of a store that have a label; the store is not changed.
 
     Parameters
     ----------
@@ -54,44 +54,73 @@ def labels_for(store: FeatureStore, labels: Any = None, column: str | None = Non
     labels : mapping, path, table, pandas.Series with ids as its index, or sequence, optional
         By id, in addition to the store's own; or one for each row, None for none.
     column : str, optional
-        Of a table.
+        Column of a table.
 
     Raises
     ------
     InputError
-        If an id is not in the store, a table does not say which column it is about, there is not one label for each
+        If an id is not in the store, the column of labels of a table is ambiguous, there is not one label for each
         row, or labels would be of several types.
     """
-    ids, groups, splits = store.ids, store.groups, list(store.splits)
     if column is not None and labels is None:
         raise InputError(f"label_column={column!r} without labels; expected a table that has the column (--labels)")
+    splits = list(store.splits)
     if labels is None or are_by_id(labels):
         values = list(store.labels)
         if labels is not None:
-            table = label_table(labels, LABEL)
-            name = _named(table, column)
-            if name is not None:
-                _overlay(values, groups, table.select(["id", name]), store)
-            if SPLIT in table.column_names:
-                _overlay(splits, groups, table.select(["id", SPLIT]), store, keep=True)
+            _apply_table(label_table(labels, LABEL_COLUMN), column, values, splits, store)
         rows = np.array([row for row, label in enumerate(values) if label is not None], np.intp)
-        found = _of_one_type([values[row] for row in rows])
+        found = _unify_types([values[row] for row in rows])
     else:
-        every = to_label_array(labels)
-        if len(every) != len(ids):
-            raise InputError(f"{len(every)} labels for {len(ids)} rows; expected one for each row, or labels by id")
-        missing = are_missing(every)
-        rows = np.flatnonzero(~(missing if missing.ndim == 1 else missing.any(axis=1)))
-        found = to_label_array(every[rows])
-    return LabelledRows(rows, found, *([each[row] for row in rows] for each in (ids, groups, splits)))
+        rows, found = _select_by_position(to_label_array(labels), len(store.ids))
+    ids = store.ids
+    groups = store.groups
+    return LabelledRows(
+        rows=rows,
+        labels=found,
+        ids=[ids[row] for row in rows],
+        groups=[groups[row] for row in rows],
+        splits=[splits[row] for row in rows],
+    )
 
 
-def _named(table: pyarrow.Table, column: str | None) -> str | None:
-    """Return the column of labels; None for a table that has splits only."""
-    others = [name for name in table.column_names if name not in ("id", SPLIT)]
-    if not others and column is None:
+def _select_by_position(labels: NDArray[Any], n_rows: int) -> tuple[NDArray[np.intp], NDArray[Any]]:
+    """Return the positions of the labels that are not missing, and these labels."""
+    if len(labels) != n_rows:
+        raise InputError(f"{len(labels)} labels for {n_rows} rows; expected one for each row, or labels by id")
+    is_missing = are_missing(labels).reshape(n_rows, -1).any(axis=1)
+    rows = np.flatnonzero(~is_missing)
+    return rows, to_label_array(labels[rows])
+
+
+def _apply_table(
+    table: pyarrow.Table, column: str | None, values: list[Any], splits: list[Any], store: FeatureStore
+) -> None:
+    """Override the store's labels and splits, in place, by those of a table of ids; an empty label removes one."""
+    name = _find_label_column(table, column)
+    ids = table["id"].to_pylist()
+    known = {*store.ids, *(item_id for item_id, _ in store.failures())}
+    unknown = set(ids) - known
+    if unknown:
+        raise InputError(f"{len(unknown)} ids are not in {store.path}, such as {min(unknown)!r}; expected ids of items")
+    if name is not None:
+        _override(values, dict(zip(ids, table[name].to_pylist(), strict=True)), store.groups)
+    if SPLIT_COLUMN in table.column_names:
+        new_splits = zip(ids, table[SPLIT_COLUMN].to_pylist(), strict=True)
+        _override(splits, {item_id: split for item_id, split in new_splits if split is not None}, store.groups)
+
+
+def _find_label_column(table: pyarrow.Table, column: str | None) -> str | None:
+    """Return the name of the column of labels; None for a table that has splits only."""
+    others = [name for name in table.column_names if name not in ("id", SPLIT_COLUMN)]
+    if column is not None:
+        chosen = column
+    elif not others:
         return None
-    chosen = column or (LABEL if LABEL in others or len(others) != 1 else others[0])
+    elif len(others) == 1:
+        chosen = others[0]
+    else:
+        chosen = LABEL_COLUMN
     if chosen not in others:
         raise InputError(
             f"the labels have no column {chosen!r}; expected one of {', '.join(others) or 'some'} (--label-column)"
@@ -99,26 +128,22 @@ def _named(table: pyarrow.Table, column: str | None) -> str | None:
     return chosen
 
 
-def _overlay(
-    values: list[Any], groups: list[str], table: pyarrow.Table, store: FeatureStore, keep: bool = False
-) -> None:
-    """Put what a table says of items in place of what the store says of them and their views; empty cells may count."""
-    ids, said = (column.to_pylist() for column in table.columns)
-    new = dict(zip(ids, said, strict=True))
-    unknown = set(new) - set(store.ids) - {item_id for item_id, _ in store.failures()}
-    if unknown:
-        raise InputError(f"{len(unknown)} ids are not in {store.path}, such as {min(unknown)!r}; expected ids of items")
+def _override(values: list[Any], new_values: dict[str, Any], groups: list[str]) -> None:
+    """Replace the values of items and their views, in place."""
     for row, group in enumerate(groups):
-        if group in new and not (keep and new[group] is None):
-            values[row] = new[group]
+        if group in new_values:
+            values[row] = new_values[group]
 
 
-def _of_one_type(values: list[Any]) -> NDArray[Any]:
-    kinds = sorted({type(value).__name__ for value in values})
-    if kinds == ["float", "int"] and all(float(value).is_integer() for value in values):
-        return np.array(values, np.int64)  # as pandas has whole numbers beside empty cells
-    if len(kinds) > 1 and kinds != ["float", "int"]:
+def _unify_types(values: list[Any]) -> NDArray[Any]:
+    """Return labels as an array of one type."""
+    type_names = sorted({type(value).__name__ for value in values})
+    if type_names == ["float", "int"]:
+        if all(float(value).is_integer() for value in values):
+            return np.array(values, np.int64)  # pandas converts whole numbers beside empty cells to floats
+    elif len(type_names) > 1:
         raise InputError(
-            f"labels of several types: {', '.join(kinds)}; the store's and those that were given are to be of one type"
+            f"labels of several types: {', '.join(type_names)}; expected those of the store and those given to be of "
+            "one type"
         )
     return to_label_array(values)

@@ -1,4 +1,4 @@
-"""What classifiers and regressors on raw items share: features of items, with a head behind ``fit`` and ``predict``."""
+"""The base of ``TransferClassifier`` and ``TransferRegressor``: features and a head behind ``fit`` and ``predict``."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from ...extract.sources.views import require_views
 from ...extract.store.description import is_store
 from ...extract.store.feature_store import FeatureStore
 from ...heads.fit_report import fit_report
+from ...heads.metrics import compute_score
 from ...heads.registry import DEFAULT, resolve_head
-from ..bundle.lineage import hashes_of, lineage_of
-from .features import (
-    Features,
-    admit,
-    features_of,
-    groups_of,
-    ids_of,
-    is_no_view,
-    labels_of,
-    n_axes,
-    stored_features_of,
-    viewed_features_of,
-)
+from ..bundle.bundle_files import BundleContents, write_bundle
+from ..bundle.lineage import describe_training, hash_ids
+from ..fused.fuse import export_fused
+from ..fused.parity import FittedPipeline
 from .foreign_extractor import ForeignBackbone, ForeignExtractor
-from .training_rows import TrainingRows, fit_head, one_for_each, weight_arguments
+from .item_features import (
+    ItemFeatures,
+    compute_features,
+    compute_stored_features,
+    compute_viewed_features,
+    require_same_features,
+)
+from .item_labels import collect_labels, count_axes, find_originals, list_ids, number_groups
+from .training_set import TrainingSet, check_item_vector, fit_head, take_rows, weight_arguments
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 
 class TransferEstimator(BaseEstimator):  # type: ignore[misc]
-    """A frozen backbone with a head; what targets are is the matter of its subclasses."""
+    """A frozen backbone with a head; subclasses define what the targets are."""
 
     metric: str
 
@@ -84,9 +84,11 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         self.views = views
         self.cv = cv
 
+    # Construction.
+
     @classmethod
     def from_store(cls, store: FeatureStore, layer: str | Sequence[str] | None = None, **options: Any) -> Self:
-        """Return an estimator, not yet fitted, for the features of a store.
+        """Return an unfitted estimator for the features of a store.
 
         Parameters
         ----------
@@ -99,11 +101,13 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         if store.is_foreign:
             names = [column.name for column in store.columns] if layer is None else layer
             return cls(ForeignBackbone(store.identity, store.columns), names, **options)
-        return cls.from_graph(store.graph, **({} if layer is None else {"layer": layer}), **options)
+        if layer is not None:
+            options["layer"] = layer
+        return cls.from_graph(store.graph, **options)
 
     @classmethod
     def from_graph(cls, graph: ExportedGraph, **options: Any) -> Self:
-        """Return an estimator, not yet fitted, for a graph that was exported before.
+        """Return an unfitted estimator for a graph that was exported before.
 
         Parameters
         ----------
@@ -115,21 +119,24 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         cut = {"layer": request.layers, "pool": request.pools, "normalize": request.normalize}
         return cls(graph, **{**cut, **options})
 
+    # Fitting.
+
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None, groups: Any = None) -> Self:
-        """Compute features where none are stored, train the head on them, and judge it.
+        """Compute the features that are not stored yet, and train and evaluate the head on them.
 
         Parameters
         ----------
         X : sequence, path or FeatureStore
-            Paths, uint8 arrays or PIL images, texts, or arrays of numbers; a folder, archive or table; or a store,
-            whose features are taken as they are.
+            Paths, uint8 arrays or PIL images, strings, or arrays of numbers; a folder, archive or table; or a store,
+            whose features are used unchanged.
         y : array-like of shape (n_items,) or (n_items, n_targets), optional
-            Targets of each item (or row of the store). Left out, the source's own labels are used.
+            Targets of each item (or row of the store). By default the source's own labels are used.
         sample_weight : sequence of float, optional
-            One weight for each item (or row of the store), for heads that take some; views have that of their item.
+            One weight for each item (or row of the store), for heads that accept weights; views have that of their
+            item.
         groups : sequence, optional
-            What belongs together, such as photographs of one animal: it is held out together where the head is judged
-            or chooses its penalty. Views always go with their item.
+            Group of each item, such as photographs of one animal: a group is held out together where the head is
+            evaluated or chooses its penalty. Views are always in the group of their item.
 
         Returns
         -------
@@ -140,181 +147,261 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         ------
         InputError
             If there is not one target (and weight) for each item, or no item can be used; if a parameter is wrong, or
-            the head takes no weights.
+            the head does not accept weights.
         """
-        self.__dict__.pop("head_", None)  # if this fit fails, the head of another must not meet its features
+        self.__dict__.pop("head_", None)  # if this fit fails, an earlier head must not be used with new features
+        # Check the parameters, before anything is computed.
         self._check_parameters()
-        self.extractor_, head = self._extractor(), self.unfitted_head(y)
+        self.extractor_ = self._build_extractor()
+        head = self.unfitted_head(y)
         self.extractor_.check_parameters()
         if sample_weight is not None:
             weight_arguments(head)
         self._fit_extractor(X)
-        data = self._opened(X, y)
-        targets = self.as_targets(labels_of(data, y))
+
+        # Read and check what is given for each item.
+        items = self._open(X, y)
+        targets = self.as_targets(collect_labels(items, y))
         self._require_learnable(targets)
-        given = {"sample_weight": (sample_weight, float), "groups": (groups, None)}
-        weights, groups = (
-            None if values is None else one_for_each(values, name, len(targets), dtype)
-            for name, (values, dtype) in given.items()
-        )
-        features = self._training_features(data)
+        item_weights = check_item_vector(sample_weight, "sample_weight", len(targets), dtype=float)
+        item_groups = check_item_vector(groups, "groups", len(targets))
+
+        # Compute the features and train the head on them.
+        features = self._compute_training_features(items)
         self.failures_ = features.failures
         if not len(features.matrix):
-            raise InputError(f"no item can be used: {len(self.failures_)} failed{self._first_reason()}")
-        kept, belong = features.kept, groups_of(data, features.kept, groups)
-        weights = None if weights is None else weights[kept]
-        self.train(head, TrainingRows(features.matrix, targets[kept], weights, belong, ids_of(data)[kept]))
+            raise InputError(f"no item can be used: {self._describe_failures()}")
+        kept = features.kept
+        rows = TrainingSet(
+            X=features.matrix,
+            y=targets[kept],
+            sample_weight=take_rows(item_weights, kept),
+            groups=number_groups(items, kept, item_groups),
+            ids=list_ids(items)[kept],
+        )
+        self.train(head, rows)
         return self
 
-    def train(self, head: Any, given: TrainingRows) -> None:
-        """Fit and judge the head, and note what it was trained on."""
-        rows = self._encoded(given)
-        self.head_ = self._fitted(head, rows)
-        self._note_head(rows)
-        self.n_rows_, self.lineage_ = len(rows), lineage_of(self.extractor_, given)
-        self.learned_ = None if given.ids is None else hashes_of(given.ids)
+    def train(self, head: Any, given: TrainingSet) -> None:
+        """Fit and evaluate the head, and record what it was trained on.
+
+        Parameters
+        ----------
+        head : estimator
+            Unfitted, or with a solution to start from.
+        given : TrainingSet
+            With labels as they were given.
+        """
+        rows = self._encode_labels(given)
+        self.head_ = self._fit_head(head, rows)
+        self._record_targets(rows)
+        self.n_rows_ = len(rows)
+        self.lineage_ = describe_training(self.extractor_, given.ids, given.y)
+        self.learned_ = None if given.ids is None else hash_ids(given.ids)
         self.fit_report_ = fit_report(
             self.head_,
-            lambda some: self._fitted(resolve_head(head), rows.take(some)),
-            rows.X,
-            rows.y,
+            lambda fold: self._fit_head(resolve_head(head), rows.take(fold)),
+            X=rows.X,
+            y=rows.y,
             groups=rows.groups,
             n_folds=self.cv,
             metric=self.metric,
-            weights=rows.weights,
+            weights=rows.sample_weight,
         )
 
-    def _fitted(self, head: Any, rows: TrainingRows) -> Any:
+    def _fit_head(self, head: Any, rows: TrainingSet) -> Any:
         return fit_head(head, rows)
+
+    def unfitted_head(self, y: Any) -> Any:
+        """Return the head, unfitted; an unsuitable one is reported before features are computed."""
+        return resolve_head(self.head, self._task(y))
+
+    def _check_parameters(self) -> None:
+        """Raise an InputError if a parameter that does not concern the features is wrong."""
+        require_views(self.views)
+        if not isinstance(self.store, (str, PathLike, NoneType)):
+            raise InputError(f"store={self.store!r} of {type(self).__name__}: expected a path")
+        is_integer = isinstance(self.cv, int | np.integer) and not isinstance(self.cv, bool)
+        if not is_integer or self.cv < 0 or self.cv == 1:
+            raise InputError(f"cv={self.cv!r} of {type(self).__name__}: expected a number of folds, or 0 for none")
+
+    # Targets.
 
     @abstractmethod
     def _task(self, y: Any) -> str:
-        """Return what the head has to be made for, of :data:`topwork.heads.registry.TASKS`."""
+        """Return the task that the head must support, one of :data:`topwork.heads.registry.TASKS`."""
 
     @abstractmethod
-    def n_columns(self) -> int | None:
-        """Return the number of targets of each item, if they are columns of a matrix; None if targets are a vector."""
+    def n_outputs(self) -> int | None:
+        """Return the number of targets of each item if targets are a matrix; None if they are a vector."""
 
     @abstractmethod
     def as_targets(self, labels: NDArray[Any]) -> NDArray[Any]:
         """Return labels as targets ``(n_items,)`` or ``(n_items, n_targets)``."""
 
     def _require_learnable(self, targets: NDArray[Any]) -> None:
-        """Raise an InputError if nothing can be learned of the targets."""
+        """Raise an InputError if nothing can be learned from the targets."""
 
-    def _encoded(self, rows: TrainingRows) -> TrainingRows:
-        """Return the rows as the head takes them."""
+    def _encode_labels(self, rows: TrainingSet) -> TrainingSet:
+        """Return the rows with targets of a type that the head accepts."""
         return rows
 
-    def _note_head(self, rows: TrainingRows) -> None:
-        """Note what the head has learned of the targets."""
+    def _record_targets(self, rows: TrainingSet) -> None:
+        """Set the fitted attributes that describe the targets."""
 
-    def _check_parameters(self) -> None:
-        """Raise an InputError if a parameter that features have no part in is wrong."""
-        require_views(self.views)
-        if not isinstance(self.store, (str, PathLike, NoneType)):
-            raise InputError(f"store={self.store!r} of {type(self).__name__}: expected a path")
-        if not isinstance(self.cv, int | np.integer) or isinstance(self.cv, bool) or self.cv < 0 or self.cv == 1:
-            raise InputError(f"cv={self.cv!r} of {type(self).__name__}: expected a number of folds, or 0 for none")
+    # Features.
 
-    def unfitted_head(self, y: Any) -> Any:
-        """Return the head, unfitted; what is wrong with it is found before features are computed."""
-        return resolve_head(self.head, self._task(y))
+    def _build_extractor(self) -> Extractor:
+        names = signature(Extractor).parameters
+        kind = ForeignExtractor if isinstance(self.backbone, ForeignBackbone) else Extractor
+        return kind(**{name: getattr(self, name) for name in names})
 
     def _fit_extractor(self, X: Any) -> None:
-        """Let the extractor be that of the store, or be settled by the items."""
+        """Make the extractor compute as the store does, or else fit it on the items."""
         if isinstance(X, FeatureStore):
-            admit(X, self.extractor_)
+            require_same_features(X, self.extractor_)
         elif self.store is not None and is_store(self.store):
             FeatureStore.open(self.store).admit(self.extractor_)
         else:
             self.extractor_.fit(X)
 
-    def _training_features(self, data: Source | FeatureStore) -> Features:
-        """Return the features to train on, those of views among them."""
-        if isinstance(data, FeatureStore):
-            return features_of(self.extractor_, data)
-        if self.store is not None:
-            return stored_features_of(self.extractor_, data, Path(self.store), self.views or None)
-        return (
-            viewed_features_of(self.extractor_, data, self.views) if self.views else features_of(self.extractor_, data)
-        )
-
-    def _opened(self, X: Any, y: Any) -> Source | FeatureStore:
-        """List a source once, so that features and labels are of the same items."""
+    def _open(self, X: Any, y: Any) -> Source | FeatureStore:
+        """Return the items as a source, which is listed once, so that features and labels are of the same items."""
         if isinstance(X, FeatureStore):
             return X
-        own = isinstance(X, (str, Path, Table)) or (y is not None and n_axes(y) > 1)
-        return self.extractor_.open(X, None if own else y)
+        has_own_labels = isinstance(X, (str, Path, Table))
+        has_label_matrix = y is not None and count_axes(y) > 1
+        return self.extractor_.open(X, None if has_own_labels or has_label_matrix else y)
 
-    def _extractor(self) -> Extractor:
-        names = signature(Extractor).parameters
-        kind = ForeignExtractor if isinstance(self.backbone, ForeignBackbone) else Extractor
-        return kind(**{name: getattr(self, name) for name in names})
+    def _compute_training_features(self, items: Source | FeatureStore) -> ItemFeatures:
+        """Return the features to train on, including those of views."""
+        if isinstance(items, FeatureStore):
+            return compute_features(self.extractor_, items)
+        if self.store is not None:
+            return compute_stored_features(self.extractor_, items, Path(self.store), views=self.views or None)
+        if self.views:
+            return compute_viewed_features(self.extractor_, items, self.views)
+        return compute_features(self.extractor_, items)
 
-    def _features(self, X: Any) -> Features:
+    def _compute_features(self, X: Any) -> ItemFeatures:
         check_is_fitted(self, "head_")
-        features = features_of(self.extractor_, X)
+        features = compute_features(self.extractor_, X)
         self.failures_ = features.failures
         return features
 
+    def _describe_failures(self) -> str:
+        if not self.failures_:
+            return "0 failed"
+        item_id, cause = self.failures_[0]
+        return f"{len(self.failures_)} failed, the first was {item_id}: {cause}"
+
+    # Prediction.
+
     def predict(self, X: Any) -> NDArray[Any]:
-        """Return the targets of each item, of the kind that was given to ``fit``.
+        """Predict the targets of items, of the type that was given to ``fit``.
 
         Parameters
         ----------
         X : sequence, path or FeatureStore
         """
-        return self.predictions(self._features(X).matrix)
+        return self.predict_features(self._compute_features(X).matrix)
 
     @abstractmethod
-    def predictions(self, matrix: NDArray[np.float32]) -> NDArray[Any]:
-        """Return predictions for features ``(n_items, n_features)``; there may be none."""
+    def predict_features(self, matrix: NDArray[np.float32]) -> NDArray[Any]:
+        """Predict the targets of features ``(n_items, n_features)``; there may be no items."""
 
     def _score(self, X: Any, y: Any, sample_weight: Any) -> float:
-        """Return the score on items, views left out; without `y`, on the source's own labels."""
+        """Return the score on items without their views; without `y`, on the source's own labels."""
         check_is_fitted(self, "head_")
-        data = self._opened(X, y)
-        features = self._features(data)
-        targets = self.as_targets(labels_of(data, y))
-        is_own = is_no_view(data)[features.kept]
-        if not is_own.any():
-            raise InputError(f"no item can be scored: {len(self.failures_)} failed{self._first_reason()}")
-        kept = features.kept[is_own]
-        weights = None
-        if sample_weight is not None:
-            weights = one_for_each(sample_weight, "sample_weight", len(targets), float)[kept]
-        return self.score_of(targets[kept], self.predictions(features.matrix[is_own]), weights)
+        items = self._open(X, y)
+        features = self._compute_features(items)
+        targets = self.as_targets(collect_labels(items, y))
+        is_original = find_originals(items)[features.kept]
+        if not is_original.any():
+            raise InputError(f"no item can be scored: {self._describe_failures()}")
+        kept = features.kept[is_original]
+        item_weights = check_item_vector(sample_weight, "sample_weight", len(targets), dtype=float)
+        predicted = self.predict_features(features.matrix[is_original])
+        return self.score_predictions(targets[kept], predicted, take_rows(item_weights, kept))
 
-    @abstractmethod
-    def score_of(self, targets: NDArray[Any], predicted: NDArray[Any], weights: NDArray[Any] | None = None) -> float:
-        """Return the score of predictions."""
+    def score_predictions(
+        self, targets: NDArray[Any], predicted: NDArray[Any], sample_weight: NDArray[Any] | None = None
+    ) -> float:
+        """Return the score of predictions; None in place of a label is wrong."""
+        return compute_score(self.metric, targets, predictions=predicted, weights=sample_weight)
 
-    @abstractmethod
-    def facts(self) -> dict[str, Any]:
-        """Return what a bundle keeps of the fitted estimator beside graph and head, as JSON can hold it."""
-
-    @abstractmethod
-    def restore(self, facts: dict[str, Any], head: Any) -> None:
-        """Take over a head and the :meth:`facts` that were kept of it."""
+    # Saving.
 
     def save(self, path: str | Path) -> None:
-        """Write a bundle; see :func:`topwork.pipelines.bundle.bundle.save`."""
-        from ..bundle.bundle import save
+        """Write a bundle, which :func:`topwork.load` reads; an existing bundle is replaced.
 
-        save(self, Path(path))
+        Parameters
+        ----------
+        path : path
+            Folder to write, see :func:`topwork.pipelines.bundle.bundle_files.write_bundle`.
+
+        Raises
+        ------
+        BundleError
+            If `path` exists and is not a bundle, or a label cannot be written as JSON.
+        """
+        check_is_fitted(self, "head_")
+        contents = BundleContents(
+            properties=self._bundle_properties(),
+            graph=self.extractor_.graph,
+            columns=self.extractor_.columns,
+            head=self.head_,
+            head_name=self.head if isinstance(self.head, str) else None,
+            n_rows=self.n_rows_,
+            fit_report=self.fit_report_,
+            lineage=self.lineage_,
+            learned_ids=self.learned_,
+        )
+        write_bundle(contents, Path(path), self.extractor_.provider)
+
+    @abstractmethod
+    def _bundle_properties(self) -> dict[str, Any]:
+        """Return what the manifest of a bundle records of the targets, as JSON can hold it."""
+
+    def restore(self, contents: BundleContents) -> None:
+        """Set the fitted attributes from the contents of a bundle.
+
+        Raises
+        ------
+        BundleError
+            If the classes of the bundle are not those of its head.
+        """
+        self.extractor_ = self._build_extractor().fit(None)
+        self.head_ = contents.head
+        self.n_rows_ = contents.n_rows
+        self.fit_report_ = contents.fit_report
+        self.lineage_ = contents.lineage
+        self.learned_ = contents.learned_ids
 
     def to_onnx(self, path: str | Path) -> None:
-        """Write backbone and head as one ONNX file; see :func:`topwork.pipelines.fused.fuse.export_fused`."""
-        from ..fused.fuse import export_fused
+        """Write backbone and head as one ONNX file.
 
-        export_fused(self, Path(path))
+        Parameters
+        ----------
+        path : path
+            File to write, see :func:`topwork.pipelines.fused.fuse.export_fused`.
 
-    def _first_reason(self) -> str:
-        return f", the first was {self.failures_[0][0]}: {self.failures_[0][1]}" if self.failures_ else ""
+        Raises
+        ------
+        ExportError
+            If there is no ONNX converter for the head, or it predicts several labels, or labels of several types.
+        ParityError
+            If the outputs of the file differ from those of backbone and head run separately.
+        """
+        check_is_fitted(self, "head_")
+        export_fused(self._fitted_pipeline(), Path(path))
+
+    @abstractmethod
+    def _fitted_pipeline(self) -> FittedPipeline:
+        """Return what a fused graph is made of."""
 
     def __sklearn_tags__(self) -> Any:
-        """Tell scikit-learn that items are no matrix."""
+        """Declare that the input is not a matrix."""
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
         tags.no_validation = True

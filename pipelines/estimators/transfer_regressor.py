@@ -1,4 +1,4 @@
-"""``TransferRegressor``: values of raw items, from a backbone's features and a head."""
+"""``TransferRegressor``: a backbone's features and a head that predicts values of raw items."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import numpy as np
 from sklearn.base import RegressorMixin, is_regressor
 
 from ...errors import InputError
-from ...heads.metrics import compute_r2
-from .training_rows import TrainingRows
+from ...heads.metrics import R2
+from ..fused.parity import FittedPipeline
+from .training_set import TrainingSet
 from .transfer_estimator import TransferEstimator
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from ..bundle.bundle_files import BundleContents
 
 
 class TransferRegressor(RegressorMixin, TransferEstimator):  # type: ignore[misc]
@@ -24,8 +27,8 @@ class TransferRegressor(RegressorMixin, TransferEstimator):  # type: ignore[misc
     backbone, layer, pool
         As for :class:`topwork.Extractor`.
     head : str or estimator
-        A name from ``topwork heads`` that is made for values (``linear`` is a ridge regression whose penalty is chosen
-        by leave-one-out), or any scikit-learn regressor.
+        A name from ``topwork heads`` that predicts values (``linear`` is a ridge regression whose penalty is chosen by
+        leave-one-out), or any scikit-learn regressor.
     store, normalize, precision, provider, batch_size, on_error, max_pixels, views, cv
         As for :class:`topwork.TransferClassifier`.
 
@@ -35,11 +38,11 @@ class TransferRegressor(RegressorMixin, TransferEstimator):  # type: ignore[misc
     head_ : estimator
         Fitted on the features.
     n_targets_ : int or None
-        Values for each item; None where `y` was a vector.
+        Number of values for each item; None if `y` was a vector.
     n_rows_ : int
         Number of items that the head was trained on.
     fit_report_ : FitReport or None
-        R2 in training beside that of held-out rows.
+        R2 on the training rows and on held-out rows.
     failures_ : list of (str, str)
         Id and reason of items that could not be used.
 
@@ -51,13 +54,10 @@ class TransferRegressor(RegressorMixin, TransferEstimator):  # type: ignore[misc
     True
     """
 
-    metric = "R2"
-
-    def _task(self, y: Any) -> str:
-        return "regression"
+    metric = R2
 
     def unfitted_head(self, y: Any) -> Any:
-        """Return the head, unfitted; what is wrong with it is found before features are computed."""
+        """Return the head, unfitted; an unsuitable one is reported before features are computed."""
         head = super().unfitted_head(y)
         if not is_regressor(head):
             raise InputError(
@@ -65,12 +65,15 @@ class TransferRegressor(RegressorMixin, TransferEstimator):  # type: ignore[misc
             )
         return head
 
-    def n_columns(self) -> int | None:
-        """Return the number of values of each item, or None for one."""
+    def _task(self, y: Any) -> str:
+        return "regression"
+
+    def n_outputs(self) -> int | None:
+        """Return the number of values of each item, or None if values are a vector."""
         return self.n_targets_
 
     def as_targets(self, labels: NDArray[Any]) -> NDArray[Any]:
-        """Return labels as numbers."""
+        """Return labels as finite numbers."""
         try:
             numbers = labels.astype(np.float64)
         except (TypeError, ValueError) as error:
@@ -79,27 +82,29 @@ class TransferRegressor(RegressorMixin, TransferEstimator):  # type: ignore[misc
             raise InputError("values to predict are not all finite; expected a number for each item")
         return numbers
 
-    def _note_head(self, rows: TrainingRows) -> None:
+    def _record_targets(self, rows: TrainingSet) -> None:
         self.n_targets_ = None if rows.y.ndim == 1 else rows.y.shape[1]
 
-    def predictions(self, matrix: NDArray[np.float32]) -> NDArray[Any]:
-        """Return values for features ``(n_items, n_features)``."""
-        shape = (len(matrix),) if self.n_targets_ is None else (len(matrix), self.n_targets_)
-        found = self.head_.predict(matrix) if len(matrix) else np.empty(shape)
-        return np.asarray(found, np.float64).reshape(shape)
-
-    def facts(self) -> dict[str, Any]:
-        """Return what a bundle keeps beside graph and head."""
-        return {"task": "regression", "classes": None, "n_targets": self.n_targets_}
-
-    def restore(self, facts: dict[str, Any], head: Any) -> None:
-        """Take over a head and the :meth:`facts` that were kept of it."""
-        self.head_, self.n_targets_ = head, facts["n_targets"]
+    def predict_features(self, matrix: NDArray[np.float32]) -> NDArray[Any]:
+        """Predict the values of features ``(n_items, n_features)``."""
+        shape: tuple[int, ...] = (len(matrix),)
+        if self.n_targets_ is not None:
+            shape = (len(matrix), self.n_targets_)
+        if not len(matrix):
+            return np.empty(shape)
+        return np.asarray(self.head_.predict(matrix), np.float64).reshape(shape)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Return the R2 on items, views left out; without `y`, on the source's own labels."""
+        """Return the R2 on items without their views; without `y`, on the source's own labels."""
         return self._score(X, y, sample_weight)
 
-    def score_of(self, targets: NDArray[Any], predicted: NDArray[Any], weights: NDArray[Any] | None = None) -> float:
-        """Return R2, the mean over targets."""
-        return compute_r2(targets, predicted, weights)
+    def _bundle_properties(self) -> dict[str, Any]:
+        return {"task": "regression", "classes": None, "n_targets": self.n_targets_}
+
+    def restore(self, contents: BundleContents) -> None:
+        """Set the fitted attributes from the contents of a bundle."""
+        super().restore(contents)
+        self.n_targets_ = contents.properties["n_targets"]
+
+    def _fitted_pipeline(self) -> FittedPipeline:
+        return FittedPipeline(self.extractor_.graph, self.extractor_.columns, self.head_)

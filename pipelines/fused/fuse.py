@@ -6,143 +6,157 @@ import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from sklearn.base import RegressorMixin
+from typing import Any
 
 from ...atomic import write_file
 from ...errors import ExportError, reason
 from ...extract.graphs.editing import select_columns
 from ...extract.runtime.session import open_session
 from ...heads.registry import HEADS
-from .calibrated_graph import temper, uncalibrated
 from .head_converters import register_converters
-from .parity import require_head_parity, require_parity
-
-if TYPE_CHECKING:
-    from ..estimators.transfer_estimator import TransferEstimator
+from .parity import FittedPipeline, require_head_parity, require_parity
+from .temperature import apply_temperature, split_calibrated
 
 FUSIBLE = tuple(name for name in HEADS if name not in ("gp", "hgb"))
-"""Heads by name that ONNX can hold; for the others skl2onnx has no converter that works."""
-LABEL, PROBABILITIES, VALUE = "label", "probabilities", "value"
+"""Names of heads that can be written as ONNX; for the others skl2onnx has no converter that works."""
+CLASSIFIER_OUTPUTS = ("label", "probabilities")
+REGRESSOR_OUTPUTS = ("value",)
 ABSTAIN_KEY = "topwork.abstain_below"
-"""In the metadata of a classifier that abstains; the graph gives its best label all the same."""
+"""Metadata of a classifier that abstains; the graph outputs the most probable label all the same."""
+HEAD_PREFIX = "head/"
+ML_OPSET = 3
+"""Version of the operators of ONNX's domain ``ai.onnx.ml``."""
 
 
-def export_fused(classifier: TransferEstimator, path: Path) -> None:
-    """Write a fitted classifier or regressor as one ONNX file, and check it against the classifier.
+def export_fused(pipeline: FittedPipeline, path: Path) -> None:
+    """Write a fitted pipeline as one ONNX file, and compare it with backbone and head run separately.
 
-    The graph takes what the extractor's does: uint8 images ``(batch, height, width, 3)``, resized and cropped as the
-    input specification in its metadata says; token ids and attention mask, for which the tokeniser is written beside
-    it; or tensors. It returns ``label`` and, if the head has them, ``probabilities`` in the order of ``classes_``; or
-    ``value``. Boolean labels come out as int64, which is the nearest that ONNX has.
+    The graph has the inputs of the extractor's: uint8 images ``(batch, height, width, 3)``, resized and cropped as the
+    input specification in its metadata says; token ids and attention mask, for which the tokenizer is written as well;
+    or tensors. It outputs ``label`` and, if the head has them, ``probabilities`` in the order of the classes; or
+    ``value``. Boolean labels become int64, the nearest type that ONNX has.
 
     Parameters
     ----------
-    classifier : TransferClassifier or TransferRegressor
+    pipeline : FittedPipeline
     path : Path
-        File to write; a tokeniser gets its stem, as in ``model.tokenizer.json``.
+        File to write; a tokenizer gets its stem, as in ``model.tokenizer.json``.
 
     Raises
     ------
     ExportError
-        If there is no ONNX converter for the head, or it predicts several labels, or labels of several types.
+        If there is no ONNX converter for the head.
     ParityError
-        If the fused graph differs from backbone and head run apart.
+        If the fused graph differs from backbone and head run separately.
     """
-    from sklearn.utils.validation import check_is_fitted
+    import onnx
 
-    check_is_fitted(classifier, "head_")
-    outputs, limit = _outputs(classifier), getattr(classifier, "abstain_below", None)
-    names = [column.name for column in classifier.extractor_.columns]
+    # Convert the backbone and the head.
+    names = [column.name for column in pipeline.columns]
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="topwork-") as folder:
-        partial = select_columns(classifier.extractor_.graph, names, Path(folder) / "body.onnx")
-        body, session = _read(partial.path), open_session(partial.path, "cpu")
-    width = sum(column.width for column in classifier.extractor_.columns)
-    head = _head_model(classifier.head_, width, _opset(body))
-    require_head_parity(classifier, open_session(head.SerializeToString(), "cpu"), session)
-    merged = _merged(body, head, names, outputs)
-    if limit is not None:
-        merged.metadata_props.add(key=ABSTAIN_KEY, value=str(limit))
+        partial = select_columns(pipeline.graph, names, Path(folder) / "body.onnx")
+        body = onnx.load(partial.path)
+        body_session = open_session(partial.path, "cpu")
+    head = convert_head(pipeline.head, pipeline.n_features, find_opset(body))
+    head_session = open_session(head.SerializeToString(), "cpu")
+    require_head_parity(pipeline, head_session, body_session)
+
+    # Merge them.
+    outputs = REGRESSOR_OUTPUTS if pipeline.classes is None else CLASSIFIER_OUTPUTS
+    merged = merge_models(body, head, names, outputs)
+    if pipeline.abstain_below is not None:
+        merged.metadata_props.add(key=ABSTAIN_KEY, value=str(pipeline.abstain_below))
     content = merged.SerializeToString()
-    require_parity(classifier, session, open_session(content, "cpu"))
-    for name, text in classifier.extractor_.graph.input_spec.files().items():
+    require_parity(pipeline, body_session, open_session(content, "cpu"))
+
+    # Write the file, after the files that it needs.
+    for name, text in pipeline.graph.input_spec.files().items():
         write_file(path.with_name(f"{path.stem}.{name}"), text)
     write_file(path, content)
 
 
-def _outputs(classifier: Any) -> tuple[str, ...]:
-    """Return the names of the graph's outputs."""
-    if isinstance(classifier, RegressorMixin):
-        return (VALUE,)
-    if classifier.multilabel_ or classifier.are_coded():
-        what = "several labels for each item" if classifier.multilabel_ else "labels of several types"
-        raise ExportError(f"{what} cannot be written as ONNX; expected one label for each item, all of one type")
-    return LABEL, PROBABILITIES
+def find_opset(model: Any) -> int:
+    """Return the version of the default operator set of a model."""
+    versions = [int(opset.version) for opset in model.opset_import if opset.domain in ("", "ai.onnx")]
+    return versions[0]
 
 
-def _read(path: Path) -> Any:
-    import onnx
+def convert_head(head: Any, n_features: int, opset: int) -> Any:
+    """Convert a fitted head to an ONNX model.
 
-    return onnx.load(path)
+    Parameters
+    ----------
+    head : estimator
+    n_features : int
+    opset : int
+        Version of the default operator set.
 
+    Returns
+    -------
+    onnx.ModelProto
+        With one input, a float32 matrix of features; its outputs are labels and probabilities, labels only, or values.
 
-def _opset(model: Any) -> int:
-    return next(int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-
-
-def _head_model(head: Any, width: int, opset: int) -> Any:
-    """Convert a fitted head; its only input is a float matrix."""
+    Raises
+    ------
+    ExportError
+        If skl2onnx has no converter for the head.
+    """
     import skl2onnx
     from skl2onnx.common.data_types import FloatTensorType
 
     register_converters()
-    head, temperature = uncalibrated(head)
-    last = head.steps[-1][1] if hasattr(head, "steps") else head
-    probabilities = hasattr(head, "predict_proba")
+    base, temperature = split_calibrated(head)
+    last = base.steps[-1][1] if hasattr(base, "steps") else base
+    n_outputs = 1
+    options = None
+    if hasattr(base, "predict_proba"):
+        n_outputs = 2
+        options = {id(last): {"zipmap": False}}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model = skl2onnx.to_onnx(
-                head,
-                initial_types=[("features", FloatTensorType([None, width]))],
-                options={id(last): {"zipmap": False}} if probabilities else None,
-                target_opset={"": opset, "ai.onnx.ml": 3},
+                base,
+                initial_types=[("features", FloatTensorType([None, n_features]))],
+                options=options,
+                target_opset={"": opset, "ai.onnx.ml": ML_OPSET},
             )
     except Exception as error:
         raise ExportError(
             f"the head {type(last).__name__} cannot be written as ONNX: {reason(error)}. "
             f"Heads that can: {', '.join(FUSIBLE)}, and what skl2onnx supports."
         ) from error
-    keep = 2 if probabilities else 1
-    del model.graph.output[keep:]
+    del model.graph.output[n_outputs:]
     if temperature is not None:
-        temper(model, temperature)
+        apply_temperature(model, temperature)
     return model
 
 
-def _merged(body: Any, head: Any, names: list[str], outputs: Sequence[str]) -> Any:
-    """Join two models; their opsets, IR versions and names must be made to agree first."""
+def merge_models(body: Any, head: Any, names: Sequence[str], outputs: Sequence[str]) -> Any:
+    """Join the graphs of a backbone and a head.
+
+    Parameters
+    ----------
+    body : onnx.ModelProto
+        Its IR version and operator sets are changed in place.
+    head : onnx.ModelProto
+    names : sequence of str
+        Outputs of `body` whose concatenation is the input of `head`.
+    outputs : sequence of str
+        Names for the outputs of the result.
+
+    Returns
+    -------
+    onnx.ModelProto
+        With the metadata of `body`.
+    """
     import onnx
     from onnx import compose, helper
 
-    head = compose.add_prefix(head, "head/")
-    joined = "head/joined_features"
-    head.graph.node.insert(
-        0,
-        helper.make_node("Concat", names, [joined], axis=1)
-        if len(names) > 1
-        else helper.make_node("Identity", names, [joined]),
-    )
-    _rename_input(head.graph, joined)
-    del head.graph.input[:]
-    head.graph.input.extend(body.graph.output)
-    versions = {opset.domain: opset.version for opset in (*head.opset_import, *body.opset_import)}
-    for model in (body, head):
-        model.ir_version = max(body.ir_version, head.ir_version)
-        del model.opset_import[:]
-        model.opset_import.extend(helper.make_opsetid(domain, number) for domain, number in versions.items())
+    head = compose.add_prefix(head, HEAD_PREFIX)
+    _concatenate_inputs(head.graph, body.graph.output, names)
+    _align_versions(body, head)
     merged = compose.merge_models(body, head, io_map=[(name, name) for name in names])
     for output, name in zip(merged.graph.output, outputs, strict=False):
         merged.graph.node.append(helper.make_node("Identity", [output.name], [name]))
@@ -153,9 +167,32 @@ def _merged(body: Any, head: Any, names: list[str], outputs: Sequence[str]) -> A
     return merged
 
 
-def _rename_input(graph: Any, name: str) -> None:
+def _concatenate_inputs(graph: Any, inputs: Sequence[Any], names: Sequence[str]) -> None:
+    """Replace the only input of a graph by the concatenation of several, in place."""
+    from onnx import helper
+
+    joined = f"{HEAD_PREFIX}joined_features"
     old = graph.input[0].name
     for node in graph.node:
         for position, source in enumerate(node.input):
             if source == old:
-                node.input[position] = name
+                node.input[position] = joined
+    if len(names) > 1:
+        join = helper.make_node("Concat", names, [joined], axis=1)
+    else:
+        join = helper.make_node("Identity", names, [joined])
+    graph.node.insert(0, join)
+    del graph.input[:]
+    graph.input.extend(inputs)
+
+
+def _align_versions(body: Any, head: Any) -> None:
+    """Give two models the same IR version and operator sets, in place; the body's versions win."""
+    from onnx import helper
+
+    ir_version = max(body.ir_version, head.ir_version)
+    versions = {opset.domain: opset.version for opset in (*head.opset_import, *body.opset_import)}
+    for model in (body, head):
+        model.ir_version = ir_version
+        del model.opset_import[:]
+        model.opset_import.extend(helper.make_opsetid(domain, version) for domain, version in versions.items())

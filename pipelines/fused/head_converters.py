@@ -6,13 +6,15 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 OPTIONS = {"zipmap": [False]}
+"""Probabilities are a matrix, not a list of dictionaries."""
 
 
 @cache
 def register_converters() -> None:
-    """Teach skl2onnx our own heads, the nearest centroid classifier, and binary discriminant analysis.
+    """Register converters for topwork's heads, the nearest centroid classifier, and discriminant analysis.
 
     skl2onnx 1.20 writes the sigmoid of twice the decision for a ``LinearDiscriminantAnalysis`` of two classes.
     """
@@ -25,119 +27,148 @@ def register_converters() -> None:
     from ...heads.mlp.mlp_head import MLPHead
     from ...heads.mlp.mlp_regressor import MLPHeadRegressor
 
-    for own in (LinearProbe, LinearProbeCV, MLPHead):
-        convert = _convert_network if own is MLPHead else _convert_probe
-        update_registered_converter(own, f"Topwork{own.__name__}", _shapes, convert, options=OPTIONS)
-    update_registered_converter(MLPHeadRegressor, "TopworkMLPHeadRegressor", _shape_of_values, _convert_regressor)
-    for model in (NearestCentroid, Centroid):
-        update_registered_converter(model, f"Topwork{model.__name__}", _shapes, _convert_centroid, options=OPTIONS)
+    classifiers = {
+        LinearProbe: _convert_linear_probe,
+        LinearProbeCV: _convert_linear_probe,
+        MLPHead: _convert_mlp_classifier,
+        NearestCentroid: _convert_centroid,
+        Centroid: _convert_centroid,
+        LinearDiscriminantAnalysis: _convert_discriminant,
+    }
+    for model, convert in classifiers.items():
+        update_registered_converter(model, f"Topwork{model.__name__}", _set_classifier_shapes, convert, options=OPTIONS)
     update_registered_converter(
-        LinearDiscriminantAnalysis, "TopworkDiscriminant", _shapes, _convert_discriminant, options=OPTIONS
+        MLPHeadRegressor, "TopworkMLPHeadRegressor", _set_regressor_shape, _convert_mlp_regressor
     )
 
 
-def _shapes(operator: Any) -> None:
+def to_onnx_labels(classes: NDArray[Any]) -> NDArray[Any]:
+    """Return class labels in a type that ONNX has: int64 for integers and booleans, strings (as objects) for others."""
+    if classes.dtype.kind in "biu":
+        return classes.astype(np.int64)
+    return classes.astype(str).astype(object)
+
+
+# Shapes and types of the outputs.
+
+
+def _set_classifier_shapes(operator: Any) -> None:
     from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringTensorType
 
-    classes = operator.raw_operator.classes_
-    labels = Int64TensorType if classes.dtype.kind in "biu" else StringTensorType
-    rows = operator.inputs[0].get_first_dimension()
-    operator.outputs[0].type = labels([rows])
-    operator.outputs[1].type = FloatTensorType([rows, len(classes)])
+    classes = to_onnx_labels(operator.raw_operator.classes_)
+    label_type = Int64TensorType if classes.dtype == np.int64 else StringTensorType
+    n_rows = operator.inputs[0].get_first_dimension()
+    operator.outputs[0].type = label_type([n_rows])
+    operator.outputs[1].type = FloatTensorType([n_rows, len(classes)])
 
 
-def _shape_of_values(operator: Any) -> None:
+def _set_regressor_shape(operator: Any) -> None:
     from skl2onnx.common.data_types import FloatTensorType
 
-    rows = operator.inputs[0].get_first_dimension()
-    operator.outputs[0].type = FloatTensorType([rows, len(operator.raw_operator.target_mean_)])
+    n_rows = operator.inputs[0].get_first_dimension()
+    operator.outputs[0].type = FloatTensorType([n_rows, len(operator.raw_operator.target_mean_)])
+
+
+# Converters.
 
 
 def _convert_discriminant(scope: Any, operator: Any, container: Any) -> None:
-    """Write the softmax of the decisions; for two classes there is one decision, against zero."""
-    model, opset = operator.raw_operator, container.target_opset
-    weights, constant = model.coef_.T, model.intercept_  # (features, decisions), (decisions,)
+    """Add the softmax of the decisions; two classes have one decision, whose counterpart is zero."""
+    model = operator.raw_operator
+    weights = model.coef_.T  # (n_features, n_decisions)
+    constant = model.intercept_  # (n_decisions,)
     if weights.shape[1] == 1:
-        weights, constant = np.hstack([0 * weights, weights]), np.concatenate([[0.0], constant])
-    scores = _affine(operator.inputs[0], weights, constant, opset)
-    _write(scope, operator, container, scores, scores)
+        weights = np.hstack([0 * weights, weights])
+        constant = np.concatenate([[0.0], constant])
+    scores = _affine(operator.inputs[0], weights, constant, opset=container.target_opset)
+    _add_outputs(scope, operator, container, decisions=scores, logits=scores)
 
 
-def _convert_probe(scope: Any, operator: Any, container: Any) -> None:
-    """Write the softmax of the scores."""
-    _refuse_labels(operator.raw_operator)
+def _convert_linear_probe(scope: Any, operator: Any, container: Any) -> None:
+    """Add the softmax of the scores."""
+    _require_one_label(operator.raw_operator)
     _convert_discriminant(scope, operator, container)
 
 
-def _convert_network(scope: Any, operator: Any, container: Any) -> None:
-    """Write the standardisation, the layers and the softmax."""
-    _refuse_labels(operator.raw_operator)
-    scores = _network(operator, container.target_opset)
-    _write(scope, operator, container, scores, scores)
+def _convert_mlp_classifier(scope: Any, operator: Any, container: Any) -> None:
+    """Add the standardisation, the layers and the softmax."""
+    _require_one_label(operator.raw_operator)
+    scores = _perceptron(operator, container.target_opset)
+    _add_outputs(scope, operator, container, decisions=scores, logits=scores)
 
 
-def _convert_regressor(scope: Any, operator: Any, container: Any) -> None:
-    """Write the standardisation, the layers and the scale of the targets."""
+def _convert_mlp_regressor(scope: Any, operator: Any, container: Any) -> None:
+    """Add the standardisation, the layers and the scale of the targets."""
     from skl2onnx.algebra.onnx_ops import OnnxAdd, OnnxMul
 
-    model, opset = operator.raw_operator, container.target_opset
-    scale, mean = (each.astype(np.float32) for each in (model.target_scale_, model.target_mean_))
-    scaled = OnnxMul(_network(operator, opset), scale, op_version=opset)
+    model = operator.raw_operator
+    opset = container.target_opset
+    scale = model.target_scale_.astype(np.float32)
+    mean = model.target_mean_.astype(np.float32)
+    scaled = OnnxMul(_perceptron(operator, opset), scale, op_version=opset)
     OnnxAdd(scaled, mean, op_version=opset, output_names=operator.outputs[:1]).add_to(scope, container)
 
 
-def _network(operator: Any, opset: int) -> Any:
+def _convert_centroid(scope: Any, operator: Any, container: Any) -> None:
+    """Add labels as scikit-learn's ``predict`` returns them, and probabilities as its ``predict_proba``.
+
+    The two use different distances: plain ones, and ones divided by the standard deviation within the classes.
+    """
+    model = operator.raw_operator
+    opset = container.target_opset
+    features = operator.inputs[0]
+    log_prior = np.log(model.class_prior_)
+    within_class_std = np.where(model.within_class_std_dev_ == 0, 1.0, model.within_class_std_dev_)
+    logits = _closeness(features, model.centroids_, std=within_class_std, offset=2 * log_prior, opset=opset)
+    decisions = logits
+    has_uniform_prior = np.allclose(model.class_prior_, 1 / len(log_prior))
+    if has_uniform_prior:
+        plain = np.ones_like(within_class_std)
+        decisions = _closeness(features, model.centroids_, std=plain, offset=0 * log_prior, opset=opset)
+    _add_outputs(scope, operator, container, decisions=decisions, logits=logits)
+
+
+def _require_one_label(model: Any) -> None:
+    if model.multilabel_:
+        raise NotImplementedError("a head for several labels cannot be written as ONNX")
+
+
+def _add_outputs(scope: Any, operator: Any, container: Any, *, decisions: Any, logits: Any) -> None:
+    """Add the class of the highest decision, and the softmax of the logits."""
+    from skl2onnx.algebra.onnx_ops import OnnxArgMax, OnnxGather, OnnxIdentity, OnnxSoftmax
+
+    opset = container.target_opset
+    classes = to_onnx_labels(operator.raw_operator.classes_)
+    position = OnnxArgMax(decisions, axis=1, keepdims=0, op_version=opset)
+    labels = OnnxGather(classes, position, op_version=opset)
+    OnnxIdentity(labels, op_version=opset, output_names=operator.outputs[:1]).add_to(scope, container)
+    OnnxSoftmax(logits, axis=1, op_version=opset, output_names=operator.outputs[1:]).add_to(scope, container)
+
+
+# Expressions.
+
+
+def _perceptron(operator: Any, opset: int) -> Any:
     """Return the outputs of a multilayer perceptron."""
     from skl2onnx.algebra.onnx_ops import OnnxDiv, OnnxRelu, OnnxSub
 
     model = operator.raw_operator
     centred = OnnxSub(operator.inputs[0], model.mean_.astype(np.float32), op_version=opset)
-    hidden = OnnxDiv(centred, model.scale_.astype(np.float32), op_version=opset)
-    *layers, (weights, constant) = zip(model.weights_, model.biases_, strict=True)
-    for each, shift in layers:
-        hidden = OnnxRelu(_affine(hidden, each, shift, opset), op_version=opset)
-    return _affine(hidden, weights, constant, opset)
+    values = OnnxDiv(centred, model.scale_.astype(np.float32), op_version=opset)
+    *hidden, output = zip(model.weights_, model.biases_, strict=True)
+    for weights, constant in hidden:
+        values = OnnxRelu(_affine(values, weights, constant, opset=opset), op_version=opset)
+    weights, constant = output
+    return _affine(values, weights, constant, opset=opset)
 
 
-def _refuse_labels(model: Any) -> None:
-    if model.multilabel_:
-        raise NotImplementedError("a head for several labels cannot be written as ONNX")
+def _closeness(features: Any, centroids: Any, *, std: Any, offset: Any, opset: int) -> Any:
+    """Return the negative squared distances to the centroids plus an offset, up to a term that all classes share."""
+    constant = offset - ((centroids / std) ** 2).sum(axis=1)
+    return _affine(features, 2 * (centroids / std**2).T, constant, opset=opset)
 
 
-def _convert_centroid(scope: Any, operator: Any, container: Any) -> None:
-    """Write the labels as scikit-learn's ``predict``, the probabilities as its ``predict_proba``.
-
-    The two use different distances: plain ones, and ones divided by the spread within the classes.
-    """
-    model, opset = operator.raw_operator, container.target_opset
-    prior = np.log(model.class_prior_)
-    spread = np.where(model.within_class_std_dev_ == 0, 1.0, model.within_class_std_dev_)
-    scaled = _closeness(operator.inputs[0], model.centroids_, spread, 2 * prior, opset)
-    nearest = scaled
-    if np.allclose(model.class_prior_, 1 / len(prior)):
-        nearest = _closeness(operator.inputs[0], model.centroids_, np.ones_like(spread), 0 * prior, opset)
-    _write(scope, operator, container, nearest, scaled)
-
-
-def _write(scope: Any, operator: Any, container: Any, best: Any, scores: Any) -> None:
-    """Write the class of the highest of one set of scores, and the softmax of another."""
-    from skl2onnx.algebra.onnx_ops import OnnxArgMax, OnnxGather, OnnxIdentity, OnnxSoftmax
-
-    opset, classes = container.target_opset, operator.raw_operator.classes_
-    index = OnnxArgMax(best, axis=1, keepdims=0, op_version=opset)
-    names = classes.astype(np.int64) if classes.dtype.kind in "biu" else classes.astype(str).astype(object)
-    labels = OnnxGather(names, index, op_version=opset)
-    OnnxIdentity(labels, op_version=opset, output_names=operator.outputs[:1]).add_to(scope, container)
-    OnnxSoftmax(scores, axis=1, op_version=opset, output_names=operator.outputs[1:]).add_to(scope, container)
-
-
-def _closeness(features: Any, centroids: Any, spread: Any, offset: Any, opset: int) -> Any:
-    """Return minus the squared distances to the centroids, up to a term that all classes share."""
-    constant = offset - ((centroids / spread) ** 2).sum(axis=1)
-    return _affine(features, 2 * (centroids / spread**2).T, constant, opset)
-
-
-def _affine(features: Any, weights: Any, constant: Any, opset: int) -> Any:
+def _affine(features: Any, weights: Any, constant: Any, *, opset: int) -> Any:
     """Return ``features @ weights + constant`` in float32."""
     from skl2onnx.algebra.onnx_ops import OnnxAdd, OnnxMatMul
 

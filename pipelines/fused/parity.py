@@ -1,35 +1,74 @@
-"""Evidence that a fused graph is the classifier: its head alone near the classes' borders, then the whole."""
+"""Comparison of a fused graph with the pipeline: its head near the boundaries between classes, then the whole graph."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...errors import ParityError
+from ...extract.preprocess.by_kind import preprocessor_for
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ...extract.graphs.cut import Column
+    from ...extract.graphs.exported_graph import ExportedGraph
     from ...extract.preprocess.preprocessor import Feed
     from ...extract.runtime.session import Session
-    from ..estimators.transfer_estimator import TransferEstimator
 
-BATCHES = (1, 2, 5, 32)
-TOLERANCE = 1e-4
-"""Largest difference of a probability between the fused graph and backbone and head run apart, both in float32."""
-SCALES = (0.1, 0.5, 1.0, 2.0, -1.0)
-BISECTIONS = 12
-NUDGE = 1e-3
-STEP = 0.05
+BATCH_SIZES = (1, 2, 5, 32)
+MAX_DIFFERENCE = 1e-4
+"""Largest difference of a probability between the fused graph and backbone and head run separately, in float32."""
+FEATURE_SCALES = (0.1, 0.5, 1.0, 2.0, -1.0)
+N_BISECTIONS = 12
+RELATIVE_NUDGE = 1e-3
+"""Size of a change of the features, relative to their mean absolute value, that rounding might cause."""
+MAX_STEADY_CHANGE = 0.05
+"""Largest change of a probability by a nudge for which the probability is compared."""
 
 
-def require_parity(classifier: TransferEstimator, body: Session, fused: Session) -> None:
-    """Compare a fused graph with backbone and head run apart, on random inputs.
+@dataclass(frozen=True)
+class FittedPipeline:
+    """What a fused graph is made of and compared with.
 
     Parameters
     ----------
-    classifier : TransferClassifier or TransferRegressor
+    graph : ExportedGraph
+    columns : tuple of Column
+        Columns of the graph that the head was fitted on, in the order of its features.
+    head : estimator
+        Fitted.
+    classes : ndarray of shape (n_classes,), optional
+        The labels of a classifier; None for a regressor.
+    abstain_below : float, optional
+        Lowest probability for which the classifier predicts a label.
+    """
+
+    graph: ExportedGraph
+    columns: tuple[Column, ...]
+    head: Any
+    classes: NDArray[Any] | None = None
+    abstain_below: float | None = None
+
+    @property
+    def n_features(self) -> int:
+        """Number of features that the head expects."""
+        return sum(column.width for column in self.columns)
+
+    def random_feeds(self, batch_size: int) -> list[Feed]:
+        """Return batches of seeded random inputs of the graph, one of each kind."""
+        preprocessor = preprocessor_for(self.graph.input_spec)
+        return list(preprocessor.random_feeds(batch_size, np.random.default_rng(batch_size)).values())
+
+
+def require_parity(pipeline: FittedPipeline, body: Session, fused: Session) -> None:
+    """Compare a fused graph with backbone and head run separately, on random inputs.
+
+    Parameters
+    ----------
+    pipeline : FittedPipeline
     body : Session
         The backbone's graph.
     fused : Session
@@ -38,103 +77,130 @@ def require_parity(classifier: TransferEstimator, body: Session, fused: Session)
     Raises
     ------
     ParityError
-        If a probability or a clear label differs.
+        If a probability or an unambiguous label differs.
     """
-    for batch in BATCHES:
-        for feed in _feeds(classifier, batch):
-            _compare(classifier, np.concatenate(body.run(feed), axis=1), fused.run(feed))
+    for batch_size in BATCH_SIZES:
+        for feed in pipeline.random_feeds(batch_size):
+            features = np.concatenate(body.run(feed), axis=1)
+            _compare(pipeline, features, fused.run(feed))
 
 
-def require_head_parity(classifier: TransferEstimator, head: Session, body: Session) -> None:
+def require_head_parity(pipeline: FittedPipeline, head: Session, body: Session) -> None:
     """Compare the converted head with scikit-learn's on features between the classes.
 
-    Far from the borders probabilities are 0 or 1 whatever the conversion did to them.
+    Far from the boundaries probabilities are 0 or 1 even if the conversion is wrong.
+
+    Parameters
+    ----------
+    pipeline : FittedPipeline
+    head : Session
+        The converted head.
+    body : Session
+        The backbone's graph.
 
     Raises
     ------
     ParityError
-        If a probability or a clear label differs.
+        If a probability or an unambiguous label differs.
     """
-    features = np.concatenate(body.run(_feeds(classifier, BATCHES[-1])[-1]), axis=1)
-    rows = np.concatenate([scale * features for scale in SCALES]).astype(np.float32)
-    if hasattr(classifier, "classes_"):
-        rows = np.concatenate([rows, *_towards_borders(classifier.head_, rows)])
-    _compare(classifier, rows, head.run({"features": rows}))
+    feed = pipeline.random_feeds(BATCH_SIZES[-1])[-1]
+    features = np.concatenate(body.run(feed), axis=1)
+    rows = np.concatenate([scale * features for scale in FEATURE_SCALES]).astype(np.float32)
+    if pipeline.classes is not None:
+        rows = np.concatenate([rows, *_approach_boundaries(pipeline.head, rows)])
+    _compare(pipeline, rows, head.run({"features": rows}))
 
 
-def _feeds(classifier: TransferEstimator, batch: int) -> list[Feed]:
-    return list(classifier.extractor_.preprocessor.random_feeds(batch, np.random.default_rng(batch)).values())
-
-
-def _towards_borders(head: Any, rows: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-    """Bisect between rows of different classes, and return the points on the way."""
+def _approach_boundaries(head: Any, rows: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """Bisect between each row and one of another class, and return the midpoints of each step."""
     labels = head.predict(rows)
-    partners = np.array([np.flatnonzero(labels != label)[:1].tolist() or [-1] for label in labels])[:, 0]
-    near, far = rows[partners >= 0], rows[partners[partners >= 0]]
-    points = []
-    for _ in range(BISECTIONS if len(near) else 0):
+    if len(np.unique(labels)) < 2:
+        return []
+    partners = [np.flatnonzero(labels != label)[0] for label in labels]
+    near = rows
+    far = rows[partners]
+    midpoints = []
+    for _ in range(N_BISECTIONS):
         middle = ((near + far) / 2).astype(np.float32)
-        points.append(middle)
-        same = (head.predict(middle) == head.predict(near))[:, None]
-        near, far = np.where(same, middle, near), np.where(same, far, middle)
-    return points
+        midpoints.append(middle)
+        is_near_class = (head.predict(middle) == head.predict(near))[:, None]
+        near = np.where(is_near_class, middle, near)
+        far = np.where(is_near_class, far, middle)
+    return midpoints
 
 
-def _compare(classifier: TransferEstimator, features: NDArray[np.float32], found: list[NDArray[Any]]) -> None:
-    head = classifier.head_
-    if not hasattr(classifier, "classes_"):
-        _compare_values(head, features, np.asarray(found[0]))
+def _compare(pipeline: FittedPipeline, features: NDArray[np.float32], outputs: list[NDArray[Any]]) -> None:
+    """Raise a ParityError if outputs of a graph differ from what the head predicts for features."""
+    if pipeline.classes is None:
+        _compare_values(pipeline.head, features, np.asarray(outputs[0]))
         return
-    steady, clear = _is_steady(head, features)
-    if hasattr(head, "predict_proba"):
-        differences = np.abs(head.predict_proba(features) - found[1])[steady]
-        if not (differences <= TOLERANCE).all():
-            raise ParityError(
-                f"probabilities of the fused graph differ by {differences.max():.2g} from backbone and head run apart; "
-                f"expected at most {TOLERANCE:.0e}. Nothing was written."
-            )
-    wrong = (np.asarray(found[0]).astype(classifier.classes_.dtype) != head.predict(features)) & clear
-    if wrong.any():
-        raise ParityError(
-            f"{wrong.sum()} of {len(wrong)} labels of the fused graph differ from backbone and head run "
-            "apart. Nothing was written."
-        )
+    if hasattr(pipeline.head, "predict_proba"):
+        _compare_probabilities(pipeline.head, features, outputs[1])
+    labels = np.asarray(outputs[0]).astype(pipeline.classes.dtype)
+    _compare_labels(pipeline.head, features, labels)
 
 
 def _compare_values(head: Any, features: NDArray[np.float32], found: NDArray[Any]) -> None:
-    """Compare values, relative to how much they vary; those that hang on a rounding are left out."""
+    """Compare values, relative to the largest one; those that a nudge changes are left out."""
     expected = np.asarray(head.predict(features)).reshape(found.shape)
-    size = max(float(np.abs(expected).max()), 1e-12)
-    differences, steady = np.abs(expected - found) / size, np.ones(found.shape, bool)
-    for sign in (-1, 1):
-        nudged = np.asarray(head.predict(features + sign * _nudge(features))).reshape(found.shape)
-        steady &= np.abs(nudged - expected) / size < STEP
-    if not (differences[steady] <= TOLERANCE).all():
+    largest = max(float(np.abs(expected).max()), 1e-12)
+    is_steady = np.ones(found.shape, bool)
+    for nudged in _nudge(features):
+        changed = np.asarray(head.predict(nudged)).reshape(found.shape)
+        is_steady &= np.abs(changed - expected) / largest < MAX_STEADY_CHANGE
+    differences = (np.abs(expected - found) / largest)[is_steady]
+    if not (differences <= MAX_DIFFERENCE).all():
         raise ParityError(
-            f"values of the fused graph differ by {differences[steady].max():.2g} of the largest from backbone and "
-            f"head run apart; expected at most {TOLERANCE:.0e}. Nothing was written."
+            f"values of the fused graph differ by {differences.max():.2g} of the largest from backbone and "
+            f"head run separately; expected at most {MAX_DIFFERENCE:.0e}. Nothing was written."
         )
 
 
-def _nudge(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    nudge = NUDGE * np.abs(features).mean() * np.random.default_rng(0).choice([-1, 1], features.shape)
-    small: NDArray[np.float32] = nudge.astype(np.float32)
-    return small
+def _compare_probabilities(head: Any, features: NDArray[np.float32], found: NDArray[Any]) -> None:
+    """Compare probabilities; those that a nudge changes are left out.
 
-
-def _is_steady(head: Any, features: NDArray[np.float32]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Tell whose probabilities, and whose labels, do not hang on a rounding.
-
-    Where the features' last digits decide which neighbours vote, there is no right answer to compare with.
+    Where the last digits of the features decide which neighbours vote, there is no right answer to compare with.
     """
-    nudged = [features + sign * _nudge(features) for sign in (-1, 1)]
-    label, clear = head.predict(features), np.ones(len(features), bool)
-    for rows in nudged:
-        clear &= head.predict(rows) == label
-    if not hasattr(head, "predict_proba"):
-        return clear, clear
-    best, steady = head.predict_proba(features), np.ones(len(features), bool)
-    for rows in nudged:
-        steady &= np.abs(head.predict_proba(rows) - best).max(axis=1) < STEP
-    ordered = np.sort(best, axis=1)
-    return steady, clear & (ordered[:, -1] - ordered[:, -2] > 2 * TOLERANCE)
+    expected = head.predict_proba(features)
+    is_steady = _has_steady_probabilities(head, features, expected)
+    differences = np.abs(expected - found)[is_steady]
+    if not (differences <= MAX_DIFFERENCE).all():
+        raise ParityError(
+            f"probabilities of the fused graph differ by {differences.max():.2g} from backbone and head run "
+            f"separately; expected at most {MAX_DIFFERENCE:.0e}. Nothing was written."
+        )
+
+
+def _has_steady_probabilities(
+    head: Any, features: NDArray[np.float32], probabilities: NDArray[Any]
+) -> NDArray[np.bool_]:
+    is_steady = np.ones(len(features), bool)
+    for nudged in _nudge(features):
+        change = np.abs(head.predict_proba(nudged) - probabilities).max(axis=1)
+        is_steady &= change < MAX_STEADY_CHANGE
+    return is_steady
+
+
+def _compare_labels(head: Any, features: NDArray[np.float32], found: NDArray[Any]) -> None:
+    """Compare labels; ambiguous ones, which a nudge or the tolerance of probabilities changes, are left out."""
+    expected = head.predict(features)
+    is_clear = np.ones(len(features), bool)
+    for nudged in _nudge(features):
+        is_clear &= head.predict(nudged) == expected
+    if hasattr(head, "predict_proba"):
+        ordered = np.sort(head.predict_proba(features), axis=1)
+        margin = ordered[:, -1] - ordered[:, -2]
+        is_clear &= margin > 2 * MAX_DIFFERENCE
+    is_wrong = (found != expected) & is_clear
+    if is_wrong.any():
+        raise ParityError(
+            f"{is_wrong.sum()} of {len(is_wrong)} labels of the fused graph differ from backbone and head run "
+            "separately. Nothing was written."
+        )
+
+
+def _nudge(features: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """Return the features moved a little into a random direction, and into the opposite one."""
+    signs = np.random.default_rng(0).choice([-1, 1], features.shape)
+    nudge: NDArray[np.float32] = (RELATIVE_NUDGE * np.abs(features).mean() * signs).astype(np.float32)
+    return [features - nudge, features + nudge]

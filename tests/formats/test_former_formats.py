@@ -40,6 +40,15 @@ def test_former_store_opens_verifies_and_takes_more_items(copied: Path) -> None:
     assert store.verify() == []
 
 
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, topwork.FeatureStore]:
+    """Return an opened copy of each former store; they are not to be changed."""
+    folder = tmp_path_factory.mktemp("stores")
+    for name in FORMER:
+        shutil.copytree(HERE / name / "store", folder / name)
+    return {name: topwork.FeatureStore.open(folder / name) for name in FORMER}
+
+
 @pytest.mark.parametrize("bundle", BUNDLES)
 def test_former_classifier_predicts_the_same(bundle: str) -> None:
     expected = np.load(HERE / bundle.split("/")[0] / "expected.npz")
@@ -59,10 +68,11 @@ def test_former_regressor_predicts_the_same(bundle: str) -> None:
 
 
 @pytest.mark.parametrize("bundle", BUNDLES)
-def test_former_bundle_is_refitted_and_saved_without_paths_of_modules(bundle: str, tmp_path: Path) -> None:
+def test_former_bundle_is_refitted_and_saved_without_paths_of_modules(
+    bundle: str, stores: dict[str, topwork.FeatureStore], tmp_path: Path
+) -> None:
     former = HERE / bundle.split("/")[0]
-    shutil.copytree(former / "store", tmp_path / "store")
-    child = topwork.refit(HERE / bundle, topwork.FeatureStore.open(tmp_path / "store"))
+    child = topwork.refit(HERE / bundle, stores[former.name])
     child.save(tmp_path / "child")
 
     again = topwork.load(tmp_path / "child")

@@ -60,10 +60,10 @@ def test_file_needs_no_trust(tmp_path: Path) -> None:
 
 
 def test_weights_reach_a_head_in_a_pipeline() -> None:
-    from topwork.pipelines.estimators.training_rows import TrainingRows, fit_head
+    from topwork.pipelines.estimators.training_set import TrainingSet, fit_head
 
     labels = np.random.default_rng(0).integers(4, size=900)
-    rows = TrainingRows(X[TRAIN], labels, np.where(labels == 1, 1000.0, 1.0))
+    rows = TrainingSet(X[TRAIN], labels, np.where(labels == 1, 1000.0, 1.0))
     for calibrate in (False, True):
         head = fit_head(resolve_head("logreg"), rows, calibrate)
         assert (head.predict(X[TEST]) == 1).mean() > 0.8

@@ -1,16 +1,16 @@
-"""What the doctor finds."""
+"""What the doctor reports of the installation."""
 
 from __future__ import annotations
 
 import pytest
 from topwork.extract.runtime.providers import PROVIDERS
-from topwork.pipelines.doctor import examined, problems
+from topwork.pipelines.doctor import examine_installation, find_problems
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
-def test_every_provider_is_told_with_a_reason_where_it_is_missing() -> None:
-    facts = examined()
+def test_every_provider_is_reported_with_a_reason_if_it_is_missing() -> None:
+    facts = examine_installation()
     assert [p["name"] for p in facts["providers"]] == list(PROVIDERS)
     assert all(p["there"] or "install" in p["note"] for p in facts["providers"])
     assert next(p for p in facts["providers"] if p["name"] == "cpu")["precisions"][:2] == ["fp32", "fp16"]
@@ -19,7 +19,7 @@ def test_every_provider_is_told_with_a_reason_where_it_is_missing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("installed", "listed", "told"),
+    ("installed", "built", "expected"),
     [
         ({"onnxruntime"}, [CPU], []),
         ({"onnxruntime-gpu"}, [CUDA, CPU], []),
@@ -32,8 +32,8 @@ def test_every_provider_is_told_with_a_reason_where_it_is_missing() -> None:
     ],
 )
 def test_packages_that_overwrite_each_other_are_recognised(
-    installed: set[str], listed: list[str], told: list[str]
+    installed: set[str], built: list[str], expected: list[str]
 ) -> None:
-    found = problems(installed, listed)
-    assert len(found) == len(told)
-    assert all(part in problem for part, problem in zip(told, found, strict=True))
+    found = find_problems(installed, built)
+    assert len(found) == len(expected)
+    assert all(part in problem for part, problem in zip(expected, found, strict=True))

@@ -16,7 +16,7 @@ from topwork.extract.graphs.exported_graph import ExportedGraph
 from topwork.extract.jobs.job import extract_features
 from topwork.extract.store.feature_store import FeatureStore
 from topwork.identity import digest_of_file
-from topwork.pipelines.bundle.bundle import load
+from topwork.pipelines.estimators.load import load
 from topwork.pipelines.estimators.transfer_classifier import TransferClassifier
 
 WriteImages = Callable[..., Path]

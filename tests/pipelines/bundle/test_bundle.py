@@ -1,4 +1,4 @@
-"""Bundles: what is loaded predicts as what was saved; what was changed, or is not known to be safe, is refused."""
+"""Bundles: a loaded one predicts as the saved one; a changed one, or one with unknown types, is refused."""
 
 from __future__ import annotations
 
@@ -43,16 +43,41 @@ Train = Callable[..., TransferClassifier]
 
 @pytest.fixture(scope="module")
 def train(graph: ExportedGraph, photos: Path) -> Train:
-    def train(head: Any = "centroid", layer: Any = "layer2", **options: Any) -> TransferClassifier:
-        return TransferClassifier(graph, layer, head=head, **options).fit(photos)
+    """Return a function that fits a classifier."""
+
+    def train(head: Any = "centroid", layer: Any = "layer2") -> TransferClassifier:
+        return TransferClassifier(graph, layer, head=head, cv=0).fit(photos)
 
     return train
 
 
+@pytest.fixture(scope="module")
+def classifiers(train: Train) -> dict[str, TransferClassifier]:
+    """Return a fitted classifier for each head; they are not to be changed."""
+    return {head: train(head, ["layer3", "layer1"]) for head in HEADS}
+
+
+@pytest.fixture(scope="module")
+def bundles(classifiers: dict[str, TransferClassifier], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a bundle for each head; they are not to be changed."""
+    folder = tmp_path_factory.mktemp("bundles")
+    for head, classifier in classifiers.items():
+        classifier.save(folder / head)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def saved_bundle(graph: ExportedGraph, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a bundle with a fit report; it is not to be changed."""
+    path = tmp_path_factory.mktemp("saved") / "bundle"
+    TransferClassifier(graph, "layer2", head="centroid").fit(photos).save(path)
+    return path
+
+
 @pytest.fixture
-def bundle(train: Train, tmp_path: Path) -> Path:
-    train().save(tmp_path / "bundle")
-    return tmp_path / "bundle"
+def bundle(saved_bundle: Path, tmp_path: Path) -> Path:
+    """Return a copy of the bundle."""
+    return Path(shutil.copytree(saved_bundle, tmp_path / "bundle"))
 
 
 def edit(bundle: Path, change: Callable[[dict[str, Any]], Any]) -> None:
@@ -64,11 +89,10 @@ def edit(bundle: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 
 @pytest.mark.parametrize("head", HEADS)
 def test_loaded_bundle_predicts_as_the_saved_classifier(
-    head: str, train: Train, paths: list[Path], tmp_path: Path
+    head: str, classifiers: dict[str, TransferClassifier], bundles: Path, paths: list[Path]
 ) -> None:
-    saved = train(head, ["layer3", "layer1"])
-    saved.save(tmp_path / "bundle")
-    loaded = topwork.load(str(tmp_path / "bundle"))
+    saved = classifiers[head]
+    loaded = topwork.load(str(bundles / head))
     assert np.array_equal(loaded.predict(paths), saved.predict(paths))
     assert loaded.predict(paths).dtype == saved.predict(paths).dtype
     assert loaded.classes_.tolist() == ["flower", "roof", "sky"]
@@ -88,15 +112,12 @@ def test_labels_keep_their_dtype(values: list[Any], graph: ExportedGraph, paths:
 
 
 def test_bundles_of_every_head_run_without_torch_and_onnx(
-    train: Train, photos: Path, paths: list[Path], tmp_path: Path
+    classifiers: dict[str, TransferClassifier], bundles: Path, photos: Path, paths: list[Path]
 ) -> None:
-    classifiers = [train(head) for head in HEADS]
-    for head, classifier in zip(HEADS, classifiers, strict=True):
-        classifier.save(tmp_path / head)
-    command = [sys.executable, "-c", WITHOUT_TORCH, str(photos), *(str(tmp_path / head) for head in HEADS)]
+    command = [sys.executable, "-c", WITHOUT_TORCH, str(photos), *(str(bundles / head) for head in HEADS)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    assert json.loads(result.stdout) == [classifier.predict(paths).tolist() for classifier in classifiers]
+    assert json.loads(result.stdout) == [classifiers[head].predict(paths).tolist() for head in HEADS]
 
 
 def test_manifest_names_every_file_with_its_digest(bundle: Path, graph: ExportedGraph) -> None:
@@ -129,12 +150,12 @@ def test_loaded_classifier_can_be_fitted_again(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update(format=2), "has format 2, expected 1"),
-        (lambda m: m.pop("format"), "cannot be read"),
-        (lambda m: m["files"].update({"head.skops": "0" * 64}), "head.skops is not what the manifest says"),
-        (lambda m: m["files"].update({"../other": "0" * 64}), "names '../other'; expected a file within the bundle"),
-        (lambda m: m["files"].update({"/etc/passwd": "0" * 64}), "names '/etc/passwd'"),
-        (lambda m: m["files"].update({"more.bin": "0" * 64}), "more.bin is missing"),
+        (lambda m: m.update(format=2), "format 2"),
+        (lambda m: m.pop("format"), r"bundle\.json"),
+        (lambda m: m["files"].update({"head.skops": "0" * 64}), r"head\.skops"),
+        (lambda m: m["files"].update({"../other": "0" * 64}), "'../other'"),
+        (lambda m: m["files"].update({"/etc/passwd": "0" * 64}), "'/etc/passwd'"),
+        (lambda m: m["files"].update({"more.bin": "0" * 64}), r"more\.bin"),
         (lambda m: m["files"].pop("head.skops"), "head.skops"),
         (lambda m: m["files"].pop("extractor.onnx"), "extractor.onnx"),
         (lambda m: m.update(files=["head.skops"]), "bundle.json"),
@@ -163,8 +184,9 @@ def test_damaged_or_missing_file_is_refused(name: str, bundle: Path) -> None:
 def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("text")
     for path in (tmp_path, tmp_path / "nowhere", tmp_path / "file"):
-        with pytest.raises(BundleError, match="is not a bundle"):
+        with pytest.raises(BundleError) as error:
             topwork.load(path)
+        assert str(path) in str(error.value)
 
 
 Texts = tuple[list[str], list[str]]
@@ -174,20 +196,35 @@ TEXT_FILES = [
 ]
 
 
+@pytest.fixture(scope="module")
+def text_classifier(text_graph: ExportedGraph, texts: Texts) -> TransferClassifier:
+    """Return a classifier of text; it is not to be changed."""
+    return TransferClassifier(text_graph, "last", head="lda", cv=0).fit(*texts)
+
+
+@pytest.fixture(scope="module")
+def saved_text_bundle(text_classifier: TransferClassifier, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a bundle of the classifier of text; it is not to be changed."""
+    path = tmp_path_factory.mktemp("saved") / "texts"
+    text_classifier.save(path)
+    return path
+
+
 @pytest.fixture
-def text_bundle(text_graph: ExportedGraph, texts: Texts, tmp_path: Path) -> Path:
-    TransferClassifier(text_graph, "last", head="lda").fit(*texts).save(tmp_path / "texts")
-    return tmp_path / "texts"
+def text_bundle(saved_text_bundle: Path, tmp_path: Path) -> Path:
+    """Return a copy of the bundle of text."""
+    return Path(shutil.copytree(saved_text_bundle, tmp_path / "texts"))
 
 
 def test_bundle_of_texts_holds_its_tokeniser_and_predicts_as_before(
-    text_bundle: Path, text_graph: ExportedGraph, texts: Texts
+    text_bundle: Path, text_classifier: TransferClassifier, text_graph: ExportedGraph, texts: Texts
 ) -> None:
     manifest = json.loads((text_bundle / "bundle.json").read_text())
     files = {path.relative_to(text_bundle).as_posix(): path for path in text_bundle.rglob("*") if path.is_file()}
     assert sorted(files) == TEXT_FILES
     assert manifest["files"] == {name: hashlib.sha256(files[name].read_bytes()).hexdigest() for name in TEXT_FILES[1:]}
-    loaded, saved = topwork.load(text_bundle), TransferClassifier(text_graph, "last", head="lda").fit(*texts)
+    loaded = topwork.load(text_bundle)
+    saved = text_classifier
     assert loaded.extractor_.graph.input_spec == text_graph.input_spec
     assert loaded.predict(texts[0]).tolist() == saved.predict(texts[0]).tolist()
     assert np.array_equal(loaded.predict_proba(texts[0]), saved.predict_proba(texts[0]))
@@ -220,9 +257,7 @@ def test_tokeniser_exchanged_together_with_its_digest_is_refused(text_bundle: Pa
     path.write_bytes(path.read_bytes().replace(b'"cat"', b'"cta"'))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     edit(text_bundle, lambda m: m["files"].update({"inputs/tokenizer.json": digest}))
-    with pytest.raises(
-        (BundleError, InputError), match=r"tokenizer\.json is not the file that the graph was made with"
-    ):
+    with pytest.raises((BundleError, InputError), match=r"tokenizer\.json"):
         topwork.load(text_bundle)
 
 
@@ -269,7 +304,7 @@ def test_type_that_is_not_known_to_be_safe_needs_trust(train: Train, paths: list
     saved = train(RandomForestClassifier(5, random_state=0))
     saved.save(tmp_path / "bundle")
     for trusted in ((), ["sklearn.tree._tree.Other"]):
-        with pytest.raises(BundleError, match=r"not trusted: sklearn\.tree\._tree\.Tree\."):
+        with pytest.raises(BundleError, match=r"sklearn\.tree\._tree\.Tree\b"):
             topwork.load(tmp_path / "bundle", trusted=trusted)
     loaded = topwork.load(tmp_path / "bundle", trusted=[TREE])
     assert np.array_equal(loaded.predict_proba(paths), saved.predict_proba(paths))
@@ -310,8 +345,9 @@ def test_saving_over_something_else_is_refused(kind: str, train: Train, tmp_path
         path.mkdir()
     if kind == "folder":
         (path / "notes.txt").write_text("precious")
-    with pytest.raises(BundleError, match="exists and is no bundle"):
+    with pytest.raises(BundleError) as error:
         train().save(path)
+    assert str(path) in str(error.value)
     assert [file.name for file in tmp_path.rglob("*")] == (["mine", "notes.txt"] if kind == "folder" else ["mine"])
 
 

@@ -1,4 +1,4 @@
-"""Retraining where labels, rows and parents are not as they should be: nothing is judged by what it has learned."""
+"""Refitting with unusual labels, rows and parents: no head is evaluated on rows that it has learned from."""
 
 from __future__ import annotations
 
@@ -10,28 +10,29 @@ import pandas as pd
 import pytest
 from topwork import FeatureStore, MLPHead, TransferClassifier, TransferRegressor, refit
 from topwork.errors import InputError
-from topwork.pipelines.estimators.holdout import HoldOut
+from topwork.pipelines.estimators.holdout_rule import HoldOutRule
 
 ROWS = 300
 IDS = [f"item-{number:03d}" for number in range(ROWS)]
-HELD = HoldOut().holds(IDS, [None] * ROWS)
+HELD = HoldOutRule().select(IDS, [None] * ROWS)
 LABELS = [f"c{number % 5}" for number in range(ROWS)]
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
-    """Return foreign features in which classes are easily told apart; they are not to be changed."""
+    """Return foreign features in which classes are easily distinguished; they are not to be changed."""
     generator = np.random.default_rng(0)
     X = generator.standard_normal((ROWS, 20)) + 2 * generator.standard_normal((5, 20))[np.arange(ROWS) % 5]
     return FeatureStore.import_features(tmp_path_factory.mktemp("edges") / "store", X.astype(np.float32), IDS, LABELS)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def parent(store: FeatureStore) -> Any:
+    """Return a classifier that has held a fifth of the rows out; it is not to be changed."""
     return refit(TransferClassifier.from_store(store, head="linear", cv=0).fit(store), store)
 
 
-def test_head_that_learned_everything_by_heart_does_not_know_the_rows_it_is_judged_by(store: FeatureStore) -> None:
+def test_overfitted_parent_does_not_start_a_child_that_is_evaluated_on_its_rows(store: FeatureStore) -> None:
     labels = np.random.default_rng(1).integers(10, size=ROWS)
     head = MLPHead(early_stopping=False, random_state=0)
     child = refit(TransferClassifier.from_store(store, head=head, cv=0).fit(store, labels), store, labels)
@@ -40,7 +41,7 @@ def test_head_that_learned_everything_by_heart_does_not_know_the_rows_it_is_judg
     assert not child.lineage_["warm"]
 
 
-def test_what_was_learned_is_remembered_along_the_line(store: FeatureStore, parent: Any) -> None:
+def test_learned_ids_are_inherited(store: FeatureStore, parent: Any) -> None:
     rare = {IDS[row]: "rare" for row in np.flatnonzero(HELD)[:3]}
     first = refit(parent, store, rare)
     assert first.lineage_["held_out"]["n"] == HELD.sum() - 3  # a class is not held out whole
@@ -57,7 +58,7 @@ def test_what_was_learned_is_remembered_along_the_line(store: FeatureStore, pare
     assert refit(fresh, store, splits).lineage_["metrics"]["parent_may_have_learned_them"]
 
 
-def test_parent_that_knows_items_by_other_ids_may_know_them(store: FeatureStore, tmp_path: Path) -> None:
+def test_parent_that_learned_under_other_ids_may_have_learned_the_rows(store: FeatureStore, tmp_path: Path) -> None:
     other = FeatureStore.import_features(tmp_path / "other", np.asarray(store.matrix("features")), labels=LABELS)
     child = refit(refit(TransferClassifier.from_store(other, cv=0).fit(other), other), store)
     assert child.lineage_["metrics"]["parent_may_have_learned_them"]
@@ -77,7 +78,7 @@ def test_missing_label_is_no_class(nothing: Any, store: FeatureStore, parent: An
         child = refit(parent, store, given)
         assert child.lineage_["unlabelled"] == 5
         assert child.classes_.tolist() == [f"c{number}" for number in range(5)]
-    with pytest.raises(InputError, match="5 of 300 items have no label"):
+    with pytest.raises(InputError, match="5 of 300"):
         TransferClassifier.from_store(store).fit(store, labels)
 
 
@@ -87,30 +88,30 @@ def test_series_goes_by_its_index_and_a_table_by_its_ids(store: FeatureStore, pa
     assert refit(parent, store, series).lineage_["labels"] == expected
     assert refit(parent, store, pd.DataFrame({"id": IDS, "label": LABELS}).iloc[::-1]).lineage_["labels"] == expected
     assert refit(parent, store, pd.Series(LABELS)).lineage_["labels"] == expected
-    with pytest.raises(InputError, match="twice"):
+    with pytest.raises(InputError, match=IDS[0]):
         refit(parent, store, pd.Series(["c0", "c1"], index=IDS[:1] * 2))
 
 
 def test_labels_that_do_not_go_together_are_refused(store: FeatureStore, parent: Any) -> None:
     numbers = FeatureStore.open(store.path)
-    with pytest.raises(InputError, match=r"2 columns, but those .* one for each item"):
+    with pytest.raises(InputError, match="2 columns"):
         refit(parent, store, np.eye(2, dtype=int)[np.arange(ROWS) % 2])
     several = TransferClassifier.from_store(store, cv=0).fit(store, np.eye(5, dtype=int)[np.arange(ROWS) % 5])
-    with pytest.raises(InputError, match=r"one for each item, but those .* 5 columns"):
+    with pytest.raises(InputError, match="5 columns"):
         refit(several, numbers)
     with pytest.raises(InputError, match="label_column"):
         refit(parent, store, label_column="label")
-    with pytest.raises(InputError, match="several types: bool, str"):
+    with pytest.raises(InputError, match="bool, str"):
         refit(parent, store, {IDS[0]: True})
 
 
-def test_no_row_to_judge_by_is_told(store: FeatureStore, parent: Any) -> None:
+def test_missing_rows_to_evaluate_on_are_warned_of(store: FeatureStore, parent: Any) -> None:
     splits = pd.DataFrame({"id": IDS, "split": ["test"] * 50 + ["train"] * 250})
     child = refit(parent, store, splits, held_out=None)
     assert child.lineage_["held_out"]["by"] == "id"  # as its parent's
     by_split = refit(TransferClassifier.from_store(store, cv=0).fit(store), store, splits)
     assert by_split.lineage_["held_out"] == {"by": "split", "share": 0.0, "seed": 0, "n": 50}
-    with pytest.warns(UserWarning, match=r"no row has one of the splits .*: the head is not judged"):
+    with pytest.warns(UserWarning, match="splits dev, test"):
         assert refit(by_split, store).lineage_["metrics"] == {}
 
 

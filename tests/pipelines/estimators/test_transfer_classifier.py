@@ -70,7 +70,7 @@ def test_predict_returns_the_labels_and_dtype_that_fit_was_given(
     kind: str, head: str, graph: ExportedGraph, paths: list[Path], names: NDArray[np.str_]
 ) -> None:
     labels = labels_of(kind, names)
-    classifier = TransferClassifier(graph, "layer2", head=head).fit(paths, labels.tolist())
+    classifier = TransferClassifier(graph, "layer2", head=head, cv=0).fit(paths, labels.tolist())
     predicted = classifier.predict(paths)
     assert predicted.dtype == classifier.classes_.dtype == labels.dtype
     assert classifier.classes_.tolist() == sorted(set(KINDS[kind]))
@@ -91,7 +91,7 @@ def test_paths_folder_and_store_give_the_same_classifier(
 
 
 def test_arrays_and_images_are_items(graph: ExportedGraph, pixels: NDArray[np.uint8], names: NDArray[np.str_]) -> None:
-    classifier = TransferClassifier(graph, "layer2", head="centroid").fit(list(pixels), names)
+    classifier = TransferClassifier(graph, "layer2", head="centroid", cv=0).fit(list(pixels), names)
     assert classifier.score(pixels, names) > 0.9
     assert classifier.predict(pixels[:1]).tolist() == [classifier.predict(pixels)[0]]
 
@@ -99,7 +99,7 @@ def test_arrays_and_images_are_items(graph: ExportedGraph, pixels: NDArray[np.ui
 def test_layers_lie_side_by_side_in_the_order_given(
     graph: ExportedGraph, photos: Path, paths: list[Path], names: NDArray[np.str_], store: FeatureStore
 ) -> None:
-    classifier = TransferClassifier(graph, ["layer3", "layer1"], head=LogisticRegression(max_iter=500))
+    classifier = TransferClassifier(graph, ["layer3", "layer1"], head=LogisticRegression(max_iter=500), cv=0)
     expected = np.concatenate([store.matrix("layer3"), store.matrix("layer1")], axis=1)
     coefficients = LogisticRegression(max_iter=500).fit(expected, names).coef_
     assert np.allclose(classifier.fit(photos).head_.coef_, coefficients, atol=1e-5)
@@ -110,9 +110,9 @@ def test_layers_lie_side_by_side_in_the_order_given(
 def test_second_fit_with_a_store_computes_nothing(
     graph: ExportedGraph, paths: list[Path], names: NDArray[np.str_], tmp_path: Path
 ) -> None:
-    first = TransferClassifier(graph, "layer2", store=tmp_path / "store").fit(paths, names)
+    first = TransferClassifier(graph, "layer2", store=tmp_path / "store", cv=0).fit(paths, names)
     entries = FeatureStore.open(tmp_path / "store").log.entries()
-    second = TransferClassifier(graph, "layer2", head="lda", store=str(tmp_path / "store")).fit(paths, names)
+    second = TransferClassifier(graph, "layer2", head="lda", store=str(tmp_path / "store"), cv=0).fit(paths, names)
     opened = FeatureStore.open(tmp_path / "store")
     assert opened.log.entries() == entries
     assert [entry.action for entry in entries] == ["compact"]
@@ -124,11 +124,11 @@ def test_second_fit_with_a_store_computes_nothing(
 def test_only_the_items_given_are_trained_on_when_the_store_holds_more(
     graph: ExportedGraph, paths: list[Path], names: NDArray[np.str_], tmp_path: Path
 ) -> None:
-    stored = TransferClassifier(graph, "layer2", head="logreg", store=tmp_path / "store").fit(paths, names)
+    stored = TransferClassifier(graph, "layer2", head="logreg", store=tmp_path / "store", cv=0).fit(paths, names)
     order = np.random.default_rng(1).permutation(len(paths))[:12]
     chosen = [paths[i] for i in order]
     stored.fit(chosen, names[order])
-    fresh = TransferClassifier(graph, "layer2", head="logreg").fit(chosen, names[order])
+    fresh = TransferClassifier(graph, "layer2", head="logreg", cv=0).fit(chosen, names[order])
     assert stored.n_rows_ == 12
     assert np.allclose(stored.head_.steps[-1][1].coef_, fresh.head_.steps[-1][1].coef_, atol=1e-5)
 
@@ -168,9 +168,9 @@ def test_failed_items_are_dropped_with_their_labels(
 
 def test_broken_item_stops_fit_and_predict_by_default(graph: ExportedGraph, folder: Path, photos: Path) -> None:
     with pytest.raises(StoppedError, match=r"flower/3\.png failed"):
-        TransferClassifier(graph, "layer2").fit(folder)
+        TransferClassifier(graph, "layer2", cv=0).fit(folder)
     with pytest.raises(StoppedError, match=r"flower/3\.png failed"):
-        TransferClassifier(graph, "layer2").fit(photos).predict(folder)
+        TransferClassifier(graph, "layer2", cv=0).fit(photos).predict(folder)
 
 
 @pytest.mark.parametrize("stored", [False, True])
@@ -180,7 +180,7 @@ def test_nothing_to_learn_from_is_an_error_that_says_so(stored: bool, graph: Exp
     for path in broken:
         path.write_bytes(b"no image")
     stored_in = tmp_path / "s" if stored else None
-    classifier = TransferClassifier(graph, "layer2", head="logreg", store=stored_in, on_error="record")
+    classifier = TransferClassifier(graph, "layer2", head="logreg", store=stored_in, on_error="record", cv=0)
     with pytest.raises(InputError, match="failed"):
         classifier.fit(broken, ["a", "b"])
     with pytest.raises(InputError, match=r"no item|0 items"):
@@ -188,7 +188,7 @@ def test_nothing_to_learn_from_is_an_error_that_says_so(stored: bool, graph: Exp
 
 
 def test_no_items_have_no_predictions(graph: ExportedGraph, photos: Path) -> None:
-    classifier = TransferClassifier(graph, "layer2").fit(photos)
+    classifier = TransferClassifier(graph, "layer2", cv=0).fit(photos)
     assert classifier.predict([]).shape == (0,)
     assert classifier.predict_proba([]).shape == (0, 3)
 
@@ -200,7 +200,7 @@ def test_one_item_of_each_class_and_one_to_predict(graph: ExportedGraph, paths: 
 
 def test_one_class_is_an_error_of_the_input(graph: ExportedGraph, paths: list[Path]) -> None:
     with pytest.raises(ValueError, match="class"):
-        TransferClassifier(graph, "layer2").fit(paths[:3], ["a", "a", "a"])
+        TransferClassifier(graph, "layer2", cv=0).fit(paths[:3], ["a", "a", "a"])
 
 
 @pytest.mark.parametrize(
@@ -208,12 +208,12 @@ def test_one_class_is_an_error_of_the_input(graph: ExportedGraph, paths: list[Pa
 )
 def test_labels_must_be_one_for_each_item(y: Any, message: str, graph: ExportedGraph, paths: list[Path]) -> None:
     with pytest.raises(InputError, match=message):
-        TransferClassifier(graph, "layer2").fit(paths, y)
+        TransferClassifier(graph, "layer2", cv=0).fit(paths, y)
 
 
 def test_missing_label_is_counted(graph: ExportedGraph, paths: list[Path]) -> None:
     with pytest.raises(InputError, match="1 of 3 items have no label"):
-        TransferClassifier(graph, "layer2").fit(paths[:3], ["a", None, "b"])
+        TransferClassifier(graph, "layer2", cv=0).fit(paths[:3], ["a", None, "b"])
 
 
 def test_second_fit_equals_a_fresh_one(graph: ExportedGraph, paths: list[Path], names: NDArray[np.str_]) -> None:
@@ -227,7 +227,7 @@ def test_second_fit_equals_a_fresh_one(graph: ExportedGraph, paths: list[Path], 
 
 def test_clone_and_parameters_follow_scikit_learn(graph: ExportedGraph, photos: Path) -> None:
     head = LogisticRegression(C=2.0, max_iter=500)
-    classifier = TransferClassifier(graph, ["layer1", "layer2"], "avg", head, on_error="record").fit(photos)
+    classifier = TransferClassifier(graph, ["layer1", "layer2"], "avg", head, on_error="record", cv=0).fit(photos)
     copy = clone(classifier)
     assert copy.get_params(deep=False).keys() == classifier.get_params(deep=False).keys()
     assert (copy.layer, copy.head.C, copy.on_error) == (["layer1", "layer2"], 2.0, "record")
@@ -251,7 +251,7 @@ def test_constructor_only_stores_and_fit_complains(
 
 def test_regressor_is_no_head_of_a_classifier(graph: ExportedGraph, paths: list[Path]) -> None:
     with pytest.raises(InputError, match="Ridge"):
-        TransferClassifier(graph, "layer2", head=Ridge()).fit(paths[:2], [1, 2])
+        TransferClassifier(graph, "layer2", head=Ridge(), cv=0).fit(paths[:2], [1, 2])
 
 
 @pytest.mark.parametrize("method", ["predict", "predict_proba", "decision_function", "score", "save", "to_onnx"])
@@ -263,7 +263,7 @@ def test_use_before_fit_is_scikit_learns_error(method: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("head", HEADS)
 def test_methods_are_those_of_the_head(head: str, graph: ExportedGraph, photos: Path, paths: list[Path]) -> None:
-    before = TransferClassifier(graph, "layer2", head=head)
+    before = TransferClassifier(graph, "layer2", head=head, cv=0)
     for classifier in (before, clone(before).fit(photos)):
         assert hasattr(classifier, "predict_proba") == (head not in ("ridge", "svm"))
         assert hasattr(classifier, "decision_function") == (head not in ("knn", "gp"))
@@ -277,7 +277,7 @@ def test_grid_search_chooses_among_heads_and_layers(
     graph: ExportedGraph, paths: list[Path], names: NDArray[np.str_]
 ) -> None:
     grid = {"head": ["centroid", LogisticRegression(C=1e-9)], "layer": ["layer1", "layer2"]}
-    search = GridSearchCV(TransferClassifier(graph), grid, cv=2, error_score="raise").fit(paths, names)
+    search = GridSearchCV(TransferClassifier(graph, cv=0), grid, cv=2, error_score="raise").fit(paths, names)
     assert len(search.cv_results_["params"]) == 4
     assert search.best_params_["head"] == "centroid"
     assert search.best_score_ > 0.8
@@ -293,7 +293,7 @@ def test_classifier_from_a_store_takes_all_of_its_layers(store: FeatureStore, pa
 def test_parallel_search_fills_one_store_once(
     graph: ExportedGraph, paths: list[Path], names: NDArray[np.str_], tmp_path: Path
 ) -> None:
-    classifier = TransferClassifier(graph, "layer2", store=tmp_path / "store")
+    classifier = TransferClassifier(graph, "layer2", store=tmp_path / "store", cv=0)
     search = GridSearchCV(classifier, {"head": ["centroid", "lda"]}, cv=2, n_jobs=2, error_score="raise")
     search.fit(paths, names)
     assert sorted(FeatureStore.open(tmp_path / "store").ids) == sorted(path.as_posix() for path in paths)
@@ -305,7 +305,7 @@ Texts = tuple[list[str], list[str]]
 @pytest.mark.parametrize("head", HEADS)
 def test_texts_are_items(head: str, text_graph: ExportedGraph, texts: Texts) -> None:
     sentences, labels = texts
-    classifier = TransferClassifier(text_graph, ["encoder.layer.0", "last"], head=head).fit(sentences, labels)
+    classifier = TransferClassifier(text_graph, ["encoder.layer.0", "last"], head=head, cv=0).fit(sentences, labels)
     assert classifier.score(sentences, labels) > 0.6  # by chance it would be 0.33
     assert classifier.predict(sentences[:1]).tolist() == classifier.predict(sentences)[:1].tolist()
     assert classifier.classes_.tolist() == ["animals", "kitchen", "weather"]
@@ -327,9 +327,9 @@ def test_table_store_and_strings_give_the_same_classifier(
     renamed.write_text("topic\tquestion\n" + "".join(f"{y}\t{x}\n" for x, y in zip(*texts, strict=True)))
     store = FeatureStore.create(tmp_path / "store", Extractor.from_graph(text_graph))
     extract_features(text_table, store)
-    expected = TransferClassifier(text_graph, "last").fit(sentences, labels)
+    expected = TransferClassifier(text_graph, "last", cv=0).fit(sentences, labels)
     for X in (text_table, str(text_table), Table(text_table), Table(renamed, text="question", label="topic"), store):
-        classifier = TransferClassifier(text_graph, "last").fit(X)
+        classifier = TransferClassifier(text_graph, "last", cv=0).fit(X)
         assert classifier.classes_.tolist() == expected.classes_.tolist()
         np.testing.assert_allclose(classifier.predict_proba(sentences), expected.predict_proba(sentences), atol=1e-4)
         assert classifier.score(X) == classifier.score(sentences, labels)
@@ -338,9 +338,9 @@ def test_table_store_and_strings_give_the_same_classifier(
 def test_fit_on_texts_with_a_store_computes_nothing_again(
     text_graph: ExportedGraph, texts: Texts, tmp_path: Path
 ) -> None:
-    first = TransferClassifier(text_graph, "last", store=tmp_path / "store").fit(*texts)
+    first = TransferClassifier(text_graph, "last", store=tmp_path / "store", cv=0).fit(*texts)
     entries = FeatureStore.open(tmp_path / "store").log.entries()
-    second = TransferClassifier(text_graph, "last", store=tmp_path / "store").fit(*texts)
+    second = TransferClassifier(text_graph, "last", store=tmp_path / "store", cv=0).fit(*texts)
     assert FeatureStore.open(tmp_path / "store").log.entries() == entries
     assert second.predict(texts[0]).tolist() == first.predict(texts[0]).tolist()
 
@@ -348,7 +348,7 @@ def test_fit_on_texts_with_a_store_computes_nothing_again(
 def test_texts_that_fail_are_dropped_with_their_labels(text_graph: ExportedGraph, tmp_path: Path) -> None:
     rows = [("cat", "animals"), (None, "weather"), ("rain", "weather"), ("dog", "animals"), (None, "animals")]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": x, "label": y}) + "\n" for x, y in rows))
-    classifier = TransferClassifier(text_graph, "last", head="centroid", on_error="record")
+    classifier = TransferClassifier(text_graph, "last", head="centroid", on_error="record", cv=0)
     with pytest.warns(UserWarning, match="2 of 5 items failed"):
         classifier.fit(tmp_path / "rows.jsonl")
     assert classifier.n_rows_ == 3

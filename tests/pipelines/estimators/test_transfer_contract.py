@@ -134,7 +134,7 @@ def test_parameters_of_a_head_are_parameters_too() -> None:
 def test_unknown_parameter_is_refused_and_changes_nothing(name: str) -> None:
     classifier = TransferClassifier(head=LogisticRegression())
     before = classifier.get_params()
-    with pytest.raises(ValueError, match="Invalid parameter"):
+    with pytest.raises(ValueError, match=name.partition("__")[0]):
         classifier.set_params(**{name: 3})
     assert classifier.get_params() == before
 
@@ -174,7 +174,7 @@ def test_clone_has_equal_parameters_and_no_state(
 def test_use_before_fit_loads_nothing() -> None:
     classifier = TransferClassifier("nowhere:net", layer="nowhere", store="/nowhere")
     for method in ("predict", "predict_proba", "decision_function", "score"):
-        with pytest.raises(NotFittedError, match="not fitted"):
+        with pytest.raises(NotFittedError):
             getattr(classifier, method)(["nowhere.png"])
 
 
@@ -203,7 +203,7 @@ def test_fit_returns_itself_and_leaves_parameters_items_and_labels_alone(
 ) -> None:
     X, y = pixels.copy(), names.copy()
     X.flags.writeable = y.flags.writeable = False  # as joblib hands them to workers
-    classifier = TransferClassifier(graph, ["layer2"], head=LogisticRegression(max_iter=500))
+    classifier = TransferClassifier(graph, ["layer2"], head=LogisticRegression(max_iter=500), cv=0)
     before = classifier.get_params()
     assert classifier.fit(X, y) is classifier
     assert classifier.predict(X).tolist() == names.tolist()
@@ -214,7 +214,7 @@ def test_fit_returns_itself_and_leaves_parameters_items_and_labels_alone(
 
 @pytest.mark.parametrize("head", HEADS)
 def test_fit_is_idempotent(head: str, graph: ExportedGraph, paths: list[Path], names: NDArray[np.str_]) -> None:
-    classifier = TransferClassifier(graph, "layer2", head=head).fit(paths[::2], names[::2])
+    classifier = TransferClassifier(graph, "layer2", head=head, cv=0).fit(paths[::2], names[::2])
     method = "predict_proba" if hasattr(classifier, "predict_proba") else "decision_function"
     first, attributes = getattr(classifier, method)(paths), vars(classifier).keys()
     np.testing.assert_array_equal(getattr(classifier.fit(paths[::2], names[::2]), method)(paths), first)
@@ -239,10 +239,10 @@ def test_nothing_of_an_earlier_fit_is_left(
 
 
 def test_fit_that_fails_is_not_half_of_a_fit(graph: ExportedGraph, paths: list[Path], names: NDArray[np.str_]) -> None:
-    classifier = TransferClassifier(graph, ["layer1", "layer2"]).fit(paths, names)
+    classifier = TransferClassifier(graph, ["layer1", "layer2"], cv=0).fit(paths, names)
     before = classifier.decision_function(paths)
     classifier.set_params(layer=["layer2", "layer1"])  # as many columns, in another order
-    with pytest.raises(InputError, match="two classes"):
+    with pytest.raises(InputError, match="'sky'"):
         classifier.fit(paths, np.full(len(paths), "sky"))
     with suppress(NotFittedError):
         np.testing.assert_allclose(classifier.decision_function(paths), before, **CLOSE)
@@ -282,7 +282,7 @@ def test_permuted_items_train_the_same_head(
     graph: ExportedGraph, fitted: TransferClassifier, paths: list[Path], names: NDArray[np.str_]
 ) -> None:
     order = np.random.default_rng(2).permutation(len(paths))
-    other = TransferClassifier(graph, "layer2").fit([paths[i] for i in order], names[order])
+    other = TransferClassifier(graph, "layer2", cv=0).fit([paths[i] for i in order], names[order])
     np.testing.assert_allclose(other.predict_proba(paths), fitted.predict_proba(paths), atol=1e-3)
 
 
@@ -295,17 +295,17 @@ def test_one_item_is_answered_as_among_others(fitted: TransferClassifier, paths:
             assert fitted.predict([paths[i]]).tolist() == [labels[i]]
 
 
-@pytest.mark.parametrize("nothing", NOTHING)
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_items_have_no_answers_of_the_usual_kind(
-    kind: str, nothing: str, graph: ExportedGraph, paths: list[Path], names: NDArray[np.str_]
+    kind: str, graph: ExportedGraph, paths: list[Path], names: NDArray[np.str_]
 ) -> None:
     y = labelled(kind, names)
-    classifier = TransferClassifier(graph, "layer2", head=LogisticRegression(max_iter=500)).fit(paths, y)
-    found = classifier.predict(NOTHING[nothing]())
-    assert (found.shape, found.dtype) == ((0,), y.dtype)
-    probabilities = classifier.predict_proba(NOTHING[nothing]())
-    assert (probabilities.shape, probabilities.dtype.kind) == ((0, len(classifier.classes_)), "f")
+    classifier = TransferClassifier(graph, "layer2", head=LogisticRegression(max_iter=500), cv=0).fit(paths, y)
+    for nothing in NOTHING.values():
+        found = classifier.predict(nothing())
+        assert (found.shape, found.dtype) == ((0,), y.dtype)
+        probabilities = classifier.predict_proba(nothing())
+        assert (probabilities.shape, probabilities.dtype.kind) == ((0, len(classifier.classes_)), "f")
 
 
 @pytest.mark.parametrize("head", SCORING)
@@ -314,7 +314,7 @@ def test_no_items_have_no_scores(
     n_classes: int, head: str, graph: ExportedGraph, paths: list[Path], names: NDArray[np.str_]
 ) -> None:
     y = names if n_classes == 3 else names == "sky"
-    classifier = TransferClassifier(graph, "layer2", head=head).fit(paths, y)
+    classifier = TransferClassifier(graph, "layer2", head=head, cv=0).fit(paths, y)
     expected = classifier.decision_function(paths)[:0]
     found = classifier.decision_function([])
     assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
@@ -322,8 +322,8 @@ def test_no_items_have_no_scores(
 
 @pytest.mark.parametrize("nothing", NOTHING)
 def test_fit_on_no_items_is_an_error_that_says_so(nothing: str, graph: ExportedGraph) -> None:
-    with pytest.raises(InputError, match="no item"):
-        TransferClassifier(graph, "layer2").fit(NOTHING[nothing](), [])
+    with pytest.raises(InputError, match=r"\bno item\b|\b0\b"):
+        TransferClassifier(graph, "layer2", cv=0).fit(NOTHING[nothing](), [])
 
 
 @pytest.mark.filterwarnings("ignore:1 of 1 items failed")
@@ -331,7 +331,7 @@ def test_fit_on_no_items_is_an_error_that_says_so(nothing: str, graph: ExportedG
 def test_accuracy_of_no_items_is_an_error_that_says_so(
     failing: bool, graph: ExportedGraph, paths: list[Path], names: NDArray[np.str_]
 ) -> None:
-    classifier = TransferClassifier(graph, "layer2", on_error="record").fit(paths, names)
+    classifier = TransferClassifier(graph, "layer2", on_error="record", cv=0).fit(paths, names)
     with pytest.raises(InputError, match="no item"):
         classifier.score(*(([np.zeros((3, 3))], ["sky"]) if failing else ([], [])))
 
@@ -339,7 +339,7 @@ def test_accuracy_of_no_items_is_an_error_that_says_so(
 @pytest.mark.parametrize("kind", [*KINDS, "objects"])
 def test_original_labels_come_back(kind: str, graph: ExportedGraph, paths: list[Path], names: NDArray[np.str_]) -> None:
     y = labelled("texts", names).astype(object) if kind == "objects" else labelled(kind, names)
-    classifier = TransferClassifier(graph, "layer2", head="svm").fit(paths, y)
+    classifier = TransferClassifier(graph, "layer2", head="svm", cv=0).fit(paths, y)
     predicted = classifier.predict(paths)
     assert (predicted.dtype, classifier.classes_.dtype) == (y.dtype, y.dtype)
     assert predicted.tolist() == y.tolist()
@@ -357,7 +357,7 @@ def test_labels_and_items_of_pandas_go_by_position(
     values = {"i": np.where(names == "sky", -5, 3), "b": names == "sky"}.get(dtype[0].lower(), names)
     index = np.random.default_rng(0).permutation(len(paths))
     X, y = pandas.Series(paths, index=index), pandas.Series(values, index=index).astype(dtype)
-    classifier = TransferClassifier(graph, "layer2", head="svm").fit(X, y)
+    classifier = TransferClassifier(graph, "layer2", head="svm", cv=0).fit(X, y)
     assert classifier.predict(X).tolist() == values.tolist()
     assert classifier.predict(X).dtype.kind == np.asarray(y).dtype.kind
     assert classifier.score(X, y) == 1
@@ -367,7 +367,7 @@ def test_labels_and_items_of_pandas_go_by_position(
 def test_unused_category_is_no_class(graph: ExportedGraph, paths: list[Path], names: NDArray[np.str_]) -> None:
     pandas = pytest.importorskip("pandas")
     y = pandas.Categorical(names, ["sky", "sea", "roof", "flower"], ordered=True)
-    classifier = TransferClassifier(graph, "layer2", head="svm").fit(paths, y)
+    classifier = TransferClassifier(graph, "layer2", head="svm", cv=0).fit(paths, y)
     assert classifier.classes_.tolist() == ["flower", "roof", "sky"]
     assert classifier.predict(paths).tolist() == names.tolist()
 
@@ -377,7 +377,7 @@ def test_search_over_heads_and_layers_scores_like_their_features(
 ) -> None:
     flipped = np.where(np.arange(len(names)) % 5 == 0, np.roll(names, 9), names)  # or every score would be 1
     grid = {"head": ["centroid", LogisticRegression(max_iter=500)], "layer": ["layer1", ["layer3", "layer2"]]}
-    search = GridSearchCV(TransferClassifier(graph), grid, cv=3, error_score="raise").fit(paths, flipped)
+    search = GridSearchCV(TransferClassifier(graph, cv=0), grid, cv=3, error_score="raise").fit(paths, flipped)
     expected = [
         cross_val_score(
             resolve_head(point["head"]), Extractor(graph, point["layer"]).fit_transform(paths), flipped, cv=3
@@ -397,7 +397,8 @@ def test_parallel_search_finds_what_a_serial_one_finds(graph: ExportedGraph, nam
     assert X.nbytes > 2**20  # workers get large arrays as read-only memory maps
     grid = {"head": ["centroid", "logreg"], "layer": ["layer1", "layer2"]}
     serial, parallel = (
-        GridSearchCV(TransferClassifier(graph), grid, cv=2, n_jobs=n, error_score="raise").fit(X, names) for n in (1, 2)
+        GridSearchCV(TransferClassifier(graph, cv=0), grid, cv=2, n_jobs=n, error_score="raise").fit(X, names)
+        for n in (1, 2)
     )
     for column in ("split0_test_score", "split1_test_score"):
         np.testing.assert_allclose(parallel.cv_results_[column], serial.cv_results_[column])
@@ -408,7 +409,7 @@ def test_parallel_search_finds_what_a_serial_one_finds(graph: ExportedGraph, nam
 def test_weights_of_items_reach_the_head(
     graph: ExportedGraph, paths: list[Path], names: NDArray[np.str_], weights: NDArray[np.float64]
 ) -> None:
-    classifier = TransferClassifier(graph, "layer2", head=Weighed(max_iter=500))
+    classifier = TransferClassifier(graph, "layer2", head=Weighed(max_iter=500), cv=0)
     assert classifier.fit(paths, names).head_.weights_ is None
     for given in (weights, weights.tolist()):
         assert classifier.fit(paths, names, sample_weight=given).head_.weights_.tolist() == weights.tolist()
@@ -424,7 +425,7 @@ def test_item_of_no_weight_is_an_item_left_out(
 ) -> None:
     is_right = np.arange(len(paths)) % 4 != 0
     y = np.where(is_right, names, np.roll(names, 8))
-    classifier = TransferClassifier(graph, "layer2", head=head)
+    classifier = TransferClassifier(graph, "layer2", head=head, cv=0)
     method = "predict_proba" if hasattr(classifier, "predict_proba") else "decision_function"
     some = clone(classifier).fit([path for path, kept in zip(paths, is_right, strict=True) if kept], y[is_right])
     everything = clone(classifier).fit(paths, y)
@@ -440,7 +441,7 @@ def test_head_without_weights_refuses_them_by_name(
     head: str, graph: ExportedGraph, paths: list[Path], names: NDArray[np.str_], weights: NDArray[np.float64]
 ) -> None:
     with pytest.raises(InputError, match="sample_weight"):
-        TransferClassifier(graph, "layer2", head=head).fit(paths, names, sample_weight=weights)
+        TransferClassifier(graph, "layer2", head=head, cv=0).fit(paths, names, sample_weight=weights)
 
 
 @pytest.mark.parametrize("wrong", [[1.0], np.ones((24, 2)), 1.0], ids=["short", "matrix", "number"])
@@ -448,7 +449,7 @@ def test_weights_must_be_one_for_each_item(
     wrong: Any, graph: ExportedGraph, paths: list[Path], names: NDArray[np.str_]
 ) -> None:
     with pytest.raises(InputError, match=r"24 items.*sample_weight"):
-        TransferClassifier(graph, "layer2").fit(paths, names, sample_weight=wrong)
+        TransferClassifier(graph, "layer2", cv=0).fit(paths, names, sample_weight=wrong)
 
 
 @pytest.mark.parametrize("stored", [False, True])
@@ -466,7 +467,7 @@ def test_failed_items_take_their_weights_with_them_and_views_share_those_of_thei
     (tmp_path / "broken.png").write_bytes(b"no image")
     X, y = [*paths[:5], tmp_path / "broken.png", *paths[5:]], np.insert(names, 5, "sky")
     store = tmp_path / "store" if stored else None
-    classifier = TransferClassifier(graph, "layer2", head=Weighed(), store=store, on_error="record", views=views)
+    classifier = TransferClassifier(graph, "layer2", head=Weighed(), store=store, on_error="record", views=views, cv=0)
     classifier.fit(X, y, sample_weight=np.insert(weights, 5, 99.0))
     assert classifier.head_.weights_.tolist() == np.repeat(weights, views + 1).tolist()
 
@@ -482,7 +483,7 @@ def test_accuracy_is_weighed(fitted: TransferClassifier, paths: list[Path], weig
 def test_accuracy_is_weighed_without_the_items_that_failed(
     graph: ExportedGraph, paths: list[Path], names: NDArray[np.str_], weights: NDArray[np.float64]
 ) -> None:
-    classifier = TransferClassifier(graph, "layer2", on_error="record").fit(paths, names)
+    classifier = TransferClassifier(graph, "layer2", on_error="record", cv=0).fit(paths, names)
     y = np.where(np.arange(len(paths)) < 7, "none of them", names)
     found = classifier.score([np.zeros((3, 3)), *paths], ["sky", *y], sample_weight=[99.0, *weights])
     assert found == pytest.approx(classifier.score(paths, y, sample_weight=weights))
@@ -493,7 +494,7 @@ def test_each_fit_of_a_search_is_given_the_weights_of_its_items(
     routing: bool, graph: ExportedGraph, paths: list[Path], names: NDArray[np.str_], weights: NDArray[np.float64]
 ) -> None:
     flipped = np.where(np.arange(len(names)) % 5 == 0, np.roll(names, 9), names)  # or every score would be 1
-    folds, classifier = StratifiedKFold(2), TransferClassifier(graph, "layer2", head=Weighed(max_iter=500))
+    folds, classifier = StratifiedKFold(2), TransferClassifier(graph, "layer2", head=Weighed(max_iter=500), cv=0)
     with sklearn.config_context(enable_metadata_routing=routing):
         if routing:
             classifier.set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
@@ -518,7 +519,7 @@ def test_search_does_not_route_weights_that_were_not_asked_for(
     graph: ExportedGraph, paths: list[Path], names: NDArray[np.str_], weights: NDArray[np.float64]
 ) -> None:
     with sklearn.config_context(enable_metadata_routing=True):
-        classifier = TransferClassifier(graph, "layer2", head=Weighed())
+        classifier = TransferClassifier(graph, "layer2", head=Weighed(), cv=0)
         classifier.set_fit_request(sample_weight=False).set_score_request(sample_weight=True)
         search = GridSearchCV(classifier, {"layer": ["layer2"]}, cv=2, error_score="raise")
         search.fit(paths, names, sample_weight=weights)

@@ -1,4 +1,4 @@
-"""The fused file says what the classifier says, on real photographs, for every head and kind of label."""
+"""The fused file predicts as the classifier does, on real photographs, for every head and kind of label."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ from topwork.extract.graphs.graph_metadata import METADATA_KEY, GraphMetadata
 from topwork.pipelines.fused.fuse import FUSIBLE
 
 KINDS = {"str": ["flower", "roof", "sky"], "negative int": [-5, 0, 7], "bool": [False, True, True]}
+KINDS_OF_LABELS = ["str", "negative int", pytest.param("bool", marks=pytest.mark.coverage)]
+"""Booleans are written by the code that writes integers."""
 Outputs = list[NDArray[Any]]
 
 
@@ -48,13 +50,13 @@ def assert_same(classifier: TransferClassifier, outputs: Outputs, paths: list[Pa
         assert len(outputs) == 1
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS_OF_LABELS)
 @pytest.mark.parametrize("head", FUSIBLE)
 def test_fused_file_equals_predict_on_photographs(
     head: str, kind: str, graph: ExportedGraph, paths: list[Path], pixels: NDArray[np.uint8], tmp_path: Path
 ) -> None:
     labels = np.repeat(KINDS[kind], len(paths) // 3)
-    classifier = TransferClassifier(graph, "layer2", head=head).fit(paths[::2], labels[::2])
+    classifier = TransferClassifier(graph, "layer2", head=head, cv=0).fit(paths[::2], labels[::2])
     classifier.to_onnx(tmp_path / "model.onnx")
     outputs = run(tmp_path / "model.onnx", pixels)
     assert_same(classifier, outputs, paths)
@@ -67,7 +69,7 @@ def test_probabilities_of_an_unsure_head_are_kept(
     head: str, classes: int, graph: ExportedGraph, paths: list[Path], pixels: NDArray[np.uint8], tmp_path: Path
 ) -> None:
     labels = np.random.default_rng(3).permutation(np.arange(len(paths)) % classes)
-    classifier = TransferClassifier(graph, "layer1", head=head).fit(paths, labels)
+    classifier = TransferClassifier(graph, "layer1", head=head, cv=0).fit(paths, labels)
     assert np.median(classifier.predict_proba(paths).max(axis=1)) < 0.95
     classifier.to_onnx(tmp_path / "model.onnx")
     found, probabilities = run(tmp_path / "model.onnx", pixels)
@@ -86,7 +88,7 @@ def test_probabilities_of_an_unsure_head_are_kept(
 def test_other_estimators_are_fused_too(
     head: Any, graph: ExportedGraph, photos: Path, paths: list[Path], pixels: NDArray[np.uint8], tmp_path: Path
 ) -> None:
-    classifier = TransferClassifier(graph, "layer2", head=head).fit(photos)
+    classifier = TransferClassifier(graph, "layer2", head=head, cv=0).fit(photos)
     classifier.to_onnx(tmp_path / "model.onnx")
     assert_same(classifier, run(tmp_path / "model.onnx", pixels), paths)
 
@@ -94,7 +96,7 @@ def test_other_estimators_are_fused_too(
 def test_several_layers_are_fused_in_their_order(
     graph: ExportedGraph, photos: Path, paths: list[Path], pixels: NDArray[np.uint8], tmp_path: Path
 ) -> None:
-    classifier = TransferClassifier(graph, ["layer3", "layer1"]).fit(photos)
+    classifier = TransferClassifier(graph, ["layer3", "layer1"], cv=0).fit(photos)
     classifier.to_onnx(tmp_path / "model.onnx")
     assert_same(classifier, run(tmp_path / "model.onnx", pixels), paths)
 
@@ -103,7 +105,7 @@ def test_several_layers_are_fused_in_their_order(
 def test_batch_is_free(
     head: str, graph: ExportedGraph, photos: Path, pixels: NDArray[np.uint8], tmp_path: Path
 ) -> None:
-    TransferClassifier(graph, ["layer1", "layer2"], head=head).fit(photos).to_onnx(tmp_path / "model.onnx")
+    TransferClassifier(graph, ["layer1", "layer2"], head=head, cv=0).fit(photos).to_onnx(tmp_path / "model.onnx")
     whole = run(tmp_path / "model.onnx", pixels)
     for batch in (1, 3, 7):
         for output, expected in zip(run(tmp_path / "model.onnx", pixels[:batch]), whole, strict=True):
@@ -114,7 +116,7 @@ def test_batch_is_free(
 def test_file_ends_at_the_last_layer_that_is_needed(graph: ExportedGraph, photos: Path, tmp_path: Path) -> None:
     sizes = {}
     for layer in ("layer1", "layer2", "layer3"):
-        TransferClassifier(graph, layer, head="centroid").fit(photos).to_onnx(tmp_path / layer)
+        TransferClassifier(graph, layer, head="centroid", cv=0).fit(photos).to_onnx(tmp_path / layer)
         sizes[layer] = (tmp_path / layer).stat().st_size
     assert sizes["layer1"] < sizes["layer2"] / 2 < sizes["layer3"] / 3
 
@@ -122,7 +124,7 @@ def test_file_ends_at_the_last_layer_that_is_needed(graph: ExportedGraph, photos
 def test_names_and_metadata_describe_the_file(
     graph: ExportedGraph, photos: Path, pixels: NDArray[np.uint8], tmp_path: Path
 ) -> None:
-    TransferClassifier(graph, ["layer2", "layer1"]).fit(photos).to_onnx(tmp_path / "model.onnx")
+    TransferClassifier(graph, ["layer2", "layer1"], cv=0).fit(photos).to_onnx(tmp_path / "model.onnx")
     model = onnx.load(tmp_path / "model.onnx")
     onnx.checker.check_model(model, full_check=True)
     metadata = GraphMetadata.from_text({entry.key: entry.value for entry in model.metadata_props}[METADATA_KEY])
@@ -134,7 +136,7 @@ def test_names_and_metadata_describe_the_file(
 
 def test_nothing_beside_the_file_is_touched(graph: ExportedGraph, photos: Path, tmp_path: Path) -> None:
     mine = [tmp_path / "new" / name for name in ("model.json", "model.onnx.json", "model.onnx.part")]
-    classifier = TransferClassifier(graph, "layer1").fit(photos)
+    classifier = TransferClassifier(graph, "layer1", cv=0).fit(photos)
     classifier.to_onnx(tmp_path / "new" / "model.onnx")
     assert list(tmp_path.rglob("*.*")) == [tmp_path / "new" / "model.onnx"]
     for path in mine:
@@ -162,7 +164,9 @@ def run_on_texts(path: Path, sentences: list[str], max_length: int) -> Outputs:
 @pytest.mark.parametrize("head", FUSIBLE)
 def test_fused_file_of_texts_equals_predict(head: str, text_graph: ExportedGraph, texts: Texts, tmp_path: Path) -> None:
     sentences, labels = texts
-    classifier = TransferClassifier(text_graph, head=head, layer=["last", "encoder.layer.0"]).fit(sentences, labels)
+    classifier = TransferClassifier(text_graph, head=head, layer=["last", "encoder.layer.0"], cv=0).fit(
+        sentences, labels
+    )
     classifier.to_onnx(tmp_path / "model.onnx")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "model.tokenizer.json"]
     assert (tmp_path / "model.tokenizer.json").read_bytes() == text_graph.input_spec.files()["tokenizer.json"]
@@ -175,7 +179,7 @@ def test_fused_file_of_texts_equals_predict(head: str, text_graph: ExportedGraph
 
 def test_tokeniser_of_another_file_is_left_alone(text_graph: ExportedGraph, texts: Texts, tmp_path: Path) -> None:
     (tmp_path / "other.tokenizer.json").write_text("precious")
-    TransferClassifier(text_graph, "last").fit(*texts).to_onnx(tmp_path / "model.v2.onnx")
+    TransferClassifier(text_graph, "last", cv=0).fit(*texts).to_onnx(tmp_path / "model.v2.onnx")
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "model.v2.onnx", "model.v2.tokenizer.json", "other.tokenizer.json"
     ]  # fmt: skip
@@ -186,9 +190,11 @@ def test_tokeniser_of_another_file_is_left_alone(text_graph: ExportedGraph, text
 def test_head_without_converter_is_an_error_and_no_file(
     head: Any, graph: ExportedGraph, photos: Path, tmp_path: Path
 ) -> None:
-    classifier = TransferClassifier(graph, "layer2", head=head).fit(photos)
-    with pytest.raises(ExportError, match=f"head {type(head).__name__} cannot be written as ONNX.*logreg"):
+    classifier = TransferClassifier(graph, "layer2", head=head, cv=0).fit(photos)
+    with pytest.raises(ExportError) as error:
         classifier.to_onnx(tmp_path / "model.onnx")
+    assert type(head).__name__ in str(error.value)
+    assert "logreg" in str(error.value)  # a head that can be written
     assert list(tmp_path.iterdir()) == []
 
 
@@ -206,11 +212,9 @@ class Contrary(LogisticRegression):
         return np.roll(self.classes_, 1)[np.searchsorted(self.classes_, super().predict(X))]
 
 
-@pytest.mark.parametrize(
-    ("head", "message"), [(Doubting, "probabilities .* differ by"), (Contrary, "labels .* differ")]
-)
+@pytest.mark.parametrize(("head", "output"), [(Doubting, "probabilities"), (Contrary, "labels")])
 def test_file_that_differs_from_the_head_is_not_written(
-    head: Any, message: str, graph: ExportedGraph, photos: Path, tmp_path: Path
+    head: Any, output: str, graph: ExportedGraph, photos: Path, tmp_path: Path
 ) -> None:
     update_registered_converter(
         head,
@@ -219,7 +223,7 @@ def test_file_that_differs_from_the_head_is_not_written(
         convert_sklearn_linear_classifier,
         options={"zipmap": [False], "nocl": [False], "raw_scores": [False], "output_class_labels": [False]},
     )
-    classifier = TransferClassifier(graph, "layer2", head=make_pipeline(head(max_iter=500))).fit(photos)
-    with pytest.raises(ParityError, match=message):
+    classifier = TransferClassifier(graph, "layer2", head=make_pipeline(head(max_iter=500)), cv=0).fit(photos)
+    with pytest.raises(ParityError, match=output):
         classifier.to_onnx(tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []

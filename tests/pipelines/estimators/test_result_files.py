@@ -13,7 +13,7 @@ import pytest
 from topwork import Table, TransferClassifier
 from topwork.errors import InputError, StoppedError
 from topwork.extract.graphs.exported_graph import ExportedGraph
-from topwork.pipelines.estimators.prediction_table import write_predictions
+from topwork.pipelines.estimators.result_files import write_predictions
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*items failed and have no row")
 BROKEN = "roof/1a.png"

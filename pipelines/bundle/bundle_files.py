@@ -1,0 +1,176 @@
+"""Bundles: a fitted pipeline as a folder without pickles, written and read as a whole."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...atomic import TEMPORARY, new_folder, sync_folder, write_file
+from ...errors import BundleError, InputError
+from ...extract.graphs.editing import select_columns
+from ...extract.graphs.exported_graph import ExportedGraph
+from ...heads.fit_report import FitReport
+from ...heads.persistence import load_head, save_head
+from .manifest import (
+    BUNDLE_FORMAT,
+    GRAPH_FILE,
+    LEARNED_FILE,
+    MANIFEST,
+    check_files,
+    digest_files,
+    read_manifest,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ...extract.graphs.cut import Column
+
+
+@dataclass(frozen=True)
+class BundleContents:
+    """The parts of a fitted pipeline that a bundle stores.
+
+    Parameters
+    ----------
+    graph : ExportedGraph
+    columns : tuple of Column
+        Columns of the graph that the head was fitted on, in the order of its features.
+    head : estimator
+        Fitted.
+    head_name : str or None
+        Name of the head in the registry; None if it was given as an estimator.
+    properties : dict
+        What the estimator adds to the manifest: ``task``, ``classes`` and the like, as JSON can hold it.
+    n_rows : int
+        Number of rows that the head was fitted on.
+    fit_report : FitReport or None
+    lineage : dict
+        See :func:`topwork.pipelines.bundle.lineage.describe_training`.
+    learned_ids : ndarray of uint64, or None
+        Hashes of the ids of these rows, ascending; None if they are not known.
+    """
+
+    graph: ExportedGraph
+    columns: tuple[Column, ...]
+    head: Any
+    head_name: str | None
+    properties: dict[str, Any]
+    n_rows: int
+    fit_report: FitReport | None
+    lineage: dict[str, Any]
+    learned_ids: NDArray[np.uint64] | None
+
+
+def write_bundle(contents: BundleContents, path: Path, provider: str = "auto") -> None:
+    """Write a bundle atomically; an existing bundle is replaced.
+
+    Parameters
+    ----------
+    contents : BundleContents
+    path : Path
+        Folder to write. It holds ``bundle.json``, ``extractor.onnx`` with its certificate and canaries, the head (see
+        :mod:`topwork.heads.persistence`), ``learned.npy``, and for text ``inputs/tokenizer.json``.
+    provider : str
+        Execution provider that computes the canaries.
+
+    Raises
+    ------
+    BundleError
+        If `path` exists and is not a bundle.
+    """
+    if path.exists() and not (path / MANIFEST).is_file():
+        raise BundleError(f"{path} exists and is no bundle; choose another folder")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}{path.name}-", dir=path.parent) as temporary:
+        new = Path(temporary) / "new"
+        with new_folder(new) as folder:
+            _write_files(contents, folder, provider)
+        if path.exists():
+            path.rename(Path(temporary) / "old")
+        new.rename(path)
+    sync_folder(path.parent)
+
+
+def _write_files(contents: BundleContents, folder: Path, provider: str) -> None:
+    # The graph, cut down to the columns of the head.
+    names = [column.name for column in contents.columns]
+    graph = select_columns(contents.graph, names, folder / GRAPH_FILE)
+    graph.canaries.write(graph.open(provider))
+    # The head.
+    types = save_head(contents.head, folder)
+    if contents.learned_ids is not None:
+        np.save(folder / LEARNED_FILE, contents.learned_ids)
+    # The manifest, with the digests of all of these.
+    manifest = _build_manifest(contents, digest_files(folder), types)
+    write_file(folder / MANIFEST, json.dumps(manifest, indent=1, default=str).encode())
+
+
+def _build_manifest(contents: BundleContents, files: dict[str, str], types: list[str]) -> dict[str, Any]:
+    metadata = contents.graph.metadata
+    report = None if contents.fit_report is None else asdict(contents.fit_report)
+    return {
+        "format": BUNDLE_FORMAT,
+        "topwork": version("topwork"),
+        "files": files,
+        "head": contents.head_name,
+        "types": types,
+        "fingerprint": metadata.fingerprint,
+        "identity": metadata.identity,
+        "columns": [column.to_json() for column in contents.columns],
+        "training": {"rows": contents.n_rows, "scikit-learn": version("scikit-learn"), "report": report},
+        "lineage": contents.lineage,
+        **contents.properties,
+    }
+
+
+def read_bundle(path: Path, trusted: Sequence[str] = ()) -> BundleContents:
+    """Read a bundle; nothing is unpickled, and torch is not needed.
+
+    Parameters
+    ----------
+    path : Path
+        Folder that :func:`write_bundle` wrote.
+    trusted : sequence of str
+        Types that the head may hold beyond those of scikit-learn, numpy and scipy that are known to be safe.
+
+    Raises
+    ------
+    BundleError
+        If the folder is not a bundle, a file is missing or changed, or the head holds a type that is not trusted.
+    """
+    manifest = read_manifest(path)
+    check_files(path, manifest["files"])
+    graph = ExportedGraph(path / GRAPH_FILE)
+    _check_inputs(graph)
+    training = manifest["training"]
+    report = training.get("report")
+    learned_ids = None
+    if LEARNED_FILE in manifest["files"]:
+        learned_ids = np.load(path / LEARNED_FILE, allow_pickle=False)
+    return BundleContents(
+        graph=graph,
+        columns=graph.metadata.columns,
+        head=load_head(path, trusted),
+        head_name=manifest["head"],
+        properties=manifest,
+        n_rows=training["rows"],
+        fit_report=None if report is None else FitReport(**report),
+        lineage=manifest.get("lineage", {}),
+        learned_ids=learned_ids,
+    )
+
+
+def _check_inputs(graph: ExportedGraph) -> None:
+    """Read the input specification, whose tokenizer must be the one that the graph was made with."""
+    try:
+        graph.input_spec  # noqa: B018
+    except InputError as error:
+        raise BundleError(str(error)) from error

@@ -1,0 +1,101 @@
+"""The manifest of a bundle: what it must contain, and the digest of every other file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ...errors import BundleError
+from ...heads.persistence import head_files
+from ...identity import digest_of_file
+
+BUNDLE_FORMAT = 1
+MANIFEST = "bundle.json"
+GRAPH_FILE = "extractor.onnx"
+LEARNED_FILE = "learned.npy"
+"""The hashes of the ids that the head was trained on, see :func:`topwork.pipelines.bundle.lineage.hash_ids`."""
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read the manifest of a bundle, and check its format and that it names the necessary files.
+
+    Parameters
+    ----------
+    path : Path
+        Folder of the bundle.
+
+    Raises
+    ------
+    BundleError
+        If there is no manifest, it cannot be parsed, its format is another one, or a file is not named.
+    """
+    try:
+        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_bytes())
+        found_format = manifest["format"]
+        _require_entries(manifest)
+        missing = _missing_files(dict(manifest["files"]).keys())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise BundleError(
+            f"{path} is not a bundle: it has no {MANIFEST}. `topwork fit … --out DIR` writes one."
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BundleError(f"{path / MANIFEST} cannot be read: {error!r}. Save the bundle again.") from error
+    if found_format != BUNDLE_FORMAT:
+        raise BundleError(
+            f"{path} has format {found_format}, expected {BUNDLE_FORMAT}: another version of topwork wrote it"
+        )
+    if missing:
+        raise BundleError(f"{path / MANIFEST} does not name {', '.join(missing)}. Save the bundle again.")
+    return manifest
+
+
+def _require_entries(manifest: dict[str, Any]) -> None:
+    """Raise a KeyError if an entry that every version writes is missing."""
+    for name in ("classes", "head"):
+        manifest[name]
+    manifest["training"]["rows"]
+
+
+def _missing_files(names: Collection[str]) -> list[str]:
+    missing = []
+    if GRAPH_FILE not in names:
+        missing.append(GRAPH_FILE)
+    if not head_files(names):
+        missing.append("a head (head.skops, or head.json and head.safetensors)")
+    return missing
+
+
+def digest_files(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file in a folder and its sub-folders, by relative POSIX path."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return {file.relative_to(folder).as_posix(): digest_of_file(file) for file in files}
+
+
+def check_files(path: Path, digests: dict[str, str]) -> None:
+    """Compare the files of a bundle with the digests of its manifest.
+
+    Parameters
+    ----------
+    path : Path
+        Folder of the bundle.
+    digests : dict of str to str
+        SHA-256 by relative POSIX path.
+
+    Raises
+    ------
+    BundleError
+        If a file is missing, was changed, or would lie outside the bundle.
+    """
+    for name, digest in digests.items():
+        parts = PurePosixPath(name).parts
+        if PurePosixPath(name).is_absolute() or ".." in parts or "\\" in name:
+            raise BundleError(f"{path / MANIFEST} names {name!r}; expected a file within the bundle")
+        if not (path / name).is_file():
+            raise BundleError(f"{path / name} is missing; copy the whole bundle again")
+        if digest_of_file(path / name) != digest:
+            raise BundleError(
+                f"{path / name} does not match the digest in {MANIFEST}: it was changed or damaged. "
+                "Copy or save the bundle again."
+            )

@@ -1,0 +1,116 @@
+"""Features of items, of a source, or of a store, for an estimator's extractor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ...extract.extractor.extractor import Extractor
+from ...extract.jobs.job import extract_features
+from ...extract.sources.item import Source
+from ...extract.sources.views import ViewedSource
+from ...extract.store.feature_store import FeatureStore
+from .foreign_extractor import ForeignExtractor
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+LOCK_PATIENCE_SECONDS = 600.0
+"""Time for which a fit waits for another that fills the same store, as in a parallel search."""
+
+
+class ItemFeatures(NamedTuple):
+    """Features of the items that could be used, and the failures of the others.
+
+    Parameters
+    ----------
+    matrix : ndarray of float32, shape (n_rows, n_features)
+    kept : ndarray of int, shape (n_rows,)
+        Position of the item of each row among all items.
+    failures : list of (str, str)
+        Id and reason of each item that could not be used.
+    """
+
+    matrix: NDArray[np.float32]
+    kept: NDArray[np.intp]
+    failures: list[tuple[str, str]]
+
+
+def compute_features(extractor: Extractor, X: Any) -> ItemFeatures:
+    """Compute the features of items, or read those of a store.
+
+    Parameters
+    ----------
+    extractor : Extractor
+    X : sequence, path, Source or FeatureStore
+
+    Raises
+    ------
+    IdentityError
+        If the features of a store are of another backbone, or a column is missing.
+    """
+    if not isinstance(X, FeatureStore):
+        return ItemFeatures(extractor.transform(X), extractor.kept_, extractor.failures_)
+    require_same_features(X, extractor)
+    matrices = [np.asarray(X.matrix(column.name), np.float32) for column in extractor.columns]
+    matrix = matrices[0] if len(matrices) == 1 else np.concatenate(matrices, axis=1)
+    return ItemFeatures(matrix, np.arange(len(matrix)), X.failures())
+
+
+def require_same_features(store: FeatureStore, extractor: Extractor) -> None:
+    """Raise an error if a store does not hold the features of an extractor.
+
+    Parameters
+    ----------
+    store : FeatureStore
+    extractor : Extractor
+        It adopts the precision of the store; a :class:`ForeignExtractor` is only compared.
+
+    Raises
+    ------
+    IdentityError
+        If the features of the store are of another backbone, or a column is missing.
+    """
+    if isinstance(extractor, ForeignExtractor):
+        store.require_columns(extractor.identity, extractor.columns)
+    else:
+        store.admit(extractor)
+
+
+def compute_stored_features(extractor: Extractor, source: Source, path: Path, views: int | None = None) -> ItemFeatures:
+    """Return the features of items and of their views, computing only those that a store lacks.
+
+    Parameters
+    ----------
+    extractor : Extractor
+    source : Source
+    path : Path
+        The store, which is created or added to.
+    views : int, optional
+        Number of augmented versions of each image; by default as many as the store has.
+    """
+    store = FeatureStore.open_or_create(path, extractor)
+    ledger = extract_features(
+        source,
+        store,
+        config=extractor.run_config,
+        patience=LOCK_PATIENCE_SECONDS,
+        views=views,
+    )
+    # Select the rows of the source's items, in the order of the source.
+    positions = {item.id: position for position, item in enumerate(source)}
+    pairs = [(positions[item_id], row) for row, item_id in enumerate(store.groups) if item_id in positions]
+    pairs.sort()
+    kept = np.array([position for position, _ in pairs], np.intp)
+    rows = np.array([row for _, row in pairs], np.intp)
+    return ItemFeatures(compute_features(extractor, store).matrix[rows], kept, ledger.failures)
+
+
+def compute_viewed_features(extractor: Extractor, source: Source, views: int) -> ItemFeatures:
+    """Compute the features of items, and of some augmented versions of each image."""
+    viewed = ViewedSource(source, views, extractor.graph.input_spec.kind)
+    features = compute_features(extractor, viewed)
+    originals = np.cumsum([item.group is None for item in viewed]) - 1  # each original precedes its views
+    return features._replace(kept=originals[features.kept])

@@ -1,0 +1,101 @@
+"""Labels, ids and groups of items, or of the rows of a store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...errors import InputError
+from ...extract.sources.item import Source
+from ...extract.store.feature_store import FeatureStore
+from ...heads.targets import are_missing, to_label_array
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def collect_labels(X: Source | FeatureStore, y: Any = None) -> NDArray[Any]:
+    """Return the given labels (or values), or else those of the source or store, one for each item.
+
+    Parameters
+    ----------
+    X : Source or FeatureStore
+    y : array-like of shape (n_items,) or (n_items, n_targets), optional
+
+    Returns
+    -------
+    ndarray of shape (n_items,) or (n_items, n_targets)
+        Of the type of the labels; of objects where there are several types.
+
+    Raises
+    ------
+    InputError
+        If a label is missing, or there is not one for each item.
+    """
+    if y is not None:
+        given = y
+    elif isinstance(X, FeatureStore):
+        given = X.labels
+    else:
+        given = [item.label for item in X]
+    n_items = len(X.ids) if isinstance(X, FeatureStore) else len(X)
+
+    array = to_label_array(given)
+    if array.dtype.kind == "U" and not isinstance(given, (list, tuple)):
+        array = np.asarray(given)  # strings may stay objects: estimators can sort them
+    if array.ndim not in (1, 2) or len(array) != n_items:
+        raise InputError(f"{n_items} items but labels of shape {array.shape}; expected one label for each item")
+    n_missing = int(are_missing(array).sum())
+    if n_missing:
+        raise InputError(
+            f"{n_missing} of {n_items} items have no label; pass y, or put the items into folders named after their "
+            "labels"
+        )
+    return array
+
+
+def count_axes(y: Any) -> int:
+    """Return 1 for one target for each item, 2 for several; a tuple among other objects is one label."""
+    try:
+        return int(np.ndim(y))
+    except ValueError:
+        return 1
+
+
+def find_originals(X: Source | FeatureStore) -> NDArray[np.bool_]:
+    """Return a mask of the items, or rows of a store, that are not augmented versions of others."""
+    if isinstance(X, FeatureStore):
+        return np.array([group == item_id for group, item_id in zip(X.groups, X.ids, strict=True)], bool)
+    return np.array([item.group is None for item in X], bool)
+
+
+def list_ids(X: Source | FeatureStore) -> NDArray[Any]:
+    """Return the ids of items, or of the rows of a store, as an array of objects."""
+    ids = X.ids if isinstance(X, FeatureStore) else [item.id for item in X]
+    return np.array(ids, dtype=object)
+
+
+def number_groups(
+    X: Source | FeatureStore, kept: NDArray[np.intp], groups: NDArray[Any] | None
+) -> NDArray[np.intp] | None:
+    """Return the number of the group of each kept row; None if every row is a group of its own.
+
+    Parameters
+    ----------
+    X : Source or FeatureStore
+    kept : ndarray of int, shape (n_rows,)
+        Position of the item of each row; views have that of their item.
+    groups : ndarray of shape (n_items,), optional
+        Given by the user; by default the views of an item are a group.
+    """
+    if groups is None and isinstance(X, FeatureStore) and X.n_views:
+        groups = np.array(X.groups)
+    if groups is not None:
+        row_groups = groups[kept]
+    elif len(np.unique(kept)) < len(kept):
+        row_groups = kept
+    else:
+        return None
+    numbers: NDArray[np.intp] = np.unique(row_groups, return_inverse=True)[1]
+    return numbers

@@ -1,0 +1,134 @@
+"""The rows that a head is trained on, and the fit itself, with weights and groups for heads that accept them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn import config_context
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import has_fit_parameter
+
+from ...errors import InputError
+from ...heads.calibration import fit_calibrated
+from ...heads.registry import within_rows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Features and targets of rows, with what else is known of them.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, n_features)
+    y : ndarray of shape (n_rows,) or (n_rows, n_targets)
+    sample_weight : ndarray of shape (n_rows,), optional
+    groups : ndarray of shape (n_rows,), optional
+        Rows of a group, such as the views of an item, are held out together.
+    ids : ndarray of shape (n_rows,), optional
+        Id of the item of each row.
+    """
+
+    X: NDArray[Any]
+    y: NDArray[Any]
+    sample_weight: NDArray[Any] | None = None
+    groups: NDArray[Any] | None = None
+    ids: NDArray[Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def take(self, rows: NDArray[np.intp]) -> TrainingSet:
+        """Return the rows at some positions."""
+        return TrainingSet(
+            X=self.X[rows],
+            y=self.y[rows],
+            sample_weight=take_rows(self.sample_weight, rows),
+            groups=take_rows(self.groups, rows),
+            ids=take_rows(self.ids, rows),
+        )
+
+
+def take_rows(values: NDArray[Any] | None, rows: NDArray[np.intp]) -> NDArray[Any] | None:
+    """Return the values at some positions, or None if there are no values."""
+    return None if values is None else values[rows]
+
+
+def check_item_vector(values: Any, name: str, n_items: int, dtype: Any = None) -> NDArray[Any] | None:
+    """Return weights or groups as an array with one value for each item, or None if none were given.
+
+    Parameters
+    ----------
+    values : array-like of shape (n_items,), or None
+    name : str
+        Name of the parameter, for the error.
+    n_items : int
+    dtype : dtype, optional
+
+    Raises
+    ------
+    InputError
+        If there are more or fewer values than items.
+    """
+    if values is None:
+        return None
+    array = np.asarray(values, dtype)
+    if array.shape != (n_items,):
+        raise InputError(f"{n_items} items but {name} of shape {array.shape}; expected one for each item")
+    return array
+
+
+def weight_arguments(head: Any) -> list[str]:
+    """Return the arguments by which ``head.fit`` accepts sample weights; in a pipeline one for each step that does.
+
+    Raises
+    ------
+    InputError
+        If the head, or the last step of a pipeline, does not accept weights.
+    """
+    last = head.steps[-1][1] if isinstance(head, Pipeline) else head
+    if not has_fit_parameter(last, "sample_weight"):
+        raise InputError(f"sample_weight for a head that takes none, {type(last).__name__}; leave it out")
+    if last is head:
+        return ["sample_weight"]
+    return [f"{name}__sample_weight" for name, step in head.steps if _accepts_weights(step)]
+
+
+def _accepts_weights(step: Any) -> bool:
+    return hasattr(step, "fit") and has_fit_parameter(step, "sample_weight")
+
+
+def fit_head(head: Any, rows: TrainingSet, calibrate: bool = False) -> Any:
+    """Fit a head; metadata routing of scikit-learn is switched off meanwhile.
+
+    Parameters
+    ----------
+    head : estimator
+        Unfitted.
+    rows : TrainingSet
+        Groups are passed to heads whose ``fit`` accepts them.
+    calibrate : bool
+        Whether to calibrate the probabilities, see :mod:`topwork.heads.calibration`.
+    """
+    head = within_rows(head, len(rows))
+    weight_names = [] if rows.sample_weight is None else weight_arguments(head)
+    takes_groups = has_fit_parameter(head, "groups")
+    with config_context(enable_metadata_routing=False):
+        if calibrate:
+            return fit_calibrated(
+                head,
+                X=rows.X,
+                y=rows.y,
+                sample_weight=rows.sample_weight,
+                groups=rows.groups,
+                weight_names=weight_names,
+                takes_groups=takes_groups,
+            )
+        fit_parameters: dict[str, Any] = dict.fromkeys(weight_names, rows.sample_weight)
+        if takes_groups and rows.groups is not None:
+            fit_parameters["groups"] = rows.groups
+        return head.fit(rows.X, rows.y, **fit_parameters)
