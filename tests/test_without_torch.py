@@ -1,4 +1,4 @@
-"""What is exported needs no torch: extraction, stores and bundles run with its import blocked."""
+"""Extraction, stores and bundles of exported graphs run with the import of torch blocked."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ np.save({str(tmp_path / "Z.npy")!r}, Z)
     assert output.strip() == f"8 {classifier.predict(str(images)).tolist()} 1.0"
 
 
-def test_cached_extractor_store_and_bundle_of_texts_run_without_torch_and_transformers(
+def test_cached_extractor_store_and_bundle_for_text_run_without_torch_and_transformers(
     tmp_path: Path, text_folder: Path, texts: tuple[list[str], list[str]]
 ) -> None:
     sentences, labels = texts

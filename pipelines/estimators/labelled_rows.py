@@ -140,7 +140,7 @@ def _unify_types(values: list[Any]) -> NDArray[Any]:
     type_names = sorted({type(value).__name__ for value in values})
     if type_names == ["float", "int"]:
         if all(float(value).is_integer() for value in values):
-            return np.array(values, np.int64)  # pandas converts whole numbers beside empty cells to floats
+            return np.array(values, np.int64)  # pandas converts whole numbers next to empty cells to floats
     elif len(type_names) > 1:
         raise InputError(
             f"labels of several types: {', '.join(type_names)}; expected those of the store and those given to be of "

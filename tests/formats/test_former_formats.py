@@ -1,4 +1,4 @@
-"""Stores and bundles that earlier versions wrote still open, predict the same, and can be refitted."""
+"""Stores and bundles of earlier versions open, predict the same, and can be refitted."""
 
 from __future__ import annotations
 

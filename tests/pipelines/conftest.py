@@ -57,7 +57,7 @@ def text_graph(graph_cache: Path, text_folder: Path) -> ExportedGraph:
 
 @pytest.fixture(scope="session")
 def text_table(texts: tuple[list[str], list[str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the texts with their topics as a table with the columns ``text`` and ``label``."""
+    """Return the sentences with their topics as a table with the columns ``text`` and ``label``."""
     path = tmp_path_factory.mktemp("table") / "texts.csv"
     path.write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in zip(*texts, strict=True)))
     return path

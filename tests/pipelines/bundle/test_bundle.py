@@ -181,7 +181,7 @@ def test_damaged_or_missing_file_is_refused(name: str, bundle: Path) -> None:
         topwork.load(bundle)
 
 
-def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
+def test_other_paths_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("text")
     for path in (tmp_path, tmp_path / "nowhere", tmp_path / "file"):
         with pytest.raises(BundleError) as error:
@@ -216,7 +216,7 @@ def text_bundle(saved_text_bundle: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(saved_text_bundle, tmp_path / "texts"))
 
 
-def test_bundle_of_texts_holds_its_tokeniser_and_predicts_as_before(
+def test_bundle_for_text_holds_its_tokenizer_and_predicts_as_before(
     text_bundle: Path, text_classifier: TransferClassifier, text_graph: ExportedGraph, texts: Texts
 ) -> None:
     manifest = json.loads((text_bundle / "bundle.json").read_text())
@@ -231,7 +231,7 @@ def test_bundle_of_texts_holds_its_tokeniser_and_predicts_as_before(
     assert loaded.fit(*texts).predict(texts[0]).tolist() == saved.predict(texts[0]).tolist()
 
 
-def test_loaded_bundle_of_texts_is_saved_again_whole(text_bundle: Path, texts: Texts, tmp_path: Path) -> None:
+def test_loaded_bundle_for_text_is_saved_again_whole(text_bundle: Path, texts: Texts, tmp_path: Path) -> None:
     topwork.load(text_bundle).save(tmp_path / "again")
     shutil.move(tmp_path / "again", tmp_path / "moved")
     expected = topwork.load(text_bundle).predict(texts[0])
@@ -242,7 +242,7 @@ def test_loaded_bundle_of_texts_is_saved_again_whole(text_bundle: Path, texts: T
 
 
 @pytest.mark.parametrize("name", TEXT_FILES)
-def test_damaged_or_missing_file_of_a_bundle_of_texts_is_refused(name: str, text_bundle: Path) -> None:
+def test_damaged_or_missing_file_of_a_bundle_for_text_is_refused(name: str, text_bundle: Path) -> None:
     content = (text_bundle / name).read_bytes()
     (text_bundle / name).write_bytes(content[: len(content) // 2])
     with pytest.raises(BundleError, match=name):
@@ -252,7 +252,7 @@ def test_damaged_or_missing_file_of_a_bundle_of_texts_is_refused(name: str, text
         topwork.load(text_bundle)
 
 
-def test_tokeniser_exchanged_together_with_its_digest_is_refused(text_bundle: Path) -> None:
+def test_tokenizer_replaced_together_with_its_digest_is_refused(text_bundle: Path) -> None:
     path = text_bundle / "inputs" / "tokenizer.json"
     path.write_bytes(path.read_bytes().replace(b'"cat"', b'"cta"'))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -261,7 +261,7 @@ def test_tokeniser_exchanged_together_with_its_digest_is_refused(text_bundle: Pa
         topwork.load(text_bundle)
 
 
-def test_manifest_without_the_tokeniser_is_refused(text_bundle: Path) -> None:
+def test_manifest_without_the_tokenizer_is_refused(text_bundle: Path) -> None:
     edit(text_bundle, lambda m: m["files"].pop("inputs/tokenizer.json"))
     (text_bundle / "inputs" / "tokenizer.json").unlink()
     with pytest.raises((BundleError, InputError), match=r"tokenizer\.json"):
@@ -310,7 +310,7 @@ def test_type_that_is_not_known_to_be_safe_needs_trust(train: Train, paths: list
     assert np.array_equal(loaded.predict_proba(paths), saved.predict_proba(paths))
 
 
-def test_saving_again_replaces_the_bundle_and_nothing_beside_it(train: Train, bundle: Path) -> None:
+def test_saving_again_replaces_the_bundle_and_nothing_else(train: Train, bundle: Path) -> None:
     neighbours = [bundle.with_name(f"bundle{suffix}") for suffix in (".old", ".new", ".bak")]
     for neighbour in neighbours:
         shutil.copytree(bundle, neighbour)
@@ -351,6 +351,6 @@ def test_saving_over_something_else_is_refused(kind: str, train: Train, tmp_path
     assert [file.name for file in tmp_path.rglob("*")] == (["mine", "notes.txt"] if kind == "folder" else ["mine"])
 
 
-def test_folders_on_the_way_are_made(train: Train, tmp_path: Path) -> None:
+def test_missing_parent_folders_are_created(train: Train, tmp_path: Path) -> None:
     train().save(tmp_path / "a" / "b" / "bundle")
     assert topwork.load(tmp_path / "a" / "b" / "bundle").n_rows_ == 24

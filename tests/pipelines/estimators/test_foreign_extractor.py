@@ -19,7 +19,7 @@ NAMES = ["left", "right"] * 20
 
 @pytest.fixture
 def store(tmp_path: Path) -> FeatureStore:
-    """Return a store of two columns, as clip-retrieval leaves them, with two classes that are easily told apart."""
+    """Return a store of two columns, as clip-retrieval leaves them, with two classes that are easily distinguished."""
     generator, is_right = np.random.default_rng(0), np.array(NAMES) == "right"
     for name, (dtype, width) in MATRICES.items():
         (tmp_path / "clip" / name).mkdir(parents=True)

@@ -19,7 +19,7 @@ def test_share_of_items_is_held_out() -> None:
 
 
 @given(st.lists(st.text(), min_size=1, unique=True), st.integers(0, 10), st.randoms())
-def test_item_is_held_out_whoever_is_beside_it(ids: list[str], seed: int, random: object) -> None:
+def test_choice_of_an_item_does_not_depend_on_others(ids: list[str], seed: int, random: object) -> None:
     rule = HoldOutRule("id", 0.5, seed)
     together = dict(zip(ids, rule.select(ids, [None] * len(ids)).tolist(), strict=True))
     assert all(rule.select([each], [None])[0] == held for each, held in together.items())

@@ -36,7 +36,7 @@ print(child.lineage_["rows"])
 
 @pytest.fixture(scope="module")
 def digits(graph: ExportedGraph, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a store of hand-written digits with their labels as texts; it is not to be changed."""
+    """Return a store of hand-written digits with their labels as strings; it is not to be changed."""
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
@@ -229,10 +229,10 @@ def test_command_refits_and_reports(bundle: Path, nightly: Path, digits: Path, t
     assert "warm start from the parent" in alone
     assert "not evaluated" in alone
     assert max(map(len, out.splitlines()[:-1])) <= 80
-    told = topwork_json("refit", tmp_path / "new", digits, "--out", tmp_path / "new", "--anew")
-    assert told["classes"] == {"added": [], "dropped": ["zero"]}
-    assert told["warm"] is False
-    assert told["metrics"]["parent_may_have_learned_them"] is False
+    report = topwork_json("refit", tmp_path / "new", digits, "--out", tmp_path / "new", "--anew")
+    assert report["classes"] == {"added": [], "dropped": ["zero"]}
+    assert report["warm"] is False
+    assert report["metrics"]["parent_may_have_learned_them"] is False
     assert topwork_json("evaluate", tmp_path / "new", digits)["accuracy"] > 0.9
     assert (
         "held_out"

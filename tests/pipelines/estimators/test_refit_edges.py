@@ -115,7 +115,7 @@ def test_missing_rows_to_evaluate_on_are_warned_of(store: FeatureStore, parent: 
         assert refit(by_split, store).lineage_["metrics"] == {}
 
 
-def test_whole_numbers_beside_empty_cells_stay_whole(store: FeatureStore, tmp_path: Path) -> None:
+def test_whole_numbers_next_to_empty_cells_stay_integers(store: FeatureStore, tmp_path: Path) -> None:
     numbers = FeatureStore.import_features(
         tmp_path / "numbers", np.asarray(store.matrix("features")), IDS, [number % 5 for number in range(ROWS)]
     )

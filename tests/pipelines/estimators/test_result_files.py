@@ -102,7 +102,7 @@ def test_folders_on_the_way_are_made(graph: ExportedGraph, photos: Path, tmp_pat
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
-def test_rows_of_a_table_of_texts_are_predicted_under_their_ids(
+def test_rows_of_a_table_of_text_are_predicted_under_their_ids(
     suffix: str, text_graph: ExportedGraph, text_table: Path, tmp_path: Path
 ) -> None:
     classifier = TransferClassifier(text_graph, "last", on_error="record").fit(text_table)

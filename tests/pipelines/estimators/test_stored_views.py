@@ -1,4 +1,4 @@
-"""Heads are trained on augmented versions, and judged without them; versions of one item stay together."""
+"""Heads are trained on augmented versions, and evaluated without them; versions of one item stay together."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_views_that_were_lost_are_computed_again(store: FeatureStore, photos: Pa
     np.testing.assert_array_equal(FeatureStore.open(store.path).matrix("layer2"), before)
 
 
-def test_heads_are_judged_without_views(store: FeatureStore) -> None:
+def test_heads_are_evaluated_without_views(store: FeatureStore) -> None:
     classifier = TransferClassifier.from_store(store, head="centroid").fit(store)
     assert classifier.n_rows_ == 72
     assert evaluate(classifier, store)["n"] == 24
@@ -74,6 +74,6 @@ def test_classifier_trains_on_views(photos: Path, tmp_path: Path, is_stored: boo
     assert len(classifier.predict(paths)) == 24
 
 
-def test_texts_have_no_views(text_graph: object, text_table: Path) -> None:
-    with pytest.raises(InputError, match="only images have views"):
+def test_text_has_no_views(text_graph: object, text_table: Path) -> None:
+    with pytest.raises(InputError, match="views"):
         TransferClassifier.from_graph(text_graph, views=2).fit(text_table)  # type: ignore[arg-type]

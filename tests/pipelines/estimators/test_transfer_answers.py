@@ -1,4 +1,4 @@
-"""What ``TransferClassifier`` answers: calibrated probabilities, no label where it is unsure, several, any labels."""
+"""Predictions of ``TransferClassifier``: calibrated probabilities, abstention, several labels, labels of any type."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_labels_of_several_types_come_back(kinds: Any, graph: ExportedGraph, pat
 
 
 @pytest.mark.parametrize("head", ["linear", "logreg"])
-def test_fit_reports_training_beside_held_out_rows(
+def test_fit_reports_training_and_held_out_rows(
     head: str, graph: ExportedGraph, paths: list[Path], names: NDArray[np.str_], tmp_path: Path
 ) -> None:
     classifier = TransferClassifier(graph, ["layer1", "layer2"], head=head).fit(
@@ -196,7 +196,7 @@ def test_groups_reach_the_head_and_the_report(
         np.array([True, False, True], object),
         np.array([7, -7, 0], object),
     ],
-    ids=["truth and numbers", "numpy beside text", "truth as objects", "numbers as objects"],
+    ids=["booleans and numbers", "numpy and text", "booleans as objects", "numbers as objects"],
 )
 def test_labels_come_back_as_they_were(
     head: str, labels: Any, graph: ExportedGraph, paths: list[Path], tmp_path: Path

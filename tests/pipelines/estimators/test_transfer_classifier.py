@@ -1,4 +1,4 @@
-"""``TransferClassifier``: labels stay the caller's, features are computed once, scikit-learn's rules hold."""
+"""``TransferClassifier``: labels keep their types, features are computed once, scikit-learn's rules hold."""
 
 from __future__ import annotations
 
@@ -303,7 +303,7 @@ Texts = tuple[list[str], list[str]]
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_texts_are_items(head: str, text_graph: ExportedGraph, texts: Texts) -> None:
+def test_strings_are_items(head: str, text_graph: ExportedGraph, texts: Texts) -> None:
     sentences, labels = texts
     classifier = TransferClassifier(text_graph, ["encoder.layer.0", "last"], head=head, cv=0).fit(sentences, labels)
     assert classifier.score(sentences, labels) > 0.6  # by chance it would be 0.33
@@ -311,7 +311,7 @@ def test_texts_are_items(head: str, text_graph: ExportedGraph, texts: Texts) -> 
     assert classifier.classes_.tolist() == ["animals", "kitchen", "weather"]
 
 
-def test_backbone_of_texts_is_loaded_by_the_name_of_its_folder(text_folder: Path, texts: Texts) -> None:
+def test_backbone_for_text_is_loaded_by_the_name_of_its_folder(text_folder: Path, texts: Texts) -> None:
     sentences, labels = texts
     classifier = TransferClassifier(f"hf:{text_folder}", normalize=True).fit(sentences, labels)
     assert [(c.pool, c.normalize) for c in classifier.extractor_.columns] == [("mean", True)]
@@ -335,7 +335,7 @@ def test_table_store_and_strings_give_the_same_classifier(
         assert classifier.score(X) == classifier.score(sentences, labels)
 
 
-def test_fit_on_texts_with_a_store_computes_nothing_again(
+def test_fit_on_text_with_a_store_computes_nothing_again(
     text_graph: ExportedGraph, texts: Texts, tmp_path: Path
 ) -> None:
     first = TransferClassifier(text_graph, "last", store=tmp_path / "store", cv=0).fit(*texts)
@@ -345,7 +345,7 @@ def test_fit_on_texts_with_a_store_computes_nothing_again(
     assert second.predict(texts[0]).tolist() == first.predict(texts[0]).tolist()
 
 
-def test_texts_that_fail_are_dropped_with_their_labels(text_graph: ExportedGraph, tmp_path: Path) -> None:
+def test_strings_that_fail_are_dropped_with_their_labels(text_graph: ExportedGraph, tmp_path: Path) -> None:
     rows = [("cat", "animals"), (None, "weather"), ("rain", "weather"), ("dog", "animals"), (None, "animals")]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"text": x, "label": y}) + "\n" for x, y in rows))
     classifier = TransferClassifier(text_graph, "last", head="centroid", on_error="record", cv=0)

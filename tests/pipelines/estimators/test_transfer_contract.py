@@ -1,6 +1,6 @@
 """``TransferClassifier`` keeps scikit-learn's contract on images; scikit-learn's own checks are made for matrices.
 
-What it does beyond that is tested in ``test_transfer.py``.
+What it does beyond that is tested in ``test_transfer_classifier.py``.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ NOTHING: dict[str, Callable[[], Any]] = {
     "generator": lambda: iter(()),
 }
 KINDS: dict[str, list[Any]] = {
-    "texts": ["rosa canina", "Dach", "ß"],
+    "text": ["rosa canina", "Dach", "ß"],
     "numbers": [-2000000000, -1, 7],
     "small numbers": np.array([-128, -1, 127], np.int8).tolist(),
     "booleans": [True, False, False],
@@ -338,7 +338,7 @@ def test_accuracy_of_no_items_is_an_error_that_says_so(
 
 @pytest.mark.parametrize("kind", [*KINDS, "objects"])
 def test_original_labels_come_back(kind: str, graph: ExportedGraph, paths: list[Path], names: NDArray[np.str_]) -> None:
-    y = labelled("texts", names).astype(object) if kind == "objects" else labelled(kind, names)
+    y = labelled("text", names).astype(object) if kind == "objects" else labelled(kind, names)
     classifier = TransferClassifier(graph, "layer2", head="svm", cv=0).fit(paths, y)
     predicted = classifier.predict(paths)
     assert (predicted.dtype, classifier.classes_.dtype) == (y.dtype, y.dtype)

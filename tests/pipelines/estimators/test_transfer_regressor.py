@@ -1,4 +1,4 @@
-"""``TransferRegressor``: values of real photographs, saved, exported, and judged; scikit-learn's contract on items."""
+"""``TransferRegressor``: values of photographs, saved, exported and evaluated; scikit-learn's contract on items."""
 
 from __future__ import annotations
 
@@ -85,11 +85,11 @@ def test_fused_file_gives_the_values(
 def test_head_without_a_converter_is_refused(
     graph: ExportedGraph, paths: list[Path], brightness: NDArray[np.float64], tmp_path: Path
 ) -> None:
-    with pytest.raises(ExportError, match="cannot be written as ONNX"):
+    with pytest.raises(ExportError, match="GaussianProcess"):
         TransferRegressor(graph, "layer2", head="gp", cv=0).fit(paths, brightness).to_onnx(tmp_path / "model.onnx")
 
 
-def test_report_shows_training_beside_held_out_rows(fitted: TransferRegressor) -> None:
+def test_report_shows_training_and_held_out_rows(fitted: TransferRegressor) -> None:
     report = fitted.fit_report_
     assert report is not None
     assert (report.metric, report.n_folds) == ("R2", 5)
@@ -114,9 +114,9 @@ def test_search_over_heads_and_layers(graph: ExportedGraph, paths: list[Path], b
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (["low"] * 24, "could not convert"),
-        ([np.inf] * 24, "not all finite"),
-        ([np.nan] * 24, "24 of 24 items have no label"),
+        (["low"] * 24, "low"),
+        ([np.inf] * 24, "finite"),
+        ([np.nan] * 24, "24 of 24"),
         ([1.0], "24 items but"),
     ],
 )
@@ -126,9 +126,9 @@ def test_values_that_are_none_are_refused(values: Any, message: str, graph: Expo
 
 
 def test_classifier_is_no_head_for_values_nor_the_reverse(graph: ExportedGraph, paths: list[Path]) -> None:
-    with pytest.raises(InputError, match="no regressor"):
+    with pytest.raises(InputError, match="LogisticRegression"):
         TransferRegressor(graph, head=LogisticRegression()).fit(paths, range(24))
-    with pytest.raises(InputError, match="not made for regression"):
+    with pytest.raises(InputError, match="lda"):
         TransferRegressor(graph, head="lda").fit(paths, range(24))
 
 

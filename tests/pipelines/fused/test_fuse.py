@@ -102,7 +102,7 @@ def test_several_layers_are_fused_in_their_order(
 
 
 @pytest.mark.parametrize("head", FUSIBLE)
-def test_batch_is_free(
+def test_batch_size_is_dynamic(
     head: str, graph: ExportedGraph, photos: Path, pixels: NDArray[np.uint8], tmp_path: Path
 ) -> None:
     TransferClassifier(graph, ["layer1", "layer2"], head=head, cv=0).fit(photos).to_onnx(tmp_path / "model.onnx")
@@ -134,7 +134,7 @@ def test_names_and_metadata_describe_the_file(
     assert [column.name for column in metadata.columns] == ["layer2", "layer1"]
 
 
-def test_nothing_beside_the_file_is_touched(graph: ExportedGraph, photos: Path, tmp_path: Path) -> None:
+def test_other_files_in_the_folder_are_not_changed(graph: ExportedGraph, photos: Path, tmp_path: Path) -> None:
     mine = [tmp_path / "new" / name for name in ("model.json", "model.onnx.json", "model.onnx.part")]
     classifier = TransferClassifier(graph, "layer1", cv=0).fit(photos)
     classifier.to_onnx(tmp_path / "new" / "model.onnx")
@@ -149,8 +149,8 @@ def test_nothing_beside_the_file_is_touched(graph: ExportedGraph, photos: Path, 
 Texts = tuple[list[str], list[str]]
 
 
-def run_on_texts(path: Path, sentences: list[str], max_length: int) -> Outputs:
-    """Run a fused file as someone without topwork would: with its tokeniser beside it."""
+def run_on_text(path: Path, sentences: list[str], max_length: int) -> Outputs:
+    """Run a fused file without topwork, with the tokenizer that was written with it."""
     tokenizer = Tokenizer.from_file(str(path.with_name(f"{path.stem}.tokenizer.json")))
     tokenizer.enable_truncation(max_length)
     tokenizer.enable_padding()
@@ -162,7 +162,7 @@ def run_on_texts(path: Path, sentences: list[str], max_length: int) -> Outputs:
 
 
 @pytest.mark.parametrize("head", FUSIBLE)
-def test_fused_file_of_texts_equals_predict(head: str, text_graph: ExportedGraph, texts: Texts, tmp_path: Path) -> None:
+def test_fused_file_for_text_equals_predict(head: str, text_graph: ExportedGraph, texts: Texts, tmp_path: Path) -> None:
     sentences, labels = texts
     classifier = TransferClassifier(text_graph, head=head, layer=["last", "encoder.layer.0"], cv=0).fit(
         sentences, labels
@@ -171,13 +171,13 @@ def test_fused_file_of_texts_equals_predict(head: str, text_graph: ExportedGraph
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "model.tokenizer.json"]
     assert (tmp_path / "model.tokenizer.json").read_bytes() == text_graph.input_spec.files()["tokenizer.json"]
     given = [*sentences, "cat " * 60, ""]
-    outputs = run_on_texts(tmp_path / "model.onnx", given, 24)
+    outputs = run_on_text(tmp_path / "model.onnx", given, 24)
     assert outputs[0].tolist() == classifier.predict(given).tolist()
     if hasattr(classifier, "predict_proba"):
         assert np.abs(outputs[1] - classifier.predict_proba(given)).max() <= 1e-4
 
 
-def test_tokeniser_of_another_file_is_left_alone(text_graph: ExportedGraph, texts: Texts, tmp_path: Path) -> None:
+def test_tokenizer_of_another_file_is_not_changed(text_graph: ExportedGraph, texts: Texts, tmp_path: Path) -> None:
     (tmp_path / "other.tokenizer.json").write_text("precious")
     TransferClassifier(text_graph, "last", cv=0).fit(*texts).to_onnx(tmp_path / "model.v2.onnx")
     assert sorted(path.name for path in tmp_path.iterdir()) == [
