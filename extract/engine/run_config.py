@@ -204,10 +204,10 @@ def check_choice(name: str, value: Any, allowed: tuple[str, ...], owner: str) ->
 
 
 def has_automatic_size(batch_size: Any) -> bool:
-    """Tell whether a batch size is ``"auto"``; an array compares equal to no string."""
+    """Return whether a batch size is ``"auto"``; an array compares equal to no string."""
     return isinstance(batch_size, str) and batch_size == "auto"
 
 
 def is_positive_integer(value: Any) -> bool:
-    """Tell whether a value is an integer above 0, of Python or NumPy."""
+    """Return whether a value is an integer above 0, of Python or NumPy."""
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) > 0

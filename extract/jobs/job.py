@@ -69,7 +69,7 @@ def extract_features(
     labels, ids : iterable, optional
         For a sequence of items: a label, and an id, for each.
     views : int, optional
-        How many augmented versions of each image that may be trained on are stored beside it, see
+        How many augmented versions of each image that may be trained on are stored with it, see
         :class:`topwork.extract.sources.views.ViewedSource`; by default as many as the store has.
     retry : bool
         Whether items that failed before are computed again.
@@ -77,7 +77,7 @@ def extract_features(
         Whether items of the store that are not in this source are removed, once all of the source is there; otherwise
         they are kept.
     on_error : str
-        ``"raise"`` stops at the first item that fails, ``"record"`` enters it into the ledger and goes on,
+        ``"raise"`` stops at the first item that fails, ``"record"`` records it in the ledger and continues,
         ``"limit:N%"`` stops when more than this share of the source has failed.
     provider : str
         Where the graph runs; see :class:`topwork.Extractor`.

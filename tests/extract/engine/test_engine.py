@@ -190,7 +190,7 @@ WORDS = [9, 1, 20, 2, 15, 1, 8, 3, 12, 1, 5]
 
 
 @pytest.mark.parametrize(("batch_size", "workers"), [(1, 1), (3, 2), (32, None)])
-def test_texts_keep_their_order_and_equal_single_runs(bert: Extractor, batch_size: int, workers: int | None) -> None:
+def test_text_keeps_its_order_and_equals_single_runs(bert: Extractor, batch_size: int, workers: int | None) -> None:
     found, batches = record(bert, written(WORDS), BatchSizes(batch_size), workers)
     assert [result.item.id for result in found] == [str(place) for place in range(len(WORDS))]
     starts = range(0, len(WORDS), batch_size)
@@ -203,7 +203,7 @@ def test_texts_keep_their_order_and_equal_single_runs(bert: Extractor, batch_siz
     assert len({result.vectors[0].tobytes() for result in found if result.vectors}) == len(WORDS)
 
 
-def test_texts_are_grouped_within_windows_made_by_position(bert: Extractor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_is_grouped_within_windows_made_by_position(bert: Extractor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batching, "ITEMS_PER_WINDOW", 6)
     given = written(WORDS)
     given[1] = Item("1", lambda: 3)  # no text: it keeps its place in the window
@@ -220,7 +220,7 @@ def test_window_holds_whole_batches(batch_size: int, window: int) -> None:
     assert BatchSizes(batch_size).window == window
 
 
-def test_text_longer_than_the_network_takes_is_flagged_and_cut(bert: Extractor) -> None:
+def test_text_longer_than_the_input_is_flagged_and_truncated(bert: Extractor) -> None:
     words = [LONGEST - 2, LONGEST - 1, 3, LONGEST + 40]
     given = [Item(str(count), lambda count=count: "cat " * count) for count in words]
     found, batches = record(bert, [*given, Item("again", given[1].read)], BatchSizes())
@@ -236,7 +236,7 @@ def test_images_are_never_truncated(tiny: Extractor) -> None:
     assert [result.truncated for result in results(tiny, items([0, 1]), BatchSizes())] == [False, False]
 
 
-def test_batches_of_texts_hold_as_many_as_have_so_many_tokens() -> None:
+def test_batches_of_text_hold_a_limited_number_of_tokens() -> None:
     lengths = [9, 2, 30, 2, 3, 9, 2, 9]
     prepared = {place: Prepared(np.zeros(length, np.int64), length) for place, length in enumerate(lengths)}
     found = make_batches(prepared, BatchSizes(2, tokens=20))

@@ -319,7 +319,7 @@ def test_convolutions_over_time_are_maps_with_their_channels_first() -> None:
         Extractor(backbone, layer="conv2", pool="avg2x2").fit(series)
 
 
-def test_dense_network_takes_rows_of_a_table() -> None:
+def test_dense_model_expects_rows_of_a_table() -> None:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(7, 32), nn.ReLU(), nn.Linear(32, 5), nn.ReLU(), nn.Linear(5, 2))
     backbone = topwork.load_backbone(module, input_spec=topwork.TensorSpec((7,)))

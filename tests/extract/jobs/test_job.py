@@ -464,7 +464,7 @@ def bert(text_folder: Path) -> Extractor:
 Texts = tuple[list[str], list[str]]
 
 
-def test_texts_are_stored_with_their_labels_and_tokeniser(bert: Extractor, texts: Texts, tmp_path: Path) -> None:
+def test_text_is_stored_with_its_labels_and_tokeniser(bert: Extractor, texts: Texts, tmp_path: Path) -> None:
     sentences, labels = texts
     store = new_store(tmp_path, bert)
     ledger = extract_features(sentences, store, labels=labels, batch_size=BATCH_SIZE)
@@ -476,9 +476,7 @@ def test_texts_are_stored_with_their_labels_and_tokeniser(bert: Extractor, texts
     assert FeatureStore.open(store.path).graph.input_spec == spec
 
 
-def test_job_on_texts_that_was_interrupted_ends_as_if_nothing_had_happened(
-    bert: Extractor, texts: Texts, tmp_path: Path
-) -> None:
+def test_interrupted_job_on_text_ends_like_an_uninterrupted_one(bert: Extractor, texts: Texts, tmp_path: Path) -> None:
     sentences, labels = texts
     sentences = [*sentences[:7], sentences[2], *sentences[7:]]  # one comes twice
     labels = [*labels[:7], labels[2], *labels[7:]]
@@ -499,7 +497,7 @@ def test_job_on_texts_that_was_interrupted_ends_as_if_nothing_had_happened(
     assert extract_features(sentences, interrupted, labels=labels, batch_size=BATCH_SIZE).computed == 0
 
 
-def test_texts_that_were_cut_are_counted_once(bert: Extractor, tmp_path: Path) -> None:
+def test_truncated_text_is_counted_once(bert: Extractor, tmp_path: Path) -> None:
     given = ["cat " * 22, "cat " * 23, "dog", "cat " * 60, "rain " * 30]
     store = new_store(tmp_path, bert)
     ledger = extract_features(given, store)
@@ -522,7 +520,7 @@ def test_text_files_and_their_failures_are_accounted_for(bert: Extractor, tmp_pa
     np.testing.assert_array_equal(rows["b/3.txt"], rows["a/0.txt"])
 
 
-def test_store_of_texts_is_filled_without_transformers(bert: Extractor, texts: Texts, tmp_path: Path) -> None:
+def test_store_of_text_is_filled_without_transformers(bert: Extractor, texts: Texts, tmp_path: Path) -> None:
     store = new_store(tmp_path, bert)
     (tmp_path / "table.jsonl").write_text("".join(f'{{"text": "{sentence}"}}\n' for sentence in texts[0]))
     code = (
@@ -535,7 +533,7 @@ def test_store_of_texts_is_filled_without_transformers(bert: Extractor, texts: T
     np.testing.assert_allclose(stored(store), bert.transform(texts[0]), rtol=1e-4, atol=1e-5)
 
 
-def test_store_whose_tokeniser_was_changed_takes_no_texts(bert: Extractor, tmp_path: Path) -> None:
+def test_store_whose_tokeniser_was_changed_refuses_text(bert: Extractor, tmp_path: Path) -> None:
     store = new_store(tmp_path, bert)
     path = store.path / "inputs" / "tokenizer.json"
     path.write_bytes(path.read_bytes().replace(b'"cat"', b'"cta"'))

@@ -98,7 +98,7 @@ def test_source_of_only_failures_is_planned(tiny: Extractor, tmp_path: Path) -> 
     assert (found.pending, found.sample.ok, found.sample.failed) == (1, 0, 1)
 
 
-def test_texts_are_planned(text_folder: Path, texts: tuple[list[str], list[str]]) -> None:
+def test_text_is_planned(text_folder: Path, texts: tuple[list[str], list[str]]) -> None:
     bert = Extractor(f"hf:{text_folder}")
     found = forecast(bert, texts[0])
     assert (found.pending, found.sample.ok) == (len(texts[0]), len(texts[0]))
@@ -115,7 +115,7 @@ def test_stages_take_turns_on_the_processor_and_overlap_elsewhere(tiny: Extracto
     assert forecast_seconds_per_item(sample) == pytest.approx(0.25)
 
 
-def test_progress_of_the_sample_is_told(tiny: Extractor) -> None:
+def test_progress_of_the_sample_is_reported(tiny: Extractor) -> None:
     seen: list[Progress] = []
     with watch_progress(seen.append):
         forecast(tiny, np.random.default_rng(0).integers(0, 256, (3, 40, 40, 3), np.uint8))

@@ -203,19 +203,26 @@ def test_others_stand_in_for_items_that_cannot_be_used(photos: list[str], tmp_pa
     assert len({ways[1].array.tobytes() for ways in found}) == len(photos)
 
 
-@pytest.mark.needs("int8")
-def test_broken_images_do_not_stop_the_judging_of_fast_decoding(photos: list[str], tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def fast_graph() -> ExportedGraph:
+    """Return a graph whose images are decoded fast."""
+    return Extractor(topwork.load_backbone("topwork:tiny", decode="fast")).graph
+
+
+def test_broken_images_do_not_stop_the_judging_of_fast_decoding(
+    fast_graph: ExportedGraph, photos: list[str], tmp_path: Path
+) -> None:
     for number in range(20):
         (tmp_path / f"{number}.jpg").write_bytes(b"no image")
     given = [*photos, *(str(tmp_path / f"{number}.jpg") for number in range(20))]
-    backbone = topwork.load_backbone("topwork:tiny", decode="fast")
-    extractor = Extractor(backbone, provider="cpu", on_error="record").fit(given)
-    judged = extractor.graph.certificate.fidelity
-    assert judged[-1].precision == "fp32"
+    config = RunConfig(provider="cpu", on_error="record")
+    chosen = choose_precision(fast_graph, config, partial(draw_items, given), candidates=["fp16"])
+    judged = chosen.certificate.fidelity
+    assert [fidelity.precision for fidelity in judged] == ["fp16", "fp32"]
     assert {fidelity.items for fidelity in judged} == {len(photos)}
 
 
-def test_fidelity_is_of_the_items_at_hand(tmp_path: Path) -> None:
+def test_fidelity_is_that_of_the_given_items(tmp_path: Path) -> None:
     """Extractors share the exported graph, and each has items of its own."""
     first, second = (tiny(precision="fp16", provider="cpu").fit(images) for images in (IMAGES[:9], IMAGES[:20]))
     assert [e.graph.certificate.fidelity[0].items for e in (first, second)] == [9, 20]
@@ -224,10 +231,9 @@ def test_fidelity_is_of_the_items_at_hand(tmp_path: Path) -> None:
     assert tiny(precision="fp16", provider="cpu").fit(None).graph.certificate.fidelity == ()
 
 
-def test_fast_decoding_is_judged_on_few_items(photos: list[str]) -> None:
-    graph = Extractor(topwork.load_backbone("topwork:tiny", decode="fast")).graph
+def test_fast_decoding_is_judged_on_few_items(fast_graph: ExportedGraph, photos: list[str]) -> None:
     few = partial(draw_items, photos[:5])
-    chosen = choose_precision(graph, RunConfig(provider="cpu"), few, candidates=["int8", "fp16"])
+    chosen = choose_precision(fast_graph, RunConfig(provider="cpu"), few, candidates=["int8", "fp16"])
     (judged,) = chosen.certificate.fidelity
     assert (judged.precision, judged.items, chosen.metadata.precision) == ("fp32", 5, "fp32")
     assert judged.usual > 0
@@ -304,7 +310,7 @@ def test_int8_that_fails_as_a_whole_keeps_float32_where_it_hurts(
 
 
 @pytest.mark.needs("int8")
-def test_stores_int8_is_taken_by_whoever_uses_the_store(tmp_path: Path) -> None:
+def test_int8_of_a_store_is_used_by_every_extractor(tmp_path: Path) -> None:
     extractor = tiny(precision="int8", provider="cpu").fit(IMAGES)
     assert extractor.precision_.startswith("int8:")
     topwork.extract_features(IMAGES[:9], FeatureStore.create(tmp_path / "s", extractor), provider="cpu")
@@ -319,7 +325,7 @@ def test_stores_int8_is_taken_by_whoever_uses_the_store(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs("int8")
-def test_int8_by_name_goes_on_with_its_store(tmp_path: Path) -> None:
+def test_named_int8_resumes_with_its_store(tmp_path: Path) -> None:
     paths = [tmp_path / "photos" / f"{number}.png" for number in range(40)]
     paths[0].parent.mkdir()
     for path, pixels in zip(paths, IMAGES, strict=True):

@@ -29,7 +29,7 @@ def found(monkeypatch: pytest.MonkeyPatch) -> set[str]:
         (("openvino", "cuda"), "bf16", "openvino"),
     ],
 )
-def test_auto_takes_the_fastest_that_is_there_and_able(
+def test_auto_takes_the_fastest_usable_provider(
     found: set[str], there: tuple[str, ...], precision: str, expected: str
 ) -> None:
     found.update(there)
@@ -41,7 +41,7 @@ def test_precision_that_nothing_computes_in_is_an_error_with_every_reason(found:
         find_providers("auto", "bf16")
 
 
-def test_processor_without_bfloat16_is_told(found: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processor_without_bfloat16_is_named_as_the_reason(found: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
     found.add("openvino")
     monkeypatch.setattr(providers, "has_bfloat16", lambda: False)
     with pytest.raises(ProviderError, match="'openvino' cannot compute in bf16: this processor has no bfloat16"):
@@ -58,7 +58,7 @@ def test_named_provider_is_the_only_choice_or_an_error(found: set[str]) -> None:
         find_providers("gpu", "fp32")
 
 
-def test_processor_is_always_there() -> None:
+def test_cpu_is_always_available() -> None:
     assert not explain_absence(PROVIDERS["cpu"])
     assert not explain_unsupported(PROVIDERS["cpu"], "fp32")
 
