@@ -8,11 +8,13 @@ import pytest
 from topwork.errors import InputError, ProviderError
 from topwork.extract.runtime import providers
 from topwork.extract.runtime.providers import PROVIDERS, explain_absence, explain_unsupported, find_providers
+from topwork.hardware import DISABLE_VARIABLE
 
 
 @pytest.fixture
 def found(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Return the names of the providers that seem to be there; a test may add to them."""
+    monkeypatch.delenv(DISABLE_VARIABLE, raising=False)
     names = {"cpu"}
     monkeypatch.setattr(providers, "explain_absence", lambda provider: "" if provider.name in names else "not built in")
     monkeypatch.setattr(providers, "has_bfloat16", lambda: True)
@@ -64,6 +66,7 @@ def test_cpu_is_always_available() -> None:
 
 
 def test_openvino_needs_one_of_its_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(DISABLE_VARIABLE, raising=False)
     monkeypatch.setattr(providers, "openvino_devices", tuple)
     monkeypatch.setattr(providers, "has_package", lambda name: name == "onnxruntime_ep_openvino")
     assert "plug-in found no device" in explain_absence(PROVIDERS["openvino"])
