@@ -127,7 +127,7 @@ def test_modules_of_the_built_in_model(exporter: Exporter, layers: int, tmp_path
     [
         (dynamo, "test_vit", 66),
         (torchscript, "test_vit", 66),
-        (dynamo, "test_convnext", 91),
+        pytest.param(dynamo, "test_convnext", 91, marks=pytest.mark.coverage),
         pytest.param(torchscript, "test_convnext", 91, marks=pytest.mark.coverage),
         pytest.param(dynamo, "test_resnet", 29, marks=pytest.mark.coverage),
         pytest.param(torchscript, "test_resnet", 29, marks=pytest.mark.coverage),
