@@ -1,4 +1,4 @@
-"""A nearest centroid classifier that one label for each class is enough for."""
+"""A nearest centroid classifier that can be fitted to one row of each class."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from sklearn.neighbors import NearestCentroid
 
 
 class Centroid(NearestCentroid):  # type: ignore[misc]
-    """scikit-learn's nearest centroid classifier, with probabilities even where each class has one item.
+    """scikit-learn's nearest centroid classifier, with probabilities even where each class has one row.
 
-    The spread within the classes, by which probabilities divide, is then not a number; it is taken as one.
+    The deviation within classes, which scales distances for probabilities, is then not a number; it is set to 1.
     """
 
     def fit(self, X: Any, y: Any) -> Centroid:
@@ -31,6 +31,6 @@ class Centroid(NearestCentroid):  # type: ignore[misc]
         with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
             warnings.filterwarnings("ignore", message=".*zero standard deviation")
             super().fit(X, y)
-        spread: Any = getattr(self, "within_class_std_dev_")  # noqa: B009 - set by scikit-learn, which has no types
-        self.within_class_std_dev_ = np.where(np.isfinite(spread), spread, 1.0)
+        deviation: Any = getattr(self, "within_class_std_dev_")  # noqa: B009 - set by scikit-learn, which has no types
+        self.within_class_std_dev_ = np.where(np.isfinite(deviation), deviation, 1.0)
         return self

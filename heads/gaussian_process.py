@@ -1,4 +1,4 @@
-"""Gaussian processes for few rows: they say so before they take hours."""
+"""Gaussian processes for few rows, which refuse more rows instead of taking hours."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessR
 
 from ..errors import InputError
 
-MOST_ROWS = 1000
+MAX_ROWS = 1000
 
 
-def _refuse_many(X: Any) -> None:
+def _check_number_of_rows(X: Any) -> None:
     count = len(X) if hasattr(X, "__len__") else 0
-    if count > MOST_ROWS:
+    if count > MAX_ROWS:
         raise InputError(
             f"a Gaussian process for {count:,} rows: its time grows with the cube of their number, its memory with the "
-            f"square; expected at most {MOST_ROWS:,}. Take another head (linear, svm, mlp), or fewer rows"
+            f"square; expected at most {MAX_ROWS:,} rows. Use another head (linear, svm, mlp), or fewer rows"
         )
 
 
@@ -41,7 +41,7 @@ class SmallGaussianProcessClassifier(GaussianProcessClassifier):  # type: ignore
         InputError
             If there are more than 1,000 rows.
         """
-        _refuse_many(X)
+        _check_number_of_rows(X)
         super().fit(X, y)
         return self
 
@@ -67,6 +67,6 @@ class SmallGaussianProcessRegressor(GaussianProcessRegressor):  # type: ignore[m
         InputError
             If there are more than 1,000 rows.
         """
-        _refuse_many(X)
+        _check_number_of_rows(X)
         super().fit(X, y)
         return self

@@ -150,9 +150,21 @@ class StackedLoss:
         inverse : callable
             The approximate inverse Hessian.
         """
+        sums = self._sum_losses(objectives, points)
+        gradients = self._average_slopes(objectives, sums)  # (n_fits, rank + 1, n_outputs)
+        values = []
+        for number, objective in enumerate(objectives):
+            penalty_gradient = objective.penalty * points[number]
+            gradients[number] += penalty_gradient
+            mean_loss = float(sums.losses[number]) / float(self._total_weights[objective.fold])
+            values.append(mean_loss + dot(penalty_gradient, points[number]) / 2)
+        evaluations = zip(values, gradients, inverse(gradients), strict=True)
+        return [Evaluation(value, gradient, preconditioned) for value, gradient, preconditioned in evaluations]
+
+    def _sum_losses(self, objectives: Sequence[Objective], points: Sequence[Tensor]) -> LossSums:
+        """Sum the losses of all fits, and their derivatives, over the rows that a fit does not hold out."""
         import torch
 
-        # Sum the losses, and their derivatives by the weights of features and by the intercepts.
         weights, intercepts = self._join_points(points)
         sums = LossSums(weights, n_fits=len(objectives))
         for place, block in self.blocks:
@@ -167,26 +179,22 @@ class StackedLoss:
                 flat_residuals = residuals.mul_(row_weights[:, None]).flatten(0, 1)  # (n_fits * n_outputs, n_rows)
                 sums.products[part] += multiply_matrices(flat_residuals, block)
                 sums.residuals[part] += flat_residuals.sum(1)
+        return sums
 
-        # Return to the eigenbasis.
-        products = sums.products.to(weights.dtype)
-        residuals = sums.residuals.to(weights.dtype)
+    def _average_slopes(self, objectives: Sequence[Objective], sums: LossSums) -> Tensor:
+        """Return the gradients ``(n_fits, rank + 1, n_outputs)`` of the mean losses, in the eigenbasis."""
+        import torch
+
+        dtype = self._to_features.dtype
+        products = sums.products.to(dtype)
+        residuals = sums.residuals.to(dtype)
         slopes = torch.cat([self._to_features.T @ products.T, residuals[None]])  # (rank + 1, n_fits * n_outputs)
         slopes[-1] *= self.has_intercept
         slope_of_fit = torch.split(slopes, self.n_outputs, dim=1)  # n_fits of (rank + 1, n_outputs)
-
-        # Average over rows, and add the penalties.
-        values = []
-        gradients = []
-        for number, objective in enumerate(objectives):
-            total_weight = float(self._total_weights[objective.fold])
-            penalty_gradient = objective.penalty * points[number]
-            penalty = dot(penalty_gradient, points[number]) / 2
-            values.append(float(sums.losses[number]) / total_weight + penalty)
-            gradients.append(slope_of_fit[number] / total_weight + penalty_gradient)
-        stacked = torch.stack(gradients)  # (n_fits, rank + 1, n_outputs)
-        evaluations = zip(values, stacked, inverse(stacked), strict=True)
-        return [Evaluation(value, gradient, preconditioned) for value, gradient, preconditioned in evaluations]
+        means = []
+        for slope, objective in zip(slope_of_fit, objectives, strict=True):
+            means.append(slope / float(self._total_weights[objective.fold]))
+        return torch.stack(means)
 
     def _join_points(self, points: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return the weights of centred features ``(n_fits * n_outputs, n_features)``, and the intercepts."""

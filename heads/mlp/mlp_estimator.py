@@ -27,8 +27,7 @@ from ..parameters import (
 from ..standardisation import MeanVariance
 from ..targets import check_row_weights
 from .perceptron import Array, Perceptron, initialise_perceptron
-from .training import AdamWState, TrainingOptions, train
-from .weighted_rows import WeightedRows
+from .training import AdamWState, TrainingOptions, WeightedRows, train
 
 FEATURE_TYPES = [np.float32, np.float64]
 """The types of features that are left as they are; all others become float64."""

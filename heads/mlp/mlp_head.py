@@ -13,7 +13,7 @@ from ..scored_classifier import ScoredClassifier
 from ..targets import encode_with_classes, keep_label_types, validate_labels, weigh_labels, weigh_rows
 from .mlp_estimator import FEATURE_TYPES, MLPEstimator, MLPWarmStart
 from .perceptron import Array
-from .weighted_rows import WeightedRows
+from .training import WeightedRows
 
 
 class MLPHead(ScoredClassifier, MLPEstimator):

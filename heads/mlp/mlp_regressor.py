@@ -12,7 +12,7 @@ from ...errors import InputError
 from ..standardisation import MeanVariance
 from .mlp_estimator import FEATURE_TYPES, MLPEstimator, MLPWarmStart
 from .perceptron import Array
-from .weighted_rows import WeightedRows
+from .training import WeightedRows
 
 
 class MLPHeadRegressor(RegressorMixin, MLPEstimator):  # type: ignore[misc]

@@ -16,16 +16,56 @@ from ...errors import InputError, MissingPackageError
 from ..parameters import select_torch_device
 from ..standardisation import ROWS_AT_ONCE
 from .perceptron import Array, Perceptron
-from .weighted_rows import WeightedRows
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+MAX_ROWS_TO_MERGE = 4096
+"""Among at most so many rows equal ones are merged: integer weights then mean exactly what repetition does."""
 MAX_RESIDENT_BYTES = 2**30
 """Standardised features of up to this size are kept on the device; larger ones are standardised batch by batch."""
 BYTES_PER_FLOAT32 = 4
 MAX_TORCH_SEED = 2**62
+
+
+@dataclass(frozen=True)
+class WeightedRows:
+    """Features, targets and weights to train on.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, n_features), float32 or float64
+    target : ndarray of shape (n_rows,), int64, or (n_rows, n_outputs), float
+        Codes of classes, or a value for each output.
+    weight : ndarray of shape (n_rows,) or, for training, that of ``target``, float64
+        Positive.
+    """
+
+    X: Array
+    target: Array
+    weight: Array
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def take(self, rows: Array) -> WeightedRows:
+        """Return some rows.
+
+        Parameters
+        ----------
+        rows : ndarray of int or bool
+        """
+        return WeightedRows(self.X[rows], self.target[rows], self.weight[rows])
+
+    def merge_equal(self) -> WeightedRows:
+        """Return distinct rows, in the order of their values, with the sums of their weights; many rows as they are."""
+        if len(self) > MAX_ROWS_TO_MERGE:
+            return self
+        keys = np.column_stack([self.X.astype(np.float64), self.target.astype(np.float64)])
+        _, first, inverse = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+        weight = np.bincount(inverse.reshape(-1), self.weight)
+        return WeightedRows(self.X[first], self.target[first], weight)
 
 
 @dataclass(frozen=True)

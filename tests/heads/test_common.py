@@ -15,9 +15,9 @@ from topwork.heads.mlp.mlp_regressor import MLPHeadRegressor
 ESTIMATORS = [
     Centroid(),
     LinearProbe(),
-    LinearProbeCV(),
-    MLPHead(random_state=0),
-    MLPHeadRegressor(random_state=0),
+    LinearProbeCV(3),
+    MLPHead((32,), epochs=30, learning_rate=0.01, random_state=0),
+    MLPHeadRegressor((32,), epochs=30, learning_rate=0.01, random_state=0),
     SmallGaussianProcessClassifier(),
     SmallGaussianProcessRegressor(),
 ]

@@ -58,7 +58,7 @@ def objective(Z: Any, y: Any, coefficients: Any, intercepts: Any, C: float, weig
     return float(losses @ weights + (coefficients**2).sum() / (2 * C))
 
 
-@pytest.mark.parametrize("classes", [2, 3, 6])
+@pytest.mark.parametrize("classes", [2, pytest.param(3, marks=pytest.mark.coverage), 6])
 @pytest.mark.parametrize("C", [1e-4, 1e-2, 1.0])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_optimum_is_that_of_scikit_learn(classes: int, C: float, weighted: bool) -> None:
@@ -138,17 +138,17 @@ def test_groups_are_held_out_together() -> None:
 def test_file_is_read_in_blocks_and_gives_the_same(
     digits: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    X, y = np.tile(digits[0], (6, 1)), np.tile(digits[1], 6)
+    X, y = np.tile(digits[0], (3, 1)), np.tile(digits[1], 3)  # two blocks
     np.save(tmp_path / "X.npy", X.astype(np.float16))
-    expected = LinearProbeCV(5).fit(X, y)
+    expected = LinearProbeCV(3).fit(X, y)
     monkeypatch.setattr(feature_blocks, "MAX_RESIDENT_BYTES", 0)
     mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
-    found = LinearProbeCV(5).fit(mapped, y)
+    found = LinearProbeCV(3).fit(mapped, y)
     assert np.allclose(found.cv_results_["loss"], expected.cv_results_["loss"], rtol=5e-4)
     assert np.array_equal(found.predict(mapped), expected.predict(X))
 
 
-@pytest.mark.parametrize("probe", [LinearProbe(), LinearProbeCV(4)])
+@pytest.mark.parametrize("probe", [LinearProbe(), pytest.param(LinearProbeCV(4), marks=pytest.mark.coverage)])
 @pytest.mark.parametrize(
     "names", [["b", "a", "c"], [-7, 5, 0], [True, False], np.array([3, 1, 2], object), ["ä", "z", "日"]]
 )

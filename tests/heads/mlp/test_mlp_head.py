@@ -34,7 +34,7 @@ def test_what_is_not_linearly_separable_is_learned() -> None:
     assert head.score(X[300:], y[300:]) > 0.9
 
 
-@pytest.mark.parametrize("hidden", [(64,), (64, 32)])
+@pytest.mark.parametrize("hidden", [pytest.param((64,), marks=pytest.mark.coverage), (64, 32)])
 def test_digits(hidden: tuple[int, ...], digits: Data) -> None:
     X, y = digits
     head = MLPHead(hidden, epochs=30, dropout=0.1, random_state=0).fit(X[:1200], y[:1200])
