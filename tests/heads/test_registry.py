@@ -32,8 +32,8 @@ ACCURACY = {
     "centroid": 0.79,
     "svm": 0.90,
 }
-MANY = {"gp": 250}
-"""Rows to learn from where 600 take too long; 0.90 with those."""
+ROWS_TO_LEARN_FROM = {"gp": 100}
+"""Where 600 take too long."""
 FEW = {"gp": 40}
 """Rows where the number does not matter."""
 Digits = tuple[NDArray[np.float32], NDArray[np.int64]]
@@ -53,7 +53,7 @@ def test_registry_holds_the_names_of_the_documentation() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_head_learns_digits(name: str, digits: Digits) -> None:
     X, y = digits
-    rows = MANY.get(name, 600)
+    rows = ROWS_TO_LEARN_FROM.get(name, 600)
     head = resolve_head(name).fit(X[:rows], y[:rows])
     assert is_classifier(head)
     assert head.classes_.tolist() == list(range(10))
