@@ -13,10 +13,10 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, width_in: int, width: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(width_in, width, 3, stride, 1, bias=False)
+        self.conv1 = nn.Conv2d(width_in, width, kernel_size=3, stride=stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu1 = nn.ReLU()
-        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.conv2 = nn.Conv2d(width, width, kernel_size=3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
         self.shortcut = shortcut(width_in, width, stride)
         self.relu2 = nn.ReLU()
@@ -32,7 +32,7 @@ def shortcut(width_in: int, width: int, stride: int) -> nn.Module:
     """Return the identity, or a 1 x 1 projection where the shape changes."""
     if width_in == width and stride == 1:
         return nn.Identity()
-    return nn.Sequential(nn.Conv2d(width_in, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+    return nn.Sequential(nn.Conv2d(width_in, width, kernel_size=1, stride=stride, bias=False), nn.BatchNorm2d(width))
 
 
 def stage(width_in: int, width: int, depth: int, stride: int) -> nn.Sequential:
@@ -46,10 +46,12 @@ class TinyResNet(nn.Module):
 
     def __init__(self, num_classes: int = 10) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, WIDTHS[0], 3, 1, 1, bias=False), nn.BatchNorm2d(WIDTHS[0]), nn.ReLU())
-        self.layer1 = stage(WIDTHS[0], WIDTHS[0], DEPTHS[0], 1)
-        self.layer2 = stage(WIDTHS[0], WIDTHS[1], DEPTHS[1], 2)
-        self.layer3 = stage(WIDTHS[1], WIDTHS[2], DEPTHS[2], 2)
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, WIDTHS[0], kernel_size=3, padding=1, bias=False), nn.BatchNorm2d(WIDTHS[0]), nn.ReLU()
+        )
+        self.layer1 = stage(WIDTHS[0], WIDTHS[0], depth=DEPTHS[0], stride=1)
+        self.layer2 = stage(WIDTHS[0], WIDTHS[1], depth=DEPTHS[1], stride=2)
+        self.layer3 = stage(WIDTHS[1], WIDTHS[2], depth=DEPTHS[2], stride=2)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(WIDTHS[2], num_classes)
 

@@ -12,11 +12,11 @@ import pytest
 import topwork
 import torch
 from topwork.errors import InputError, WeightsError
+from topwork.models.from_topwork import WEIGHTS_FILE as TINY
 from topwork.models.text_spec import TextSpec
 from torch import nn
 
 SPEC = topwork.ImageSpec(size=(16, 16), resize=16)
-TINY = Path(topwork.models.__path__[0]) / "tiny" / "weights.safetensors"
 
 
 def noisy_network() -> nn.Sequential:
