@@ -99,17 +99,11 @@ def check_export(backbone: Backbone, cut: CutOptions, source: str | Table | None
 
 def print_certificate(certificate: Certificate) -> None:
     """Print the error of every output, and the conditions under which it was measured."""
-    rows = []
-    for port in certificate.outputs:
-        deviations = [deviation for deviation in certificate.deviations if deviation.output == port.name]
-        worst = max(deviations, key=lambda deviation: deviation.relative_l2)
-        errors = [f"{worst.relative_l2:.1e}", f"{worst.max_abs:.1e}", f"{worst.cosine:.6f}"]
-        rows.append([port.name, str(port.axes[1]), *errors, f"{worst.case} {worst.batch}"])
-    print_table(["output", "features", "relative L2", "max error", "cosine", "worst batch"], rows)
-
+    print_deviations(certificate)
     batches = sorted({(deviation.case, deviation.batch) for deviation in certificate.deviations})
     listed = ", ".join(f"{case} {batch}" for case, batch in batches)
-    typer.echo(f"\nall {len(rows)} outputs match the original model (tolerance {certificate.tolerance:.0e});")
+    count = len(certificate.outputs)
+    typer.echo(f"\nall {count} outputs match the original model (tolerance {certificate.tolerance:.0e});")
     typer.echo(
         f"exported by {certificate.route}, on {certificate.provider} in {certificate.precision}; batches: {listed}"
     )
@@ -118,3 +112,14 @@ def print_certificate(certificate: Certificate) -> None:
         typer.echo(f"input {port.name}: {port.type} {' x '.join(map(str, port.axes))}")
     for reason in certificate.refused:
         typer.echo(f"rejected route: {reason}")
+
+
+def print_deviations(certificate: Certificate) -> None:
+    """Print the largest deviation of every output from the original model, and the batch in which it occurred."""
+    rows = []
+    for port in certificate.outputs:
+        deviations = [deviation for deviation in certificate.deviations if deviation.output == port.name]
+        worst = max(deviations, key=lambda deviation: deviation.relative_l2)
+        errors = [f"{worst.relative_l2:.1e}", f"{worst.max_abs:.1e}", f"{worst.cosine:.6f}"]
+        rows.append([port.name, str(port.axes[1]), *errors, f"{worst.case} {worst.batch}"])
+    print_table(["output", "features", "relative L2", "max error", "cosine", "worst batch"], rows)

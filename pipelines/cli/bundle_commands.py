@@ -122,8 +122,10 @@ def summarize_fit(estimator: TransferEstimator, out: Path, head: str) -> dict[st
 
 def print_fit(estimator: TransferEstimator, facts: dict[str, Any]) -> None:
     """Print what a head was trained on, and how well it fits."""
-    classes = "" if facts["classes"] is None else f" of {len(facts['classes'])} classes"
-    typer.echo(f"{facts['head']} on {', '.join(facts['columns'])}: {facts['n']} items{classes}")
+    items = f"{facts['n']} items"
+    if facts["classes"] is not None:
+        items += f" of {len(facts['classes'])} classes"
+    typer.echo(f"{facts['head']} on {', '.join(facts['columns'])}: {items}")
     print_failures(estimator.failures_)
     if estimator.fit_report_ is not None:
         typer.echo(estimator.fit_report_)
@@ -178,24 +180,29 @@ def refit(
 
 def print_lineage(lineage: dict[str, Any]) -> None:
     """Print what a head was retrained on, and its score beside that of its parent."""
-    # Training.
     start = "warm start from the parent" if lineage["warm"] else "cold start"
-    unlabelled = f"; {lineage['unlabelled']} rows without a label left out" if lineage["unlabelled"] else ""
-    typer.echo(f"trained on {lineage['rows']} rows, {start}{unlabelled}")
+    training = [f"trained on {lineage['rows']} rows, {start}"]
+    if lineage["unlabelled"]:
+        training.append(f"{lineage['unlabelled']} rows without a label left out")
+    typer.echo("; ".join(training))
     for change, names in lineage["classes"].items():
         if names:
             typer.echo(f"{change} classes: {', '.join(map(str, names))}")
-    # Evaluation.
-    metrics = lineage["metrics"]
-    if not metrics:
+    if lineage["metrics"]:
+        print_comparison(lineage["metrics"], lineage["held_out"])
+    else:
         typer.echo("not evaluated: no rows are held out")
-        return
-    held_out = lineage["held_out"]
+
+
+def print_comparison(metrics: dict[str, Any], held_out: dict[str, Any]) -> None:
+    """Print the scores of a head and of its parent on the held-out rows."""
     rule = "by split" if held_out["by"] == "split" else f"by id, share {held_out['share']:g}, seed {held_out['seed']}"
-    caveat = " (may have been trained on these rows)" if metrics["parent_may_have_learned_them"] else ""
+    parent = f"parent    {metrics['parent']:.4f}"
+    if metrics["parent_may_have_learned_them"]:
+        parent += " (may have been trained on these rows)"
     typer.echo(f"evaluated on {held_out['n']} held-out rows ({rule})")
     typer.echo(f"{metrics['metric']}  {metrics['held_out']:.4f}, in training {metrics['training']:.4f}")
-    typer.echo(f"parent    {metrics['parent']:.4f}{caveat}")
+    typer.echo(parent)
 
 
 @grouped
@@ -240,9 +247,11 @@ def print_classification_scores(scores: dict[str, Any]) -> None:
     typer.echo(f"accuracy {scores['accuracy']:.4f} on {scores['n']} items")
     if not scores["abstained"]:
         return
+    facts = [f"abstained on {scores['abstained']} of them, which count as wrong"]
     answered = scores["n"] - scores["abstained"]
-    accuracy = f"; accuracy {scores['accuracy_answered']:.4f} on the other {answered}" if answered else ""
-    typer.echo(f"abstained on {scores['abstained']} of them, which count as wrong{accuracy}")
+    if answered:
+        facts.append(f"accuracy {scores['accuracy_answered']:.4f} on the other {answered}")
+    typer.echo("; ".join(facts))
 
 
 @grouped
@@ -264,8 +273,10 @@ def predict(
     if as_json:
         print_json(counts)
         return
-    abstained = f", {counts['abstained']} abstained" if counts["abstained"] else ""
-    typer.echo(f"{counts['items']} items: {counts['ok']} predicted, {counts['failed']} failed{abstained}; wrote {out}")
+    facts = [f"{counts['ok']} predicted", f"{counts['failed']} failed"]
+    if counts["abstained"]:
+        facts.append(f"{counts['abstained']} abstained")
+    typer.echo(f"{counts['items']} items: {', '.join(facts)}; wrote {out}")
 
 
 def export(

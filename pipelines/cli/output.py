@@ -37,8 +37,10 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def print_ledger(ledger: Ledger) -> None:
     """Print what became of a job's inputs, and where its time went."""
-    ignored = f"; {ledger.ignored} files of other types ignored" if ledger.ignored else ""
-    typer.echo(f"{ledger.items} items: {ledger.ok} ok, {ledger.failed} failed, {ledger.duplicate} duplicate{ignored}")
+    counts = [f"{ledger.items} items: {ledger.ok} ok, {ledger.failed} failed, {ledger.duplicate} duplicate"]
+    if ledger.ignored:
+        counts.append(f"{ledger.ignored} files of other types ignored")
+    typer.echo("; ".join(counts))
     print_failures(ledger.failures)
     if ledger.truncated:
         typer.echo(f"{ledger.truncated} of them were longer than the model's maximum length and were truncated")
@@ -50,17 +52,19 @@ def print_ledger(ledger: Ledger) -> None:
         typer.echo(f"{ledger.pruned} items that are not in this source were removed from the store")
     if ledger.computed:
         print_speed(ledger)
+    elif ledger.failed:
+        typer.echo(f"nothing to compute: everything is in the store; the {ledger.failed} failed items were not retried")
     else:
-        not_retried = f"; the {ledger.failed} failed items were not retried" if ledger.failed else ""
-        typer.echo(f"nothing to compute: everything is in the store{not_retried}")
+        typer.echo("nothing to compute: everything is in the store")
 
 
 def print_speed(ledger: Ledger) -> None:
     """Print where a job ran, how long it took, and how much of the machine it used, as far as that is known."""
     # Throughput.
-    place = f", on {ledger.provider} in {ledger.precision}" if ledger.provider else ""
-    speed = format_rate(ledger.items_per_second)
-    typer.echo(f"computed {ledger.computed} in {format_duration(ledger.seconds)}, {speed}{place}")
+    facts = [f"computed {ledger.computed} in {format_duration(ledger.seconds)}", format_rate(ledger.items_per_second)]
+    if ledger.provider:
+        facts.append(f"on {ledger.provider} in {ledger.precision}")
+    typer.echo(", ".join(facts))
     # Time per stage.
     stages = ledger.stages
     times = f"read {stages.read:.1f} s, decode {stages.decode:.1f} s, infer {stages.infer:.1f} s"
@@ -82,8 +86,10 @@ def print_plan(plan: Plan) -> None:
     if not plan.pending:
         typer.echo("nothing to compute: everything is in the store")
         return
-    failed = f", {sample.failed} failed" if sample.failed else ""
-    typer.echo(f"timed {sample.items} of them on {sample.provider} in {sample.precision}{failed}; nothing was written")
+    timed = [f"timed {sample.items} of them on {sample.provider} in {sample.precision}"]
+    if sample.failed:
+        timed.append(f"{sample.failed} failed")
+    typer.echo(f"{', '.join(timed)}; nothing was written")
     print_failures(sample.failures)
     typer.echo(f"time    {format_duration(plan.seconds)}, {format_rate(plan.items_per_second)}")
     typer.echo(f"disk    {format_size(plan.disk_bytes)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -39,15 +39,26 @@ def doctor(as_json: JsonOption = False) -> None:
     if as_json:
         print_json(facts)
         return
-    # Machine and versions.
-    machine = facts["machine"]
+    print_machine(facts["machine"], facts["versions"])
+    print_providers(facts["providers"])
+    typer.echo("")
+    for precision, choice in facts["auto"].items():
+        typer.echo(f"auto in {precision}: {choice}")
+    for problem in facts["problems"]:
+        typer.echo(f"\nproblem: {problem}")
+
+
+def print_machine(machine: dict[str, Any], versions: dict[str, str]) -> None:
+    """Print the processor, its instruction sets, and the versions of the packages."""
     instruction_sets = ", ".join(machine["instruction_sets"]) or "not reported by the system"
-    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    packages = ", ".join(f"{name} {version}" for name, version in versions.items())
     typer.echo(f"{machine['processor']}, {machine['cores']} cores; {machine['system']}")
     typer.echo(f"instruction sets: {instruction_sets}")
-    typer.echo(f"versions: {versions}\n")
-    # Providers.
-    providers = facts["providers"]
+    typer.echo(f"versions: {packages}\n")
+
+
+def print_providers(providers: list[dict[str, Any]]) -> None:
+    """Print which providers are available in which precisions, and the notes about them."""
     rows = []
     for provider in providers:
         availability = "yes" if provider["there"] else "no"
@@ -56,12 +67,6 @@ def doctor(as_json: JsonOption = False) -> None:
     for provider in providers:
         if provider["note"]:
             typer.echo(f"  {provider['name']}: {provider['note']}")
-    # What `auto` resolves to, and problems.
-    typer.echo("")
-    for precision, choice in facts["auto"].items():
-        typer.echo(f"auto in {precision}: {choice}")
-    for problem in facts["problems"]:
-        typer.echo(f"\nproblem: {problem}")
 
 
 def demo(

@@ -157,8 +157,10 @@ def failures(
     if as_json:
         print_json({"failures": rows})
         return
-    written = f"; wrote {out}" if out else ""
-    typer.echo(f"{len(failed)} failed{written}")
+    if out is None:
+        typer.echo(f"{len(failed)} failed")
+    else:
+        typer.echo(f"{len(failed)} failed; wrote {out}")
     print_failures(failed)
 
 
