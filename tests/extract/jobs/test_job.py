@@ -121,11 +121,13 @@ def test_any_mix_of_items_is_accounted_for_even_after_an_interruption(
 
     interrupted, whole = new_store(folder / "a", tiny), new_store(folder / "b", tiny)
     try:
-        extract_features(root, interrupted, on_error="record", batch_size=BATCH_SIZE, progress=interrupt)
+        extract_features(
+            root, interrupted, on_error="record", provider="cpu", batch_size=BATCH_SIZE, progress=interrupt
+        )
     except KeyboardInterrupt:
         assert len(FeatureStore.open(interrupted.path).ids) <= stop_after
-    resumed = extract_features(root, interrupted, on_error="record", batch_size=BATCH_SIZE)
-    ledger = extract_features(root, whole, on_error="record", batch_size=BATCH_SIZE)
+    resumed = extract_features(root, interrupted, on_error="record", provider="cpu", batch_size=BATCH_SIZE)
+    ledger = extract_features(root, whole, on_error="record", provider="cpu", batch_size=BATCH_SIZE)
 
     distinct = len({kind_of[item_id] for item_id in good})
     assert account(ledger) == (len(kinds), distinct, len(kinds) - len(good), len(good) - distinct)
