@@ -21,6 +21,7 @@ ESTIMATORS = [
     SmallGaussianProcessClassifier(),
     SmallGaussianProcessRegressor(),
 ]
+WITH_DEFAULTS = [LinearProbeCV(), MLPHead(random_state=0), MLPHeadRegressor(random_state=0)]
 EXPECTED_FAILURES = {
     "LinearProbeCV": {
         "check_sample_weight_equivalence_on_dense_data": "a row that is repeated may lie in several folds, "
@@ -36,4 +37,11 @@ def expected_failures(estimator: Any) -> dict[str, str]:
 @pytest.mark.filterwarnings("ignore")
 @parametrize_with_checks(ESTIMATORS, expected_failed_checks=expected_failures)
 def test_estimator_passes_checks_of_scikit_learn(estimator: Any, check: Any) -> None:
+    check(estimator)
+
+
+@pytest.mark.coverage
+@pytest.mark.filterwarnings("ignore")
+@parametrize_with_checks(WITH_DEFAULTS, expected_failed_checks=expected_failures)
+def test_estimator_with_defaults_passes_checks_of_scikit_learn(estimator: Any, check: Any) -> None:
     check(estimator)
