@@ -17,14 +17,7 @@ TEMPORARY = ".tmp-"
 def write_file(path: Path, content: bytes, *, exclusive: bool = False) -> None:
     """Write a file under a temporary name, force it to disk, move it into place, force the folder to disk.
 
-    Parameters
-    ----------
-    path : Path
-        The folder must exist.
-    content : bytes
-        All of it.
-    exclusive : bool
-        Fail with FileExistsError instead of replacing a file.
+    The folder must exist. If `exclusive`, raise a FileExistsError instead of replacing a file.
     """
     temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
     try:

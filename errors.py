@@ -130,16 +130,8 @@ class HubError(SetupError, OSError):
 def reason(error: BaseException) -> str:
     r"""Return the cause of an exception in one line.
 
-    Parameters
-    ----------
-    error : exception
-        Followed to its root cause.
-
-    Returns
-    -------
-    str
-        The first line of the root cause's message, with the first item of a list if it has one; the name of its type
-        if there is no message.
+    It is the first line of the root cause's message, with the first item of a list if it has one; the name of its type
+    if there is no message.
 
     Examples
     --------

@@ -75,12 +75,8 @@ def used_memory(status_file: Path = PROCESS_STATUS_FILE) -> int | None:
     """Return the bytes of memory that this process has of its own; None where the system does not report it (Windows).
 
     On Linux these are the anonymous pages at this moment: mapped files, which can be dropped at any time, do not count.
-    Elsewhere it is the largest resident set so far, mapped files included.
-
-    Parameters
-    ----------
-    status_file : Path
-        Where Linux describes this process.
+    Elsewhere it is the largest resident set so far, mapped files included. The status file is Linux's description of
+    this process.
     """
     anonymous = _read_field(status_file, "RssAnon")  # "123456 kB"
     if anonymous:

@@ -43,19 +43,9 @@ def digest_of_path(path: Path) -> str:
 
 
 def require_same(found: dict[str, Any], expected: dict[str, Any], what: str) -> None:
-    """Raise an error that names the first field in which two identities differ.
+    """Raise an IdentityError that names the first field in which two identities, nested dictionaries, differ.
 
-    Parameters
-    ----------
-    found, expected : dict
-        Fields that may be dictionaries themselves.
-    what : str
-        Beginning of the message.
-
-    Raises
-    ------
-    IdentityError
-        If they differ.
+    `what` begins the message.
     """
     for name in sorted(set(found) | set(expected)):
         found_value = found.get(name)

@@ -77,10 +77,7 @@ def build(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> BuiltMo
 def read_config(name: str, options: dict[str, Any]) -> Any:
     """Read the configuration, and change it.
 
-    Raises
-    ------
-    InputError
-        If there is no such folder, or the configuration does not have one of the options.
+    Raise an InputError if there is no such folder, or the configuration does not have one of the options.
     """
     from transformers import AutoConfig
 
@@ -97,10 +94,7 @@ def read_config(name: str, options: dict[str, Any]) -> Any:
 def choose_tower(name: str, config: Any, tower: str | None) -> Any:
     """Return the configuration of one tower, if there are two and no classifier on top of them.
 
-    Raises
-    ------
-    InputError
-        If there is no tower to choose, or none of this name.
+    Raise an InputError if there is no tower to choose, or none of this name.
     """
     if not all(hasattr(config, field) for field in CONFIG_OF_TOWER.values()):
         if tower is not None:
@@ -130,13 +124,7 @@ def find_class_with_classifier(config: Any) -> Any:
 
 
 def find_encoder_class(config: Any) -> Any:
-    """Return the class of the encoder without a classifier.
-
-    Raises
-    ------
-    InputError
-        If transformers has none.
-    """
+    """Return the class of the encoder without a classifier; raise an InputError if transformers has none."""
     import transformers
     from transformers.models.auto import modeling_auto as auto
 
@@ -157,10 +145,7 @@ def find_encoder_class(config: Any) -> Any:
 def load_checkpoint(name: str, model_class: Any, config: Any) -> Any:
     """Load a model with its weights; a pooler that was not saved is left out.
 
-    Raises
-    ------
-    WeightsError
-        If the checkpoint lacks weights, which would be random.
+    Raise a WeightsError if the checkpoint lacks weights, which would be random.
     """
     module, missing = _load_and_list_missing(name, model_class, config)
     if missing and all(".pooler." in f".{key}" for key in missing):  # saved without, from another class
@@ -184,10 +169,7 @@ def _load_and_list_missing(name: str, model_class: Any, config: Any, **options: 
 def fill_from_file(module: Any, path: Path) -> None:
     """Copy a file of weights into a model; transformers translates the names of older versions.
 
-    Raises
-    ------
-    WeightsError
-        If names or shapes differ.
+    Raise a WeightsError if names or shapes differ.
     """
     state = strip_prefixes(unwrap(read_tensors(path)))
     with no_progress_bar():
@@ -234,10 +216,7 @@ def find_classifier(module: Any, model_class: Any) -> str | None:
 def describe(name: str, module: Any, config: Any, classifier: str | None) -> BuiltModel:
     """Return the model with its input specification and what identifies it.
 
-    Raises
-    ------
-    InputError
-        If its input is neither images nor text, or is text without an attention mask.
+    Raise an InputError if its input is neither images nor text, or is text without an attention mask.
     """
     identifying = {field: value for field, value in config.to_diff_dict().items() if field not in VOLATILE_FIELDS}
     details: dict[str, Any] = {

@@ -37,16 +37,7 @@ TOPWORK_KEY = "topwork"
 
 @dataclass(frozen=True)
 class OnnxInput:
-    """One input of an ONNX model.
-
-    Parameters
-    ----------
-    name : str
-    type : str
-        ONNX's name, such as "FLOAT" or "INT64".
-    axes : tuple of int or None
-        Fixed sizes, None where a size is free.
-    """
+    """One input of an ONNX model: ONNX's name of its type, such as "FLOAT", and its axes, None where a size is free."""
 
     name: str
     type: str
@@ -54,21 +45,9 @@ class OnnxInput:
 
 
 def build(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> BuiltModel:
-    """Read an ONNX file's inputs.
+    """Read the inputs of an ONNX file; weights and architecture are in it, so neither can be chosen.
 
-    Parameters
-    ----------
-    name : str
-        The file.
-    pretrained : bool
-        Must be true: the weights are in the file.
-    model_args : dict
-        Must be empty: the architecture is in the file.
-
-    Raises
-    ------
-    InputError
-        If the file is absent, damaged or made by topwork, or its inputs are not those of a backbone.
+    Raise an InputError if the file is absent, damaged or made by topwork, or its inputs are not those of a backbone.
     """
     if not pretrained:
         raise InputError(f"onnx:{name} contains its weights; expected no weights=. Export the model with others.")
@@ -98,10 +77,7 @@ def build(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> BuiltMo
 def read_model(path: Path) -> Any:
     """Read an ONNX model, without the weights that lie in other files.
 
-    Raises
-    ------
-    InputError
-        If the file is absent, damaged, empty, or made by topwork.
+    Raise an InputError if the file is absent, damaged, empty, or made by topwork.
     """
     import onnx
 
@@ -218,10 +194,7 @@ def _tolerance(model: Any) -> float:
 def digest_external_data(path: Path, model: Any) -> dict[str, Any]:
     """Return the digests of the files that hold a model's weights outside of it, as they decide its features.
 
-    Raises
-    ------
-    InputError
-        If one of them is missing.
+    Raise an InputError if one of them is missing.
     """
     from onnx.external_data_helper import uses_external_data
 

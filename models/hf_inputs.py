@@ -33,25 +33,10 @@ SQUASHED_CONVNEXT_SIDE = 384
 
 
 def image_spec(name: str, config: Any) -> tuple[ImageSpec, tuple[str, ...]]:
-    """Translate ``preprocessor_config.json`` into an input specification.
+    """Translate ``preprocessor_config.json`` into an input specification, and list the fields that it does not state.
 
-    Parameters
-    ----------
-    name : str
-        A folder, or an ID of the hub.
-    config : transformers.PretrainedConfig
-
-    Returns
-    -------
-    spec : ImageSpec
-        With provisional values where the file states none.
-    unknown : tuple of str
-        Fields that the file does not state.
-
-    Raises
-    ------
-    InputError
-        If the file asks for steps that topwork does not reproduce.
+    For these the specification has provisional values. `name` is a folder, or an ID of the hub. Raise an InputError if
+    the file asks for steps that topwork does not reproduce.
     """
     fields = _read_json(name, IMAGE_CONFIG)
     if fields is None:
@@ -149,10 +134,7 @@ def _read_normalisation(fields: dict[str, Any]) -> tuple[tuple[float, ...], tupl
 def text_spec(name: str, module: Any, config: Any) -> TextSpec:
     """Return the tokeniser of a text model, as the tokenizers library runs it, and the maximum length.
 
-    Raises
-    ------
-    InputError
-        If there is no such tokeniser, or it does not fit the model.
+    Raise an InputError if there is no such tokeniser, or it does not fit the model.
     """
     tokenizer, content = _load_tokenizer(name)
     sentence_config = _read_json(name, SENTENCE_CONFIG) or {}

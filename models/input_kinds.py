@@ -16,18 +16,9 @@ INPUT_SPECS: dict[str, type[InputSpec]] = {spec.kind: spec for spec in (ImageSpe
 
 
 def input_spec_from_json(fields: dict[str, Any], folder: Path) -> InputSpec:
-    """Read an input specification that its ``to_json`` and ``files`` wrote.
+    """Read an input specification that its ``to_json`` and ``files`` (into `folder`) wrote.
 
-    Parameters
-    ----------
-    fields : dict
-    folder : Path
-        Folder of the files that travel with the graph.
-
-    Raises
-    ------
-    InputError
-        If the kind is unknown, or a file is missing or changed.
+    Raise an InputError if the kind is unknown, or a file is missing or changed.
 
     Examples
     --------

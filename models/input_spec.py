@@ -34,11 +34,12 @@ class InputOverrides:
     max_length: int | None = None
 
     def require_only(self, *names: str, kind: str) -> None:
-        """Raise an error if an override is set that does not apply to this kind of input.
+        """Refuse overrides that do not apply to this kind of input.
 
         Raises
         ------
         InputError
+            If another override than those of `names` is set.
         """
         for field in fields(self):
             if field.name not in names and getattr(self, field.name) is not None:
@@ -50,13 +51,8 @@ class InputOverrides:
 class GraphInput:
     """One input of an exported graph.
 
-    Parameters
-    ----------
-    name : str
-    dtype : str
-        NumPy's name, such as "uint8".
-    axes : tuple of str or int
-        The name of a free axis ("batch", "sequence"), or a fixed size.
+    Its dtype has NumPy's name, such as "uint8"; an axis is the name of a free one ("batch", "sequence"), or a fixed
+    size.
     """
 
     name: str

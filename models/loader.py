@@ -19,26 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BuiltModel:
-    """A model, and what its source states about it.
+    """A module or an ONNX file, and what its source states about it.
 
-    Parameters
-    ----------
-    model : torch.nn.Module or Path
-        A module, or an ONNX file.
-    input_spec : ImageSpec, TextSpec, TensorSpec or None
-        The model's own preprocessing; None if it is unknown.
-    classifier, pooling, tolerance
-        As in :class:`topwork.models.backbone.TorchBackbone`.
-    architecture : str
-        Name of the architecture, where the requested name does not identify it.
-    arguments : dict
-        What decides the model beyond the user's arguments, such as a configuration file.
-    load_weights : callable
-        Copies a file of weights into the model.
-    unknown : tuple of str
-        Overrides that the user must state, because the source does not.
-    complaint : str
-        Why there is no input specification.
+    `input_spec` is the model's own preprocessing, None if it is unknown; then `complaint` says why, and `unknown` lists
+    the overrides that the user must state because the source does not. `architecture` is set where the requested name
+    does not identify it; `arguments` hold what decides the model beyond the user's arguments, such as a configuration
+    file. `load_weights` copies a file of weights into the model. The other fields are those of
+    :class:`topwork.models.backbone.TorchBackbone`.
     """
 
     model: nn.Module | Path
@@ -64,10 +51,7 @@ class BackboneLoader(Protocol):
 def fetching(backbone: str, wanted: bool) -> Iterator[None]:
     """Wrap the creation of a model that may download its weights.
 
-    Raises
-    ------
-    HubError
-        If weights were wanted and could not be fetched; it says how to pass a local file.
+    Raise a HubError, which says how to pass a local file, if weights were wanted and could not be fetched.
     """
     try:
         yield

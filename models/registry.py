@@ -13,20 +13,10 @@ from .loader import BackboneLoader
 
 @dataclass(frozen=True)
 class LoaderEntry:
-    """One registered loader.
+    """One registered loader: its module, relative to this package, and the package that it needs, if any.
 
-    Parameters
-    ----------
-    module : str
-        Module that defines the loader, relative to this package.
-    package : str or None
-        Package that the loader needs.
-    example : str
-        A name that it loads.
-    torch : bool
-        Whether it makes PyTorch modules.
-    extra : str or None
-        Extra of topwork that installs the package, where it is not called like the package.
+    `example` is a name that it loads, `torch` says whether it makes PyTorch modules, and `extra` names the extra of
+    topwork that installs the package, where it is not called like the package.
     """
 
     module: str

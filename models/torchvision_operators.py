@@ -3,7 +3,7 @@
 torchvision registers fake kernels for its operators when it is imported. Its wheel on the package index is built
 against a CUDA build of torch; beside a CPU-only torch the library with the operators does not load, and
 ``import torchvision`` (and with it timm and parts of transformers) ends with "operator torchvision::nms does not
-exist". No classification network calls these operators: declaring their schemas is enough. Where the operators
+exist". No classification model calls these operators: declaring their schemas is enough. Where the operators
 load, this module changes nothing.
 """
 
@@ -25,10 +25,8 @@ SCHEMAS = (
 def ensure_torchvision_operators() -> Any:
     """Declare the operators that torchvision's import needs, if its own library cannot.
 
-    Returns
-    -------
-    torch.library.Library or None
-        The declarations, which live as long as this cached value; None if none were needed.
+    Return the declarations, a ``torch.library.Library`` that lives as long as this cached value; None if none were
+    needed.
     """
     import torch
 

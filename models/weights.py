@@ -22,20 +22,12 @@ MAX_SHOWN_NAMES = 12
 
 
 def load_weights(module: nn.Module, path: str | Path) -> None:
-    """Copy the tensors of a file into a module.
+    """Copy the tensors of a file into a module, which is changed in place.
 
-    Parameters
-    ----------
-    module : torch.nn.Module
-        Changed in place.
-    path : path
-        A ``.safetensors`` file, or a ``.pth``, ``.th``, ``.pt``, ``.bin`` checkpoint, which is read with
-        ``weights_only=True``. A dictionary inside a ``state_dict`` entry and ``module.`` before every name are undone.
-
-    Raises
-    ------
-    WeightsError
-        If the file is absent or unsafe, or if names or shapes differ from the module's; the message lists them.
+    The file is a ``.safetensors``, or a ``.pth``, ``.th``, ``.pt``, ``.bin`` checkpoint, which is read with
+    ``weights_only=True``. A dictionary inside a ``state_dict`` entry and ``module.`` before every name are undone.
+    Raise a WeightsError if the file is absent or unsafe, or if names or shapes differ from the module's; the message
+    lists them.
     """
     state = strip_prefixes(unwrap(read_tensors(Path(path))))
     check_fit(Path(path), state, module.state_dict())
@@ -69,10 +61,7 @@ def shorten_list(names: Sequence[str]) -> str:
 def read_tensors(path: Path) -> dict[str, Any]:
     """Read a file of tensors without running code from it.
 
-    Raises
-    ------
-    WeightsError
-        If the file is absent, damaged, of an unknown ending, or contains more than tensors.
+    Raise a WeightsError if the file is absent, damaged, of an unknown ending, or contains more than tensors.
     """
     expected = f"expected one of {', '.join(WEIGHTS_SUFFIXES)}"
     if not path.is_file():

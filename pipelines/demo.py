@@ -65,14 +65,9 @@ class Extraction:
 
 
 def run_demo(folder: Path, say: Callable[[str], None]) -> None:
-    """Run all steps of topwork once, on scikit-learn's digits; no internet connection is needed.
+    """Run all steps of topwork once on scikit-learn's digits, without internet; `say` receives each line of the report.
 
-    Parameters
-    ----------
-    folder : Path
-        Folder for images, stores, bundle and ONNX file.
-    say : callable
-        Called with each line of the report. Every number in it is measured in this run.
+    Every number in it is measured in this run. Images, stores, bundle and ONNX file are written to `folder`.
     """
     digits = write_digits(folder / "digits")
     say(
@@ -91,17 +86,9 @@ def run_demo(folder: Path, say: Callable[[str], None]) -> None:
 
 
 def write_digits(folder: Path) -> list[Digit]:
-    """Write the digits as PNG files, ``train/3/0012.png`` and ``test/3/1500.png``.
+    """Write the digits as PNG files, ``train/3/0012.png`` and ``test/3/1500.png``, to a new folder.
 
-    Parameters
-    ----------
-    folder : Path
-        Created here.
-
-    Returns
-    -------
-    list of Digit
-        In the order in which a source lists the files.
+    Return them in the order in which a source lists the files.
     """
     from PIL import Image
     from sklearn.datasets import load_digits

@@ -24,13 +24,10 @@ REPORTED_PACKAGES = (*RUNTIMES, "onnxruntime-ep-openvino", "openvino", "onnx", "
 
 
 def examine_installation() -> dict[str, Any]:
-    """Return what this machine can run graphs with.
+    """Return the machine and what it can run graphs with.
 
-    Returns
-    -------
-    dict
-        ``machine``, ``versions``, ``providers`` (each with ``there``, ``precisions`` and ``note``), ``auto`` (a
-        provider for each precision, and why), ``problems`` (each with its remedy).
+    The keys are ``machine``, ``versions``, ``providers`` (each with ``there``, ``precisions`` and ``note``), ``auto``
+    (a provider for each precision, and why), ``problems`` (each with its remedy).
     """
     import onnxruntime
 
@@ -73,15 +70,7 @@ def _explain_choice(precision: str) -> str:
 
 
 def find_problems(installed_packages: set[str], built_providers: list[str]) -> list[str]:
-    """Return the problems of the installed packages, each with its remedy.
-
-    Parameters
-    ----------
-    installed_packages : set of str
-        Names of installed packages.
-    built_providers : list of str
-        The providers that ONNX Runtime was built with.
-    """
+    """Return the problems of installed packages and of the providers ONNX Runtime was built with, with remedies."""
     runtimes = [name for name in RUNTIMES if name in installed_packages]
     problems = []
     if len(runtimes) > 1:

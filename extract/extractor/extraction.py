@@ -36,15 +36,10 @@ if TYPE_CHECKING:
 
 
 class Extraction:
-    """A backbone that is cut, exported and run.
+    """A backbone that is cut, exported and run; the parameters are those of :class:`topwork.Extractor`.
 
     Nothing is loaded or exported before the first use. The constructor, ``fit``, and everything about the graph, its
     columns, its session and its preprocessor are shared with :class:`topwork.Extractor`.
-
-    Parameters
-    ----------
-    backbone, layer, pool, normalize, precision, provider, batch_size, on_error, max_pixels
-        See :class:`topwork.Extractor`.
     """
 
     def __init__(
@@ -246,16 +241,7 @@ class Extraction:
 def parse_names(parameter: str, names: str | Sequence[str]) -> tuple[str, ...]:
     """Return one or several names as a tuple.
 
-    Parameters
-    ----------
-    parameter : str
-        Name of the parameter, for the error message.
-    names : str or sequence of str
-
-    Raises
-    ------
-    InputError
-        If there is none, or one is not a string or empty.
+    Raise an InputError, which names the parameter, if there is none, or one is not a string or empty.
     """
     parsed: tuple[str, ...] = ()
     if isinstance(names, str):

@@ -42,8 +42,6 @@ class Augmentation:
         Share of the views that are mirrored.
     jitter : (float, float)
         Factor by which each enhancer changes an image.
-    enhancers : tuple of type
-        Classes of :mod:`PIL.ImageEnhance`: brightness, contrast, and saturation.
     """
 
     area: tuple[float, float] = (0.35, 1.0)
@@ -59,22 +57,9 @@ DEFAULT_AUGMENTATION = Augmentation()
 def augment(
     image: Image.Image, spec: ImageSpec, seed: int, augmentation: Augmentation = DEFAULT_AUGMENTATION
 ) -> NDArray[np.uint8]:
-    """Return the pixels of a random crop of an image, at random mirrored and changed in colour.
+    """Return the pixels of a random crop of an RGB image, at random mirrored and changed in colour.
 
-    Parameters
-    ----------
-    image : PIL.Image.Image
-        In mode RGB.
-    spec : ImageSpec
-        Size of the model's input, and the filter that resizes the crop to it.
-    seed : int
-        Determines everything random.
-    augmentation : Augmentation
-
-    Returns
-    -------
-    ndarray of uint8, shape (height, width, 3)
-        Height and width of the model's input.
+    They are uint8 ``(height, width, 3)`` of the model's input; the seed determines everything random.
 
     Examples
     --------
@@ -98,15 +83,8 @@ def draw_crop(
 ) -> tuple[int, int, int, int]:
     """Return left, top, right and bottom of a random crop; where none fits, of the largest in the centre.
 
-    Parameters
-    ----------
-    image_size : (int, int)
-        Width and height of the image.
-    ratio : float
-        Width to height of the model's input.
-    generator : Generator
-        Only uniform numbers are drawn, whose streams stay the same in other versions of NumPy.
-    augmentation : Augmentation
+    `image_size` is (width, height), and `ratio` width to height of the model's input. Only uniform numbers are drawn,
+    as their streams stay the same in other versions of NumPy.
     """
     width, height = image_size
     narrowest, widest = augmentation.proportions

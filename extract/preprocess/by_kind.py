@@ -26,14 +26,7 @@ PREPROCESSORS: dict[str, Callable[[Any, int], Preprocessor]] = {
 
 
 def preprocessor_for(spec: InputSpec, max_pixels: int = MAX_PIXELS) -> Preprocessor:
-    """Return the preprocessor for an input specification.
-
-    Parameters
-    ----------
-    spec : ImageSpec, TextSpec or TensorSpec
-    max_pixels : int
-        A larger image fails instead of being decoded.
-    """
+    """Return the preprocessor for an input specification; an image of more than `max_pixels` fails undecoded."""
     return PREPROCESSORS[spec.kind](spec, max_pixels)
 
 

@@ -21,27 +21,12 @@ SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
 def decode(content: Any, spec: ImageSpec, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Decode one image.
+    """Decode one image to mode RGB.
 
-    Parameters
-    ----------
-    content : bytes, ndarray or PIL.Image.Image
-        An encoded image; an array ``(height, width)``, ``(height, width, 3)`` or ``(height, width, 4)`` of uint8; or an
-        image. The first frame of animations is taken.
-    spec : ImageSpec
-        States whether the EXIF orientation is applied.
-    max_pixels : int
-        A larger image is refused before it is decoded.
-
-    Returns
-    -------
-    PIL.Image.Image
-        In mode RGB: grey and CMYK are converted, transparency is dropped, 16 bits are scaled to 8.
-
-    Raises
-    ------
-    DecodeError
-        If the content is no image, is damaged, or is too large.
+    The content is an encoded image, of whose animation the first frame is taken; a uint8 array ``(height, width)`` or
+    ``(height, width, 3 or 4)``; or a PIL image. The EXIF orientation is applied if `spec` states it. Grey and CMYK are
+    converted, transparency is dropped, 16 bits are scaled to 8. Raise a DecodeError if the content is no image or
+    damaged, or, before it is decoded, if it has more than `max_pixels`.
     """
     try:
         image = _open_image(content)
@@ -116,10 +101,7 @@ def turn_upright(image: Image.Image) -> Image.Image:
 def to_rgb(image: Image.Image) -> Image.Image:
     """Convert an image to RGB, scaling 16-bit grey, which Pillow would clip.
 
-    Raises
-    ------
-    DecodeError
-        If the range of the pixel values is not defined, or beyond 16 bits.
+    Raise a DecodeError if the range of the pixel values is not defined, or beyond 16 bits.
     """
     if image.mode in SIXTEEN_BIT_MODES:
         image = _scale_to_8_bits(image)

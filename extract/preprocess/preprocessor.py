@@ -20,16 +20,10 @@ Feed: TypeAlias = "dict[str, NDArray[Any]]"
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """One item, ready to be put into a batch.
+    """One item as an array without a batch axis, ready to be put into a batch.
 
-    Parameters
-    ----------
-    array : ndarray
-        Without a batch axis.
-    length : int
-        Items of similar length are batched together; 0 where all have the same shape.
-    truncated : bool
-        Whether a part of the item did not fit into the model's input.
+    Items of similar length are batched together; it is 0 where all have the same shape. `truncated` says whether a part
+    of the item did not fit into the model's input.
     """
 
     array: NDArray[Any]

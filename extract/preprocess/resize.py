@@ -29,12 +29,7 @@ MAX_RESIZED_PIXELS = 16_000_000
 class Span:
     """The part of one axis of a resized image that is kept.
 
-    Parameters
-    ----------
-    original, resized : int
-        Length of the whole axis before and after resizing, in pixels.
-    start, length : int
-        The part that is kept, in pixels of the resized image.
+    The axis has `original` pixels before and `resized` pixels after resizing, by which `start` and `length` count.
     """
 
     original: int
@@ -62,19 +57,7 @@ class Span:
 
 
 def to_pixels(image: Image.Image, spec: ImageSpec) -> NDArray[np.uint8]:
-    """Resize an image, crop its centre, and return its pixels.
-
-    Parameters
-    ----------
-    image : PIL.Image.Image
-        In mode RGB.
-    spec : ImageSpec
-        Sizes and filter.
-
-    Returns
-    -------
-    ndarray of uint8, shape (height, width, 3)
-        Height and width of the model's input.
+    """Resize an RGB image, crop its centre, and return its pixels, uint8 ``(height, width, 3)`` of the model's input.
 
     Examples
     --------
@@ -95,14 +78,9 @@ def to_pixels(image: Image.Image, spec: ImageSpec) -> NDArray[np.uint8]:
 
 
 def resize_crop(image: Image.Image, across: Span, down: Span, resampling: Image.Resampling) -> Image.Image:
-    """Resize only what is kept, one axis after the other; rounding differs from a whole resize by a level at most.
+    """Resize only the columns and rows that are kept, one axis after the other.
 
-    Parameters
-    ----------
-    image : PIL.Image.Image
-    across, down : Span
-        The columns and rows that are kept.
-    resampling : PIL.Image.Resampling
+    Rounding differs from that of a whole resize by one level at most.
     """
     left, right = across.original_bounds
     top, bottom = down.original_bounds

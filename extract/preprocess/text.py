@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MIN_RANDOM_TOKENS = 8
-"""Random texts are longer than this by twice their number, so that no length is the same in all checks."""
+"""Random inputs are longer than this by twice their number, so that no length is the same in all checks."""
 MAX_RANDOM_TOKENS = 512
 """Length of the longest random text."""
 SYNTHETIC_LETTERS = "abcdefghijklmnopqrstuvwxyzABCXYZ0123456789.,-éß字"
@@ -100,17 +100,9 @@ def _prepared(encoded: Any) -> Prepared:
 
 
 def decode_text(content: Any) -> str:
-    """Return the text of an item.
+    """Return the text of an item, a string or the content of a UTF-8 file.
 
-    Parameters
-    ----------
-    content : str or bytes
-        A text, or the content of a UTF-8 file.
-
-    Raises
-    ------
-    DecodeError
-        If it is neither, or holds what is no character.
+    Raise a DecodeError if it is neither, or holds what is no character.
     """
     if isinstance(content, bytes):
         try:
@@ -127,12 +119,8 @@ def decode_text(content: Any) -> str:
 def load_tokenizer(spec: TextSpec) -> Any:
     """Return the tokeniser of a specification, without padding, truncating at the maximum length.
 
-    Raises
-    ------
-    MissingPackageError
-        If the package tokenizers is not installed.
-    InputError
-        If it cannot read this tokeniser, or the maximum length leaves no room for a token.
+    Raise a MissingPackageError if the package tokenizers is not installed, and an InputError if it cannot read this
+    tokeniser, or the maximum length leaves no room for a token.
     """
     try:
         from tokenizers import Tokenizer

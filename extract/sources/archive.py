@@ -1,4 +1,4 @@
-"""A tar archive of images, texts or tensors; the folders in it are the labels."""
+"""A tar archive of image, text or tensor files; the folders in it are the labels."""
 
 from __future__ import annotations
 
@@ -28,18 +28,12 @@ HEADER_ERRORS = (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError)  # ty
 
 
 class ArchiveSource:
-    """All items of a tar, in the archive's order.
+    """All items of a tar, in the archive's order; its members are listed at once.
 
-    Links, devices and members whose name leaves the archive's root are refused: they are left out and counted.
-    An uncompressed archive is read at random places by several threads, a compressed one from start to end. Archives
-    that were concatenated are one.
-
-    Parameters
-    ----------
-    path : Path
-        Its members are listed at once.
-    kind : {"image", "text", "tensor"}
-        Which members are items: those with an image's ending, ``.txt``, or ``.npy``.
+    Links, devices and members whose name leaves the archive's root are refused: they are left out and counted. An
+    uncompressed archive is read at random places by several threads, a compressed one from start to end. Archives that
+    were concatenated are one. The `kind` decides which members are items: those with an image's ending, ``.txt``, or
+    ``.npy``.
     """
 
     def __init__(self, path: Path, kind: str = "image") -> None:
@@ -122,10 +116,7 @@ class StrictHeader(tarfile.TarInfo):
 def open_archive(path: Path) -> Iterator[tarfile.TarFile]:
     """Open an archive, and name it in every error that reading it raises.
 
-    Raises
-    ------
-    SourceError
-        If it is no archive, damaged, or may not be read.
+    Raise a SourceError if it is no archive, damaged, or may not be read.
     """
     try:
         check_regular(path)
@@ -189,17 +180,9 @@ def common_folder(names: list[str]) -> str:
 
 
 def check_segments(member: tarfile.TarInfo, stored: int) -> None:
-    """Refuse a member with less stored than its segments need, or with overlapping ones: tarfile would never end.
+    """Raise a DecodeError for a member that has fewer bytes `stored` than its segments need, or overlapping segments.
 
-    Parameters
-    ----------
-    member : TarInfo
-    stored : int
-        Bytes of the member in the archive.
-
-    Raises
-    ------
-    DecodeError
+    For these tarfile would never end.
     """
     segments: Any = [(0, member.size)] if member.sparse is None else member.sparse
     end = 0

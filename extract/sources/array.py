@@ -22,10 +22,7 @@ MAX_REASON_LETTERS = 200
 def array_source(path: Path, kind: str) -> SequenceSource:
     """Return the rows of an ``.npy``, or of the array ``X`` of an ``.npz`` with its labels ``y``, if there are any.
 
-    Raises
-    ------
-    SourceError
-        If it cannot be read without unpickling.
+    Raise a SourceError if it cannot be read without unpickling.
     """
     if not ITEM_KINDS[kind].has_arrays:
         raise SourceError(f"source {path} holds arrays, but this backbone expects {kind} input")

@@ -39,16 +39,8 @@ def size_and_time(path: str | os.DirEntry[str]) -> tuple[int | None, int | None]
 def read_file(path: str) -> bytes:
     """Return a file's content.
 
-    Parameters
-    ----------
-    path : str
-
-    Raises
-    ------
-    OSError
-        If there is no such file, or it is not a regular one, or it cannot be read.
-    DecodeError
-        If it is larger than any item.
+    Raise an OSError if there is no such file, or it is not a regular one, or it cannot be read; a DecodeError if it is
+    larger than any item.
     """
     try:
         size = check_regular(path)
@@ -63,13 +55,7 @@ def read_file(path: str) -> bytes:
 
 
 def check_regular(path: str | Path) -> int:
-    """Return a file's size, and refuse folders and pipes: a pipe would block forever.
-
-    Raises
-    ------
-    OSError
-        If it is not a regular file.
-    """
+    """Return a file's size; raise an OSError for a folder or a pipe, as a pipe would block forever."""
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
         found = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, a socket or a device"
@@ -78,12 +64,6 @@ def check_regular(path: str | Path) -> int:
 
 
 def check_size(size: int) -> None:
-    """Refuse what is too large for an item, before it fills the memory.
-
-    Raises
-    ------
-    DecodeError
-        If it is larger than :data:`MAX_ITEM_BYTES`.
-    """
+    """Raise a DecodeError for more than :data:`MAX_ITEM_BYTES`, before it fills the memory."""
     if size > MAX_ITEM_BYTES:
         raise DecodeError(f"{size:,} bytes; expected at most {MAX_ITEM_BYTES:,}")

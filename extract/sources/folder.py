@@ -1,4 +1,4 @@
-"""A folder of images, texts or tensors; the names of its sub-folders are the labels."""
+"""A folder of image, text or tensor files; the names of its sub-folders are the labels."""
 
 from __future__ import annotations
 
@@ -21,16 +21,10 @@ NOT_KNOWN = -1
 
 
 class FolderSource:
-    """All items below a folder, sorted by path.
+    """All items below a folder, which is listed at once, sorted by path; files are read when they are needed.
 
-    Links are followed, except into a folder that they lie in.
-
-    Parameters
-    ----------
-    root : Path
-        Listed at once; files are read when they are needed.
-    kind : {"image", "text", "tensor"}
-        Which files are items: those with an image's ending, ``.txt``, or ``.npy``.
+    Links are followed, except into a folder that they lie in. The `kind` decides which files are items: those with an
+    image's ending, ``.txt``, or ``.npy``.
     """
 
     def __init__(self, root: Path, kind: str = "image") -> None:
@@ -140,11 +134,7 @@ class ListedFile:
 class FileList:
     """Files in their order, in little more memory than their names, as there may be millions.
 
-    Attributes
-    ----------
-    names : list of str
-    escaped_ids : set of str
-        Ids of names in another encoding, which may equal the name of another file.
+    `escaped_ids` are those of names in another encoding, which may equal the name of another file.
     """
 
     def __init__(self) -> None:

@@ -30,7 +30,6 @@ class Item:
         Unique within its source: a path relative to the root, a member's name.
     read : callable
         Returns the content: the bytes of a file, a text, an array, or a PIL image. Called once, on another thread.
-    label : str or None
     split : str or None
         "train", "val" or "test", where the source states it.
     size, mtime_ns : int or None
@@ -65,16 +64,9 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class View:
-    """An image that is to be augmented before it enters the model.
+    """An image (encoded, an array, or PIL's) that is to be augmented before it enters the model.
 
-    Parameters
-    ----------
-    content : bytes, ndarray or PIL.Image.Image
-        The image itself.
-    number : int
-        Which of its views, from 1 on.
-    version : str
-        Version of the augmentation.
+    Its number among the image's views counts from 1; the version is that of the augmentation.
     """
 
     content: Any

@@ -28,10 +28,6 @@ class ItemKind:
         Columns of a table that may hold the items.
     has_strings : bool
         Whether a Python string is an item itself, not the path of one.
-    has_arrays : bool
-        Whether arrays and PIL images are items.
-    has_views : bool
-        Whether items can be augmented.
     color_channels : tuple of int
         Sizes of the last axis that show that an array of up to three axes is one item.
     """

@@ -33,7 +33,7 @@ def open_source(
     source : str, path, Table, iterable or Source
         A folder, whose sub-folders name the labels; a ``.tar``, ``.tar.gz`` or ``.tgz``; a table; an ``.npy`` whose
         rows are items, or an ``.npz`` of such an array ``X`` and labels ``y``; the URL of any of these, as fsspec
-        understands it; or paths, uint8 arrays and PIL images, texts, or arrays of numbers. A generator of these is
+        understands it; or paths, uint8 arrays and PIL images, strings, or arrays of numbers. A generator of these is
         iterated over once, and what it yields is kept.
     labels : iterable, optional
         One for each item of a sequence.
@@ -82,13 +82,7 @@ def _open_url(source: str | Path | Table, url: str, kind: str) -> Source:
 
 
 def open_table(table: Table, kind: str) -> Source:
-    """Return the rows of a table on disk.
-
-    Raises
-    ------
-    SourceError
-        If it does not exist, or is not a table.
-    """
+    """Return the rows of a table on disk; raise a SourceError if it does not exist, or is not a table."""
     check_exists(Path(table.file))
     return TableSource(table, kind)
 
@@ -96,10 +90,7 @@ def open_table(table: Table, kind: str) -> Source:
 def open_path(path: Path, kind: str) -> Source:
     """Return the items of a folder or file on disk, by its ending.
 
-    Raises
-    ------
-    SourceError
-        If it does not exist, or is of an unknown kind.
+    Raise a SourceError if it does not exist, or is of an unknown kind.
     """
     check_exists(path)
     if path.suffix in TABLE_SUFFIXES and path.is_file():

@@ -54,16 +54,9 @@ def file_ending(url: str) -> str:
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file below a URL.
+    """A file below a URL: its path in its file system, and its name relative to the root, as text that can be stored.
 
-    Parameters
-    ----------
-    path : str
-        In its file system.
-    name : str
-        Relative to the root, as text that can be stored.
-    size, mtime_ns : int or None
-        As far as the file system reports them.
+    Size in bytes and modification time in nanoseconds are None where the file system does not report them.
     """
 
     path: str
@@ -75,12 +68,8 @@ class RemoteFile:
 class RemoteFolder:
     """All items below a URL, sorted by path; their ids, labels and splits are those of a local folder.
 
-    Parameters
-    ----------
-    url : str
-        Listed at once; files are fetched when they are needed.
-    kind : {"image", "text", "tensor"}
-        Which files are items: those with an image's ending, ``.txt``, or ``.npy``.
+    The URL is listed at once; files are fetched when they are needed. The `kind` decides which files are items: those
+    with an image's ending, ``.txt``, or ``.npy``.
     """
 
     def __init__(self, url: str, kind: str = "image") -> None:
@@ -132,13 +121,9 @@ def relative_name(path: str, root: str) -> str:
 
 
 class RemoteTable(TableSource):
-    """The rows of a table at a URL; its paths are relative to the URL's folder, or absolute, or URLs themselves.
+    """The rows of a table at a URL, which is read at once.
 
-    Parameters
-    ----------
-    table : Table
-        Its file is a URL. Read at once.
-    kind : {"image", "text", "tensor"}
+    Its paths are relative to the URL's folder, or absolute, or URLs themselves.
     """
 
     def __init__(self, table: Table, kind: str = "image") -> None:
@@ -159,15 +144,9 @@ class RemoteTable(TableSource):
 
 
 class FetchedSource:
-    """An archive or an array at a URL: fetched once into a temporary file.
+    """An archive or an array at a URL: fetched once into a temporary file, of which `open_file` returns the source.
 
     The file is removed when neither the source nor an item of it is needed any more.
-
-    Parameters
-    ----------
-    url : str
-    open_file : callable
-        Returns the source of a local file.
     """
 
     def __init__(self, url: str, open_file: Callable[[Path], Source]) -> None:

@@ -1,4 +1,4 @@
-"""Items given from Python: paths, arrays, PIL images, texts."""
+"""Items given from Python: paths, arrays, PIL images, strings."""
 
 from __future__ import annotations
 
@@ -22,25 +22,12 @@ from .url import is_url, url_item
 
 
 class SequenceSource:
-    """A sequence of items, in its own order.
+    """A sequence of items, in its own order; what can be iterated over only once is kept.
 
-    Parameters
-    ----------
-    items : iterable
-        Paths and URLs, uint8 arrays ``(height, width[, 3])`` or PIL images; texts; or arrays of numbers. What can be
-        iterated over only once is kept.
-    labels : iterable, optional
-        As many as there are items.
-    kind : {"image", "text", "tensor"}
-        A string is a text where text input is expected, and a path or URL otherwise.
-    ids : iterable, optional
-        As many as there are items, no two of them equal as text. By default a path is its own id, and any other item
-        has an id made from its content's digest.
-
-    Raises
-    ------
-    SourceError
-        If it is no sequence of items, or labels or ids do not fit it.
+    Items are paths and URLs, uint8 arrays ``(height, width[, 3])`` or PIL images; text; or arrays of numbers. A string
+    is an item itself where text input is expected, and a path or URL otherwise. By default a path is its own id, and
+    any other item has an id made from its content's digest. Raise a SourceError if it is no sequence of items, labels
+    or ids do not fit it, or two ids are equal as text.
     """
 
     ignored = 0
@@ -142,13 +129,7 @@ def _one_for_each(what: str, values: Iterable[Any] | None, n_items: int) -> list
 
 
 def unique_texts(ids: Iterable[Any]) -> list[str]:
-    """Return ids as text.
-
-    Raises
-    ------
-    SourceError
-        For the first that is empty or equal to another.
-    """
+    """Return ids as text; raise a SourceError for the first that is empty or equal to another."""
     position_of: dict[str, int] = {}
     for position, value in enumerate(ids):
         identifier = "" if _is_missing(value) else storable_text(str(value))

@@ -1,4 +1,4 @@
-"""A table whose rows are items: texts, or the paths of files."""
+"""A table whose rows are items: text, or the paths of files."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Table:
     file : str or path
         A ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet`` file.
     path, text : str or None
-        The column that holds the items: files, relative to the table's folder, or texts.
+        The column that holds the items: files, relative to the table's folder, or text.
     label, id, split : str or None
 
     Examples
@@ -61,15 +61,9 @@ TABLE_FIELDS = ("path", "text", "label", "id", "split")
 
 
 class TableSource:
-    """The rows of a table, in their order.
+    """The rows of a table, which is read at once, in their order.
 
     A path is its own id; a text has an id made from its content's digest, unless there is a column of ids.
-
-    Parameters
-    ----------
-    table : Table
-        Read at once.
-    kind : {"image", "text", "tensor"}
     """
 
     ignored = 0
@@ -184,13 +178,7 @@ def _cell_text(value: Any, path: Path, name: str) -> str | None:
 
 
 def read_rows(path: Path) -> pyarrow.Table:
-    """Read a table; the cells of text files are read as text.
-
-    Raises
-    ------
-    SourceError
-        If it is no table, or damaged.
-    """
+    """Read a table; the cells of text files are read as text. Raise a SourceError if it is no table, or damaged."""
     from pyarrow import ArrowException, parquet
 
     if path.suffix not in TABLE_SUFFIXES:

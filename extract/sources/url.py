@@ -61,19 +61,8 @@ def url_item(url: str) -> Item:
 def fetch(url: str, path: str | None = None, size: int | None = None) -> bytes:
     """Return the content of the file at a URL, or at another path of the URL's file system.
 
-    Parameters
-    ----------
-    url : str
-    path : str, optional
-    size : int, optional
-        In bytes, as far as the file system reports it.
-
-    Raises
-    ------
-    OSError
-        For any failure: it is the failure of one item.
-    DecodeError
-        If it is larger than any item.
+    The size is in bytes, as far as the file system reports it. Raise an OSError for any failure, which is the failure
+    of one item, and a DecodeError if the file is larger than any item.
     """
     check_size(size or 0)
     try:
@@ -89,10 +78,7 @@ def fetch(url: str, path: str | None = None, size: int | None = None) -> bytes:
 def list_files(url: str) -> tuple[str, dict[str, dict[str, Any]]]:
     """Return the path of a folder in its file system, and what that reports of every file below it.
 
-    Raises
-    ------
-    SourceError
-        If it cannot be listed to its last folder.
+    Raise a SourceError if it cannot be listed to its last folder.
     """
     with source_errors(url):
         system, root = find_file_system(url)
@@ -149,13 +135,7 @@ def source_errors(url: str) -> Iterator[None]:
 
 
 def modified_ns(info: dict[str, Any]) -> int | None:
-    """Return when a file was last modified, in nanoseconds since 1970; None if its file system does not report it.
-
-    Parameters
-    ----------
-    info : dict
-        What the file system reports of the file.
-    """
+    """Return when a file was last modified, in nanoseconds since 1970; None if its file system does not report it."""
     values = [info[field] for field in MODIFICATION_FIELDS if info.get(field) is not None]
     value = values[0] if values else None
     if isinstance(value, str):

@@ -23,21 +23,9 @@ class ViewedSource:
 
     An image is trained on if its split is "train" or unknown. View ``n`` of item ``a`` is the item ``a@n`` (or
     ``a@n#2``, where the source has an ``a@n`` of its own), with the label, the split, the size and the time of ``a``;
-    its group is ``a``, and its content a :class:`~topwork.extract.sources.item.View`.
-
-    Parameters
-    ----------
-    source : Source
-        Of images.
-    views : int
-        Number of views of each image; 0 for none.
-    kind : {"image", "text", "tensor"}, optional
-        Kind of input that the backbone expects; by default that of the source.
-
-    Raises
-    ------
-    InputError
-        If the source is not of images, or `views` is no number of views.
+    its group is ``a``, and its content a :class:`~topwork.extract.sources.item.View`. The kind is by default that of
+    the source. Raise an InputError if `views` is negative or no integer, or if it is not 0 and the source is not of
+    images.
     """
 
     def __init__(self, source: Source, views: int, kind: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The network behind ``topwork:tiny``: a small pre-trained residual network for 32 x 32 images."""
+"""The model behind ``topwork:tiny``: a small pre-trained residual network for 32 x 32 images."""
 
 from __future__ import annotations
 

@@ -40,18 +40,14 @@ class BundleContents:
 
     Parameters
     ----------
-    graph : ExportedGraph
     columns : tuple of Column
         Columns of the graph that the head was fitted on, in the order of its features.
-    head : estimator
-        Fitted.
     head_name : str or None
         Name of the head in the registry; None if it was given as an estimator.
     properties : dict
         What the estimator adds to the manifest: ``task``, ``classes`` and the like, as JSON can hold it.
     n_rows : int
         Number of rows that the head was fitted on.
-    fit_report : FitReport or None
     lineage : dict
         See :func:`topwork.pipelines.bundle.lineage.describe_training`.
     learned_ids : ndarray of uint64, or None
@@ -70,21 +66,11 @@ class BundleContents:
 
 
 def write_bundle(contents: BundleContents, path: Path, provider: str = "auto") -> None:
-    """Write a bundle atomically; an existing bundle is replaced.
+    """Write a bundle into a folder, atomically; an existing bundle is replaced.
 
-    Parameters
-    ----------
-    contents : BundleContents
-    path : Path
-        Folder to write. It holds ``bundle.json``, ``extractor.onnx`` with its certificate and canaries, the head (see
-        :mod:`topwork.heads.persistence`), ``learned.npy``, and for text ``inputs/tokenizer.json``.
-    provider : str
-        Execution provider that computes the canaries.
-
-    Raises
-    ------
-    BundleError
-        If `path` exists and is not a bundle.
+    The folder holds ``bundle.json``, ``extractor.onnx`` with its certificate and canaries (computed by `provider`), the
+    head (see :mod:`topwork.heads.persistence`), ``learned.npy``, and for text ``inputs/tokenizer.json``. Raise a
+    BundleError if `path` exists and is not a bundle.
     """
     if path.exists() and not (path / MANIFEST).is_file():
         raise BundleError(f"{path} exists and is no bundle; choose another folder")
@@ -134,17 +120,8 @@ def _build_manifest(contents: BundleContents, files: dict[str, str], types: list
 def read_bundle(path: Path, trusted: Sequence[str] = ()) -> BundleContents:
     """Read a bundle; nothing is unpickled, and torch is not needed.
 
-    Parameters
-    ----------
-    path : Path
-        Folder that :func:`write_bundle` wrote.
-    trusted : sequence of str
-        Types that the head may hold beyond those of scikit-learn, numpy and scipy that are known to be safe.
-
-    Raises
-    ------
-    BundleError
-        If the folder is not a bundle, a file is missing or changed, or the head holds a type that is not trusted.
+    Of the types beyond those of scikit-learn, numpy and scipy that are known to be safe, the head may hold the
+    `trusted` ones. Raise a BundleError for others, or if a file is missing or changed.
     """
     manifest = read_manifest(path)
     check_files(path, manifest["files"])

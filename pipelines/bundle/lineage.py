@@ -21,20 +21,9 @@ HASHED_BYTES = 8
 def describe_training(extractor: Extractor, ids: NDArray[Any] | None, labels: NDArray[Any]) -> dict[str, Any]:
     """Return the lineage of a head that was trained without a parent; ``refit`` adds to it.
 
-    Parameters
-    ----------
-    extractor : Extractor
-    ids : ndarray of shape (n_rows,), optional
-        By default the positions of the rows.
-    labels : ndarray of shape (n_rows,) or (n_rows, n_targets)
-        As they were given.
-
-    Returns
-    -------
-    dict
-        ``parent``, the SHA-256 of the manifest of the parent's bundle (here None); digests of the ``input`` identity
-        and of the ``columns``; number of ``rows``; digests of their ``ids`` and of their ids with ``labels``, which do
-        not depend on the order of the rows.
+    It has ``parent``, the SHA-256 of the manifest of the parent's bundle (here None); digests of the ``input`` identity
+    and of the ``columns``; the number of ``rows``; digests of their ``ids`` (by default their positions) and of their
+    ids with ``labels``, which do not depend on the order of the rows.
     """
     known_ids = np.arange(len(labels)) if ids is None else ids
     return {
@@ -51,10 +40,6 @@ def hash_ids(ids: NDArray[Any]) -> NDArray[np.uint64]:
     """Return the distinct hashes of ids, ascending: 64 bits of the SHA-256 of each.
 
     With them a child can check whether its parent has learned from a row.
-
-    Parameters
-    ----------
-    ids : ndarray of shape (n_rows,)
     """
     hashes = bytearray()
     for item_id in ids.tolist():

@@ -19,17 +19,10 @@ LEARNED_FILE = "learned.npy"
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """Read the manifest of a bundle, and check its format and that it names the necessary files.
+    """Read the manifest of the bundle in a folder.
 
-    Parameters
-    ----------
-    path : Path
-        Folder of the bundle.
-
-    Raises
-    ------
-    BundleError
-        If there is no manifest, it cannot be parsed, its format is another one, or a file is not named.
+    Raise a BundleError if there is none, it cannot be parsed, its format is another one, or it does not name a
+    necessary file.
     """
     try:
         manifest: dict[str, Any] = json.loads((path / MANIFEST).read_bytes())
@@ -74,19 +67,9 @@ def digest_files(folder: Path) -> dict[str, str]:
 
 
 def check_files(path: Path, digests: dict[str, str]) -> None:
-    """Compare the files of a bundle with the digests of its manifest.
+    """Compare the files of a bundle with their SHA-256, given by relative POSIX path.
 
-    Parameters
-    ----------
-    path : Path
-        Folder of the bundle.
-    digests : dict of str to str
-        SHA-256 by relative POSIX path.
-
-    Raises
-    ------
-    BundleError
-        If a file is missing, was changed, or would lie outside the bundle.
+    Raise a BundleError if a file is missing, was changed, or would lie outside the bundle.
     """
     for name, digest in digests.items():
         parts = PurePosixPath(name).parts

@@ -159,26 +159,13 @@ def progress_bar(title: str) -> Iterator[None]:
 
 
 class Pace:
-    """Speed and remaining time of a run; items that were in the store before do not count.
-
-    Parameters
-    ----------
-    started : float
-        A time in seconds.
-    """
+    """Speed and remaining time of a run; items that were in the store before do not count. Times are in seconds."""
 
     def __init__(self, started: float) -> None:
         self.started = started
 
     def describe(self, progress: Progress, now: float) -> str:
-        """Return speed, limiting stage and remaining time in about 45 characters.
-
-        Parameters
-        ----------
-        progress : Progress
-        now : float
-            The time in seconds.
-        """
+        """Return speed, limiting stage and remaining time in about 45 characters."""
         if not progress.computed:
             self.started = now  # loading the graph and skipping what is in the store are not computing
             return ""

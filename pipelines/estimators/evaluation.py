@@ -30,14 +30,7 @@ class LabelledPredictions(NamedTuple):
 
 
 def evaluate(estimator: TransferEstimator, data: Any) -> dict[str, Any]:
-    """Compare predictions with the labels of a source or store.
-
-    Parameters
-    ----------
-    estimator : TransferClassifier or TransferRegressor
-        Fitted.
-    data : str, path, Table or FeatureStore
-        With labels, or values.
+    """Compare the predictions of a fitted estimator with the labels (or values) of a source or store.
 
     Returns
     -------
@@ -61,13 +54,7 @@ def evaluate(estimator: TransferEstimator, data: Any) -> dict[str, Any]:
 
 
 def predict_labelled(estimator: TransferEstimator, data: Any) -> LabelledPredictions:
-    """Predict items, and return the predictions of those that have a label; views are left out.
-
-    Raises
-    ------
-    InputError
-        If no item has a label.
-    """
+    """Return the predictions of the items that have a label, without views; raise an InputError if none has."""
     if isinstance(data, FeatureStore):
         labels, answers = _predict_rows(estimator, data)
     else:
@@ -103,18 +90,8 @@ def _predict_items(estimator: TransferEstimator, source: Source) -> tuple[list[A
 def score_labels(labels: list[Any], predicted: list[Any], classes: list[Any]) -> dict[str, Any]:
     """Return the accuracy, in all and per class, of predicted labels, compared as strings.
 
-    Parameters
-    ----------
-    labels : list of length n_items
-    predicted : list of length n_items
-        None for items without a prediction, which count as wrong.
-    classes : list
-        Labels that the classifier can predict.
-
-    Raises
-    ------
-    InputError
-        If no label is one that the classifier can predict.
+    Items without a prediction (None) count as wrong. Raise an InputError if no label is one of `classes`, which the
+    classifier can predict.
     """
     names = [str(label) for label in labels]
     answers = [None if answer is None else str(answer) for answer in predicted]
@@ -143,10 +120,7 @@ def score_labels(labels: list[Any], predicted: list[Any], classes: list[Any]) ->
 def score_values(values: list[Any], predicted: list[Any]) -> dict[str, Any]:
     """Return the R2 (None for a single item) and the mean absolute error of predicted values.
 
-    Raises
-    ------
-    InputError
-        If a value is not a number.
+    Raise an InputError if a value is not a number.
     """
     try:
         true_values = np.array(values, np.float64)

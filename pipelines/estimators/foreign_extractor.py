@@ -17,12 +17,7 @@ from ...extract.store.content import NO_BACKBONE
 class ForeignBackbone:
     """The unknown backbone of a store of foreign features, to be passed where a backbone is expected.
 
-    Parameters
-    ----------
-    identity : dict
-        Input identity of the store.
-    columns : tuple of Column
-        All columns of the store.
+    It has the input identity and all columns of the store.
     """
 
     identity: dict[str, Any]

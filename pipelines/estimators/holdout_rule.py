@@ -24,14 +24,8 @@ DEFAULT_SHARE = 0.2
 class HoldOutRule:
     """A rule that decides for each item whether it is held out, with the same result each time.
 
-    Parameters
-    ----------
-    by : {"split", "id"}
-        By the split that the store or the labels name, or by a hash of the item's id.
-    share : float
-        Share of the items that are held out by id.
-    seed : int
-        Another seed holds out other items.
+    It holds out by ``"split"``, as the store or the labels name it, or by ``"id"``: a `share` of the items by the hash
+    of their ids, others with another `seed`.
     """
 
     by: str = "id"
@@ -44,21 +38,8 @@ class HoldOutRule:
     ) -> HoldOutRule:
         """Return the rule that was asked for; or else the parent's; or else by split, if rows of one are held out.
 
-        If only one of share and seed is given, the other one is the parent's.
-
-        Parameters
-        ----------
-        share : float, optional
-        seed : int, optional
-        parent : dict, optional
-            The parent's rule, as :meth:`to_json` returns it.
-        splits : sequence
-            The split of each row.
-
-        Raises
-        ------
-        InputError
-            If the share is not in [0, 1).
+        If only one of share and seed is given, the other one is the parent's, whose rule is as :meth:`to_json` returns
+        it. Raise an InputError if the share is not in [0, 1).
         """
         if share is not None and not (isinstance(share, Real) and 0 <= share < 1):
             raise InputError(f"held_out={share!r}: expected a share of the items, from 0 (none) to less than 1")
@@ -79,13 +60,9 @@ class HoldOutRule:
         return cls()
 
     def select(self, groups: Sequence[str], splits: Sequence[Any]) -> NDArray[np.bool_]:
-        """Return a mask of the rows that are held out.
+        """Return a mask ``(n_rows,)`` of the rows that are held out.
 
-        Parameters
-        ----------
-        groups : sequence of str, length n_rows
-            Id of the item of each row; views are held out with their item.
-        splits : sequence, length n_rows
+        The group of a row is the id of its item, with which its views are held out.
         """
         if self.by == "split":
             return np.array([split in HELD_OUT_SPLITS for split in splits], bool)

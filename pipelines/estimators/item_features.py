@@ -22,15 +22,10 @@ LOCK_PATIENCE_SECONDS = 600.0
 
 
 class ItemFeatures(NamedTuple):
-    """Features of the items that could be used, and the failures of the others.
+    """Features ``(n_rows, n_features)`` of the items that could be used, and the failures of the others.
 
-    Parameters
-    ----------
-    matrix : ndarray of float32, shape (n_rows, n_features)
-    kept : ndarray of int, shape (n_rows,)
-        Position of the item of each row among all items.
-    failures : list of (str, str)
-        Id and reason of each item that could not be used.
+    `kept` holds the position of the item of each row among all items, `failures` the id and reason of each item that
+    could not be used.
     """
 
     matrix: NDArray[np.float32]
@@ -41,15 +36,7 @@ class ItemFeatures(NamedTuple):
 def compute_features(extractor: Extractor, X: Any) -> ItemFeatures:
     """Compute the features of items, or read those of a store.
 
-    Parameters
-    ----------
-    extractor : Extractor
-    X : sequence, path, Source or FeatureStore
-
-    Raises
-    ------
-    IdentityError
-        If the features of a store are of another backbone, or a column is missing.
+    Raise an IdentityError if the features of a store are of another backbone, or a column is missing.
     """
     if not isinstance(X, FeatureStore):
         return ItemFeatures(extractor.transform(X), extractor.kept_, extractor.failures_)
@@ -60,18 +47,9 @@ def compute_features(extractor: Extractor, X: Any) -> ItemFeatures:
 
 
 def require_same_features(store: FeatureStore, extractor: Extractor) -> None:
-    """Raise an error if a store does not hold the features of an extractor.
+    """Raise an IdentityError if the features of a store are of another backbone, or a column is missing.
 
-    Parameters
-    ----------
-    store : FeatureStore
-    extractor : Extractor
-        It adopts the precision of the store; a :class:`ForeignExtractor` is only compared.
-
-    Raises
-    ------
-    IdentityError
-        If the features of the store are of another backbone, or a column is missing.
+    The extractor adopts the precision of the store; a :class:`ForeignExtractor` is only compared.
     """
     if isinstance(extractor, ForeignExtractor):
         store.require_columns(extractor.identity, extractor.columns)
@@ -82,14 +60,8 @@ def require_same_features(store: FeatureStore, extractor: Extractor) -> None:
 def compute_stored_features(extractor: Extractor, source: Source, path: Path, views: int | None = None) -> ItemFeatures:
     """Return the features of items and of their views, computing only those that a store lacks.
 
-    Parameters
-    ----------
-    extractor : Extractor
-    source : Source
-    path : Path
-        The store, which is created or added to.
-    views : int, optional
-        Number of augmented versions of each image; by default as many as the store has.
+    The store at `path` is created or added to. `views` is the number of augmented versions of each image, by default as
+    many as the store has.
     """
     store = FeatureStore.open_or_create(path, extractor)
     ledger = extract_features(

@@ -18,20 +18,8 @@ if TYPE_CHECKING:
 def collect_labels(X: Source | FeatureStore, y: Any = None) -> NDArray[Any]:
     """Return the given labels (or values), or else those of the source or store, one for each item.
 
-    Parameters
-    ----------
-    X : Source or FeatureStore
-    y : array-like of shape (n_items,) or (n_items, n_targets), optional
-
-    Returns
-    -------
-    ndarray of shape (n_items,) or (n_items, n_targets)
-        Of the type of the labels; of objects where there are several types.
-
-    Raises
-    ------
-    InputError
-        If a label is missing, or there is not one for each item.
+    The array has shape ``(n_items,)`` or ``(n_items, n_targets)`` and the type of the labels, object where there are
+    several. Raise an InputError if a label is missing, or there is not one for each item.
     """
     if y is not None:
         given = y
@@ -81,13 +69,8 @@ def number_groups(
 ) -> NDArray[np.intp] | None:
     """Return the number of the group of each kept row; None if every row is a group of its own.
 
-    Parameters
-    ----------
-    X : Source or FeatureStore
-    kept : ndarray of int, shape (n_rows,)
-        Position of the item of each row; views have that of their item.
-    groups : ndarray of shape (n_items,), optional
-        Given by the user; by default the views of an item are a group.
+    `kept` holds the position of the item of each row; views have that of their item. `groups` has one entry for each
+    item, as the user gave them; by default the views of an item are a group.
     """
     if groups is None and isinstance(X, FeatureStore) and X.n_views:
         groups = np.array(X.groups)

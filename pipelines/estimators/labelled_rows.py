@@ -23,15 +23,10 @@ SPLIT_COLUMN = "split"
 
 @dataclass(frozen=True)
 class LabelledRows:
-    """Rows of a store that have a label.
+    """Rows of a store that have a label, by their positions in the store.
 
-    Parameters
-    ----------
-    rows : ndarray of int, shape (n_rows,)
-        Positions in the store.
-    labels : ndarray of shape (n_rows,) or (n_rows, n_targets)
-    ids, groups, splits : list, length n_rows
-        The group of a view is the id of its item.
+    Labels have shape ``(n_rows,)`` or ``(n_rows, n_targets)``; the lists have one entry for each row. The group of a
+    view is the id of its item.
     """
 
     rows: NDArray[np.intp]
@@ -48,19 +43,9 @@ class LabelledRows:
 def select_labelled_rows(store: FeatureStore, labels: Any = None, column: str | None = None) -> LabelledRows:
     """Return the rows of a store that have a label; the store is not changed.
 
-    Parameters
-    ----------
-    store : FeatureStore
-    labels : mapping, path, table, pandas.Series with ids as its index, or sequence, optional
-        By id, in addition to the store's own; or one for each row, None for none.
-    column : str, optional
-        Column of a table.
-
-    Raises
-    ------
-    InputError
-        If an id is not in the store, the column of labels of a table is ambiguous, there is not one label for each
-        row, or labels would be of several types.
+    Labels are given by id (mapping, path, table, pandas.Series), in addition to the store's own, or as a sequence with
+    one for each row, None for none. Raise an InputError if an id is not in the store, the `column` of a table is
+    ambiguous, the number of labels is wrong, or labels would be of several types.
     """
     if column is not None and labels is None:
         raise InputError(f"label_column={column!r} without labels; expected a table that has the column (--labels)")

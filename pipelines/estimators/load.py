@@ -42,17 +42,7 @@ def load(path: str | Path, trusted: Sequence[str] = ()) -> TransferClassifier | 
 
 
 def restore_estimator(contents: BundleContents) -> TransferClassifier | TransferRegressor:
-    """Return the fitted estimator that a bundle was written of.
-
-    Parameters
-    ----------
-    contents : BundleContents
-
-    Raises
-    ------
-    BundleError
-        If the bundle's classes are not those of its head.
-    """
+    """Return the estimator that was saved; raise a BundleError if the bundle's classes are not those of its head."""
     is_regression = contents.properties.get("task") == "regression"
     kind = TransferRegressor if is_regression else TransferClassifier
     estimator = kind.from_graph(contents.graph, head=_unfitted_head(contents))

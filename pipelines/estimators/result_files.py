@@ -26,22 +26,11 @@ PROBABILITY_DECIMALS = 6
 
 
 def write_predictions(estimator: TransferEstimator, source: str | Table, path: Path) -> dict[str, int]:
-    """Predict the items of a source and write a table.
+    """Predict the items of a source, write a table, and return the number of ``items``, and of them by status.
 
-    Parameters
-    ----------
-    estimator : TransferClassifier or TransferRegressor
-        Its ``on_error`` decides what happens to items that cannot be decoded.
-    source : str or Table
-        A folder, archive, table or array.
-    path : Path
-        A ``.csv`` or ``.jsonl`` file with ``id``, ``label`` (or ``value``), ``status`` (ok, failed, or abstained),
-        ``reason`` and, if the head has them, a probability for each class.
-
-    Returns
-    -------
-    dict
-        Number of ``items``, ``ok``, ``failed`` and ``abstained``.
+    The ``.csv`` or ``.jsonl`` file has ``id``, ``label`` (or ``value``), ``status`` (ok, failed, or abstained),
+    ``reason`` and, if the head has them, a probability for each class. The estimator's ``on_error`` decides what
+    happens to items that cannot be decoded.
     """
     check_suffix(path)
     rows = list_predictions(estimator, source)
@@ -90,15 +79,7 @@ def check_suffix(path: Path) -> None:
 
 
 def write_rows(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str] = ()) -> None:
-    """Write rows into a ``.csv`` or ``.jsonl`` file, atomically.
-
-    Parameters
-    ----------
-    path : Path
-    rows : sequence of dict
-    columns : sequence of str
-        Columns of a ``.csv`` file that are written even if no row has them.
-    """
+    """Write a ``.csv`` or ``.jsonl`` file atomically; a ``.csv`` file has `columns` even if no row has them."""
     check_suffix(path)
     if path.suffix == ".csv":
         text = _format_csv(rows, columns)

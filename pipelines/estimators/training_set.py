@@ -20,17 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Features and targets of rows, with what else is known of them.
+    """Features ``(n_rows, n_features)`` and targets ``(n_rows,)`` or ``(n_rows, n_targets)``, with what else is known.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n_rows, n_features)
-    y : ndarray of shape (n_rows,) or (n_rows, n_targets)
-    sample_weight : ndarray of shape (n_rows,), optional
-    groups : ndarray of shape (n_rows,), optional
-        Rows of a group, such as the views of an item, are held out together.
-    ids : ndarray of shape (n_rows,), optional
-        Id of the item of each row.
+    The optional arrays have shape ``(n_rows,)``. Rows of a group, such as the views of an item, are held out together;
+    ids are those of the items.
     """
 
     X: NDArray[Any]
@@ -59,20 +52,9 @@ def take_rows(values: NDArray[Any] | None, rows: NDArray[np.intp]) -> NDArray[An
 
 
 def check_item_vector(values: Any, name: str, n_items: int, dtype: Any = None) -> NDArray[Any] | None:
-    """Return weights or groups as an array with one value for each item, or None if none were given.
+    """Return weights or groups as an array ``(n_items,)``, or None if none were given.
 
-    Parameters
-    ----------
-    values : array-like of shape (n_items,), or None
-    name : str
-        Name of the parameter, for the error.
-    n_items : int
-    dtype : dtype, optional
-
-    Raises
-    ------
-    InputError
-        If there are more or fewer values than items.
+    Raise an InputError, which names the parameter, if there are more or fewer values than items.
     """
     if values is None:
         return None
@@ -85,10 +67,7 @@ def check_item_vector(values: Any, name: str, n_items: int, dtype: Any = None) -
 def weight_arguments(head: Any) -> list[str]:
     """Return the arguments by which ``head.fit`` accepts sample weights; in a pipeline one for each step that does.
 
-    Raises
-    ------
-    InputError
-        If the head, or the last step of a pipeline, does not accept weights.
+    Raise an InputError if the head, or the last step of a pipeline, does not accept weights.
     """
     last = head.steps[-1][1] if isinstance(head, Pipeline) else head
     if not has_fit_parameter(last, "sample_weight"):
@@ -103,16 +82,9 @@ def _accepts_weights(step: Any) -> bool:
 
 
 def fit_head(head: Any, rows: TrainingSet, calibrate: bool = False) -> Any:
-    """Fit a head; metadata routing of scikit-learn is switched off meanwhile.
+    """Fit an unfitted head, if asked for with calibrated probabilities (see :mod:`topwork.heads.calibration`).
 
-    Parameters
-    ----------
-    head : estimator
-        Unfitted.
-    rows : TrainingSet
-        Groups are passed to heads whose ``fit`` accepts them.
-    calibrate : bool
-        Whether to calibrate the probabilities, see :mod:`topwork.heads.calibration`.
+    Groups are passed to heads whose ``fit`` accepts them. Metadata routing of scikit-learn is switched off meanwhile.
     """
     head = within_rows(head, len(rows))
     weight_names = [] if rows.sample_weight is None else weight_arguments(head)

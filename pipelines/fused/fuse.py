@@ -32,22 +32,10 @@ def export_fused(pipeline: FittedPipeline, path: Path) -> None:
     """Write a fitted pipeline as one ONNX file, and compare it with backbone and head run separately.
 
     The graph has the inputs of the extractor's: uint8 images ``(batch, height, width, 3)``, resized and cropped as the
-    input specification in its metadata says; token ids and attention mask, for which the tokenizer is written as well;
-    or tensors. It outputs ``label`` and, if the head has them, ``probabilities`` in the order of the classes; or
-    ``value``. Boolean labels become int64, the nearest type that ONNX has.
-
-    Parameters
-    ----------
-    pipeline : FittedPipeline
-    path : Path
-        File to write; a tokenizer gets its stem, as in ``model.tokenizer.json``.
-
-    Raises
-    ------
-    ExportError
-        If there is no ONNX converter for the head.
-    ParityError
-        If the fused graph differs from backbone and head run separately.
+    input specification in its metadata says; token ids and attention mask, for which the tokenizer is written beside
+    the file, as in ``model.tokenizer.json``; or tensors. It outputs ``label`` and, if the head has them,
+    ``probabilities`` in the order of the classes; or ``value``. Boolean labels become int64, the nearest type that ONNX
+    has. Raise an ExportError if there is no ONNX converter for the head, and a ParityError if the graphs differ.
     """
     import onnx
 
@@ -83,24 +71,9 @@ def find_opset(model: Any) -> int:
 
 
 def convert_head(head: Any, n_features: int, opset: int) -> Any:
-    """Convert a fitted head to an ONNX model.
+    """Convert a fitted head to an ONNX model of a float32 matrix of features.
 
-    Parameters
-    ----------
-    head : estimator
-    n_features : int
-    opset : int
-        Version of the default operator set.
-
-    Returns
-    -------
-    onnx.ModelProto
-        With one input, a float32 matrix of features; its outputs are labels and probabilities, labels only, or values.
-
-    Raises
-    ------
-    ExportError
-        If skl2onnx has no converter for the head.
+    Its outputs are labels and probabilities, labels only, or values. Raise an ExportError if skl2onnx has no converter.
     """
     import skl2onnx
     from skl2onnx.common.data_types import FloatTensorType
@@ -134,22 +107,10 @@ def convert_head(head: Any, n_features: int, opset: int) -> Any:
 
 
 def merge_models(body: Any, head: Any, names: Sequence[str], outputs: Sequence[str]) -> Any:
-    """Join the graphs of a backbone and a head.
+    """Join the graphs of a backbone and a head, whose input is the concatenation of the body's outputs `names`.
 
-    Parameters
-    ----------
-    body : onnx.ModelProto
-        Its IR version and operator sets are changed in place.
-    head : onnx.ModelProto
-    names : sequence of str
-        Outputs of `body` whose concatenation is the input of `head`.
-    outputs : sequence of str
-        Names for the outputs of the result.
-
-    Returns
-    -------
-    onnx.ModelProto
-        With the metadata of `body`.
+    The result has the metadata of `body`, whose IR version and operator sets are changed in place, and outputs called
+    `outputs`.
     """
     import onnx
     from onnx import compose, helper

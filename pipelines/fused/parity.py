@@ -31,19 +31,10 @@ MAX_STEADY_CHANGE = 0.05
 
 @dataclass(frozen=True)
 class FittedPipeline:
-    """What a fused graph is made of and compared with.
+    """The parts of a fused graph, with which it is also compared.
 
-    Parameters
-    ----------
-    graph : ExportedGraph
-    columns : tuple of Column
-        Columns of the graph that the head was fitted on, in the order of its features.
-    head : estimator
-        Fitted.
-    classes : ndarray of shape (n_classes,), optional
-        The labels of a classifier; None for a regressor.
-    abstain_below : float, optional
-        Lowest probability for which the classifier predicts a label.
+    `columns` are those that the head was fitted on, in the order of its features; `classes`, an array ``(n_classes,)``,
+    is None for a regressor; below the probability `abstain_below` a classifier predicts no label.
     """
 
     graph: ExportedGraph
@@ -64,20 +55,9 @@ class FittedPipeline:
 
 
 def require_parity(pipeline: FittedPipeline, body: Session, fused: Session) -> None:
-    """Compare a fused graph with backbone and head run separately, on random inputs.
+    """Compare a fused graph with backbone (`body`) and head run separately, on random inputs.
 
-    Parameters
-    ----------
-    pipeline : FittedPipeline
-    body : Session
-        The backbone's graph.
-    fused : Session
-        Backbone and head.
-
-    Raises
-    ------
-    ParityError
-        If a probability or an unambiguous label differs.
+    Raise a ParityError if a probability or an unambiguous label differs.
     """
     for batch_size in BATCH_SIZES:
         for feed in pipeline.random_feeds(batch_size):
@@ -88,20 +68,8 @@ def require_parity(pipeline: FittedPipeline, body: Session, fused: Session) -> N
 def require_head_parity(pipeline: FittedPipeline, head: Session, body: Session) -> None:
     """Compare the converted head with scikit-learn's on features between the classes.
 
-    Far from the boundaries probabilities are 0 or 1 even if the conversion is wrong.
-
-    Parameters
-    ----------
-    pipeline : FittedPipeline
-    head : Session
-        The converted head.
-    body : Session
-        The backbone's graph.
-
-    Raises
-    ------
-    ParityError
-        If a probability or an unambiguous label differs.
+    Far from the boundaries probabilities are 0 or 1 even if the conversion is wrong. Raise a ParityError if a
+    probability or an unambiguous label differs.
     """
     feed = pipeline.random_feeds(BATCH_SIZES[-1])[-1]
     features = np.concatenate(body.run(feed), axis=1)

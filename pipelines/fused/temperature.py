@@ -24,14 +24,8 @@ PREFIX = "calibrated/"
 class Temperature:
     """The map from the probabilities of a head to calibrated ones.
 
-    Parameters
-    ----------
-    exponent : float
-        Power to which probabilities are raised before they are normalised.
-    min_probability : float
-        Lower probabilities are raised to this value first.
-    classes : ndarray of shape (n_classes,)
-        The labels; the base head predicts their positions.
+    Probabilities are raised to `min_probability` where they are lower, then to the power `exponent`, then normalised.
+    The base head predicts positions in `classes`, an array ``(n_classes,)`` of labels.
     """
 
     exponent: float
@@ -40,20 +34,11 @@ class Temperature:
 
 
 def split_calibrated(head: Any) -> tuple[Any, Temperature | None]:
-    """Return the base head of a calibrated one, and its temperature.
+    """Return the base head of a calibrated one, and its temperature; None where it has no temperature.
 
     Scores that are scaled before a softmax are probabilities raised to a power after it. For two classes scikit-learn
-    interprets the single score as twice the distance between them.
-
-    Parameters
-    ----------
-    head : estimator
-        Fitted; one that is not calibrated by a temperature is returned unchanged, with None.
-
-    Raises
-    ------
-    ExportError
-        If the base head has scores only.
+    interprets the single score as twice the distance between them. Raise an ExportError if the base head has scores
+    only.
     """
     parts: Any = getattr(head, "calibrated_classifiers_", ())
     if len(parts) != 1:
@@ -78,14 +63,7 @@ def split_calibrated(head: Any) -> tuple[Any, Temperature | None]:
 
 
 def apply_temperature(model: Any, temperature: Temperature) -> None:
-    """Calibrate the probabilities of a graph, its second output, and make its first output their labels.
-
-    Parameters
-    ----------
-    model : onnx.ModelProto
-        Changed in place.
-    temperature : Temperature
-    """
+    """Calibrate in place the probabilities of a graph, its second output, and make its first output their labels."""
     from onnx import TensorProto, helper, numpy_helper
 
     graph = model.graph
