@@ -128,15 +128,10 @@ class HubError(SetupError, OSError):
 
 
 def reason(error: BaseException) -> str:
-    r"""Return the cause of an exception in one line.
+    """Return the cause of an exception in one line.
 
     It is the first line of the root cause's message, with the first item of a list if it has one; the name of its type
     if there is no message.
-
-    Examples
-    --------
-    >>> reason(ValueError("no shape fits\n - 2 * n must not be 1\n - another"))
-    'no shape fits - 2 * n must not be 1'
     """
     while error.__cause__ is not None:
         error = error.__cause__

@@ -19,11 +19,6 @@ def input_spec_from_json(fields: dict[str, Any], folder: Path) -> InputSpec:
     """Read an input specification that its ``to_json`` and ``files`` (into `folder`) wrote.
 
     Raise an InputError if the kind is unknown, or a file is missing or changed.
-
-    Examples
-    --------
-    >>> input_spec_from_json({"kind": "tensor", "shape": [3, 500]}, Path("inputs"))
-    TensorSpec(shape=(3, 500))
     """
     values = {name: _hashable(value) for name, value in fields.items()}
     kind = values.pop("kind", None)

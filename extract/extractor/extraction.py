@@ -112,12 +112,12 @@ class Extraction:
 
     @property
     def _key(self) -> tuple[Any, CutRequest, str]:
-        """What the graph depends on."""
+        """Parameters that the graph depends on."""
         return self.backbone, self._request, self._current_precision
 
     @property
     def _current_precision(self) -> str:
-        """The precision that was chosen or adopted, if it is one that the parameter asks for."""
+        """Precision that was chosen or adopted, if it is one that the parameter asks for."""
         chosen = getattr(self, "precision_", "fp32")
         if self.precision in (AUTO, parse_family(chosen)):
             return chosen

@@ -60,11 +60,6 @@ def augment(
     """Return the pixels of a random crop of an RGB image, at random mirrored and changed in colour.
 
     They are uint8 ``(height, width, 3)`` of the model's input; the seed determines everything random.
-
-    Examples
-    --------
-    >>> augment(Image.new("RGB", (300, 200)), ImageSpec(size=(224, 224), resize=256), seed=1).shape
-    (224, 224, 3)
     """
     generator = np.random.default_rng(seed)
     height, width = spec.size

@@ -44,10 +44,7 @@ class Preprocessor(Protocol):
     def prepare(self, content: Any) -> Prepared:
         """Return the array of one item; safe to call from several threads.
 
-        Raises
-        ------
-        DecodeError
-            If the content is damaged or of another kind.
+        Raise a DecodeError if the content is damaged or of another kind.
         """
 
     def prepare_all(self, contents: Sequence[Any]) -> list[Prepared | DecodeError]:

@@ -57,13 +57,7 @@ class Span:
 
 
 def to_pixels(image: Image.Image, spec: ImageSpec) -> NDArray[np.uint8]:
-    """Resize an RGB image, crop its centre, and return its pixels, uint8 ``(height, width, 3)`` of the model's input.
-
-    Examples
-    --------
-    >>> to_pixels(Image.new("RGB", (300, 200)), ImageSpec(size=(224, 224), resize=256)).shape
-    (224, 224, 3)
-    """
+    """Resize an RGB image, crop its centre, and return pixels: uint8 ``(height, width, 3)`` of the model's input."""
     height, width = spec.size
     resized_height, resized_width = spec.resized(image.height, image.width)
     across = Span.in_centre(image.width, resized_width, wanted=width)

@@ -19,13 +19,7 @@ HELD_OUT_SPLITS = frozenset({name for name, split in SPLIT_NAMES.items() if spli
 
 
 def label_and_split(identifier: str) -> tuple[str | None, str | None]:
-    """Return label and split of an item by its folders: the first one names the label, unless it names a split.
-
-    Examples
-    --------
-    >>> label_and_split("ants/1.jpg"), label_and_split("train/ants/1.jpg"), label_and_split("1.jpg")
-    (('ants', None), ('ants', 'train'), (None, None))
-    """
+    """Return label and split of an item by its folders: the first one names the label, unless it names a split."""
     folders = identifier.split("/")[:-1]
     split = None
     if folders and folders[0].lower() in SPLIT_NAMES:

@@ -28,13 +28,7 @@ UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def is_url(location: Any) -> bool:
-    """Return whether a text names something by its protocol; a path object cannot, as it merges slashes.
-
-    Examples
-    --------
-    >>> is_url("s3://bucket/photos"), is_url("photos"), is_url(Path("s3://bucket/photos"))
-    (True, False, False)
-    """
+    """Return whether a text names something by its protocol; a path object cannot, as it merges slashes."""
     return isinstance(location, str) and URL.match(location) is not None
 
 
