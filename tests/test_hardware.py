@@ -22,7 +22,8 @@ from topwork.hardware import (
 MEGABYTE = 1_000_000
 
 
-def test_machine_is_described() -> None:
+def test_machine_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TOPWORK_DISABLE", raising=False)
     assert available_cores() >= 1
     assert processor()
     assert set(instruction_sets()) <= set(INSTRUCTION_SETS)
