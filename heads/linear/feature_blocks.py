@@ -40,15 +40,8 @@ SMALLEST_DIVISOR = 1e-300
 class FeatureBlocks:
     """Rows of a matrix minus the mean, in any order, a block at a time.
 
-    Parameters
-    ----------
-    X : ndarray or memmap of shape (n_rows, n_features)
-        Of float16, float32 or float64. float64 and small matrices are computed with in float64, all others in float32.
-    order : ndarray of int
-        Which rows are read, and in which order.
-    device : str or torch.device
-    edges : sequence of int
-        Preferred ends of blocks, as positions in the order, ascending.
+    Matrices of float64 and small ones are computed with in float64, all others in float32. `order` says which rows are
+    read, and in which order; `edges` are preferred ends of blocks, as positions in the order, ascending.
     """
 
     def __init__(
@@ -73,7 +66,7 @@ class FeatureBlocks:
             yield from zip(self._places, self._resident, strict=True)
             return
         for place in self._places:
-            yield place, self._read_block(place)
+            yield place, self.read_block(place)
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -83,59 +76,43 @@ class FeatureBlocks:
         return torch.from_numpy(np.empty(0, self.dtype)).dtype
 
     def centre(self, mean: NDArray[np.float64]) -> None:
-        """Subtract a mean from all blocks that are read from now on, and keep the blocks if they are small.
-
-        Parameters
-        ----------
-        mean : ndarray of shape (n_features,)
-        """
+        """Subtract a mean from all blocks that are read from now on, and keep the blocks if they are small."""
         self.mean = mean
         self._resident = None
         n_bytes = len(self) * self.X.shape[1] * self.dtype.itemsize
         if n_bytes <= MAX_RESIDENT_BYTES:
-            self._resident = [block for _, block in self]
+            self._resident = [self.read_block(place) for place in self._places]
 
     def multiply_by(self, factor: NDArray[np.float64]) -> None:
-        """Multiply the centred features of all blocks by a factor for each feature.
-
-        Parameters
-        ----------
-        factor : ndarray of shape (n_features,)
-        """
+        """Multiply the centred features of all blocks by a factor for each feature."""
         self.factor = factor
         if self._resident is None or (factor == 1).all():
             return
         for block in self._resident:
-            block.mul_(self._to_tensor(factor))
+            block.mul_(self.to_tensor(factor))
 
-    def _read_block(self, place: slice) -> Tensor:
+    def read_block(self, place: slice) -> Tensor:
+        """Read the rows at a place in the order, and centre and multiply them."""
         import torch
 
         rows: Any = self.order[place]
-        is_contiguous = rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all()
-        if is_contiguous:  # a slice of a memory map is read without a copy of the rows' numbers
+        if (np.diff(rows) == 1).all():  # a slice of a memory map is read without a copy of the rows' numbers
             rows = slice(rows[0], rows[-1] + 1)
         block = torch.from_numpy(np.array(self.X[rows])).to(self.device)
-        centred = block.to(self.torch_dtype).sub_(self._to_tensor(self.mean))
+        centred = block.to(self.torch_dtype).sub_(self.to_tensor(self.mean))
         if (self.factor != 1).any():
-            centred.mul_(self._to_tensor(self.factor))
+            centred.mul_(self.to_tensor(self.factor))
         return centred
 
-    def _to_tensor(self, array: NDArray[np.float64]) -> Tensor:
+    def to_tensor(self, array: NDArray[np.float64]) -> Tensor:
+        """Copy an array, in the precision and on the device of the blocks."""
         import torch
 
-        return torch.from_numpy(array.astype(self.dtype)).to(self.device)
+        return torch.tensor(array, dtype=self.torch_dtype, device=self.device)
 
 
 def divide_rows(n_rows: int, edges: Sequence[int]) -> list[slice]:
-    """Divide rows into blocks of about one size that end at edges, except at edges that would leave a short block.
-
-    Parameters
-    ----------
-    n_rows : int
-    edges : sequence of int
-        Positions from 0 to `n_rows`, ascending.
-    """
+    """Divide rows into blocks of about one size that end at edges, except at edges that would leave a short block."""
     bounds = [0]
     for edge in [*edges, n_rows]:
         first = bounds[-1]
@@ -151,73 +128,70 @@ def divide_rows(n_rows: int, edges: Sequence[int]) -> list[slice]:
 class Eigenbasis:
     """Directions in which standardised features vary independently, the strongest first.
 
-    Parameters
-    ----------
-    mean : ndarray of float64, shape (n_features,)
-    scale : ndarray of float64, shape (n_features,)
-        The standard deviations; one where a feature is constant, or nothing is standardised.
-    block_scale : ndarray of float64, shape (n_features,)
-        The same, for the features of the blocks, which are multiplied by factors.
-    vectors : ndarray of float64, shape (n_features, rank)
-        Orthonormal, for standardised features.
-    variances : ndarray of float64, shape (rank,)
+    `scale` has the standard deviations, one where a feature is constant or nothing is standardised; `block_scale` has
+    those of the blocks' features, which are multiplied by factors. `vectors` are orthonormal.
     """
 
-    mean: NDArray[np.float64]
-    scale: NDArray[np.float64]
-    block_scale: NDArray[np.float64]
-    vectors: NDArray[np.float64]
-    variances: NDArray[np.float64]
+    mean: NDArray[np.float64]  # (n_features,)
+    scale: NDArray[np.float64]  # (n_features,)
+    block_scale: NDArray[np.float64]  # (n_features,)
+    vectors: NDArray[np.float64]  # (n_features, rank)
+    variances: NDArray[np.float64]  # (rank,)
+
+    @property
+    def block_vectors(self) -> NDArray[np.float64]:
+        """The directions ``(n_features, rank)`` for the features of the blocks."""
+        return self.vectors / self.block_scale[:, None]
+
+    @property
+    def mean_squares(self) -> NDArray[np.float64]:
+        """The mean squares ``(rank + 1, 1)`` of what the weights are multiplied by, the one of the intercept last."""
+        return np.append(self.variances, 1.0)[:, None]
 
 
 def compute_eigenbasis(
     blocks: FeatureBlocks, weights: NDArray[np.float64], *, standardize: bool, centre: bool
 ) -> Eigenbasis:
-    """Compute the eigenbasis of the features' Gram matrix, and centre the blocks.
+    """Compute the eigenbasis of the features' Gram matrix; raise ValueError if a feature is not a finite number.
 
-    Parameters
-    ----------
-    blocks : FeatureBlocks
-        Are centred, and multiplied by factors that keep numbers away from the limits of their precision.
-    weights : ndarray of shape (n_rows,)
-        Positive, in the order of the blocks.
-    standardize : bool
-    centre : bool
-        Without it the mean is taken as zero, as an estimator without an intercept needs it.
-
-    Raises
-    ------
-    ValueError
-        If a feature is not a number, or infinite.
+    The blocks are centred, and multiplied by factors that keep numbers away from the limits of their precision.
+    `weights` are positive, in the order of the blocks. Without `centre` the mean is taken as zero, as an estimator
+    without an intercept needs it.
     """
     shares = weights / weights.sum()
 
     # Centre.
-    mean = _compute_mean(blocks, shares)
+    mean = compute_mean(blocks, shares)
     blocks.centre(mean if centre else np.zeros_like(mean))
     remaining_mean = mean - blocks.mean
 
-    # Standardise; a variance that rounding explains is none.
-    variance = _compute_variance(blocks, shares, remaining_mean)
+    # Standardise.
+    variance = compute_variance(blocks, shares, remaining_mean)
     scale = np.ones_like(mean)
     if standardize:
-        rounding_of_number = float(np.finfo(blocks.dtype.name).eps)
-        rounding_of_sum = len(blocks) * float(np.finfo(np.float64).eps)
-        relative_rounding = max(rounding_of_number, rounding_of_sum)
-        rounding = (relative_rounding * np.maximum(np.abs(mean), SMALLEST_MEAN)) ** 2
-        scale = compute_scale(variance, VARIANCE_TO_ROUNDING_RATIO * rounding)
+        scale = compute_scale(variance, VARIANCE_TO_ROUNDING_RATIO * estimate_rounding(blocks, mean))
     size = np.sqrt(variance + remaining_mean**2)
-    blocks.multiply_by(_choose_factor(size, scale))
+    blocks.multiply_by(choose_factor(size, scale))
     block_scale = scale * np.where(blocks.factor > 0, blocks.factor, 1.0)
 
     # Decompose whichever is smaller, the rows or the Gram matrix.
-    has_few_rows = len(blocks) <= len(mean)
-    decompose = _decompose_rows if has_few_rows else _decompose_gram_matrix
-    vectors, variances = decompose(blocks, shares, block_scale)
+    if len(blocks) <= len(mean):
+        vectors, variances = decompose_rows(blocks, shares, block_scale)
+    else:
+        vectors, variances = decompose_gram_matrix(blocks, shares, block_scale)
     return Eigenbasis(mean=blocks.mean, scale=scale, block_scale=block_scale, vectors=vectors, variances=variances)
 
 
-def _choose_factor(size: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
+def estimate_rounding(blocks: FeatureBlocks, mean: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the variance that a constant feature may seem to have by rounding."""
+    rounding_of_number = float(np.finfo(blocks.dtype.name).eps)
+    rounding_of_sum = len(blocks) * float(np.finfo(np.float64).eps)
+    deviation = max(rounding_of_number, rounding_of_sum) * np.maximum(np.abs(mean), SMALLEST_MEAN)
+    variance: NDArray[np.float64] = deviation**2
+    return variance
+
+
+def choose_factor(size: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return powers of two that bring features near to one, and zeros for those that are negligible.
 
     Tiny numbers lose digits, and processors are slow with products of them (docs/decisions/0009). Most features need no
@@ -231,7 +205,8 @@ def _choose_factor(size: NDArray[np.float64], scale: NDArray[np.float64]) -> NDA
     return np.where(is_negligible, 0.0, factor)
 
 
-def _compute_mean(blocks: FeatureBlocks, shares: NDArray[np.float64]) -> NDArray[np.float64]:
+def compute_mean(blocks: FeatureBlocks, shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean of each feature; raise ValueError if it is not a finite number."""
     mean = np.zeros(blocks.X.shape[1])
     for place, block in blocks:
         mean += shares[place] @ block.double().cpu().numpy()
@@ -241,7 +216,7 @@ def _compute_mean(blocks: FeatureBlocks, shares: NDArray[np.float64]) -> NDArray
     return mean
 
 
-def _compute_variance(
+def compute_variance(
     blocks: FeatureBlocks, shares: NDArray[np.float64], mean: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Return the mean squares of the blocks' features minus their mean."""
@@ -255,7 +230,7 @@ def _compute_variance(
     return variance
 
 
-def _decompose_rows(
+def decompose_rows(
     blocks: FeatureBlocks, shares: NDArray[np.float64], scale: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Decompose the rows themselves, where they are few; directions without variance are left out."""
@@ -268,19 +243,18 @@ def _decompose_rows(
     return directions[is_kept].T, variances[is_kept]
 
 
-def _decompose_gram_matrix(
+def decompose_gram_matrix(
     blocks: FeatureBlocks, shares: NDArray[np.float64], scale: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Decompose the Gram matrix: products of a block are summed in its own precision, blocks in float64."""
     import torch
 
-    options = {"dtype": torch.float64, "device": blocks.device}
-    gram = torch.zeros(len(scale), len(scale), **options)
+    gram = torch.zeros(len(scale), len(scale), dtype=torch.float64, device=blocks.device)
     for place, block in blocks:
-        roots = torch.tensor(shares[place, None], **options).sqrt().to(block.dtype)  # (n_rows_of_block, 1)
+        roots = blocks.to_tensor(np.sqrt(shares[place, None]))  # (n_rows_of_block, 1)
         weighted = block * roots
         gram += weighted.T @ weighted
-    divisor = torch.tensor(scale, **options)
+    divisor = gram.new_tensor(scale)
     variances, vectors = torch.linalg.eigh(gram / torch.outer(divisor, divisor))  # ascending
     smallest = SMALLEST_RELATIVE_VARIANCE * max(float(variances[-1]), SMALLEST_DIVISOR)
     variances = variances.clamp_min(smallest)

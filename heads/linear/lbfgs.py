@@ -46,17 +46,8 @@ class Evaluation(NamedTuple):
 class Solution:
     """A point and the curvature pairs that were found on the way to it, from which a similar search can start.
 
-    Parameters
-    ----------
-    point : Tensor
-    value : float
-        The objective at the point.
-    penalty : Tensor or None
-        The diagonal of the quadratic penalty's Hessian under which the pairs were found, broadcast to the point.
-    steps, changes : list of Tensor
-        Differences of points and of gradients, the latest last.
-    n_evaluations : int
-    converged : bool
+    The pairs are differences of points (`steps`) and of gradients (`changes`), the latest last; `penalty` is the
+    diagonal of the quadratic penalty's Hessian under which they were found, broadcast to the point.
     """
 
     point: Tensor
@@ -68,38 +59,23 @@ class Solution:
     converged: bool = False
 
     def add_pair(self, step: Tensor, change: Tensor) -> bool:
-        """Add a pair, and drop the oldest of too many.
+        """Add a pair, and drop the oldest of too many; a pair that denies the objective's convexity is rounding.
 
-        Parameters
-        ----------
-        step, change : Tensor
-            The difference of two points, and of their gradients.
-
-        Returns
-        -------
-        bool
-            False for a pair that was not added: by it the objective, which is convex, would not be; that is rounding.
+        Returns whether the pair was added.
         """
-        floor = MIN_RELATIVE_CURVATURE * dot(change, change) ** 0.5 * dot(step, step) ** 0.5
-        is_convex = dot(step, change) > floor
-        if not is_convex:
+        smallest = MIN_RELATIVE_CURVATURE * dot(change, change) ** 0.5 * dot(step, step) ** 0.5
+        if not dot(step, change) > smallest:
             return False
         self.steps = [*self.steps, step][-MAX_PAIRS:]
         self.changes = [*self.changes, change][-MAX_PAIRS:]
         return True
 
     def with_penalty(self, penalty: Tensor) -> Solution:
-        """Return a solution to start from, with the pairs that the same steps would have under another penalty.
-
-        Parameters
-        ----------
-        penalty : Tensor
-            The diagonal of its Hessian, broadcast to the point.
-        """
+        """Return a solution to start from, with the pairs that the same steps would have under another penalty."""
         moved = Solution(self.point, penalty=penalty)
-        difference: Tensor | float = 0.0
-        if self.penalty is not None:
-            difference = penalty - self.penalty
+        if self.penalty is None:
+            return moved
+        difference = penalty - self.penalty
         for step, change in zip(self.steps, self.changes, strict=True):
             moved.add_pair(step, change + difference * step)
         return moved
@@ -113,24 +89,9 @@ def minimise(start: Solution, penalty: Tensor, inverse: InverseHessian, *, toler
 
     L-BFGS (Liu and Nocedal 1989) in its compact form (Byrd, Nocedal and Schnabel 1994), with an approximate inverse
     Hessian in place of a scaled identity, and backtracking to Armijo's condition. Pairs that were found under another
-    quadratic penalty are kept: what the penalty adds to them is known exactly.
-
-    Parameters
-    ----------
-    start : Solution
-        Where to start, with the pairs of a similar search.
-    penalty : Tensor
-        The diagonal that the quadratic penalty of this objective adds to the Hessian.
-    inverse : callable
-        The approximate inverse Hessian.
-    tolerance : float
-        The search ends when the objective is estimated to be above its minimum by no more than this share of it.
-    max_iter : int
-
-    Yields
-    ------
-    Tensor
-        A point, whose :class:`Evaluation` is to be sent.
+    quadratic penalty are kept: what the penalty adds to them is known exactly. `penalty` is the diagonal that it adds
+    to the Hessian. The search ends when the objective is estimated to be above its minimum by no more than the share
+    `tolerance` of it.
     """
     here = start.with_penalty(penalty)
     pairs = CurvaturePairs(here, inverse)
@@ -139,31 +100,19 @@ def minimise(start: Solution, penalty: Tensor, inverse: InverseHessian, *, toler
     here.n_evaluations = 1
     for _ in range(max_iter):
         last = found
-
-        # Choose a direction, and end where it promises too little.
         direction = -pairs.precondition(last)
         slope = dot(last.gradient, direction)
-        is_short = _length_of_weights(direction) <= MAX_RELATIVE_STEP_AT_END * _length_of_weights(here.point)
-        estimated_excess = -slope / 2 * MAX_UNDERESTIMATE
-        if is_short and estimated_excess <= tolerance * max(abs(here.value), OBJECTIVE_FLOOR):
-            here.converged = True
+        here.converged = is_near_minimum(here, direction, slope=slope, tolerance=tolerance)
+        if here.converged:
             break
 
-        # Shorten the step until the objective decreases enough.
-        length = 1.0
-        found = yield here.point + direction
-        here.n_evaluations += 1
-        while not _is_sufficient(found.value, before=here.value, promised=length * slope):
-            length *= _choose_shortening(rise=found.value - here.value, promised=length * slope)
-            shortest = SHORTEST_STEP if here.steps else SHORTEST_FIRST_STEP
-            if length < shortest:  # by now rounding decides: start again without pairs, or end if there were none
-                here.converged = not here.steps
-                return replace(here, steps=[], changes=[])
-            found = yield here.point + length * direction
-            here.n_evaluations += 1
+        taken = yield from search_line(here, direction, slope)
+        if taken is None:  # rounding decides: start again without pairs, or end if there were none
+            here.converged = not here.steps
+            return replace(here, steps=[], changes=[])
 
         # Take the step, and remember what it says about the curvature.
-        step = length * direction
+        step, found = taken
         here.point = here.point + step
         here.value = found.value
         change = found.gradient - last.gradient
@@ -172,12 +121,37 @@ def minimise(start: Solution, penalty: Tensor, inverse: InverseHessian, *, toler
     return here
 
 
-def _is_sufficient(value: float, before: float, promised: float) -> bool:
-    """Check Armijo's condition, with room for rounding; False for a value that is not a number."""
-    return value <= before + SUFFICIENT_DECREASE * promised + RELATIVE_ROUNDING * abs(before)
+def is_near_minimum(here: Solution, direction: Tensor, *, slope: float, tolerance: float) -> bool:
+    """Check whether the next step is short, and promises too little."""
+    length = float(direction[:-1].norm())  # of the weights: the last row are the intercepts
+    length_of_weights = float(here.point[:-1].norm())
+    estimated_excess = -slope / 2 * MAX_UNDERESTIMATE
+    is_short = length <= MAX_RELATIVE_STEP_AT_END * length_of_weights
+    return is_short and estimated_excess <= tolerance * max(abs(here.value), OBJECTIVE_FLOOR)
 
 
-def _choose_shortening(rise: float, promised: float) -> float:
+def search_line(
+    here: Solution, direction: Tensor, slope: float
+) -> Generator[Tensor, Evaluation, tuple[Tensor, Evaluation] | None]:
+    """Shorten a step until the objective decreases enough, by Armijo's condition with room for rounding.
+
+    Yields points and expects their evaluations, as :func:`minimise` does. Returns the step and the evaluation behind
+    it, or None if the step became so short that rounding decides. A value that is not a number is no decrease.
+    """
+    shortest = SHORTEST_STEP if here.steps else SHORTEST_FIRST_STEP
+    length = 1.0
+    while length >= shortest:
+        step = length * direction
+        found = yield here.point + step
+        here.n_evaluations += 1
+        promised = length * slope
+        if found.value <= here.value + SUFFICIENT_DECREASE * promised + RELATIVE_ROUNDING * abs(here.value):
+            return step, found
+        length *= choose_shortening(rise=found.value - here.value, promised=promised)
+    return None
+
+
+def choose_shortening(rise: float, promised: float) -> float:
     """Return the minimum of the parabola through the known values, from a tenth to a half."""
     if not np.isfinite(rise):
         return 0.1
@@ -185,23 +159,15 @@ def _choose_shortening(rise: float, promised: float) -> float:
 
 
 class CurvaturePairs:
-    """Pairs of steps and changes of the gradient as rows of matrices, with their products.
-
-    Parameters
-    ----------
-    start : Solution
-        With the pairs to begin with.
-    inverse : callable
-        The approximate inverse Hessian.
-    """
+    """Pairs of steps and changes of the gradient as rows of matrices, with their products; first those of a start."""
 
     def __init__(self, start: Solution, inverse: InverseHessian) -> None:
         import torch
 
-        size = start.point.numel()
-        self._steps = start.point.new_zeros(MAX_PAIRS, size)
-        self._changes = start.point.new_zeros(MAX_PAIRS, size)
-        self._preconditioned = start.point.new_zeros(MAX_PAIRS, size)  # the inverse times each change
+        shape = (MAX_PAIRS, start.point.numel())
+        self._steps = start.point.new_zeros(shape)
+        self._changes = start.point.new_zeros(shape)
+        self._preconditioned = start.point.new_zeros(shape)  # the inverse times each change
         self._step_change = np.zeros((MAX_PAIRS, MAX_PAIRS))  # products of steps with changes
         self._change_change = np.zeros((MAX_PAIRS, MAX_PAIRS))  # of changes with the inverse times changes
         self._order: list[int] = []  # rows of the pairs, the oldest first
@@ -211,14 +177,7 @@ class CurvaturePairs:
                 self.append(step, change, preconditioned)
 
     def append(self, step: Tensor, change: Tensor, preconditioned_change: Tensor) -> None:
-        """Add a pair, in place of the oldest if there are too many.
-
-        Parameters
-        ----------
-        step, change : Tensor
-        preconditioned_change : Tensor
-            The approximate inverse Hessian times `change`.
-        """
+        """Add a pair, in place of the oldest if there are too many."""
         row = len(self._order) if len(self._order) < MAX_PAIRS else self._order.pop(0)
         self._order.append(row)
         self._steps[row] = step.flatten()
@@ -233,33 +192,24 @@ class CurvaturePairs:
         """Return the L-BFGS approximation of the inverse Hessian, times a gradient.
 
         The compact form, equation 3.1 of Byrd, Nocedal and Schnabel (1994).
-
-        Parameters
-        ----------
-        found : Evaluation
-            With the gradient, and the initial inverse times it.
         """
         import torch
 
         if not self._order:
             return found.preconditioned
-        order = np.array(self._order)
         gradient = found.gradient.flatten()
+        latest = self._order[-1]
+        scale = self._step_change[latest, latest] / self._change_change[latest, latest]
 
-        # The products of pairs with one another and with the gradient, the oldest pair first.
-        step_change = self._step_change[np.ix_(order, order)]
-        change_change = self._change_change[np.ix_(order, order)]
-        step_gradient = to_float64(self._steps @ gradient)[order]
-        change_gradient = to_float64(self._preconditioned @ gradient)[order]
-
-        # The weights of steps and of preconditioned changes.
-        scale = step_change[-1, -1] / change_change[-1, -1]
+        # The weights of steps and of preconditioned changes, from products with the oldest pair first.
+        order = np.array(self._order)
+        by_age = np.ix_(order, order)
         weights = np.zeros((2, MAX_PAIRS))
-        weights[:, order] = _solve_compact_form(
-            step_change,
-            scale * change_change,
-            step_gradient=step_gradient,
-            change_gradient=scale * change_gradient,
+        weights[:, order] = solve_compact_form(
+            self._step_change[by_age],
+            scale * self._change_change[by_age],
+            step_gradient=to_float64(self._steps @ gradient)[order],
+            change_gradient=scale * to_float64(self._preconditioned @ gradient)[order],
         )
         step_weights, change_weights = torch.tensor(weights, dtype=gradient.dtype, device=gradient.device)
 
@@ -268,7 +218,7 @@ class CurvaturePairs:
         return result
 
 
-def _solve_compact_form(
+def solve_compact_form(
     step_change: NDArray[Any],
     change_change: NDArray[Any],
     *,
@@ -287,50 +237,24 @@ def _solve_compact_form(
 
 
 def to_float64(tensor: Tensor) -> NDArray[np.float64]:
-    """Return a tensor of any precision and device as an array of float64.
-
-    Parameters
-    ----------
-    tensor : Tensor
-    """
+    """Return a tensor of any precision and device as an array of float64."""
     array: NDArray[np.float64] = tensor.double().cpu().numpy()
     return array
 
 
 def dot(one: Tensor, other: Tensor) -> float:
-    """Return the sum, in float64, of the products of two tensors' elements.
-
-    Parameters
-    ----------
-    one, other : Tensor
-        Of the same shape.
-    """
+    """Return the sum, in float64, of the products of two tensors' elements."""
     import torch
 
     return float((one * other).sum(dtype=torch.float64))
 
 
-def _length_of_weights(point: Tensor) -> float:
-    """Return the length of the weights; the last row of a point are the intercepts."""
-    return float(point[:-1].norm())
-
-
 def run_searches(
     searches: Sequence[Search], evaluate: Callable[[list[int], list[Tensor]], list[Evaluation]]
 ) -> list[Solution]:
-    """Let searches advance together until all have ended.
+    """Let searches of :func:`minimise` advance together until all have ended, and return their solutions.
 
-    Parameters
-    ----------
-    searches : sequence of generators
-        From :func:`minimise`.
-    evaluate : callable
-        Takes the numbers of the searches that continue, and their points; returns their evaluations.
-
-    Returns
-    -------
-    list of Solution
-        In the order of `searches`.
+    `evaluate` takes the numbers of the searches that continue, and their points; it returns their evaluations.
     """
     solutions: dict[int, Solution] = {}
     points = {number: next(search) for number, search in enumerate(searches)}

@@ -17,22 +17,12 @@ def multiply_matrices(one: Tensor, other: Tensor) -> Tensor:
 
     On processors that are not Intel's, torch multiplies float32 with a library that uses half of their vector units;
     oneDNN, which torch contains for its compiled graphs, uses all.
-
-    Parameters
-    ----------
-    one : Tensor of shape (m, k)
-    other : Tensor of shape (k, n)
-
-    Returns
-    -------
-    Tensor of shape (m, n)
-        The product.
     """
     import torch
 
     linear = None
-    if one.device.type == "cpu" and one.dtype == torch.float32 and not _is_intel():
-        linear = _find_onednn_linear()
+    if one.device.type == "cpu" and one.dtype == torch.float32 and not is_intel():
+        linear = find_onednn_linear()
     if linear is None:
         return one @ other
     result: Tensor = linear(_to_dense(one), _to_dense(other).T, None, "none", [], "")
@@ -46,13 +36,13 @@ def _to_dense(matrix: Tensor) -> Tensor:
 
 
 @cache
-def _is_intel() -> bool:
+def is_intel() -> bool:
     """Check whether the processor is Intel's, as far as the system reports it."""
     return CPU_INFO.is_file() and "GenuineIntel" in CPU_INFO.read_text()
 
 
 @cache
-def _find_onednn_linear() -> Any:
+def find_onednn_linear() -> Any:
     """Return oneDNN's product with a transposed matrix, or None where torch has none that works."""
     import torch
 

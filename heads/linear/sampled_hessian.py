@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from .matrix_product import multiply_matrices
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -33,18 +32,10 @@ RELATIVE_RIDGE = 1e-5
 
 
 class SampledHessian:
-    """The Hessian of the logistic loss, estimated from evenly spaced rows.
+    """The Hessian of the logistic loss, estimated from evenly spaced rows of centred blocks.
 
-    Parameters
-    ----------
-    blocks : FeatureBlocks
-        Centred.
-    basis : Eigenbasis
-    weights : ndarray of shape (n_rows,)
-        In the order of the blocks.
-    has_sigmoids : bool
-        Whether each output has a sigmoid of its own, instead of a softmax of all.
-    has_intercept : bool
+    Points are weights ``(rank + 1, n_outputs)``, penalties ``(rank + 1, 1)``. With `has_sigmoids` each output has a
+    sigmoid of its own, instead of a softmax of all.
     """
 
     def __init__(
@@ -56,37 +47,18 @@ class SampledHessian:
         has_sigmoids: bool,
         has_intercept: bool,
     ) -> None:
-        import torch
-
         self.has_sigmoids = has_sigmoids
-        rank = len(basis.variances)
-        options: dict[str, Any] = {"dtype": blocks.torch_dtype, "device": blocks.device}
-
-        # Sample the rows, in the eigenbasis. One allocation: many small ones would fragment the heap.
-        n_wanted = max(MIN_SAMPLED_ROWS, MIN_SAMPLED_ROWS_PER_DIRECTION * rank)
+        n_wanted = max(MIN_SAMPLED_ROWS, MIN_SAMPLED_ROWS_PER_DIRECTION * len(basis.variances))
         step = max(1, len(blocks) // n_wanted)
-        to_basis = torch.tensor(basis.vectors / basis.block_scale[:, None], **options)  # (n_features, rank)
-        n_sampled = _divide_up(len(blocks), step)
-        self.rows = torch.full((n_sampled, rank + 1), float(has_intercept), **options)
-        for place, block in blocks:
-            sampled = block[-place.start % step :: step] @ to_basis  # (n_sampled_of_block, rank)
-            first = _divide_up(place.start, step)
-            self.rows[first : first + len(sampled), :-1] = sampled
-
+        self.rows = sample_rows(blocks, basis, step, intercept=float(has_intercept))  # (n_sampled, rank + 1)
         shares = weights[::step]
-        self.shares = torch.tensor(shares / shares.sum(), **options)  # (n_sampled,)
-        self._variances = torch.tensor(np.append(basis.variances, 1.0)[:, None], **options)  # (rank + 1, 1)
+        self.shares = blocks.to_tensor(shares / shares.sum())  # (n_sampled,)
+        self._mean_squares = blocks.to_tensor(basis.mean_squares)  # (rank + 1, 1)
 
     def invert_by_directions(self, point: Tensor, penalty: Tensor) -> InverseHessian:
-        """Invert the Hessian's diagonal, as if directions and outputs were independent.
-
-        Parameters
-        ----------
-        point : Tensor of shape (rank + 1, n_outputs)
-        penalty : Tensor of shape (rank + 1, 1)
-        """
+        """Invert the Hessian's diagonal, as if directions and outputs were independent."""
         curvature = self._compute_curvatures(point).sum(0).clamp_min(SMALLEST_CURVATURE)  # (n_outputs,)
-        diagonal = self._variances * curvature + penalty  # (rank + 1, n_outputs)
+        diagonal = self._mean_squares * curvature + penalty  # (rank + 1, n_outputs)
         return lambda vectors: vectors / diagonal
 
     def invert_by_classes(self, point: Tensor, penalty: Tensor) -> InverseHessian:
@@ -94,31 +66,24 @@ class SampledHessian:
 
         Rows are drawn in proportion to their curvature, evenly along the data. Blocks that would be too large together
         are replaced by their diagonals. Where there are few weights, the whole Hessian is inverted.
-
-        Parameters
-        ----------
-        point : Tensor of shape (rank + 1, n_outputs)
-        penalty : Tensor of shape (rank + 1, 1)
         """
-        import torch
-
         size, n_outputs = point.shape
         if size**2 * n_outputs * point.element_size() > MAX_BYTES_OF_BLOCKS:
             return self.invert_by_directions(point, penalty)
         if size * n_outputs <= MAX_WEIGHTS_OF_FULL_HESSIAN and not self.has_sigmoids:
-            return self._invert_whole(point, penalty)
+            inverse = invert_positive_definite(self.compute_whole(point, penalty))
+            return lambda vectors: multiply_flattened(inverse, vectors)
+
         n_rows = max(MIN_ROWS_PER_DIRECTION_OF_CLASS * size, len(self.rows) // n_outputs)
-        inverses = torch.empty(n_outputs, size, size, dtype=point.dtype, device=point.device)
+        inverses = point.new_empty(n_outputs, size, size)
         for output, curvature in enumerate(self._compute_curvatures(point).T):
-            block = self._sample_block(curvature, n_rows)
+            block = sample_block(self.rows, curvature, n_rows)
             self._add_to_diagonal(block, curvature.sum(), penalty)
-            inverses[output] = torch.cholesky_inverse(torch.linalg.cholesky(block))
-        return lambda vectors: _multiply_by_output(inverses, vectors)
+            inverses[output] = invert_positive_definite(block)
+        return lambda vectors: multiply_by_output(inverses, vectors)
 
-    def _invert_whole(self, point: Tensor, penalty: Tensor) -> InverseHessian:
-        """Invert the whole Hessian of a softmax: ``sum of w x x' (diag(p) - p p')``, by outputs and directions."""
-        import torch
-
+    def compute_whole(self, point: Tensor, penalty: Tensor) -> Tensor:
+        """Return the whole Hessian of a softmax: ``sum of w x x' (diag(p) - p p')``, by outputs and directions."""
         size, n_outputs = point.shape
 
         # Thin the sample, and keep its weight.
@@ -138,30 +103,12 @@ class SampledHessian:
             self._add_to_diagonal(block, curvatures[output], penalty)
             part = slice(output * size, (output + 1) * size)
             hessian[part, part] += block
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian))
-
-        def invert(vectors: Tensor) -> Tensor:
-            by_output = vectors.transpose(-1, -2)  # (..., n_outputs, size)
-            solved: Tensor = (by_output.flatten(-2) @ inverse).view(by_output.shape)
-            return solved.transpose(-1, -2)  # (..., size, n_outputs)
-
-        return invert
+        return hessian
 
     def _add_to_diagonal(self, block: Tensor, curvature: Tensor, penalty: Tensor) -> None:
         """Add the penalty and a small ridge to the diagonal of an output's block, in place."""
-        ridge = RELATIVE_RIDGE * curvature.clamp_min(SMALLEST_CURVATURE) * self._variances[:, 0]
+        ridge = RELATIVE_RIDGE * curvature.clamp_min(SMALLEST_CURVATURE) * self._mean_squares[:, 0]
         block.diagonal().add_(penalty[:, 0] + ridge)
-
-    def _sample_block(self, curvature: Tensor, n_rows: int) -> Tensor:
-        """Return a class's block from so many rows, each standing for the same part of the curvature."""
-        import torch
-
-        cumulative = curvature.double().cumsum(0)
-        total = cumulative[-1]
-        marks = (torch.arange(n_rows, dtype=cumulative.dtype, device=cumulative.device) + 0.5) / n_rows * total
-        last = len(cumulative) - 1
-        drawn = self.rows[torch.searchsorted(cumulative, marks).clamp_max(last)]  # (n_rows, rank + 1)
-        return multiply_matrices(drawn.T, drawn) * (float(total) / n_rows)
 
     def _compute_curvatures(self, point: Tensor) -> Tensor:
         """Return ``p (1 - p)`` times the row's share, for each row of the sample and each output."""
@@ -171,12 +118,49 @@ class SampledHessian:
         return curvatures
 
 
-def _divide_up(number: int, divisor: int) -> int:
-    """Return the quotient, rounded up."""
-    return -(-number // divisor)
+def sample_rows(blocks: FeatureBlocks, basis: Eigenbasis, step: int, intercept: float) -> Tensor:
+    """Return every so many rows in the eigenbasis, the intercept last.
+
+    One allocation: many small ones would fragment the heap.
+    """
+    to_basis = blocks.to_tensor(basis.block_vectors)  # (n_features, rank)
+    n_sampled = len(range(0, len(blocks), step))
+    rows = to_basis.new_full((n_sampled, to_basis.shape[1] + 1), intercept)
+    first = 0
+    for place, block in blocks:
+        sampled = block[-place.start % step :: step] @ to_basis  # (n_sampled_of_block, rank)
+        rows[first : first + len(sampled), :-1] = sampled
+        first += len(sampled)
+    return rows
 
 
-def _multiply_by_output(inverses: Tensor, vectors: Tensor) -> Tensor:
+def sample_block(rows: Tensor, curvature: Tensor, n_drawn: int) -> Tensor:
+    """Return a class's block from so many of the rows, each standing for the same part of the curvature."""
+    import torch
+
+    cumulative = curvature.double().cumsum(0)
+    total = cumulative[-1]
+    marks = (torch.arange(n_drawn, dtype=cumulative.dtype, device=cumulative.device) + 0.5) / n_drawn * total
+    last = len(cumulative) - 1
+    drawn = rows[torch.searchsorted(cumulative, marks).clamp_max(last)]  # (n_drawn, rank + 1)
+    return multiply_matrices(drawn.T, drawn) * (float(total) / n_drawn)
+
+
+def invert_positive_definite(matrix: Tensor) -> Tensor:
+    """Return the inverse by Cholesky's decomposition."""
+    import torch
+
+    return torch.cholesky_inverse(torch.linalg.cholesky(matrix))
+
+
+def multiply_flattened(inverse: Tensor, vectors: Tensor) -> Tensor:
+    """Multiply all numbers of each ``(..., size, n_outputs)``, by outputs, by one matrix, which is symmetric."""
+    by_output = vectors.transpose(-1, -2)  # (..., n_outputs, size)
+    product: Tensor = (by_output.flatten(-2) @ inverse).view(by_output.shape)
+    return product.transpose(-1, -2)  # (..., size, n_outputs)
+
+
+def multiply_by_output(inverses: Tensor, vectors: Tensor) -> Tensor:
     """Multiply each output's column of ``(..., size, n_outputs)`` by its matrix, which is symmetric."""
     columns = vectors.reshape(-1, *vectors.shape[-2:])  # (n_vectors, size, n_outputs)
     by_output = columns.permute(2, 0, 1).contiguous()  # (n_outputs, n_vectors, size)
