@@ -31,6 +31,7 @@ def examine_installation() -> dict[str, Any]:
     """
     import onnxruntime
 
+    installed_packages = {str(found.metadata["Name"]).lower().replace("_", "-") for found in distributions()}
     return {
         "machine": {
             "processor": processor(),
@@ -39,13 +40,14 @@ def examine_installation() -> dict[str, Any]:
             "system": platform.platform(),
         },
         "versions": installed(REPORTED_PACKAGES),
-        "providers": [_examine_provider(provider) for provider in PROVIDERS.values()],
-        "auto": {precision: _explain_choice(precision) for precision in ("fp32", *LOWER_PRECISIONS)},
-        "problems": find_problems(_list_installed(), onnxruntime.get_available_providers()),
+        "providers": [examine_provider(provider) for provider in PROVIDERS.values()],
+        "auto": {precision: explain_choice(precision) for precision in ("fp32", *LOWER_PRECISIONS)},
+        "problems": find_problems(installed_packages, onnxruntime.get_available_providers()),
     }
 
 
-def _examine_provider(provider: Provider) -> dict[str, Any]:
+def examine_provider(provider: Provider) -> dict[str, Any]:
+    """Return whether a provider is there, its precisions, and a note on it."""
     lacking = explain_absence(provider)
     if lacking:
         note = f"{lacking}; install {provider.package}"
@@ -59,7 +61,7 @@ def _examine_provider(provider: Provider) -> dict[str, Any]:
     return {"name": provider.name, "there": not lacking, "precisions": precisions, "note": note}
 
 
-def _explain_choice(precision: str) -> str:
+def explain_choice(precision: str) -> str:
     """Return the provider that ``auto`` takes for a precision, and why."""
     names = [provider.name for provider in find_usable_providers(precision)]
     if not names:
@@ -70,7 +72,10 @@ def _explain_choice(precision: str) -> str:
 
 
 def find_problems(installed_packages: set[str], built_providers: list[str]) -> list[str]:
-    """Return the problems of installed packages and of the providers ONNX Runtime was built with, with remedies."""
+    """Return the problems of installed packages (their normalised names) and of the providers of ONNX Runtime.
+
+    Each comes with its remedy.
+    """
     runtimes = [name for name in RUNTIMES if name in installed_packages]
     problems = []
     if len(runtimes) > 1:
@@ -84,8 +89,3 @@ def find_problems(installed_packages: set[str], built_providers: list[str]) -> l
             "pip uninstall onnxruntime onnxruntime-gpu, then pip install onnxruntime-gpu"
         )
     return problems
-
-
-def _list_installed() -> set[str]:
-    """Return the normalised names of all installed packages."""
-    return {str(found.metadata["Name"]).lower().replace("_", "-") for found in distributions()}

@@ -78,14 +78,15 @@ def write_bundle(contents: BundleContents, path: Path, provider: str = "auto") -
     with tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}{path.name}-", dir=path.parent) as temporary:
         new = Path(temporary) / "new"
         with new_folder(new) as folder:
-            _write_files(contents, folder, provider)
+            write_files(contents, folder, provider)
         if path.exists():
             path.rename(Path(temporary) / "old")
         new.rename(path)
     sync_folder(path.parent)
 
 
-def _write_files(contents: BundleContents, folder: Path, provider: str) -> None:
+def write_files(contents: BundleContents, folder: Path, provider: str) -> None:
+    """Write the files of a bundle into an empty folder, the manifest last."""
     # The graph, cut down to the columns of the head.
     names = [column.name for column in contents.columns]
     graph = select_columns(contents.graph, names, folder / GRAPH_FILE)
@@ -95,11 +96,12 @@ def _write_files(contents: BundleContents, folder: Path, provider: str) -> None:
     if contents.learned_ids is not None:
         np.save(folder / LEARNED_FILE, contents.learned_ids)
     # The manifest, with the digests of all of these.
-    manifest = _build_manifest(contents, digest_files(folder), types)
+    manifest = build_manifest(contents, digest_files(folder), types)
     write_file(folder / MANIFEST, json.dumps(manifest, indent=1, default=str).encode())
 
 
-def _build_manifest(contents: BundleContents, files: dict[str, str], types: list[str]) -> dict[str, Any]:
+def build_manifest(contents: BundleContents, files: dict[str, str], types: list[str]) -> dict[str, Any]:
+    """Return the manifest of a bundle, given the digests of its other files and the types that the head holds."""
     metadata = contents.graph.metadata
     report = None if contents.fit_report is None else asdict(contents.fit_report)
     return {
@@ -126,9 +128,10 @@ def read_bundle(path: Path, trusted: Sequence[str] = ()) -> BundleContents:
     manifest = read_manifest(path)
     check_files(path, manifest["files"])
     graph = ExportedGraph(path / GRAPH_FILE)
-    _check_inputs(graph)
-    training = manifest["training"]
-    report = training.get("report")
+    check_inputs(graph)
+    fit_report = manifest["training"].get("report")
+    if fit_report is not None:
+        fit_report = FitReport(**fit_report)
     learned_ids = None
     if LEARNED_FILE in manifest["files"]:
         learned_ids = np.load(path / LEARNED_FILE, allow_pickle=False)
@@ -138,15 +141,15 @@ def read_bundle(path: Path, trusted: Sequence[str] = ()) -> BundleContents:
         head=load_head(path, trusted),
         head_name=manifest["head"],
         properties=manifest,
-        n_rows=training["rows"],
-        fit_report=None if report is None else FitReport(**report),
+        n_rows=manifest["training"]["rows"],
+        fit_report=fit_report,
         lineage=manifest.get("lineage", {}),
         learned_ids=learned_ids,
     )
 
 
-def _check_inputs(graph: ExportedGraph) -> None:
-    """Read the input specification, whose tokenizer must be the one that the graph was made with."""
+def check_inputs(graph: ExportedGraph) -> None:
+    """Raise a BundleError if the tokenizer is not the one that the graph was made with."""
     try:
         graph.input_spec  # noqa: B018
     except InputError as error:

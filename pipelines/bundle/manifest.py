@@ -25,33 +25,35 @@ def read_manifest(path: Path) -> dict[str, Any]:
     necessary file.
     """
     try:
-        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_bytes())
-        found_format = manifest["format"]
-        _require_entries(manifest)
-        missing = _missing_files(dict(manifest["files"]).keys())
+        manifest = parse_manifest((path / MANIFEST).read_bytes())
+        missing = find_missing_files(manifest["files"])
     except (FileNotFoundError, NotADirectoryError) as error:
         raise BundleError(
             f"{path} is not a bundle: it has no {MANIFEST}. `topwork fit … --out DIR` writes one."
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"{path / MANIFEST} cannot be read: {error!r}. Save the bundle again.") from error
-    if found_format != BUNDLE_FORMAT:
+    if manifest["format"] != BUNDLE_FORMAT:
         raise BundleError(
-            f"{path} has format {found_format}, expected {BUNDLE_FORMAT}: another version of topwork wrote it"
+            f"{path} has format {manifest['format']}, expected {BUNDLE_FORMAT}: another version of topwork wrote it"
         )
     if missing:
         raise BundleError(f"{path / MANIFEST} does not name {', '.join(missing)}. Save the bundle again.")
     return manifest
 
 
-def _require_entries(manifest: dict[str, Any]) -> None:
-    """Raise a KeyError if an entry that every version writes is missing."""
-    for name in ("classes", "head"):
+def parse_manifest(content: bytes) -> dict[str, Any]:
+    """Parse a manifest; raise a ValueError, KeyError or TypeError if it lacks an entry that every version writes."""
+    manifest: dict[str, Any] = json.loads(content)
+    for name in ("format", "classes", "head"):
         manifest[name]
     manifest["training"]["rows"]
+    dict(manifest["files"])
+    return manifest
 
 
-def _missing_files(names: Collection[str]) -> list[str]:
+def find_missing_files(names: Collection[str]) -> list[str]:
+    """Return the files that every bundle has and a manifest does not name, in words."""
     missing = []
     if GRAPH_FILE not in names:
         missing.append(GRAPH_FILE)
@@ -72,8 +74,7 @@ def check_files(path: Path, digests: dict[str, str]) -> None:
     Raise a BundleError if a file is missing, was changed, or would lie outside the bundle.
     """
     for name, digest in digests.items():
-        parts = PurePosixPath(name).parts
-        if PurePosixPath(name).is_absolute() or ".." in parts or "\\" in name:
+        if not is_within_folder(name):
             raise BundleError(f"{path / MANIFEST} names {name!r}; expected a file within the bundle")
         if not (path / name).is_file():
             raise BundleError(f"{path / name} is missing; copy the whole bundle again")
@@ -82,3 +83,9 @@ def check_files(path: Path, digests: dict[str, str]) -> None:
                 f"{path / name} does not match the digest in {MANIFEST}: it was changed or damaged. "
                 "Copy or save the bundle again."
             )
+
+
+def is_within_folder(name: str) -> bool:
+    """Return whether a POSIX path stays below the folder that it is relative to."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and "\\" not in name

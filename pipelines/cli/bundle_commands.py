@@ -11,6 +11,7 @@ import typer
 
 from ...errors import InputError
 from ...heads.registry import DEFAULT
+from .arguments import load_bundle, open_data
 from .options import (
     BackboneOption,
     BackboneOptions,
@@ -26,11 +27,9 @@ from .options import (
     TrustOption,
     grouped,
 )
-from .output import print_failures, print_json, print_table, progress_bar
+from .output import print_failures, print_json, print_result, print_table, progress_bar
 
 if TYPE_CHECKING:
-    from ...extract.sources.table import Table
-    from ...extract.store.feature_store import FeatureStore
     from ..estimators.transfer_estimator import TransferEstimator
 
 
@@ -50,21 +49,18 @@ def fit(
     as_json: JsonOption = False,
 ) -> None:
     """Train a head on a source or on the features of a store, and save a bundle."""
-    from ...extract.store.description import is_store
+    from ...extract.store.feature_store import FeatureStore
 
-    data = table.to_source(source)
+    data = open_data(source, table)
     estimator_class, parameters = task.to_estimator()
     parameters |= {"head": head, **execution.to_parameters()}
-    training: Any
-    if is_store(source):
+    if isinstance(data, FeatureStore):
         if backbone is not None or store is not None or model != BackboneOptions():
             raise InputError(
                 f"{source} is a feature store and has a backbone: --backbone, --weights, … and --store do not apply"
             )
-        training = open_store(source, table)
-        estimator = estimator_class.from_graph(training.graph, **chosen_columns(cut), **parameters)
+        estimator = estimator_class.from_graph(data.graph, **chosen_columns(cut), **parameters)
     else:
-        training = data
         estimator = estimator_class(
             model.to_spec(backbone),
             cut.layers,
@@ -75,22 +71,13 @@ def fit(
             **parameters,
         )
     with progress_bar("extract"):
-        estimator.fit(training)
+        estimator.fit(data)
     estimator.save(out)
     facts = summarize_fit(estimator, out, head)
     if as_json:
         print_json(facts)
     else:
         print_fit(estimator, facts)
-
-
-def open_store(path: str, table: TableOptions) -> FeatureStore:
-    """Open a feature store that was given instead of a source; names of table columns are refused."""
-    from ...extract.store.feature_store import FeatureStore
-
-    if table != TableOptions():
-        raise InputError(f"{path} is a feature store: options for the columns of a table do not apply")
-    return FeatureStore.open(path)
 
 
 def chosen_columns(cut: CutOptions) -> dict[str, Any]:
@@ -181,10 +168,8 @@ def refit(
 def print_lineage(lineage: dict[str, Any]) -> None:
     """Print what a head was retrained on, and its score beside that of its parent."""
     start = "warm start from the parent" if lineage["warm"] else "cold start"
-    training = [f"trained on {lineage['rows']} rows, {start}"]
-    if lineage["unlabelled"]:
-        training.append(f"{lineage['unlabelled']} rows without a label left out")
-    typer.echo("; ".join(training))
+    unlabelled = f"; {lineage['unlabelled']} rows without a label left out" if lineage["unlabelled"] else ""
+    typer.echo(f"trained on {lineage['rows']} rows, {start}{unlabelled}")
     for change, names in lineage["classes"].items():
         if names:
             typer.echo(f"{change} classes: {', '.join(map(str, names))}")
@@ -215,25 +200,23 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Measure the accuracy of a bundle on labelled items."""
-    from ...extract.store.description import is_store
     from ..estimators.evaluation import evaluate as evaluate_estimator
 
     estimator = load_bundle(bundle, trust, execution)
-    data: str | Table | FeatureStore = table.to_source(source)
-    if is_store(source):
-        data = open_store(source, table)
+    data = open_data(source, table)
     with progress_bar("evaluate"):
         scores = evaluate_estimator(estimator, data)
     if as_json:
         print_json(scores)
-    elif "r2" in scores:
+        return
+    is_regression = "r2" in scores
+    if is_regression:
         print_regression_scores(scores)
-        print_failures(estimator.failures_)
     else:
         print_classification_scores(scores)
-        print_failures(estimator.failures_)
-        rows = [[name, str(entry["n"]), f"{entry['accuracy']:.4f}"] for name, entry in scores["per_class"].items()]
-        print_table(["label", "items", "accuracy"], rows)
+    print_failures(estimator.failures_)
+    if not is_regression:
+        print_classes(scores["per_class"])
 
 
 def print_regression_scores(scores: dict[str, Any]) -> None:
@@ -247,11 +230,17 @@ def print_classification_scores(scores: dict[str, Any]) -> None:
     typer.echo(f"accuracy {scores['accuracy']:.4f} on {scores['n']} items")
     if not scores["abstained"]:
         return
-    facts = [f"abstained on {scores['abstained']} of them, which count as wrong"]
+    text = f"abstained on {scores['abstained']} of them, which count as wrong"
     answered = scores["n"] - scores["abstained"]
     if answered:
-        facts.append(f"accuracy {scores['accuracy_answered']:.4f} on the other {answered}")
-    typer.echo("; ".join(facts))
+        text += f"; accuracy {scores['accuracy_answered']:.4f} on the other {answered}"
+    typer.echo(text)
+
+
+def print_classes(per_class: dict[str, Any]) -> None:
+    """Print a table of the items and the accuracy of each label."""
+    rows = [[name, str(entry["n"]), f"{entry['accuracy']:.4f}"] for name, entry in per_class.items()]
+    print_table(["label", "items", "accuracy"], rows)
 
 
 @grouped
@@ -270,13 +259,9 @@ def predict(
     estimator = load_bundle(bundle, trust, execution)
     with progress_bar("predict"):
         counts = write_predictions(estimator, table.to_source(source), out)
-    if as_json:
-        print_json(counts)
-        return
-    facts = [f"{counts['ok']} predicted", f"{counts['failed']} failed"]
-    if counts["abstained"]:
-        facts.append(f"{counts['abstained']} abstained")
-    typer.echo(f"{counts['items']} items: {', '.join(facts)}; wrote {out}")
+    abstained = f", {counts['abstained']} abstained" if counts["abstained"] else ""
+    text = f"{counts['items']} items: {counts['ok']} predicted, {counts['failed']} failed{abstained}; wrote {out}"
+    print_result(counts, text, as_json=as_json)
 
 
 def export(
@@ -286,21 +271,7 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write backbone and head as one ONNX file, and compare it with the two run separately."""
-    from ..estimators.load import load
-
-    load(bundle, trust or ()).to_onnx(out)
+    load_bundle(bundle, trust).to_onnx(out)
     size = out.stat().st_size
-    if as_json:
-        print_json({"model": str(out), "bytes": size})
-    else:
-        typer.echo(f"wrote {out}, {size / 1e6:.1f} MB; its output matches backbone and head run separately")
-
-
-def load_bundle(bundle: Path, trust: list[str] | None, execution: ExecutionOptions) -> Any:
-    """Load a bundle and set how it runs."""
-    from ..estimators.load import load
-
-    estimator = load(bundle, trust or ())
-    estimator.set_params(**execution.to_parameters())
-    estimator.extractor_.set_params(**execution.to_parameters())
-    return estimator
+    text = f"wrote {out}, {size / 1e6:.1f} MB; its output matches backbone and head run separately"
+    print_result({"model": str(out), "bytes": size}, text, as_json=as_json)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ...errors import InputError
+from .arguments import make_extraction, open_store
 from .options import (
     BackboneOption,
     BackboneOptions,
@@ -18,7 +19,6 @@ from .options import (
     StoreOptions,
     TableOptions,
     grouped,
-    make_extraction,
 )
 from .output import print_json, print_ledger, print_plan, progress_bar
 
@@ -57,7 +57,7 @@ def extract(
     find_providers(extraction.run_config.provider, "fp32")
 
     # Settle the graph and its precision; nothing is created before the source is known to exist.
-    existing = FeatureStore.open(store) if is_store(store) else None
+    existing = open_store(store) if is_store(store) else None
     if keep.add_columns:
         add_columns(existing, store, extraction, data, as_json=as_json)
     if existing:

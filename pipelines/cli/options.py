@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -18,7 +19,6 @@ import typer
 from ...errors import InputError
 
 if TYPE_CHECKING:
-    from ...extract.extractor.extraction import Extraction
     from ...extract.sources.table import Table
     from ...models.loading import BackboneSpec
 
@@ -198,21 +198,6 @@ class TableOptions:
         return Table(source, **columns) if any(columns.values()) else source
 
 
-def make_extraction(
-    name: str | None, backbone: BackboneOptions, cut: CutOptions, execution: ExecutionOptions
-) -> Extraction:
-    """Return the extractor that the options describe."""
-    from ...extract.extractor.extraction import Extraction
-
-    return Extraction(
-        backbone.to_spec(name),
-        layer=cut.layers,
-        pool=cut.pools,
-        normalize=cut.normalize,
-        **execution.to_parameters(),
-    )
-
-
 def grouped(function: Callable[..., None]) -> Callable[..., None]:
     """Replace each argument that is annotated with a group of options by one option per field."""
     hints = get_type_hints(function, include_extras=True)
@@ -226,26 +211,21 @@ def grouped(function: Callable[..., None]) -> Callable[..., None]:
         function(**values)
 
     # Typer reads the options from the signature.
-    parameters: list[inspect.Parameter] = []
-    for name, parameter in inspect.signature(function).parameters.items():
-        if name in groups:
-            parameters += parameters_of_group(groups[name])
-        else:
-            parameters.append(parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY))
+    parameters = list_parameters(function)
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return command
 
 
-def parameters_of_group(group: Any) -> list[inspect.Parameter]:
-    """Return a keyword-only parameter for each field of a group of options."""
-    hints = get_type_hints(group, include_extras=True)
-    parameters = []
-    for field in fields(group):
-        parameter = inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
-        )
-        parameters.append(parameter)
+def list_parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Return keyword-only parameters for those of a function, with one for each field of a group of options."""
+    hints = get_type_hints(function, include_extras=True)
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        if is_dataclass(hints[name]):
+            parameters += list_parameters(hints[name])
+        else:
+            parameters.append(parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY))
     return parameters
 
 
@@ -270,12 +250,11 @@ def parse_size(text: str | None) -> int | tuple[int, int] | None:
     """Read the size of an image in pixels: ``224``, or height and width as ``192x256``."""
     if text is None:
         return None
-    sides = text.lower().split("x")
-    if len(sides) > 2 or not all(side.isdecimal() for side in sides):
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text.lower())
+    if match is None:
         raise InputError(f"--size {text}: expected pixels, as 224 or 192x256")
-    if len(sides) == 1:
-        return int(sides[0])
-    return int(sides[0]), int(sides[1])
+    height, width = match.groups()
+    return int(height) if width is None else (int(height), int(width))
 
 
 def parse_batch_size(text: str) -> int | str:

@@ -18,11 +18,26 @@ if TYPE_CHECKING:
     from ...extract.jobs.plan import Plan
 
 MAX_SHOWN_FAILURES = 10
+LEDGER_NOTES = {
+    "truncated": "{} of them were longer than the model's maximum length and were truncated",
+    "replaced": "{} of them replaced features of older content with the same id",
+    "absent": "the store has {} items that are not in this source; they are kept",
+    "pruned": "{} items that are not in this source were removed from the store",
+}
+"""What is printed of each of these numbers of a job, where it is not zero."""
 
 
 def print_json(value: dict[str, Any]) -> None:
     """Print one object on standard output."""
     typer.echo(json.dumps(value, default=str))
+
+
+def print_result(facts: dict[str, Any], text: str, *, as_json: bool) -> None:
+    """Print a result as one object for machines, or else as text for people."""
+    if as_json:
+        print_json(facts)
+    else:
+        typer.echo(text)
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -42,16 +57,13 @@ def print_ledger(ledger: Ledger) -> None:
         counts.append(f"{ledger.ignored} files of other types ignored")
     typer.echo("; ".join(counts))
     print_failures(ledger.failures)
-    if ledger.truncated:
-        typer.echo(f"{ledger.truncated} of them were longer than the model's maximum length and were truncated")
-    if ledger.replaced:
-        typer.echo(f"{ledger.replaced} of them replaced features of older content with the same id")
-    if ledger.absent:
-        typer.echo(f"the store has {ledger.absent} items that are not in this source; they are kept")
-    if ledger.pruned:
-        typer.echo(f"{ledger.pruned} items that are not in this source were removed from the store")
+    for name, note in LEDGER_NOTES.items():
+        count = getattr(ledger, name)
+        if count:
+            typer.echo(note.format(count))
     if ledger.computed:
         print_speed(ledger)
+        print_usage(ledger)
     elif ledger.failed:
         typer.echo(f"nothing to compute: everything is in the store; the {ledger.failed} failed items were not retried")
     else:
@@ -59,17 +71,18 @@ def print_ledger(ledger: Ledger) -> None:
 
 
 def print_speed(ledger: Ledger) -> None:
-    """Print where a job ran, how long it took, and how much of the machine it used, as far as that is known."""
-    # Throughput.
+    """Print where a job ran, and how long it and each of its stages took."""
     facts = [f"computed {ledger.computed} in {format_duration(ledger.seconds)}", format_rate(ledger.items_per_second)]
     if ledger.provider:
         facts.append(f"on {ledger.provider} in {ledger.precision}")
     typer.echo(", ".join(facts))
-    # Time per stage.
     stages = ledger.stages
     times = f"read {stages.read:.1f} s, decode {stages.decode:.1f} s, infer {stages.infer:.1f} s"
     typer.echo(f"summed over threads: {times}, write {stages.write:.1f} s")
-    # Processor and memory.
+
+
+def print_usage(ledger: Ledger) -> None:
+    """Print how much of the processor and the memory a job used, as far as that is known."""
     usage = []
     if ledger.share_of_possible is not None:
         usage.append(f"{ledger.share_of_possible:.0%} of the throughput that {ledger.cores} cores allow")
@@ -86,10 +99,8 @@ def print_plan(plan: Plan) -> None:
     if not plan.pending:
         typer.echo("nothing to compute: everything is in the store")
         return
-    timed = [f"timed {sample.items} of them on {sample.provider} in {sample.precision}"]
-    if sample.failed:
-        timed.append(f"{sample.failed} failed")
-    typer.echo(f"{', '.join(timed)}; nothing was written")
+    failed = f", {sample.failed} failed" if sample.failed else ""
+    typer.echo(f"timed {sample.items} of them on {sample.provider} in {sample.precision}{failed}; nothing was written")
     print_failures(sample.failures)
     typer.echo(f"time    {format_duration(plan.seconds)}, {format_rate(plan.items_per_second)}")
     typer.echo(f"disk    {format_size(plan.disk_bytes)}")

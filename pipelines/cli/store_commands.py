@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ...errors import StoreDamagedError
+from .arguments import open_store
 from .options import ExecutionOptions, JsonOption, SourceArgument, StoreArgument, TableOptions, grouped
-from .output import format_size, print_failures, print_json, print_ledger, print_table, progress_bar
+from .output import format_size, print_failures, print_json, print_ledger, print_result, print_table, progress_bar
 
 if TYPE_CHECKING:
     from ...extract.graphs.fidelity import Fidelity
@@ -21,22 +22,25 @@ STATUSES = ("ok", "failed", "duplicate", "pending")
 
 def info(store: StoreArgument, as_json: JsonOption = False) -> None:
     """Show what a store holds."""
-    from ...extract.store.feature_store import FeatureStore
-
-    opened = FeatureStore.open(store)
+    opened = open_store(store)
     fidelity: tuple[Fidelity, ...] = () if opened.is_foreign else opened.graph.certificate.fidelity
-    facts = summarize_store(opened) | {"fidelity": [asdict(entry) for entry in fidelity]}
+    facts = summarize_store(opened)
     if as_json:
-        print_json(facts)
+        print_json(facts | {"fidelity": [asdict(entry) for entry in fidelity]})
         return
-    counts = [f"{facts[status]} {status}" for status in STATUSES if facts[status] or status != "pending"]
-    origin = f"backbone {facts['backbone']}" if facts["backbone"] else "foreign features"
-    typer.echo(f"{store}: {facts['items']} items ({', '.join(counts)})")
-    typer.echo(f"{origin}, fingerprint {opened.fingerprint[:16]}")
-    rows = [[column.name, column.pool, column.precision, str(column.width)] for column in opened.columns]
-    print_table(["column", "pool", "precision", "features"], rows)
+    print_store(opened, facts)
     for entry in fidelity:
         typer.echo(str(entry))
+
+
+def print_store(store: FeatureStore, facts: dict[str, Any]) -> None:
+    """Print where the features of a store come from, its counts of items, and a table of its columns."""
+    counts = [f"{facts[status]} {status}" for status in STATUSES if facts[status] or status != "pending"]
+    origin = f"backbone {facts['backbone']}" if facts["backbone"] else "foreign features"
+    typer.echo(f"{store.path}: {facts['items']} items ({', '.join(counts)})")
+    typer.echo(f"{origin}, fingerprint {store.fingerprint[:16]}")
+    rows = [[column.name, column.pool, column.precision, str(column.width)] for column in store.columns]
+    print_table(["column", "pool", "precision", "features"], rows)
 
 
 def summarize_store(store: FeatureStore) -> dict[str, Any]:
@@ -55,9 +59,7 @@ def summarize_store(store: FeatureStore) -> dict[str, Any]:
 
 def verify(store: StoreArgument, as_json: JsonOption = False) -> None:
     """Check every file of a store against its SHA-256."""
-    from ...extract.store.feature_store import FeatureStore
-
-    damaged = FeatureStore.open(store).verify()
+    damaged = open_store(store).verify()
     if as_json:
         print_json({"damaged": damaged})
     if damaged:
@@ -71,9 +73,7 @@ def verify(store: StoreArgument, as_json: JsonOption = False) -> None:
 
 def repair(store: StoreArgument, as_json: JsonOption = False) -> None:
     """Mark damaged rows for recomputation; all other rows are kept."""
-    from ...extract.store.feature_store import FeatureStore
-
-    repaired = FeatureStore.open(store).repair()
+    repaired = open_store(store).repair()
     if as_json:
         print_json({"pending": list(repaired.pending), "lost": list(repaired.lost)})
         return
@@ -84,15 +84,11 @@ def repair(store: StoreArgument, as_json: JsonOption = False) -> None:
 
 def compact(store: StoreArgument, as_json: JsonOption = False) -> None:
     """Merge the parts left by an interrupted job into one file per column."""
-    from ...extract.store.feature_store import FeatureStore
-
-    opened = FeatureStore.open(store)
+    opened = open_store(store)
     parts = len(opened.state.parts)
     opened.compact()
-    if as_json:
-        print_json({"parts": parts, "rows": opened.n_rows})
-    else:
-        typer.echo(f"merged {parts} parts into one; {opened.n_rows} rows")
+    facts = {"parts": parts, "rows": opened.n_rows}
+    print_result(facts, f"merged {parts} parts into one; {opened.n_rows} rows", as_json=as_json)
 
 
 @grouped
@@ -106,9 +102,8 @@ def retry(
     """Retry the failed items of a source, and compute what the store does not have yet."""
     from ...extract.extractor.extraction import Extraction
     from ...extract.jobs.job import extract_features
-    from ...extract.store.feature_store import FeatureStore
 
-    opened = FeatureStore.open(store)
+    opened = open_store(store)
     extraction = Extraction(opened.graph, **execution.to_parameters())
     with progress_bar("retry"):
         ledger = extract_features(
@@ -131,14 +126,11 @@ def label(
     as_json: JsonOption = False,
 ) -> None:
     """Set labels from a table: every column but the id is a column of labels, such as label or split."""
-    from ...extract.store.feature_store import FeatureStore
-
-    opened = FeatureStore.open(store)
+    opened = open_store(store)
     count = opened.set_labels(labels)
-    if as_json:
-        print_json({"items": count, "labels": opened.label_names})
-    else:
-        typer.echo(f"{count} items have new labels; the store has {', '.join(opened.label_names)}")
+    facts = {"items": count, "labels": opened.label_names}
+    text = f"{count} items have new labels; the store has {', '.join(opened.label_names)}"
+    print_result(facts, text, as_json=as_json)
 
 
 def failures(
@@ -147,20 +139,17 @@ def failures(
     as_json: JsonOption = False,
 ) -> None:
     """List the failed items, with their reasons."""
-    from ...extract.store.feature_store import FeatureStore
     from ..estimators.result_files import write_rows
 
-    failed = FeatureStore.open(store).failures()
+    failed = open_store(store).failures()
     rows = [{"id": item_id, "reason": reason} for item_id, reason in failed]
     if out is not None:
         write_rows(out, rows, ("id", "reason"))
     if as_json:
         print_json({"failures": rows})
         return
-    if out is None:
-        typer.echo(f"{len(failed)} failed")
-    else:
-        typer.echo(f"{len(failed)} failed; wrote {out}")
+    written = "" if out is None else f"; wrote {out}"
+    typer.echo(f"{len(failed)} failed{written}")
     print_failures(failed)
 
 
@@ -174,17 +163,14 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write the rows of a store for other tools: ids, labels, and a list per column of features."""
-    from ...extract.store.feature_store import FeatureStore
-
-    opened = FeatureStore.open(store)
+    opened = open_store(store)
     opened.export(out, format, column)
     columns = column or [own.name for own in opened.columns]
     files = list(out.iterdir()) if out.is_dir() else [out]
     size = sum(file.stat().st_size for file in files)
-    if as_json:
-        print_json({"out": str(out), "format": format, "rows": opened.n_rows, "columns": columns, "bytes": size})
-    else:
-        typer.echo(f"wrote {out}: {opened.n_rows} rows with {', '.join(columns)}, {format_size(size)}")
+    facts = {"out": str(out), "format": format, "rows": opened.n_rows, "columns": columns, "bytes": size}
+    text = f"wrote {out}: {opened.n_rows} rows with {', '.join(columns)}, {format_size(size)}"
+    print_result(facts, text, as_json=as_json)
 
 
 def import_(
@@ -206,8 +192,6 @@ def import_(
     store = FeatureStore.import_features(out, source, ids=ids, labels=labels)
     summary = summarize_store(store)
     facts = {name: summary[name] for name in ("items", "ok", "duplicate", "fingerprint", "columns")}
-    if as_json:
-        print_json({"store": str(out), **facts})
-        return
     columns = ", ".join(f"{column.name} ({column.width} {column.dtype})" for column in store.columns)
-    typer.echo(f"{out}: {facts['items']} items ({facts['ok']} ok, {facts['duplicate']} duplicate) with {columns}")
+    text = f"{out}: {facts['items']} items ({facts['ok']} ok, {facts['duplicate']} duplicate) with {columns}"
+    print_result({"store": str(out), **facts}, text, as_json=as_json)

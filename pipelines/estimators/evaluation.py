@@ -11,10 +11,11 @@ from sklearn.base import RegressorMixin
 from ...errors import InputError
 from ...extract.store.feature_store import FeatureStore
 from ...heads.metrics import compute_accuracy, compute_mean_absolute_error, compute_r2
-from .item_labels import find_originals
+from .item_labels import find_originals, list_labels
 
 if TYPE_CHECKING:
-    from ...extract.sources.item import Source
+    from numpy.typing import NDArray
+
     from .transfer_estimator import TransferEstimator
 
 SHOWN_LABELS = 5
@@ -55,36 +56,25 @@ def evaluate(estimator: TransferEstimator, data: Any) -> dict[str, Any]:
 
 def predict_labelled(estimator: TransferEstimator, data: Any) -> LabelledPredictions:
     """Return the predictions of the items that have a label, without views; raise an InputError if none has."""
-    if isinstance(data, FeatureStore):
-        labels, answers = _predict_rows(estimator, data)
-    else:
-        labels, answers = _predict_items(estimator, estimator.extractor_.open(data))
-    labelled = [place for place, label in enumerate(labels) if label is not None]
+    items = data if isinstance(data, FeatureStore) else estimator.extractor_.open(data)
+    answers = estimator.predict(items).tolist()
+    kept = range(len(answers)) if isinstance(data, FeatureStore) else estimator.extractor_.kept_.tolist()
+    labels = list_labels(items)
+    is_original = find_originals(items)
+    answered = [
+        (labels[position], answer) for position, answer in zip(kept, answers, strict=True) if is_original[position]
+    ]
+    labelled = [pair for pair in answered if pair[0] is not None]
     if not labelled:
         raise InputError(
             "no item has a label; expected a folder whose sub-folders name the labels, or a store made from one "
-            f"({len(answers)} items were predicted, {len(estimator.failures_)} failed)"
+            f"({len(answered)} items were predicted, {len(estimator.failures_)} failed)"
         )
     return LabelledPredictions(
-        labels=[labels[place] for place in labelled],
-        predicted=[answers[place] for place in labelled],
-        n_unlabelled=len(labels) - len(labelled),
+        labels=[label for label, _ in labelled],
+        predicted=[answer for _, answer in labelled],
+        n_unlabelled=len(answered) - len(labelled),
     )
-
-
-def _predict_rows(estimator: TransferEstimator, store: FeatureStore) -> tuple[list[Any], list[Any]]:
-    """Return the labels and the predictions of the rows of a store that are not views."""
-    answers = estimator.predict(store).tolist()
-    labels = store.labels
-    rows = np.flatnonzero(find_originals(store))
-    return [labels[row] for row in rows], [answers[row] for row in rows]
-
-
-def _predict_items(estimator: TransferEstimator, source: Source) -> tuple[list[Any], list[Any]]:
-    """Return the labels and the predictions of the items of a source that did not fail."""
-    answers = estimator.predict(source).tolist()
-    labels = [item.label for item in source]
-    return [labels[position] for position in estimator.extractor_.kept_], answers
 
 
 def score_labels(labels: list[Any], predicted: list[Any], classes: list[Any]) -> dict[str, Any]:
@@ -94,18 +84,12 @@ def score_labels(labels: list[Any], predicted: list[Any], classes: list[Any]) ->
     classifier can predict.
     """
     names = [str(label) for label in labels]
-    answers = [None if answer is None else str(answer) for answer in predicted]
     known = {str(name) for name in classes}
-    if not known & set(names):
+    if known.isdisjoint(names):
         raise InputError(f"none of the labels ({_list_some(names)}) is one that the head knows ({_list_some(known)})")
     targets = np.array(names)
-    predictions = np.array(answers, dtype=object)
-    per_class = {}
-    for name in sorted(set(names)):
-        of_class = targets == name
-        accuracy = compute_accuracy(targets[of_class], predictions[of_class])
-        per_class[name] = {"n": int(of_class.sum()), "accuracy": accuracy}
-    is_answered = np.array([answer is not None for answer in answers])
+    predictions = np.array([None if answer is None else str(answer) for answer in predicted], dtype=object)
+    is_answered = np.array([answer is not None for answer in predicted])
     accuracy_answered = None
     if is_answered.any():
         accuracy_answered = compute_accuracy(targets[is_answered], predictions[is_answered])
@@ -113,8 +97,18 @@ def score_labels(labels: list[Any], predicted: list[Any], classes: list[Any]) ->
         "accuracy": compute_accuracy(targets, predictions),
         "abstained": int((~is_answered).sum()),
         "accuracy_answered": accuracy_answered,
-        "per_class": per_class,
+        "per_class": score_each_class(targets, predictions),
     }
+
+
+def score_each_class(targets: NDArray[np.str_], predictions: NDArray[np.object_]) -> dict[str, dict[str, Any]]:
+    """Return the number of items of each label ``n``, and the ``accuracy`` on them."""
+    per_class = {}
+    for name in sorted(set(targets.tolist())):
+        of_class = targets == name
+        accuracy = compute_accuracy(targets[of_class], predictions[of_class])
+        per_class[name] = {"n": int(of_class.sum()), "accuracy": accuracy}
+    return per_class
 
 
 def score_values(values: list[Any], predicted: list[Any]) -> dict[str, Any]:

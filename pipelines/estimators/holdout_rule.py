@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -41,23 +41,27 @@ class HoldOutRule:
         If only one of share and seed is given, the other one is the parent's, whose rule is as :meth:`to_json` returns
         it. Raise an InputError if the share is not in [0, 1).
         """
-        if share is not None and not (isinstance(share, Real) and 0 <= share < 1):
-            raise InputError(f"held_out={share!r}: expected a share of the items, from 0 (none) to less than 1")
-        inherited = None
+        default = cls()
         if parent is not None:
-            inherited = cls(by=parent["by"], share=parent["share"], seed=parent["seed"])
-        if share is not None or seed is not None:
-            base = inherited if inherited is not None and inherited.by == "id" else cls()
-            return cls(
-                by="id",
-                share=base.share if share is None else float(share),
-                seed=base.seed if seed is None else seed,
-            )
-        if inherited is not None:
-            return inherited
-        if HELD_OUT_SPLITS & set(splits):
-            return cls(by="split", share=0.0)
-        return cls()
+            default = cls(by=parent["by"], share=parent["share"], seed=parent["seed"])
+        elif HELD_OUT_SPLITS & set(splits):
+            default = cls(by="split", share=0.0)
+
+        asked: dict[str, Any] = {}
+        if share is not None:
+            require_share(share)
+            asked["share"] = float(share)
+        if seed is not None:
+            asked["seed"] = seed
+        if not asked:
+            return default
+        base = default if default.by == "id" else cls()
+        return replace(base, **asked)
+
+    @property
+    def holds_out_rows(self) -> bool:
+        """Whether the rule is meant to hold out any row."""
+        return self.by == "split" or self.share > 0
 
     def select(self, groups: Sequence[str], splits: Sequence[Any]) -> NDArray[np.bool_]:
         """Return a mask ``(n_rows,)`` of the rows that are held out.
@@ -68,6 +72,19 @@ class HoldOutRule:
             return np.array([split in HELD_OUT_SPLITS for split in splits], bool)
         return are_held_out_by_name(groups, self.share, self.seed)
 
+    def explain_no_rows(self) -> str:
+        """Return the reason for which no row is held out."""
+        if self.by == "split":
+            splits = ", ".join(sorted(HELD_OUT_SPLITS))
+            return f"no row has one of the splits {splits}, by which the parent was evaluated"
+        return f"held_out={self.share:g} leaves no class a row to learn from, or holds no row out"
+
     def to_json(self) -> dict[str, Any]:
         """Return the rule for a lineage."""
         return asdict(self)
+
+
+def require_share(share: float) -> None:
+    """Raise an InputError if a share of the items is not in [0, 1)."""
+    if not isinstance(share, Real) or not 0 <= share < 1:
+        raise InputError(f"held_out={share!r}: expected a share of the items, from 0 (none) to less than 1")

@@ -73,10 +73,8 @@ def compute_stored_features(extractor: Extractor, source: Source, path: Path, vi
     )
     # Select the rows of the source's items, in the order of the source.
     positions = {item.id: position for position, item in enumerate(source)}
-    pairs = [(positions[item_id], row) for row, item_id in enumerate(store.groups) if item_id in positions]
-    pairs.sort()
-    kept = np.array([position for position, _ in pairs], np.intp)
-    rows = np.array([row for _, row in pairs], np.intp)
+    pairs = sorted((positions[item_id], row) for row, item_id in enumerate(store.groups) if item_id in positions)
+    kept, rows = np.array(pairs, np.intp).reshape(-1, 2).T
     return ItemFeatures(compute_features(extractor, store).matrix[rows], kept, ledger.failures)
 
 

@@ -21,12 +21,7 @@ def collect_labels(X: Source | FeatureStore, y: Any = None) -> NDArray[Any]:
     The array has shape ``(n_items,)`` or ``(n_items, n_targets)`` and the type of the labels, object where there are
     several. Raise an InputError if a label is missing, or there is not one for each item.
     """
-    if y is not None:
-        given = y
-    elif isinstance(X, FeatureStore):
-        given = X.labels
-    else:
-        given = [item.label for item in X]
+    given = list_labels(X) if y is None else y
     n_items = len(X.ids) if isinstance(X, FeatureStore) else len(X)
 
     array = to_label_array(given)
@@ -41,6 +36,13 @@ def collect_labels(X: Source | FeatureStore, y: Any = None) -> NDArray[Any]:
             "labels"
         )
     return array
+
+
+def list_labels(X: Source | FeatureStore) -> list[Any]:
+    """Return the label of each item, or of each row of a store; None where there is none."""
+    if isinstance(X, FeatureStore):
+        return X.labels
+    return [item.label for item in X]
 
 
 def count_axes(y: Any) -> int:

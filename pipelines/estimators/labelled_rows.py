@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -53,23 +54,26 @@ def select_labelled_rows(store: FeatureStore, labels: Any = None, column: str | 
     if labels is None or are_by_id(labels):
         values = list(store.labels)
         if labels is not None:
-            _apply_table(label_table(labels, LABEL_COLUMN), column, values, splits, store)
-        rows = np.array([row for row, label in enumerate(values) if label is not None], np.intp)
-        found = _unify_types([values[row] for row in rows])
+            apply_table(label_table(labels, LABEL_COLUMN), column, values, splits, store)
+        rows = np.flatnonzero([label is not None for label in values])
+        found = unify_types(take_items(values, rows))
     else:
-        rows, found = _select_by_position(to_label_array(labels), len(store.ids))
-    ids = store.ids
-    groups = store.groups
+        rows, found = select_by_position(to_label_array(labels), len(store.ids))
     return LabelledRows(
         rows=rows,
         labels=found,
-        ids=[ids[row] for row in rows],
-        groups=[groups[row] for row in rows],
-        splits=[splits[row] for row in rows],
+        ids=take_items(store.ids, rows),
+        groups=take_items(store.groups, rows),
+        splits=take_items(splits, rows),
     )
 
 
-def _select_by_position(labels: NDArray[Any], n_rows: int) -> tuple[NDArray[np.intp], NDArray[Any]]:
+def take_items(values: Sequence[Any], rows: NDArray[np.intp]) -> list[Any]:
+    """Return the values at some positions."""
+    return [values[row] for row in rows]
+
+
+def select_by_position(labels: NDArray[Any], n_rows: int) -> tuple[NDArray[np.intp], NDArray[Any]]:
     """Return the positions of the labels that are not missing, and these labels."""
     if len(labels) != n_rows:
         raise InputError(f"{len(labels)} labels for {n_rows} rows; expected one for each row, or labels by id")
@@ -78,24 +82,31 @@ def _select_by_position(labels: NDArray[Any], n_rows: int) -> tuple[NDArray[np.i
     return rows, to_label_array(labels[rows])
 
 
-def _apply_table(
+def apply_table(
     table: pyarrow.Table, column: str | None, values: list[Any], splits: list[Any], store: FeatureStore
 ) -> None:
     """Override the store's labels and splits, in place, by those of a table of ids; an empty label removes one."""
-    name = _find_label_column(table, column)
+    name = find_label_column(table, column)
     ids = table["id"].to_pylist()
-    known = {*store.ids, *(item_id for item_id, _ in store.failures())}
-    unknown = set(ids) - known
+    require_known_ids(ids, store)
+    if name is not None:
+        new_labels = dict(zip(ids, table[name].to_pylist(), strict=True))
+        _override(values, new_labels, store.groups)
+    if SPLIT_COLUMN in table.column_names:
+        given_splits = zip(ids, table[SPLIT_COLUMN].to_pylist(), strict=True)
+        new_splits = {item_id: split for item_id, split in given_splits if split is not None}
+        _override(splits, new_splits, store.groups)
+
+
+def require_known_ids(ids: Sequence[str], store: FeatureStore) -> None:
+    """Raise an InputError if an id is neither that of a row nor that of a failed item."""
+    failed = {item_id for item_id, _ in store.failures()}
+    unknown = set(ids) - set(store.ids) - failed
     if unknown:
         raise InputError(f"{len(unknown)} ids are not in {store.path}, such as {min(unknown)!r}; expected ids of items")
-    if name is not None:
-        _override(values, dict(zip(ids, table[name].to_pylist(), strict=True)), store.groups)
-    if SPLIT_COLUMN in table.column_names:
-        new_splits = zip(ids, table[SPLIT_COLUMN].to_pylist(), strict=True)
-        _override(splits, {item_id: split for item_id, split in new_splits if split is not None}, store.groups)
 
 
-def _find_label_column(table: pyarrow.Table, column: str | None) -> str | None:
+def find_label_column(table: pyarrow.Table, column: str | None) -> str | None:
     """Return the name of the column of labels; None for a table that has splits only."""
     others = [name for name in table.column_names if name not in ("id", SPLIT_COLUMN)]
     if column is not None:
@@ -120,7 +131,7 @@ def _override(values: list[Any], new_values: dict[str, Any], groups: list[str]) 
             values[row] = new_values[group]
 
 
-def _unify_types(values: list[Any]) -> NDArray[Any]:
+def unify_types(values: list[Any]) -> NDArray[Any]:
     """Return labels as an array of one type."""
     type_names = sorted({type(value).__name__ for value in values})
     if type_names == ["float", "int"]:

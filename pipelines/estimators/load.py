@@ -45,14 +45,15 @@ def restore_estimator(contents: BundleContents) -> TransferClassifier | Transfer
     """Return the estimator that was saved; raise a BundleError if the bundle's classes are not those of its head."""
     is_regression = contents.properties.get("task") == "regression"
     kind = TransferRegressor if is_regression else TransferClassifier
-    estimator = kind.from_graph(contents.graph, head=_unfitted_head(contents))
+    estimator = kind.from_graph(contents.graph, head=unfitted_head(contents))
     estimator.restore(contents)
     return estimator
 
 
-def _unfitted_head(contents: BundleContents) -> object:
+def unfitted_head(contents: BundleContents) -> object:
     """Return the parameter ``head`` of the estimator: a name, or an estimator without its calibration."""
     if contents.head_name is not None:
         return contents.head_name
-    is_calibrated = contents.properties.get("calibrate", False)
-    return clone(contents.head.estimator if is_calibrated else contents.head)
+    if contents.properties.get("calibrate", False):
+        return clone(contents.head.estimator)
+    return clone(contents.head)

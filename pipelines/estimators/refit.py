@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from sklearn.base import clone, is_classifier
 
 from ...errors import InputError
-from ...extract.sources.identifiers import HELD_OUT_SPLITS
 from ...extract.store.feature_store import FeatureStore
 from ...heads.fit_report import FitReport
 from ...heads.persistence import is_plain
@@ -94,36 +93,34 @@ def refit(
     opened = store if isinstance(store, FeatureStore) else FeatureStore.open(store)
     require_same_features(opened, parent.extractor_)
     labelled = select_labelled_rows(opened, labels, label_column)
-    rows = _build_training_set(parent, opened, labelled)
+    rows = build_training_set(parent, opened, labelled)
 
     # Divide them into rows to learn from and rows to evaluate on.
     rule = HoldOutRule.choose(held_out, seed, parent.lineage_.get("held_out"), labelled.splits)
-    is_held_out = _hold_out(rule, labelled, rows.y, is_classification=is_classifier(parent))
-    learned = rows.take(np.flatnonzero(~is_held_out))
-    evaluated = rows.take(np.flatnonzero(is_held_out & labelled.find_originals()))
-    if not len(evaluated) and (rule.by == "split" or rule.share):
-        warnings.warn(f"{_explain_empty(rule)}: the head is not evaluated", RefitWarning, stacklevel=2)
+    learned, evaluated = divide_rows(rule, labelled, rows, is_classification=is_classifier(parent))
+    if not len(evaluated) and rule.holds_out_rows:
+        warnings.warn(f"{rule.explain_no_rows()}: the head is not evaluated", RefitWarning, stacklevel=2)
 
     # Train the child, and evaluate it and its parent.
-    parent_may_know = _may_have_learned(parent, rows, evaluated)
-    is_warm = warm and not parent_may_know and _can_start_warm(parent, learned)
-    child = _train_child(parent, learned, is_warm)
+    parent_may_know = may_have_learned(parent, rows, evaluated)
+    is_warm = warm and not parent_may_know and can_start_warm(parent, learned)
+    child = train_child(parent, learned, is_warm)
     metrics = {}
     if len(evaluated):
-        metrics = _evaluate(child, parent, learned, evaluated)
+        metrics = evaluate_child(child, parent, learned, evaluated)
         metrics["parent_may_have_learned_them"] = parent_may_know
     child.lineage_ |= {
         "parent": None if isinstance(bundle, TransferEstimator) else digest_of_file(Path(bundle) / MANIFEST),
         "warm": is_warm,
         "held_out": {**rule.to_json(), "n": len(evaluated)},
         "metrics": metrics,
-        "classes": _compare_classes(parent, child),
+        "classes": compare_classes(parent, child),
         "unlabelled": len(opened.ids) - len(rows),
     }
     return child
 
 
-def _build_training_set(parent: TransferEstimator, store: FeatureStore, labelled: LabelledRows) -> TrainingSet:
+def build_training_set(parent: TransferEstimator, store: FeatureStore, labelled: LabelledRows) -> TrainingSet:
     """Return the features and targets of the rows that have a label."""
     if not len(labelled.rows):
         raise InputError(
@@ -131,7 +128,7 @@ def _build_training_set(parent: TransferEstimator, store: FeatureStore, labelled
             "`topwork store label`"
         )
     targets = parent.as_targets(labelled.labels)
-    _require_same_outputs(targets, parent)
+    require_same_outputs(targets, parent)
     matrix = compute_features(parent.extractor_, store).matrix
     if len(labelled.rows) < len(matrix):
         matrix = matrix[labelled.rows]
@@ -141,7 +138,7 @@ def _build_training_set(parent: TransferEstimator, store: FeatureStore, labelled
     return TrainingSet(matrix, targets, groups=groups, ids=np.array(labelled.ids, object))
 
 
-def _require_same_outputs(targets: NDArray[Any], parent: TransferEstimator) -> None:
+def require_same_outputs(targets: NDArray[Any], parent: TransferEstimator) -> None:
     """Raise an InputError if there are more or fewer targets for each item than the parent has learned."""
     n_outputs = None if targets.ndim == 1 else targets.shape[1]
     if n_outputs != parent.n_outputs():
@@ -155,25 +152,22 @@ def _describe_outputs(n_outputs: int | None) -> str:
     return f"{n_outputs} columns" if n_outputs else "one for each item"
 
 
-def _hold_out(
-    rule: HoldOutRule, labelled: LabelledRows, targets: NDArray[Any], is_classification: bool
-) -> NDArray[np.bool_]:
-    """Return a mask of the rows that are held out; by id, a class is never held out as a whole."""
+def divide_rows(
+    rule: HoldOutRule, labelled: LabelledRows, rows: TrainingSet, is_classification: bool
+) -> tuple[TrainingSet, TrainingSet]:
+    """Return the rows to learn from and, without views, those to evaluate on.
+
+    By id, a class is never held out as a whole.
+    """
     is_held_out = rule.select(labelled.groups, labelled.splits)
-    if rule.by == "id" and is_classification and targets.ndim == 1:
-        codes = encode_labels(targets)[1]
+    if rule.by == "id" and is_classification and rows.y.ndim == 1:
+        codes = encode_labels(rows.y)[1]
         is_held_out &= np.isin(codes, codes[~is_held_out])
-    return is_held_out
+    is_evaluated = is_held_out & labelled.find_originals()
+    return rows.take(np.flatnonzero(~is_held_out)), rows.take(np.flatnonzero(is_evaluated))
 
 
-def _explain_empty(rule: HoldOutRule) -> str:
-    """Return the reason for which no row is held out."""
-    if rule.by == "split":
-        return f"no row has one of the splits {', '.join(sorted(HELD_OUT_SPLITS))}, by which the parent was evaluated"
-    return f"held_out={rule.share:g} leaves no class a row to learn from, or holds no row out"
-
-
-def _may_have_learned(parent: TransferEstimator, rows: TrainingSet, evaluated: TrainingSet) -> bool:
+def may_have_learned(parent: TransferEstimator, rows: TrainingSet, evaluated: TrainingSet) -> bool:
     """Return whether the parent has learned from rows to evaluate on, or may have: under other or unknown ids."""
     if not len(evaluated):
         return False
@@ -185,13 +179,13 @@ def _may_have_learned(parent: TransferEstimator, rows: TrainingSet, evaluated: T
     return bool(np.isin(hash_ids(evaluated.ids), learned).any())
 
 
-def _can_start_warm(parent: TransferEstimator, rows: TrainingSet) -> bool:
+def can_start_warm(parent: TransferEstimator, rows: TrainingSet) -> bool:
     """Return whether the head has a warm start, and knows the classes by their labels rather than by codes."""
     knows_codes = is_classifier(parent) and parent.has_coded_labels()
     return is_plain(parent.head_) and not knows_codes and rows.y.dtype != object
 
 
-def _train_child(parent: TransferEstimator, rows: TrainingSet, is_warm: bool) -> Any:
+def train_child(parent: TransferEstimator, rows: TrainingSet, is_warm: bool) -> Any:
     """Return a copy of the parent that is trained on rows, from the parent's solution or from scratch."""
     if not len(rows):
         raise InputError("no row is left to learn from: all that have a label are held out; lower held_out")
@@ -208,7 +202,7 @@ def _train_child(parent: TransferEstimator, rows: TrainingSet, is_warm: bool) ->
     return child.set_params(cv=parent.cv)
 
 
-def _evaluate(child: Any, parent: Any, learned: TrainingSet, evaluated: TrainingSet) -> dict[str, Any]:
+def evaluate_child(child: Any, parent: Any, learned: TrainingSet, evaluated: TrainingSet) -> dict[str, Any]:
     """Score a child and its parent on held-out rows, and set the fit report of the child."""
     training = _score(child, learned)
     held_out = _score(child, evaluated)
@@ -225,7 +219,7 @@ def _score(estimator: TransferEstimator, rows: TrainingSet) -> float:
     return estimator.score_predictions(rows.y, estimator.predict_features(rows.X))
 
 
-def _compare_classes(parent: Any, child: Any) -> dict[str, list[Any]]:
+def compare_classes(parent: Any, child: Any) -> dict[str, list[Any]]:
     """Return the classes that are new and those that are dropped; warn of the latter."""
     if not is_classifier(parent) or parent.multilabel_ or child.multilabel_:
         return {"added": [], "dropped": []}

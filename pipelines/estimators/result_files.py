@@ -47,7 +47,7 @@ def list_predictions(estimator: TransferEstimator, source: str | Table) -> list[
     items = extractor.open(source)
     features = extractor.transform(items)
     answers = estimator.predict_features(features).tolist()
-    probabilities = _list_probabilities(estimator, features)
+    probabilities = list_probabilities(estimator, features)
     answer_column = "value" if isinstance(estimator, RegressorMixin) else "label"
 
     reasons = dict(extractor.failures_)
@@ -60,7 +60,7 @@ def list_predictions(estimator: TransferEstimator, source: str | Table) -> list[
     return rows
 
 
-def _list_probabilities(estimator: Any, features: NDArray[np.float32]) -> list[dict[str, float]]:
+def list_probabilities(estimator: Any, features: NDArray[np.float32]) -> list[dict[str, float]]:
     """Return the probability of each class, for each row; empty dictionaries if the head has none."""
     if isinstance(estimator, RegressorMixin) or not hasattr(estimator.head_, "predict_proba"):
         return [{} for _ in range(len(features))]
@@ -82,14 +82,15 @@ def write_rows(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str
     """Write a ``.csv`` or ``.jsonl`` file atomically; a ``.csv`` file has `columns` even if no row has them."""
     check_suffix(path)
     if path.suffix == ".csv":
-        text = _format_csv(rows, columns)
+        text = format_csv(rows, columns)
     else:
         text = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, text.encode())
 
 
-def _format_csv(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
+def format_csv(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
+    """Return rows as CSV; the header names `columns`, then the other keys of the rows as they first occur."""
     names = dict.fromkeys(columns)  # an ordered set
     for row in rows:
         names |= dict.fromkeys(row)

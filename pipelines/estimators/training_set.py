@@ -74,11 +74,8 @@ def weight_arguments(head: Any) -> list[str]:
         raise InputError(f"sample_weight for a head that takes none, {type(last).__name__}; leave it out")
     if last is head:
         return ["sample_weight"]
-    return [f"{name}__sample_weight" for name, step in head.steps if _accepts_weights(step)]
-
-
-def _accepts_weights(step: Any) -> bool:
-    return hasattr(step, "fit") and has_fit_parameter(step, "sample_weight")
+    weighted = [name for name, step in head.steps if hasattr(step, "fit") and has_fit_parameter(step, "sample_weight")]
+    return [f"{name}__sample_weight" for name in weighted]
 
 
 def fit_head(head: Any, rows: TrainingSet, calibrate: bool = False) -> Any:

@@ -136,7 +136,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
         super()._check_parameters()
         if not isinstance(self.calibrate, bool | np.bool_):
             raise InputError(f"calibrate={self.calibrate!r} of TransferClassifier: expected True or False")
-        if self.abstain_below is not None and not _is_probability(self.abstain_below):
+        if self.abstain_below is not None and not is_probability(self.abstain_below):
             raise InputError(
                 f"abstain_below={self.abstain_below!r} of TransferClassifier: expected a probability, or None"
             )
@@ -283,13 +283,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
         }
 
     def restore(self, contents: BundleContents) -> None:
-        """Set the fitted attributes from the contents of a bundle.
-
-        Raises
-        ------
-        BundleError
-            If the classes of the bundle are not those of its head.
-        """
+        """Set the fitted attributes; raise a BundleError if the classes of the bundle are not those of its head."""
         super().restore(contents)
         properties = contents.properties
         self.calibrate = properties.get("calibrate", False)
@@ -325,5 +319,6 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
         )
 
 
-def _is_probability(value: Any) -> bool:
+def is_probability(value: Any) -> bool:
+    """Return whether a parameter is a number from 0 to 1."""
     return isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) <= 1

@@ -185,12 +185,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
     def train(self, head: Any, given: TrainingSet) -> None:
         """Fit and evaluate the head, and record what it was trained on.
 
-        Parameters
-        ----------
-        head : estimator
-            Unfitted, or with a solution to start from.
-        given : TrainingSet
-            With labels as they were given.
+        The head is unfitted, or has a solution to start from; labels are as the user gave them.
         """
         rows = self._encode_labels(given)
         self.head_ = self._fit_head(head, rows)
@@ -364,13 +359,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         """Return what the manifest of a bundle records of the targets, as JSON can hold it."""
 
     def restore(self, contents: BundleContents) -> None:
-        """Set the fitted attributes from the contents of a bundle.
-
-        Raises
-        ------
-        BundleError
-            If the classes of the bundle are not those of its head.
-        """
+        """Set the fitted attributes from the contents of a bundle."""
         self.extractor_ = self._build_extractor().fit(None)
         self.head_ = contents.head
         self.n_rows_ = contents.n_rows

@@ -11,7 +11,8 @@ from typing import Any
 from ...atomic import write_file
 from ...errors import ExportError, reason
 from ...extract.graphs.editing import select_columns
-from ...extract.runtime.session import open_session
+from ...extract.graphs.exported_graph import ExportedGraph
+from ...extract.runtime.session import Session, open_session
 from ...heads.registry import HEADS
 from .head_converters import register_converters
 from .parity import FittedPipeline, require_head_parity, require_parity
@@ -37,15 +38,10 @@ def export_fused(pipeline: FittedPipeline, path: Path) -> None:
     ``probabilities`` in the order of the classes; or ``value``. Boolean labels become int64, the nearest type that ONNX
     has. Raise an ExportError if there is no ONNX converter for the head, and a ParityError if the graphs differ.
     """
-    import onnx
-
     # Convert the backbone and the head.
-    names = [column.name for column in pipeline.columns]
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="topwork-") as folder:
-        partial = select_columns(pipeline.graph, names, Path(folder) / "body.onnx")
-        body = onnx.load(partial.path)
-        body_session = open_session(partial.path, "cpu")
+    names = [column.name for column in pipeline.columns]
+    body, body_session = load_body(pipeline.graph, names)
     head = convert_head(pipeline.head, pipeline.n_features, find_opset(body))
     head_session = open_session(head.SerializeToString(), "cpu")
     require_head_parity(pipeline, head_session, body_session)
@@ -64,6 +60,15 @@ def export_fused(pipeline: FittedPipeline, path: Path) -> None:
     write_file(path, content)
 
 
+def load_body(graph: ExportedGraph, columns: Sequence[str]) -> tuple[Any, Session]:
+    """Return the part of a graph that computes some columns, as an ONNX model and as a session."""
+    import onnx
+
+    with tempfile.TemporaryDirectory(prefix="topwork-") as folder:
+        part = select_columns(graph, columns, Path(folder) / "body.onnx")
+        return onnx.load(part.path), open_session(part.path, "cpu")
+
+
 def find_opset(model: Any) -> int:
     """Return the version of the default operator set of a model."""
     versions = [int(opset.version) for opset in model.opset_import if opset.domain in ("", "ai.onnx")]
@@ -75,9 +80,6 @@ def convert_head(head: Any, n_features: int, opset: int) -> Any:
 
     Its outputs are labels and probabilities, labels only, or values. Raise an ExportError if skl2onnx has no converter.
     """
-    import skl2onnx
-    from skl2onnx.common.data_types import FloatTensorType
-
     register_converters()
     base, temperature = split_calibrated(head)
     last = base.steps[-1][1] if hasattr(base, "steps") else base
@@ -87,14 +89,7 @@ def convert_head(head: Any, n_features: int, opset: int) -> Any:
         n_outputs = 2
         options = {id(last): {"zipmap": False}}
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            model = skl2onnx.to_onnx(
-                base,
-                initial_types=[("features", FloatTensorType([None, n_features]))],
-                options=options,
-                target_opset={"": opset, "ai.onnx.ml": ML_OPSET},
-            )
+        model = run_skl2onnx(base, n_features, opset, options)
     except Exception as error:
         raise ExportError(
             f"the head {type(last).__name__} cannot be written as ONNX: {reason(error)}. "
@@ -104,6 +99,21 @@ def convert_head(head: Any, n_features: int, opset: int) -> Any:
     if temperature is not None:
         apply_temperature(model, temperature)
     return model
+
+
+def run_skl2onnx(head: Any, n_features: int, opset: int, options: dict[int, Any] | None) -> Any:
+    """Convert a head with skl2onnx, without its warnings; `options` are by the id of an estimator."""
+    import skl2onnx
+    from skl2onnx.common.data_types import FloatTensorType
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return skl2onnx.to_onnx(
+            head,
+            initial_types=[("features", FloatTensorType([None, n_features]))],
+            options=options,
+            target_opset={"": opset, "ai.onnx.ml": ML_OPSET},
+        )
 
 
 def merge_models(body: Any, head: Any, names: Sequence[str], outputs: Sequence[str]) -> Any:
@@ -116,8 +126,8 @@ def merge_models(body: Any, head: Any, names: Sequence[str], outputs: Sequence[s
     from onnx import compose, helper
 
     head = compose.add_prefix(head, HEAD_PREFIX)
-    _concatenate_inputs(head.graph, body.graph.output, names)
-    _align_versions(body, head)
+    concatenate_inputs(head.graph, body.graph.output, names)
+    align_versions(body, head)
     merged = compose.merge_models(body, head, io_map=[(name, name) for name in names])
     for output, name in zip(merged.graph.output, outputs, strict=False):
         merged.graph.node.append(helper.make_node("Identity", [output.name], [name]))
@@ -128,7 +138,7 @@ def merge_models(body: Any, head: Any, names: Sequence[str], outputs: Sequence[s
     return merged
 
 
-def _concatenate_inputs(graph: Any, inputs: Sequence[Any], names: Sequence[str]) -> None:
+def concatenate_inputs(graph: Any, inputs: Sequence[Any], names: Sequence[str]) -> None:
     """Replace the only input of a graph by the concatenation of several, in place."""
     from onnx import helper
 
@@ -147,7 +157,7 @@ def _concatenate_inputs(graph: Any, inputs: Sequence[Any], names: Sequence[str])
     graph.input.extend(inputs)
 
 
-def _align_versions(body: Any, head: Any) -> None:
+def align_versions(body: Any, head: Any) -> None:
     """Give two models the same IR version and operator sets, in place; the body's versions win."""
     from onnx import helper
 

@@ -28,18 +28,16 @@ def register_converters() -> None:
     from ...heads.mlp.mlp_regressor import MLPHeadRegressor
 
     classifiers = {
-        LinearProbe: _convert_linear_probe,
-        LinearProbeCV: _convert_linear_probe,
-        MLPHead: _convert_mlp_classifier,
-        NearestCentroid: _convert_centroid,
-        Centroid: _convert_centroid,
-        LinearDiscriminantAnalysis: _convert_discriminant,
+        LinearProbe: convert_linear_probe,
+        LinearProbeCV: convert_linear_probe,
+        MLPHead: convert_mlp_classifier,
+        NearestCentroid: convert_centroid,
+        Centroid: convert_centroid,
+        LinearDiscriminantAnalysis: convert_discriminant,
     }
     for model, convert in classifiers.items():
-        update_registered_converter(model, f"Topwork{model.__name__}", _set_classifier_shapes, convert, options=OPTIONS)
-    update_registered_converter(
-        MLPHeadRegressor, "TopworkMLPHeadRegressor", _set_regressor_shape, _convert_mlp_regressor
-    )
+        update_registered_converter(model, f"Topwork{model.__name__}", set_classifier_shapes, convert, options=OPTIONS)
+    update_registered_converter(MLPHeadRegressor, "TopworkMLPHeadRegressor", set_regressor_shape, convert_mlp_regressor)
 
 
 def to_onnx_labels(classes: NDArray[Any]) -> NDArray[Any]:
@@ -52,7 +50,8 @@ def to_onnx_labels(classes: NDArray[Any]) -> NDArray[Any]:
 # Shapes and types of the outputs.
 
 
-def _set_classifier_shapes(operator: Any) -> None:
+def set_classifier_shapes(operator: Any) -> None:
+    """Set the type and shape of labels ``(n_rows,)`` and probabilities ``(n_rows, n_classes)``."""
     from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringTensorType
 
     classes = to_onnx_labels(operator.raw_operator.classes_)
@@ -62,7 +61,8 @@ def _set_classifier_shapes(operator: Any) -> None:
     operator.outputs[1].type = FloatTensorType([n_rows, len(classes)])
 
 
-def _set_regressor_shape(operator: Any) -> None:
+def set_regressor_shape(operator: Any) -> None:
+    """Set the type and shape of values ``(n_rows, n_targets)``."""
     from skl2onnx.common.data_types import FloatTensorType
 
     n_rows = operator.inputs[0].get_first_dimension()
@@ -72,7 +72,7 @@ def _set_regressor_shape(operator: Any) -> None:
 # Converters.
 
 
-def _convert_discriminant(scope: Any, operator: Any, container: Any) -> None:
+def convert_discriminant(scope: Any, operator: Any, container: Any) -> None:
     """Add the softmax of the decisions; two classes have one decision, whose counterpart is zero."""
     model = operator.raw_operator
     weights = model.coef_.T  # (n_features, n_decisions)
@@ -84,20 +84,20 @@ def _convert_discriminant(scope: Any, operator: Any, container: Any) -> None:
     _add_outputs(scope, operator, container, decisions=scores, logits=scores)
 
 
-def _convert_linear_probe(scope: Any, operator: Any, container: Any) -> None:
+def convert_linear_probe(scope: Any, operator: Any, container: Any) -> None:
     """Add the softmax of the scores."""
     _require_one_label(operator.raw_operator)
-    _convert_discriminant(scope, operator, container)
+    convert_discriminant(scope, operator, container)
 
 
-def _convert_mlp_classifier(scope: Any, operator: Any, container: Any) -> None:
+def convert_mlp_classifier(scope: Any, operator: Any, container: Any) -> None:
     """Add the standardisation, the layers and the softmax."""
     _require_one_label(operator.raw_operator)
     scores = _perceptron(operator, container.target_opset)
     _add_outputs(scope, operator, container, decisions=scores, logits=scores)
 
 
-def _convert_mlp_regressor(scope: Any, operator: Any, container: Any) -> None:
+def convert_mlp_regressor(scope: Any, operator: Any, container: Any) -> None:
     """Add the standardisation, the layers and the scale of the targets."""
     from skl2onnx.algebra.onnx_ops import OnnxAdd, OnnxMul
 
@@ -109,7 +109,7 @@ def _convert_mlp_regressor(scope: Any, operator: Any, container: Any) -> None:
     OnnxAdd(scaled, mean, op_version=opset, output_names=operator.outputs[:1]).add_to(scope, container)
 
 
-def _convert_centroid(scope: Any, operator: Any, container: Any) -> None:
+def convert_centroid(scope: Any, operator: Any, container: Any) -> None:
     """Add labels as scikit-learn's ``predict`` returns them, and probabilities as its ``predict_proba``.
 
     The two use different distances: plain ones, and ones divided by the standard deviation within the classes.

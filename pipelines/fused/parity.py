@@ -62,7 +62,7 @@ def require_parity(pipeline: FittedPipeline, body: Session, fused: Session) -> N
     for batch_size in BATCH_SIZES:
         for feed in pipeline.random_feeds(batch_size):
             features = np.concatenate(body.run(feed), axis=1)
-            _compare(pipeline, features, fused.run(feed))
+            compare_outputs(pipeline, features, fused.run(feed))
 
 
 def require_head_parity(pipeline: FittedPipeline, head: Session, body: Session) -> None:
@@ -75,11 +75,11 @@ def require_head_parity(pipeline: FittedPipeline, head: Session, body: Session) 
     features = np.concatenate(body.run(feed), axis=1)
     rows = np.concatenate([scale * features for scale in FEATURE_SCALES]).astype(np.float32)
     if pipeline.classes is not None:
-        rows = np.concatenate([rows, *_approach_boundaries(pipeline.head, rows)])
-    _compare(pipeline, rows, head.run({"features": rows}))
+        rows = np.concatenate([rows, *approach_boundaries(pipeline.head, rows)])
+    compare_outputs(pipeline, rows, head.run({"features": rows}))
 
 
-def _approach_boundaries(head: Any, rows: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+def approach_boundaries(head: Any, rows: NDArray[np.float32]) -> list[NDArray[np.float32]]:
     """Bisect between each row and one of another class, and return the midpoints of each step."""
     labels = head.predict(rows)
     if len(np.unique(labels)) < 2:
@@ -97,18 +97,18 @@ def _approach_boundaries(head: Any, rows: NDArray[np.float32]) -> list[NDArray[n
     return midpoints
 
 
-def _compare(pipeline: FittedPipeline, features: NDArray[np.float32], outputs: list[NDArray[Any]]) -> None:
+def compare_outputs(pipeline: FittedPipeline, features: NDArray[np.float32], outputs: list[NDArray[Any]]) -> None:
     """Raise a ParityError if outputs of a graph differ from what the head predicts for features."""
     if pipeline.classes is None:
-        _compare_values(pipeline.head, features, np.asarray(outputs[0]))
+        compare_values(pipeline.head, features, np.asarray(outputs[0]))
         return
     if hasattr(pipeline.head, "predict_proba"):
-        _compare_probabilities(pipeline.head, features, outputs[1])
+        compare_probabilities(pipeline.head, features, outputs[1])
     labels = np.asarray(outputs[0]).astype(pipeline.classes.dtype)
-    _compare_labels(pipeline.head, features, labels)
+    compare_labels(pipeline.head, features, labels)
 
 
-def _compare_values(head: Any, features: NDArray[np.float32], found: NDArray[Any]) -> None:
+def compare_values(head: Any, features: NDArray[np.float32], found: NDArray[Any]) -> None:
     """Compare values, relative to the largest one; those that a nudge changes are left out."""
     expected = np.asarray(head.predict(features)).reshape(found.shape)
     largest = max(float(np.abs(expected).max()), 1e-12)
@@ -124,13 +124,16 @@ def _compare_values(head: Any, features: NDArray[np.float32], found: NDArray[Any
         )
 
 
-def _compare_probabilities(head: Any, features: NDArray[np.float32], found: NDArray[Any]) -> None:
+def compare_probabilities(head: Any, features: NDArray[np.float32], found: NDArray[Any]) -> None:
     """Compare probabilities; those that a nudge changes are left out.
 
     Where the last digits of the features decide which neighbours vote, there is no right answer to compare with.
     """
     expected = head.predict_proba(features)
-    is_steady = _has_steady_probabilities(head, features, expected)
+    is_steady = np.ones(len(features), bool)
+    for nudged in _nudge(features):
+        change = np.abs(head.predict_proba(nudged) - expected).max(axis=1)
+        is_steady &= change < MAX_STEADY_CHANGE
     differences = np.abs(expected - found)[is_steady]
     if not (differences <= MAX_DIFFERENCE).all():
         raise ParityError(
@@ -139,17 +142,7 @@ def _compare_probabilities(head: Any, features: NDArray[np.float32], found: NDAr
         )
 
 
-def _has_steady_probabilities(
-    head: Any, features: NDArray[np.float32], probabilities: NDArray[Any]
-) -> NDArray[np.bool_]:
-    is_steady = np.ones(len(features), bool)
-    for nudged in _nudge(features):
-        change = np.abs(head.predict_proba(nudged) - probabilities).max(axis=1)
-        is_steady &= change < MAX_STEADY_CHANGE
-    return is_steady
-
-
-def _compare_labels(head: Any, features: NDArray[np.float32], found: NDArray[Any]) -> None:
+def compare_labels(head: Any, features: NDArray[np.float32], found: NDArray[Any]) -> None:
     """Compare labels; ambiguous ones, which a nudge or the tolerance of probabilities changes, are left out."""
     expected = head.predict(features)
     is_clear = np.ones(len(features), bool)

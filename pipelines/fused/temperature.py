@@ -40,20 +40,15 @@ def split_calibrated(head: Any) -> tuple[Any, Temperature | None]:
     interprets the single score as twice the distance between them. Raise an ExportError if the base head has scores
     only.
     """
-    parts: Any = getattr(head, "calibrated_classifiers_", ())
-    if len(parts) != 1:
+    exponent = find_inverse_temperature(head)
+    if exponent is None:
         return head, None
-    inverse_temperatures = [each.beta_ for each in parts[0].calibrators if hasattr(each, "beta_")]
-    if len(inverse_temperatures) != 1:
-        return head, None
-
-    base = parts[0].estimator
+    base = head.calibrated_classifiers_[0].estimator
     if not hasattr(base, "predict_proba"):
         raise ExportError(
             f"a calibrated {type(base).__name__} cannot be written as ONNX: it has scores, but no probabilities. Take "
             "a head that has some, or export it without calibrate"
         )
-    exponent = float(inverse_temperatures[0])
     min_probability = MIN_PROBABILITY_WITHOUT_SCORES
     if hasattr(base, "decision_function"):
         min_probability = MIN_PROBABILITY_OF_SCORES
@@ -62,33 +57,54 @@ def split_calibrated(head: Any) -> tuple[Any, Temperature | None]:
     return base, Temperature(exponent, min_probability, head.classes_)
 
 
+def find_inverse_temperature(head: Any) -> float | None:
+    """Return the inverse of the only temperature of a calibrated head; None for any other head."""
+    parts: Any = getattr(head, "calibrated_classifiers_", ())
+    if len(parts) != 1:
+        return None
+    found = [float(each.beta_) for each in parts[0].calibrators if hasattr(each, "beta_")]
+    return found[0] if len(found) == 1 else None
+
+
 def apply_temperature(model: Any, temperature: Temperature) -> None:
     """Calibrate in place the probabilities of a graph, its second output, and make its first output their labels."""
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import TensorProto
 
-    graph = model.graph
-    label, probabilities = graph.output
+    label, probabilities = model.graph.output
+    probabilities.name = add_calibration(model.graph, probabilities.name, temperature)
     classes = to_onnx_labels(temperature.classes)
-    label_type = TensorProto.INT64 if classes.dtype == np.int64 else TensorProto.STRING
+    label.name = add_most_probable(model.graph, probabilities.name, classes)
+    label.type.tensor_type.elem_type = TensorProto.INT64 if classes.dtype == np.int64 else TensorProto.STRING
 
-    def add_constant(name: str, value: NDArray[Any]) -> str:
-        graph.initializer.append(numpy_helper.from_array(value, f"{PREFIX}{name}"))
-        return f"{PREFIX}{name}"
 
-    def add_node(operator: str, inputs: list[str], output: str, **attributes: int) -> str:
-        graph.node.append(helper.make_node(operator, inputs, [f"{PREFIX}{output}"], **attributes))
-        return f"{PREFIX}{output}"
+def add_calibration(graph: Any, probabilities: str, temperature: Temperature) -> str:
+    """Add ``softmax(exponent * log(max(p, min_probability)))``, and return the name of the result."""
+    smallest = add_constant(graph, "smallest", np.array(temperature.min_probability, np.float32))
+    exponent = add_constant(graph, "exponent", np.array(temperature.exponent, np.float32))
+    clipped = add_node(graph, "Max", [probabilities, smallest], "clipped")
+    logarithm = add_node(graph, "Log", [clipped], "logarithm")
+    scaled = add_node(graph, "Mul", [logarithm, exponent], "scaled")
+    return add_node(graph, "Softmax", [scaled], "probabilities", axis=1)
 
-    # softmax(exponent * log(max(p, min_probability)))
-    smallest = add_constant("smallest", np.array(temperature.min_probability, np.float32))
-    exponent = add_constant("exponent", np.array(temperature.exponent, np.float32))
-    clipped = add_node("Max", [probabilities.name, smallest], "clipped")
-    logarithm = add_node("Log", [clipped], "logarithm")
-    scaled = add_node("Mul", [logarithm, exponent], "scaled")
-    probabilities.name = add_node("Softmax", [scaled], "probabilities", axis=1)
 
-    # The label of the highest probability.
-    names = add_constant("classes", classes)
-    position = add_node("ArgMax", [probabilities.name], "position", axis=1, keepdims=0)
-    label.name = add_node("Gather", [names, position], "label")
-    label.type.tensor_type.elem_type = label_type
+def add_most_probable(graph: Any, probabilities: str, classes: NDArray[Any]) -> str:
+    """Add the label of the highest probability, and return its name."""
+    names = add_constant(graph, "classes", classes)
+    position = add_node(graph, "ArgMax", [probabilities], "position", axis=1, keepdims=0)
+    return add_node(graph, "Gather", [names, position], "label")
+
+
+def add_constant(graph: Any, name: str, value: NDArray[Any]) -> str:
+    """Add a constant, and return its full name."""
+    from onnx import numpy_helper
+
+    graph.initializer.append(numpy_helper.from_array(value, f"{PREFIX}{name}"))
+    return f"{PREFIX}{name}"
+
+
+def add_node(graph: Any, operator: str, inputs: list[str], output: str, **attributes: int) -> str:
+    """Add a node with one output, and return the full name of that."""
+    from onnx import helper
+
+    graph.node.append(helper.make_node(operator, inputs, [f"{PREFIX}{output}"], **attributes))
+    return f"{PREFIX}{output}"
