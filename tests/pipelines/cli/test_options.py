@@ -15,6 +15,7 @@ from topwork import Extractor, Table
 from topwork.errors import InputError
 from topwork.models.input_spec import InputOverrides
 from topwork.models.loading import BackboneSpec
+from topwork.pipelines.cli.arguments import make_extraction
 from topwork.pipelines.cli.main import app
 from topwork.pipelines.cli.options import (
     BackboneOptions,
@@ -22,7 +23,6 @@ from topwork.pipelines.cli.options import (
     ExecutionOptions,
     TableOptions,
     grouped,
-    make_extraction,
 )
 from typer.testing import CliRunner
 
