@@ -95,13 +95,13 @@ def write_digits(folder: Path) -> list[Digit]:
 
     data = load_digits()
     digits = []
-    for number, (pixels, label) in enumerate(zip(data.images, data.target, strict=True)):
+    grey_images = (data.images * 255 / MAX_PIXEL_VALUE).round().astype(np.uint8)  # (n, 8, 8)
+    for number, label in enumerate(data.target):
         split = "train" if number < N_TRAINING_DIGITS else "test"
         path = folder / split / str(label) / f"{number:04d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        grey = (pixels * 255 / MAX_PIXEL_VALUE).round().astype(np.uint8)
-        Image.fromarray(grey).save(path)
-        digits.append(Digit(path, pixels.ravel()))
+        Image.fromarray(grey_images[number]).save(path)
+        digits.append(Digit(path, data.data[number]))
     return sorted(digits, key=lambda digit: digit.path.parts)
 
 
@@ -176,13 +176,19 @@ def use_layer(folder: Path, pretrained: Extraction, layer: str, paths: list[Path
         f"Extracting took {pretrained.seconds:.2f} s; refitting all {len(paths):,} rows from the cache "
         f"{refit_seconds:.2f} s."
     )
+    export_classifier(folder, classifier, paths[::FUSED_STEP], say)
+
+
+def export_classifier(
+    folder: Path, classifier: TransferClassifier, paths: list[Path], say: Callable[[str], None]
+) -> None:
+    """Write backbone and head as one file, and compare its labels with the classifier's on some images."""
     model = folder / "model.onnx"
     classifier.to_onnx(model)
-    tested = paths[::FUSED_STEP]
-    n_equal = count_equal_labels(model, classifier, tested)
+    n_equal = count_equal_labels(model, classifier, paths)
     size = model.stat().st_size / 1e6
     say(f"Bundle in {folder / 'bundle'}; backbone and head as one file in {model} ({size:.1f} MB),")
-    say(f"which run by ONNX Runtime alone gives the classifier's label on {n_equal} of {len(tested)} images.")
+    say(f"which run by ONNX Runtime alone gives the classifier's label on {n_equal} of {len(paths)} images.")
 
 
 def time_refit(store: Path, layer: str) -> float:

@@ -100,18 +100,23 @@ def check_export(backbone: Backbone, cut: CutOptions, source: str | Table | None
 def print_certificate(certificate: Certificate) -> None:
     """Print the error of every output, and the conditions under which it was measured."""
     print_deviations(certificate)
-    batches = sorted({(deviation.case, deviation.batch) for deviation in certificate.deviations})
-    listed = ", ".join(f"{case} {batch}" for case, batch in batches)
-    count = len(certificate.outputs)
-    typer.echo(f"\nall {count} outputs match the original model (tolerance {certificate.tolerance:.0e});")
-    typer.echo(
-        f"exported by {certificate.route}, on {certificate.provider} in {certificate.precision}; batches: {listed}"
-    )
+    n_outputs = len(certificate.outputs)
+    typer.echo(f"\nall {n_outputs} outputs match the original model (tolerance {certificate.tolerance:.0e});")
+    print_conditions(certificate)
     typer.echo(f"repeated runs are identical; the batch changes an item's features by {certificate.independence:.1e}")
     for port in certificate.inputs:
         typer.echo(f"input {port.name}: {port.type} {' x '.join(map(str, port.axes))}")
     for reason in certificate.refused:
         typer.echo(f"rejected route: {reason}")
+
+
+def print_conditions(certificate: Certificate) -> None:
+    """Print how the graph was exported and run, and the batches that were compared."""
+    batches = sorted({(deviation.case, deviation.batch) for deviation in certificate.deviations})
+    listed = ", ".join(f"{case} {batch}" for case, batch in batches)
+    typer.echo(
+        f"exported by {certificate.route}, on {certificate.provider} in {certificate.precision}; batches: {listed}"
+    )
 
 
 def print_deviations(certificate: Certificate) -> None:

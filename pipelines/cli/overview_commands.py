@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,23 +12,32 @@ from ...errors import InputError
 from .options import JsonOption
 from .output import print_json, print_table
 
+if TYPE_CHECKING:
+    from ...heads.registry import NamedHead
+
 
 def heads(as_json: JsonOption = False) -> None:
     """List the heads that have a name, and what they are good for."""
-    from ...heads.registry import HEADS, TASKS
+    from ...heads.registry import HEADS
 
-    entries = list(HEADS.values())
     if as_json:
-        facts = [{"name": entry.name, "tasks": entry.tasks, "good_for": entry.good_for} for entry in entries]
+        facts = [{"name": head.name, "tasks": head.tasks, "good_for": head.good_for} for head in HEADS.values()]
         print_json({"heads": facts})
         return
-    width = max(len(entry.good_for) for entry in entries)  # padded, so that the last column is flush left
-    rows = []
-    for entry in entries:
-        marks = ["yes" if task in entry.tasks else "" for task in TASKS]
-        rows.append([entry.name, *marks, entry.good_for.ljust(width)])
-    print_table(["head", "class", "labels", "value", "good for".ljust(width)], rows)
+    print_heads(list(HEADS.values()))
     typer.echo("\nclass: one per item; labels: any number per item; value: a number to predict")
+
+
+def print_heads(heads: list[NamedHead]) -> None:
+    """Print a table of heads; texts are padded, so that the last column is flush left."""
+    from ...heads.registry import TASKS
+
+    width = max(len(head.good_for) for head in heads)
+    rows = []
+    for head in heads:
+        marks = ["yes" if task in head.tasks else "" for task in TASKS]
+        rows.append([head.name, *marks, head.good_for.ljust(width)])
+    print_table(["head", "class", "labels", "value", "good for".ljust(width)], rows)
 
 
 def doctor(as_json: JsonOption = False) -> None:

@@ -16,6 +16,7 @@ from .item_labels import find_originals, list_labels
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ...extract.sources.item import Source
     from .transfer_estimator import TransferEstimator
 
 SHOWN_LABELS = 5
@@ -57,13 +58,7 @@ def evaluate(estimator: TransferEstimator, data: Any) -> dict[str, Any]:
 def predict_labelled(estimator: TransferEstimator, data: Any) -> LabelledPredictions:
     """Return the predictions of the items that have a label, without views; raise an InputError if none has."""
     items = data if isinstance(data, FeatureStore) else estimator.extractor_.open(data)
-    answers = estimator.predict(items).tolist()
-    kept = range(len(answers)) if isinstance(data, FeatureStore) else estimator.extractor_.kept_.tolist()
-    labels = list_labels(items)
-    is_original = find_originals(items)
-    answered = [
-        (labels[position], answer) for position, answer in zip(kept, answers, strict=True) if is_original[position]
-    ]
+    answered = predict_originals(estimator, items)
     labelled = [pair for pair in answered if pair[0] is not None]
     if not labelled:
         raise InputError(
@@ -75,6 +70,19 @@ def predict_labelled(estimator: TransferEstimator, data: Any) -> LabelledPredict
         predicted=[answer for _, answer in labelled],
         n_unlabelled=len(answered) - len(labelled),
     )
+
+
+def predict_originals(estimator: TransferEstimator, items: Source | FeatureStore) -> list[tuple[Any, Any]]:
+    """Return the label and the prediction of each item that did not fail, without views."""
+    answers = estimator.predict(items).tolist()
+    kept = range(len(answers)) if isinstance(items, FeatureStore) else estimator.extractor_.kept_.tolist()
+    labels = list_labels(items)
+    is_original = find_originals(items)
+    pairs = []
+    for position, answer in zip(kept, answers, strict=True):
+        if is_original[position]:
+            pairs.append((labels[position], answer))
+    return pairs
 
 
 def score_labels(labels: list[Any], predicted: list[Any], classes: list[Any]) -> dict[str, Any]:

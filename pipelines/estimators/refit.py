@@ -109,6 +109,8 @@ def refit(
     if len(evaluated):
         metrics = evaluate_child(child, parent, learned, evaluated)
         metrics["parent_may_have_learned_them"] = parent_may_know
+
+    # Record how it was trained.
     child.lineage_ |= {
         "parent": None if isinstance(bundle, TransferEstimator) else digest_of_file(Path(bundle) / MANIFEST),
         "warm": is_warm,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -110,13 +111,14 @@ def compare_outputs(pipeline: FittedPipeline, features: NDArray[np.float32], out
 
 def compare_values(head: Any, features: NDArray[np.float32], found: NDArray[Any]) -> None:
     """Compare values, relative to the largest one; those that a nudge changes are left out."""
-    expected = np.asarray(head.predict(features)).reshape(found.shape)
-    largest = max(float(np.abs(expected).max()), 1e-12)
-    is_steady = np.ones(found.shape, bool)
-    for nudged in _nudge(features):
-        changed = np.asarray(head.predict(nudged)).reshape(found.shape)
-        is_steady &= np.abs(changed - expected) / largest < MAX_STEADY_CHANGE
-    differences = (np.abs(expected - found) / largest)[is_steady]
+    largest = max(float(np.abs(head.predict(features)).max()), 1e-12)
+
+    def predict(rows: NDArray[np.float32]) -> NDArray[Any]:
+        return np.asarray(head.predict(rows)).reshape(found.shape) / largest
+
+    expected = predict(features)
+    is_steady = find_steady(predict, features, expected)
+    differences = np.abs(expected - found / largest)[is_steady]
     if not (differences <= MAX_DIFFERENCE).all():
         raise ParityError(
             f"values of the fused graph differ by {differences.max():.2g} of the largest from backbone and "
@@ -130,10 +132,7 @@ def compare_probabilities(head: Any, features: NDArray[np.float32], found: NDArr
     Where the last digits of the features decide which neighbours vote, there is no right answer to compare with.
     """
     expected = head.predict_proba(features)
-    is_steady = np.ones(len(features), bool)
-    for nudged in _nudge(features):
-        change = np.abs(head.predict_proba(nudged) - expected).max(axis=1)
-        is_steady &= change < MAX_STEADY_CHANGE
+    is_steady = find_steady(head.predict_proba, features, expected).all(axis=1)
     differences = np.abs(expected - found)[is_steady]
     if not (differences <= MAX_DIFFERENCE).all():
         raise ParityError(
@@ -158,6 +157,15 @@ def compare_labels(head: Any, features: NDArray[np.float32], found: NDArray[Any]
             f"{is_wrong.sum()} of {len(is_wrong)} labels of the fused graph differ from backbone and head run "
             "separately. Nothing was written."
         )
+
+
+def find_steady(
+    predict: Callable[[NDArray[np.float32]], NDArray[Any]], features: NDArray[np.float32], expected: NDArray[Any]
+) -> NDArray[np.bool_]:
+    """Return a mask of the expected predictions that a nudge of the features changes little."""
+    changes = [np.abs(predict(nudged) - expected) for nudged in _nudge(features)]
+    is_steady: NDArray[np.bool_] = np.max(changes, axis=0) < MAX_STEADY_CHANGE
+    return is_steady
 
 
 def _nudge(features: NDArray[np.float32]) -> list[NDArray[np.float32]]:
