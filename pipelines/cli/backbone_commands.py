@@ -10,7 +10,7 @@ import typer
 
 from ...errors import InputError
 from .options import BACKBONES_HELP, BackboneOptions, CutOptions, JsonOption, TableOptions, grouped
-from .output import print_json, print_table
+from .output import print_json, print_outcome, print_table
 
 if TYPE_CHECKING:
     from ...extract.graphs.certificate import Certificate
@@ -41,10 +41,7 @@ def layers(
     if check:
         source = table.to_source(items) if items else None
         certificate = check_export(loaded, cut, source)
-        if as_json:
-            print_json(certificate.to_json())
-        else:
-            print_certificate(certificate)
+        print_outcome(certificate, print_certificate, as_json=as_json)
         return
     found = find_layers(loaded, cut)
     if as_json:

@@ -20,7 +20,7 @@ from .options import (
     TableOptions,
     grouped,
 )
-from .output import print_json, print_ledger, print_plan, progress_bar
+from .output import print_ledger, print_outcome, print_plan, progress_bar
 
 if TYPE_CHECKING:
     from ...extract.engine.ledger import Ledger
@@ -70,17 +70,11 @@ def extract(
     # Run.
     if plan:
         forecast = forecast_extraction(opened, existing, extraction)
-        if as_json:
-            print_json(forecast.to_json())
-        else:
-            print_plan(forecast)
+        print_outcome(forecast, print_plan, as_json=as_json)
         return
     target = existing or FeatureStore.open_or_create(store, extraction, dtype=keep.dtype)
     ledger = fill_store(opened, target, extraction, keep)
-    if as_json:
-        print_json(ledger.to_json())
-    else:
-        print_ledger(ledger)
+    print_outcome(ledger, print_ledger, as_json=as_json)
 
 
 def add_columns(

@@ -6,7 +6,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -38,6 +38,14 @@ def print_result(facts: dict[str, Any], text: str, *, as_json: bool) -> None:
         print_json(facts)
     else:
         typer.echo(text)
+
+
+def print_outcome(outcome: Any, print_text: Callable[[Any], None], *, as_json: bool) -> None:
+    """Print a ledger, plan or certificate as one object for machines, or else as text for people."""
+    if as_json:
+        print_json(outcome.to_json())
+    else:
+        print_text(outcome)
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -99,13 +107,18 @@ def print_plan(plan: Plan) -> None:
     if not plan.pending:
         typer.echo("nothing to compute: everything is in the store")
         return
-    failed = f", {sample.failed} failed" if sample.failed else ""
-    typer.echo(f"timed {sample.items} of them on {sample.provider} in {sample.precision}{failed}; nothing was written")
-    print_failures(sample.failures)
+    print_sample(sample)
     typer.echo(f"time    {format_duration(plan.seconds)}, {format_rate(plan.items_per_second)}")
     typer.echo(f"disk    {format_size(plan.disk_bytes)}")
     if sample.peak_memory is not None:
         typer.echo(f"memory  {format_size(sample.peak_memory)}")
+
+
+def print_sample(sample: Ledger) -> None:
+    """Print which items were timed for a forecast, and where."""
+    failed = f", {sample.failed} failed" if sample.failed else ""
+    typer.echo(f"timed {sample.items} of them on {sample.provider} in {sample.precision}{failed}; nothing was written")
+    print_failures(sample.failures)
 
 
 def format_duration(seconds: float) -> str:

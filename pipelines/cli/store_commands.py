@@ -11,7 +11,16 @@ import typer
 from ...errors import StoreDamagedError
 from .arguments import open_store
 from .options import ExecutionOptions, JsonOption, SourceArgument, StoreArgument, TableOptions, grouped
-from .output import format_size, print_failures, print_json, print_ledger, print_result, print_table, progress_bar
+from .output import (
+    format_size,
+    print_failures,
+    print_json,
+    print_ledger,
+    print_outcome,
+    print_result,
+    print_table,
+    progress_bar,
+)
 
 if TYPE_CHECKING:
     from ...extract.graphs.fidelity import Fidelity
@@ -112,10 +121,7 @@ def retry(
             retry=True,
             config=extraction.run_config,
         )
-    if as_json:
-        print_json(ledger.to_json())
-    else:
-        print_ledger(ledger)
+    print_outcome(ledger, print_ledger, as_json=as_json)
 
 
 def label(

@@ -22,11 +22,16 @@ def collect_labels(X: Source | FeatureStore, y: Any = None) -> NDArray[Any]:
     several. Raise an InputError if a label is missing, or there is not one for each item.
     """
     given = list_labels(X) if y is None else y
-    n_items = len(X.ids) if isinstance(X, FeatureStore) else len(X)
-
     array = to_label_array(given)
     if array.dtype.kind == "U" and not isinstance(given, (list, tuple)):
         array = np.asarray(given)  # strings may stay objects: estimators can sort them
+    n_items = len(X.ids) if isinstance(X, FeatureStore) else len(X)
+    require_one_label_each(array, n_items)
+    return array
+
+
+def require_one_label_each(array: NDArray[Any], n_items: int) -> None:
+    """Raise an InputError if labels are not one (or one row) for each item, or some are missing."""
     if array.ndim not in (1, 2) or len(array) != n_items:
         raise InputError(f"{n_items} items but labels of shape {array.shape}; expected one label for each item")
     n_missing = int(are_missing(array).sum())
@@ -35,7 +40,6 @@ def collect_labels(X: Source | FeatureStore, y: Any = None) -> NDArray[Any]:
             f"{n_missing} of {n_items} items have no label; pass y, or put the items into folders named after their "
             "labels"
         )
-    return array
 
 
 def list_labels(X: Source | FeatureStore) -> list[Any]:

@@ -142,21 +142,26 @@ def compare_probabilities(head: Any, features: NDArray[np.float32], found: NDArr
 
 
 def compare_labels(head: Any, features: NDArray[np.float32], found: NDArray[Any]) -> None:
-    """Compare labels; ambiguous ones, which a nudge or the tolerance of probabilities changes, are left out."""
+    """Compare labels; ambiguous ones are left out."""
     expected = head.predict(features)
-    is_clear = np.ones(len(features), bool)
-    for nudged in _nudge(features):
-        is_clear &= head.predict(nudged) == expected
-    if hasattr(head, "predict_proba"):
-        ordered = np.sort(head.predict_proba(features), axis=1)
-        margin = ordered[:, -1] - ordered[:, -2]
-        is_clear &= margin > 2 * MAX_DIFFERENCE
-    is_wrong = (found != expected) & is_clear
+    is_wrong = (found != expected) & find_unambiguous(head, features, expected)
     if is_wrong.any():
         raise ParityError(
             f"{is_wrong.sum()} of {len(is_wrong)} labels of the fused graph differ from backbone and head run "
             "separately. Nothing was written."
         )
+
+
+def find_unambiguous(head: Any, features: NDArray[np.float32], labels: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return a mask of the labels that neither a nudge nor the tolerance of probabilities changes."""
+    is_clear = np.ones(len(features), bool)
+    for nudged in _nudge(features):
+        is_clear &= head.predict(nudged) == labels
+    if hasattr(head, "predict_proba"):
+        ordered = np.sort(head.predict_proba(features), axis=1)
+        margin = ordered[:, -1] - ordered[:, -2]
+        is_clear &= margin > 2 * MAX_DIFFERENCE
+    return is_clear
 
 
 def find_steady(
