@@ -48,14 +48,6 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Digit:
-    """One of scikit-learn's digits, and the file it was written to."""
-
-    path: Path
-    pixels: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
 class Extraction:
     """A store of the digits' features, and the speed at which it was filled."""
 
@@ -69,7 +61,7 @@ def run_demo(folder: Path, say: Callable[[str], None]) -> None:
 
     Every number in it is measured in this run. Images, stores, bundle and ONNX file are written to `folder`.
     """
-    digits = write_digits(folder / "digits")
+    paths = write_digits(folder / "digits")
     say(
         f"1,797 digits as PNG files in {folder / 'digits'}; {LABELS_PER_CLASS} labels for each class, {N_DRAWS} draws, "
         f"head {HEAD}\n"
@@ -81,28 +73,28 @@ def run_demo(folder: Path, say: Callable[[str], None]) -> None:
         f"{pretrained.images_per_second:.0f} images/s\n"
     )
 
-    best = compare_layers(digits, pretrained.store, untrained.store, say)
-    use_layer(folder, pretrained, best, [digit.path for digit in digits], say)
+    best = compare_layers(paths, pretrained.store, untrained.store, say)
+    use_layer(folder, pretrained, best, paths, say)
 
 
-def write_digits(folder: Path) -> list[Digit]:
+def write_digits(folder: Path) -> list[Path]:
     """Write the digits as PNG files, ``train/3/0012.png`` and ``test/3/1500.png``, to a new folder.
 
-    Return them in the order in which a source lists the files.
+    Return their paths, in the order in which a source lists the files.
     """
     from PIL import Image
     from sklearn.datasets import load_digits
 
     data = load_digits()
-    digits = []
+    paths = []
     grey_images = (data.images * 255 / MAX_PIXEL_VALUE).round().astype(np.uint8)  # (n, 8, 8)
     for number, label in enumerate(data.target):
         split = "train" if number < N_TRAINING_DIGITS else "test"
         path = folder / split / str(label) / f"{number:04d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(grey_images[number]).save(path)
-        digits.append(Digit(path, data.data[number]))
-    return sorted(digits, key=lambda digit: digit.path.parts)
+        paths.append(path)
+    return sorted(paths, key=lambda path: path.parts)
 
 
 def extract_digits(folder: Path, name: str, spec: BackboneSpec) -> Extraction:
@@ -114,11 +106,14 @@ def extract_digits(folder: Path, name: str, spec: BackboneSpec) -> Extraction:
 
 
 def compare_layers(
-    digits: list[Digit], pretrained: FeatureStore, untrained: FeatureStore, say: Callable[[str], None]
+    paths: list[Path], pretrained: FeatureStore, untrained: FeatureStore, say: Callable[[str], None]
 ) -> str:
     """Score raw pixels and each layer with random and with pretrained weights, and return the best layer."""
+    from sklearn.datasets import load_digits
+
     labels = np.array(pretrained.labels)
-    pixels = np.stack([digit.pixels for digit in digits]).astype(np.float32)  # (n, 64)
+    numbers = [int(path.stem) for path in paths]
+    pixels = load_digits().data[numbers].astype(np.float32)  # (n, 64)
     scores = [score_features("raw pixels", pixels, labels)]
     scores += score_layers(untrained, labels, prefix="random ")
     layer_scores = score_layers(pretrained, labels)

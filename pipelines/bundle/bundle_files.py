@@ -38,20 +38,10 @@ if TYPE_CHECKING:
 class BundleContents:
     """The parts of a fitted pipeline that a bundle stores.
 
-    Parameters
-    ----------
-    columns : tuple of Column
-        Columns of the graph that the head was fitted on, in the order of its features.
-    head_name : str or None
-        Name of the head in the registry; None if it was given as an estimator.
-    properties : dict
-        What the estimator adds to the manifest: ``task``, ``classes`` and the like, as JSON can hold it.
-    n_rows : int
-        Number of rows that the head was fitted on.
-    lineage : dict
-        See :func:`topwork.pipelines.bundle.lineage.describe_training`.
-    learned_ids : ndarray of uint64, or None
-        Hashes of the ids of these rows, ascending; None if they are not known.
+    The head was fitted on `columns` of the graph, in this order, and on `n_rows` rows, the hashes of whose ids are
+    `learned_ids`, ascending (None if they are not known). `head_name` is its name in the registry, None if it was given
+    as an estimator. `properties` are what the estimator adds to the manifest, such as ``task`` and ``classes``, as JSON
+    can hold it; the lineage is as of :func:`topwork.pipelines.bundle.lineage.describe_training`.
     """
 
     graph: ExportedGraph

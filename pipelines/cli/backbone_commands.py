@@ -60,11 +60,10 @@ def find_layers(backbone: Backbone, cut: CutOptions) -> list[Layer]:
     if not cut.layer:
         return listed
     found = [layer for layer in listed if layer.name in cut.layers]
-    known = {layer.name for layer in found}
-    unlisted = [name for name in cut.layers if name not in known]
+    unlisted = set(cut.layers) - {layer.name for layer in found}
     if unlisted:
         cutter = cutter_for(backbone)
-        found += [cutter.describe(name) for name in unlisted]
+        found += [cutter.describe(name) for name in cut.layers if name in unlisted]
     return found
 
 

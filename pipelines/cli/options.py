@@ -126,13 +126,7 @@ class ExecutionOptions:
         """Return the parameters that :class:`Extraction` and :class:`TransferClassifier` take."""
         if self.max_pixels < 1:
             raise InputError(f"--max-pixels {self.max_pixels}: expected a positive number")
-        return {
-            "precision": self.precision,
-            "provider": self.provider,
-            "max_pixels": self.max_pixels,
-            "on_error": self.on_error,
-            "batch_size": parse_batch_size(self.batch_size),
-        }
+        return vars(self) | {"batch_size": parse_batch_size(self.batch_size)}
 
 
 @dataclass(frozen=True)
@@ -189,12 +183,7 @@ class TableOptions:
         """Return the source: a table if a column is named."""
         from ...extract.sources.table import Table
 
-        columns = {
-            "path": self.path_column,
-            "text": self.text_column,
-            "label": self.label_column,
-            "id": self.id_column,
-        }
+        columns = {name.removesuffix("_column"): column for name, column in vars(self).items()}
         return Table(source, **columns) if any(columns.values()) else source
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import RegressorMixin
@@ -16,19 +16,10 @@ from .item_labels import find_originals, list_labels
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ...extract.sources.item import Source
     from .transfer_estimator import TransferEstimator
 
 SHOWN_LABELS = 5
 """Number of labels that an error lists."""
-
-
-class LabelledPredictions(NamedTuple):
-    """Labels of items and what was predicted for them, without items that have no label."""
-
-    labels: list[Any]
-    predicted: list[Any]
-    n_unlabelled: int
 
 
 def evaluate(estimator: TransferEstimator, data: Any) -> dict[str, Any]:
@@ -42,38 +33,29 @@ def evaluate(estimator: TransferEstimator, data: Any) -> dict[str, Any]:
         ``accuracy_answered`` without them (None if nothing was predicted); and ``per_class``: for each label its number
         of items and the share predicted right. For a regressor ``r2`` and ``mean_absolute_error``.
     """
-    pairs = predict_labelled(estimator, data)
-    if isinstance(estimator, RegressorMixin):
-        scores = score_values(pairs.labels, pairs.predicted)
-    else:
-        scores = score_labels(pairs.labels, pairs.predicted, estimator.classes_.tolist())
-    counts = {
-        "n": len(pairs.labels),
-        "failed": len(estimator.failures_),
-        "unlabelled": pairs.n_unlabelled,
-    }
-    return {**scores, **counts}
-
-
-def predict_labelled(estimator: TransferEstimator, data: Any) -> LabelledPredictions:
-    """Return the predictions of the items that have a label, without views; raise an InputError if none has."""
-    items = data if isinstance(data, FeatureStore) else estimator.extractor_.open(data)
-    answered = predict_originals(estimator, items)
+    answered = predict_originals(estimator, data)
     labelled = [pair for pair in answered if pair[0] is not None]
     if not labelled:
         raise InputError(
             "no item has a label; expected a folder whose sub-folders name the labels, or a store made from one "
             f"({len(answered)} items were predicted, {len(estimator.failures_)} failed)"
         )
-    return LabelledPredictions(
-        labels=[label for label, _ in labelled],
-        predicted=[answer for _, answer in labelled],
-        n_unlabelled=len(answered) - len(labelled),
-    )
+    labels, predicted = zip(*labelled, strict=True)
+    if isinstance(estimator, RegressorMixin):
+        scores = score_values(labels, predicted)
+    else:
+        scores = score_labels(labels, predicted, estimator.classes_.tolist())
+    counts = {
+        "n": len(labelled),
+        "failed": len(estimator.failures_),
+        "unlabelled": len(answered) - len(labelled),
+    }
+    return {**scores, **counts}
 
 
-def predict_originals(estimator: TransferEstimator, items: Source | FeatureStore) -> list[tuple[Any, Any]]:
+def predict_originals(estimator: TransferEstimator, data: Any) -> list[tuple[Any, Any]]:
     """Return the label and the prediction of each item that did not fail, without views."""
+    items = data if isinstance(data, FeatureStore) else estimator.extractor_.open(data)
     answers = estimator.predict(items).tolist()
     kept = range(len(answers)) if isinstance(items, FeatureStore) else estimator.extractor_.kept_.tolist()
     labels = list_labels(items)
@@ -85,7 +67,7 @@ def predict_originals(estimator: TransferEstimator, items: Source | FeatureStore
     return pairs
 
 
-def score_labels(labels: list[Any], predicted: list[Any], classes: list[Any]) -> dict[str, Any]:
+def score_labels(labels: Sequence[Any], predicted: Sequence[Any], classes: Sequence[Any]) -> dict[str, Any]:
     """Return the accuracy, in all and per class, of predicted labels, compared as strings.
 
     Items without a prediction (None) count as wrong. Raise an InputError if no label is one of `classes`, which the
@@ -119,7 +101,7 @@ def score_each_class(targets: NDArray[np.str_], predictions: NDArray[np.object_]
     return per_class
 
 
-def score_values(values: list[Any], predicted: list[Any]) -> dict[str, Any]:
+def score_values(values: Sequence[Any], predicted: Sequence[Any]) -> dict[str, Any]:
     """Return the R2 (None for a single item) and the mean absolute error of predicted values.
 
     Raise an InputError if a value is not a number.
