@@ -31,32 +31,11 @@ def fit_calibrated(
     """Fit a head, and a temperature to the scores of held-out rows (Guo et al. 2017).
 
     The temperature does not change the order of a row's scores, so labels stay the same. A head that has scores only
-    gets probabilities.
+    gets probabilities. The head of the ``CalibratedClassifierCV`` that is returned is fitted on all rows but those of
+    weight zero; rows of a group are held out together.
 
-    Parameters
-    ----------
-    head : estimator
-        Unfitted.
-    X : ndarray of shape (n_rows, n_features)
-    y : ndarray of shape (n_rows,)
-    sample_weight : ndarray of shape (n_rows,), optional
-        Rows of weight zero are left out.
-    groups : ndarray of shape (n_rows,), optional
-        Rows of a group are held out together.
-    weight_names : sequence of str
-        Parameters of the head's ``fit`` that take weights.
-    takes_groups : bool
-        Whether the head's ``fit`` takes groups.
-
-    Returns
-    -------
-    sklearn.calibration.CalibratedClassifierCV
-        Fitted. Its head is fitted on all rows.
-
-    Raises
-    ------
-    InputError
-        If there are several labels for each row, or a class has one row (or one group of rows) only.
+    `weight_names` are the parameters of the head's ``fit`` that take weights, `takes_groups` says whether it takes
+    groups. There must be one label for each row, and two rows (of two groups) of each class.
     """
     from sklearn.calibration import CalibratedClassifierCV
 

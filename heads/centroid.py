@@ -16,18 +16,7 @@ class Centroid(NearestCentroid):  # type: ignore[misc]
     """
 
     def fit(self, X: Any, y: Any) -> Centroid:
-        """Compute a centroid for each class.
-
-        Parameters
-        ----------
-        X : array of shape (n_rows, n_features)
-        y : array of shape (n_rows,)
-
-        Returns
-        -------
-        Centroid
-            Itself.
-        """
+        """Compute a centroid for each class."""
         with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore"):
             warnings.filterwarnings("ignore", message=".*zero standard deviation")
             super().fit(X, y)

@@ -160,24 +160,7 @@ def _check_classes(y: Array, codes: Array) -> None:
 def score_shots(
     X: Array, y: Array, head: Any, *, shots: Sequence[int | str], train: Array, held: Array, seed: int
 ) -> list[ShotResult]:
-    """Train a head on each number of shots of one draw, and score it.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_rows, n_features)
-    y : ndarray of shape (n_rows,)
-    head : str or estimator
-    shots : sequence of int or "all"
-    train, held : ndarray of int
-        Rows to choose from, and rows to score.
-    seed : int
-        Of the order in which rows are chosen.
-
-    Returns
-    -------
-    list
-        The number of training rows, the accuracy and the training accuracy for each of `shots`.
-    """
+    """Train a head on each number of shots of one draw, and score it; the seed orders the rows to choose from."""
     order = np.random.default_rng(seed).permutation(train)
     rank = rank_within_classes(y[order])
     results = []

@@ -80,31 +80,11 @@ def fit_report(
     weights: Array | None = None,
     min_rows_for_single_split: int = MIN_ROWS_FOR_SINGLE_SPLIT,
 ) -> FitReport | None:
-    """Score a fitted head on its training rows and on held-out rows.
+    """Score a fitted head on its training rows and on held-out rows; None if no row can be held out.
 
-    The scores of a head that has chosen its penalty by cross-validation are those of its own folds.
-
-    Parameters
-    ----------
-    head : estimator
-        Fitted on all rows.
-    fit : callable
-        Takes rows as integers, and returns a new head that is fitted on them.
-    X : ndarray of shape (n_rows, n_features)
-    y : ndarray of shape (n_rows,) or (n_rows, n_targets)
-    groups : array of shape (n_rows,), optional
-        Rows of a group are held out together.
-    n_folds : int
-        With 0 nothing is scored.
-    metric : {"accuracy", "R2"}
-    weights : ndarray of shape (n_rows,), optional
-    min_rows_for_single_split : int
-        From so many rows on one fifth is held out once, instead of in folds.
-
-    Returns
-    -------
-    FitReport or None
-        None if no row can be held out.
+    The scores of a head that has chosen its penalty by cross-validation are those of its own folds. `fit` returns a new
+    head that is fitted on some rows, given as integers. With 0 folds nothing is scored; from
+    `min_rows_for_single_split` rows on, one fifth is held out once, instead of in folds.
     """
     if n_folds < 2:
         return None
@@ -130,15 +110,7 @@ def fit_report(
 def find_known_scores(head: Any) -> Array | None:
     """Return the accuracy in each fold that a cross-validated linear probe has for its chosen penalty.
 
-    Parameters
-    ----------
-    head : estimator
-        Fitted.
-
-    Returns
-    -------
-    ndarray of shape (n_folds,) or None
-        None for other heads, and with ``class_weight``: the probe's accuracies are weighted by it.
+    None for other heads, and with ``class_weight``: the probe's accuracies are weighted by it.
     """
     results = getattr(head, "cv_results_", None)
     if not isinstance(results, dict) or "accuracy" not in results or not hasattr(head, "C_"):
@@ -156,21 +128,6 @@ def score_folds(
     """Score held-out rows by heads that are fitted on the other rows.
 
     Held-out rows of classes that are not trained on are left out, as are folds in which nothing can be learned.
-
-    Parameters
-    ----------
-    fit : callable
-        As for :func:`fit_report`.
-    X : ndarray of shape (n_rows, n_features)
-    y : ndarray of shape (n_rows,) or (n_rows, n_targets)
-    folds : list of (ndarray, ndarray)
-    metric : {"accuracy", "R2"}
-    weights : ndarray of shape (n_rows,) or None
-
-    Returns
-    -------
-    ndarray of shape (n_scored_folds,)
-        The score of each fold that has one.
     """
     has_classes = metric == ACCURACY and y.ndim == 1
     scores = []

@@ -35,22 +35,11 @@ MIN_VALIDATION_ROWS = 10
 def make_folds(y: Array, groups: Any, n_folds: int, by_class: bool = True) -> Folds:
     """Divide rows into folds by class, in the order of the rows; rows of a group stay together.
 
+    There are at most `n_folds`, and no more than rows of the largest class, or than groups; none if no row can be held
+    out. `by_class` gives each fold its share of each class; it is not for values and several labels.
+
     The only row of a class, and a group that has all rows of a class, are held out like others; callers that judge by
     held-out rows leave those out, see :func:`select_learnable_rows`.
-
-    Parameters
-    ----------
-    y : ndarray of shape (n_rows,) or (n_rows, n_targets)
-    groups : array of shape (n_rows,) or None
-    n_folds : int
-        At most; there are no more folds than rows of the largest class, or than groups.
-    by_class : bool
-        Whether each fold gets its share of each class; not for values and several labels.
-
-    Returns
-    -------
-    list of (ndarray, ndarray)
-        Rows to train on and rows to hold out; empty if none can be held out.
     """
     if by_class:
         n_folds = min(n_folds, int(np.unique(y, return_counts=True)[1].max()))
@@ -80,24 +69,10 @@ def draw_splits(
     random_state: int,
     by_class: bool = True,
 ) -> Folds:
-    """Hold out a share of the rows at random, several times, by class where possible.
+    """Hold out a share of the rows at random, several times; rows of a group stay together.
 
-    Parameters
-    ----------
-    y : ndarray of shape (n_rows,) or (n_rows, n_targets)
-    groups : array of shape (n_rows,) or None
-        Rows of a group stay together; classes then get no shares.
-    n_draws : int
-    test_size : float
-        Share of the rows to hold out; with shares for classes at least one row for each class is held out.
-    random_state : int
-    by_class : bool
-        Whether each class gets its share, if every class has two rows; not for values and several labels.
-
-    Returns
-    -------
-    list of (ndarray, ndarray)
-        Rows to train on and rows to hold out, for each draw.
+    With `by_class` each class gets its share, and at least one row of each is held out, if there are no groups and
+    every class has two rows; it is not for values and several labels.
     """
     has_shares = False
     if by_class and groups is None:
@@ -119,28 +94,8 @@ def draw_splits(
 def find_held_out_rows(cv: Any, y: Array, groups: Any, weights: Array, *, by_class: bool, owner: str) -> list[Array]:
     """Return the rows that each fold of a parameter ``cv`` holds out; rows without weight do not count.
 
-    Parameters
-    ----------
-    cv : int, splitter or iterable of (train, test)
-    y : ndarray of shape (n_rows,) or (n_rows, n_labels)
-    groups : array of shape (n_rows,) or None
-        Rows of a group are held out together.
-    weights : ndarray of shape (n_rows,)
-        At least 0.
-    by_class : bool
-        Whether each of so many folds gets its share of each class.
-    owner : str
-        Name of the estimator that has the parameter, for errors.
-
-    Returns
-    -------
-    list of ndarray of int
-        The held-out rows of each fold that has some; empty if none can be held out.
-
-    Raises
-    ------
-    InputError
-        If the folds of a splitter are not a partition, see :func:`check_folds`, or there is not one group for each row.
+    Folds that hold out nothing are left out. The folds of a splitter must be a partition, see :func:`check_folds`; a
+    number of folds is divided by class if `by_class`. `owner` is the name of the estimator, for errors.
     """
     if not isinstance(cv, int | np.integer):
         splitter = check_cv(cv, y, classifier=True)
@@ -159,17 +114,7 @@ def find_held_out_rows(cv: Any, y: Array, groups: Any, weights: Array, *, by_cla
 def check_folds(folds: Folds, weights: Array, name: str) -> None:
     """Check that each row is held out once at most, and that a fold trains on all other rows.
 
-    Parameters
-    ----------
-    folds : list of (ndarray, ndarray)
-    weights : ndarray of shape (n_rows,)
-    name : str
-        Where the folds come from, for errors.
-
-    Raises
-    ------
-    InputError
-        If they do not, or a fold holds out all rows that have a weight.
+    A fold must not hold out all rows that have a weight. `name` says where the folds come from.
     """
     all_held = np.concatenate([held for _, held in folds])
     is_held_once = len(np.unique(all_held)) == len(all_held)
@@ -187,19 +132,7 @@ def check_folds(folds: Folds, weights: Array, name: str) -> None:
 
 
 def select_learnable_rows(y: Array, train: Array, held: Array) -> Array:
-    """Return the held-out rows whose class is among those that are trained on.
-
-    Parameters
-    ----------
-    y : ndarray of shape (n_rows,)
-    train, held : ndarray of int
-        Rows.
-
-    Returns
-    -------
-    ndarray of int
-        Some of `held`.
-    """
+    """Return the held-out rows whose class is among those that are trained on."""
     rows: Array = held[np.isin(y[held], y[train])]
     return rows
 
@@ -207,18 +140,7 @@ def select_learnable_rows(y: Array, train: Array, held: Array) -> Array:
 def are_in_shared_classes(codes: Array, folds: Array, weights: Array) -> NDArray[np.bool_]:
     """Check which rows have a class that other folds can learn: one with rows of a positive weight in two folds.
 
-    Parameters
-    ----------
-    codes : ndarray of int64, shape (n_rows,)
-        The class of each row.
-    folds : ndarray of int, shape (n_rows,)
-        The fold in which a row is held out, or :data:`NO_FOLD`, which counts as a fold here.
-    weights : ndarray of shape (n_rows,)
-
-    Returns
-    -------
-    ndarray of bool, shape (n_rows,)
-        Whether the row can be judged by heads that do not see its fold.
+    `codes` are the classes of the rows, `folds` the folds that hold them out; :data:`NO_FOLD` counts as a fold here.
     """
     n_rows = np.zeros((codes.max() + 1, folds.max() + 2), np.int64)  # by class and fold, NO_FOLD first
     np.add.at(n_rows, (codes, folds + 1), weights > 0)
@@ -228,22 +150,10 @@ def are_in_shared_classes(codes: Array, folds: Array, weights: Array) -> NDArray
 
 
 def draw_validation_rows(targets: Array, share: float, generator: np.random.Generator) -> NDArray[np.bool_] | None:
-    """Choose rows to judge training by, each class or combination of labels by its share.
+    """Choose rows to judge training by, each class or combination of labels by its share; None if there are too few.
 
-    The only row of a class, or the only one with one of its labels, is not chosen.
-
-    Parameters
-    ----------
-    targets : ndarray of shape (n_rows,), int64, or (n_rows, n_outputs)
-        Codes of classes, labels as 0 and 1, or values.
-    share : float
-        Of all rows.
-    generator : numpy.random.Generator
-
-    Returns
-    -------
-    ndarray of bool, shape (n_rows,), or None
-        None if there would be fewer than :data:`MIN_VALIDATION_ROWS`.
+    The only row of a class, or the only one with one of its labels, is not chosen. The targets are codes of classes, or
+    for each output 0 and 1, or values. The answer has a boolean for each row.
     """
     n_wanted = int(len(targets) * share)
     if n_wanted < MIN_VALIDATION_ROWS:
@@ -278,36 +188,13 @@ def _find_strata(targets: Array) -> tuple[Array, Array]:
 
 
 def draw_rows_of_each_class(labels: Array, n_rows: int, generator: np.random.Generator) -> Array:
-    """Draw the same number of rows of each class, without replacement.
-
-    Parameters
-    ----------
-    labels : ndarray of shape (n_rows,)
-    n_rows : int
-        Of each class.
-    generator : numpy.random.Generator
-
-    Returns
-    -------
-    ndarray of int, shape (n_classes * n_rows,)
-        Rows, class by class.
-    """
+    """Draw the same number of rows of each class, without replacement; the rows are returned class by class."""
     draws = [generator.choice(np.flatnonzero(labels == label), n_rows, replace=False) for label in np.unique(labels)]
     return np.concatenate(draws)
 
 
 def rank_within_classes(labels: Array) -> Array:
-    """Return the position of each row among the rows of its class.
-
-    Parameters
-    ----------
-    labels : ndarray of shape (n_rows,)
-
-    Returns
-    -------
-    ndarray of int64, shape (n_rows,)
-        0 for the first row of a class.
-    """
+    """Return the position of each row among the rows of its class, from 0."""
     rank = np.empty(len(labels), np.int64)
     for label in np.unique(labels):
         is_own = labels == label
@@ -316,21 +203,9 @@ def rank_within_classes(labels: Array) -> Array:
 
 
 def are_held_out_by_name(names: Sequence[str], share: float, seed: int) -> NDArray[np.bool_]:
-    """Choose rows by a hash of their names: a name is held out, or is not, whatever other rows there are.
+    """Choose rows by a hash of their items' names: a name is held out, or is not, whatever other rows there are.
 
-    Parameters
-    ----------
-    names : sequence of str
-        Of the item of each row; rows of an item are held out together.
-    share : float
-        Expected share of the names that are held out.
-    seed : int
-        Another seed holds out other names.
-
-    Returns
-    -------
-    ndarray of bool, shape (n_rows,)
-        Whether the row is held out.
+    `share` is the expected share of the names that are held out; another seed holds out other names.
     """
     return np.array([_hash_to_unit_interval(f"{seed}:{name}") < share for name in names], bool)
 

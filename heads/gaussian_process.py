@@ -24,23 +24,7 @@ class SmallGaussianProcessClassifier(GaussianProcessClassifier):  # type: ignore
     """scikit-learn's Gaussian process classifier, for at most 1,000 rows."""
 
     def fit(self, X: Any, y: Any) -> SmallGaussianProcessClassifier:
-        """Fit to labelled features.
-
-        Parameters
-        ----------
-        X : array of shape (n_rows, n_features)
-        y : array of shape (n_rows,)
-
-        Returns
-        -------
-        SmallGaussianProcessClassifier
-            Itself.
-
-        Raises
-        ------
-        InputError
-            If there are more than 1,000 rows.
-        """
+        """Fit to labelled features; more than 1,000 rows are an error."""
         _check_number_of_rows(X)
         super().fit(X, y)
         return self
@@ -50,23 +34,7 @@ class SmallGaussianProcessRegressor(GaussianProcessRegressor):  # type: ignore[m
     """scikit-learn's Gaussian process regressor, for at most 1,000 rows."""
 
     def fit(self, X: Any, y: Any) -> SmallGaussianProcessRegressor:
-        """Fit to features with values.
-
-        Parameters
-        ----------
-        X : array of shape (n_rows, n_features)
-        y : array of shape (n_rows,) or (n_rows, n_targets)
-
-        Returns
-        -------
-        SmallGaussianProcessRegressor
-            Itself.
-
-        Raises
-        ------
-        InputError
-            If there are more than 1,000 rows.
-        """
+        """Fit to features with values; more than 1,000 rows are an error."""
         _check_number_of_rows(X)
         super().fit(X, y)
         return self

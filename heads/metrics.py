@@ -17,15 +17,6 @@ def are_correct(targets: Array, predictions: Array) -> NDArray[np.bool_]:
     """Check which rows are predicted correctly; a row of several labels is if all of them are.
 
     Labels are compared by value. A prediction of None (no answer) is never correct.
-
-    Parameters
-    ----------
-    targets, predictions : ndarray of shape (n_rows,) or (n_rows, n_labels)
-
-    Returns
-    -------
-    ndarray of bool, shape (n_rows,)
-        Whether the row is predicted correctly.
     """
     is_correct: NDArray[np.bool_]
     if targets.ndim == 2:
@@ -39,62 +30,29 @@ def are_correct(targets: Array, predictions: Array) -> NDArray[np.bool_]:
 
 
 def compute_accuracy(targets: Array, predictions: Array, weights: Array | None = None) -> float:
-    """Compute the share of rows that are predicted correctly, see :func:`are_correct`.
-
-    Parameters
-    ----------
-    targets, predictions : ndarray of shape (n_rows,) or (n_rows, n_labels)
-    weights : ndarray of shape (n_rows,), optional
-    """
+    """Compute the share of rows that are predicted correctly, see :func:`are_correct`."""
     return float(np.average(are_correct(targets, predictions), weights=weights))
 
 
 def compute_r2(targets: Array, predictions: Array, weights: Array | None = None) -> float:
-    """Compute the coefficient of determination, averaged over targets.
-
-    Parameters
-    ----------
-    targets, predictions : ndarray of shape (n_rows,) or (n_rows, n_targets)
-    weights : ndarray of shape (n_rows,), optional
-    """
+    """Compute the coefficient of determination, averaged over targets."""
     from sklearn.metrics import r2_score
 
     return float(r2_score(targets, predictions, sample_weight=weights))
 
 
 def compute_mean_absolute_error(targets: Array, predictions: Array) -> float:
-    """Compute the mean absolute difference of values and their predictions.
-
-    Parameters
-    ----------
-    targets, predictions : ndarray of shape (n_rows,) or (n_rows, n_targets)
-    """
+    """Compute the mean absolute difference of values and their predictions."""
     return float(np.abs(targets - predictions).mean())
 
 
 def compute_score(metric: str, targets: Array, predictions: Array, weights: Array | None = None) -> float:
-    """Compute a metric by its name.
-
-    Parameters
-    ----------
-    metric : {"accuracy", "R2"}
-    targets, predictions : ndarray of shape (n_rows,) or (n_rows, n_targets)
-    weights : ndarray of shape (n_rows,), optional
-    """
+    """Compute a metric by its name, "accuracy" or "R2"."""
     compute = compute_accuracy if metric == ACCURACY else compute_r2
     return compute(targets, predictions, weights)
 
 
 def score_head(head: Any, X: Array, y: Array, metric: str = ACCURACY, weights: Array | None = None) -> float:
-    """Compute a metric of a fitted head's predictions.
-
-    Parameters
-    ----------
-    head : estimator
-    X : ndarray of shape (n_rows, n_features)
-    y : ndarray of shape (n_rows,) or (n_rows, n_targets)
-    metric : {"accuracy", "R2"}
-    weights : ndarray of shape (n_rows,), optional
-    """
+    """Compute a metric of a fitted head's predictions, see :func:`compute_score`."""
     predictions = np.asarray(head.predict(X))
     return compute_score(metric, targets=y, predictions=predictions, weights=weights)

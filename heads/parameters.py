@@ -17,15 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Constraint:
-    """What a parameter may be.
-
-    Parameters
-    ----------
-    description : str
-        The allowed values, in words; errors read "expected {description}".
-    is_met : callable
-        Whether a value is allowed.
-    """
+    """What a parameter may be; the description ends errors: "expected {description}"."""
 
     description: str
     is_met: Callable[[Any], bool]
@@ -46,24 +38,12 @@ def is_number(value: Any) -> bool:
 
 
 def number(description: str, is_allowed: Callable[[Any], bool]) -> Constraint:
-    """Return the constraint to real numbers, such as ``number("a number of at least 0", lambda x: x >= 0)``.
-
-    Parameters
-    ----------
-    description : str
-    is_allowed : callable
-        Whether a number is allowed.
-    """
+    """Return the constraint to real numbers, such as ``number("a number of at least 0", lambda x: x >= 0)``."""
     return Constraint(description, lambda value: is_number(value) and bool(is_allowed(value)))
 
 
 def one_of(*names: str) -> Constraint:
-    """Return the constraint to some names.
-
-    Parameters
-    ----------
-    *names : str
-    """
+    """Return the constraint to some names."""
     return Constraint(" or ".join(repr(name) for name in names), lambda value: value in names)
 
 
@@ -82,18 +62,7 @@ DEVICE = Constraint("'auto' or a torch device, such as 'cpu' or 'cuda'", lambda 
 
 
 def check_parameters(estimator: Any, constraints: Constraints) -> None:
-    """Check the parameters of an estimator.
-
-    Parameters
-    ----------
-    estimator : estimator
-    constraints : mapping of str to Constraint
-
-    Raises
-    ------
-    InputError
-        If a parameter is not allowed; it names the estimator, the parameter, its value and what is allowed.
-    """
+    """Check the parameters of an estimator; an error names it, the parameter, its value and what is allowed."""
     for name, constraint in constraints.items():
         value = getattr(estimator, name)
         if not constraint.is_met(value):
@@ -101,18 +70,7 @@ def check_parameters(estimator: Any, constraints: Constraints) -> None:
 
 
 def select_torch_device(name: str) -> torch.device:
-    """Return torch's device.
-
-    Parameters
-    ----------
-    name : str
-        "auto" for CUDA if it is available, or torch's name.
-
-    Raises
-    ------
-    InputError
-        If torch does not know the device, or cannot use it.
-    """
+    """Return torch's device of a name, "auto" for CUDA if it is available; one that cannot be used is an error."""
     import torch
 
     if name == "auto":

@@ -36,18 +36,10 @@ UNREADABLE = (
 
 
 def save_head(head: Any, folder: Path) -> list[str]:
-    """Write a fitted head.
+    """Write a fitted head, and return the types that callers of :func:`load_head` must trust.
 
-    Parameters
-    ----------
-    head : estimator
-    folder : Path
-        For ``head.json`` and ``head.safetensors`` of topwork's own heads, or ``head.skops`` of all others.
-
-    Returns
-    -------
-    list of str
-        Types that callers of :func:`load_head` must trust; those of topwork need no trust.
+    Topwork's own heads are ``head.json`` and ``head.safetensors``, all others ``head.skops``. Types of topwork need no
+    trust.
     """
     kind = get_saved_type(head)
     if kind is not None and kind.is_plain:
@@ -69,12 +61,7 @@ def is_plain(head: Any) -> bool:
 
 
 def head_files(names: Any) -> tuple[str, ...]:
-    """Return which of a bundle's files are its head; none if it has no whole one.
-
-    Parameters
-    ----------
-    names : container of str
-    """
+    """Return which of a bundle's files are its head; none if it has no whole one."""
     for files in ((SKOPS,), (JSON, TENSORS)):
         if all(file in names for file in files):
             return files
@@ -84,16 +71,8 @@ def head_files(names: Any) -> tuple[str, ...]:
 def load_head(folder: Path, trusted: Sequence[str] = ()) -> Any:
     """Read a head; nothing is unpickled.
 
-    Parameters
-    ----------
-    folder : Path
-    trusted : sequence of str
-        Types that the file may contain in addition to those of scikit-learn, numpy and scipy that are known to be safe.
-
-    Raises
-    ------
-    BundleError
-        If a file cannot be read, or contains a type that is not trusted.
+    The file may contain the trusted types in addition to those of scikit-learn, numpy and scipy that are known to be
+    safe; any other type is an error, as is a damaged file.
     """
     if (folder / SKOPS).is_file():
         return _load_skops(folder / SKOPS, trusted)
@@ -132,14 +111,7 @@ def _find_current_paths() -> dict[str, str]:
 
 
 def rename_skops_types(archive: bytes, names: Mapping[str, str]) -> bytes:
-    """Rename types in a skops file.
-
-    Parameters
-    ----------
-    archive : bytes
-    names : mapping of str to str
-        Dotted paths of types, and their new names: an id, which stands for a name in the module ``topwork``, or a path.
-    """
+    """Rename types in a skops file, from dotted paths to other paths, or to ids: names in ``topwork``."""
     with zipfile.ZipFile(io.BytesIO(archive)) as old:
         members = {name: old.read(name) for name in old.namelist()}
     schema = json.loads(members[SKOPS_SCHEMA])

@@ -19,19 +19,10 @@ DEFAULT = "linear"
 
 @dataclass(frozen=True)
 class NamedHead:
-    """A head that can be asked for by name.
+    """A head that can be asked for by name; a few words say what it is good for.
 
-    Parameters
-    ----------
-    name : str
-    good_for : str
-        When to use it, in a few words.
-    make_classifier : callable
-        Returns a new, unfitted classifier.
-    make_regressor : callable, optional
-        The same for values; None for a head that is for labels only.
-    learns_labels_together : bool
-        Whether the classifier can be fitted to several labels for each row; if not, one is fitted to each label.
+    Without `make_regressor` it is for labels only. One that does not learn labels together is fitted to each label
+    apart.
     """
 
     name: str
@@ -48,13 +39,7 @@ class NamedHead:
         return TASKS
 
     def make(self, task: str) -> Any:
-        """Return a new, unfitted estimator.
-
-        Parameters
-        ----------
-        task : str
-            One of ``tasks``.
-        """
+        """Return a new, unfitted estimator for one of the head's tasks."""
         from sklearn.multiclass import OneVsRestClassifier
 
         if task == REGRESSION:
@@ -67,12 +52,7 @@ class NamedHead:
 
 
 def add_scaling(estimator: Any) -> Any:
-    """Return a pipeline that standardises features.
-
-    Parameters
-    ----------
-    estimator : estimator
-    """
+    """Return a pipeline that standardises features."""
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
@@ -80,12 +60,7 @@ def add_scaling(estimator: Any) -> Any:
 
 
 def add_normalisation(estimator: Any) -> Any:
-    """Return a pipeline that divides rows by their length, so that distances are those of directions.
-
-    Parameters
-    ----------
-    estimator : estimator
-    """
+    """Return a pipeline that divides rows by their length, so that distances are those of directions."""
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import Normalizer
 
@@ -269,13 +244,7 @@ HEADS = {head.name: head for head in NAMED_HEADS}
 
 
 def within_rows(head: Any, n_rows: int) -> Any:
-    """Return an unfitted head that asks for no more neighbours than there are rows.
-
-    Parameters
-    ----------
-    head : estimator
-    n_rows : int
-    """
+    """Return an unfitted head that asks for no more neighbours than there are rows."""
     changes = {}
     for name, value in head.get_params().items():
         is_count = name.rpartition("__")[2] == "n_neighbors" and isinstance(value, int)

@@ -14,18 +14,8 @@ from typing import Any
 class SavedType:
     """A type of head that is defined in topwork.
 
-    Parameters
-    ----------
-    id : str
-        Its name in files; never changed.
-    module : str
-        The present module of the class.
-    name : str
-        Name of the class.
-    former_modules : tuple of str
-        Modules of the class by which format 1 named it.
-    is_plain : bool
-        Whether its attributes are numbers, names and arrays, and nothing else.
+    `id` is its name in files, and never changes; `former_modules` are those by which format 1 named it. The attributes
+    of a plain type are numbers, names and arrays, and nothing else.
     """
 
     id: str

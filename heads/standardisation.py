@@ -17,14 +17,7 @@ SMALLEST_RELATIVE_DEVIATION = 1e-13
 
 @dataclass(frozen=True)
 class MeanVariance:
-    """The weighted mean and variance of each feature (or target) over some rows.
-
-    Parameters
-    ----------
-    mean, variance : ndarray of float64, shape (n_features,)
-    weight : float
-        Sum of the weights of the rows.
-    """
+    """The weighted mean and variance of each feature (or target) over rows; `weight` is the sum of theirs."""
 
     mean: Array
     variance: Array
@@ -32,14 +25,7 @@ class MeanVariance:
 
     @classmethod
     def of(cls, values: Array, weight: Array) -> MeanVariance:
-        """Compute mean and variance in float64, in parts that need little memory.
-
-        Parameters
-        ----------
-        values : ndarray of shape (n_rows, n_features)
-        weight : ndarray of shape (n_rows,)
-            Positive.
-        """
+        """Compute mean and variance in float64, in parts that need little memory; weights are positive."""
         n_features = values.shape[1]
         total = cls(np.zeros(n_features), np.zeros(n_features), 0.0)
         for start in range(0, len(values), ROWS_AT_ONCE):
@@ -52,12 +38,7 @@ class MeanVariance:
         return total
 
     def merged(self, other: MeanVariance) -> MeanVariance:
-        """Return mean and variance over the rows of both (Chan, Golub and LeVeque 1979).
-
-        Parameters
-        ----------
-        other : MeanVariance
-        """
+        """Return mean and variance over the rows of both (Chan, Golub and LeVeque 1979)."""
         weight = self.weight + other.weight
         share = other.weight / weight
         shift = other.mean - self.mean
@@ -85,18 +66,6 @@ class MeanVariance:
 
 
 def compute_scale(variance: Array, smallest_variance: Array) -> Array:
-    """Return the standard deviation of each feature, 1 for those that are constant.
-
-    Parameters
-    ----------
-    variance : ndarray of shape (n_features,)
-    smallest_variance : ndarray of shape (n_features,)
-        A feature whose variance is no larger is constant.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_features,)
-        Positive.
-    """
+    """Return the standard deviation of each feature, 1 for those that vary no more than a constant."""
     scale: Array = np.sqrt(np.where(variance > smallest_variance, variance, 1.0))
     return scale

@@ -20,15 +20,7 @@ MISSING_TYPES_OF_PANDAS = ("NAType", "NaTType")
 def to_label_array(y: Any) -> Array:
     """Convert labels to an array of their own type: text, booleans or numbers; objects only for several types.
 
-    Parameters
-    ----------
-    y : array-like of shape (n_rows,) or (n_rows, n_labels)
-        A list, an array, or a pandas series of any type.
-
-    Returns
-    -------
-    ndarray
-        Of the shape of `y`.
+    The labels are a list, an array or a pandas series of any type, with a column for each label if there are several.
     """
     try:
         array = np.asarray(y)
@@ -64,29 +56,14 @@ def _find_kind(label: Any) -> str:
 
 
 def keep_label_types(y: Any) -> Any:
-    """Return labels with their own types, for scikit-learn's validation, which would convert some to text and floats.
-
-    Parameters
-    ----------
-    y : array-like, sparse matrix or None
-    """
+    """Return labels with their own types, as scikit-learn's validation would convert some to text and floats."""
     if y is None or issparse(y):
         return y
     return to_label_array(y)
 
 
 def are_missing(labels: Array) -> Array:
-    """Check which labels are missing: None, NaN, and the missing values of pandas.
-
-    Parameters
-    ----------
-    labels : ndarray
-
-    Returns
-    -------
-    ndarray of bool
-        Of the shape of `labels`.
-    """
+    """Check which labels are missing: None, NaN, and the missing values of pandas."""
     if labels.dtype.kind == "f":
         return np.isnan(labels)
     if labels.dtype != object:
@@ -102,27 +79,11 @@ def _is_missing(label: Any) -> bool:
 
 
 def encode_labels(labels: Array) -> tuple[Array, Array]:
-    """Find the classes among labels, and the integer code of each label.
+    """Find the classes among labels, and the integer code of each label, so that ``classes[codes]`` are the labels.
 
-    Objects are distinguished by type as well as by value (``1`` and ``True`` are two classes), and sorted by type and
-    representation, as objects of several types have no order; all other labels are sorted by value.
-
-    Parameters
-    ----------
-    labels : ndarray of shape (n_rows,)
-        Hashable, if they are objects.
-
-    Returns
-    -------
-    classes : ndarray of shape (n_classes,)
-        The distinct labels.
-    codes : ndarray of int64, shape (n_rows,)
-        ``classes[codes]`` are the labels.
-
-    Raises
-    ------
-    InputError
-        If a label cannot be hashed.
+    Objects must be hashable. They are distinguished by type as well as by value (``1`` and ``True`` are two classes),
+    and sorted by type and representation, as objects of several types have no order; all other labels are sorted by
+    value.
     """
     if labels.dtype != object:
         classes, codes = np.unique(labels, return_inverse=True)
@@ -140,24 +101,7 @@ def encode_labels(labels: Array) -> tuple[Array, Array]:
 
 
 def encode_with_classes(y: Array, classes: Array) -> Array:
-    """Return the code of each label among given classes.
-
-    Parameters
-    ----------
-    y : ndarray of shape (n_rows,)
-    classes : ndarray of shape (n_classes,)
-        Sorted.
-
-    Returns
-    -------
-    ndarray of int64, shape (n_rows,)
-        ``classes[codes]`` are the labels.
-
-    Raises
-    ------
-    InputError
-        If a label is not among the classes.
-    """
+    """Return the code, int64, of each label among sorted classes; any other label is an error."""
     found, inverse = np.unique(y, return_inverse=True)
     is_unknown = ~np.isin(found, classes)
     if is_unknown.any():
@@ -167,21 +111,9 @@ def encode_with_classes(y: Array, classes: Array) -> Array:
 
 
 def validate_labels(y: Any) -> Array:
-    """Return classes as a vector, or several labels for each row as a matrix of 0 and 1.
+    """Return classes as a vector, or several labels for each row as a matrix of 0 and 1; both keep the labels' type.
 
-    Parameters
-    ----------
-    y : array or sparse matrix of shape (n_rows,) or (n_rows, n_labels)
-
-    Returns
-    -------
-    ndarray of shape (n_rows,) or (n_rows, n_labels)
-        Of the labels' own type.
-
-    Raises
-    ------
-    InputError
-        If the labels are of several types, or several columns have values other than 0 and 1.
+    Labels of several types, and several columns with values other than 0 and 1, are errors.
     """
     y = keep_label_types(y)
     if y.dtype == object and y.ndim == 1:
@@ -204,24 +136,9 @@ def validate_labels(y: Any) -> Array:
 
 
 def check_row_weights(sample_weight: Any, X: Array) -> Array:
-    """Return a weight for each row.
+    """Return a weight for each row, float64 and at least 0: ones for None.
 
-    Parameters
-    ----------
-    sample_weight : array of shape (n_rows,), number or None
-    X : ndarray of shape (n_rows, n_features)
-
-    Returns
-    -------
-    ndarray of float64, shape (n_rows,)
-        At least 0; ones for None.
-
-    Raises
-    ------
-    InputError
-        If all weights are zero.
-    ValueError
-        If one is negative, or there is not one for each row.
+    It is an error if all are zero, one is negative, or there is not one for each row.
     """
     weights: Array = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
     if not weights.any():
@@ -230,23 +147,9 @@ def check_row_weights(sample_weight: Any, X: Array) -> Array:
 
 
 def resolve_class_weight(class_weight: Any, classes: Array) -> Array | None:
-    """Return a weight for each class, or None if the classes are to be balanced.
+    """Return a positive weight for each class, or None if the classes are to be balanced.
 
-    Parameters
-    ----------
-    class_weight : None, "balanced" or dict
-    classes : ndarray of shape (n_classes,)
-
-    Returns
-    -------
-    ndarray of float64, shape (n_classes,), or None
-        Positive weights.
-
-    Raises
-    ------
-    InputError
-        If ``class_weight`` is of another kind, has a weight that is not positive, or names no class although a class
-        is missing from it.
+    A dict may name other classes as long as none is missing from it; classes that it does not name have weight 1.
     """
     if class_weight is None:
         return np.ones(len(classes))
@@ -268,26 +171,7 @@ def resolve_class_weight(class_weight: Any, classes: Array) -> Array | None:
 
 
 def weigh_rows(class_weight: Any, classes: Array, codes: Array, weights: Array) -> Array:
-    """Multiply the weight of each row by that of its class.
-
-    Parameters
-    ----------
-    class_weight : None, "balanced" or dict
-    classes : ndarray of shape (n_classes,)
-    codes : ndarray of int64, shape (n_rows,)
-        The class of each row.
-    weights : ndarray of shape (n_rows,)
-
-    Returns
-    -------
-    ndarray of float64, shape (n_rows,)
-        The products.
-
-    Raises
-    ------
-    InputError
-        As in :func:`resolve_class_weight`.
-    """
+    """Multiply the weight of each row by that of its class; `codes` are the classes of the rows."""
     weight_of_class = resolve_class_weight(class_weight, classes)
     if weight_of_class is None:
         total_of_class = np.bincount(codes, weights, len(classes))
@@ -297,27 +181,10 @@ def weigh_rows(class_weight: Any, classes: Array, codes: Array, weights: Array) 
 
 
 def weigh_labels(class_weight: Any, labels: Array, targets: Array, weights: Array) -> Array:
-    """Return a weight for each row and label, where each row has several labels.
+    """Multiply the weight of each row by those of its labels; the products have the shape of the targets, 0 and 1.
 
-    Parameters
-    ----------
-    class_weight : None, "balanced" or dict
-        A dict has a weight for the ones of a label; "balanced" gives the ones and the zeros of each label the same sum.
-    labels : ndarray of shape (n_labels,)
-        Column numbers.
-    targets : ndarray of shape (n_rows, n_labels)
-        0 and 1.
-    weights : ndarray of shape (n_rows,)
-
-    Returns
-    -------
-    ndarray of float64, shape (n_rows, n_labels)
-        The products of the rows' weights with those of the labels.
-
-    Raises
-    ------
-    InputError
-        As in :func:`resolve_class_weight`.
+    A dict has a weight for the ones of a label, by its column number; "balanced" gives the ones and the zeros of each
+    label the same sum.
     """
     weight_of_ones = resolve_class_weight(class_weight, labels)
     weight_of_zeros = np.ones(len(labels))

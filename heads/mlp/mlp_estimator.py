@@ -54,18 +54,7 @@ def _are_layers(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class MLPWarmStart:
-    """A fitted perceptron, from which the next fit starts.
-
-    Parameters
-    ----------
-    perceptron : Perceptron
-    outputs : list
-        Names of the outputs.
-    inputs : MeanVariance
-        Of the features.
-    targets : MeanVariance or None
-        None if targets are not standardised.
-    """
+    """A fitted perceptron, from which the next fit starts; `targets` is None if these are not standardised."""
 
     perceptron: Perceptron
     outputs: list[Any]

@@ -19,12 +19,8 @@ Array = NDArray[Any]
 class Perceptron:
     """Layers with ReLU between them, behind a standardisation.
 
-    Parameters
-    ----------
-    mean, scale : ndarray of shape (n_features,), float64
-        Each feature minus its mean is divided by its scale.
-    weights : sequence of ndarray of shape (n_inputs, n_outputs), float32
-    biases : sequence of ndarray of shape (n_outputs,), float32
+    Each feature minus its mean is divided by its scale, both float64. A weight, float32, has the shape ``(n_inputs,
+    n_outputs)``, a bias ``(n_outputs,)``.
     """
 
     mean: Array
@@ -33,27 +29,12 @@ class Perceptron:
     biases: Sequence[Array]
 
     def standardise(self, X: Array) -> Array:
-        """Return standardised features, computed in their own precision.
-
-        Parameters
-        ----------
-        X : ndarray of shape (n_rows, n_features), float32 or float64
-        """
+        """Return standardised features, computed in their own precision."""
         standardised: Array = (X - self.mean.astype(X.dtype)) / self.scale.astype(X.dtype)
         return standardised
 
     def compute_outputs(self, X: Array) -> Array:
-        """Return the outputs of the last layer.
-
-        Parameters
-        ----------
-        X : ndarray of shape (n_rows, n_features), float32 or float64
-
-        Returns
-        -------
-        ndarray of shape (n_rows, n_outputs)
-            Of the type of ``X``, in whose precision it is computed.
-        """
+        """Return the outputs ``(n_rows, n_outputs)`` of the last layer, in the precision of `X`."""
         weights = [weight.astype(X.dtype) for weight in self.weights]
         biases = [bias.astype(X.dtype) for bias in self.biases]
         n_outputs = len(biases[-1])
@@ -66,24 +47,14 @@ class Perceptron:
         return outputs
 
     def has_same_layers(self, other: Perceptron) -> bool:
-        """Check whether inputs and hidden layers have the sizes of another perceptron's.
-
-        Parameters
-        ----------
-        other : Perceptron
-        """
+        """Check whether inputs and hidden layers have the sizes of another perceptron's."""
         shapes = [weight.shape for weight in self.weights[:-1]]
         return shapes == [weight.shape for weight in other.weights[:-1]]
 
     def with_inputs(self, old: MeanVariance, new: MeanVariance) -> Perceptron:
-        """Return a perceptron with the same outputs that standardises by another mean and variance.
+        """Return a perceptron with the same outputs that standardises by another mean and variance than the old ones.
 
         Weights of features that did not vary so far have learned nothing, and are left as they are.
-
-        Parameters
-        ----------
-        old, new : MeanVariance
-            Of the features; the first is the one that this perceptron standardises by.
         """
         first = self.weights[0].astype(np.float64)  # (n_features, n_hidden)
         ratio = np.where(old.is_constant, 1.0, new.scale / old.scale)
@@ -93,13 +64,7 @@ class Perceptron:
         return Perceptron(mean=new.mean, scale=new.scale, weights=weights, biases=biases)
 
     def with_targets(self, old: MeanVariance, new: MeanVariance) -> Perceptron:
-        """Return a perceptron whose outputs, scaled back by another mean and variance of the targets, are the same.
-
-        Parameters
-        ----------
-        old, new : MeanVariance
-            Of the targets.
-        """
+        """Return a perceptron whose outputs, scaled back by another mean and variance of the targets, are the same."""
         weight = self.weights[-1] * (old.scale / new.scale)  # (n_hidden, n_targets)
         bias = (self.biases[-1] * old.scale + old.mean - new.mean) / new.scale
         return self.with_last_layer(weight.astype(np.float32), bias.astype(np.float32))
@@ -107,12 +72,7 @@ class Perceptron:
     def with_outputs(self, fresh: Perceptron, kept: Sequence[tuple[int, int]]) -> Perceptron:
         """Return this perceptron with the outputs of a fresh one, except for those that are kept.
 
-        Parameters
-        ----------
-        fresh : Perceptron
-            With the same hidden layers.
-        kept : sequence of (int, int)
-            Numbers of an output here and there.
+        The fresh one has the same hidden layers. `kept` has pairs of the number of an output here and there.
         """
         here, there = np.array(kept, dtype=np.int64).reshape(-1, 2).T
         weight = fresh.weights[-1].copy()
@@ -122,26 +82,14 @@ class Perceptron:
         return self.with_last_layer(weight, bias)
 
     def with_last_layer(self, weight: Array, bias: Array) -> Perceptron:
-        """Return this perceptron with another last layer.
-
-        Parameters
-        ----------
-        weight : ndarray of shape (n_hidden, n_outputs), float32
-        bias : ndarray of shape (n_outputs,), float32
-        """
+        """Return this perceptron with another last layer."""
         return replace(self, weights=[*self.weights[:-1], weight], biases=[*self.biases[:-1], bias])
 
 
 def initialise_perceptron(sizes: Sequence[int], inputs: MeanVariance, generator: np.random.Generator) -> Perceptron:
     """Return a perceptron with random weights (He et al. 2015) and biases of zero.
 
-    Parameters
-    ----------
-    sizes : sequence of int
-        Numbers of features, of each hidden layer's units, and of outputs.
-    inputs : MeanVariance
-        Of the features.
-    generator : numpy.random.Generator
+    `sizes` are the numbers of features, of each hidden layer's units, and of outputs.
     """
     weights = []
     last = len(sizes) - 2

@@ -33,13 +33,8 @@ MAX_TORCH_SEED = 2**62
 class WeightedRows:
     """Features, targets and weights to train on.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n_rows, n_features), float32 or float64
-    target : ndarray of shape (n_rows,), int64, or (n_rows, n_outputs), float
-        Codes of classes, or a value for each output.
-    weight : ndarray of shape (n_rows,) or, for training, that of ``target``, float64
-        Positive.
+    Targets are codes of classes, int64 of shape ``(n_rows,)``, or a value for each output. Weights are positive,
+    float64; those to train on have the shape of the targets.
     """
 
     X: Array
@@ -50,12 +45,7 @@ class WeightedRows:
         return len(self.X)
 
     def take(self, rows: Array) -> WeightedRows:
-        """Return some rows.
-
-        Parameters
-        ----------
-        rows : ndarray of int or bool
-        """
+        """Return some rows."""
         return WeightedRows(self.X[rows], self.target[rows], self.weight[rows])
 
     def merge_equal(self) -> WeightedRows:
@@ -72,15 +62,8 @@ class WeightedRows:
 class TrainingOptions:
     """How a perceptron is trained; the parameters are those of the estimators.
 
-    Parameters
-    ----------
-    loss : {"classes", "labels", "values"}
-        Cross entropy of a softmax, of a sigmoid for each output, or the squared error.
-    epochs, batch_size, patience : int
-    learning_rate, weight_decay, dropout, mixup : float
-    device : str
-    cosine : bool
-        Whether the learning rate falls to zero along a half cosine (Loshchilov and Hutter 2017).
+    The loss is the cross entropy of a softmax ("classes"), of a sigmoid for each output ("labels"), or the squared
+    error ("values"). With `cosine` the learning rate falls to zero along a half cosine (Loshchilov and Hutter 2017).
     """
 
     loss: str
@@ -99,12 +82,7 @@ class TrainingOptions:
 class AdamWState:
     """The state of AdamW, from which training can continue.
 
-    Parameters
-    ----------
-    moments : sequence of ndarray
-        AdamW's two means of the gradients of each weight and bias, alternating; none at the start.
-    steps : int
-        Number of steps so far.
+    `moments` are its two means of the gradients of each weight and bias, alternating; none at the start.
     """
 
     moments: Sequence[Array] = ()
@@ -113,17 +91,9 @@ class AdamWState:
 
 @dataclass
 class TrainingResult:
-    """A trained perceptron, and how training went.
+    """A trained perceptron, the mean loss of each epoch, the validation loss times -1 of each, and the state of AdamW.
 
-    Parameters
-    ----------
-    perceptron : Perceptron
-    losses : list of float
-        Mean loss of each epoch.
-    scores : list of float
-        The loss of the validation rows, times -1, after each epoch; empty without such rows.
-    moments : list of ndarray
-        As in :class:`AdamWState`.
+    `scores` is empty without validation rows; `moments` are as in :class:`AdamWState`.
     """
 
     perceptron: Perceptron
@@ -141,28 +111,10 @@ def train(
     generator: np.random.Generator,
     state: AdamWState | None = None,
 ) -> TrainingResult:
-    """Train a perceptron.
+    """Train a perceptron, from its present weights and the optimiser's state.
 
-    Parameters
-    ----------
-    perceptron : Perceptron
-        To start from.
-    rows : WeightedRows
-        To train on.
-    validation : WeightedRows, optional
-        With them, training ends after ``patience`` epochs in a row that are not the best, and the weights of the best
-        epoch are returned.
-    options : TrainingOptions
-    generator : numpy.random.Generator
-    state : AdamWState, optional
-        Of training that continues.
-
-    Raises
-    ------
-    InputError
-        If the device does not exist, or the loss becomes infinite or not a number.
-    MissingPackageError
-        If torch is not installed.
+    With validation rows, training ends after ``patience`` epochs in a row that are not the best, and the weights of the
+    best epoch are returned. It is an error if the loss becomes infinite or not a number.
     """
     try:
         import torch
@@ -178,18 +130,7 @@ def train(
 
 
 class Trainer:
-    """Parameters, optimiser and features on their device.
-
-    Parameters
-    ----------
-    perceptron : Perceptron
-        To start from.
-    rows : WeightedRows
-        To train on.
-    options : TrainingOptions
-    generator : numpy.random.Generator
-    state : AdamWState
-    """
+    """Parameters, optimiser and features on their device."""
 
     def __init__(
         self,
