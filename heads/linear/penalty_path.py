@@ -25,23 +25,15 @@ ITERATIONS_PER_ROUND_BY_CLASSES = 60
 
 @dataclass(frozen=True)
 class PenaltyPath:
-    """The results of cross-validation over penalties.
+    """The results of cross-validation over penalties, with the solution of all rows for each penalty.
 
-    Parameters
-    ----------
-    losses, accuracies : ndarray of shape (n_penalties, n_folds)
-        Of the held-out rows; NaN for a fold in which nothing could be learned about them.
-    solutions : list of Solution
-        For each penalty, that of all rows.
-    n_iter : ndarray of int, shape (n_penalties, n_folds)
-        Evaluations of the objective.
-    converged : bool
+    Losses and accuracies are those of the held-out rows; NaN for a fold in which nothing could be learned about them.
     """
 
-    losses: NDArray[np.float64]
-    accuracies: NDArray[np.float64]
+    losses: NDArray[np.float64]  # (n_penalties, n_folds)
+    accuracies: NDArray[np.float64]  # (n_penalties, n_folds)
     solutions: list[Solution]
-    n_iter: NDArray[np.intp]
+    n_iter: NDArray[np.intp]  # evaluations of the objective, (n_penalties, n_folds)
     converged: bool
 
     @property
@@ -50,19 +42,20 @@ class PenaltyPath:
         return np.asarray(np.isfinite(self.losses).all(axis=0))
 
 
-class LogisticProblem:
-    """Features and targets, ready to be fitted with any penalty.
+@dataclass(frozen=True)
+class PenaltyFit:
+    """The results for one penalty; the offsets ``(n_folds, rank + 1, n_outputs)`` lead from the whole to the folds."""
 
-    Parameters
-    ----------
-    X : ndarray or memmap of shape (n_rows, n_features)
-    rows : RowTargets
-        Rows of weight zero are not read.
-    standardize, has_intercept : bool
-    device : torch.device
-    tolerance : float
-    max_iter : int
-    """
+    whole: Solution
+    offsets: Tensor
+    losses: NDArray[np.float64]
+    accuracies: NDArray[np.float64]
+    n_iter: list[int]
+    converged: bool
+
+
+class LogisticProblem:
+    """Features and targets, ready to be fitted with any penalty; rows of weight zero are not read."""
 
     def __init__(
         self,
@@ -79,13 +72,8 @@ class LogisticProblem:
         self.max_iter = max_iter
         self._inverts_by_classes = False
 
-        # Order the rows by fold, as no fit needs the rows that it holds out; a file is read from start to end.
-        order = np.flatnonzero(rows.weights > 0).astype(np.min_scalar_type(-len(X)))
-        edges: list[int] = []
-        if not _is_mapped(X):
-            order = order[np.argsort(rows.folds[order], kind="stable")]
-            edges = (np.flatnonzero(np.diff(rows.folds[order])) + 1).tolist()
-        is_reordered = (rows.weights == 0).any() or (np.diff(order) < 0).any()
+        order, edges = order_rows(X, rows)
+        is_reordered = len(order) < len(X) or (np.diff(order) < 0).any()
         if is_reordered:  # else millions of rows would be copied in vain
             rows = rows.take(order)
 
@@ -101,30 +89,19 @@ class LogisticProblem:
         )
 
     def solve(self, C: float, start: Solution) -> Solution:
-        """Return the solution for all rows.
-
-        Parameters
-        ----------
-        C : float
-        start : Solution
-        """
-        [solution], _ = self._solve_folds(C, [start], [NO_FOLD])
+        """Return the solution for all rows."""
+        [solution], _ = self.solve_folds(C, [start], [NO_FOLD])
         return solution
 
     def choose_start(self, point: Tensor) -> Solution:
-        """Return a start at a point, or at zero if the loss is lower there.
-
-        Parameters
-        ----------
-        point : Tensor
-        """
+        """Return a start at a point, or at zero if the loss is lower there."""
         points = [point, self.loss.zeros()]
         unpenalised = [self.loss.make_objective(np.inf)] * 2
         evaluations = self.loss.evaluate(unpenalised, points, lambda vectors: vectors)
         values = [evaluation.value for evaluation in evaluations]
         return Solution(points[int(np.argmin(values))])
 
-    def _solve_folds(
+    def solve_folds(
         self, C: float, starts: Sequence[Solution], folds: Sequence[int], inverse: InverseHessian | None = None
     ) -> tuple[list[Solution], InverseHessian | None]:
         """Return the solution for each fold, and the last inverse Hessian; one may be given for the first round."""
@@ -132,28 +109,18 @@ class LogisticProblem:
         solutions = [replace(start, converged=False, n_evaluations=0) for start in starts]
         active = list(range(len(objectives)))
         while active and solutions[active[0]].n_evaluations < self.max_iter:
-            is_first_round = solutions[0].n_evaluations == 0 and len(active) == len(objectives)
+            is_first_round = solutions[0].n_evaluations == 0
             if inverse is None or not is_first_round:
-                inverse = self._invert_hessian([solutions[k].point for k in active], objectives[0].penalty)
-            advanced = self._run_round(inverse, [objectives[k] for k in active], [solutions[k] for k in active])
+                inverse = self.invert_hessian([solutions[k].point for k in active], objectives[0].penalty)
+            advanced = self.run_round(inverse, [objectives[k] for k in active], [solutions[k] for k in active])
             for k, solution in zip(active, advanced, strict=True):
-                solutions[k] = self._count_round(solutions[k], solution)
+                solutions[k] = add_round(solutions[k], solution, self.tolerance)
             active = [k for k in active if not solutions[k].converged]
             if active:
                 self._inverts_by_classes = True
         return solutions, inverse
 
-    def _count_round(self, before: Solution, after: Solution) -> Solution:
-        """Add up evaluations; a whole round without progress means that rounding allows none."""
-        progress = before.value - after.value
-        is_stalled = before.n_evaluations > 0 and progress <= self.tolerance * abs(after.value) / 2
-        return replace(
-            after,
-            n_evaluations=before.n_evaluations + after.n_evaluations,
-            converged=after.converged or is_stalled,
-        )
-
-    def _invert_hessian(self, points: Sequence[Tensor], penalty: Tensor) -> InverseHessian:
+    def invert_hessian(self, points: Sequence[Tensor], penalty: Tensor) -> InverseHessian:
         """Return the approximate inverse Hessian at the mean of some points."""
         import torch
 
@@ -162,7 +129,7 @@ class LogisticProblem:
             invert = self.hessian.invert_by_classes
         return invert(torch.stack(list(points)).mean(0), penalty)
 
-    def _run_round(
+    def run_round(
         self, inverse: InverseHessian, objectives: Sequence[Objective], starts: Sequence[Solution]
     ) -> list[Solution]:
         """Let the searches of some objectives advance for some iterations."""
@@ -178,60 +145,52 @@ class LogisticProblem:
         return run_searches(searches, evaluate)
 
     def cross_validate(self, Cs: Sequence[float], n_folds: int) -> PenaltyPath:
-        """Fit all penalties: each on all rows, started from the one before, then on all folds at once.
+        """Fit all penalties, ascending; each starts from those before."""
+        fits: list[PenaltyFit] = []
+        for C in Cs:
+            fits.append(self.fit_penalty(C, n_folds, before=fits[-2:]))
+        return PenaltyPath(
+            losses=np.array([fit.losses for fit in fits]),
+            accuracies=np.array([fit.accuracies for fit in fits]),
+            solutions=[fit.whole for fit in fits],
+            n_iter=np.array([fit.n_iter for fit in fits]),
+            converged=all(fit.converged for fit in fits),
+        )
+
+    def fit_penalty(self, C: float, n_folds: int, before: Sequence[PenaltyFit]) -> PenaltyFit:
+        """Fit a penalty on all rows, and then on all folds at once, each time from the line through the last two fits.
 
         Folds start from the solution for all rows, moved by the extrapolated offsets of the folds' former solutions.
-
-        Parameters
-        ----------
-        Cs : sequence of float
-            Ascending.
-        n_folds : int
         """
-        solutions: list[Solution] = []
-        offsets: list[list[Tensor]] = []  # of each fold's solution from that of all rows, for each penalty
-        losses = []
-        accuracies = []
-        n_iter = []
-        converged = True
-        for C in Cs:
-            # Fit all rows, with what is known about the curvature.
-            start = Solution(self.loss.zeros())
-            if solutions:
-                point = _extrapolate([solution.point for solution in solutions[-2:]])
-                start = replace(solutions[-1], point=point)
-            [whole], inverse = self._solve_folds(C, [start], [NO_FOLD])
+        import torch
 
-            # Fit the folds.
-            fold_points = [whole.point] * n_folds
-            if offsets:
-                fold_points = [whole.point + _extrapolate(of_fold) for of_fold in zip(*offsets[-2:], strict=True)]
-            fold_starts = [replace(whole, point=point) for point in fold_points]
-            found, _ = self._solve_folds(C, fold_starts, range(n_folds), inverse)
+        # Fit all rows, with what is known about the curvature.
+        start = Solution(self.loss.zeros())
+        if before:
+            start = replace(before[-1].whole, point=extrapolate([fit.whole.point for fit in before]))
+        [whole], inverse = self.solve_folds(C, [start], [NO_FOLD])
 
-            # Judge.
-            fold_losses, fold_accuracies = self.loss.judge_held_out([solution.point for solution in found])
-            solutions.append(whole)
-            offsets.append([solution.point - whole.point for solution in found])
-            losses.append(fold_losses)
-            accuracies.append(fold_accuracies)
-            n_iter.append([solution.n_evaluations for solution in found])
-            converged = converged and all(solution.converged for solution in [whole, *found])
-        return PenaltyPath(
-            losses=np.array(losses),
-            accuracies=np.array(accuracies),
-            solutions=solutions,
-            n_iter=np.array(n_iter),
-            converged=converged,
+        # Fit the folds.
+        starts = [whole] * n_folds
+        if before:
+            offsets = extrapolate([fit.offsets for fit in before])
+            starts = [replace(whole, point=whole.point + offset) for offset in offsets]
+        solutions, _ = self.solve_folds(C, starts, range(n_folds), inverse)
+
+        # Judge.
+        points = [solution.point for solution in solutions]
+        losses, accuracies = self.loss.judge_held_out(points)
+        return PenaltyFit(
+            whole=whole,
+            offsets=torch.stack(points) - whole.point,
+            losses=losses,
+            accuracies=accuracies,
+            n_iter=[solution.n_evaluations for solution in solutions],
+            converged=all(solution.converged for solution in [whole, *solutions]),
         )
 
     def to_coefficients(self, point: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the weights ``(n_outputs, n_features)`` and intercepts of features as they were given.
-
-        Parameters
-        ----------
-        point : Tensor of shape (rank + 1, n_outputs)
-        """
+        """Return the weights ``(n_outputs, n_features)`` and intercepts of features as they were given."""
         values = to_float64(point)
         weights = values[:-1]
         coefficients = (self.basis.vectors @ weights / self.basis.scale[:, None]).T
@@ -239,29 +198,43 @@ class LogisticProblem:
         return coefficients, intercepts
 
     def to_point(self, coefficients: NDArray[np.float64], intercepts: NDArray[np.float64]) -> Tensor:
-        """Return the point with the weights of features as they were given.
-
-        Parameters
-        ----------
-        coefficients : ndarray of shape (n_outputs, n_features)
-        intercepts : ndarray of shape (n_outputs,)
-        """
-        import torch
-
+        """Return the point with the weights ``(n_outputs, n_features)`` of features as they were given."""
         weights = self.basis.vectors.T @ (coefficients * self.basis.scale).T  # (rank, n_outputs)
         values = np.vstack([weights, intercepts + coefficients @ self.basis.mean])  # (rank + 1, n_outputs)
-        point = self.loss.zeros()
-        point += torch.tensor(values, dtype=point.dtype)
-        return point
+        return self.loss.zeros().new_tensor(values)
 
 
-def _is_mapped(X: Any) -> bool:
+def order_rows(X: NDArray[Any], rows: RowTargets) -> tuple[NDArray[np.integer[Any]], list[int]]:
+    """Return the numbers of the rows with a weight, ordered by fold, and the positions at which a fold ends.
+
+    No fit needs the rows that it holds out; but a file is read from start to end.
+    """
+    order = np.flatnonzero(rows.weights > 0).astype(np.min_scalar_type(-len(X)))
+    if is_mapped(X):
+        return order, []
+    order = order[np.argsort(rows.folds[order], kind="stable")]
+    edges = np.flatnonzero(np.diff(rows.folds[order])) + 1
+    return order, edges.tolist()
+
+
+def is_mapped(X: Any) -> bool:
     """Check whether an array is a memory map of a file, or a view of one; rows that were taken out of one are not."""
     while isinstance(X, np.ndarray) and getattr(X, "_mmap", None) is None:
         X = X.base
     return isinstance(X, np.memmap)
 
 
-def _extrapolate(points: Sequence[Tensor]) -> Tensor:
+def add_round(before: Solution, after: Solution, tolerance: float) -> Solution:
+    """Add up evaluations; a whole round without progress means that rounding allows none."""
+    progress = before.value - after.value
+    is_stalled = before.n_evaluations > 0 and progress <= tolerance * abs(after.value) / 2
+    return replace(
+        after,
+        n_evaluations=before.n_evaluations + after.n_evaluations,
+        converged=after.converged or is_stalled,
+    )
+
+
+def extrapolate(points: Sequence[Tensor]) -> Tensor:
     """Return the next point on the line through the last two, or the only point."""
     return points[-1] + (points[-1] - points[0])
