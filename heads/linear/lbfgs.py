@@ -193,16 +193,20 @@ class CurvaturePairs:
 
         The compact form, equation 3.1 of Byrd, Nocedal and Schnabel (1994).
         """
-        import torch
-
         if not self._order:
             return found.preconditioned
-        gradient = found.gradient.flatten()
         latest = self._order[-1]
         scale = self._step_change[latest, latest] / self._change_change[latest, latest]
+        step_weights, change_weights = self.weigh(found.gradient.flatten(), scale)
+        correction = step_weights @ self._steps - scale * change_weights @ self._preconditioned
+        result: Tensor = scale * found.preconditioned + correction.view(found.preconditioned.shape)
+        return result
 
-        # The weights of steps and of preconditioned changes, from products with the oldest pair first.
-        order = np.array(self._order)
+    def weigh(self, gradient: Tensor, scale: float) -> Tensor:
+        """Return the weights ``(2, MAX_PAIRS)`` of steps and of preconditioned changes, zero for unused rows."""
+        import torch
+
+        order = np.array(self._order)  # the oldest pair first
         by_age = np.ix_(order, order)
         weights = np.zeros((2, MAX_PAIRS))
         weights[:, order] = solve_compact_form(
@@ -211,11 +215,7 @@ class CurvaturePairs:
             step_gradient=to_float64(self._steps @ gradient)[order],
             change_gradient=scale * to_float64(self._preconditioned @ gradient)[order],
         )
-        step_weights, change_weights = torch.tensor(weights, dtype=gradient.dtype, device=gradient.device)
-
-        correction = step_weights @ self._steps - scale * change_weights @ self._preconditioned
-        result: Tensor = scale * found.preconditioned + correction.view(found.preconditioned.shape)
-        return result
+        return torch.tensor(weights, dtype=gradient.dtype, device=gradient.device)
 
 
 def solve_compact_form(

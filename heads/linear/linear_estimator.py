@@ -13,7 +13,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ...errors import InputError
-from ..folds import NO_FOLD
 from ..parameters import (
     BOOLEAN,
     CLASS_WEIGHT,
@@ -39,28 +38,25 @@ FEATURE_TYPES = [np.float64, np.float32, np.float16]
 
 @dataclass(frozen=True)
 class LinearWarmStart:
-    """The weights of a fitted probe, from which the next fit starts.
-
-    Parameters
-    ----------
-    outputs : list
-        Names of the classes or labels.
-    coefficients : ndarray of shape (n_outputs, n_features)
-        With two classes for each of them.
-    intercepts : ndarray of shape (n_outputs,)
-    """
+    """The weights of a fitted probe, from which the next fit starts: of each class or label, also of two classes."""
 
     outputs: list[Any]
-    coefficients: Array
-    intercepts: Array
+    coefficients: Array  # (n_outputs, n_features)
+    intercepts: Array  # (n_outputs,)
+
+    def find_outputs(self, names: list[Any]) -> Array:
+        """Return the numbers of outputs with names, -1 for new ones."""
+        number_of_name = {name: number for number, name in enumerate(self.outputs)}
+        return np.array([number_of_name.get(name, -1) for name in names])
+
+    def take(self, numbers: Array) -> tuple[Array, Array]:
+        """Return the coefficients and intercepts of outputs, zeros for -1."""
+        coefficients = np.vstack([self.coefficients, np.zeros(self.coefficients.shape[1])])
+        intercepts = np.append(self.intercepts, 0.0)
+        return coefficients[numbers], intercepts[numbers]
 
     def find_similar_output(self, X: Array) -> int:
-        """Return the number of the class that most rows are predicted as.
-
-        Parameters
-        ----------
-        X : ndarray of shape (n_rows, n_features)
-        """
+        """Return the number of the class that most rows are predicted as."""
         scores = X.astype(np.float64) @ self.coefficients.T + self.intercepts  # (n_rows, n_outputs)
         return int(np.bincount(scores.argmax(axis=1)).argmax())
 
@@ -89,29 +85,14 @@ class LinearEstimator(ScoredClassifier, BaseEstimator):  # type: ignore[misc]
             self, X, keep_label_types(y), dtype=FEATURE_TYPES, multi_output=True, ensure_all_finite=False
         )
         y = validate_labels(y)
-        return X, self._encode_targets(y, check_row_weights(sample_weight, X))
-
-    def _encode_targets(self, y: Array, weights: Array) -> RowTargets:
-        """Note the classes of rows with a weight, and return targets without folds."""
-        folds = np.full(len(y), NO_FOLD, np.int16)
-        if y.ndim == 2:
-            if self.class_weight is not None:
-                raise InputError(f"class_weight is {self.class_weight!r}; expected None, as y has several labels")
-            n_labels = y.shape[1]
-            self._note_labels(y, classes=np.arange(n_labels))
-            return RowTargets(targets=y.astype(bool), n_outputs=n_labels, weights=weights, folds=folds)
-
-        is_present = weights > 0
-        self._note_labels(y, classes=np.unique(y[is_present]))
-        if len(self.classes_) < 2:
-            raise ValueError(f"y has one class, {self.classes_.tolist()[0]!r}; expected at least two classes")
-        codes = np.zeros(len(y), np.int64)
-        codes[is_present] = encode_with_classes(y[is_present], self.classes_)
-        weights = weigh_rows(self.class_weight, self.classes_, codes=codes, weights=weights)
-        if self._is_binary():
-            is_second = codes[:, None] == 1  # (n_rows, 1)
-            return RowTargets(targets=is_second, n_outputs=1, weights=weights, folds=folds)
-        return RowTargets(targets=codes, n_outputs=len(self.classes_), weights=weights, folds=folds)
+        weights = check_row_weights(sample_weight, X)
+        if y.ndim == 1:
+            self._note_labels(y, classes=np.unique(y[weights > 0]))
+            return X, encode_classes(y, self.classes_, class_weight=self.class_weight, weights=weights)
+        if self.class_weight is not None:
+            raise InputError(f"class_weight is {self.class_weight!r}; expected None, as y has several labels")
+        self._note_labels(y, classes=np.arange(y.shape[1]))
+        return X, RowTargets.without_folds(y.astype(bool), n_outputs=y.shape[1], weights=weights)
 
     def _make_problem(self, X: Array, rows: RowTargets) -> LogisticProblem:
         return LogisticProblem(
@@ -123,6 +104,13 @@ class LinearEstimator(ScoredClassifier, BaseEstimator):  # type: ignore[misc]
             tolerance=self.tol,
             max_iter=self.max_iter,
         )
+
+    def _solve(
+        self, C: float, X: Array, rows: RowTargets, warm_start: LinearWarmStart | None
+    ) -> tuple[LogisticProblem, Solution]:
+        """Fit a penalty on all rows."""
+        problem = self._make_problem(X, rows)
+        return problem, problem.solve(C, self._choose_start(problem, warm_start, X, rows=rows))
 
     def _find_warm_start(self) -> LinearWarmStart | None:
         """Return the present weights of each output, or None for a fresh start."""
@@ -142,17 +130,14 @@ class LinearEstimator(ScoredClassifier, BaseEstimator):  # type: ignore[misc]
         if warm_start is None or warm_start.coefficients.shape[1] != self.n_features_in_:
             return Solution(problem.loss.zeros())
 
-        # Find the former output of each output; a new class starts as the one that most of its rows are predicted as.
-        outputs = self._name_outputs()
-        former = np.array([warm_start.outputs.index(name) if name in warm_start.outputs else -1 for name in outputs])
+        # A new class starts as the one that most of its rows are predicted as, a new label with zeros.
+        former = warm_start.find_outputs(self._name_outputs())
         if not self.multilabel_:
             for new_class in np.flatnonzero(former < 0):
                 of_class = np.flatnonzero((rows.codes == new_class) & (rows.weights > 0))
                 former[new_class] = warm_start.find_similar_output(X[of_class[:ROWS_AT_ONCE]])
 
-        # Take their weights; a new label has zeros, which are appended here and found as [-1].
-        coefficients = np.vstack([warm_start.coefficients, np.zeros(self.n_features_in_)])[former]
-        intercepts = np.append(warm_start.intercepts, 0.0)[former]
+        coefficients, intercepts = warm_start.take(former)
         if self._is_binary():
             coefficients = coefficients[1:] - coefficients[:1]
             intercepts = intercepts[1:] - intercepts[:1]
@@ -199,3 +184,17 @@ class LinearEstimator(ScoredClassifier, BaseEstimator):  # type: ignore[misc]
         if not np.isfinite(scores).all():
             raise ValueError("Input X contains NaN or infinity; expected finite numbers in every row and column")
         return scores[:, 0] if self._is_binary() else scores
+
+
+def encode_classes(y: Array, classes: Array, *, class_weight: Any, weights: Array) -> RowTargets:
+    """Return targets without folds; `classes` are those of the rows with a weight, others have the first one's code."""
+    if len(classes) < 2:
+        raise ValueError(f"y has one class, {classes.tolist()[0]!r}; expected at least two classes")
+    is_present = weights > 0
+    codes = np.zeros(len(y), np.int64)
+    codes[is_present] = encode_with_classes(y[is_present], classes)
+    weights = weigh_rows(class_weight, classes, codes=codes, weights=weights)
+    if len(classes) == 2:
+        is_second = codes[:, None] == 1  # (n_rows, 1)
+        return RowTargets.without_folds(is_second, n_outputs=1, weights=weights)
+    return RowTargets.without_folds(codes, n_outputs=len(classes), weights=weights)

@@ -118,9 +118,8 @@ class LinearProbe(LinearEstimator):
         """
         warm_start = self._find_warm_start()
         X, rows = self._validate(X, y, sample_weight)
-        problem = self._make_problem(X, rows)
-        start = self._choose_start(problem, warm_start, X, rows=rows)
-        self._keep_solution(problem, problem.solve(self.C, start))
+        problem, solution = self._solve(self.C, X, rows, warm_start)
+        self._keep_solution(problem, solution)
         return self
 
 
@@ -223,31 +222,31 @@ class LinearProbeCV(LinearEstimator):
         if warm_start is None:
             problem, solution = self._search(X, rows, groups)
         else:
-            problem = self._make_problem(X, rows)
-            start = self._choose_start(problem, warm_start, X, rows=rows)
-            solution = problem.solve(self.C_, start)
+            problem, solution = self._solve(self.C_, X, rows, warm_start)
         self._keep_solution(problem, solution)
         return self
 
     def _search(self, X: Array, rows: RowTargets, groups: Any) -> tuple[LogisticProblem, Solution]:
         """Cross-validate, choose a penalty, and return its solution for all rows."""
         Cs = expand_penalties(self.Cs)
-        n_folds = 0
         if len(Cs) > 1:
-            rows, n_folds = self._assign_folds(rows, groups)
-        problem = self._make_problem(X, rows)
-        if n_folds == 0:
+            rows = self._assign_folds(rows, groups)
+        if rows.n_folds == 0:
             self.C_ = find_middle(Cs)
             self.cv_results_ = {}
-            return problem, problem.solve(self.C_, Solution(problem.loss.zeros()))
-        path = problem.cross_validate(Cs, n_folds)
+            return self._solve(self.C_, X, rows, None)
+        problem = self._make_problem(X, rows)
+        path = problem.cross_validate(Cs, rows.n_folds)
         chosen = choose_penalty(path, self.selection)
         self.C_ = Cs[chosen]
         self.cv_results_ = summarise_path(Cs, path)
         return problem, replace(path.solutions[chosen], converged=path.converged)
 
-    def _assign_folds(self, rows: RowTargets, groups: Any) -> tuple[RowTargets, int]:
-        """Return the rows with their folds, and the number of folds; a fold that trains on one class is left out."""
+    def _assign_folds(self, rows: RowTargets, groups: Any) -> RowTargets:
+        """Return the rows with their folds; a fold that trains on one class is left out.
+
+        Warns and assigns no folds where no held-out row could be judged.
+        """
         held_rows = find_held_out_rows(
             self.cv,
             rows.codes,
@@ -256,34 +255,20 @@ class LinearProbeCV(LinearEstimator):
             by_class=not self.multilabel_,
             owner=type(self).__name__,
         )
-        folds = np.full(len(rows.weights), NO_FOLD, np.int16)
-        n_folds = 0
-        for held in held_rows:
-            is_trained_on = rows.weights > 0
-            is_trained_on[held] = False
-            if self.multilabel_ or len(np.unique(rows.codes[is_trained_on])) > 1:
-                folds[held] = n_folds
-                n_folds += 1
-
-        divided = replace(rows, folds=folds)
-        can_be_judged = divided.can_be_judged() & (rows.weights > 0) & (folds != NO_FOLD)
+        divided = rows.with_folds(held_rows)
+        can_be_judged = divided.can_be_judged() & (rows.weights > 0) & (divided.folds != NO_FOLD)
         if can_be_judged.any():
-            return divided, n_folds
+            return divided
         warnings.warn(
             "no class has rows in two folds or more, so none can be held out to choose C by; "
             f"C={find_middle(expand_penalties(self.Cs)):.2g}, the middle of the grid, is taken",
             stacklevel=4,
         )
-        return rows, 0
+        return rows
 
 
 def expand_penalties(Cs: Any) -> list[float]:
-    """Return the inverse strengths that a parameter ``Cs`` stands for, ascending; none if it is not allowed.
-
-    Parameters
-    ----------
-    Cs : int or sequence of float
-    """
+    """Return the inverse strengths that a parameter ``Cs`` stands for, ascending; none if it is not allowed."""
     if is_integer(Cs):
         if Cs == 1:
             return [C_OF_SINGLE_PENALTY]
@@ -297,23 +282,12 @@ def expand_penalties(Cs: Any) -> list[float]:
 
 
 def find_middle(Cs: Sequence[float]) -> float:
-    """Return the middle of ascending numbers.
-
-    Parameters
-    ----------
-    Cs : sequence of float
-    """
+    """Return the middle of ascending numbers."""
     return Cs[len(Cs) // 2]
 
 
 def choose_penalty(path: PenaltyPath, selection: str) -> int:
-    """Return the number of the penalty with the best loss, or of the strongest within a standard error of it.
-
-    Parameters
-    ----------
-    path : PenaltyPath
-    selection : {"best", "one_standard_error"}
-    """
+    """Return the number of the penalty with the best loss, or of the strongest within a standard error of it."""
     losses = path.losses[:, path.is_judged]  # (n_penalties, n_judged_folds)
     n_folds = losses.shape[1]
     mean = losses.mean(axis=1)
@@ -326,13 +300,7 @@ def choose_penalty(path: PenaltyPath, selection: str) -> int:
 
 
 def summarise_path(Cs: Sequence[float], path: PenaltyPath) -> dict[str, Array]:
-    """Return the attribute ``cv_results_`` of :class:`LinearProbeCV`.
-
-    Parameters
-    ----------
-    Cs : sequence of float
-    path : PenaltyPath
-    """
+    """Return the attribute ``cv_results_`` of :class:`LinearProbeCV`."""
     losses = path.losses[:, path.is_judged]
     accuracies = path.accuracies[:, path.is_judged]
     return {

@@ -85,12 +85,7 @@ class SampledHessian:
     def compute_whole(self, point: Tensor, penalty: Tensor) -> Tensor:
         """Return the whole Hessian of a softmax: ``sum of w x x' (diag(p) - p p')``, by outputs and directions."""
         size, n_outputs = point.shape
-
-        # Thin the sample, and keep its weight.
-        every = max(1, len(self.rows) // (ROWS_PER_WEIGHT_OF_FULL_HESSIAN * size * n_outputs))
-        rows = self.rows[::every]  # (n_rows, size)
-        shares = self.shares[::every, None]  # (n_rows, 1)
-        shares = shares * (self.shares.sum() / shares.sum())
+        rows, shares = self.thin(ROWS_PER_WEIGHT_OF_FULL_HESSIAN * size * n_outputs)
 
         # The products of different outputs, -p p', then the blocks of each output on the diagonal.
         probabilities = (rows @ point).softmax(1)  # (n_rows, n_outputs)
@@ -104,6 +99,12 @@ class SampledHessian:
             part = slice(output * size, (output + 1) * size)
             hessian[part, part] += block
         return hessian
+
+    def thin(self, n_wanted: int) -> tuple[Tensor, Tensor]:
+        """Return at least so many of the sampled rows, if there are, with shares ``(n_rows, 1)`` of the same sum."""
+        every = max(1, len(self.rows) // n_wanted)
+        shares = self.shares[::every, None]  # (n_rows, 1)
+        return self.rows[::every], shares * (self.shares.sum() / shares.sum())
 
     def _add_to_diagonal(self, block: Tensor, curvature: Tensor, penalty: Tensor) -> None:
         """Add the penalty and a small ridge to the diagonal of an output's block, in place."""

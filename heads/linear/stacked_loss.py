@@ -37,6 +37,26 @@ class RowTargets:
     weights: NDArray[np.float64]
     folds: NDArray[np.integer[Any]]
 
+    @classmethod
+    def without_folds(cls, targets: NDArray[Any], *, n_outputs: int, weights: NDArray[np.float64]) -> RowTargets:
+        """Return the targets of rows that are never held out."""
+        folds = np.full(len(targets), NO_FOLD, np.int16)
+        return cls(targets=targets, n_outputs=n_outputs, weights=weights, folds=folds)
+
+    def with_folds(self, held_rows: Sequence[NDArray[np.integer[Any]]]) -> RowTargets:
+        """Return the rows with folds that hold out the given rows; a fold that trains on one class is left out."""
+        folds = np.full(len(self.weights), NO_FOLD, np.int16)
+        n_folds = 0
+        for held in held_rows:
+            is_trained_on = self.weights > 0
+            is_trained_on[held] = False
+            has_classes = self.codes.ndim == 1
+            if has_classes and len(np.unique(self.codes[is_trained_on])) < 2:
+                continue
+            folds[held] = n_folds
+            n_folds += 1
+        return replace(self, folds=folds)
+
     def take(self, rows: Any) -> RowTargets:
         """Return some rows, given as a slice or by their numbers."""
         return replace(self, targets=self.targets[rows], weights=self.weights[rows], folds=self.folds[rows])
@@ -180,7 +200,7 @@ class StackedLoss:
 
         weights, intercepts = self._join_points(points)
         judged = replace(self.rows, weights=self.rows.weights * self.rows.can_be_judged())
-        sums = np.zeros((3, len(points)))  # of weighted losses, of correct rows' weights, of all weights
+        sums = np.zeros((3, len(points)))  # of losses, of correct rows and of all rows, by their weights
         for place, block in self.blocks:
             folds = judged.folds[place]
             for fold in np.unique(folds[folds != NO_FOLD]).tolist():
@@ -190,8 +210,7 @@ class StackedLoss:
                 held_out = block[torch.from_numpy(inside).to(block.device)]
                 outputs = slice(fold * self.n_outputs, (fold + 1) * self.n_outputs)
                 scores = torch.addmm(intercepts[outputs, None], weights[outputs], held_out.T)  # (n_outputs, n_held_out)
-                losses, is_correct = judge_rows(scores, targets)
-                sums[:, fold] += [losses @ rows.weights, is_correct @ rows.weights, rows.weights.sum()]
+                sums[:, fold] += sum_judgements(scores, targets, rows.weights)
         with np.errstate(invalid="ignore"):
             mean_losses, accuracies = sums[:2] / sums[2]
         return mean_losses, accuracies
@@ -208,8 +227,8 @@ class LossSums:
         self.losses = self.products.new_zeros(n_fits)
 
 
-def judge_rows(scores: Tensor, targets: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the loss of each row, and 1 where it is predicted correctly, else 0; overwrites the scores.
+def sum_judgements(scores: Tensor, targets: Tensor, weights: NDArray[np.float64]) -> list[float]:
+    """Return the weighted sum of losses, and the weight of correct rows and of all; overwrites the scores.
 
     The scores are ``(n_outputs, n_rows)``, the targets as for :func:`compute_losses`.
     """
@@ -218,7 +237,7 @@ def judge_rows(scores: Tensor, targets: Tensor) -> tuple[NDArray[np.float64], ND
     else:
         is_correct = scores.argmax(0) == targets
     losses, _ = compute_losses(scores[None], targets)
-    return to_float64(losses[0]), to_float64(is_correct)
+    return [to_float64(losses[0]) @ weights, to_float64(is_correct) @ weights, weights.sum()]
 
 
 def sum_training_weights(rows: RowTargets) -> NDArray[np.float64]:
