@@ -21,7 +21,6 @@ class ScoredClassifier(ClassifierMixin):  # type: ignore[misc]
     ----------
     classes_ : ndarray of shape (n_classes,)
         With several labels, the numbers of their columns.
-    multilabel_ : bool
     label_dtype_ : str
         The type of the labels in ``fit``.
     """

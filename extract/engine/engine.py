@@ -62,7 +62,6 @@ class Result:
 
     Parameters
     ----------
-    item : Item
     digest : str
         SHA-256 of the content, "" if it could not be read.
     vectors : tuple of ndarray, or None
@@ -111,9 +110,6 @@ def compute_features(
     ----------
     items : iterable of Item
         Consumed a few windows ahead of the results.
-    session : Session
-    preprocessor : Preprocessor
-    sizes : BatchSizes, optional
     stages : Stages, optional
         The seconds of each stage are added to it.
     lookup : callable, optional
@@ -332,7 +328,6 @@ def make_result(decoded: DecodedItem, features: KnownFeatures | None, is_first: 
 
     Parameters
     ----------
-    decoded : DecodedItem
     features : KnownFeatures or None
         Features of its content; None if it could not be decoded.
     is_first : bool

@@ -61,9 +61,6 @@ def tune(
 
     Parameters
     ----------
-    graph : ExportedGraph
-    config : RunConfig
-    preprocessor : Preprocessor
     items : iterable of Item
         The first of them are measured with.
     pending : int
@@ -122,8 +119,6 @@ def measure_tuning(bench: Bench, items: Iterable[Item], pending: int) -> Tuning 
 
     Parameters
     ----------
-    bench : Bench
-    items : iterable of Item
     pending : int
         Number of items that the job will compute.
     """
@@ -178,9 +173,6 @@ class Bench:
 
     Parameters
     ----------
-    graph : ExportedGraph
-    provider : str
-    preprocessor : Preprocessor
     cores : int
         Number of batches that the default tuning infers at a time.
     sessions : dict

@@ -110,12 +110,7 @@ class Canaries:
         return drift
 
     def check(self, session: Session) -> None:
-        """Raise an error if the graph no longer computes what it did.
-
-        Raises
-        ------
-        DriftError
-        """
+        """Raise a DriftError if the graph no longer computes what it did."""
         for name, difference in self.measure_drift(session).items():
             if not difference <= self.max_drift:
                 raise self._drift_error(session, name, difference)

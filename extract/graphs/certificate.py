@@ -14,11 +14,9 @@ class Deviation:
 
     Parameters
     ----------
-    output : str
     case : {"random", "padded", "long", "real"}
         Random inputs, random text with padding, one text of the model's maximum length (up to 512 tokens), or the
         user's own items.
-    batch : int
     relative_l2 : float
         Length of the difference over the length of the model's value.
     max_abs : float

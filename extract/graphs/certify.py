@@ -45,7 +45,6 @@ def certify(
 
     Parameters
     ----------
-    cut : Cut
     session : Session
         The graph.
     versions : dict

@@ -22,7 +22,6 @@ def cutter_for(backbone: Backbone, tracing: Tracing = DEFAULT_TRACING) -> Cutter
 
     Parameters
     ----------
-    backbone : Backbone
     tracing : Tracing
         How a PyTorch module is traced.
     """

@@ -69,7 +69,6 @@ def walk_back(start: Any, list_sources: Callable[[Any], Iterable[Any]]) -> Itera
 
     Parameters
     ----------
-    start : node
     list_sources : callable
         Returns the nodes to visit from a node.
     """
@@ -111,7 +110,6 @@ def find_channel_axis(node: Any, shape: tuple[int, ...], reader: AxisReader) -> 
     node : node
         A value of shape ``(batch, *shape)``.
     shape : tuple of int
-    reader : AxisReader
 
     Returns
     -------
@@ -161,7 +159,6 @@ def measure_layers(
     ----------
     layers : sequence of (Layer, node)
         Each with the node that yields its value.
-    costs : mapping of node to Cost
     total : Cost
         Cost of the whole model.
     dominators : collection of nodes

@@ -22,7 +22,6 @@ def select_columns(graph: ExportedGraph, names: Sequence[str], path: Path) -> Ex
 
     Parameters
     ----------
-    graph : ExportedGraph
     names : sequence of str
         Names of columns, in the order of the new graph's outputs.
     path : Path

@@ -51,7 +51,6 @@ def export(
 
     Parameters
     ----------
-    backbone : Backbone
     request : CutRequest
         Layers and poolings.
     folder : Path
@@ -113,8 +112,6 @@ def export_by_route(
 
     Parameters
     ----------
-    cut : Cut
-    route : Route
     items : sequence of ndarray
         Real inputs to check with.
     refused : sequence of str

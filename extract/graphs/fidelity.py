@@ -29,7 +29,6 @@ class Fidelity:
 
     Parameters
     ----------
-    precision, provider : str
     items : int
         Number of items that were compared.
     usual : float

@@ -91,12 +91,7 @@ def _export_once_per_process(
 
 
 def check_request(graph: ExportedGraph, request: CutRequest) -> None:
-    """Raise an error if a graph does not compute what is asked for.
-
-    Raises
-    ------
-    InputError
-    """
+    """Raise an InputError if a graph does not compute what is asked for."""
     columns = graph.metadata.columns
     exported = {(column.layer, column.pool) for column in columns}
     layers = {column.layer for column in columns}

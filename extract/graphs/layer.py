@@ -61,7 +61,6 @@ def make_layer(
 
     Parameters
     ----------
-    name : str
     shape : tuple of int or None
         As in :class:`Layer`.
     find_channel_axis : callable

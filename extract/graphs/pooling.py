@@ -53,7 +53,6 @@ def resolve_pooling(layer: Layer, pool: str, own: str = "") -> str:
 
     Parameters
     ----------
-    layer : Layer
     pool : str
         A name, several joined by ``+``, whose results are concatenated, or ``auto``.
     own : str
@@ -102,12 +101,7 @@ def choose_own_pooling(own: str, applicable: Sequence[str]) -> str:
 
 
 def require_known_poolings(names: Iterable[str]) -> None:
-    """Raise an error if there is no pooling of a name.
-
-    Raises
-    ------
-    LayerError
-    """
+    """Raise a LayerError if there is no pooling of a name."""
     known = {AUTO}.union(*POOLINGS.values())
     for name in names:
         if name not in known and grid_of(name) is None:
@@ -172,7 +166,6 @@ def pool_layer(x: Tensor, layer: Layer, pool: str, mask: Tensor | None = None) -
     Parameters
     ----------
     x : Tensor, shape (batch, *layer.shape)
-    layer : Layer
     pool : str
         A name, or several joined by ``+``.
     mask : Tensor, optional

@@ -26,7 +26,6 @@ def prepare_reference_inputs(spec: InputSpec, feed: Feed) -> list[NDArray[Any]]:
 
     Parameters
     ----------
-    spec : ImageSpec, TextSpec or TensorSpec
     feed : dict of ndarray
         A batch of the graph's inputs; of images one array of uint8, shape (batch, height, width, 3).
 

@@ -44,7 +44,6 @@ class Route:
     ----------
     name : str
         Name in the certificate.
-    tracing : Tracing
     optimize : bool
         Let the exporter rewrite the graph.
     torchscript : bool

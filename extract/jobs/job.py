@@ -163,10 +163,8 @@ def update_store(writer: StoreWriter, counter: Counter, source: Source, *, prune
 
     Parameters
     ----------
-    writer : StoreWriter
     counter : Counter
         Counts the inputs.
-    source : Source
     prune : bool
         Whether items that are not in the source are removed.
     was_done : bool

@@ -99,7 +99,6 @@ def plan(
 
     Parameters
     ----------
-    source : Source
     graph : ExportedGraph
         In the precision of the job.
     store : FeatureStore, optional
@@ -173,7 +172,6 @@ def draw_sample(items: Iterable[Item], total: int, count: int) -> list[Item]:
 
     Parameters
     ----------
-    items : iterable of Item
     total : int
         Number of `items`.
     count : int

@@ -34,7 +34,6 @@ class Counter:
     ----------
     pending : Pending
         What the store has of the source's items.
-    config : RunConfig
     ledger : Ledger
         Filled here.
     total : int
@@ -163,7 +162,6 @@ class Recorder:
 
         Parameters
         ----------
-        rows : list of Row
         sizes : BatchSizes
             Recorded with the part, for a run that resumes.
         """

@@ -64,7 +64,6 @@ def calibrate(graph: ExportedGraph, items: Sequence[Prepared]) -> Calibration:
     ----------
     graph : ExportedGraph
         In fp32.
-    items : sequence of Prepared
     """
     import onnx
     from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
@@ -103,7 +102,6 @@ def quantize(calibration: Calibration, kept: Sequence[str]) -> Any:
 
     Parameters
     ----------
-    calibration : Calibration
     kept : sequence of str
         Names of operations that stay in float32.
 

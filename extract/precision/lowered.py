@@ -105,17 +105,12 @@ def lower_graph(graph: ExportedGraph, precision: str) -> ExportedGraph:
 
 
 def check_own_precision(graph: ExportedGraph, precision: str) -> None:
-    """Raise an error if a graph that was exported before is not in the precision asked for.
+    """Raise an InputError if a graph that was exported before is not in the precision asked for.
 
     Parameters
     ----------
-    graph : ExportedGraph
     precision : str
         ``"auto"`` accepts every graph, a family each of its precisions.
-
-    Raises
-    ------
-    InputError
     """
     own = graph.metadata.precision
     if precision not in ("auto", own, parse_family(own)):

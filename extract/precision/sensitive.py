@@ -52,7 +52,6 @@ def find_sensitive_operations(
         Names of operations.
     measure_error : callable
         Takes the names of operations that stay in float32, and returns the error of the features.
-    bound : float
 
     Returns
     -------

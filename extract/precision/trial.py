@@ -46,7 +46,6 @@ class Trial:
     ----------
     graph : ExportedGraph
         In fp32.
-    provider : str
     items : sequence of Prepared
         The user's items: the first 256 judge, the last 128 calibrate.
     originals : sequence of Prepared

@@ -32,7 +32,6 @@ def make_device_properties(precision: str, threads: int, runs: int) -> dict[str,
 
     Parameters
     ----------
-    precision : str
     threads : int
         Threads that compute.
     runs : int
@@ -50,7 +49,6 @@ class OpenVinoRuntime:
 
     Parameters
     ----------
-    graph : path or bytes
     properties : dict
         Made by :func:`make_device_properties`.
     runs : int
@@ -82,7 +80,6 @@ class OpenVinoRuntime:
         ----------
         names : None
             For the interface of ONNX Runtime.
-        feed : dict of str to ndarray
 
         Returns
         -------

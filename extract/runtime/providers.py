@@ -82,7 +82,6 @@ def find_providers(provider: str, precision: str) -> list[Provider]:
     ----------
     provider : str
         A name of :data:`PROVIDERS`, or "auto" for all that are usable.
-    precision : str
 
     Returns
     -------

@@ -138,10 +138,8 @@ def open_on_first(graph: Path | bytes, providers: list[Provider], options: Sessi
 
     Parameters
     ----------
-    graph : path or bytes
     providers : list of Provider
         Not empty.
-    options : SessionOptions
 
     Raises
     ------

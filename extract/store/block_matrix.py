@@ -31,8 +31,6 @@ class BlockMatrix:
         Returns the matrix of a part, mapped into memory, by the part's number.
     parts, rows : ndarray of int, shape (n,)
         The part of each row, and its position there.
-    width : int
-    dtype : dtype
     """
 
     ndim = 2
@@ -111,7 +109,6 @@ def gather_column(root: Path, stored: StoredColumn, parts: NDArray[np.int32], ro
     ----------
     root : Path
         The store's folder.
-    stored : StoredColumn
     parts, rows : ndarray of int32, shape (n,)
         The number of the part of each row, and its position there.
     """

@@ -71,7 +71,6 @@ def fill_columns(
 
     Parameters
     ----------
-    writer : StoreWriter
     graph : ExportedGraph
         It computes the columns, and perhaps others.
     names : list of str
@@ -103,7 +102,6 @@ class Filling:
 
     Parameters
     ----------
-    writer : StoreWriter
     graph : ExportedGraph
         It computes the new columns alone.
 

@@ -45,7 +45,6 @@ class StoreContent:
 
     Attributes
     ----------
-    log : Log
     entries : list of LogEntry
         The log from the last checkpoint on.
     state : StoreState
@@ -203,7 +202,6 @@ class StoreContent:
 
         Parameters
         ----------
-        ids : sequence of str
         column : str or Column
             As for :meth:`matrix`.
 
@@ -232,7 +230,7 @@ class StoreContent:
             yield ids[start:stop], np.asarray(matrix[start:stop])
 
     def require_columns(self, identity: dict[str, Any], columns: Sequence[Column]) -> None:
-        """Raise an error that names the first difference if an extractor's features do not belong here.
+        """Raise an IdentityError that names the first difference if an extractor's features do not belong here.
 
         Parameters
         ----------
@@ -240,10 +238,6 @@ class StoreContent:
             The extractor's input identity.
         columns : sequence of Column
             Each must be a column of the store.
-
-        Raises
-        ------
-        IdentityError
         """
         require_same(identity, self.identity, f"the backbone is not that of {self.path}")
         own_columns = {column.name: column for column in self.columns}

@@ -80,7 +80,6 @@ class SourceDelta:
         ----------
         root : Path
             The store's folder.
-        entry : LogEntry
 
         Returns
         -------

@@ -108,7 +108,6 @@ def add_first_columns(root: Path, graph: ExportedGraph, dtype: str) -> None:
     ----------
     root : Path
         The store's folder.
-    graph : ExportedGraph
     dtype : str
         How the features will be stored.
     """

@@ -63,7 +63,6 @@ class Index:
 
         Parameters
         ----------
-        entry : LogEntry
         delta : SourceDelta or None
             Its change of the items, None if there is none.
         """

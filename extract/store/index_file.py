@@ -49,7 +49,6 @@ def write_index(root: Path, items: Segment, last: LogEntry) -> None:
     ----------
     root : Path
         The store's folder.
-    items : Segment
     last : LogEntry
         The last entry of the log that `items` contain.
     """
@@ -101,7 +100,7 @@ def is_index_damaged(root: Path) -> bool:
 
 
 def check_log_is_complete(root: Path, last_number: int, indexed_number: int) -> None:
-    """Raise an error if the index contains later entries than the log.
+    """Raise a LogDamagedError if the index contains later entries than the log.
 
     Parameters
     ----------
@@ -112,10 +111,6 @@ def check_log_is_complete(root: Path, last_number: int, indexed_number: int) -> 
     indexed_number : int
         As :func:`read_indexed_number` returns it. Only a writer may call that after it has read the log: while a reader
         does so, another process can add entries and update the index.
-
-    Raises
-    ------
-    LogDamagedError
     """
     if indexed_number > last_number:
         raise LogDamagedError(

@@ -67,7 +67,6 @@ class LogEntry:
 
         Parameters
         ----------
-        fields : dict
         digest : str
             SHA-256 of the file.
         """
@@ -129,10 +128,8 @@ class Log:
         ----------
         last : LogEntry or None
             The entry that the caller knows as the newest.
-        action : Action
         files : sequence of Path
             They must be on disk already.
-        details : dict
         known_files : dict, optional
             Other files with their SHA-256, by path within the store.
 

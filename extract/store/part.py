@@ -37,7 +37,6 @@ class Row:
         Why the item failed; for a duplicate, the id of its original.
     row : int or None
         Its row in the part's matrices; failed and pending items have none.
-    label, split : str or None
     size, mtime_ns : int or None
         Size and modification time of the file, by which an unchanged file is recognised.
     group : str or None

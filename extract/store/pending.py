@@ -56,7 +56,6 @@ class Pending:
 
         Parameters
         ----------
-        items : Source
         ends : Ledger
             The result of each item is counted here, up to the first that has to be computed.
         """
@@ -75,7 +74,6 @@ class Pending:
 
         Parameters
         ----------
-        items : iterable of Item
         index : Index
             The index from now on.
         """

@@ -88,7 +88,6 @@ def find_damaged_items(writer: StoreWriter, damaged_files: Collection[str]) -> N
 
     Parameters
     ----------
-    writer : StoreWriter
     damaged_files : collection of str
         Paths within the store.
     """

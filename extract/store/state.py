@@ -47,7 +47,6 @@ class StoreState:
 
     Parameters
     ----------
-    columns : tuple of StoredColumn
     parts : tuple of str
         The parts whose items make up the store, the oldest first.
     compacted : str or None

@@ -57,7 +57,6 @@ class StoreWriter:
 
     Attributes
     ----------
-    store : StoreContent
     last : LogEntry
         The newest entry of the log.
     state : StoreState
@@ -87,10 +86,8 @@ class StoreWriter:
 
         Parameters
         ----------
-        action : Action
         files : sequence of Path
             New files of the store; they must be on disk already.
-        details : dict
         delta : SourceDelta, optional
             What the entry changes of the items; it must be what :meth:`SourceDelta.read` reads from the files.
         known_files : dict, optional
@@ -113,7 +110,6 @@ class StoreWriter:
 
         Parameters
         ----------
-        rows : sequence of Row
         matrices : sequence of ndarray
             One for each column of the store, with a row for each item that has features.
         sizes : BatchSizes
@@ -141,7 +137,6 @@ class StoreWriter:
 
         Parameters
         ----------
-        rows : sequence of Row
         damaged_files : sequence of str
             The reason, kept in the log.
         """
@@ -243,7 +238,6 @@ class StoreWriter:
 
         Parameters
         ----------
-        columns : sequence of StoredColumn
         matrices : dict
             Their features by their keys, in the order of the rows.
         graph : ExportedGraph
@@ -376,7 +370,6 @@ def open_writer(store: StoreContent, patience: float = 0.0, without: Collection[
 
     Parameters
     ----------
-    store : StoreContent
     patience : float
         Seconds to wait for another process that is writing.
     without : collection of str

@@ -92,7 +92,6 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        store : FeatureStore
         layer : str or sequence of str, optional
             By default all of the store's layers, side by side.
         **options
@@ -111,7 +110,6 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        graph : ExportedGraph
         **options
             Parameters of the estimator; layer and pool are by default all that the graph has.
         """
@@ -293,12 +291,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
     # Prediction.
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """Predict the targets of items, of the type that was given to ``fit``.
-
-        Parameters
-        ----------
-        X : sequence, path or FeatureStore
-        """
+        """Predict the targets of items, of the type that was given to ``fit``."""
         return self.predict_features(self._compute_features(X).matrix)
 
     @abstractmethod

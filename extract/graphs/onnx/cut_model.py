@@ -39,8 +39,6 @@ def cut_model(traced: OnnxTrace, cut: Cut, normalize: Normalize = append_image_n
 
     Parameters
     ----------
-    traced : OnnxTrace
-    cut : Cut
     normalize : callable
         Appends the normalisation of images.
 

@@ -30,7 +30,6 @@ class OnnxCutter:
 
     Parameters
     ----------
-    backbone : OnnxBackbone
     make_model : callable
         Makes the ONNX model of a cut.
     """

@@ -79,10 +79,8 @@ def append_pooling(nodes: Nodes, value: str, layer: Layer, *, pool: str, mask: s
 
     Parameters
     ----------
-    nodes : Nodes
     value : str
         Name of a value ``(batch, *layer.shape)``.
-    layer : Layer
     pool : str
         A name, or several joined by ``+``.
     mask : str

@@ -27,7 +27,6 @@ class Reference:
 
     Parameters
     ----------
-    graph : OnnxGraph
     names : sequence of str
         The values.
     """

@@ -30,7 +30,6 @@ class OnnxTrace:
 
     Parameters
     ----------
-    graph : OnnxGraph
     measured : dict of str to MeasuredShape
         Shapes of its values.
     """
@@ -89,10 +88,8 @@ def trace(path: Path, data: str, spec: InputSpec) -> OnnxTrace:
 
     Parameters
     ----------
-    path : Path
     data : str
         Name of the input that takes the items.
-    spec : ImageSpec, TextSpec or TensorSpec
 
     Raises
     ------

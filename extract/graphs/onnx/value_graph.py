@@ -24,7 +24,6 @@ class Value:
 
     Parameters
     ----------
-    name : str
     node : onnx.NodeProto or None
         The operation that yields it; None for inputs and weights.
     all_input_nodes : list of Value
@@ -156,7 +155,6 @@ def load_graph(path: Path, data: str) -> OnnxGraph:
 
     Parameters
     ----------
-    path : Path
     data : str
         As in :class:`OnnxGraph`.
     """
@@ -179,7 +177,6 @@ def prune(graph: Any, wanted: Iterable[str]) -> Any:
 
     Parameters
     ----------
-    graph : onnx.GraphProto
     wanted : iterable of str
         Names of values.
     """

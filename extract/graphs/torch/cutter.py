@@ -38,7 +38,6 @@ class TorchCutter:
 
     Parameters
     ----------
-    backbone : TorchBackbone
     tracing : Tracing
         How it is traced.
     """

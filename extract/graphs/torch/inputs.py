@@ -23,7 +23,6 @@ def dynamic_axes(spec: InputSpec, input_count: int, inferred: bool = False) -> t
 
     Parameters
     ----------
-    spec : ImageSpec, TextSpec or TensorSpec
     input_count : int
         Number of the graph's inputs.
     inferred : bool
@@ -50,7 +49,6 @@ def model_inputs(spec: InputSpec, inputs: tuple[Tensor, ...]) -> tuple[Tensor, .
 
     Parameters
     ----------
-    spec : ImageSpec, TextSpec or TensorSpec
     inputs : tuple of Tensor
         The graph's inputs; of images one of uint8, shape (batch, height, width, 3).
 

@@ -25,7 +25,6 @@ def number_calls(modules: Mapping[str, nn.Module], calls: Iterable[str]) -> dict
 
     Parameters
     ----------
-    modules : mapping of str to torch.nn.Module
     calls : iterable of str
         Named as in a trace, in order; those of unknown modules are skipped.
     """
@@ -51,10 +50,8 @@ def hook_call(module: nn.Module, number: int, take: Callable[[Any], None], *, en
 
     Parameters
     ----------
-    module : torch.nn.Module
     number : int
         Number of the call, counted from 1.
-    take : callable
     entering : bool
         Pass the call's arguments instead.
     """

@@ -39,7 +39,6 @@ class Trace:
 
     Parameters
     ----------
-    backbone : TorchBackbone
     module : torch.fx.GraphModule
         Called as the backbone's module is.
     live : list
@@ -194,7 +193,6 @@ def find_output(nodes: list[Node], shapes: Collection[tuple[int, ...]]) -> Node 
 
     Parameters
     ----------
-    nodes : list of torch.fx.Node
     shapes : collection of tuple of int
         Shapes of the tensors that the module returned for the example batch.
     """
@@ -233,7 +231,6 @@ def is_batch_of_features(node: Node, input_sizes: tuple[str, ...]) -> bool:
 
     Parameters
     ----------
-    node : torch.fx.Node
     input_sizes : tuple of str
         Sizes of the model's first input. For text the second one is the number of tokens, which may stand behind the
         batch.

@@ -41,7 +41,6 @@ def export_store(
 
     Parameters
     ----------
-    store : StoreContent
     path : path
         Must not exist.
     format : {"parquet", "arrow", "datasets"}
@@ -77,7 +76,6 @@ class ExportedRows:
 
     Parameters
     ----------
-    store : StoreContent
     columns : sequence of str or Column
         Columns of features; repeated ones are exported once.
     bytes_per_batch : int
@@ -221,8 +219,6 @@ def write_datasets(path: Path, rows: ExportedRows, bytes_per_shard: int = BYTES_
 
     Parameters
     ----------
-    path : Path
-    rows : ExportedRows
     bytes_per_shard : int
         Approximate size of a shard, which holds whole rows.
     """

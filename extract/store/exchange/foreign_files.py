@@ -88,7 +88,6 @@ def read_clip_retrieval(root: Path, embedding_folders: Sequence[Path]) -> Foreig
 
     Parameters
     ----------
-    root : Path
     embedding_folders : sequence of Path
         Each is a column.
     """
@@ -147,7 +146,6 @@ def read_thingsvision(root: Path, name: str) -> ForeignFeatures:
 
     Parameters
     ----------
-    root : Path
     name : str
         Name of the column.
     """
@@ -167,7 +165,6 @@ def open_foreign_matrix(path: Path, ids: Sequence[str] | None = None) -> NDArray
 
     Parameters
     ----------
-    path : Path
     ids : sequence of str, optional
         The items, for a ``.mat`` with a variable for each of them.
 
@@ -221,7 +218,6 @@ def check_matrix(matrix: NDArray[Any], name: str) -> None:
 
     Parameters
     ----------
-    matrix : ndarray
     name : str
         Names the array in errors.
     """
@@ -288,7 +284,6 @@ def read_id_column(table: pyarrow.Table, path: Path) -> list[Any]:
 
     Parameters
     ----------
-    table : pyarrow.Table
     path : Path
         Names the table in errors.
     """
