@@ -18,9 +18,9 @@ from ..extract.runtime.providers import (
 )
 from ..hardware import available_cores, installed, instruction_sets, processor
 
-RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
+RUNTIME_PACKAGES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
 """Packages that all write the folder ``onnxruntime``: the last one installed overwrites files of the others."""
-REPORTED_PACKAGES = (*RUNTIMES, "onnxruntime-ep-openvino", "openvino", "onnx", "torch", "numpy")
+REPORTED_PACKAGES = (*RUNTIME_PACKAGES, "onnxruntime-ep-openvino", "openvino", "onnx", "torch", "numpy")
 
 
 def examine_installation() -> dict[str, Any]:
@@ -76,7 +76,7 @@ def find_problems(installed_packages: set[str], built_providers: list[str]) -> l
 
     Each comes with its remedy.
     """
-    runtimes = [name for name in RUNTIMES if name in installed_packages]
+    runtimes = [name for name in RUNTIME_PACKAGES if name in installed_packages]
     problems = []
     if len(runtimes) > 1:
         problems.append(

@@ -209,13 +209,12 @@ def evaluate(
     if as_json:
         print_json(scores)
         return
-    is_regression = "r2" in scores
-    if is_regression:
+    if "r2" in scores:
         print_regression_scores(scores)
     else:
         print_classification_scores(scores)
     print_failures(estimator.failures_)
-    if not is_regression:
+    if "per_class" in scores:
         print_classes(scores["per_class"])
 
 

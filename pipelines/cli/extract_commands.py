@@ -52,7 +52,7 @@ def extract(
     from ...extract.store.feature_store import FeatureStore
 
     # Validate.
-    extraction = make_extraction(backbone, model, cut, execution)
+    extraction = make_extraction(backbone, model, cut=cut, execution=execution)
     data = table.to_source(source)
     find_providers(extraction.run_config.provider, "fp32")
 

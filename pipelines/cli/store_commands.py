@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ...extract.graphs.fidelity import Fidelity
     from ...extract.store.feature_store import FeatureStore
 
-STATUSES = ("ok", "failed", "duplicate", "pending")
+ITEM_STATUSES = ("ok", "failed", "duplicate", "pending")
 
 
 def info(store: StoreArgument, as_json: JsonOption = False) -> None:
@@ -44,7 +44,7 @@ def info(store: StoreArgument, as_json: JsonOption = False) -> None:
 
 def print_store(store: FeatureStore, facts: dict[str, Any]) -> None:
     """Print where the features of a store come from, its counts of items, and a table of its columns."""
-    counts = [f"{facts[status]} {status}" for status in STATUSES if facts[status] or status != "pending"]
+    counts = [f"{facts[status]} {status}" for status in ITEM_STATUSES if facts[status] or status != "pending"]
     origin = f"backbone {facts['backbone']}" if facts["backbone"] else "foreign features"
     typer.echo(f"{store.path}: {facts['items']} items ({', '.join(counts)})")
     typer.echo(f"{origin}, fingerprint {store.fingerprint[:16]}")
@@ -55,7 +55,7 @@ def print_store(store: FeatureStore, facts: dict[str, Any]) -> None:
 def summarize_store(store: FeatureStore) -> dict[str, Any]:
     """Return the counts of a store's items, its backbone (None for foreign features) and its columns."""
     counts = store.index.counts()
-    by_status = {status: counts.get(status, 0) for status in STATUSES}
+    by_status = {status: counts.get(status, 0) for status in ITEM_STATUSES}
     return {
         "items": sum(by_status.values()),
         **by_status,

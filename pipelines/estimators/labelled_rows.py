@@ -54,7 +54,7 @@ def select_labelled_rows(store: FeatureStore, labels: Any = None, column: str | 
     if labels is None or are_by_id(labels):
         values = list(store.labels)
         if labels is not None:
-            apply_table(label_table(labels, LABEL_COLUMN), column, values, splits, store)
+            apply_table(label_table(labels, LABEL_COLUMN), column, values=values, splits=splits, store=store)
         rows = np.flatnonzero([label is not None for label in values])
         found = unify_types(take_items(values, rows))
     else:
@@ -109,14 +109,10 @@ def require_known_ids(ids: Sequence[str], store: FeatureStore) -> None:
 def find_label_column(table: pyarrow.Table, column: str | None) -> str | None:
     """Return the name of the column of labels; None for a table that has splits only."""
     others = [name for name in table.column_names if name not in ("id", SPLIT_COLUMN)]
-    if column is not None:
-        chosen = column
-    elif not others:
+    if column is None and not others:
         return None
-    elif len(others) == 1:
-        chosen = others[0]
-    else:
-        chosen = LABEL_COLUMN
+    default = others[0] if len(others) == 1 else LABEL_COLUMN
+    chosen = default if column is None else column
     if chosen not in others:
         raise InputError(
             f"the labels have no column {chosen!r}; expected one of {', '.join(others) or 'some'} (--label-column)"

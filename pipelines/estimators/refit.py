@@ -89,14 +89,15 @@ def refit(
         If no row has a label, a label's id is not in the store, or there is nothing to learn from.
     """
     # Select the rows that have a label.
-    parent = bundle if isinstance(bundle, TransferEstimator) else load(bundle, trusted)
+    parent, parent_digest = load_parent(bundle, trusted)
     opened = store if isinstance(store, FeatureStore) else FeatureStore.open(store)
     require_same_features(opened, parent.extractor_)
     labelled = select_labelled_rows(opened, labels, label_column)
     rows = build_training_set(parent, opened, labelled)
 
     # Divide them into rows to learn from and rows to evaluate on.
-    rule = HoldOutRule.choose(held_out, seed, parent.lineage_.get("held_out"), labelled.splits)
+    parent_rule = parent.lineage_.get("held_out")
+    rule = HoldOutRule.choose(held_out, seed, parent=parent_rule, splits=labelled.splits)
     learned, evaluated = divide_rows(rule, labelled, rows, is_classification=is_classifier(parent))
     if not len(evaluated) and rule.holds_out_rows:
         warnings.warn(f"{rule.explain_no_rows()}: the head is not evaluated", RefitWarning, stacklevel=2)
@@ -107,12 +108,12 @@ def refit(
     child = train_child(parent, learned, is_warm)
     metrics = {}
     if len(evaluated):
-        metrics = evaluate_child(child, parent, learned, evaluated)
+        metrics = evaluate_child(child, parent, learned=learned, evaluated=evaluated)
         metrics["parent_may_have_learned_them"] = parent_may_know
 
     # Record how it was trained.
     child.lineage_ |= {
-        "parent": None if isinstance(bundle, TransferEstimator) else digest_of_file(Path(bundle) / MANIFEST),
+        "parent": parent_digest,
         "warm": is_warm,
         "held_out": {**rule.to_json(), "n": len(evaluated)},
         "metrics": metrics,
@@ -120,6 +121,13 @@ def refit(
         "unlabelled": len(opened.ids) - len(rows),
     }
     return child
+
+
+def load_parent(bundle: str | Path | TransferEstimator, trusted: Sequence[str]) -> tuple[TransferEstimator, str | None]:
+    """Return the parent and the SHA-256 of its manifest, which an estimator that was not loaded does not have."""
+    if isinstance(bundle, TransferEstimator):
+        return bundle, None
+    return load(bundle, trusted), digest_of_file(Path(bundle) / MANIFEST)
 
 
 def build_training_set(parent: TransferEstimator, store: FeatureStore, labelled: LabelledRows) -> TrainingSet:

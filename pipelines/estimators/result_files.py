@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ...extract.sources.table import Table
     from .transfer_estimator import TransferEstimator
 
-SUFFIXES = (".csv", ".jsonl")
+RESULT_SUFFIXES = (".csv", ".jsonl")
 PROBABILITY_DECIMALS = 6
 
 
@@ -74,8 +74,8 @@ def list_probabilities(estimator: Any, features: NDArray[np.float32]) -> list[di
 
 def check_suffix(path: Path) -> None:
     """Raise an InputError if the suffix of a file is neither ``.csv`` nor ``.jsonl``."""
-    if path.suffix not in SUFFIXES:
-        raise InputError(f"{path}: expected a file that ends in {' or '.join(SUFFIXES)}")
+    if path.suffix not in RESULT_SUFFIXES:
+        raise InputError(f"{path}: expected a file that ends in {' or '.join(RESULT_SUFFIXES)}")
 
 
 def write_rows(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str] = ()) -> None:

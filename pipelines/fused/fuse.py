@@ -48,7 +48,7 @@ def export_fused(pipeline: FittedPipeline, path: Path) -> None:
 
     # Merge them.
     outputs = REGRESSOR_OUTPUTS if pipeline.classes is None else CLASSIFIER_OUTPUTS
-    merged = merge_models(body, head, names, outputs)
+    merged = merge_models(body, head, names=names, outputs=outputs)
     if pipeline.abstain_below is not None:
         merged.metadata_props.add(key=ABSTAIN_KEY, value=str(pipeline.abstain_below))
     content = merged.SerializeToString()
@@ -89,7 +89,7 @@ def convert_head(head: Any, n_features: int, opset: int) -> Any:
         n_outputs = 2
         options = {id(last): {"zipmap": False}}
     try:
-        model = run_skl2onnx(base, n_features, opset, options)
+        model = run_skl2onnx(base, n_features, opset=opset, options=options)
     except Exception as error:
         raise ExportError(
             f"the head {type(last).__name__} cannot be written as ONNX: {reason(error)}. "
@@ -101,7 +101,7 @@ def convert_head(head: Any, n_features: int, opset: int) -> Any:
     return model
 
 
-def run_skl2onnx(head: Any, n_features: int, opset: int, options: dict[int, Any] | None) -> Any:
+def run_skl2onnx(head: Any, n_features: int, *, opset: int, options: dict[int, Any] | None) -> Any:
     """Convert a head with skl2onnx, without its warnings; `options` are by the id of an estimator."""
     import skl2onnx
     from skl2onnx.common.data_types import FloatTensorType

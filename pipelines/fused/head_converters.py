@@ -8,9 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-OPTIONS = {"zipmap": [False]}
-"""Probabilities are a matrix, not a list of dictionaries."""
-
 
 @cache
 def register_converters() -> None:
@@ -36,8 +33,19 @@ def register_converters() -> None:
         LinearDiscriminantAnalysis: convert_discriminant,
     }
     for model, convert in classifiers.items():
-        update_registered_converter(model, f"Topwork{model.__name__}", set_classifier_shapes, convert, options=OPTIONS)
-    update_registered_converter(MLPHeadRegressor, "TopworkMLPHeadRegressor", set_regressor_shape, convert_mlp_regressor)
+        update_registered_converter(
+            model,
+            f"Topwork{model.__name__}",
+            shape_fct=set_classifier_shapes,
+            convert_fct=convert,
+            options={"zipmap": [False]},  # probabilities are a matrix, not a list of dictionaries
+        )
+    update_registered_converter(
+        MLPHeadRegressor,
+        "TopworkMLPHeadRegressor",
+        shape_fct=set_regressor_shape,
+        convert_fct=convert_mlp_regressor,
+    )
 
 
 def to_onnx_labels(classes: NDArray[Any]) -> NDArray[Any]:

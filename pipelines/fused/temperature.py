@@ -17,7 +17,7 @@ MIN_PROBABILITY_OF_SCORES = 1e-37
 """Smallest float32 probability whose logarithm is taken, if probabilities come from scores."""
 MIN_PROBABILITY_WITHOUT_SCORES = 1e-12
 """What scikit-learn adds to a probability before its logarithm, if a head has no scores."""
-PREFIX = "calibrated/"
+CALIBRATION_PREFIX = "calibrated/"
 
 
 @dataclass(frozen=True)
@@ -81,30 +81,30 @@ def add_calibration(graph: Any, probabilities: str, temperature: Temperature) ->
     """Add ``softmax(exponent * log(max(p, min_probability)))``, and return the name of the result."""
     smallest = add_constant(graph, "smallest", np.array(temperature.min_probability, np.float32))
     exponent = add_constant(graph, "exponent", np.array(temperature.exponent, np.float32))
-    clipped = add_node(graph, "Max", [probabilities, smallest], "clipped")
-    logarithm = add_node(graph, "Log", [clipped], "logarithm")
-    scaled = add_node(graph, "Mul", [logarithm, exponent], "scaled")
-    return add_node(graph, "Softmax", [scaled], "probabilities", axis=1)
+    clipped = add_node(graph, "Max", [probabilities, smallest], output="clipped")
+    logarithm = add_node(graph, "Log", [clipped], output="logarithm")
+    scaled = add_node(graph, "Mul", [logarithm, exponent], output="scaled")
+    return add_node(graph, "Softmax", [scaled], output="probabilities", axis=1)
 
 
 def add_most_probable(graph: Any, probabilities: str, classes: NDArray[Any]) -> str:
     """Add the label of the highest probability, and return its name."""
     names = add_constant(graph, "classes", classes)
-    position = add_node(graph, "ArgMax", [probabilities], "position", axis=1, keepdims=0)
-    return add_node(graph, "Gather", [names, position], "label")
+    position = add_node(graph, "ArgMax", [probabilities], output="position", axis=1, keepdims=0)
+    return add_node(graph, "Gather", [names, position], output="label")
 
 
 def add_constant(graph: Any, name: str, value: NDArray[Any]) -> str:
     """Add a constant, and return its full name."""
     from onnx import numpy_helper
 
-    graph.initializer.append(numpy_helper.from_array(value, f"{PREFIX}{name}"))
-    return f"{PREFIX}{name}"
+    graph.initializer.append(numpy_helper.from_array(value, f"{CALIBRATION_PREFIX}{name}"))
+    return f"{CALIBRATION_PREFIX}{name}"
 
 
-def add_node(graph: Any, operator: str, inputs: list[str], output: str, **attributes: int) -> str:
+def add_node(graph: Any, operator: str, inputs: list[str], *, output: str, **attributes: int) -> str:
     """Add a node with one output, and return the full name of that."""
     from onnx import helper
 
-    graph.node.append(helper.make_node(operator, inputs, [f"{PREFIX}{output}"], **attributes))
-    return f"{PREFIX}{output}"
+    graph.node.append(helper.make_node(operator, inputs, [f"{CALIBRATION_PREFIX}{output}"], **attributes))
+    return f"{CALIBRATION_PREFIX}{output}"
