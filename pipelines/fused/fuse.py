@@ -142,16 +142,11 @@ def concatenate_inputs(graph: Any, inputs: Sequence[Any], names: Sequence[str]) 
     """Replace the only input of a graph by the concatenation of several, in place."""
     from onnx import helper
 
-    joined = f"{HEAD_PREFIX}joined_features"
-    old = graph.input[0].name
-    for node in graph.node:
-        for position, source in enumerate(node.input):
-            if source == old:
-                node.input[position] = joined
+    features = graph.input[0].name
     if len(names) > 1:
-        join = helper.make_node("Concat", names, [joined], axis=1)
+        join = helper.make_node("Concat", names, [features], axis=1)
     else:
-        join = helper.make_node("Identity", names, [joined])
+        join = helper.make_node("Identity", names, [features])
     graph.node.insert(0, join)
     del graph.input[:]
     graph.input.extend(inputs)
