@@ -12,7 +12,6 @@ import numpy as np
 from ..standardisation import compute_scale
 
 if TYPE_CHECKING:
-    import torch
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -47,11 +46,14 @@ class FeatureBlocks:
     def __init__(
         self, X: NDArray[Any], order: NDArray[np.integer[Any]], device: Any, edges: Sequence[int] = ()
     ) -> None:
+        import torch
+
         self.X = X
         self.order = order
         self.device = device
         is_exact = X.dtype == np.float64 or X.size <= MAX_SIZE_IN_FLOAT64
         self.dtype = np.dtype(np.float64 if is_exact else np.float32)
+        self.torch_dtype = torch.float64 if is_exact else torch.float32
         self.mean: NDArray[np.float64] = np.zeros(X.shape[1])
         self.factor: NDArray[np.float64] = np.ones(X.shape[1])
         self._resident: list[Tensor] | None = None
@@ -67,13 +69,6 @@ class FeatureBlocks:
             return
         for place in self._places:
             yield place, self.read_block(place)
-
-    @property
-    def torch_dtype(self) -> torch.dtype:
-        """The type of the blocks."""
-        import torch
-
-        return torch.from_numpy(np.empty(0, self.dtype)).dtype
 
     def centre(self, mean: NDArray[np.float64]) -> None:
         """Subtract a mean from all blocks that are read from now on, and keep the blocks if they are small."""
