@@ -113,7 +113,7 @@ def few_shot_curve(
     y = to_label_array(y)
     if y.ndim != 1 or len(y) != len(X):
         raise InputError(f"{len(X)} rows but labels of shape {y.shape}; expected one label for each row")
-    _check_shots(shots)
+    check_shots(shots)
     if draws < 1:
         raise InputError(f"draws is {draws}; expected one or more")
     codes = encode_labels(y)[1]
@@ -140,7 +140,8 @@ def few_shot_curve(
     return points
 
 
-def _check_shots(shots: Sequence[int | str]) -> None:
+def check_shots(shots: Sequence[int | str]) -> None:
+    """Raise an InputError unless the numbers of labels per class are positive integers or "all"."""
     numbers = [shot for shot in shots if shot != "all"]
     are_allowed = all(isinstance(shot, int | np.integer) and shot >= 1 for shot in numbers)
     if not len(shots) or not are_allowed:

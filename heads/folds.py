@@ -160,7 +160,7 @@ def draw_validation_rows(targets: Array, share: float, generator: np.random.Gene
         return None
 
     # Order the rows by stratum, at random within each.
-    strata, is_needed = _find_strata(targets)
+    strata, is_needed = find_strata(targets)
     order = np.lexsort((generator.random(len(targets)), strata))
     order = order[~is_needed[order]]
     n_wanted = min(n_wanted, len(order) // 2)
@@ -174,7 +174,7 @@ def draw_validation_rows(targets: Array, share: float, generator: np.random.Gene
     return is_chosen
 
 
-def _find_strata(targets: Array) -> tuple[Array, Array]:
+def find_strata(targets: Array) -> tuple[Array, Array]:
     """Return the stratum of each row, and whether it is the only row of its class or with one of its labels."""
     if targets.ndim == 1:
         return targets, np.bincount(targets)[targets] == 1
@@ -207,9 +207,10 @@ def are_held_out_by_name(names: Sequence[str], share: float, seed: int) -> NDArr
 
     `share` is the expected share of the names that are held out; another seed holds out other names.
     """
-    return np.array([_hash_to_unit_interval(f"{seed}:{name}") < share for name in names], bool)
+    return np.array([hash_to_unit_interval(f"{seed}:{name}") < share for name in names], bool)
 
 
-def _hash_to_unit_interval(text: str) -> float:
+def hash_to_unit_interval(text: str) -> float:
+    """Return a number from 0 to 1 that depends on the text alone."""
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") / 2**64

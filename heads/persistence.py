@@ -43,7 +43,7 @@ def save_head(head: Any, folder: Path) -> list[str]:
     """
     kind = get_saved_type(head)
     if kind is not None and kind.is_plain:
-        _save_plain(head, kind, folder)
+        save_plain(head, kind, folder)
         return []
     import skops.io
 
@@ -75,17 +75,18 @@ def load_head(folder: Path, trusted: Sequence[str] = ()) -> Any:
     safe; any other type is an error, as is a damaged file.
     """
     if (folder / SKOPS).is_file():
-        return _load_skops(folder / SKOPS, trusted)
-    return _load_plain(folder)
+        return load_skops(folder / SKOPS, trusted)
+    return load_plain(folder)
 
 
-def _load_skops(file: Path, trusted: Sequence[str]) -> Any:
+def load_skops(file: Path, trusted: Sequence[str]) -> Any:
+    """Load a head from a skops file; raise a BundleError for types that are not trusted."""
     import skops.io
 
     own_paths = {each.path for each in SAVED_TYPES}
     allowed = {*own_paths, *SKLEARN_TYPES, *trusted}
     try:
-        content = rename_skops_types(file.read_bytes(), _find_current_paths())
+        content = rename_skops_types(file.read_bytes(), find_current_paths())
         untrusted = sorted(set(skops.io.get_untrusted_types(data=content)) - allowed)
     except UNREADABLE as error:
         raise _unreadable(file, error) from error
@@ -100,7 +101,7 @@ def _load_skops(file: Path, trusted: Sequence[str]) -> Any:
         raise _unreadable(file, error) from error
 
 
-def _find_current_paths() -> dict[str, str]:
+def find_current_paths() -> dict[str, str]:
     """Return the path of each type of topwork, by the names that skops files have for it."""
     current_paths = {}
     for each in SAVED_TYPES:
@@ -140,7 +141,8 @@ def _rename_types(node: Any, names: Mapping[str, str]) -> None:
         _rename_types(each, names)
 
 
-def _save_plain(head: Any, saved_type: SavedType, folder: Path) -> None:
+def save_plain(head: Any, saved_type: SavedType, folder: Path) -> None:
+    """Save a head's parameters and fitted attributes as JSON, and its arrays as safetensors."""
     from safetensors.numpy import save_file
 
     arrays: dict[str, NDArray[Any]] = {}
@@ -152,14 +154,14 @@ def _save_plain(head: Any, saved_type: SavedType, folder: Path) -> None:
     content = {
         "format": HEAD_FORMAT,
         "type": saved_type.id,
-        "params": _encode_parameters(parameters, arrays),
+        "params": encode_parameters(parameters, arrays),
         "state": state,
     }
     (folder / JSON).write_text(json.dumps(content, indent=1), "utf-8")
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / TENSORS)
 
 
-def _encode_parameters(parameters: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
+def encode_parameters(parameters: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
     """Return the parameters that can be written; others are for fitting only, and are reset to their defaults."""
     encoded = {}
     for name, value in parameters.items():
@@ -197,7 +199,8 @@ def _encode(value: Any, name: str, arrays: dict[str, NDArray[Any]]) -> Any:
     return {"array": _encode(value.tolist(), name, arrays), "dtype": value.dtype.str}
 
 
-def _load_plain(folder: Path) -> Any:
+def load_plain(folder: Path) -> Any:
+    """Load what :func:`save_plain` wrote; raise a BundleError if it is damaged or of an unknown type."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 

@@ -45,7 +45,7 @@ def image_spec(name: str, config: Any) -> tuple[ImageSpec, tuple[str, ...]]:
         return ImageSpec(size=(height, width), resize=min(height, width)), ("mean", "std")
     check_steps(name, fields)
     input_size, resize, fit = _read_geometry(fields, config)
-    mean, std = _read_normalisation(fields)
+    mean, std = read_normalisation(fields)
     has_filter = fields.get("resample") in FILTERS
     is_stated = {"interpolation": has_filter, "mean": bool(mean), "std": bool(std)}
     spec = ImageSpec(
@@ -73,7 +73,7 @@ def check_steps(name: str, fields: dict[str, Any]) -> None:
 
 def _read_geometry(fields: dict[str, Any], config: Any) -> tuple[tuple[int, int], int, FitMode]:
     """Return the input's size, the size before the crop, and how an image is fitted to it."""
-    size = _modern_size(fields.get("size"), config)
+    size = modernise_size(fields.get("size"), config)
     if str(fields.get("image_processor_type")).startswith("Levit"):
         size = {"shortest_edge": int(256 / 224 * size["shortest_edge"])}  # Levit's own rule, which no file states
     crop = fields.get("crop_size") if fields.get("do_center_crop") else None
@@ -82,7 +82,7 @@ def _read_geometry(fields: dict[str, Any], config: Any) -> tuple[tuple[int, int]
     return _geometry_of_edge(size["shortest_edge"], crop, fields.get("crop_pct"))
 
 
-def _modern_size(size: Any, config: Any) -> dict[str, int]:
+def modernise_size(size: Any, config: Any) -> dict[str, int]:
     """Return the size in its newer form; older files have a number, which is the shorter edge."""
     if isinstance(size, int):
         return {"shortest_edge": size}
@@ -118,7 +118,7 @@ def _pair(size: Any) -> tuple[int, int]:
     return size["height"], size["width"]
 
 
-def _read_normalisation(fields: dict[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def read_normalisation(fields: dict[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation for pixels from 0 to 1, whatever the file scales them to."""
     mean = fields.get("image_mean") or []
     std = fields.get("image_std") or []
@@ -136,20 +136,20 @@ def text_spec(name: str, module: Any, config: Any) -> TextSpec:
 
     Raise an InputError if there is no such tokeniser, or it does not fit the model.
     """
-    tokenizer, content = _load_tokenizer(name)
+    tokenizer, content = load_tokenizer_files(name)
     sentence_config = _read_json(name, SENTENCE_CONFIG) or {}
     if sentence_config.get("do_lower_case"):
         raise InputError(f"hf:{name} converts text to lower case before its tokeniser, which topwork does not")
     vocabulary = getattr(config, "vocab_size", None)
     if vocabulary is not None and len(tokenizer) > vocabulary:
         raise InputError(f"the tokeniser of hf:{name} has {len(tokenizer)} tokens, the model {vocabulary}")
-    limits = [sentence_config.get("max_seq_length"), tokenizer.model_max_length, _count_positions(module, config)]
+    limits = [sentence_config.get("max_seq_length"), tokenizer.model_max_length, count_positions(module, config)]
     known = [limit for limit in limits if limit is not None and limit < UNLIMITED_TOKENS]
     pad_ids = [token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if token is not None]
     return TextSpec(content, min(known, default=DEFAULT_MAX_TOKENS), pad_id=pad_ids[0])
 
 
-def _load_tokenizer(name: str) -> tuple[Any, str]:
+def load_tokenizer_files(name: str) -> tuple[Any, str]:
     """Return transformers' tokeniser, and the content of its ``tokenizer.json``."""
     from transformers import AutoTokenizer
 
@@ -165,7 +165,7 @@ def _load_tokenizer(name: str) -> tuple[Any, str]:
         ) from error
 
 
-def _count_positions(module: Any, config: Any) -> int | None:
+def count_positions(module: Any, config: Any) -> int | None:
     """Return the number of tokens that there are positions for; some models skip those up to the padding's id."""
     count = getattr(config, "max_position_embeddings", None)
     if not count or count < 0:

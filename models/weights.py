@@ -70,18 +70,18 @@ def read_tensors(path: Path) -> dict[str, Any]:
         raise WeightsError(f"weights file {path} has an unknown ending; {expected}")
     try:
         if path.suffix == ".safetensors":
-            return _read_safetensors(path)
-        return _read_checkpoint(path)
+            return read_safetensors(path)
+        return read_checkpoint(path)
     except pickle.UnpicklingError as error:
         raise WeightsError(
-            f"{path} contains more than tensors and would run code when read: {_find_culprit(error)} "
+            f"{path} contains more than tensors and would run code when read: {find_culprit(error)} "
             "Save its state_dict alone, best as .safetensors."
         ) from error
     except Exception as error:
         raise WeightsError(f"{path} cannot be read as weights: {error}. Expected a state_dict.") from error
 
 
-def _find_culprit(error: Exception) -> str:
+def find_culprit(error: Exception) -> str:
     """Quote the object that torch refused, without torch's advice to read the file unsafely after all."""
     for line in str(error).splitlines():
         if "GLOBAL" in line or "instruction" in line:
@@ -89,14 +89,16 @@ def _find_culprit(error: Exception) -> str:
     return "an object of unknown type."
 
 
-def _read_safetensors(path: Path) -> dict[str, Any]:
+def read_safetensors(path: Path) -> dict[str, Any]:
+    """Read a .safetensors file."""
     from safetensors.torch import load_file
 
     tensors: dict[str, Any] = load_file(path)
     return tensors
 
 
-def _read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint of torch without running code; raise a TypeError if it holds no dictionary."""
     import torch
 
     loaded = torch.load(path, map_location="cpu", weights_only=True)

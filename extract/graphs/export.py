@@ -94,10 +94,10 @@ def export(
             failures[route.name] = error
         else:
             return _save(model, certificate, backbone.input_spec, folder=folder)
-    raise _most_informative(list(failures.values()))
+    raise choose_most_informative(list(failures.values()))
 
 
-def _most_informative(failures: Sequence[TopworkError]) -> TopworkError:
+def choose_most_informative(failures: Sequence[TopworkError]) -> TopworkError:
     """Return why a graph deviated if one did, otherwise why the first exporter failed."""
     for error in failures:
         if isinstance(error, ParityError):
@@ -135,7 +135,7 @@ def export_by_route(
     model = cut.cutter.onnx_model(cut, route)
     strip(model)
     widths = [features.shape[1] for features in cut.cutter.reference(cut, example_feed(backbone.input_spec))]
-    _declare_widths(model, widths)
+    declare_widths(model, widths)
     try:
         session = open_session(model.SerializeToString(), "cpu")
     except Exception as error:
@@ -161,7 +161,7 @@ def make_columns(cut: Cut, widths: Sequence[int]) -> tuple[Column, ...]:
     return tuple(columns)
 
 
-def _declare_widths(model: Any, widths: Sequence[int]) -> None:
+def declare_widths(model: Any, widths: Sequence[int]) -> None:
     """Write the number of features into the graph's outputs, where the exporter left it open."""
     for output, width in zip(model.graph.output, widths, strict=True):
         axes = output.type.tensor_type.shape.dim

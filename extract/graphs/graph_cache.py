@@ -63,7 +63,7 @@ def graph_for(
         spec: Loadable = backbone
     elif isinstance(backbone, Backbone):
         if backbone.spec is None:
-            return _export_once_per_process(backbone, request, samples=samples, exporter=exporter)
+            return export_once_per_process(backbone, request, samples=samples, exporter=exporter)
         spec = backbone.spec
     else:
         raise InputError(
@@ -77,7 +77,7 @@ def graph_for(
     return exporter(loaded, request, folder, samples)
 
 
-def _export_once_per_process(
+def export_once_per_process(
     backbone: Backbone, request: CutRequest, *, samples: Samples, exporter: Exporter
 ) -> ExportedGraph:
     """Export a module of the caller's once per process: no key would distinguish its code from another's."""

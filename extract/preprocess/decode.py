@@ -29,7 +29,7 @@ def decode(content: Any, spec: ImageSpec, max_pixels: int = MAX_PIXELS) -> Image
     damaged, or, before it is decoded, if it has more than `max_pixels`.
     """
     try:
-        image = _open_image(content)
+        image = open_image(content)
         check_pixels(image, max_pixels)
         if spec.decode == "fast":
             reduce_jpeg(image, spec)
@@ -47,11 +47,12 @@ def decode(content: Any, spec: ImageSpec, max_pixels: int = MAX_PIXELS) -> Image
         raise DecodeError(f"{type(error).__name__}: {error}") from error
 
 
-def _open_image(content: Any) -> Image.Image:
+def open_image(content: Any) -> Image.Image:
+    """Return a PIL image of an item's content, not decoded yet; raise a DecodeError for content of another kind."""
     if isinstance(content, Image.Image):
         return content
     if isinstance(content, (np.ndarray, np.generic)):
-        return _from_array(np.asarray(content))
+        return image_from_array(np.asarray(content))
     if not isinstance(content, (bytes, bytearray, memoryview)):
         raise DecodeError(f"a {type(content).__name__}; expected the bytes of an image file, pixels or a PIL image")
     if not content:
@@ -62,7 +63,8 @@ def _open_image(content: Any) -> Image.Image:
     return image
 
 
-def _from_array(array: np.ndarray[Any, Any]) -> Image.Image:
+def image_from_array(array: np.ndarray[Any, Any]) -> Image.Image:
+    """Return uint8 pixels as a PIL image; raise a DecodeError for arrays of another shape or dtype."""
     if array.size == 0:
         raise DecodeError(f"array of shape {array.shape} has no pixels")
     is_grey = array.ndim == 2
@@ -104,7 +106,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     Raise a DecodeError if the range of the pixel values is not defined, or beyond 16 bits.
     """
     if image.mode in SIXTEEN_BIT_MODES:
-        image = _scale_to_8_bits(image)
+        image = scale_to_8_bits(image)
     elif image.mode == "F":
         raise DecodeError("floating-point pixels have no defined range; expected 8 or 16 bits per channel")
     elif image.mode == "P" and "transparency" in image.info:
@@ -112,7 +114,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _scale_to_8_bits(image: Image.Image) -> Image.Image:
+def scale_to_8_bits(image: Image.Image) -> Image.Image:
+    """Divide pixels of 16 bits by 257, rounded; raise a DecodeError for larger values."""
     values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
         raise DecodeError(f"pixel values from {values.min()} to {values.max()}; expected at most 16 bits")

@@ -68,7 +68,7 @@ def to_pixels(image: Image.Image, spec: ImageSpec) -> NDArray[np.uint8]:
         resized = image.resize((resized_width, resized_height), FILTERS[spec.interpolation])
         cropped = resized.crop((across.start, down.start, across.end, down.end))
     pixels = np.asarray(cropped)
-    return pixels if pixels.shape[:2] == spec.size else _place_in_centre(pixels, spec)
+    return pixels if pixels.shape[:2] == spec.size else place_in_centre(pixels, spec)
 
 
 def resize_crop(image: Image.Image, across: Span, down: Span, resampling: Image.Resampling) -> Image.Image:
@@ -85,7 +85,7 @@ def resize_crop(image: Image.Image, across: Span, down: Span, resampling: Image.
     return columns.resize((across.length, down.length), resampling, box=(0, top, across.length, bottom))
 
 
-def _place_in_centre(pixels: NDArray[np.uint8], spec: ImageSpec) -> NDArray[np.uint8]:
+def place_in_centre(pixels: NDArray[np.uint8], spec: ImageSpec) -> NDArray[np.uint8]:
     """Put an image that is smaller than the crop in the centre of one colour."""
     height, width = spec.size
     rows, columns = pixels.shape[:2]

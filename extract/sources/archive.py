@@ -81,7 +81,7 @@ class ArchiveSource:
         if self._is_compressed:
             return partial(bytes, _read_member(archive, member))
         if member.issparse():
-            return partial(_read_sparse, self.path, member)
+            return partial(read_sparse, self.path, member)
         return partial(_read_at, self.path, member.offset_data, member.size)
 
 
@@ -206,7 +206,8 @@ def _read_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     return stream.read()
 
 
-def _read_sparse(path: Path, member: tarfile.TarInfo) -> bytes:
+def read_sparse(path: Path, member: tarfile.TarInfo) -> bytes:
+    """Read a sparse file of an archive, whose bytes do not lie in one piece."""
     try:
         with tarfile.open(path, "r:") as archive:
             return _read_member(archive, member)

@@ -55,7 +55,7 @@ def open_source(
         return source
     place = source.file if isinstance(source, Table) else source
     if is_url(place):
-        opened = _open_url(source, str(place), kind)
+        opened = open_url(source, str(place), kind)
     elif isinstance(source, Table):
         opened = open_table(source, kind)
     else:
@@ -65,7 +65,8 @@ def open_source(
     return opened
 
 
-def _open_url(source: str | Path | Table, url: str, kind: str) -> Source:
+def open_url(source: str | Path | Table, url: str, kind: str) -> Source:
+    """Open a local or remote source by the ending of its URL."""
     path = local_path(url)
     if path is not None:
         if isinstance(source, Table):

@@ -139,14 +139,15 @@ def _read_column(path: Path, table: pyarrow.Table, field: str, requested: str | 
         raise SourceError(f"table {path} has several columns {name!r}")
     if name not in table.column_names:
         raise SourceError(f"table {path} has no column {name!r}; it has {', '.join(table.column_names)}")
-    return [_cell_text(value, path, name) for value in _python_values(path, table, name)]
+    return [format_cell(value, path, name) for value in to_python_values(path, table, name)]
 
 
-def _python_values(path: Path, table: pyarrow.Table, name: str) -> list[Any]:
+def to_python_values(path: Path, table: pyarrow.Table, name: str) -> list[Any]:
+    """Return the values of a column, None where a cell is empty."""
     from pyarrow import ArrowException
 
     try:
-        values: list[Any] = _in_microseconds(table[name]).to_pylist()
+        values: list[Any] = to_microseconds(table[name]).to_pylist()
     except (ArrowException, ValueError, OverflowError) as error:
         raise SourceError(
             f"column {name!r} of table {path} holds a value that Python has no type for: "
@@ -155,7 +156,7 @@ def _python_values(path: Path, table: pyarrow.Table, name: str) -> list[Any]:
     return values
 
 
-def _in_microseconds(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
+def to_microseconds(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
     """Return a column without nanoseconds, which become a type of pandas where it is installed, else an error."""
     from pyarrow import duration, timestamp, types
 
@@ -166,7 +167,7 @@ def _in_microseconds(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
     return column
 
 
-def _cell_text(value: Any, path: Path, name: str) -> str | None:
+def format_cell(value: Any, path: Path, name: str) -> str | None:
     """Return a value as text; bytes that are not UTF-8 stay in it as surrogates, so that their item fails alone."""
     if value is None or value != value:  # NaN is not equal to itself
         return None
@@ -189,15 +190,16 @@ def read_rows(path: Path) -> pyarrow.Table:
             with parquet.ParquetFile(path) as file:
                 return file.read()
         if path.suffix == ".jsonl":
-            return _read_jsonl(path)
-        return _read_csv(path, size)
+            return read_jsonl(path)
+        return read_csv(path, size)
     except (ArrowException, OSError, ValueError, KeyError, MemoryError) as error:
         cause = str(error).rstrip(".") or "it does not fit into memory"
         expected = EXPECTED_OF_SUFFIX[path.suffix]
         raise SourceError(f"table {path} cannot be read: {cause}. Expected {expected}.") from error
 
 
-def _read_csv(path: Path, size: int) -> pyarrow.Table:
+def read_csv(path: Path, size: int) -> pyarrow.Table:
+    """Read a .csv or .tsv file of so many bytes; all cells are text."""
     from pyarrow import ArrowInvalid
 
     try:
@@ -230,19 +232,20 @@ def _has_swallowed_lines(column: Any) -> bool:
     return any("\t" in text and "\n" in text for text in column.to_pylist() if text)
 
 
-def _read_jsonl(path: Path) -> pyarrow.Table:
+def read_jsonl(path: Path) -> pyarrow.Table:
     """Read one object a line; pyarrow's own reader would take texts that look like dates for dates."""
     import pyarrow as pa
 
     rows = []
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
         if line.strip():
-            rows.append(_parse_line(line, number))
+            rows.append(parse_json_line(line, number))
     names = dict.fromkeys(name for row in rows for name in row)
-    return pa.table({name: _column_texts(name, [row.get(name) for row in rows]) for name in names})
+    return pa.table({name: format_column(name, [row.get(name) for row in rows]) for name in names})
 
 
-def _parse_line(line: str, number: int) -> dict[str, Any]:
+def parse_json_line(line: str, number: int) -> dict[str, Any]:
+    """Return the object in one line of a .jsonl file; raise a ValueError that names the line."""
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
@@ -254,7 +257,7 @@ def _parse_line(line: str, number: int) -> dict[str, Any]:
     return row
 
 
-def _column_texts(name: str, values: list[Any]) -> list[str | None] | list[bytes | None]:
+def format_column(name: str, values: list[Any]) -> list[str | None] | list[bytes | None]:
     """Return the values of a column as text, None for NaN; values of several types would be mixed up."""
     texts: list[str | None] = []
     types = set()

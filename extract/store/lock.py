@@ -41,7 +41,7 @@ def write_lock(root: Path, patience: float = 0.0) -> Iterator[None]:
         If another process is writing.
     """
     path = root / LOCK_FILE
-    stream = _wait_for_lock(path, patience)
+    stream = wait_for_lock(path, patience)
     try:
         yield
     finally:
@@ -49,11 +49,11 @@ def write_lock(root: Path, patience: float = 0.0) -> Iterator[None]:
         stream.close()
 
 
-def _wait_for_lock(path: Path, patience: float) -> IO[str]:
+def wait_for_lock(path: Path, patience: float) -> IO[str]:
     """Return the locked file, or raise an error when the time is up."""
     deadline = time.monotonic() + patience
     while True:
-        stream = _open_locked(path)
+        stream = open_locked(path)
         if stream is not None:
             return stream
         if time.monotonic() >= deadline:
@@ -64,10 +64,10 @@ def _wait_for_lock(path: Path, patience: float) -> IO[str]:
         time.sleep(SECONDS_BETWEEN_ATTEMPTS)
 
 
-def _open_locked(path: Path) -> IO[str] | None:
+def open_locked(path: Path) -> IO[str] | None:
     """Return the locked file, None if another process holds the lock."""
     stream = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - the lock lives as long as the file is open
-    if not _try_lock(stream) or not _is_still_at(path, stream) or _is_held_by_another_host(path):
+    if not try_lock(stream) or not _is_still_at(path, stream) or is_held_by_another_host(path):
         stream.close()
         return None
     stream.truncate(0)
@@ -76,7 +76,8 @@ def _open_locked(path: Path) -> IO[str] | None:
     return stream
 
 
-def _try_lock(stream: IO[str]) -> bool:
+def try_lock(stream: IO[str]) -> bool:
+    """Lock an open file, and return whether that was possible at once."""
     try:
         if os.name == "nt":
             import msvcrt
@@ -99,7 +100,8 @@ def _is_still_at(path: Path, stream: IO[str]) -> bool:
     return False
 
 
-def _is_held_by_another_host(path: Path) -> bool:
+def is_held_by_another_host(path: Path) -> bool:
+    """Return whether the lock file names another host."""
     this_host = socket.gethostname()
     return _read_holder(path).get("host", this_host) != this_host
 

@@ -56,8 +56,8 @@ def cut_model(traced: OnnxTrace, cut: Cut, normalize: Normalize = append_image_n
     values = [find_value(traced, layer.name).name for layer, _ in cut.chosen]
     body = prune(traced.graph.model.graph, values)
     read = {name for node in body.node for name in names_read(node)}
-    inputs = [_declare_input(port) for port in spec.graph_inputs]
-    _append_entry(nodes, traced, spec, read=read, normalize=normalize)
+    inputs = [declare_input(port) for port in spec.graph_inputs]
+    append_entry(nodes, traced, spec, read=read, normalize=normalize)
     _add_prefix(body)
     nodes.nodes.extend(body.node)
 
@@ -96,14 +96,14 @@ def _add_prefix(graph: Any) -> None:
         part.name = ORIGINAL_PREFIX + part.name
 
 
-def _append_entry(nodes: Nodes, traced: OnnxTrace, spec: InputSpec, *, read: set[str], normalize: Normalize) -> None:
+def append_entry(nodes: Nodes, traced: OnnxTrace, spec: InputSpec, *, read: set[str], normalize: Normalize) -> None:
     """Append the change from the new graph's inputs to the original's, of which only those that are read matter."""
     graph = traced.graph
     names = [port.name for port in spec.graph_inputs]
     if spec.lengths_vary:
         for port in graph.inputs:
             if port.name in read and port.name not in names:
-                _append_zeros(nodes, like=names[0], output=ORIGINAL_PREFIX + port.name)
+                append_zeros(nodes, like=names[0], output=ORIGINAL_PREFIX + port.name)
         for name in names:
             nodes.add("Identity", name, output=ORIGINAL_PREFIX + name)
         return
@@ -113,7 +113,7 @@ def _append_entry(nodes: Nodes, traced: OnnxTrace, spec: InputSpec, *, read: set
     nodes.add("Cast", value, output=ORIGINAL_PREFIX + graph.data, to=graph.data_type.elem_type)
 
 
-def _declare_input(port: GraphInput) -> Any:
+def declare_input(port: GraphInput) -> Any:
     """Return the declaration of a graph's input, an ``onnx.ValueInfoProto``."""
     import onnx
 
@@ -121,7 +121,7 @@ def _declare_input(port: GraphInput) -> Any:
     return onnx.helper.make_tensor_value_info(port.name, element_type, list(port.axes))
 
 
-def _append_zeros(nodes: Nodes, like: str, output: str) -> None:
+def append_zeros(nodes: Nodes, like: str, output: str) -> None:
     """Append int64 zeros of the shape of another value."""
     import onnx
 

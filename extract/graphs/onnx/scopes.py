@@ -33,7 +33,7 @@ def find_module_outputs(graph: OnnxGraph) -> dict[str, Value]:
     outputs: dict[str, Value] = {}
     for call, values in group_by_call(graph).items():
         leaving = find_leaving_values(graph, values)
-        if len(leaving) == 1 and not _is_merged_convolution(leaving[0], call):
+        if len(leaving) == 1 and not is_merged_convolution(leaving[0], call):
             outputs[call] = leaving[0]
     for module in find_truncated_modules(graph):
         outputs.pop(module, None)
@@ -52,7 +52,7 @@ def find_leaving_values(graph: OnnxGraph, values: Sequence[Value]) -> list[Value
     return leaving
 
 
-def _is_merged_convolution(value: Value, call: str) -> bool:
+def is_merged_convolution(value: Value, call: str) -> bool:
     """Return whether a convolution of TorchScript's yields what a later module yielded in the original.
 
     That module was the convolution's neighbour, so the outputs of the two modules around the convolution are unknown.
@@ -95,7 +95,7 @@ def group_by_call(graph: OnnxGraph) -> dict[str, list[Value]]:
 
     values_of_calls: dict[str, list[Value]] = {}
     for module, runs in runs_of_modules.items():
-        if _are_repetitions(runs):
+        if are_repetitions(runs):
             for number, values in enumerate(runs, start=1):
                 call = module if number == 1 else f"{module}@{number}"
                 values_of_calls[call] = values
@@ -116,7 +116,7 @@ def number_call(graph: OnnxGraph, name: str, calls: Container[str]) -> str:
     return f"{module}@{int(number) + 1}"
 
 
-def _are_repetitions(runs: list[list[Value]]) -> bool:
+def are_repetitions(runs: list[list[Value]]) -> bool:
     """Return whether all runs consist of the same operations."""
     operations = [[value.operation for value in values] for values in runs]
     return all(one == other for one, other in pairwise(operations))

@@ -59,12 +59,12 @@ def classify_pooling(value: Value, input_axes: int) -> str:
     """Return the pooling that an operation on a value with so many axes is, "" if it is none."""
     if value.operation == "ReduceMean":
         return {3: "mean", 4: "avg"}.get(input_axes, "")
-    if input_axes == 3 and _takes_first_token(value):
+    if input_axes == 3 and takes_first_token(value):
         return "cls"
     return POOLINGS_OF_OPERATIONS.get(value.operation, "")
 
 
-def _takes_first_token(value: Value) -> bool:
+def takes_first_token(value: Value) -> bool:
     """Return whether an operation takes the first token."""
     if value.operation == "Gather":
         return value.attribute("axis", 0) == 1 and _read_integers(value.all_input_nodes[1]) == [0]

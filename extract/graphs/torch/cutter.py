@@ -73,7 +73,7 @@ class TorchCutter:
         module = cut_module(self.traced, cut)
         feed = example_feed(self.backbone.input_spec)
         try:
-            with _silenced_exporter():
+            with silence_exporter():
                 if route.torchscript:
                     return export_by_torchscript(module, feed, cut)
                 return export_by_dynamo(module, feed, cut, route=route)
@@ -125,7 +125,7 @@ def export_by_torchscript(module: nn.Module, feed: Feed, cut: Cut) -> Any:
 
 
 @contextlib.contextmanager
-def _silenced_exporter() -> Iterator[None]:
+def silence_exporter() -> Iterator[None]:
     """Silence the exporter's messages about itself; its result is checked afterwards."""
     import torch
 

@@ -47,7 +47,7 @@ def count_leading_tokens(cat: Node) -> int | None:
 
 def find_own_pooling(traced: Trace) -> str:
     """Return how the model pools before its classifier: "cls", "mean", "avg", "max", or "" if that is unknown."""
-    for node in walk_back(find_node(traced, LAST), _list_sources_of_vector):
+    for node in walk_back(find_node(traced, LAST), list_sources_of_vector):
         sources = _list_computed_sources(node)
         pooling = classify_pooling(node, count_axes(sources[0]) if sources else 0)
         if pooling:
@@ -61,7 +61,7 @@ def _list_computed_sources(node: Node) -> list[Node]:
     return [source for source in computed if example_tensor(source) is not None]
 
 
-def _list_sources_of_vector(node: Node) -> list[Node]:
+def list_sources_of_vector(node: Node) -> list[Node]:
     """Return the nodes to look at behind one that yields a vector for each item; behind others there are none."""
     if count_axes(node) != 2:
         return []

@@ -180,9 +180,9 @@ def open_foreign_matrix(path: Path, ids: Sequence[str] | None = None) -> NDArray
         if path.suffix == ".npy":
             matrix: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         elif path.suffix == ".txt":
-            matrix = _read_txt(path)
+            matrix = read_txt(path)
         elif path.suffix == ".mat":
-            matrix = _read_mat(path, ids)
+            matrix = read_mat(path, ids)
         else:
             raise InputError(f"{path} is not a file of features; expected {SUPPORTED_LAYOUTS}")
     except InputError:
@@ -194,13 +194,14 @@ def open_foreign_matrix(path: Path, ids: Sequence[str] | None = None) -> NDArray
     return matrix
 
 
-def _read_txt(path: Path) -> NDArray[Any]:
+def read_txt(path: Path) -> NDArray[Any]:
+    """Read a matrix from a text file."""
     with open(path, encoding="utf-8") as stream, warnings.catch_warnings():
         warnings.simplefilter("error")  # numpy only warns of an empty file
         return np.loadtxt(stream, ndmin=2)
 
 
-def _read_mat(path: Path, ids: Sequence[str] | None) -> NDArray[Any]:
+def read_mat(path: Path, ids: Sequence[str] | None) -> NDArray[Any]:
     """Read ``features``, or a variable for each item, which thingsvision names by the file without its suffix."""
     from scipy.io import loadmat  # type: ignore[import-untyped]
 
@@ -243,7 +244,7 @@ def read_ids(ids: Sequence[Any] | str | Path) -> list[str]:
     InputError
         If they cannot be read, one is missing, or occurs twice.
     """
-    values = _read_id_file(Path(ids)) if isinstance(ids, (str, Path)) else ids
+    values = read_id_file(Path(ids)) if isinstance(ids, (str, Path)) else ids
     texts = [_to_text(value) for value in values]
     if "" in texts:
         raise InputError(f"id {texts.index('')} of {len(texts)} is empty; expected an id for each item")
@@ -260,7 +261,8 @@ def _to_text(value: Any) -> str:
     return "" if value is None or is_nan else str(value)
 
 
-def _read_id_file(path: Path) -> Sequence[Any]:
+def read_id_file(path: Path) -> Sequence[Any]:
+    """Read ids from a table, a text file or a vector in an .npy file."""
     if path.suffix in TABLE_SUFFIXES:
         return read_id_column(read_rows(path), path)
     try:
