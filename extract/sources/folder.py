@@ -55,7 +55,7 @@ class FolderSource:
                 mtime_ns=file.mtime_ns,
             )
 
-    def list_tree(self, root: str) -> None:
+    def _list_tree(self, root: str) -> None:
         """Add the items below a folder; one that is its own ancestor by way of a link is not entered."""
         path = [_open_folder(root, "")]  # from the root down to the folder that is being listed
         ancestors = {path[0].key}
@@ -67,7 +67,7 @@ class FolderSource:
                 path.append(below)
                 ancestors.add(below.key)
 
-    def list_to_next_folder(self, folder: _OpenFolder) -> _OpenFolder | None:
+    def _list_to_next_folder(self, folder: _OpenFolder) -> _OpenFolder | None:
         """Add the items of a folder up to the next folder in it, and return that; None at the end."""
         kind = ITEM_KINDS[self.kind]
         for entry in folder.entries:
