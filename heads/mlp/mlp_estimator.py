@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ...errors import InputError
 from ..folds import draw_validation_rows
@@ -47,7 +48,8 @@ TRAINING_PARAMETERS = (
 """Parameters of the estimators that are handed to :class:`TrainingOptions`."""
 
 
-def _are_layers(value: Any) -> bool:
+def are_hidden_layers(value: Any) -> bool:
+    """Check whether a value is the numbers of units of one or two layers."""
     is_sequence = isinstance(value, tuple | list) and 1 <= len(value) <= MAX_HIDDEN_LAYERS
     return is_sequence and all(POSITIVE_INTEGER.is_met(units) for units in value)
 
@@ -61,12 +63,28 @@ class MLPWarmStart:
     inputs: MeanVariance
     targets: MeanVariance | None
 
+    def adapt(
+        self, fresh: Perceptron, outputs: list[Any], *, inputs: MeanVariance, targets: MeanVariance | None
+    ) -> Perceptron:
+        """Return the perceptron for other outputs and statistics; new outputs are those of a fresh one."""
+        # Keep the hidden layers, and the outputs that have the same name.
+        number_of_output = {name: number for number, name in enumerate(outputs)}
+        kept = [
+            (number, number_of_output[name]) for number, name in enumerate(self.outputs) if name in number_of_output
+        ]
+        perceptron = self.perceptron.with_inputs(self.inputs, inputs).with_outputs(fresh, kept)
+
+        # Scale kept outputs to the present targets.
+        if kept and targets is not None and self.targets is not None:
+            perceptron = perceptron.with_targets(self.targets, targets)
+        return perceptron
+
 
 class MLPEstimator(BaseEstimator):  # type: ignore[misc]
     """The steps of fitting that do not depend on the kind of targets."""
 
     _constraints: ClassVar[Constraints] = {
-        "hidden": Constraint("a tuple of one or two positive integers", _are_layers),
+        "hidden": Constraint("a tuple of one or two positive integers", are_hidden_layers),
         "dropout": NUMBER_FROM_0_BELOW_1,
         "epochs": POSITIVE_INTEGER,
         "batch_size": POSITIVE_INTEGER,
@@ -143,12 +161,13 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         # Train, and hold rows out to stop by.
         generator = self._make_generator()
         perceptron = self._make_perceptron(warm_start, generator)
-        validation = None
+        is_held_out = None
         if self.early_stopping:
             is_held_out = draw_validation_rows(rows.target, self.validation_fraction, generator)
-            if is_held_out is not None:
-                validation = rows.take(is_held_out)
-                rows = rows.take(~is_held_out)
+        validation = None
+        if is_held_out is not None:
+            validation = rows.take(is_held_out)
+            rows = rows.take(~is_held_out)
         result = train(perceptron, rows, validation, options=self._make_options(), generator=generator)
 
         # Keep the weights; the optimiser's state would be that of an earlier partial_fit.
@@ -190,7 +209,13 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _make_options(self, **changes: Any) -> TrainingOptions:
         options = {name: getattr(self, name) for name in TRAINING_PARAMETERS}
-        return TrainingOptions(loss=self._loss(), **{**options, **changes})
+        return TrainingOptions(loss=self._loss(), **options | changes)
+
+    def _compute_outputs(self, X: Any) -> Array:
+        """Return the outputs ``(n_rows, n_outputs)`` of the fitted perceptron; float32 if `X` is, else float64."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=FEATURE_TYPES, reset=False)
+        return self._perceptron().compute_outputs(X)
 
     def _check_parameters(self) -> None:
         check_parameters(self, self._constraints)
@@ -216,21 +241,7 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         fresh = initialise_perceptron(sizes, inputs, generator)
         if warm_start is None or not warm_start.perceptron.has_same_layers(fresh):
             return fresh
-
-        # Keep the hidden layers, and the outputs that have the same name.
-        number_of_output = {name: number for number, name in enumerate(outputs)}
-        kept = [
-            (number, number_of_output[name])
-            for number, name in enumerate(warm_start.outputs)
-            if name in number_of_output
-        ]
-        perceptron = warm_start.perceptron.with_inputs(warm_start.inputs, inputs).with_outputs(fresh, kept)
-
-        # Scale kept outputs to the present targets.
-        targets = self._target_statistics()
-        if kept and targets is not None and warm_start.targets is not None:
-            perceptron = perceptron.with_targets(warm_start.targets, targets)
-        return perceptron
+        return warm_start.adapt(fresh, outputs, inputs=inputs, targets=self._target_statistics())
 
     def _make_warm_start(self) -> MLPWarmStart:
         return MLPWarmStart(

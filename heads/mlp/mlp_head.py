@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
 
 from ...errors import InputError
 from ..parameters import CLASS_WEIGHT, Constraints
@@ -203,9 +203,7 @@ class MLPHead(ScoredClassifier, MLPEstimator):
         ndarray of shape (n_rows, n_classes), (n_rows, n_labels), or with two classes (n_rows,)
             With two classes positive where the second is more probable. float32 if ``X`` is, else float64.
         """
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=FEATURE_TYPES, reset=False)
-        outputs = self._perceptron().compute_outputs(X)
+        outputs = self._compute_outputs(X)
         return outputs[:, 1] - outputs[:, 0] if self._is_binary() else outputs
 
     def _loss(self) -> str:

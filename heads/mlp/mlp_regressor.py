@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import RegressorMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
 
 from ...errors import InputError
 from ..standardisation import MeanVariance
@@ -98,11 +98,7 @@ class MLPHeadRegressor(RegressorMixin, MLPEstimator):  # type: ignore[misc]
         warm_start = None if is_first else self._make_warm_start()
         X, y = validate_data(self, X, y, dtype=FEATURE_TYPES, multi_output=True, y_numeric=True, reset=is_first)
         if not is_first:
-            n_targets = 1 if y.ndim == 1 else y.shape[1]
-            if y.ndim != self.target_ndim_ or n_targets != len(self.target_mean_):
-                raise InputError(
-                    f"y has shape {y.shape}; expected {len(self.target_mean_)} targets, as in the first call"
-                )
+            self._check_targets(y)
         self._partial_fit(X, y, sample_weight, warm_start=warm_start)
         return self
 
@@ -118,11 +114,16 @@ class MLPHeadRegressor(RegressorMixin, MLPEstimator):  # type: ignore[misc]
         ndarray of shape (n_rows,) or (n_rows, n_targets), float64
             Shaped as the targets were.
         """
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=FEATURE_TYPES, reset=False)
-        outputs = self._perceptron().compute_outputs(X).astype(np.float64)  # (n_rows, n_targets)
+        outputs = self._compute_outputs(X).astype(np.float64)  # (n_rows, n_targets)
         values: Array = outputs * self.target_scale_ + self.target_mean_
         return values[:, 0] if self.target_ndim_ == 1 else values
+
+    def _check_targets(self, y: Array) -> None:
+        """Check that the targets have the shape of those in the first partial_fit."""
+        n_targets = len(self.target_mean_)
+        expected = (len(y),) if self.target_ndim_ == 1 else (len(y), n_targets)
+        if y.shape != expected:
+            raise InputError(f"y has shape {y.shape}; expected {n_targets} targets, as in the first call")
 
     def _loss(self) -> str:
         return "values"

@@ -37,13 +37,11 @@ class Perceptron:
         """Return the outputs ``(n_rows, n_outputs)`` of the last layer, in the precision of `X`."""
         weights = [weight.astype(X.dtype) for weight in self.weights]
         biases = [bias.astype(X.dtype) for bias in self.biases]
-        n_outputs = len(biases[-1])
-        outputs = np.empty((len(X), n_outputs), X.dtype)
+        layers = list(zip(weights, biases, strict=True))
+        outputs = np.empty((len(X), len(self.biases[-1])), X.dtype)
         for start in range(0, len(X), ROWS_AT_ONCE):
-            hidden = self.standardise(X[start : start + ROWS_AT_ONCE])
-            for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
-                hidden = np.maximum(hidden @ weight + bias, 0)
-            outputs[start : start + ROWS_AT_ONCE] = hidden @ weights[-1] + biases[-1]
+            part = slice(start, start + ROWS_AT_ONCE)
+            outputs[part] = apply_layers(layers, self.standardise(X[part]))
         return outputs
 
     def has_same_layers(self, other: Perceptron) -> bool:
@@ -86,16 +84,25 @@ class Perceptron:
         return replace(self, weights=[*self.weights[:-1], weight], biases=[*self.biases[:-1], bias])
 
 
+def apply_layers(layers: Sequence[tuple[Array, Array]], values: Array) -> Array:
+    """Return the outputs of layers, given by their weights and biases, with ReLU between them."""
+    *hidden_layers, (last_weight, last_bias) = layers
+    for weight, bias in hidden_layers:
+        values = np.maximum(values @ weight + bias, 0)
+    outputs: Array = values @ last_weight + last_bias
+    return outputs
+
+
 def initialise_perceptron(sizes: Sequence[int], inputs: MeanVariance, generator: np.random.Generator) -> Perceptron:
     """Return a perceptron with random weights (He et al. 2015) and biases of zero.
 
     `sizes` are the numbers of features, of each hidden layer's units, and of outputs.
     """
+    shapes = list(pairwise(sizes))
+    gains = [2] * (len(shapes) - 1) + [1]  # no ReLU follows the last layer
     weights = []
-    last = len(sizes) - 2
-    for number, (n_inputs, n_units) in enumerate(pairwise(sizes)):
-        gain = 1 if number == last else 2  # no ReLU follows the last layer
-        deviation = np.sqrt(gain / n_inputs)
-        weights.append((generator.standard_normal((n_inputs, n_units)) * deviation).astype(np.float32))
+    for shape, gain in zip(shapes, gains, strict=True):
+        deviation = np.sqrt(gain / shape[0])
+        weights.append((generator.standard_normal(shape) * deviation).astype(np.float32))
     biases = [np.zeros(n_units, np.float32) for n_units in sizes[1:]]
     return Perceptron(mean=inputs.mean, scale=inputs.scale, weights=weights, biases=biases)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -89,7 +89,7 @@ class AdamWState:
     steps: int = 0
 
 
-@dataclass
+@dataclass(frozen=True)
 class TrainingResult:
     """A trained perceptron, the mean loss of each epoch, the validation loss times -1 of each, and the state of AdamW.
 
@@ -97,9 +97,9 @@ class TrainingResult:
     """
 
     perceptron: Perceptron
-    losses: list[float] = field(default_factory=list)
-    scores: list[float] = field(default_factory=list)
-    moments: list[Array] = field(default_factory=list)
+    losses: list[float]
+    scores: list[float]
+    moments: list[Array]
 
 
 def train(
@@ -126,7 +126,9 @@ def train(
 
     with torch.inference_mode(False), torch.enable_grad():
         trainer = Trainer(perceptron, rows, options, generator=generator, state=state or AdamWState())
-        return trainer.run(validation)
+        if validation is None:
+            return trainer.run_all_epochs()
+        return trainer.run_until_best(validation)
 
 
 class Trainer:
@@ -149,10 +151,12 @@ class Trainer:
         self.generator = generator
         self.device = select_torch_device(options.device)
         self.parameters: list[Tensor] = []  # weights and biases, alternating
-        for weight, bias in zip(perceptron.weights, perceptron.biases, strict=True):
-            self.parameters.append(self.to_tensor(weight.copy()).requires_grad_())
-            self.parameters.append(self.to_tensor(bias.copy()).requires_grad_())
-        self.optimizer = self.make_optimizer(state)
+        for layer in zip(perceptron.weights, perceptron.biases, strict=True):
+            for array in layer:
+                self.parameters.append(self.to_tensor(array.copy()).requires_grad_())
+        self.optimizer = self.make_optimizer()
+        if state.moments:
+            self.restore_state(state)
         self.batches_per_epoch = math.ceil(len(rows) / options.batch_size)
         self.mean_weight = float(rows.weight.mean())
         self.read_features = self.make_feature_reader(rows)
@@ -165,22 +169,24 @@ class Trainer:
 
         return torch.from_numpy(array).to(self.device)
 
-    def make_optimizer(self, state: AdamWState) -> torch.optim.Optimizer:
-        """Return the optimiser, which does not decay biases, with the state of earlier training."""
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """Return the optimiser, which does not decay biases."""
         import torch
 
         weights = {"params": self.parameters[0::2], "weight_decay": self.options.weight_decay}
         biases = {"params": self.parameters[1::2], "weight_decay": 0.0}
-        optimizer = torch.optim.AdamW([weights, biases], lr=self.options.learning_rate)
-        if not state.moments:
-            return optimizer
+        return torch.optim.AdamW([weights, biases], lr=self.options.learning_rate)
+
+    def restore_state(self, state: AdamWState) -> None:
+        """Set the optimiser's state to that of earlier training."""
+        import torch
+
         for parameter, first, second in zip(self.parameters, state.moments[0::2], state.moments[1::2], strict=True):
-            optimizer.state[parameter] = {
+            self.optimizer.state[parameter] = {
                 "step": torch.tensor(float(state.steps)),
                 "exp_avg": self.to_tensor(first.copy()),
                 "exp_avg_sq": self.to_tensor(second.copy()),
             }
-        return optimizer
 
     def make_feature_reader(self, rows: WeightedRows) -> Callable[[Array], Tensor]:
         """Return a function that returns the standardised features, float32, of some rows."""
@@ -193,28 +199,30 @@ class Trainer:
         """Return standardised features as a tensor of float32."""
         return self.to_tensor(self.perceptron.standardise(X).astype(np.float32))
 
-    def run(self, validation: WeightedRows | None) -> TrainingResult:
-        """Run all epochs, or until the validation loss stops falling."""
-        result = TrainingResult(self.perceptron)
+    def run_all_epochs(self) -> TrainingResult:
+        """Run all epochs, and return the last weights."""
+        losses = [self.run_epoch(epoch) for epoch in range(self.options.epochs)]
+        return self.make_result(self.parameters, losses=losses, scores=[])
+
+    def run_until_best(self, validation: WeightedRows) -> TrainingResult:
+        """Run epochs until the validation loss stops falling, and return the weights of the best."""
+        read_features = self.make_feature_reader(validation)
+        losses = []
+        scores = []
         best_score = -math.inf
         best_epoch = 0
         best_parameters = self.parameters
-        compute_validation_loss = None if validation is None else self.make_validation_loss(validation)
         for epoch in range(self.options.epochs):
-            result.losses.append(self.run_epoch(epoch))
-            if compute_validation_loss is None:
-                continue
-            score = -compute_validation_loss()
-            result.scores.append(score)
+            losses.append(self.run_epoch(epoch))
+            score = -self.compute_validation_loss(validation, read_features)
+            scores.append(score)
             if score > best_score:
                 best_score = score
                 best_epoch = epoch
                 best_parameters = [parameter.detach().clone() for parameter in self.parameters]
             if epoch - best_epoch >= self.options.patience:
                 break
-        result.perceptron = self.to_perceptron(best_parameters)
-        result.moments = self.get_moments()
-        return result
+        return self.make_result(best_parameters, losses=losses, scores=scores)
 
     def run_epoch(self, epoch: int) -> float:
         """Train on all rows once, in random order, and return their mean loss."""
@@ -229,11 +237,15 @@ class Trainer:
             total += float(loss.detach()) * len(index)
         mean_loss = total / len(self.rows)
         if not math.isfinite(mean_loss):
-            raise InputError(
-                f"the loss became {mean_loss} in epoch {epoch + 1}; expected finite numbers: "
-                f"lower learning_rate (it is {self.options.learning_rate}), or look for extreme values in X or y"
-            )
+            raise self.describe_divergence(mean_loss, epoch)
         return mean_loss
+
+    def describe_divergence(self, loss: float, epoch: int) -> InputError:
+        """Return the error for a loss that is infinite or not a number."""
+        return InputError(
+            f"the loss became {loss} in epoch {epoch + 1}; expected finite numbers: "
+            f"lower learning_rate (it is {self.options.learning_rate}), or look for extreme values in X or y"
+        )
 
     def set_learning_rate(self, step: int) -> None:
         """Set the learning rate of the schedule."""
@@ -248,11 +260,15 @@ class Trainer:
         features = self.read_features(index)  # (n_rows, n_features)
         target = self.to_tensor(self.rows.target[index])
         weight = self.to_tensor((self.rows.weight[index] / self.mean_weight).astype(np.float32))
-        if not self.options.mixup:
-            outputs = self.compute_outputs(features, self.options.dropout)
-            return self.compute_losses(outputs, target, weight).mean()
+        if self.options.mixup:
+            return self.compute_mixed_loss(features, target, weight)
+        outputs = self.compute_outputs(features, self.options.dropout)
+        return self.compute_losses(outputs, target, weight).mean()
+
+    def compute_mixed_loss(self, features: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        """Return the mean loss of rows that are mixed in pairs (Zhang et al. 2018)."""
         share = float(self.generator.beta(self.options.mixup, self.options.mixup))
-        other = self.to_tensor(self.generator.permutation(len(index)))
+        other = self.to_tensor(self.generator.permutation(len(features)))
         mixed = share * features + (1 - share) * features[other]
         outputs = self.compute_outputs(mixed, self.options.dropout)
         losses = self.compute_losses(outputs, target, weight)
@@ -268,11 +284,15 @@ class Trainer:
         for weight, bias in hidden_layers:
             hidden = torch.relu(torch.addmm(bias, hidden, weight))
             if dropout:
-                random = torch.rand(
-                    hidden.shape, generator=self.mask_generator, device=self.device, dtype=torch.float32
-                )
-                hidden = hidden * (random >= dropout) / (1 - dropout)
+                hidden = self.drop_units(hidden, share=dropout)
         return torch.addmm(last_bias, hidden, last_weight)
+
+    def drop_units(self, hidden: Tensor, share: float) -> Tensor:
+        """Set a random share of the hidden units to zero, and scale the others up to make up for them."""
+        import torch
+
+        random = torch.rand(hidden.shape, generator=self.mask_generator, device=self.device, dtype=torch.float32)
+        return hidden * (random >= share) / (1 - share)
 
     def compute_losses(self, outputs: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         """Return weighted losses, of each row, or of each output of each row."""
@@ -284,41 +304,31 @@ class Trainer:
             return weight * binary_cross_entropy_with_logits(outputs, target, reduction="none")
         return weight * (outputs - target) ** 2
 
-    def make_validation_loss(self, validation: WeightedRows) -> Callable[[], float]:
-        """Return a function that returns the mean loss of the validation rows."""
+    def compute_validation_loss(self, validation: WeightedRows, read_features: Callable[[Array], Tensor]) -> float:
+        """Return the mean loss of the validation rows, in parts that need little memory."""
         import torch
 
-        read_features = self.make_feature_reader(validation)
-        total_weight = float(validation.weight.sum())
+        total = 0.0
+        for start in range(0, len(validation), ROWS_AT_ONCE):
+            index = np.arange(start, min(start + ROWS_AT_ONCE, len(validation)))
+            target = self.to_tensor(validation.target[index])
+            weight = self.to_tensor(validation.weight[index].astype(np.float32))
+            with torch.no_grad():
+                losses = self.compute_losses(self.compute_outputs(read_features(index)), target, weight)
+            total += float(losses.double().sum())
+        return total / float(validation.weight.sum())
 
-        def compute_mean_loss() -> float:
-            total = 0.0
-            for start in range(0, len(validation), ROWS_AT_ONCE):
-                index = np.arange(start, min(start + ROWS_AT_ONCE, len(validation)))
-                target = self.to_tensor(validation.target[index])
-                weight = self.to_tensor(validation.weight[index].astype(np.float32))
-                with torch.no_grad():
-                    losses = self.compute_losses(self.compute_outputs(read_features(index)), target, weight)
-                total += float(losses.double().sum())
-            return total / total_weight
-
-        return compute_mean_loss
-
-    def to_perceptron(self, parameters: Sequence[Tensor]) -> Perceptron:
-        """Return the perceptron with some weights and biases, alternating."""
+    def make_result(self, parameters: Sequence[Tensor], *, losses: list[float], scores: list[float]) -> TrainingResult:
+        """Return some weights and biases, alternating, as a perceptron, with the optimiser's present state."""
         arrays = [parameter.detach().cpu().numpy().copy() for parameter in parameters]
-        return Perceptron(
-            mean=self.perceptron.mean,
-            scale=self.perceptron.scale,
-            weights=arrays[0::2],
-            biases=arrays[1::2],
-        )
-
-    def get_moments(self) -> list[Array]:
-        """Return AdamW's two means of the gradients of each weight and bias, alternating."""
         moments = []
         for parameter in self.parameters:
             state: dict[str, Any] = self.optimizer.state[parameter]
             moments.append(state["exp_avg"].cpu().numpy().copy())
             moments.append(state["exp_avg_sq"].cpu().numpy().copy())
-        return moments
+        return TrainingResult(
+            replace(self.perceptron, weights=arrays[0::2], biases=arrays[1::2]),
+            losses=losses,
+            scores=scores,
+            moments=moments,
+        )
