@@ -47,9 +47,8 @@ def fit_calibrated(
         X = X[present]
         y = y[present]
         sample_weight = np.asarray(sample_weight)[present]
-        if groups is not None:
-            groups = np.asarray(groups)[present]
-    _check_classes(y, groups)
+        groups = None if groups is None else np.asarray(groups)[present]
+    check_class_units(y, groups)
 
     # Fit: the head on all rows, the temperature on held-out scores.
     folds = make_folds(y, groups, n_folds=N_FOLDS)
@@ -66,7 +65,7 @@ def fit_calibrated(
     return calibrated.set_params(cv=len(folds))  # a number can be saved, rows cannot
 
 
-def _check_classes(y: Array, groups: Any) -> None:
+def check_class_units(y: Array, groups: Any) -> None:
     """Check that each class has two rows, in two groups."""
     units = np.arange(len(y)) if groups is None else np.asarray(groups)
     for name in np.unique(y).tolist():

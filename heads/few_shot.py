@@ -117,7 +117,7 @@ def few_shot_curve(
     if draws < 1:
         raise InputError(f"draws is {draws}; expected one or more")
     codes = encode_labels(y)[1]
-    _check_classes(y, codes)
+    check_class_sizes(y, codes)
     if y.dtype == object:  # labels of several types have no order
         y = codes
     if random_state is None:
@@ -130,14 +130,8 @@ def few_shot_curve(
         for number, (train, held) in enumerate(splits)
     )
 
-    # Summarise over draws.
-    points = []
-    for shot, of_draws in zip(shots, zip(*results, strict=True), strict=True):
-        n_rows = np.array([result.n_rows for result in of_draws])
-        scores = np.array([result.score for result in of_draws])
-        training_scores = np.array([result.training_score for result in of_draws])
-        points.append(FewShotPoint(shot, float(n_rows.mean()), scores=scores, training_scores=training_scores))
-    return points
+    results_of_shots = zip(*results, strict=True)
+    return [summarise_draws(shot, of_draws) for shot, of_draws in zip(shots, results_of_shots, strict=True)]
 
 
 def check_shots(shots: Sequence[int | str]) -> None:
@@ -148,7 +142,8 @@ def check_shots(shots: Sequence[int | str]) -> None:
         raise InputError(f"shots is {shots!r}; expected positive integers, or 'all'")
 
 
-def _check_classes(y: Array, codes: Array) -> None:
+def check_class_sizes(y: Array, codes: Array) -> None:
+    """Check that there are two classes, and two rows of each."""
     rows_of_class = np.bincount(codes)
     if len(rows_of_class) < 2 or rows_of_class.min() < 2:
         rarest = y.tolist()[int(np.argmax(codes == rows_of_class.argmin()))]
@@ -168,11 +163,26 @@ def score_shots(
     for shot in shots:
         chosen = order if shot == "all" else order[rank < int(shot)]
         rows = np.sort(chosen)
-        try:
-            fitted = within_rows(resolve_head(head), len(rows)).fit(X[rows], y[rows])
-        except ValueError as error:
-            raise InputError(f"head {head!r} cannot learn from {shot} labels a class: {error}") from error
+        fitted = fit_to_shots(X[rows], y[rows], head, shot)
         score = score_head(fitted, X[held], y[held])
         training_score = score_head(fitted, X[rows], y[rows])
         results.append(ShotResult(len(rows), score, training_score))
     return results
+
+
+def fit_to_shots(X: Array, y: Array, head: Any, shot: int | str) -> Any:
+    """Fit a head to the rows of a number of shots."""
+    try:
+        return within_rows(resolve_head(head), len(X)).fit(X, y)
+    except ValueError as error:
+        raise InputError(f"head {head!r} cannot learn from {shot} labels a class: {error}") from error
+
+
+def summarise_draws(shot: int | str, results: Sequence[ShotResult]) -> FewShotPoint:
+    """Return the point of a curve from the results of all draws."""
+    return FewShotPoint(
+        shots=shot,
+        n_rows=float(np.mean([result.n_rows for result in results])),
+        scores=np.array([result.score for result in results]),
+        training_scores=np.array([result.training_score for result in results]),
+    )

@@ -89,7 +89,7 @@ def load_skops(file: Path, trusted: Sequence[str]) -> Any:
         content = rename_skops_types(file.read_bytes(), find_current_paths())
         untrusted = sorted(set(skops.io.get_untrusted_types(data=content)) - allowed)
     except UNREADABLE as error:
-        raise _unreadable(file, error) from error
+        raise describe_damage(file, error) from error
     if untrusted:
         raise BundleError(
             f"{file} contains types that are not trusted: {', '.join(untrusted)}. If you trust the author of the "
@@ -98,7 +98,7 @@ def load_skops(file: Path, trusted: Sequence[str]) -> Any:
     try:
         return skops.io.loads(content, trusted=sorted(allowed))
     except UNREADABLE as error:
-        raise _unreadable(file, error) from error
+        raise describe_damage(file, error) from error
 
 
 def find_current_paths() -> dict[str, str]:
@@ -116,7 +116,7 @@ def rename_skops_types(archive: bytes, names: Mapping[str, str]) -> bytes:
     with zipfile.ZipFile(io.BytesIO(archive)) as old:
         members = {name: old.read(name) for name in old.namelist()}
     schema = json.loads(members[SKOPS_SCHEMA])
-    _rename_types(schema, names)
+    rename_types(schema, names)
     members[SKOPS_SCHEMA] = json.dumps(schema).encode()
     renamed = io.BytesIO()
     with zipfile.ZipFile(renamed, "w") as new:
@@ -125,11 +125,11 @@ def rename_skops_types(archive: bytes, names: Mapping[str, str]) -> bytes:
     return renamed.getvalue()
 
 
-def _rename_types(node: Any, names: Mapping[str, str]) -> None:
+def rename_types(node: Any, names: Mapping[str, str]) -> None:
     """Rename types in place, in a node of a skops schema and below."""
     if isinstance(node, list):
         for each in node:
-            _rename_types(each, names)
+            rename_types(each, names)
     if not isinstance(node, dict):
         return
     path = f"{node.get('__module__')}.{node.get('__class__')}"
@@ -138,7 +138,7 @@ def _rename_types(node: Any, names: Mapping[str, str]) -> None:
         node["__module__"] = module or OWN_MODULE
         node["__class__"] = name
     for each in node.values():
-        _rename_types(each, names)
+        rename_types(each, names)
 
 
 def save_plain(head: Any, saved_type: SavedType, folder: Path) -> None:
@@ -150,7 +150,7 @@ def save_plain(head: Any, saved_type: SavedType, folder: Path) -> None:
     state = {}
     for name, value in vars(head).items():
         if name not in parameters and not name.startswith("_"):
-            state[name] = _encode(value, name, arrays)
+            state[name] = encode(value, name, arrays)
     content = {
         "format": HEAD_FORMAT,
         "type": saved_type.id,
@@ -166,7 +166,7 @@ def encode_parameters(parameters: dict[str, Any], arrays: dict[str, NDArray[Any]
     encoded = {}
     for name, value in parameters.items():
         try:
-            encoded[name] = _encode(value, f"params.{name}", arrays)
+            encoded[name] = encode(value, f"params.{name}", arrays)
         except BundleError:
             warnings.warn(
                 f"{name}={value!r} cannot be written to a file, and will have its default value when the head is "
@@ -176,7 +176,7 @@ def encode_parameters(parameters: dict[str, Any], arrays: dict[str, NDArray[Any]
     return encoded
 
 
-def _encode(value: Any, name: str, arrays: dict[str, NDArray[Any]]) -> Any:
+def encode(value: Any, name: str, arrays: dict[str, NDArray[Any]]) -> Any:
     """Return a value as JSON can hold it; arrays of numbers are added to `arrays`, and referred to by name."""
     if isinstance(value, np.generic):
         value = value.item()
@@ -184,19 +184,21 @@ def _encode(value: Any, name: str, arrays: dict[str, NDArray[Any]]) -> Any:
         return value
     if isinstance(value, list | tuple):
         kind = "tuple" if isinstance(value, tuple) else "list"
-        return {kind: [_encode(element, f"{name}.{number}", arrays) for number, element in enumerate(value)]}
+        return {kind: [encode(element, f"{name}.{number}", arrays) for number, element in enumerate(value)]}
     if isinstance(value, dict):
-        pairs = []
-        for key, element in value.items():
-            encoded_key = _encode(key, name, arrays)
-            pairs.append([encoded_key, _encode(element, f"{name}.{key}", arrays)])
-        return {"dict": pairs}
-    if not isinstance(value, np.ndarray):
-        raise BundleError(f"{name} is a {type(value).__name__}, which {JSON} cannot hold")
+        pairs = value.items()
+        return {"dict": [[encode(key, name, arrays), encode(each, f"{name}.{key}", arrays)] for key, each in pairs]}
+    if isinstance(value, np.ndarray):
+        return encode_array(value, name, arrays)
+    raise BundleError(f"{name} is a {type(value).__name__}, which {JSON} cannot hold")
+
+
+def encode_array(value: NDArray[Any], name: str, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    """Return a reference to an array of numbers, which is added to `arrays`, or the elements of another."""
     if value.dtype.kind in "biuf":
         arrays[name] = value
         return {"tensor": name}
-    return {"array": _encode(value.tolist(), name, arrays), "dtype": value.dtype.str}
+    return {"array": encode(value.tolist(), name, arrays), "dtype": value.dtype.str}
 
 
 def load_plain(folder: Path) -> Any:
@@ -204,54 +206,67 @@ def load_plain(folder: Path) -> Any:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    # Read the description, and check it.
     file = folder / JSON
+    content = read_description(file)
+    saved_type = require_plain_type(content["type"], file)
     try:
-        content = json.loads(file.read_text("utf-8"))
+        arrays = load_file(folder / TENSORS)
+        return restore_head(saved_type, content, arrays)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
+        raise describe_damage(file, error) from error
+
+
+def read_description(file: Path) -> dict[str, Any]:
+    """Read ``head.json``, and check that its format is one that can be read."""
+    try:
+        content: dict[str, Any] = json.loads(file.read_text("utf-8"))
         found_format = content["format"]
-        type_name = content["type"]
+        content["type"]  # without one the file is damaged
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _unreadable(file, error) from error
+        raise describe_damage(file, error) from error
     if found_format not in READABLE_FORMATS:
         raise BundleError(
             f"{file} has format {found_format}, expected {HEAD_FORMAT}: another version of topwork wrote it"
         )
-    saved_type = find_saved_type(type_name) if isinstance(type_name, str) else None
+    return content
+
+
+def require_plain_type(name: Any, file: Path) -> SavedType:
+    """Return the plain type that a file names; any other is not trusted."""
+    saved_type = find_saved_type(name) if isinstance(name, str) else None
     if saved_type is None or not saved_type.is_plain:
         plain_ids = [saved_type.id for saved_type in SAVED_TYPES if saved_type.is_plain]
-        raise BundleError(
-            f"{file} contains a {type_name}, which is not trusted; expected one of {', '.join(plain_ids)}"
-        )
+        raise BundleError(f"{file} contains a {name}, which is not trusted; expected one of {', '.join(plain_ids)}")
+    return saved_type
 
-    # Make the head.
-    try:
-        arrays = load_file(folder / TENSORS)
-        parameters = {name: _decode(value, arrays) for name, value in content["params"].items()}
-        state = {name: _decode(value, arrays) for name, value in content["state"].items()}
-        head = saved_type.load()(**parameters)
-        for attribute, value in state.items():
-            if attribute.startswith("_"):
-                raise ValueError(f"an attribute {attribute!r}")
-            setattr(head, attribute, value)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
-        raise _unreadable(file, error) from error
+
+def restore_head(saved_type: SavedType, content: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Any:
+    """Make a head of its description and its arrays."""
+    parameters = {name: decode(value, arrays) for name, value in content["params"].items()}
+    state = {name: decode(value, arrays) for name, value in content["state"].items()}
+    head = saved_type.load()(**parameters)
+    for attribute, value in state.items():
+        if attribute.startswith("_"):
+            raise ValueError(f"an attribute {attribute!r}")
+        setattr(head, attribute, value)
     return head
 
 
-def _unreadable(file: Path, error: Exception) -> BundleError:
+def describe_damage(file: Path, error: Exception) -> BundleError:
+    """Return the error for a file that cannot be read."""
     return BundleError(f"{file} cannot be read: {error!r}. Save the bundle again.")
 
 
-def _decode(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
-    """Return the value that :func:`_encode` was given."""
+def decode(value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
+    """Return the value that :func:`encode` was given."""
     if not isinstance(value, dict):
         return value
     if "tensor" in value:
         return arrays[value["tensor"]]
     if "array" in value:
-        return np.array(_decode(value["array"], arrays), dtype=np.dtype(value["dtype"]))
+        return np.array(decode(value["array"], arrays), dtype=np.dtype(value["dtype"]))
     if "dict" in value:
-        return {_decode(key, arrays): _decode(element, arrays) for key, element in value["dict"]}
+        return {decode(key, arrays): decode(element, arrays) for key, element in value["dict"]}
     if "tuple" in value:
-        return tuple(_decode(element, arrays) for element in value["tuple"])
-    return [_decode(element, arrays) for element in value["list"]]
+        return tuple(decode(element, arrays) for element in value["tuple"])
+    return [decode(element, arrays) for element in value["list"]]

@@ -150,13 +150,11 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         return None
 
     def _fit(self, X: Array, y: Array, sample_weight: Any) -> None:
-        # Prepare the rows.
+        # The present weights come first, as preparing the rows changes what their outputs stand for.
         warm_start = None
         if self.warm_start and hasattr(self, "weights_"):
             warm_start = self._make_warm_start()
-        rows = self._encode_targets(self._weigh(X, y, sample_weight), is_partial=False).merge_equal()
-        self._set_inputs(MeanVariance.of(rows.X, rows.weight))
-        rows = self._prepare_targets(rows, warm_start=None)
+        rows = self._prepare_rows(X, y, sample_weight)
 
         # Train, and hold rows out to stop by.
         generator = self._make_generator()
@@ -179,13 +177,7 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         self.__dict__.pop("steps_", None)
 
     def _partial_fit(self, X: Array, y: Array, sample_weight: Any, warm_start: MLPWarmStart | None) -> None:
-        # Prepare the rows; mean and variance are those of all parts so far.
-        rows = self._encode_targets(self._weigh(X, y, sample_weight), is_partial=True).merge_equal()
-        inputs = MeanVariance.of(rows.X, rows.weight)
-        if warm_start is not None:
-            inputs = warm_start.inputs.merged(inputs)
-        self._set_inputs(inputs)
-        rows = self._prepare_targets(rows, warm_start)
+        rows = self._prepare_rows(X, y, sample_weight, is_partial=True, earlier=warm_start)
 
         # Train for one epoch, at a constant learning rate.
         steps = getattr(self, "steps_", 0)
@@ -207,6 +199,24 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
         self.loss_curve_ = [*getattr(self, "loss_curve_", []), *result.losses]
         self.validation_scores_ = getattr(self, "validation_scores_", [])
 
+    def _prepare_rows(
+        self, X: Array, y: Array, sample_weight: Any, *, is_partial: bool = False, earlier: MLPWarmStart | None = None
+    ) -> WeightedRows:
+        """Return the rows to train on, and note their mean and variance, together with those of earlier parts."""
+        weight = check_row_weights(sample_weight, X)
+        rows = WeightedRows(X, y, weight)
+        if not weight.all():
+            rows = rows.take(weight > 0)
+        rows = self._encode_targets(rows, is_partial=is_partial).merge_equal()
+        inputs = MeanVariance.of(rows.X, rows.weight)
+        if earlier is not None:
+            inputs = earlier.inputs.merged(inputs)
+        self.mean_ = inputs.mean
+        self.var_ = inputs.variance
+        self.scale_ = inputs.scale
+        self.weight_sum_ = inputs.weight
+        return self._prepare_targets(rows, earlier)
+
     def _make_options(self, **changes: Any) -> TrainingOptions:
         options = {name: getattr(self, name) for name in TRAINING_PARAMETERS}
         return TrainingOptions(loss=self._loss(), **options | changes)
@@ -226,12 +236,6 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
             return np.random.default_rng()
         seed = int(check_random_state(self.random_state).randint(MAX_SEED))
         return np.random.default_rng([seed, step])
-
-    def _weigh(self, X: Array, y: Array, sample_weight: Any) -> WeightedRows:
-        """Return the rows whose weight is not zero."""
-        weight = check_row_weights(sample_weight, X)
-        rows = WeightedRows(X, y, weight)
-        return rows if weight.all() else rows.take(weight > 0)
 
     def _make_perceptron(self, warm_start: MLPWarmStart | None, generator: np.random.Generator) -> Perceptron:
         """Return a fresh perceptron, or the present one with the outputs that are needed now."""
@@ -254,12 +258,6 @@ class MLPEstimator(BaseEstimator):  # type: ignore[misc]
     def _input_statistics(self) -> MeanVariance:
         """Return mean and variance of the features."""
         return MeanVariance(self.mean_, self.var_, self.weight_sum_)
-
-    def _set_inputs(self, inputs: MeanVariance) -> None:
-        self.mean_ = inputs.mean
-        self.var_ = inputs.variance
-        self.scale_ = inputs.scale
-        self.weight_sum_ = inputs.weight
 
     def _set_perceptron(self, perceptron: Perceptron) -> None:
         self.weights_ = list(perceptron.weights)

@@ -212,14 +212,14 @@ class MLPHead(ScoredClassifier, MLPEstimator):
     def _check_classes(self, y: Array, classes: Any, is_first: bool) -> None:
         """Note the classes of the first partial_fit, or check that those of another are the same."""
         given = None if classes is None else np.unique(np.asarray(classes))
-        if is_first and y.ndim == 1 and given is None:
-            raise InputError("classes is missing; the first call of partial_fit expects all classes that will come")
         if is_first:
+            if y.ndim == 1 and given is None:
+                raise InputError("classes is missing; the first call of partial_fit expects all classes that will come")
             self._note_labels(y, classes=np.arange(y.shape[1]) if given is None else given)
         if given is not None and not np.array_equal(given, self.classes_):
             raise InputError(f"classes is {classes!r}; expected those of the first call, {self.classes_.tolist()}")
-        has_other_columns = y.ndim == 2 and y.shape[1] != len(self.classes_)
-        if has_other_columns or (y.ndim == 2) != self.multilabel_:
+        expected_shape = (len(y), len(self.classes_)) if self.multilabel_ else (len(y),)
+        if y.shape != expected_shape:
             raise InputError(f"y has shape {y.shape}, which does not fit the {len(self.classes_)} classes or labels")
 
     def _encode_targets(self, rows: WeightedRows, *, is_partial: bool) -> WeightedRows:
