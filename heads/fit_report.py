@@ -129,17 +129,15 @@ def score_folds(
 
     Held-out rows of classes that are not trained on are left out, as are folds in which nothing can be learned.
     """
-    has_classes = metric == ACCURACY and y.ndim == 1
+    if weights is not None:
+        folds = [(train[weights[train] > 0], held[weights[held] > 0]) for train, held in folds]
+    if metric == ACCURACY and y.ndim == 1:
+        folds = [
+            (train, select_learnable_rows(y, train, held)) for train, held in folds if len(np.unique(y[train])) > 1
+        ]
     scores = []
     for train, held in folds:
-        if weights is not None:
-            train = train[weights[train] > 0]
-            held = held[weights[held] > 0]
-        if has_classes:
-            held = select_learnable_rows(y, train, held)
         if not len(train) or not len(held):
-            continue
-        if has_classes and len(np.unique(y[train])) < 2:
             continue
         held_weights = None if weights is None else weights[held]
         with suppress(InputError):  # a fold may have too few rows for a head for which all rows are enough

@@ -48,16 +48,19 @@ def make_folds(y: Array, groups: Any, n_folds: int, by_class: bool = True) -> Fo
     if n_folds < 2:
         return []
 
-    splitter: Any
-    if groups is not None:
-        splitter = StratifiedGroupKFold(n_folds) if by_class else GroupKFold(n_folds)
-    elif by_class:
-        splitter = StratifiedKFold(n_folds)
-    else:
-        splitter = KFold(n_folds, shuffle=True, random_state=0)
+    splitter = choose_fold_splitter(n_folds, has_groups=groups is not None, by_class=by_class)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class")
         return list(splitter.split(np.zeros((len(y), 1)), y, groups))
+
+
+def choose_fold_splitter(n_folds: int, *, has_groups: bool, by_class: bool) -> Any:
+    """Return scikit-learn's splitter into folds; without groups and classes, rows are shuffled."""
+    if has_groups:
+        return StratifiedGroupKFold(n_folds) if by_class else GroupKFold(n_folds)
+    if by_class:
+        return StratifiedKFold(n_folds)
+    return KFold(n_folds, shuffle=True, random_state=0)
 
 
 def draw_splits(
@@ -74,20 +77,15 @@ def draw_splits(
     With `by_class` each class gets its share, and at least one row of each is held out, if there are no groups and
     every class has two rows; it is not for values and several labels.
     """
-    has_shares = False
-    if by_class and groups is None:
-        rows_of_class = np.unique(y, return_counts=True)[1]
-        has_shares = int(rows_of_class.min()) > 1
-
-    splitter: Any
+    splitter: Any = ShuffleSplit(n_draws, test_size=test_size, random_state=random_state)
     if groups is not None:
         splitter = GroupShuffleSplit(n_draws, test_size=test_size, random_state=random_state)
-    elif has_shares:
+    elif by_class:
+        rows_of_class = np.unique(y, return_counts=True)[1]
         n_classes = len(rows_of_class)
-        size = test_size if test_size * len(y) >= n_classes else n_classes
-        splitter = StratifiedShuffleSplit(n_draws, test_size=size, random_state=random_state)
-    else:
-        splitter = ShuffleSplit(n_draws, test_size=test_size, random_state=random_state)
+        if rows_of_class.min() > 1:
+            size = test_size if test_size * len(y) >= n_classes else n_classes
+            splitter = StratifiedShuffleSplit(n_draws, test_size=size, random_state=random_state)
     return list(splitter.split(np.zeros((len(y), 1)), y, groups))
 
 
@@ -97,17 +95,21 @@ def find_held_out_rows(cv: Any, y: Array, groups: Any, weights: Array, *, by_cla
     Folds that hold out nothing are left out. The folds of a splitter must be a partition, see :func:`check_folds`; a
     number of folds is divided by class if `by_class`. `owner` is the name of the estimator, for errors.
     """
-    if not isinstance(cv, int | np.integer):
-        splitter = check_cv(cv, y, classifier=True)
-        given_folds = list(splitter.split(np.zeros((len(y), 1)), y, groups))
-        check_folds(given_folds, weights, name=f"cv={cv!r} of {owner}")
-        return [held for _, held in given_folds if weights[held].any()]
+    if isinstance(cv, int | np.integer):
+        return hold_out_in_folds(int(cv), y, groups, weights, by_class=by_class)
+    splitter = check_cv(cv, y, classifier=True)
+    given_folds = list(splitter.split(np.zeros((len(y), 1)), y, groups))
+    check_folds(given_folds, weights, name=f"cv={cv!r} of {owner}")
+    return [held for _, held in given_folds if weights[held].any()]
 
+
+def hold_out_in_folds(n_folds: int, y: Array, groups: Any, weights: Array, *, by_class: bool) -> list[Array]:
+    """Return the rows that each of so many folds holds out, of those that have a weight."""
     if groups is not None and np.shape(groups) != (len(y),):
         raise InputError(f"{len(y)} rows but groups of shape {np.shape(groups)}; expected one for each row")
     present = np.flatnonzero(weights)
     present_groups = None if groups is None else np.asarray(groups)[present]
-    folds = make_folds(y[present], present_groups, n_folds=int(cv), by_class=by_class)
+    folds = make_folds(y[present], present_groups, n_folds=n_folds, by_class=by_class)
     return [present[held] for _, held in folds]
 
 
@@ -116,12 +118,9 @@ def check_folds(folds: Folds, weights: Array, name: str) -> None:
 
     A fold must not hold out all rows that have a weight. `name` says where the folds come from.
     """
-    all_held = np.concatenate([held for _, held in folds])
-    is_held_once = len(np.unique(all_held)) == len(all_held)
-    is_complete = True
-    for train, held in folds:
-        n_rows = len(np.union1d(train, held))
-        is_complete = is_complete and n_rows == len(train) + len(held) == len(weights)
+    is_held_once = are_distinct(np.concatenate([held for _, held in folds]))
+    rows_of_fold = [np.concatenate(fold) for fold in folds]
+    is_complete = all(len(rows) == len(weights) and are_distinct(rows) for rows in rows_of_fold)
     if not (is_complete and is_held_once):
         raise InputError(
             f"{name} holds rows out twice, or trains on fewer rows than all others; "
@@ -129,6 +128,11 @@ def check_folds(folds: Folds, weights: Array, name: str) -> None:
         )
     if any(not weights[train].any() for train, _ in folds):
         raise InputError(f"{name}: a fold holds out all rows that have a weight; expected some to train on")
+
+
+def are_distinct(rows: Array) -> bool:
+    """Check that no row occurs twice."""
+    return len(np.unique(rows)) == len(rows)
 
 
 def select_learnable_rows(y: Array, train: Array, held: Array) -> Array:
@@ -211,6 +215,6 @@ def are_held_out_by_name(names: Sequence[str], share: float, seed: int) -> NDArr
 
 
 def hash_to_unit_interval(text: str) -> float:
-    """Return a number from 0 to 1 that depends on the text alone."""
+    """Return a number from 0 to below 1 that depends on the text alone."""
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") / 2**64

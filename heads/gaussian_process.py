@@ -11,7 +11,8 @@ from ..errors import InputError
 MAX_ROWS = 1000
 
 
-def _check_number_of_rows(X: Any) -> None:
+def check_number_of_rows(X: Any) -> None:
+    """Check that there are not too many rows for a Gaussian process."""
     count = len(X) if hasattr(X, "__len__") else 0
     if count > MAX_ROWS:
         raise InputError(
@@ -25,7 +26,7 @@ class SmallGaussianProcessClassifier(GaussianProcessClassifier):  # type: ignore
 
     def fit(self, X: Any, y: Any) -> SmallGaussianProcessClassifier:
         """Fit to labelled features; more than 1,000 rows are an error."""
-        _check_number_of_rows(X)
+        check_number_of_rows(X)
         super().fit(X, y)
         return self
 
@@ -35,6 +36,6 @@ class SmallGaussianProcessRegressor(GaussianProcessRegressor):  # type: ignore[m
 
     def fit(self, X: Any, y: Any) -> SmallGaussianProcessRegressor:
         """Fit to features with values; more than 1,000 rows are an error."""
-        _check_number_of_rows(X)
+        check_number_of_rows(X)
         super().fit(X, y)
         return self

@@ -11,6 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import _check_sample_weight, column_or_1d
 
 from ..errors import InputError
+from .parameters import CLASS_WEIGHT
 
 Array = NDArray[Any]
 
@@ -32,7 +33,7 @@ def to_label_array(y: Any) -> Array:
             array = _to_object_array(y)
     if array.dtype != object or array.ndim != 1:
         return array
-    kinds = {_find_kind(label) for label in array.tolist()}
+    kinds = {find_kind(label) for label in array.tolist()}
     if len(kinds) == 1 and "object" not in kinds:
         return np.array(array.tolist())
     return _to_object_array(array)
@@ -45,7 +46,8 @@ def _to_object_array(y: Any) -> Array:
     return array
 
 
-def _find_kind(label: Any) -> str:
+def find_kind(label: Any) -> str:
+    """Return the kind of a label: "text", "bool", "number" or "object"."""
     if isinstance(label, str):
         return "text"
     if isinstance(label, bool | np.bool_):
@@ -68,11 +70,12 @@ def are_missing(labels: Array) -> Array:
         return np.isnan(labels)
     if labels.dtype != object:
         return np.zeros(labels.shape, dtype=bool)
-    flat = [_is_missing(label) for label in labels.flat]
+    flat = [is_missing(label) for label in labels.flat]
     return np.array(flat, dtype=bool).reshape(labels.shape)
 
 
-def _is_missing(label: Any) -> bool:
+def is_missing(label: Any) -> bool:
+    """Check whether a label is missing, see :func:`are_missing`."""
     if label is None or type(label).__name__ in MISSING_TYPES_OF_PANDAS:
         return True
     return isinstance(label, float | np.floating) and bool(np.isnan(label))
@@ -89,14 +92,14 @@ def encode_labels(labels: Array) -> tuple[Array, Array]:
         classes, codes = np.unique(labels, return_inverse=True)
         return classes, codes.astype(np.int64)
 
-    to_label_array = [(type(label), label) for label in labels.tolist()]
+    typed_labels = [(type(label), label) for label in labels.tolist()]
     try:
-        distinct = dict.fromkeys(to_label_array)
+        distinct = dict.fromkeys(typed_labels)
     except TypeError as error:
         raise InputError(f"labels: {error}; expected text, numbers, booleans or other hashable objects") from error
     ordered = sorted(distinct, key=lambda typed: (typed[0].__name__, repr(typed[1])))
     code_of_label = {typed: code for code, typed in enumerate(ordered)}
-    codes = np.array([code_of_label[typed] for typed in to_label_array], np.int64)
+    codes = np.array([code_of_label[typed] for typed in typed_labels], np.int64)
     return _to_object_array([label for _, label in ordered]), codes
 
 
@@ -117,11 +120,7 @@ def validate_labels(y: Any) -> Array:
     """
     y = keep_label_types(y)
     if y.dtype == object and y.ndim == 1:
-        types = sorted({type(label).__name__ for label in y.tolist()})
-        if len(types) > 1:
-            raise InputError(
-                f"y has labels of several types: {', '.join(types)}; expected one type (TransferClassifier accepts all)"
-            )
+        check_one_type(y)
     check_classification_targets(y)
     if type_of_target(y, input_name="y") != "multilabel-indicator":
         vector: Array = column_or_1d(y, warn=True)
@@ -133,6 +132,15 @@ def validate_labels(y: Any) -> Array:
             "expected 0 and 1 for labels that apply or not, or one column of classes"
         )
     return matrix
+
+
+def check_one_type(labels: Array) -> None:
+    """Check that all labels have the same type."""
+    types = sorted({type(label).__name__ for label in labels.tolist()})
+    if len(types) > 1:
+        raise InputError(
+            f"y has labels of several types: {', '.join(types)}; expected one type (TransferClassifier accepts all)"
+        )
 
 
 def check_row_weights(sample_weight: Any, X: Array) -> Array:
@@ -151,14 +159,12 @@ def resolve_class_weight(class_weight: Any, classes: Array) -> Array | None:
 
     A dict may name other classes as long as none is missing from it; classes that it does not name have weight 1.
     """
+    if not CLASS_WEIGHT.is_met(class_weight):
+        raise InputError(f"class_weight is {class_weight!r}; expected {CLASS_WEIGHT.description}")
     if class_weight is None:
         return np.ones(len(classes))
-    if isinstance(class_weight, str) and class_weight == "balanced":
+    if class_weight == "balanced":
         return None
-    if not isinstance(class_weight, dict):
-        raise InputError(
-            f"class_weight is {class_weight!r}; expected None, 'balanced', or a dict of classes and weights"
-        )
     names = classes.tolist()
     unknown = [key for key in class_weight if key not in names]
     missing = [name for name in names if name not in class_weight]
@@ -191,9 +197,9 @@ def weigh_labels(class_weight: Any, labels: Array, targets: Array, weights: Arra
     if weight_of_ones is None:
         total = weights.sum()
         total_of_ones = weights @ targets  # (n_labels,)
-        total_of_zeros = total - total_of_ones
         can_balance = (total_of_ones > 0) & (total_of_ones < total)  # not if a label always or never applies
-        weight_of_ones = np.where(can_balance, total / (2 * np.where(can_balance, total_of_ones, 1)), 1.0)
-        weight_of_zeros = np.where(can_balance, total / (2 * np.where(can_balance, total_of_zeros, 1)), 1.0)
+        total_of_ones = np.where(can_balance, total_of_ones, total / 2)
+        weight_of_ones = total / (2 * total_of_ones)
+        weight_of_zeros = total / (2 * (total - total_of_ones))
     weighted: Array = weights[:, None] * np.where(targets == 1, weight_of_ones, weight_of_zeros)
     return weighted
