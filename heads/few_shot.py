@@ -116,10 +116,7 @@ def few_shot_curve(
     check_shots(shots)
     if draws < 1:
         raise InputError(f"draws is {draws}; expected one or more")
-    codes = encode_labels(y)[1]
-    check_class_sizes(y, codes)
-    if y.dtype == object:  # labels of several types have no order
-        y = codes
+    y = prepare_labels(y)
     if random_state is None:
         random_state = int(np.random.default_rng().integers(MAX_RANDOM_SEED))
 
@@ -142,8 +139,9 @@ def check_shots(shots: Sequence[int | str]) -> None:
         raise InputError(f"shots is {shots!r}; expected positive integers, or 'all'")
 
 
-def check_class_sizes(y: Array, codes: Array) -> None:
-    """Check that there are two classes, and two rows of each."""
+def prepare_labels(y: Array) -> Array:
+    """Check that there are two classes, and two rows of each; return codes for labels that have no order."""
+    codes = encode_labels(y)[1]
     rows_of_class = np.bincount(codes)
     if len(rows_of_class) < 2 or rows_of_class.min() < 2:
         rarest = y.tolist()[int(np.argmax(codes == rows_of_class.argmin()))]
@@ -151,6 +149,7 @@ def check_class_sizes(y: Array, codes: Array) -> None:
             f"label {rarest!r} has {rows_of_class.min()} row of {len(rows_of_class)} classes; expected at least two "
             "classes, and two rows of each: one to train on, one to hold out"
         )
+    return codes if y.dtype == object else y
 
 
 def score_shots(
@@ -163,14 +162,14 @@ def score_shots(
     for shot in shots:
         chosen = order if shot == "all" else order[rank < int(shot)]
         rows = np.sort(chosen)
-        fitted = fit_to_shots(X[rows], y[rows], head, shot)
+        fitted = fit_to_shots(head, X[rows], y[rows], shot=shot)
         score = score_head(fitted, X[held], y[held])
         training_score = score_head(fitted, X[rows], y[rows])
         results.append(ShotResult(len(rows), score, training_score))
     return results
 
 
-def fit_to_shots(X: Array, y: Array, head: Any, shot: int | str) -> Any:
+def fit_to_shots(head: Any, X: Array, y: Array, *, shot: int | str) -> Any:
     """Fit a head to the rows of a number of shots."""
     try:
         return within_rows(resolve_head(head), len(X)).fit(X, y)

@@ -96,14 +96,14 @@ def find_held_out_rows(cv: Any, y: Array, groups: Any, weights: Array, *, by_cla
     number of folds is divided by class if `by_class`. `owner` is the name of the estimator, for errors.
     """
     if isinstance(cv, int | np.integer):
-        return hold_out_in_folds(int(cv), y, groups, weights, by_class=by_class)
+        return hold_out_in_folds(y, groups, weights, n_folds=int(cv), by_class=by_class)
     splitter = check_cv(cv, y, classifier=True)
     given_folds = list(splitter.split(np.zeros((len(y), 1)), y, groups))
     check_folds(given_folds, weights, name=f"cv={cv!r} of {owner}")
     return [held for _, held in given_folds if weights[held].any()]
 
 
-def hold_out_in_folds(n_folds: int, y: Array, groups: Any, weights: Array, *, by_class: bool) -> list[Array]:
+def hold_out_in_folds(y: Array, groups: Any, weights: Array, *, n_folds: int, by_class: bool) -> list[Array]:
     """Return the rows that each of so many folds holds out, of those that have a weight."""
     if groups is not None and np.shape(groups) != (len(y),):
         raise InputError(f"{len(y)} rows but groups of shape {np.shape(groups)}; expected one for each row")

@@ -274,14 +274,26 @@ def resolve_head(head: Any, task: str = CLASSIFICATION) -> Any:
     """
     from sklearn.base import clone
 
-    names = ", ".join(name for name, named_head in HEADS.items() if task in named_head.tasks)
     if isinstance(head, str):
-        if head not in HEADS:
-            raise InputError(f"head {head!r} does not exist; known: {names}, or any scikit-learn estimator")
-        if task not in HEADS[head].tasks:
-            raise InputError(f"head {head!r} is not made for {task}; known: {names}, or any scikit-learn estimator")
-        return HEADS[head].make(task)
+        return find_named_head(head, task).make(task)
     is_estimator = all(hasattr(head, method) for method in ("fit", "predict", "get_params"))
     if isinstance(head, type) or not is_estimator:
+        names = list_names(task)
         raise InputError(f"head is a {type(head).__name__}; expected one of {names}, or a scikit-learn estimator")
     return clone(head)
+
+
+def find_named_head(name: str, task: str) -> NamedHead:
+    """Return the head of a name, if it is made for a task."""
+    if name not in HEADS:
+        raise InputError(f"head {name!r} does not exist; known: {list_names(task)}, or any scikit-learn estimator")
+    if task not in HEADS[name].tasks:
+        raise InputError(
+            f"head {name!r} is not made for {task}; known: {list_names(task)}, or any scikit-learn estimator"
+        )
+    return HEADS[name]
+
+
+def list_names(task: str) -> str:
+    """Return the names of the heads that are made for a task, as one text."""
+    return ", ".join(head.name for head in NAMED_HEADS if task in head.tasks)

@@ -166,14 +166,19 @@ def resolve_class_weight(class_weight: Any, classes: Array) -> Array | None:
     if class_weight == "balanced":
         return None
     names = classes.tolist()
-    unknown = [key for key in class_weight if key not in names]
-    missing = [name for name in names if name not in class_weight]
-    if unknown and missing:
-        raise InputError(f"class_weight names {unknown}, which are not classes; expected some of {names}")
+    check_class_names(class_weight, names)
     weights = np.array([class_weight.get(name, 1.0) for name in names], dtype=np.float64)
     if not (np.isfinite(weights).all() and (weights > 0).all()):
         raise InputError(f"class_weight is {class_weight!r}; expected positive, finite weights")
     return weights
+
+
+def check_class_names(class_weight: dict[Any, float], names: list[Any]) -> None:
+    """Check that weights are for classes, or at least for all of them."""
+    unknown = [key for key in class_weight if key not in names]
+    missing = [name for name in names if name not in class_weight]
+    if unknown and missing:
+        raise InputError(f"class_weight names {unknown}, which are not classes; expected some of {names}")
 
 
 def weigh_rows(class_weight: Any, classes: Array, codes: Array, weights: Array) -> Array:

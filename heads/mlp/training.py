@@ -321,14 +321,14 @@ class Trainer:
     def make_result(self, parameters: Sequence[Tensor], *, losses: list[float], scores: list[float]) -> TrainingResult:
         """Return some weights and biases, alternating, as a perceptron, with the optimiser's present state."""
         arrays = [parameter.detach().cpu().numpy().copy() for parameter in parameters]
+        perceptron = replace(self.perceptron, weights=arrays[0::2], biases=arrays[1::2])
+        return TrainingResult(perceptron, losses=losses, scores=scores, moments=self.get_moments())
+
+    def get_moments(self) -> list[Array]:
+        """Return AdamW's two means of the gradients of each weight and bias, alternating."""
         moments = []
         for parameter in self.parameters:
             state: dict[str, Any] = self.optimizer.state[parameter]
             moments.append(state["exp_avg"].cpu().numpy().copy())
             moments.append(state["exp_avg_sq"].cpu().numpy().copy())
-        return TrainingResult(
-            replace(self.perceptron, weights=arrays[0::2], biases=arrays[1::2]),
-            losses=losses,
-            scores=scores,
-            moments=moments,
-        )
+        return moments
