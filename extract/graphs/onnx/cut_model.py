@@ -11,7 +11,7 @@ from .trace import OnnxTrace, find_value
 from .value_graph import list_subgraphs, names_read, prune
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ....models.input_spec import GraphInput, InputSpec, Normalization
     from ..cut import Cut
@@ -35,82 +35,84 @@ def append_image_normalization(nodes: Nodes, images: str, normalization: Normali
 
 
 def cut_model(traced: OnnxTrace, cut: Cut, normalize: Normalize = append_image_normalization) -> Any:
-    """Return the ONNX model of a cut.
+    """Return the ``onnx.ModelProto`` of a cut; `normalize` appends the normalisation of images."""
+    nodes = Nodes(traced.graph.opset)
+    values = [find_value(traced, layer.name).name for layer, _ in cut.chosen]
+    lower_part = prune(traced.graph.model.graph, values)
+    if cut.backbone.input_spec.lengths_vary:
+        read = {name for node in lower_part.node for name in names_read(node)}
+        append_text_entry(nodes, traced, cut.backbone.input_spec, read=read)
+    else:
+        append_entry(nodes, traced, cut.backbone.input_spec, normalize=normalize)
+    add_prefix(lower_part)
+    nodes.nodes.extend(lower_part.node)
+    append_features(nodes, cut, values)
+    return make_model(traced.graph.model, cut, nodes, lower_part)
 
-    Parameters
-    ----------
-    normalize : callable
-        Appends the normalisation of images.
 
-    Returns
-    -------
-    onnx.ModelProto
-        With the operators and local functions of the file.
-    """
+def append_text_entry(nodes: Nodes, traced: OnnxTrace, spec: InputSpec, *, read: set[str]) -> None:
+    """Append the original's inputs of a text model; those that are read but not in the specification are zeros."""
     import onnx
 
-    spec = cut.backbone.input_spec
-    nodes = Nodes(traced.graph.opset)
-
-    # Preprocessing, and what lies below the cut.
-    values = [find_value(traced, layer.name).name for layer, _ in cut.chosen]
-    body = prune(traced.graph.model.graph, values)
-    read = {name for node in body.node for name in names_read(node)}
-    inputs = [declare_input(port) for port in spec.graph_inputs]
-    append_entry(nodes, traced, spec, read=read, normalize=normalize)
-    _add_prefix(body)
-    nodes.nodes.extend(body.node)
-
-    # Pooling.
-    for name, value, (layer, pool) in zip(cut.names, values, cut.chosen, strict=True):
-        floats = nodes.cast(ORIGINAL_PREFIX + value, "FLOAT")
-        features = append_pooling(nodes, floats, layer, pool=pool, mask=inputs[-1].name)
-        if cut.normalize:
-            features = append_normalization(nodes, features)
-        nodes.add("Identity", features, output=name)
-
-    # The graph of all this, with the operators and local functions of the file.
-    float32 = onnx.TensorProto.FLOAT
-    outputs = [onnx.helper.make_tensor_value_info(name, float32, ["batch", None]) for name in cut.names]
-    weights = [*body.initializer, *nodes.constants]
-    graph = onnx.helper.make_graph(nodes.nodes, "cut", inputs=inputs, outputs=outputs, initializer=weights)
-    graph.sparse_initializer.extend(body.sparse_initializer)
-    original = traced.graph.model
-    model = onnx.ModelProto(ir_version=original.ir_version, producer_name="topwork")
-    model.graph.CopyFrom(graph)
-    model.opset_import.extend(original.opset_import)
-    model.functions.extend(original.functions)
-    return model
+    names = [port.name for port in spec.graph_inputs]
+    for port in traced.graph.inputs:
+        if port.name in read and port.name not in names:
+            zero = onnx.helper.make_tensor("zero", onnx.TensorProto.INT64, [1], [0])
+            shape = nodes.add("Shape", names[0])
+            nodes.add("ConstantOfShape", shape, output=ORIGINAL_PREFIX + port.name, value=zero)
+    for name in names:
+        nodes.add("Identity", name, output=ORIGINAL_PREFIX + name)
 
 
-def _add_prefix(graph: Any) -> None:
+def append_entry(nodes: Nodes, traced: OnnxTrace, spec: InputSpec, *, normalize: Normalize) -> None:
+    """Append the original's input of an image or tensor model: normalised, in the type that the file expects."""
+    (port,) = spec.graph_inputs
+    value = port.name
+    if spec.normalization is not None:
+        value = normalize(nodes, value, spec.normalization)
+    graph = traced.graph
+    nodes.add("Cast", value, output=ORIGINAL_PREFIX + graph.data, to=graph.data_type.elem_type)
+
+
+def add_prefix(graph: Any) -> None:
     """Put the prefix before every name of a graph and of the graphs inside it."""
     for node in graph.node:
         for names in (node.input, node.output):
             names[:] = [name and ORIGINAL_PREFIX + name for name in names]
         node.name = node.name and ORIGINAL_PREFIX + node.name
         for subgraph in list_subgraphs(node):
-            _add_prefix(subgraph)
+            add_prefix(subgraph)
     sparse = [weights.values for weights in graph.sparse_initializer]
     for part in (*graph.initializer, *sparse, *graph.input, *graph.output, *graph.value_info):
         part.name = ORIGINAL_PREFIX + part.name
 
 
-def append_entry(nodes: Nodes, traced: OnnxTrace, spec: InputSpec, *, read: set[str], normalize: Normalize) -> None:
-    """Append the change from the new graph's inputs to the original's, of which only those that are read matter."""
-    graph = traced.graph
-    names = [port.name for port in spec.graph_inputs]
-    if spec.lengths_vary:
-        for port in graph.inputs:
-            if port.name in read and port.name not in names:
-                append_zeros(nodes, like=names[0], output=ORIGINAL_PREFIX + port.name)
-        for name in names:
-            nodes.add("Identity", name, output=ORIGINAL_PREFIX + name)
-        return
-    (value,) = names
-    if spec.normalization is not None:
-        value = normalize(nodes, value, spec.normalization)
-    nodes.add("Cast", value, output=ORIGINAL_PREFIX + graph.data, to=graph.data_type.elem_type)
+def append_features(nodes: Nodes, cut: Cut, values: Sequence[str]) -> None:
+    """Append the cut's outputs: pooled, and normalised if it asks for that, from the original's values."""
+    mask = cut.backbone.input_spec.graph_inputs[-1].name
+    for name, value, (layer, pool) in zip(cut.names, values, cut.chosen, strict=True):
+        floats = nodes.cast(ORIGINAL_PREFIX + value, "FLOAT")
+        features = append_pooling(nodes, floats, layer, pool=pool, mask=mask)
+        if cut.normalize:
+            features = append_normalization(nodes, features)
+        nodes.add("Identity", features, output=name)
+
+
+def make_model(original: Any, cut: Cut, nodes: Nodes, lower_part: Any) -> Any:
+    """Return the model of all nodes, with the weights, operators and local functions of the original."""
+    import onnx
+
+    inputs = [declare_input(port) for port in cut.backbone.input_spec.graph_inputs]
+    float32 = onnx.TensorProto.FLOAT
+    outputs = [onnx.helper.make_tensor_value_info(name, float32, ["batch", None]) for name in cut.names]
+    weights = [*lower_part.initializer, *nodes.constants]
+    graph = onnx.helper.make_graph(nodes.nodes, "cut", inputs=inputs, outputs=outputs, initializer=weights)
+    graph.sparse_initializer.extend(lower_part.sparse_initializer)
+    model = onnx.ModelProto(ir_version=original.ir_version, producer_name="topwork")
+    model.graph.CopyFrom(graph)
+    model.opset_import.extend(original.opset_import)
+    model.functions.extend(original.functions)
+    return model
 
 
 def declare_input(port: GraphInput) -> Any:
@@ -119,11 +121,3 @@ def declare_input(port: GraphInput) -> Any:
 
     element_type = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(port.dtype))
     return onnx.helper.make_tensor_value_info(port.name, element_type, list(port.axes))
-
-
-def append_zeros(nodes: Nodes, like: str, output: str) -> None:
-    """Append int64 zeros of the shape of another value."""
-    import onnx
-
-    zero = onnx.helper.make_tensor("zero", onnx.TensorProto.INT64, [1], [0])
-    nodes.add("ConstantOfShape", nodes.add("Shape", like), output=output, value=zero)

@@ -26,13 +26,7 @@ if TYPE_CHECKING:
 
 
 class OnnxCutter:
-    """A model in an ONNX file; see :class:`topwork.extract.graphs.cut.Cutter`.
-
-    Parameters
-    ----------
-    make_model : callable
-        Makes the ONNX model of a cut.
-    """
+    """A model in an ONNX file; see :class:`topwork.extract.graphs.cut.Cutter`."""
 
     def __init__(self, backbone: OnnxBackbone, make_model: Callable[[OnnxTrace, Cut], Any] = cut_model) -> None:
         self.backbone = backbone

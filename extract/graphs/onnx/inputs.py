@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ....errors import InputError
-from ....models.from_onnx import read_inputs, read_model
+from ....models.from_onnx import OnnxInput, read_inputs, read_model
 from .value_graph import OnnxGraph
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from ....models.backbone import OnnxBackbone
@@ -18,35 +20,30 @@ if TYPE_CHECKING:
 
 
 def find_data_input(backbone: OnnxBackbone) -> str:
-    """Return the name of the input that takes the items.
-
-    Raises
-    ------
-    InputError
-        If the file's inputs are not those of its input specification.
-    """
+    """Return the input that takes the items; raise an InputError if the file does not fit its input specification."""
     spec = backbone.input_spec
     inputs = read_inputs(read_model(backbone.path))
-    names = [port.name for port in inputs]
-    shape = spec.item_shape
-    if shape is None:
+    if spec.item_shape is None:
         wanted = [port.name for port in spec.graph_inputs]
-        if set(wanted) <= set(names):
+        if {port.name for port in inputs}.issuperset(wanted):
             return wanted[0]
-        expected = f"the inputs {', '.join(wanted)}"
-    else:
-        if len(inputs) == 1 and _accepts(inputs[0].axes, shape):
-            return names[0]
-        expected = f"one input of shape (batch, {', '.join(map(str, shape))})"
-    described = ", ".join(f"{port.name} {port.axes}" for port in inputs)
-    raise InputError(f"{backbone.path} has the inputs {described}; its input specification expects {expected}")
+        raise unexpected_inputs(backbone, inputs, f"the inputs {', '.join(wanted)}")
+    if len(inputs) == 1 and accepts_items(inputs[0], spec.item_shape):
+        return inputs[0].name
+    raise unexpected_inputs(backbone, inputs, f"one input of shape (batch, {', '.join(map(str, spec.item_shape))})")
 
 
-def _accepts(axes: tuple[int | None, ...], shape: tuple[int, ...]) -> bool:
-    """Return whether an input of some axes, the batch first, accepts items of some shape."""
-    if len(axes) != len(shape) + 1:
+def accepts_items(port: OnnxInput, item_shape: tuple[int, ...]) -> bool:
+    """Return whether an input accepts batches of items of a shape."""
+    if len(port.axes) != len(item_shape) + 1:
         return False
-    return all(axis in (None, size) for axis, size in zip(axes[1:], shape, strict=True))
+    return all(axis in (None, size) for axis, size in zip(port.axes[1:], item_shape, strict=True))
+
+
+def unexpected_inputs(backbone: OnnxBackbone, inputs: Sequence[OnnxInput], expected: str) -> InputError:
+    """Return the error of a file whose inputs are not those of its input specification."""
+    described = ", ".join(f"{port.name} {port.axes}" for port in inputs)
+    return InputError(f"{backbone.path} has the inputs {described}; its input specification expects {expected}")
 
 
 def complete_inputs(graph: OnnxGraph, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

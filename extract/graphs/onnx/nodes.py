@@ -19,13 +19,7 @@ OPSET_OF_AXES_INPUT = {"ReduceSum": 13, "ReduceMean": 18, "ReduceMax": 18, "Redu
 
 
 class Nodes:
-    """Nodes in the order in which they run, and their constants.
-
-    Parameters
-    ----------
-    opset : int
-        Version of the standard operators.
-    """
+    """Nodes in the order in which they run, and their constants; `opset` is the version of the standard operators."""
 
     def __init__(self, opset: int) -> None:
         self.opset = opset
@@ -75,16 +69,10 @@ class Nodes:
 
 
 def append_pooling(nodes: Nodes, value: str, layer: Layer, *, pool: str, mask: str) -> str:
-    """Append the pooling of a layer's float32 value, and return the name of the result ``(batch, features)``.
+    """Append the pooling of a layer's float32 value ``(batch, *layer.shape)``, and return the name of the result.
 
-    Parameters
-    ----------
-    value : str
-        Name of a value ``(batch, *layer.shape)``.
-    pool : str
-        A name, or several joined by ``+``.
-    mask : str
-        For text, name of the mask, int64 ``(batch, tokens)``. Ignored for other inputs.
+    Its shape is ``(batch, features)``. Several poolings are joined by ``+``. For text `mask` names the mask, int64
+    ``(batch, tokens)``; it is ignored for other inputs.
     """
     parts = [append_one_pooling(nodes, value, layer, name=name, mask=mask) for name in split_pooling(pool)]
     if len(parts) == 1:
@@ -148,13 +136,19 @@ def append_token_pooling(nodes: Nodes, value: str, name: str, *, mask: str) -> s
         features = nodes.add("Where", is_token, value, nodes.number(LOWEST_FEATURE))
         return nodes.reduce("ReduceMax", features, (1,))
     if name == "gem":
-        value = append_gem_power(nodes, value)
+        powers = append_gem_power(nodes, value)
+        mean = append_token_mean(nodes, powers, column=column, is_token=is_token)
+        return append_gem_root(nodes, mean)
+    return append_token_mean(nodes, value, column=column, is_token=is_token)
+
+
+def append_token_mean(nodes: Nodes, value: str, *, column: str, is_token: str) -> str:
+    """Append the mean over tokens, where the mask ``(batch, tokens, 1)``, given as integers and as booleans, is 1."""
     features = nodes.add("Where", is_token, value, nodes.number(0.0))
     total = nodes.reduce("ReduceSum", features, (1,))
     token_count = nodes.reduce("ReduceSum", nodes.cast(column, "FLOAT"), (1,))
     divisor = nodes.add("Max", token_count, nodes.number(1.0))
-    mean = nodes.add("Div", total, divisor)
-    return append_gem_root(nodes, mean) if name == "gem" else mean
+    return nodes.add("Div", total, divisor)
 
 
 def append_gem_power(nodes: Nodes, value: str) -> str:
@@ -185,19 +179,9 @@ def append_grid_pooling(nodes: Nodes, value: str, layer: Layer, *, grid: tuple[i
 
 
 def cell_shares(cells: int, side: int) -> NDArray[np.float32]:
-    """Return the weight of each position in the average of each cell; cells of unequal size may overlap.
+    """Return the weight of each position along a map's side in the average of each cell, float32 ``(cells, side)``.
 
-    Parameters
-    ----------
-    cells : int
-        Number of rows or columns of the grid.
-    side : int
-        Height or width of the map.
-
-    Returns
-    -------
-    ndarray of float32, shape (cells, side)
-        Each row adds up to 1.
+    Each row adds up to 1. Cells of unequal size may overlap.
     """
     shares = np.zeros((cells, side), np.float32)
     for cell in range(cells):

@@ -23,13 +23,7 @@ if TYPE_CHECKING:
 
 
 class Reference:
-    """An ONNX file that also returns some of its values.
-
-    Parameters
-    ----------
-    names : sequence of str
-        The values.
-    """
+    """An ONNX file that also returns the values called `names`."""
 
     def __init__(self, graph: OnnxGraph, names: tuple[str, ...]) -> None:
         self.graph = graph
@@ -37,28 +31,25 @@ class Reference:
         self.session = open_unoptimized(add_outputs(graph.model, names))
 
     def compute(self, cut: Cut, feed: Feed) -> list[NDArray[np.float32]]:
-        """Return the pooled values of a batch: one matrix for each output of the cut.
+        """Return the pooled values of a batch of the cut's inputs: one matrix for each output of the cut.
 
-        Parameters
-        ----------
-        cut : Cut
-            Its layers are the values, in the same order.
-        feed : dict of ndarray
-            A batch of the cut's inputs.
+        The cut's layers must be the values, in the same order.
         """
         arrays = prepare_reference_inputs(cut.backbone.input_spec, feed)
         names = list(feed) if len(arrays) > 1 else [self.graph.data]
         inputs = complete_inputs(self.graph, dict(zip(names, arrays, strict=True)))
-        return pool_reference(self._run(inputs), cut.chosen, mask=arrays[-1], normalize=cut.normalize)
+        return pool_reference(self.run(inputs), cut.chosen, mask=arrays[-1], normalize=cut.normalize)
 
-    def _run(self, inputs: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    def run(self, inputs: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """Run the file on a batch, item by item if it allows one batch size only."""
         size = self.graph.fixed_batch
         if size is None:
             return list(self.session.run(self.names, inputs))
-        values_of_items = []
-        for number in range(len(next(iter(inputs.values())))):
-            repeated = {name: np.repeat(array[number : number + 1], size, 0) for name, array in inputs.items()}
-            values = self.session.run(self.names, repeated)
-            values_of_items.append([value[:1] for value in values])
+        item_count = len(next(iter(inputs.values())))
+        values_of_items = [self.run_item(inputs, number, repeats=size) for number in range(item_count)]
         return [np.concatenate(rows) for rows in zip(*values_of_items, strict=True)]
+
+    def run_item(self, inputs: dict[str, NDArray[Any]], number: int, *, repeats: int) -> list[NDArray[Any]]:
+        """Run the file on a batch that repeats one item, and return the values of the first."""
+        repeated = {name: np.repeat(array[number : number + 1], repeats, axis=0) for name, array in inputs.items()}
+        return [value[:1] for value in self.session.run(self.names, repeated)]

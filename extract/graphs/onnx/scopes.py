@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Container, Sequence
-from itertools import pairwise
+from itertools import accumulate, chain, pairwise
 from typing import Any
 
 from .value_graph import OnnxGraph, Value
@@ -75,13 +75,27 @@ def find_truncated_modules(graph: OnnxGraph) -> set[str]:
         if not path or not weight.endswith(WEIGHT_SUFFIX):
             continue
         names = weight.removesuffix(WEIGHT_SUFFIX).split(".")
-        owners = {".".join(names[:count]) for count in range(1, len(names) + 1)}
-        truncated |= owners.difference(path)
+        owners = accumulate(names, "{}.{}".format)  # "layer1", "layer1.0", "layer1.0.conv1"
+        truncated.update(owner for owner in owners if owner not in path)
     return truncated
 
 
 def group_by_call(graph: OnnxGraph) -> dict[str, list[Value]]:
     """Return the live values that each module call computed."""
+    values_of_calls: dict[str, list[Value]] = {}
+    for module, runs in find_runs(graph).items():
+        if are_repetitions(runs):
+            calls = runs
+        else:  # one call, whose operations stand apart in the file
+            calls = [list(chain.from_iterable(runs))]
+        for number, values in enumerate(calls, start=1):
+            call = module if number == 1 else f"{module}@{number}"
+            values_of_calls[call] = values
+    return {number_call(graph, call, values_of_calls): values for call, values in values_of_calls.items()}
+
+
+def find_runs(graph: OnnxGraph) -> dict[str, list[list[Value]]]:
+    """Return the live values that each module computed, in runs between which other modules did."""
     computed = graph.live[1:]  # the first one is the input
     runs_of_modules: dict[str, list[list[Value]]] = {}
     previous: ModulePath = ()
@@ -92,16 +106,7 @@ def group_by_call(graph: OnnxGraph) -> dict[str, list[Value]]:
                 runs.append([])
             runs[-1].append(value)
         previous = path
-
-    values_of_calls: dict[str, list[Value]] = {}
-    for module, runs in runs_of_modules.items():
-        if are_repetitions(runs):
-            for number, values in enumerate(runs, start=1):
-                call = module if number == 1 else f"{module}@{number}"
-                values_of_calls[call] = values
-        else:  # one call, whose operations stand apart in the file
-            values_of_calls[module] = [value for values in runs for value in values]
-    return {number_call(graph, call, values_of_calls): values for call, values in values_of_calls.items()}
+    return runs_of_modules
 
 
 def number_call(graph: OnnxGraph, name: str, calls: Container[str]) -> str:
@@ -126,13 +131,13 @@ def list_module_paths(values: Sequence[Value]) -> list[ModulePath]:
     """Return the modules of each value; one without a record has those that its neighbours share."""
     recorded = [read_path(value.node) for value in values]
     paths: list[ModulePath] = []
+    previous: ModulePath = ()
     for position, path in enumerate(recorded):
         if path is None:
-            following = [other for other in recorded[position:] if other is not None]
-            after = following[0] if following else ()
-            before = paths[-1] if paths else ()
-            path = tuple(module for module in before if module in after)
+            following = next((other for other in recorded[position:] if other is not None), ())
+            path = tuple(module for module in previous if module in following)
         paths.append(path)
+        previous = path
     return paths
 
 

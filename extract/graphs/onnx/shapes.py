@@ -6,6 +6,7 @@ with the batch. Only the shapes are kept of what is computed.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ from .inputs import example_inputs
 from .value_graph import OnnxGraph
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from ....models.input_spec import InputSpec
 
     Sizes = tuple[int, ...]
@@ -32,16 +35,9 @@ SHAPE_SUFFIX = "/topwork-shape"
 class MeasuredShape:
     """The shape of one value of floats.
 
-    Parameters
-    ----------
-    type : str
-        Type of its elements, such as "FLOAT".
-    sizes : tuple of int
-        Sizes on the first of two batches.
-    batch : int
-        Size of that batch.
-    shape : tuple of int or None, optional
-        Shape of one item's value, with None for its tokens; missing if the value has no row for each item of a batch.
+    `type` is ONNX's name of its elements, such as "FLOAT"; `sizes` are those on the first of two batches, which has
+    `batch` items. `shape` is that of one item's value, with None for its tokens, and is None itself if the value has no
+    row for each item.
     """
 
     type: str
@@ -59,13 +55,7 @@ class ProbeSizes:
 
 
 def measure_shapes(graph: OnnxGraph, spec: InputSpec) -> dict[str, MeasuredShape]:
-    """Return the shapes of all values of floats by name.
-
-    Raises
-    ------
-    ExportError
-        If ONNX Runtime cannot run the file.
-    """
+    """Return the shapes of all values of floats by name; raise an ExportError if ONNX Runtime cannot run the file."""
     types = infer_float_types(graph.model)
     shape_model = make_shape_model(graph.model, types)
     probes = ProbeSizes(PROBE_BATCHES, choose_probe_tokens(spec))
@@ -110,10 +100,7 @@ def choose_probe_tokens(spec: InputSpec) -> tuple[int, int]:
 
 def free_batch(model: Any) -> Any:
     """Return a copy whose batches may be of any size, where the file fixes one."""
-    import onnx
-
-    freed = onnx.ModelProto()
-    freed.CopyFrom(model)
+    freed = copy.deepcopy(model)
     for port in freed.graph.input:
         if port.type.tensor_type.shape.dim:
             port.type.tensor_type.shape.dim[0].dim_param = "batch"
@@ -132,8 +119,7 @@ def make_shape_model(model: Any, names: Iterable[str]) -> Any:
     """Return the model with the shapes of some values as its only outputs."""
     import onnx
 
-    shape_model = onnx.ModelProto()
-    shape_model.CopyFrom(model)
+    shape_model = copy.deepcopy(model)
     del shape_model.graph.output[:]
     for name in names:
         output = name + SHAPE_SUFFIX
@@ -146,27 +132,29 @@ def make_shape_model(model: Any, names: Iterable[str]) -> Any:
 def run_probes(graph: OnnxGraph, spec: InputSpec, shape_model: Any, *, probes: ProbeSizes) -> list[dict[str, Sizes]]:
     """Return the sizes of all values on two batches."""
     session = open_unoptimized(shape_model)
-    outputs = [output.name for output in session.get_outputs()]
     sizes_of_batches = []
     for batch, tokens in zip(probes.batches, probes.tokens, strict=True):
         inputs = example_inputs(graph, spec, batch=batch, tokens=tokens)
-        try:
-            shapes = session.run(outputs, inputs)
-        except Exception as error:
-            raise ExportError(f"ONNX Runtime cannot run the file: {reason(error)}") from error
-        sizes = {}
-        for output, shape in zip(outputs, shapes, strict=True):
-            sizes[output.removesuffix(SHAPE_SUFFIX)] = tuple(int(size) for size in shape)
-        sizes_of_batches.append(sizes)
+        sizes_of_batches.append(run_shape_model(session, inputs))
     return sizes_of_batches
+
+
+def run_shape_model(session: Any, inputs: dict[str, NDArray[Any]]) -> dict[str, Sizes]:
+    """Return the sizes of all values on one batch; raise an ExportError if ONNX Runtime cannot run the file."""
+    outputs = [output.name for output in session.get_outputs()]
+    try:
+        shapes = session.run(outputs, inputs)
+    except Exception as error:
+        raise ExportError(f"ONNX Runtime cannot run the file: {reason(error)}") from error
+    names = [output.removesuffix(SHAPE_SUFFIX) for output in outputs]
+    return {name: tuple(shape.tolist()) for name, shape in zip(names, shapes, strict=True)}
 
 
 def add_outputs(model: Any, names: Iterable[str]) -> Any:
     """Return a copy of a model that also returns some of its values."""
     import onnx
 
-    extended = onnx.ModelProto()
-    extended.CopyFrom(model)
+    extended = copy.deepcopy(model)
     present = {port.name for port in extended.graph.output}
     for name in dict.fromkeys(names):
         if name not in present:
@@ -175,13 +163,7 @@ def add_outputs(model: Any, names: Iterable[str]) -> Any:
 
 
 def open_unoptimized(model: Any) -> Any:
-    """Load a model without optimising it.
-
-    Raises
-    ------
-    ExportError
-        If ONNX Runtime cannot load it.
-    """
+    """Load a model without optimising it; raise an ExportError if ONNX Runtime cannot."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

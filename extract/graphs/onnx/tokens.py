@@ -69,8 +69,8 @@ def takes_first_token(value: Value) -> bool:
     if value.operation == "Gather":
         return value.attribute("axis", 0) == 1 and _read_integers(value.all_input_nodes[1]) == [0]
     if value.operation == "Slice":
-        start, end, axis = ([0], [1], [1])
-        return [_read_integers(source) for source in value.all_input_nodes[1:4]] == [start, end, axis]
+        start_end_axis = [_read_integers(source) for source in value.all_input_nodes[1:4]]
+        return start_end_axis == [[0], [1], [1]]
     return False
 
 

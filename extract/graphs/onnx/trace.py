@@ -26,13 +26,7 @@ LINEAR = ("Gemm", "MatMul", "Conv")
 
 @dataclass(frozen=True)
 class OnnxTrace:
-    """The graph of an ONNX file, and what running it showed.
-
-    Parameters
-    ----------
-    measured : dict of str to MeasuredShape
-        Shapes of its values.
-    """
+    """The graph of an ONNX file, and the shapes of its values that running it showed."""
 
     graph: OnnxGraph
     measured: dict[str, MeasuredShape]
@@ -84,17 +78,9 @@ class OnnxTrace:
 
 
 def trace(path: Path, data: str, spec: InputSpec) -> OnnxTrace:
-    """Load a file and measure its values.
+    """Load a file, whose input `data` takes the items, and measure its values.
 
-    Parameters
-    ----------
-    data : str
-        Name of the input that takes the items.
-
-    Raises
-    ------
-    ExportError
-        If ONNX Runtime cannot run it.
+    Raise an ExportError if ONNX Runtime cannot run it.
     """
     graph = load_graph(path, data)
     return OnnxTrace(graph, measure_shapes(graph, spec))
@@ -103,12 +89,8 @@ def trace(path: Path, data: str, spec: InputSpec) -> OnnxTrace:
 def find_value(traced: OnnxTrace, name: str) -> Value:
     """Return the value that a layer's name stands for: a module's, ``last``, or a value's own name.
 
-    Raises
-    ------
-    LayerError
-        If there is none, or it is not a batch of features; similar names are listed.
-    ExportError
-        If ``last`` is not a batch of features.
+    Raise a LayerError, which lists similar names, if there is none or it is not a batch of features, and an ExportError
+    if that is ``last``.
     """
     if name == LAST:
         return find_last(traced)
@@ -125,10 +107,7 @@ def find_value(traced: OnnxTrace, name: str) -> Value:
 def find_last(traced: OnnxTrace) -> Value:
     """Return what feeds the linear layer or convolution that yields the model's output, otherwise that output.
 
-    Raises
-    ------
-    ExportError
-        If it is not a batch of features.
+    Raise an ExportError if it is not a batch of features.
     """
     value = traced.output
     while value.operation in RESHAPES or value.operation in SQUASHES:

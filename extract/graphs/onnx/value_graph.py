@@ -22,14 +22,8 @@ FLOAT_TYPES = ("FLOAT", "FLOAT16", "DOUBLE", "BFLOAT16")
 class Value:
     """One tensor of the graph.
 
-    Parameters
-    ----------
-    node : onnx.NodeProto or None
-        The operation that yields it; None for inputs and weights.
-    all_input_nodes : list of Value
-        The values that this operation reads, its subgraphs included.
-    weight : onnx.TensorProto or None
-        Its content, if it is a weight of the file.
+    `node` is the operation that yields it, an ``onnx.NodeProto``, None for inputs and weights; `all_input_nodes` are
+    the values that this operation reads, its subgraphs included. `weight` is the ``onnx.TensorProto`` of a weight.
     """
 
     name: str
@@ -69,14 +63,9 @@ class Value:
 
 @dataclass(frozen=True)
 class OnnxGraph:
-    """A loaded file.
+    """A loaded file: an ``onnx.ModelProto`` with the weights from other files.
 
-    Parameters
-    ----------
-    model : onnx.ModelProto
-        With the weights from other files.
-    data : str
-        Name of the input that the values depend on; the others are masks and the like.
+    `data` is the name of the input that the values depend on; the others are masks and the like.
     """
 
     model: Any
@@ -87,10 +76,8 @@ class OnnxGraph:
         """All values of the main graph by name, in the order of the file."""
         graph = self.model.graph
         values = {port.name: Value(port.name) for port in graph.input}
-        for tensor in graph.initializer:
-            values[tensor.name] = Value(tensor.name, weight=tensor)
-        for sparse in graph.sparse_initializer:
-            tensor = sparse.values
+        sparse_weights = [sparse.values for sparse in graph.sparse_initializer]
+        for tensor in (*graph.initializer, *sparse_weights):
             values[tensor.name] = Value(tensor.name, weight=tensor)
         for node in graph.node:
             sources = [values[name] for name in names_read(node) if name in values]
@@ -151,13 +138,7 @@ class OnnxGraph:
 
 
 def load_graph(path: Path, data: str) -> OnnxGraph:
-    """Read a file, and the files of weights beside it.
-
-    Parameters
-    ----------
-    data : str
-        As in :class:`OnnxGraph`.
-    """
+    """Read a file, and the files of weights beside it."""
     import onnx
 
     return OnnxGraph(onnx.load(path), data)
@@ -173,13 +154,7 @@ def names_read(node: Any) -> Iterator[str]:
 
 
 def prune(graph: Any, wanted: Iterable[str]) -> Any:
-    """Return a graph with copies of the nodes and weights that some values need, and nothing else; nodes are in order.
-
-    Parameters
-    ----------
-    wanted : iterable of str
-        Names of values.
-    """
+    """Return a graph with copies of the nodes, in order, and weights that the values called `wanted` need."""
     import onnx
 
     needed = set(wanted)
