@@ -11,7 +11,6 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import _check_sample_weight, column_or_1d
 
 from ..errors import InputError
-from .parameters import CLASS_WEIGHT
 
 Array = NDArray[Any]
 
@@ -159,12 +158,14 @@ def resolve_class_weight(class_weight: Any, classes: Array) -> Array | None:
 
     A dict may name other classes as long as none is missing from it; classes that it does not name have weight 1.
     """
-    if not CLASS_WEIGHT.is_met(class_weight):
-        raise InputError(f"class_weight is {class_weight!r}; expected {CLASS_WEIGHT.description}")
     if class_weight is None:
         return np.ones(len(classes))
-    if class_weight == "balanced":
+    if isinstance(class_weight, str) and class_weight == "balanced":
         return None
+    if not isinstance(class_weight, dict):
+        raise InputError(
+            f"class_weight is {class_weight!r}; expected None, 'balanced', or a dict of classes and weights"
+        )
     names = classes.tolist()
     check_class_names(class_weight, names)
     weights = np.array([class_weight.get(name, 1.0) for name in names], dtype=np.float64)
