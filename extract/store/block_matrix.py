@@ -23,14 +23,8 @@ MAX_OPEN_PARTS = 64
 class BlockMatrix:
     """Rows of several matrices, in any order; read-only.
 
-    It is sliced and iterated like an array, and ``numpy.asarray`` converts it to one.
-
-    Parameters
-    ----------
-    open_part : callable
-        Returns the matrix of a part, mapped into memory, by the part's number.
-    parts, rows : ndarray of int, shape (n,)
-        The part of each row, and its position there.
+    It is sliced and iterated like an array, and ``numpy.asarray`` converts it to one. `open_part` maps the matrix of a
+    part into memory; `parts` and `rows`, shape (n,), are the part of each row and its position there.
     """
 
     ndim = 2
@@ -103,15 +97,7 @@ class BlockMatrix:
 
 
 def gather_column(root: Path, stored: StoredColumn, parts: NDArray[np.int32], rows: NDArray[np.int32]) -> BlockMatrix:
-    """Return rows of a column of a store; nothing is read yet.
-
-    Parameters
-    ----------
-    root : Path
-        The store's folder.
-    parts, rows : ndarray of int32, shape (n,)
-        The number of the part of each row, and its position there.
-    """
+    """Return rows of a column, by the numbers of their parts and their positions there; nothing is read yet."""
 
     @functools.lru_cache(maxsize=MAX_OPEN_PARTS)
     def open_part(number: int) -> NDArray[Any]:

@@ -39,12 +39,10 @@ if TYPE_CHECKING:
 
 
 def find_new_columns(store: StoreContent, extractor: FeatureExtractor) -> list[str]:
-    """Return the names of an extractor's columns that a store lacks; the extractor adopts the store's precision.
+    """Return the extractor's columns that a store lacks, by name; the extractor adopts the store's precision.
 
-    Raises
-    ------
-    IdentityError
-        If they cannot be computed as the store's are: with another backbone, or in another precision.
+    Raise an IdentityError if they cannot be computed as the store's are: with another backbone, or in another
+    precision.
     """
     metadata = store.graph.metadata
     require_same(extractor.identity, store.identity, f"the backbone is not that of {store.path}")
@@ -67,23 +65,10 @@ def find_new_columns(store: StoreContent, extractor: FeatureExtractor) -> list[s
 def fill_columns(
     writer: StoreWriter, graph: ExportedGraph, names: list[str], source: Source, config: RunConfig
 ) -> Ledger:
-    """Compute columns for all rows of a store, and add them when every row has them.
+    """Compute the named columns for all rows of a store, and add them when every row has them.
 
-    Parameters
-    ----------
-    graph : ExportedGraph
-        It computes the columns, and perhaps others.
-    names : list of str
-        Which columns.
-    source : Source
-        With the items of the store; others are ignored.
-    config : RunConfig
-        An item that fails stops the run, whatever its error policy; batches are those of the store.
-
-    Raises
-    ------
-    InputError
-        If an item is not in the source, or has other content there. What was computed is kept.
+    An item that fails stops the run, whatever its error policy; what was computed is kept. `graph` may compute other
+    columns, too; items of the source that the store does not know are ignored.
     """
     with tempfile.TemporaryDirectory() as folder:
         new_graph = select_columns(graph, names, Path(folder) / "graph.onnx")
@@ -98,12 +83,7 @@ def fill_columns(
 
 
 class Filling:
-    """Columns that are being added, and where the new features of each item are.
-
-    Parameters
-    ----------
-    graph : ExportedGraph
-        It computes the new columns alone.
+    """Columns that are being added, and where the new features of each item are; `graph` computes them alone.
 
     Attributes
     ----------

@@ -35,26 +35,10 @@ def write_compacted(
     unchanged_files: Mapping[str, Path],
     rows_per_checksum: int = ROWS_PER_CHECKSUM,
 ) -> dict[str, str]:
-    """Write all items of a store as one part, whole or not at all.
+    """Write all items of a store as one part, whole or not at all; return the SHA-256 of each written file.
 
-    Parameters
-    ----------
-    folder : Path
-        Must not exist.
-    items : pyarrow.Table
-        All items, settled, as :meth:`Segment.to_items` returns them.
-    matrices : dict
-        For each column's key the rows of the items that have features, in order.
-    unchanged_files : dict
-        For some of the keys a file that already holds this matrix, with its ``blocks.json`` in the same folder; it is
-        linked.
-    rows_per_checksum : int
-        Number of rows in a block with its own checksum.
-
-    Returns
-    -------
-    dict
-        SHA-256 of each file that was written, by its name.
+    `items` are settled, `matrices` have the rows of those with features, in order. Of `unchanged_files` each already
+    holds the matrix of its key, with its ``blocks.json`` in the same folder; it is linked.
     """
     digests: dict[str, str] = {}
     checksums: dict[str, list[int]] = {}
@@ -108,17 +92,7 @@ def build_npy_header(shape: tuple[int, int], dtype: np.dtype[Any]) -> bytes:
 
 
 def find_damaged_rows(folder: Path, key: str, matrix: NDArray[Any]) -> NDArray[np.intp]:
-    """Return the rows of a compacted column in blocks that do not match their checksums.
-
-    Parameters
-    ----------
-    folder : Path
-        The part.
-    key : str
-        Key of the column.
-    matrix : ndarray
-        Its content now.
-    """
+    """Return the rows of a compacted column, now `matrix`, in blocks that do not match their checksums."""
     content = json.loads((folder / BLOCKS_FILE).read_bytes())
     size = content["rows"]
     is_damaged = np.zeros(len(matrix), bool)

@@ -24,19 +24,9 @@ if TYPE_CHECKING:
 class SourceDelta:
     """A change of the items of a store.
 
-    Parameters
-    ----------
-    action : Action
-        That of the entry of the log.
-    part : str or None
-        Folder of the items within the store.
-    items : pyarrow.Table or None
-        Items that are added, or that replace the known ones of the same id: new, changed, removed or pending ones; of
-        a checkpoint, all items of the store.
-    labels : pyarrow.Table or None
-        New labels, with a column ``id``.
-    labels_by : {"user", "source"}
-        Who named the labels.
+    `items`, in the folder `part`, are added, or replace the known ones of the same id: new, changed, removed or pending
+    ones; of a checkpoint, all items of the store. `labels` are new labels with a column ``id``, named by the user or
+    the source (`labels_by`).
     """
 
     action: Action
@@ -74,23 +64,7 @@ class SourceDelta:
 
     @classmethod
     def read(cls, root: Path, entry: LogEntry) -> SourceDelta | None:
-        """Read the delta of an entry of the log from the files that the entry names.
-
-        Parameters
-        ----------
-        root : Path
-            The store's folder.
-
-        Returns
-        -------
-        SourceDelta or None
-            None if the entry changes no items.
-
-        Raises
-        ------
-        StoreDamagedError
-            If a file is missing or damaged.
-        """
+        """Read the delta of an entry of the log from the files that it names, None if it changes no items."""
         path = find_delta_file(entry)
         if path is None:
             return None
@@ -117,13 +91,7 @@ class SourceDelta:
         return Segment.from_items(self.items, parse_part_number(self.part))
 
     def apply_to(self, items: Segment) -> Segment:
-        """Return the state of all items after this change of them.
-
-        Parameters
-        ----------
-        items : Segment
-            All items of the store before the change, settled.
-        """
+        """Return the state of all items after this change of them; `items` are settled."""
         if self.action == Action.CHECKPOINT:
             return self.segment.settle()
         if self.labels is None:

@@ -47,15 +47,7 @@ class FeatureExtractor(Protocol):
 
 
 def read_identity(path: Path) -> dict[str, Any]:
-    """Return the input identity of a store.
-
-    Raises
-    ------
-    StoreError
-        If another version wrote it.
-    StoreDamagedError
-        If its description is damaged.
-    """
+    """Return the input identity of a store; raise a StoreError if another version wrote it or it is damaged."""
     try:
         fields = json.loads((path / STORE_FILE).read_bytes())
         version = fields["format"]
@@ -102,15 +94,7 @@ def new_store(path: Path, identity: dict[str, Any]) -> Iterator[Path]:
 
 
 def add_first_columns(root: Path, graph: ExportedGraph, dtype: str) -> None:
-    """Copy a graph, its certificate and its tokeniser into a new store, and add its columns as the first log entry.
-
-    Parameters
-    ----------
-    root : Path
-        The store's folder.
-    dtype : str
-        How the features will be stored.
-    """
+    """Copy a graph, its certificate and its tokeniser into a new store, and add its columns as the first log entry."""
     target = root / "graphs" / "c0001.onnx"
     name = target.relative_to(root).as_posix()
     columns = [

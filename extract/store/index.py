@@ -16,21 +16,9 @@ from .segment import NO_PLACE, Segment
 class Index:
     """The state of a store's items: each once, at the position of its first addition, as its latest part left it.
 
-    What an earlier writer indexed is mapped from the index file. Later changes are kept in memory, in segments.
-
-    Parameters
-    ----------
-    root : Path
-        The store's folder.
-    entries : sequence of LogEntry
-        The log from its last checkpoint on; the index contains them all.
-    without : collection of str
-        Damaged files; what only they contain is left out.
-
-    Attributes
-    ----------
-    left_out : set of str
-        The damaged files that would have been needed.
+    What an earlier writer indexed is mapped from the index file; later changes are kept in memory, in segments.
+    `entries` are the log from its last checkpoint on. What only the damaged files `without` contain is left out;
+    ``left_out`` names those that would have been needed.
     """
 
     def __init__(self, root: Path, entries: Sequence[LogEntry], without: Collection[str] = ()) -> None:
@@ -59,13 +47,7 @@ class Index:
         return SourceDelta.read(self.root, entry)
 
     def apply(self, entry: LogEntry, delta: SourceDelta | None) -> None:
-        """Apply the next entry of the log.
-
-        Parameters
-        ----------
-        delta : SourceDelta or None
-            Its change of the items, None if there is none.
-        """
+        """Apply the next entry of the log with its change of the items, None if there is none."""
         self.last = entry
         self.number = entry.number
         self.is_saved = False

@@ -21,17 +21,7 @@ METADATA_KEY = b"topwork"
 
 @dataclass(frozen=True)
 class SavedIndex:
-    """The content of an index file.
-
-    Parameters
-    ----------
-    number : int
-        Number of the last entry of the log that it contains; 0 if none.
-    digest : str
-        Digest of that entry.
-    items : Segment
-        The items, mapped into memory.
-    """
+    """The content of an index file: items, mapped into memory, up to the log's entry of this number and digest."""
 
     number: int
     digest: str
@@ -43,15 +33,7 @@ class SavedIndex:
 
 
 def write_index(root: Path, items: Segment, last: LogEntry) -> None:
-    """Write the index file of a store and its digest.
-
-    Parameters
-    ----------
-    root : Path
-        The store's folder.
-    last : LogEntry
-        The last entry of the log that `items` contain.
-    """
+    """Write the index file of a store and its digest; `last` is the last entry of the log that `items` contain."""
     import pyarrow as pa
 
     temporary = root / f"{TEMPORARY}{INDEX_FILE}"
@@ -100,17 +82,10 @@ def is_index_damaged(root: Path) -> bool:
 
 
 def check_log_is_complete(root: Path, last_number: int, indexed_number: int) -> None:
-    """Raise a LogDamagedError if the index contains later entries than the log.
+    """Raise an error if the index contains later entries than the log.
 
-    Parameters
-    ----------
-    root : Path
-        The store's folder.
-    last_number : int
-        Number of the last entry of the log.
-    indexed_number : int
-        As :func:`read_indexed_number` returns it. Only a writer may call that after it has read the log: while a reader
-        does so, another process can add entries and update the index.
+    Only a writer may call :func:`read_indexed_number` after it has read the log: while a reader does so, another
+    process can add entries and update the index.
     """
     if indexed_number > last_number:
         raise LogDamagedError(

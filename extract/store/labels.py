@@ -50,17 +50,9 @@ class LabelChange:
 def label_table(labels: Any, name: str) -> pyarrow.Table:
     """Return labels as a table with a column ``id`` and one for each kind of label.
 
-    Parameters
-    ----------
-    labels : mapping, path, pyarrow.Table, pandas.DataFrame or pandas.Series
-        Labels by id, for a series by its index; or a table with a column ``id`` (or ``path``).
-    name : str
-        Name of the labels in a mapping or series.
-
-    Raises
-    ------
-    InputError
-        If there is no such column, an id occurs twice, or a column holds values of several types.
+    Labels are a mapping by id, a pandas.Series by its index (both named `name`), or a table with a column ``id`` or
+    ``path``: a file, a pyarrow.Table or a pandas.DataFrame. Raise an InputError if there is no such column, an id
+    occurs twice, or a column holds values of several types.
     """
     import pyarrow as pa
 
@@ -88,10 +80,7 @@ def label_columns(table: pyarrow.Table) -> list[str]:
 def are_by_id(labels: Any) -> bool:
     """Return whether labels name the items that they belong to, as :func:`label_table` expects.
 
-    Parameters
-    ----------
-    labels : object
-        A pandas series names them if its index is more than the numbers of its rows, a table by a column of ids.
+    A pandas.Series names them if its index is more than the numbers of its rows, a table by a column of ids.
     """
     if _is_of_pandas(labels, "Series"):
         return type(labels.index).__name__ != "RangeIndex"

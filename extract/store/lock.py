@@ -26,19 +26,9 @@ SECONDS_BETWEEN_ATTEMPTS = 0.1
 
 @contextlib.contextmanager
 def write_lock(root: Path, patience: float = 0.0) -> Iterator[None]:
-    """Hold the store's write lock; a lock that an ended process of this host left behind is taken over.
+    """Hold the store's write lock, after waiting `patience` seconds for another process.
 
-    Parameters
-    ----------
-    root : Path
-        The store's folder.
-    patience : float
-        Seconds to wait for another process.
-
-    Raises
-    ------
-    StoreLockedError
-        If another process is writing.
+    A lock that an ended process of this host left behind is taken over.
     """
     path = root / LOCK_FILE
     stream = wait_for_lock(path, patience)
@@ -115,13 +105,7 @@ def _read_holder(path: Path) -> dict[str, object]:
 
 
 class ReaderLock:
-    """A shared lock, held until :meth:`release`, or until this object is garbage collected.
-
-    Parameters
-    ----------
-    path : Path
-        An existing file, which is only read.
-    """
+    """A shared lock on an existing file, held until :meth:`release` or until this object is garbage collected."""
 
     def __init__(self, path: Path) -> None:
         descriptor = os.open(path, os.O_RDONLY)
@@ -135,13 +119,7 @@ class ReaderLock:
 
 @contextlib.contextmanager
 def try_exclude_readers(path: Path) -> Iterator[bool]:
-    """Yield whether no :class:`ReaderLock` of the file is held; none can be taken inside the block.
-
-    Parameters
-    ----------
-    path : Path
-        The file that readers lock.
-    """
+    """Yield whether no :class:`ReaderLock` of the file is held; none can be taken inside the block."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         yield _try_reader_lock(descriptor, is_exclusive=True)

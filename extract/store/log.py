@@ -36,22 +36,10 @@ class Action(StrEnum):
 
 @dataclass(frozen=True)
 class LogEntry:
-    """One entry of the log.
+    """One entry of the log, numbered from 1 without gaps.
 
-    Parameters
-    ----------
-    number : int
-        From 1, without gaps.
-    action : str
-        A value of :class:`Action`.
-    files : dict
-        SHA-256 of every file that the entry adds to the store, by its path within the store.
-    details : dict
-        What else the action needs.
-    digest : str
-        SHA-256 of the entry's own file.
-    time : str
-        When it was written, in UTC.
+    `files` are those that the entry adds to the store: their SHA-256 by path within the store. `digest` is the SHA-256
+    of the entry's own file, `time` is in UTC.
     """
 
     number: int
@@ -63,38 +51,20 @@ class LogEntry:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any], digest: str) -> LogEntry:
-        """Return the entry in the fields of a file.
-
-        Parameters
-        ----------
-        digest : str
-            SHA-256 of the file.
-        """
+        """Return the entry in the fields of a file, whose SHA-256 is `digest`."""
         known = {name: fields[name] for name in ("number", "action", "files", "details", "time")}
         return cls(digest=digest, **known)
 
 
 class Log:
-    """The log of one store.
-
-    Parameters
-    ----------
-    root : Path
-        The store's folder.
-    """
+    """The log of the store in the folder `root`."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.folder = root / "log"
 
     def entries(self) -> list[LogEntry]:
-        """Read the entries from the last checkpoint on, and check their chain.
-
-        Raises
-        ------
-        LogDamagedError
-            If an entry is missing, unreadable, or does not follow from the one before it.
-        """
+        """Read the entries from the last checkpoint on, and check their chain."""
         paths = self._list_paths()
         newest_first: list[tuple[LogEntry, str | None]] = []
         for number in range(len(paths), 0, -1):
@@ -105,13 +75,7 @@ class Log:
         return self._check_chain(newest_first[::-1])
 
     def history(self) -> list[LogEntry]:
-        """Read all entries and check their chain.
-
-        Raises
-        ------
-        LogDamagedError
-            As :meth:`entries`.
-        """
+        """Read all entries and check their chain."""
         return self._check_chain([self._read(path, number) for number, path in enumerate(self._list_paths(), 1)])
 
     def append(
@@ -122,21 +86,10 @@ class Log:
         details: Mapping[str, Any],
         known_files: Mapping[str, str] | None = None,
     ) -> LogEntry:
-        """Write the next entry, which makes its files part of the store.
+        """Write the entry after `last`, which makes its files part of the store; they must be on disk already.
 
-        Parameters
-        ----------
-        last : LogEntry or None
-            The entry that the caller knows as the newest.
-        files : sequence of Path
-            They must be on disk already.
-        known_files : dict, optional
-            Other files with their SHA-256, by path within the store.
-
-        Raises
-        ------
-        StoreLockedError
-            If another process has written the next entry.
+        `known_files` are other files with their SHA-256, by path within the store. Raise a StoreLockedError if another
+        process has written the entry.
         """
         number = last.number + 1 if last else 1
         digests = {path.relative_to(self.root).as_posix(): digest_of_file(path) for path in files}

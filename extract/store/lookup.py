@@ -16,13 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Lookup:
-    """Hashes in ascending order with the place of each value; places of equal hashes ascend.
-
-    Parameters
-    ----------
-    hashes : ndarray of uint32, shape (n,)
-    places : ndarray of uint32, shape (n,)
-    """
+    """Hashes in ascending order with the place of each value; places of equal hashes ascend."""
 
     hashes: NDArray[np.uint32]
     places: NDArray[np.uint32]
@@ -34,16 +28,9 @@ class Lookup:
         return cls(hashes[order], order.astype(np.uint32))
 
     def find_candidates(self, wanted: NDArray[np.uint32]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Return all pairs of a position in `wanted` and a place with the same hash.
+        """Return all pairs of a position in `wanted` and a place with the same hash, as two arrays (n_pairs,).
 
-        Parameters
-        ----------
-        wanted : ndarray of uint32, shape (m,)
-
-        Returns
-        -------
-        positions, places : ndarray of intp, shape (n_pairs,)
-            The places of one position ascend.
+        The places of one position ascend.
         """
         order = np.argsort(wanted, kind="stable")  # neighbours are found in the same memory pages
         wanted = wanted[order]

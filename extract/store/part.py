@@ -27,20 +27,11 @@ DAMAGE_REMEDY = (
 class Row:
     """One item of a part.
 
-    Parameters
-    ----------
-    id, digest : str
-        The digest is the SHA-256 of the item's content; "" if it could not be read.
-    status : {"ok", "failed", "duplicate", "pending"}
-        Pending items have to be computed again: their features were damaged.
-    reason : str or None
-        Why the item failed; for a duplicate, the id of its original.
-    row : int or None
-        Its row in the part's matrices; failed and pending items have none.
-    size, mtime_ns : int or None
-        Size and modification time of the file, by which an unchanged file is recognised.
-    group : str or None
-        For a view, the id of the item that it is a view of.
+    `digest` is the SHA-256 of the item's content, "" if it could not be read. `status` is "ok", "failed", "duplicate"
+    or "pending"; pending items have to be computed again, because their features were damaged. `reason` says why the
+    item failed; for a duplicate it is the id of its original. `row` is the item's row in the part's matrices; failed
+    and pending items have none. An unchanged file is recognised by `size` and `mtime_ns`. `group` is the id of the item
+    that this is a view of.
     """
 
     id: str
@@ -79,21 +70,9 @@ def rows_to_table(rows: Sequence[Row]) -> pyarrow.Table:
 
 
 def write_part(folder: Path, items: pyarrow.Table, matrices: Mapping[str, NDArray[Any]]) -> list[Path]:
-    """Write a part, whole or not at all.
+    """Write a part, whole or not at all, and return its files.
 
-    Parameters
-    ----------
-    folder : Path
-        ``parts/p000001``; must not exist.
-    items : pyarrow.Table
-        As :func:`rows_to_table` returns it.
-    matrices : dict
-        A matrix ``(n_rows, n_features)`` for each column's key.
-
-    Returns
-    -------
-    list of Path
-        The files of the part.
+    `items` come from :func:`rows_to_table`; each of `matrices`, by the column's key, has shape (n_rows, n_features).
     """
     with new_folder(folder) as temporary:
         write_table(temporary / ITEMS_FILE, items)
@@ -118,13 +97,7 @@ def write_table(path: Path, table: pyarrow.Table) -> None:
 
 
 def read_items(folder: Path) -> pyarrow.Table:
-    """Read the items of a part, with at least the fields of :class:`Row`.
-
-    Raises
-    ------
-    StoreDamagedError
-        If the file is missing or damaged.
-    """
+    """Read the items of a part, with at least the fields of :class:`Row`."""
     import pyarrow as pa
 
     path = folder / ITEMS_FILE
@@ -138,13 +111,7 @@ def read_items(folder: Path) -> pyarrow.Table:
 
 
 def read_table(path: Path) -> pyarrow.Table:
-    """Read a Parquet file of a store.
-
-    Raises
-    ------
-    StoreDamagedError
-        If it is missing or damaged.
-    """
+    """Read a Parquet file of a store; raise a StoreDamagedError if it is missing or damaged."""
     from pyarrow import ArrowException, parquet
 
     with _reading(path, ArrowException):
@@ -152,13 +119,7 @@ def read_table(path: Path) -> pyarrow.Table:
 
 
 def open_matrix(folder: Path, key: str) -> NDArray[np.floating[Any]]:
-    """Map one matrix of a part into memory, read-only.
-
-    Raises
-    ------
-    StoreDamagedError
-        If the file is missing or damaged.
-    """
+    """Map one matrix of a part into memory, read-only; raise a StoreDamagedError if it is missing or damaged."""
     path = folder / f"{key}.npy"
     with _reading(path, EOFError, ValueError):
         matrix: NDArray[np.floating[Any]] = np.load(path, mmap_mode="r", allow_pickle=False)

@@ -22,14 +22,7 @@ FILES_PER_LOOKUP = 4096
 
 
 class Pending:
-    """The items of a source compared with those of a store.
-
-    Parameters
-    ----------
-    index : Index
-        Index of the store.
-    retry : bool
-        Whether items that failed are computed again.
+    """The items of a source compared with those of a store; with `retry`, failed items are computed again.
 
     Attributes
     ----------
@@ -54,10 +47,7 @@ class Pending:
     def is_all_done(self, items: Source, ends: Ledger) -> bool:
         """Return whether the store has every item, unchanged; contents are read only if no item is new.
 
-        Parameters
-        ----------
-        ends : Ledger
-            The result of each item is counted here, up to the first that has to be computed.
+        The result of each item is counted in `ends`, up to the first that has to be computed.
         """
         is_certain = True
         for item, known in self._look_up(items):
@@ -70,13 +60,7 @@ class Pending:
         return not self.changed
 
     def find_changed(self, items: Iterable[Item], index: Index) -> None:
-        """Find the known items whose content differs from that in the store, so that their features are outdated.
-
-        Parameters
-        ----------
-        index : Index
-            The index from now on.
-        """
+        """Find the known items whose content differs from that in the store; use this index from now on."""
         self.index = index
         if not index.counts():
             return

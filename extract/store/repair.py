@@ -84,13 +84,7 @@ def is_lost(name: str, writer: StoreWriter) -> bool:
 
 
 def find_damaged_items(writer: StoreWriter, damaged_files: Collection[str]) -> NDArray[np.intp]:
-    """Return the places in the index of the items whose features are in a damaged row of any column.
-
-    Parameters
-    ----------
-    damaged_files : collection of str
-        Paths within the store.
-    """
+    """Return the places in the index of the items whose features are in a damaged row of any column."""
     items = writer.index.settle()
     parts = items.numbers("part")
     rows = items.numbers("row")

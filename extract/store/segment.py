@@ -32,28 +32,14 @@ REMOVED_STATUS = "removed"
 
 
 class Segment:
-    """Some items, each once.
-
-    Parameters
-    ----------
-    table : pyarrow.Table
-        As :meth:`from_items` builds it, with or without :data:`LOOKUP_COLUMNS`.
-    """
+    """Some items, each once, in a table as :meth:`from_items` builds it, with or without :data:`LOOKUP_COLUMNS`."""
 
     def __init__(self, table: pyarrow.Table) -> None:
         self.table = table.combine_chunks()
 
     @classmethod
     def from_items(cls, items: pyarrow.Table, part: int) -> Segment:
-        """Return the items of a part.
-
-        Parameters
-        ----------
-        items : pyarrow.Table
-            With the fields of :class:`Row`, and columns of labels that the user set.
-        part : int
-            Number of the part.
-        """
+        """Return the items of a part: the fields of :class:`Row`, and columns of labels that the user set."""
         import pyarrow as pa
         from pyarrow import compute
 
@@ -241,14 +227,9 @@ class Segment:
         return set_table_columns(self.table, columns)
 
     def replace_values(self, column: str, ids: pyarrow.ChunkedArray, values: pyarrow.ChunkedArray) -> Segment:
-        """Return the items with new values of one column for some of them.
+        """Return the items with new values of one column for some of them; unknown ids are ignored.
 
-        Parameters
-        ----------
-        column : str
-            A new or an existing column; values of another type than before drop all old ones.
-        ids, values : pyarrow.ChunkedArray
-            Ids that are not in the segment are ignored.
+        Values of another type than before drop all old ones of the column.
         """
         import pyarrow as pa
 
@@ -323,17 +304,9 @@ def _build_row(values: tuple[Any, ...], original: str | None) -> Row:
 
 
 def find_originals(digests: NDArray[np.uint8], has_features: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Return for each item the place of the first item with the same content.
+    """Return for each item the place of the first item with the same content, shape (n,).
 
-    Parameters
-    ----------
-    digests : ndarray of uint8, shape (n, 32)
-    has_features : ndarray of bool, shape (n,)
-
-    Returns
-    -------
-    ndarray of int32, shape (n,)
-        -1 for items without features, and for those that are the first of their content.
+    -1 for items without features, and for those that are the first of their content.
     """
     originals = np.full(len(digests), NO_PLACE, np.int32)
     places = np.flatnonzero(has_features)

@@ -45,7 +45,7 @@ class UnfinishedColumns:
 class StoreState:
     """A state of a store.
 
-    Parameters
+    Attributes
     ----------
     parts : tuple of str
         The parts whose items make up the store, the oldest first.

@@ -55,14 +55,8 @@ DISK_ERRORS = {
 class StoreWriter:
     """A store that may be added to; made by :func:`open_writer`.
 
-    Attributes
-    ----------
-    last : LogEntry
-        The newest entry of the log.
-    state : StoreState
-        Columns, parts and files after it.
-    index : Index
-        The items after it; written to disk at the end.
+    `last` is the newest entry of the log; `state` and `index` are the columns, parts, files and items after it. The
+    index is written to disk at the end.
     """
 
     def __init__(self, store: StoreContent, without: Collection[str] = ()) -> None:
@@ -84,14 +78,8 @@ class StoreWriter:
     ) -> None:
         """Append an entry to the log, and apply it to the state and the index.
 
-        Parameters
-        ----------
-        files : sequence of Path
-            New files of the store; they must be on disk already.
-        delta : SourceDelta, optional
-            What the entry changes of the items; it must be what :meth:`SourceDelta.read` reads from the files.
-        known_files : dict, optional
-            Other files with their SHA-256, by path within the store.
+        `files` must be on disk already; `known_files` are others with their SHA-256, by path within the store. `delta`
+        must be what :meth:`SourceDelta.read` reads from the files.
         """
         self.last = self.store.log.append(
             last=self.last, action=action, files=files, details=details, known_files=known_files
@@ -106,14 +94,9 @@ class StoreWriter:
     def add_part(
         self, rows: Sequence[Row], matrices: Sequence[NDArray[Any]], sizes: BatchSizes = DEFAULT_BATCH_SIZES
     ) -> None:
-        """Write one part and add it to the log.
+        """Write one part and add it to the log, with the sizes of the batches in which it was computed.
 
-        Parameters
-        ----------
-        matrices : sequence of ndarray
-            One for each column of the store, with a row for each item that has features.
-        sizes : BatchSizes
-            The sizes of the batches in which they were computed.
+        `matrices` are one for each column of the store, with a row for each item that has features.
         """
         matrices_by_key = {stored.key: matrix for stored, matrix in zip(self.state.columns, matrices, strict=True)}
         batch_sizes = {"batch_size": sizes.batch_size, "tokens": sizes.tokens}
@@ -135,10 +118,7 @@ class StoreWriter:
     def mark_pending(self, rows: Sequence[Row], damaged_files: Sequence[str]) -> None:
         """Remove the features of items, so that the next job over their source computes them again.
 
-        Parameters
-        ----------
-        damaged_files : sequence of str
-            The reason, kept in the log.
+        The log keeps the reason: the damaged files.
         """
         self._write_items(SourceDelta.repair(self.next_part(), rows), {}, {"damaged": list(damaged_files)})
 
@@ -154,19 +134,9 @@ class StoreWriter:
         self.append(action=delta.action, files=files, details=all_details, delta=delta)
 
     def set_labels(self, table: pyarrow.Table, by: str = BY_USER) -> None:
-        """Set labels of items, without touching their features.
+        """Set the labels of a :func:`label_table`, without touching features.
 
-        Parameters
-        ----------
-        table : pyarrow.Table
-            As :func:`topwork.extract.store.labels.label_table` returns it.
-        by : {"user", "source"}
-            Who names the labels.
-
-        Raises
-        ------
-        InputError
-            If the store does not know an id, or labels of one column would be of several types.
+        Raise an InputError if the user names an unknown id, or labels of one column would be of several types.
         """
         names = label_columns(table)
         if by == BY_USER:
@@ -212,12 +182,7 @@ class StoreWriter:
     def compact(self, link: bool = True, rows_per_checksum: int = ROWS_PER_CHECKSUM) -> None:
         """Merge all parts into one, with a file for each column in row order; a compacted store is left as it is.
 
-        Parameters
-        ----------
-        link : bool
-            Whether files that are already in row order are linked instead of written again.
-        rows_per_checksum : int
-            Number of rows in a block with its own checksum.
+        With `link`, files that are already in row order are linked instead of written again.
         """
         if self.state.compacted is not None or not self.state.parts:
             return
@@ -234,14 +199,9 @@ class StoreWriter:
     def add_columns(
         self, columns: Sequence[StoredColumn], matrices: Mapping[str, BlockMatrix], graph: ExportedGraph
     ) -> None:
-        """Add columns that are complete.
+        """Add columns that are complete: their features by key, in the order of the rows.
 
-        Parameters
-        ----------
-        matrices : dict
-            Their features by their keys, in the order of the rows.
-        graph : ExportedGraph
-            In the store, with its certificate and its canaries; it computes all columns.
+        `graph` computes all columns; it is in the store, with its certificate and its canaries.
         """
         root = self.store.path
         graph_name = graph.path.relative_to(root).as_posix()
@@ -366,21 +326,10 @@ class StoreWriter:
 
 @contextlib.contextmanager
 def open_writer(store: StoreContent, patience: float = 0.0, without: Collection[str] = ()) -> Iterator[StoreWriter]:
-    """Hold a store's lock and write to it.
+    """Hold a store's lock, after waiting `patience` seconds for another process, and write to it.
 
-    Parameters
-    ----------
-    patience : float
-        Seconds to wait for another process that is writing.
-    without : collection of str
-        Damaged files that are not read.
-
-    Raises
-    ------
-    StoreLockedError
-        If another process is writing.
-    StoreWriteError
-        If the disk is full, or writing is not allowed. What was added to the log before is kept.
+    The damaged files `without` are not read. Raise a StoreWriteError if the disk is full, or writing is not allowed;
+    what was added to the log before is kept.
     """
     with explain_disk_errors(store.path), write_lock(store.path, patience):
         writer = StoreWriter(store, without)

@@ -34,24 +34,10 @@ def export_store(
     format: str = "parquet",  # noqa: A002 - the name that users and other libraries use
     columns: Sequence[str | Column] | None = None,
 ) -> None:
-    """Write the items that have features with their features, a batch at a time, whole or not at all.
+    """Write the items that have features with their features, a batch at a time; see :meth:`FeatureStore.export`.
 
     A row has id, digest, label, split, group, the other labels, status, duplicate_of (an id), and for each column a
     list of its width. Fingerprint and columns of the store are in the schema's metadata, under ``topwork``.
-
-    Parameters
-    ----------
-    path : path
-        Must not exist.
-    format : {"parquet", "arrow", "datasets"}
-        A Parquet file, an Arrow IPC file, or a folder for ``datasets.load_from_disk``.
-    columns : sequence of str or Column, optional
-        Which columns of features; by default all.
-
-    Raises
-    ------
-    InputError
-        If there is something at `path`, a column or the format does not exist, or two columns have one name.
     """
     path = Path(path)
     if format not in WRITERS:
@@ -72,21 +58,10 @@ def _require_free(path: Path) -> None:
 
 
 class ExportedRows:
-    """The rows of an export, read on access.
+    """The rows of an export, read on access in tables of about `bytes_per_batch` bytes.
 
-    Parameters
-    ----------
-    columns : sequence of str or Column
-        Columns of features; repeated ones are exported once.
-    bytes_per_batch : int
-        Approximate size of the tables.
-
-    Attributes
-    ----------
-    schema : pyarrow.Schema
-        Schema of :meth:`tables`, with the origin of the rows in its metadata.
-    version : str
-        Digest of the store's state and the columns.
+    Repeated columns are exported once. The metadata of ``schema`` name the origin of the rows; ``version`` is the
+    digest of the store's state and the columns.
     """
 
     def __init__(
@@ -138,13 +113,7 @@ def rows_to_lists(matrix: np.ndarray[Any, Any]) -> pyarrow.FixedSizeListArray:
 
 
 def build_item_table(store: StoreContent) -> pyarrow.Table:
-    """Return the items that have features as a table, without their features.
-
-    Raises
-    ------
-    InputError
-        If labels of one name are of several types, or two columns have one name.
-    """
+    """Return the items that have features as a table, without their features."""
     import pyarrow as pa
 
     status = store.index.column("status")
@@ -215,13 +184,7 @@ def write_arrow(path: Path, rows: ExportedRows) -> None:
 
 
 def write_datasets(path: Path, rows: ExportedRows, bytes_per_shard: int = BYTES_PER_SHARD) -> None:
-    """Write a folder of ``datasets``, whole or not at all: shards, which hold the types of features, and metadata.
-
-    Parameters
-    ----------
-    bytes_per_shard : int
-        Approximate size of a shard, which holds whole rows.
-    """
+    """Write a folder of ``datasets``, whole or not at all: shards of whole rows, and metadata."""
     import pyarrow as pa
 
     n_bytes = len(rows) * rows.bytes_per_row
@@ -239,15 +202,7 @@ def write_datasets(path: Path, rows: ExportedRows, bytes_per_shard: int = BYTES_
 
 
 def build_datasets_state(names: Sequence[str], version: str) -> dict[str, Any]:
-    """Return the content of the ``state.json`` of ``datasets``.
-
-    Parameters
-    ----------
-    names : sequence of str
-        The shards.
-    version : str
-        Digest of the content.
-    """
+    """Return the content of the ``state.json`` of ``datasets`` for shards of these names, whose digest is `version`."""
     return {
         "_data_files": [{"filename": name} for name in names],
         "_fingerprint": version[:16],

@@ -37,14 +37,8 @@ MAX_REASON_LENGTH = 200
 class ForeignFeatures:
     """Matrices of another tool.
 
-    Parameters
-    ----------
-    layout : str
-        Which tool, or "array".
-    columns : dict
-        For each column's name its matrices ``(n, n_features)``, one below the other; files are mapped into memory.
-    ids : sequence or None
-        Ids of the items, if the layout has some.
+    `layout` is the tool, or "array". Each column has matrices ``(n, n_features)``, one below the other; files are
+    mapped into memory. `ids` are those of the items, if the layout has some.
     """
 
     layout: str
@@ -53,19 +47,9 @@ class ForeignFeatures:
 
 
 def read_foreign(source: NDArray[Any] | str | Path, name: str) -> ForeignFeatures:
-    """Open foreign features; nothing is unpickled.
+    """Open foreign features in one of :data:`SUPPORTED_LAYOUTS`; nothing is unpickled.
 
-    Parameters
-    ----------
-    source : ndarray or path
-        One of :data:`SUPPORTED_LAYOUTS`.
-    name : str
-        Name of the column, where the layout has no names.
-
-    Raises
-    ------
-    InputError
-        If the layout is not supported, or cannot be read.
+    A layout without names of columns has one column, `name`.
     """
     if isinstance(source, np.ndarray):
         check_matrix(source, "the array")
@@ -86,10 +70,7 @@ def read_foreign(source: NDArray[Any] | str | Path, name: str) -> ForeignFeature
 def read_clip_retrieval(root: Path, embedding_folders: Sequence[Path]) -> ForeignFeatures:
     """Open the folder of clip-retrieval: embeddings in numbered files, with metadata in files of the same numbers.
 
-    Parameters
-    ----------
-    embedding_folders : sequence of Path
-        Each is a column.
+    Each folder of embeddings is a column.
     """
     columns = {}
     for folder in embedding_folders:
@@ -113,15 +94,7 @@ def read_clip_retrieval(root: Path, embedding_folders: Sequence[Path]) -> Foreig
 
 
 def check_row_counts(root: Path, pieces_by_name: Mapping[str, Mapping[int, Sized]]) -> None:
-    """Raise an error unless files of the same number have the same number of rows.
-
-    Parameters
-    ----------
-    root : Path
-        Names the folder in errors.
-    pieces_by_name : dict
-        For each name the content of its files by number.
-    """
+    """Raise an error unless files of the same number, by name and number, have the same number of rows."""
     row_counts = {}
     for name, pieces in pieces_by_name.items():
         row_counts[name] = {number: len(piece) for number, piece in pieces.items()}
@@ -142,13 +115,7 @@ def find_numbered_files(folder: Path, pattern: str) -> dict[int, Path]:
 
 
 def read_thingsvision(root: Path, name: str) -> ForeignFeatures:
-    """Open the folder of thingsvision: ``features.*``, or ``features_01.*`` and so on, written when memory is short.
-
-    Parameters
-    ----------
-    name : str
-        Name of the column.
-    """
+    """Open the folder of thingsvision: ``features.*``, or ``features_01.*`` and so on, written when memory is short."""
     files = [*root.glob("features.*"), *find_numbered_files(root, "features_*").values()]
     if not files:
         raise InputError(f"{root} has no features; expected {SUPPORTED_LAYOUTS}")
@@ -163,15 +130,7 @@ def read_thingsvision(root: Path, name: str) -> ForeignFeatures:
 def open_foreign_matrix(path: Path, ids: Sequence[str] | None = None) -> NDArray[Any]:
     """Return the matrix in a file; a ``.npy`` is mapped into memory.
 
-    Parameters
-    ----------
-    ids : sequence of str, optional
-        The items, for a ``.mat`` with a variable for each of them.
-
-    Raises
-    ------
-    InputError
-        If the file is of another kind, damaged, or holds no matrix of numbers.
+    `ids` are the items, for a ``.mat`` with a variable for each of them.
     """
     if path.suffix in CONVERSION_HINTS:
         hint = CONVERSION_HINTS[path.suffix]
@@ -215,13 +174,7 @@ def read_mat(path: Path, ids: Sequence[str] | None) -> NDArray[Any]:
 
 
 def check_matrix(matrix: NDArray[Any], name: str) -> None:
-    """Raise an error unless an array is a matrix of numbers with at least one row and column.
-
-    Parameters
-    ----------
-    name : str
-        Names the array in errors.
-    """
+    """Raise an error unless an array is a matrix of numbers with at least one row and column."""
     if matrix.ndim != 2 or matrix.dtype.kind not in "fiu":
         raise InputError(
             f"{name} holds {matrix.dtype} of shape {matrix.shape}; expected numbers (n_items, n_features): a row each"
@@ -231,18 +184,10 @@ def check_matrix(matrix: NDArray[Any], name: str) -> None:
 
 
 def read_ids(ids: Sequence[Any] | str | Path) -> list[str]:
-    """Return the ids of items as text.
+    """Return the ids of items as text, after checking that each is named, and once.
 
-    Parameters
-    ----------
-    ids : sequence or path
-        The ids; or a ``.txt`` with one in each line, a ``.npy``, or a table with a column of
-        :data:`FOREIGN_ID_COLUMNS`.
-
-    Raises
-    ------
-    InputError
-        If they cannot be read, one is missing, or occurs twice.
+    They are a sequence; or a ``.txt`` with one in each line, a ``.npy``, or a table with a column of
+    :data:`FOREIGN_ID_COLUMNS`.
     """
     values = read_id_file(Path(ids)) if isinstance(ids, (str, Path)) else ids
     texts = [_to_text(value) for value in values]
@@ -282,13 +227,7 @@ def read_id_file(path: Path) -> Sequence[Any]:
 
 
 def read_id_column(table: pyarrow.Table, path: Path) -> list[Any]:
-    """Return the column of a table that names the items.
-
-    Parameters
-    ----------
-    path : Path
-        Names the table in errors.
-    """
+    """Return the column of a table that names the items."""
     for name in FOREIGN_ID_COLUMNS:
         if name in table.column_names:
             values: list[Any] = table[name].to_pylist()

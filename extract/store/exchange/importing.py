@@ -112,17 +112,7 @@ def _read_labels(labels: Any, item_ids: Sequence[str]) -> pyarrow.Table:
 def compute_row_digests(matrices: Mapping[str, BlockMatrix], item_ids: Sequence[str]) -> list[str]:
     """Return the SHA-256 of each item's features in all columns.
 
-    Parameters
-    ----------
-    matrices : dict
-        A matrix ``(n_items, n_features)`` for each column.
-    item_ids : sequence of str
-        Name the items in errors.
-
-    Raises
-    ------
-    InputError
-        If a feature is not finite, or too large for the matrix' type.
+    Raise an InputError if a feature is not finite, or too large for the matrix' type.
     """
     digests: list[str] = []
     with np.errstate(over="ignore"):  # numbers that float32 cannot hold become infinite, and are refused
