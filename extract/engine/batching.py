@@ -22,12 +22,8 @@ ITEMS_PER_WINDOW = 1024
 class BatchSizes:
     """The resolved sizes of a run's batches; of a feature, only its rounding depends on them.
 
-    Parameters
-    ----------
-    batch_size : int
-        Items per batch.
-    tokens : int or None
-        Largest number of tokens of a batch of text, padding included; None for `batch_size` items of any length.
+    `tokens` is the largest number of tokens of a batch of text, padding included; None for `batch_size` items of any
+    length.
     """
 
     batch_size: int = ITEMS_PER_BATCH
@@ -45,13 +41,7 @@ DEFAULT_BATCH_SIZES = BatchSizes(tokens=TOKENS_PER_BATCH)
 
 
 def make_batches(items: Mapping[Key, Prepared], sizes: BatchSizes) -> list[list[Key]]:
-    """Group items of similar length into batches.
-
-    Returns
-    -------
-    list of list of key
-        Shorter items first; items of equal length keep their order.
-    """
+    """Group items of similar length into batches, shorter items first; items of equal length keep their order."""
     batches: list[list[Key]] = []
     for key in sorted(items, key=lambda key: items[key].length):  # the sort is stable
         length = items[key].length

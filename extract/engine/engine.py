@@ -60,18 +60,9 @@ FeatureLookup: TypeAlias = Callable[[Sequence[str]], Mapping[str, KnownFeatures]
 class Result:
     """What became of one item.
 
-    Parameters
-    ----------
-    digest : str
-        SHA-256 of the content, "" if it could not be read.
-    vectors : tuple of ndarray, or None
-        One float32 vector for each output; None if the item failed.
-    reason : str or None
-        Why it failed.
-    duplicate_of : str or None
-        Id of an earlier item with the same content.
-    truncated : bool
-        Whether a part of the item did not fit into the model's input.
+    `digest` is the SHA-256 of its content, "" if it could not be read. `vectors`, float32, are None if the item failed,
+    for the `reason`. `duplicate_of` is the id of an earlier item with the same content; `truncated` says that a part of
+    the item did not fit into the model's input.
     """
 
     item: Item
@@ -104,23 +95,10 @@ def compute_features(
     lookup: FeatureLookup | None = None,
     workers: int | None = None,
 ) -> Generator[Result]:
-    """Compute the features of items.
+    """Compute the features of items, and yield the results in the order of the items.
 
-    Parameters
-    ----------
-    items : iterable of Item
-        Consumed a few windows ahead of the results.
-    stages : Stages, optional
-        The seconds of each stage are added to it.
-    lookup : callable, optional
-        Takes digests of contents, and returns the :class:`KnownFeatures` of those that need not be computed.
-    workers : int, optional
-        Threads that read, decode and infer; one per core by default.
-
-    Yields
-    ------
-    Result
-        In the order of the items.
+    Items are consumed a few windows ahead of the results. The seconds of each stage are added to `stages`; `workers`
+    threads, by default one per core, read, decode and infer.
     """
     workers = workers or available_cores()
     inference_threads = count_inference_threads(session, workers)
@@ -303,15 +281,7 @@ def decode_items(items: Sequence[Item], preprocessor: Preprocessor) -> list[Deco
 
 
 def read_item(item: Item) -> tuple[DecodedItem, Any]:
-    """Read an item.
-
-    Returns
-    -------
-    decoded : DecodedItem
-        With the digest of the content, or the reason why it cannot be read.
-    content : object
-        None if it cannot be read.
-    """
+    """Read an item; return it with the digest of its content, and the content, None if it cannot be read."""
     started = time.perf_counter()
     try:
         content = item.read()
@@ -324,15 +294,7 @@ def read_item(item: Item) -> tuple[DecodedItem, Any]:
 
 
 def make_result(decoded: DecodedItem, features: KnownFeatures | None, is_first: bool) -> Result:
-    """Return the result of an item.
-
-    Parameters
-    ----------
-    features : KnownFeatures or None
-        Features of its content; None if it could not be decoded.
-    is_first : bool
-        Whether it is the first item of its content.
-    """
+    """Return the result of an item, given the features of its content; None if it could not be decoded."""
     if decoded.prepared is None or features is None:
         return Result(decoded.item, decoded.digest, reason=decoded.reason)
     if not all(np.isfinite(vector).all() for vector in features.vectors):
@@ -349,13 +311,7 @@ def make_result(decoded: DecodedItem, features: KnownFeatures | None, is_first: 
 def infer(
     prepared: Sequence[Prepared], session: Session, preprocessor: Preprocessor, sizes: BatchSizes = DEFAULT_BATCH_SIZES
 ) -> list[Vectors]:
-    """Compute the vectors of prepared items.
-
-    Returns
-    -------
-    list of tuple of ndarray
-        In the order of the items.
-    """
+    """Compute the vectors of prepared items, in their order."""
     batches = make_batches(dict(enumerate(prepared)), sizes)
     with ThreadPoolExecutor(session.runs) as pool:
         jobs = []

@@ -21,12 +21,8 @@ class Stages:
     def busy(self, cores: int, runs: int) -> dict[str, float]:
         """Return the seconds for which each stage kept all of its resources busy.
 
-        Parameters
-        ----------
-        cores : int
-            Number of threads that read and decode; one thread writes.
-        runs : int
-            Number of batches that are inferred at a time, together on all cores or on a device of their own.
+        `cores` threads read and decode, one writes; `runs` batches are inferred at a time, together on all cores or on
+        a device of their own.
         """
         return {
             "reading": self.read / cores,

@@ -44,13 +44,7 @@ def report_progress(progress: Progress) -> None:
 
 @contextlib.contextmanager
 def watch_progress(listener: Listener) -> Iterator[None]:
-    """Call a function with the progress of every run inside the block.
-
-    Parameters
-    ----------
-    listener : callable
-        Takes a :class:`Progress`.
-    """
+    """Call a function with the progress of every run inside the block."""
     token = _listener.set(listener)
     try:
         yield

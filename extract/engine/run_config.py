@@ -176,19 +176,7 @@ class RunConfig:
 def choose_config(given: RunConfig, config: RunConfig | None, owner: str) -> RunConfig:
     """Return the configuration of a run that takes one as a whole, or option by option.
 
-    Parameters
-    ----------
-    given : RunConfig
-        The options that were passed one by one.
-    config : RunConfig or None
-        The whole that was passed.
-    owner : str
-        Function that the error message names.
-
-    Raises
-    ------
-    InputError
-        If both were passed.
+    `given` holds the options that were passed one by one; to pass both is an InputError, which names the owner.
     """
     if config is None:
         return given

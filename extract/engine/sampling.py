@@ -36,17 +36,8 @@ MIN_SPARE_ITEMS = 20
 def make_sampler(X: Any, max_pixels: int = MAX_PIXELS) -> Samples:
     """Return a function that prepares the first usable items of a source for an input specification.
 
-    Parameters
-    ----------
-    X : sequence, source, path or None
-        An iterator, which can be consumed only once, is left alone.
-    max_pixels : int
-        Larger images are skipped.
-
-    Returns
-    -------
-    callable
-        Takes an InputSpec, and returns a list of arrays; empty if `X` is None.
+    Larger images than `max_pixels` are skipped. An iterator, which can be consumed only once, is left alone: there are
+    no items then, nor if `X` is None.
     """
 
     def sample(spec: InputSpec) -> list[NDArray[Any]]:
@@ -68,23 +59,10 @@ def make_sampler(X: Any, max_pixels: int = MAX_PIXELS) -> Samples:
 def draw_items(
     X: Any, specs: Sequence[InputSpec], count: int, max_pixels: int = MAX_PIXELS
 ) -> list[tuple[Prepared, ...]]:
-    """Draw usable items of a source with a seed, and prepare them.
+    """Draw usable items of a source with a seed, and prepare each for each specification.
 
-    Parameters
-    ----------
-    X : sequence, source, path or None
-        An iterator, which can be consumed only once, is left alone.
-    specs : sequence of InputSpec
-        Each item is prepared for each of these; an item that cannot be is replaced by another one.
-    count : int
-        Number of items.
-    max_pixels : int
-        Larger images are skipped.
-
-    Returns
-    -------
-    list of tuple of Prepared
-        For each item one for each specification; fewer than `count` items if the source does not have as many.
+    An item that cannot be prepared, such as an image of more than `max_pixels`, is replaced by another one. Fewer than
+    `count` items are returned if the source does not have as many, none from an iterator or None.
     """
     if not is_reiterable(X):
         return []

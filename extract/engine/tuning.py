@@ -59,21 +59,8 @@ def tune(
 ) -> tuple[BatchSizes, Session]:
     """Return the tuning of a graph on this machine: remembered, measured in long jobs, or the default.
 
-    Parameters
-    ----------
-    items : iterable of Item
-        The first of them are measured with.
-    pending : int
-        Number of items that the job will compute.
-    bench : Bench, optional
-        Measures the speed of a tuning; by default one for `graph`.
-
-    Returns
-    -------
-    sizes : BatchSizes
-        Sizes of the batches to compute.
-    session : Session
-        The graph, loaded for the number of batches at a time.
+    The first items are measured with; `pending` is the number of items that the job will compute. The tuning is
+    returned as the batch sizes, and the graph loaded for the number of batches at a time.
     """
     bench = bench or Bench(graph, config.provider, preprocessor)
     path = locate_tuning(graph, config.provider)
@@ -115,13 +102,7 @@ def write_tuning(path: Path, tuning: Tuning) -> None:
 
 
 def measure_tuning(bench: Bench, items: Iterable[Item], pending: int) -> Tuning | None:
-    """Return the fastest tuning; None if the job is too short for measuring.
-
-    Parameters
-    ----------
-    pending : int
-        Number of items that the job will compute.
-    """
+    """Return the fastest tuning; None if the job, of `pending` items, is too short for measuring."""
     # Leave short jobs alone: first by their number of items, then by their time in batches of one item.
     default = bench.default
     items_per_core = TEXTS_PER_CORE if bench.preprocessor.spec.lengths_vary else ITEMS_PER_CORE
@@ -169,15 +150,7 @@ def iterate_tunings(default: Tuning) -> Iterator[Tuning]:
 
 @dataclass
 class Bench:
-    """Measures the speed of tunings of a graph.
-
-    Parameters
-    ----------
-    cores : int
-        Number of batches that the default tuning infers at a time.
-    sessions : dict
-        The graph, loaded for a number of batches at a time.
-    """
+    """Measures the speed of tunings of a graph; the default tuning infers one batch per core at a time."""
 
     graph: ExportedGraph
     provider: str

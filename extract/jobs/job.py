@@ -161,19 +161,7 @@ def check_precision(store: FeatureStore, config: RunConfig) -> None:
 def update_store(writer: StoreWriter, counter: Counter, source: Source, *, prune: bool, was_done: bool) -> None:
     """Bring a store up to date with a source: features, labels and splits, pruned items, merged parts.
 
-    Parameters
-    ----------
-    counter : Counter
-        Counts the inputs.
-    prune : bool
-        Whether items that are not in the source are removed.
-    was_done : bool
-        Whether nothing was to be computed before the lock was held; another process may have written since.
-
-    Raises
-    ------
-    InputError
-        If none of the store's items is in the source, and it is to be pruned.
+    `was_done` says that nothing was to be computed before the lock was held; another process may have written since.
     """
     pending = counter.pending
     pending.find_changed(source, writer.index)
@@ -233,10 +221,7 @@ def compute_pending(job: Recorder, source: Source) -> None:
 
 
 def choose_batches(job: Recorder, source: Source, preprocessor: Preprocessor) -> tuple[BatchSizes, Session]:
-    """Return the batch sizes of a job, and the loaded graph.
-
-    They are those that were asked for, else those of the run that is resumed, else those that tuning finds.
-    """
+    """Return the batch sizes asked for, else of the run that is resumed, else by tuning; and the loaded graph."""
     config = job.counter.config
     pending = job.counter.pending
     graph = job.writer.store.graph

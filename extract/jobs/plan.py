@@ -45,18 +45,8 @@ ID_COPIES = 3
 class Plan:
     """A forecast of a job.
 
-    Parameters
-    ----------
-    items : int
-        Inputs of the source.
-    pending : int
-        Inputs that the job will compute.
-    seconds : float
-        Wall time of the job, if its threads never wait for each other.
-    disk_bytes : int
-        Growth of the store.
-    sample : Ledger
-        Account of the items that were computed for the forecast.
+    `seconds` is its wall time if its threads never wait for each other, `disk_bytes` the growth of the store; `sample`
+    is the account of the items that were computed for the forecast.
     """
 
     items: int
@@ -95,21 +85,8 @@ def plan(
 
     About fifty of the items that are to be computed, drawn with a seed, go through the engine after a warm-up with
     whole batches; in batches that are small enough for every core to infer, as in the job. Items whose content is in
-    the store under another id are computed here, though not in the job.
-
-    Parameters
-    ----------
-    graph : ExportedGraph
-        In the precision of the job.
-    store : FeatureStore, optional
-        Where the features will be stored; None if it does not exist yet.
-    config : RunConfig, optional
-        As for the job.
-
-    Returns
-    -------
-    Plan
-        The forecast.
+    the store under another id are computed here, though not in the job. The graph is in the precision of the job;
+    `store` is None if it does not exist yet.
     """
     config = config or RunConfig()
     # Count what is to be computed.
@@ -168,15 +145,7 @@ def choose_sample_batch_size(config: RunConfig, session: Session, preprocessor: 
 
 
 def draw_sample(items: Iterable[Item], total: int, count: int) -> list[Item]:
-    """Draw some of the items with a seed; they keep their order.
-
-    Parameters
-    ----------
-    total : int
-        Number of `items`.
-    count : int
-        Number of items to draw; all if there are fewer.
-    """
+    """Draw `count` of `total` items with a seed, or all if there are fewer; they keep their order."""
     positions = np.random.default_rng(SAMPLE_SEED).choice(total, min(count, total), replace=False)
     drawn = set(positions.tolist())
     return [item for position, item in enumerate(items) if position in drawn]

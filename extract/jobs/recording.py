@@ -28,17 +28,7 @@ TOO_LARGE = f"a feature is larger than {FLOAT16_MAX:g}, the largest number of fl
 
 
 class Counter:
-    """Counts how the inputs of a job ended, stops it by its error policy, and reports its progress.
-
-    Parameters
-    ----------
-    pending : Pending
-        What the store has of the source's items.
-    ledger : Ledger
-        Filled here.
-    total : int
-        Number of inputs.
-    """
+    """Counts how the inputs of a job ended, stops it by its error policy, and reports its progress."""
 
     def __init__(self, pending: Pending, config: RunConfig, ledger: Ledger, total: int) -> None:
         self.pending = pending
@@ -158,13 +148,7 @@ class Recorder:
         return len(self.vectors) - 1
 
     def write_part(self, rows: list[Row], sizes: BatchSizes) -> None:
-        """Write the rows and their features as a part.
-
-        Parameters
-        ----------
-        sizes : BatchSizes
-            Recorded with the part, for a run that resumes.
-        """
+        """Write the rows and their features as a part; it keeps the batch sizes for a run that resumes."""
         started = time.perf_counter()
         matrices = []
         for number, column in enumerate(self.writer.store.columns):

@@ -44,30 +44,9 @@ def choose_precision(
     machine are judged once. Where images are decoded fast, that is judged as well, by comparing float32 features with
     those of exact decoding.
 
-    Parameters
-    ----------
-    graph : ExportedGraph
-        In fp32.
-    config : RunConfig
-        Its precision is ``"auto"``, or a precision, which is taken whatever is measured.
-    draw : callable
-        Draws some of the user's items, see :func:`topwork.extract.engine.sampling.draw_items`.
-    candidates : sequence of str, optional
-        The families that ``"auto"`` judges; by default those that the provider computes in natively.
-    min_speedup : float
-        Speed over that of float32 from which ``"auto"`` takes a lower precision.
-    trial_type : type
-        Judges the families.
-
-    Returns
-    -------
-    ExportedGraph
-        `graph`, or one in a lower precision.
-
-    Raises
-    ------
-    InputError
-        If the precision depends on items, and there are none.
+    The graph is in fp32. A precision that the configuration names is taken whatever is measured; it is an InputError if
+    it depends on items, and there are none. ``"auto"`` judges the families `candidates`, by default those that the
+    provider computes in natively, and takes one whose speed is at least `min_speedup` times that of float32.
     """
     is_automatic = config.precision == "auto"
     families = [config.precision]

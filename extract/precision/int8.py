@@ -36,12 +36,8 @@ QUANTIZER_OPTIONS = {
 class Calibration:
     """The ranges of a graph's values, found on items.
 
-    Parameters
-    ----------
-    model : onnx.ModelProto
-        The graph in fp32, with the shapes of its values.
-    tensors : onnxruntime.quantization.calibrate.TensorsData
-        The range of each value.
+    `model` is the ``onnx.ModelProto`` in fp32, with the shapes of its values; `tensors` is ONNX Runtime's
+    ``TensorsData`` with the range of each value.
     """
 
     model: Any = field(repr=False)
@@ -58,13 +54,7 @@ class Calibration:
 
 
 def calibrate(graph: ExportedGraph, items: Sequence[Prepared]) -> Calibration:
-    """Find the ranges of a graph's values on items.
-
-    Parameters
-    ----------
-    graph : ExportedGraph
-        In fp32.
-    """
+    """Find the ranges of the values of a graph in fp32 on items."""
     import onnx
     from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
 
@@ -98,18 +88,7 @@ def iterate_batches(graph: ExportedGraph, items: Sequence[Prepared]) -> Iterator
 
 
 def quantize(calibration: Calibration, kept: Sequence[str]) -> Any:
-    """Quantise a graph.
-
-    Parameters
-    ----------
-    kept : sequence of str
-        Names of operations that stay in float32.
-
-    Returns
-    -------
-    onnx.ModelProto
-        Its heavy operations compute in 8 bits.
-    """
+    """Return the ``onnx.ModelProto`` with its heavy operations in 8 bits, except for those `kept` in float32."""
     import onnx
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer

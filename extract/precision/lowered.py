@@ -18,14 +18,9 @@ from .int8 import Calibration, quantize
 class Lowering:
     """A way to compute a graph in a lower precision.
 
-    Parameters
-    ----------
-    family : {"bf16", "fp16", "int8"}
-        For bf16 only the metadata of the file differs: the provider rounds as it computes.
-    kept : tuple of str
-        Operations that stay in float32; for bf16 one value: everything that it is computed from stays in float32.
-    calibration : Calibration, optional
-        For int8.
+    For bf16 only the metadata of the file differs: the provider rounds as it computes. The operations `kept` stay in
+    float32; for bf16 it is one value, and everything that it is computed from stays in float32. Only int8 has a
+    calibration.
     """
 
     family: str
@@ -82,19 +77,7 @@ def locate_lowered_graph(graph: ExportedGraph, precision: str) -> ExportedGraph:
 
 
 def lower_graph(graph: ExportedGraph, precision: str) -> ExportedGraph:
-    """Return a graph in a precision that can be made without items.
-
-    Parameters
-    ----------
-    graph : ExportedGraph
-        As it was exported, in fp32.
-    precision : {"fp32", "bf16", "fp16"}
-
-    Raises
-    ------
-    InputError
-        If the precision depends on items.
-    """
+    """Return a graph, exported in fp32, in a precision that can be made without items; an InputError for others."""
     if precision == "fp32":
         return graph
     if is_found_on_items(precision):
@@ -107,10 +90,7 @@ def lower_graph(graph: ExportedGraph, precision: str) -> ExportedGraph:
 def check_own_precision(graph: ExportedGraph, precision: str) -> None:
     """Raise an InputError if a graph that was exported before is not in the precision asked for.
 
-    Parameters
-    ----------
-    precision : str
-        ``"auto"`` accepts every graph, a family each of its precisions.
+    ``"auto"`` accepts every graph, a family each of its precisions.
     """
     own = graph.metadata.precision
     if precision not in ("auto", own, parse_family(own)):

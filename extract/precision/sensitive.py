@@ -46,17 +46,8 @@ def find_sensitive_operations(
 ) -> list[str]:
     """Find the operations to keep in float32, so that the error of the rest should stay below a bound.
 
-    Parameters
-    ----------
-    groups : sequence of sequences of str
-        Names of operations.
-    measure_error : callable
-        Takes the names of operations that stay in float32, and returns the error of the features.
-
-    Returns
-    -------
-    list of str
-        Names of operations; empty if keeping half of the groups would not be enough.
+    `measure_error` returns the error of the features where some operations stay in float32. No operations are returned
+    if keeping half of the groups would not be enough.
     """
     # The error of each group, where all others stay in float32.
     errors: list[float] = []
@@ -75,13 +66,7 @@ def find_sensitive_operations(
 
 
 def find_split_values(graph: ExportedGraph) -> list[str]:
-    """Find values at which a graph can be split: each near a fraction of the heavy operations, and all data passes it.
-
-    Returns
-    -------
-    list of str
-        Names of values, near an eighth, a quarter and half of the heavy operations.
-    """
+    """Find the values that all data passes nearest to an eighth, a quarter and half of the heavy operations."""
     loaded = load_graph(graph.path, graph.certificate.inputs[0].name)
     passed_by_all = reduce(set.intersection, [find_dominators(loaded.live, output) for output in loaded.outputs])
     # The number of heavy operations up to each value where the graph can be split.

@@ -40,20 +40,11 @@ PERCENTILE = 99
 
 @dataclass(frozen=True)
 class Trial:
-    """Precisions of a graph on trial.
+    """Precisions of a graph in fp32 on trial.
 
-    Parameters
-    ----------
-    graph : ExportedGraph
-        In fp32.
-    items : sequence of Prepared
-        The user's items: the first 256 judge, the last 128 calibrate.
-    originals : sequence of Prepared
-        The judging items as exact decoding prepares them.
-    keeps_operations : bool
-        Whether some operations are tried in float32 where a precision fails as a whole.
-    min_speedup : float
-        Speed over that of float32 below which a precision is not tried further.
+    The first 256 of the user's items judge, the last 128 calibrate; `originals` are the judging items as exact decoding
+    prepares them. Where a precision fails as a whole, and is at least `min_speedup` times as fast as float32, some
+    operations are tried in float32 if `keeps_operations`.
     """
 
     graph: ExportedGraph
@@ -70,12 +61,11 @@ class Trial:
         return hashlib.sha256(b"".join(contents) + options).hexdigest()
 
     def judge(self, family: str) -> Iterator[Fidelity]:
-        """Judge a family.
+        """Judge a family as a whole; if that is fast and nearly accurate enough, with some operations in float32.
 
         Yields
         ------
         Fidelity
-            Of the whole; and if that is fast and nearly accurate enough, with some operations in float32.
         """
         if family == "fp32":
             yield self._judge_decoding()

@@ -28,15 +28,7 @@ HANDED_OVER = "topwork_between"
 
 
 def make_device_properties(precision: str, threads: int, runs: int) -> dict[str, str]:
-    """Return the properties of OpenVINO's processor device.
-
-    Parameters
-    ----------
-    threads : int
-        Threads that compute.
-    runs : int
-        Number of batches at a time, which share the threads.
-    """
+    """Return the properties of OpenVINO's processor device; batches that run at a time share the threads."""
     return {
         PRECISION_PROPERTY: PRECISION_HINTS.get(precision, FLOAT32_HINT),
         "INFERENCE_NUM_THREADS": str(threads),
@@ -47,14 +39,8 @@ def make_device_properties(precision: str, threads: int, runs: int) -> dict[str,
 class OpenVinoRuntime:
     """A compiled graph with those methods of ``onnxruntime.InferenceSession`` that a session uses.
 
-    Parameters
-    ----------
-    properties : dict
-        Made by :func:`make_device_properties`.
-    runs : int
-        Number of threads that may call :meth:`run` at a time; further ones wait.
-    float32_until : str
-        Value before which everything is computed in float32; "", or a value that the graph does not have, for none.
+    At most `runs` threads compute at a time; further ones wait. Everything before the value `float32_until` is computed
+    in float32; "", or a value that the graph does not have, stands for nothing.
     """
 
     def __init__(self, graph: Path | bytes, properties: dict[str, str], runs: int, float32_until: str = "") -> None:
@@ -74,18 +60,7 @@ class OpenVinoRuntime:
         return self._inputs
 
     def run(self, names: None, feed: Feed) -> list[NDArray[Any]]:
-        """Compute every output for a batch.
-
-        Parameters
-        ----------
-        names : None
-            For the interface of ONNX Runtime.
-
-        Returns
-        -------
-        list of ndarray of shape (batch, features)
-            One for each output.
-        """
+        """Compute a matrix (batch, features) for each output; `names` is for the interface of ONNX Runtime."""
         *beginning, rest = self.parts
         for part in beginning:
             (value,) = part.run(feed)
@@ -119,12 +94,9 @@ class _Port:
 
 
 def split_model(model: Any, value: str) -> list[Any]:
-    """Split an ``openvino.Model`` at a value that all data passes.
+    """Split an ``openvino.Model`` at a value that all data passes, which the second part takes as its input.
 
-    Returns
-    -------
-    list of openvino.Model
-        Two models, of which the second takes the value as its input; the whole if it has no such value.
+    The whole is returned if it has no such value.
     """
     if find_output(model, value) is None:
         return [model]
@@ -152,13 +124,7 @@ def find_output(model: Any, value: str) -> Any:
 
 
 def import_openvino() -> Any:
-    """Import OpenVINO.
-
-    Raises
-    ------
-    MissingPackageError
-        If it is not installed.
-    """
+    """Import OpenVINO, or raise a MissingPackageError."""
     try:
         import openvino
         import openvino.opset13

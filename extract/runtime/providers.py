@@ -25,19 +25,7 @@ ON_PROCESSOR = (OPENVINO, "cpu")
 
 @dataclass(frozen=True)
 class Provider:
-    """One way to run a graph.
-
-    Parameters
-    ----------
-    name : str
-        As users write it.
-    runtime : str
-        As ONNX Runtime names it.
-    package : str
-        What to install.
-    precisions : tuple of str
-        In which it can compute.
-    """
+    """One way to run a graph: as users write it, as ONNX Runtime names it, and the package to install."""
 
     name: str
     runtime: str
@@ -60,13 +48,7 @@ PROVIDERS = {
 
 
 def parse_family(precision: str) -> str:
-    """Return the family of a column's precision, which is the precision without its digest.
-
-    Examples
-    --------
-    >>> parse_family("int8:3fa94c1b")
-    'int8'
-    """
+    """Return the family of a column's precision, which is the precision without its digest."""
     return precision.partition(":")[0]
 
 
@@ -76,24 +58,9 @@ def is_found_on_items(precision: str) -> bool:
 
 
 def find_providers(provider: str, precision: str) -> list[Provider]:
-    """Return the providers to try, in order of preference.
+    """Return the providers to try, in order of preference: the one asked for, or for "auto" all that are usable.
 
-    Parameters
-    ----------
-    provider : str
-        A name of :data:`PROVIDERS`, or "auto" for all that are usable.
-
-    Returns
-    -------
-    list of Provider
-        Not empty.
-
-    Raises
-    ------
-    InputError
-        If there is no provider of this name.
-    ProviderError
-        If the provider is not available or cannot compute in this precision, or if none can.
+    It is an InputError if there is no provider of this name, and a ProviderError if none is usable.
     """
     if provider != "auto":
         check_provider(provider, precision)
@@ -111,15 +78,7 @@ def find_usable_providers(precision: str) -> list[Provider]:
 
 
 def check_provider(name: str, precision: str = "fp32") -> None:
-    """Raise an error if a provider does not exist, is not available, or cannot compute in a precision.
-
-    Raises
-    ------
-    InputError
-        If there is no provider of this name.
-    ProviderError
-        If this machine lacks it, or it does not compute in this precision.
-    """
+    """Raise an error if a provider does not exist, is not available, or cannot compute in a precision."""
     if name not in PROVIDERS:
         raise InputError(f"provider {name!r} does not exist; expected auto, {', '.join(PROVIDERS)}")
     provider = PROVIDERS[name]

@@ -26,18 +26,9 @@ ERRORS_ONLY = 3
 
 @dataclass(frozen=True)
 class Session:
-    """A loaded graph.
+    """A graph loaded in an ``onnxruntime.InferenceSession`` or an :class:`OpenVinoRuntime`.
 
-    Parameters
-    ----------
-    runtime : onnxruntime.InferenceSession or OpenVinoRuntime
-        The session.
-    provider : str
-        Where it runs: a name of :data:`topwork.extract.runtime.providers.PROVIDERS`.
-    precision : str
-        Arithmetic.
-    runs : int
-        Number of batches that it computes at a time, each called by a thread of its own.
+    It computes `runs` batches at a time, each called by a thread of its own.
     """
 
     runtime: Any
@@ -46,18 +37,7 @@ class Session:
     runs: int = 1
 
     def run(self, feed: Feed) -> list[NDArray[Any]]:
-        """Compute every output for a batch.
-
-        Parameters
-        ----------
-        feed : dict of str to ndarray
-            The inputs of a batch; those that the graph does not use are ignored.
-
-        Returns
-        -------
-        list of ndarray of shape (batch, features)
-            One for each output.
-        """
+        """Compute a matrix (batch, features) for each output; inputs that the graph does not use are ignored."""
         names = {port.name for port in self.runtime.get_inputs()}  # a cut may lie below the use of the mask
         used = {name: array for name, array in feed.items() if name in names}
         return self.runtime.run(None, used)  # type: ignore[no-any-return]
@@ -65,19 +45,7 @@ class Session:
 
 @dataclass(frozen=True)
 class SessionOptions:
-    """How a graph is loaded; see :func:`open_session`.
-
-    Parameters
-    ----------
-    precision : {"fp32", "bf16", "fp16", "int8"}
-        Arithmetic. A graph in fp16 or int8 was converted before; for bf16 the graph is that of fp32.
-    threads : int
-        Threads that compute.
-    runs : int
-        Number of batches that are computed at a time.
-    float32_until : str
-        In bf16 the value before which everything is computed in float32; "" for none.
-    """
+    """How a graph is loaded; see :func:`open_session`."""
 
     precision: str
     threads: int
@@ -99,33 +67,12 @@ def open_session(
     runs: int = 1,
     float32_until: str = "",
 ) -> Session:
-    """Load a graph on a provider.
+    """Load a graph, an ONNX file or its content, on a provider, or raise a ProviderError.
 
-    Parameters
-    ----------
-    graph : path or bytes
-        An ONNX file or its content.
-    provider : str
-        A name of :data:`topwork.extract.runtime.providers.PROVIDERS`; ``"auto"`` takes the fastest that is available
-        and computes in the precision, and warns if one of these does not load.
-    threads : int, optional
-        Threads that compute; one per core by default.
-    precision : {"fp32", "bf16", "fp16", "int8"}
-        Arithmetic. A graph in fp16 or int8 was converted before; for bf16 the graph is that of fp32.
-    runs : int
-        Number of batches that will be computed at a time on the processor, which divides its threads among them.
-    float32_until : str
-        In bf16 the value before which everything is computed in float32; "" for none.
-
-    Returns
-    -------
-    Session
-        The loaded graph.
-
-    Raises
-    ------
-    ProviderError
-        If the provider is not available, or did not load (where ONNX Runtime falls back without an error).
+    Provider ``"auto"`` takes the fastest that is available and computes in the precision, and warns if one of these
+    does not load. A graph in fp16 or int8 was converted before; for bf16 the graph is that of fp32, and everything
+    before the value `float32_until`, if it is not "", is computed in float32. The processor divides its threads, by
+    default one per core, among the `runs` batches that are computed at a time.
     """
     options = SessionOptions(
         precision=precision, threads=threads or available_cores(), runs=runs, float32_until=float32_until
@@ -136,15 +83,7 @@ def open_session(
 def open_on_first(graph: Path | bytes, providers: list[Provider], options: SessionOptions) -> Session:
     """Load a graph on the first provider that loads it, with a warning for each that does not.
 
-    Parameters
-    ----------
-    providers : list of Provider
-        Not empty.
-
-    Raises
-    ------
-    ProviderError
-        If the last one does not load it either.
+    It is a ProviderError if the last one does not load it either.
     """
     *preferred, last = providers
     for provider in preferred:
