@@ -69,13 +69,14 @@ def new_folder(path: Path) -> Iterator[Path]:
         for folder in paths:
             if folder.is_dir():
                 sync_folder(folder)
-        _move(temporary, path)
+        move_folder(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     sync_folder(path.parent)
 
 
-def _move(temporary: Path, path: Path) -> None:
+def move_folder(temporary: Path, path: Path) -> None:
+    """Rename a folder; raise a FileExistsError if something with content has the new name."""
     if path.exists():
         raise FileExistsError(path)
     try:

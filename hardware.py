@@ -59,16 +59,17 @@ def disabled_names() -> frozenset[str]:
 
 def has_bfloat16() -> bool:
     """Return whether the processor computes in bfloat16, and may."""
-    if "bf16" in disabled_names():
-        return False
-    return any(name in BFLOAT16_SETS for name in instruction_sets())
+    return has_instructions(BFLOAT16_SETS, precision="bf16")
 
 
 def has_int8() -> bool:
     """Return whether the processor sums products of 8-bit numbers, and may."""
-    if "int8" in disabled_names():
-        return False
-    return any(name in INT8_SETS for name in instruction_sets())
+    return has_instructions(INT8_SETS, precision="int8")
+
+
+def has_instructions(wanted: Iterable[str], *, precision: str) -> bool:
+    """Return whether the processor has one of some instruction sets, and their precision is not disabled."""
+    return precision not in disabled_names() and not set(wanted).isdisjoint(instruction_sets())
 
 
 def used_memory(status_file: Path = PROCESS_STATUS_FILE) -> int | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import InputError, WeightsError
 from .hf_inputs import image_spec, sentence_pooling, text_spec
+from .input_spec import InputSpec
 from .loader import BuiltModel, fetching
 from .torchvision_operators import ensure_torchvision_operators
 from .weights import read_tensors, strip_prefixes, unwrap
@@ -51,19 +52,11 @@ def build(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> BuiltMo
     refused = sorted(HUB_ARGUMENTS & set(model_args))
     if refused:
         raise InputError(f"model_args {', '.join(refused)} of hf:{name}: expected changes to the configuration alone")
-
-    # Choose the class, and complete the configuration.
     options = dict(model_args)
     tower = options.pop("tower", None)
     config = choose_tower(name, read_config(name, options), tower)
     model_class = find_class_with_classifier(config) or find_encoder_class(config)
-    if not isinstance(config, model_class.config_class):
-        config = model_class.config_class.from_dict(config.to_dict())
-    config.use_cache = False  # of keys and values, which only generation needs
-    if getattr(config, "attention_type", None) == "block_sparse":
-        config.attention_type = "original_full"  # BigBird itself changes to this for good at the first short text
-
-    # Make the model.
+    config = complete_config(config, model_class)
     if pretrained:
         module = load_checkpoint(name, model_class, config)
     else:
@@ -72,6 +65,16 @@ def build(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> BuiltMo
     if getattr(config, "is_encoder_decoder", False) and classifier is None:
         module = module.get_encoder()
     return describe(name, module.float(), config, classifier)
+
+
+def complete_config(config: Any, model_class: Any) -> Any:
+    """Return the configuration in the class that the model expects, with settings for features of single texts."""
+    if not isinstance(config, model_class.config_class):
+        config = model_class.config_class.from_dict(config.to_dict())
+    config.use_cache = False  # of keys and values, which only generation needs
+    if getattr(config, "attention_type", None) == "block_sparse":
+        config.attention_type = "original_full"  # BigBird itself changes to this for good at the first short text
+    return config
 
 
 def read_config(name: str, options: dict[str, Any]) -> Any:
@@ -214,10 +217,8 @@ def find_classifier(module: Any, model_class: Any) -> str | None:
 
 
 def describe(name: str, module: Any, config: Any, classifier: str | None) -> BuiltModel:
-    """Return the model with its input specification and what identifies it.
-
-    Raise an InputError if its input is neither images nor text, or is text without an attention mask.
-    """
+    """Return the model with its input specification and what identifies it."""
+    check_input(name, module)
     identifying = {field: value for field, value in config.to_diff_dict().items() if field not in VOLATILE_FIELDS}
     details: dict[str, Any] = {
         "load_weights": fill_from_file,
@@ -225,23 +226,31 @@ def describe(name: str, module: Any, config: Any, classifier: str | None) -> Bui
         "architecture": f"hf:{type(module).__name__}",
         "arguments": {"config": identifying},
     }
-    if module.main_input_name == "pixel_values":
-        try:
-            spec, unknown = image_spec(name, config)
-        except InputError as error:
-            return BuiltModel(module, None, complaint=str(error), **details)
-        return BuiltModel(module, spec, unknown=unknown, **details)
     if module.main_input_name == "input_ids":
-        if "attention_mask" not in inspect.signature(module.forward).parameters:
-            raise InputError(
-                f"hf:{name} takes no attention mask: the padding of a batch would change the features of its texts"
-            )
         details["pooling"] = sentence_pooling(name)
-        try:
-            return BuiltModel(module, text_spec(name, module, config), **details)
-        except InputError as error:
-            return BuiltModel(module, None, complaint=str(error), **details)
-    raise InputError(
-        f"hf:{name} expects {module.main_input_name}; expected a model of images (pixel_values) or text (input_ids). "
-        "Load it yourself and pass the module with input_spec=TensorSpec(shape)."
-    )
+    try:
+        spec, unknown = read_input_spec(name, module, config)
+    except InputError as error:
+        return BuiltModel(module, None, complaint=str(error), **details)
+    return BuiltModel(module, spec, unknown=unknown, **details)
+
+
+def check_input(name: str, module: Any) -> None:
+    """Raise an InputError if the input is neither images nor text, or is text without an attention mask."""
+    if module.main_input_name not in ("pixel_values", "input_ids"):
+        raise InputError(
+            f"hf:{name} expects {module.main_input_name}; expected a model of images (pixel_values) or text "
+            "(input_ids). Load it yourself and pass the module with input_spec=TensorSpec(shape)."
+        )
+    has_mask = "attention_mask" in inspect.signature(module.forward).parameters
+    if module.main_input_name == "input_ids" and not has_mask:
+        raise InputError(
+            f"hf:{name} takes no attention mask: the padding of a batch would change the features of its texts"
+        )
+
+
+def read_input_spec(name: str, module: Any, config: Any) -> tuple[InputSpec, tuple[str, ...]]:
+    """Return the input specification, and the fields that the files of the weights do not state."""
+    if module.main_input_name == "input_ids":
+        return text_spec(name, module, config), ()
+    return image_spec(name, config)

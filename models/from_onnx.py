@@ -55,19 +55,11 @@ def build(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> BuiltMo
         raise InputError(f"onnx:{name} takes no arguments, but got {sorted(model_args)}: its architecture is fixed")
     path = Path(name)
     model = read_model(path)
-    inputs = read_inputs(model)
-    spec: InputSpec | None
-    if {port.name for port in inputs}.issuperset(TEXT_INPUTS):
-        check_text_inputs(path, inputs)
-        spec = find_tokenizer(path)
-        unknown: tuple[str, ...] = ()
-    else:
-        check_single_float_input(path, inputs)
-        spec, unknown = spec_of_float_input(inputs[0])
+    spec, unknown = read_input_spec(path, read_inputs(model))
     return BuiltModel(
         path,
         spec,
-        tolerance=_tolerance(model),
+        tolerance=choose_tolerance(model),
         architecture="onnx",
         arguments=digest_external_data(path, model),
         unknown=unknown,
@@ -109,6 +101,18 @@ def read_inputs(model: Any) -> list[OnnxInput]:
             axes = tuple(dim.dim_value or None for dim in tensor.shape.dim)
             inputs.append(OnnxInput(port.name, onnx.TensorProto.DataType.Name(tensor.elem_type), axes))
     return inputs
+
+
+def read_input_spec(path: Path, inputs: Sequence[OnnxInput]) -> tuple[InputSpec | None, tuple[str, ...]]:
+    """Return the specification that the inputs state, None if they do not, and the overrides that the user must state.
+
+    Raise an InputError if the inputs are not those of a backbone.
+    """
+    if {port.name for port in inputs}.issuperset(TEXT_INPUTS):
+        check_text_inputs(path, inputs)
+        return find_tokenizer(path), ()
+    check_single_float_input(path, inputs)
+    return spec_of_float_input(inputs[0])
 
 
 def check_single_float_input(path: Path, inputs: Sequence[OnnxInput]) -> None:
@@ -169,10 +173,10 @@ def find_tokenizer(path: Path) -> TextSpec | None:
         raise InputError(f"{files[0]} is not a tokenizer.json: {error}") from error
     truncation = fields.get("truncation") or {}
     max_length = truncation.get("max_length", DEFAULT_MAX_TOKENS)
-    return TextSpec(content, max_length, inputs=TEXT_INPUTS, pad_id=_pad_id(fields))
+    return TextSpec(content, max_length, inputs=TEXT_INPUTS, pad_id=find_pad_id(fields))
 
 
-def _pad_id(fields: dict[str, Any]) -> int:
+def find_pad_id(fields: dict[str, Any]) -> int:
     """Return the id of the padding token of a ``tokenizer.json``; 0 if it has none."""
     if fields.get("padding"):
         return int(fields["padding"]["pad_id"])
@@ -183,7 +187,7 @@ def _pad_id(fields: dict[str, Any]) -> int:
     return 0
 
 
-def _tolerance(model: Any) -> float:
+def choose_tolerance(model: Any) -> float:
     """Return the largest error of a cut; adjacent half-precision numbers differ by 1e-3."""
     import onnx
 

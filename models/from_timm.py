@@ -47,16 +47,22 @@ def check_exists(name: str) -> None:
     raise InputError(f"timm has no model {name!r}; {advice}")
 
 
-def image_spec(config: dict[str, Any]) -> ImageSpec:
-    """Translate timm's data configuration (its evaluation transform) into an input specification."""
-    channels, height, width = config["input_size"]
+def check_config(config: dict[str, Any]) -> None:
+    """Raise an InputError if the input is not of three channels, or cropped in an unknown way."""
+    channels = config["input_size"][0]
     crop_mode = config["crop_mode"]
     if channels != 3:
         raise InputError(f"this model takes {channels} channels; an image backbone takes 3 (red, green, blue)")
     if crop_mode not in FIT_OF_CROP_MODE:
         raise InputError(f"this model asks for crop mode {crop_mode!r}; known are {', '.join(FIT_OF_CROP_MODE)}")
-    fit = FIT_OF_CROP_MODE[crop_mode]
-    if crop_mode == "center" and height != width:
+
+
+def image_spec(config: dict[str, Any]) -> ImageSpec:
+    """Translate timm's data configuration (its evaluation transform) into an input specification."""
+    check_config(config)
+    _, height, width = config["input_size"]
+    fit = FIT_OF_CROP_MODE[config["crop_mode"]]
+    if fit == "shorter" and height != width:
         fit = "cover"
     interpolation = config["interpolation"]
     if interpolation == "random":

@@ -31,6 +31,9 @@ UNLIMITED_TOKENS = 1_000_000
 SQUASHED_CONVNEXT_SIDE = 384
 """ConvNeXt enlarges smaller images before it crops, and squashes images of this size and larger."""
 
+Geometry = tuple[tuple[int, int], int, FitMode]
+"""Height and width of the input, the size before the crop, and how an image is fitted to it."""
+
 
 def image_spec(name: str, config: Any) -> tuple[ImageSpec, tuple[str, ...]]:
     """Translate ``preprocessor_config.json`` into an input specification, and list the fields that it does not state.
@@ -40,23 +43,30 @@ def image_spec(name: str, config: Any) -> tuple[ImageSpec, tuple[str, ...]]:
     """
     fields = _read_json(name, IMAGE_CONFIG)
     if fields is None:
-        side = getattr(config, "image_size", None) or DEFAULT_IMAGE_SIDE
-        height, width = side if isinstance(side, (list, tuple)) else (side, side)
-        return ImageSpec(size=(height, width), resize=min(height, width)), ("mean", "std")
+        return provisional_image_spec(config), ("mean", "std")
     check_steps(name, fields)
-    input_size, resize, fit = _read_geometry(fields, config)
+    input_size, resize, fit = read_geometry(fields, config)
     mean, std = read_normalisation(fields)
-    has_filter = fields.get("resample") in FILTERS
-    is_stated = {"interpolation": has_filter, "mean": bool(mean), "std": bool(std)}
+    interpolation = FILTERS.get(fields.get("resample", -1))
+    stated = {"interpolation": interpolation, "mean": mean, "std": std}
     spec = ImageSpec(
         size=input_size,
         resize=resize,
         fit=fit,
-        interpolation=FILTERS[fields["resample"]] if has_filter else "bilinear",
+        interpolation=interpolation or "bilinear",
         mean=mean or (0.0,) * 3,
         std=std or (1.0,) * 3,
     )
-    return spec, tuple(field for field, stated in is_stated.items() if not stated)
+    return spec, tuple(field for field, value in stated.items() if not value)
+
+
+def provisional_image_spec(config: Any) -> ImageSpec:
+    """Return a specification with the size that the model's own configuration states."""
+    side = getattr(config, "image_size", None) or DEFAULT_IMAGE_SIDE
+    if not isinstance(side, (list, tuple)):
+        return ImageSpec(size=(side, side), resize=side)
+    height, width = side
+    return ImageSpec(size=(height, width), resize=min(height, width))
 
 
 def check_steps(name: str, fields: dict[str, Any]) -> None:
@@ -71,15 +81,15 @@ def check_steps(name: str, fields: dict[str, Any]) -> None:
         )
 
 
-def _read_geometry(fields: dict[str, Any], config: Any) -> tuple[tuple[int, int], int, FitMode]:
-    """Return the input's size, the size before the crop, and how an image is fitted to it."""
+def read_geometry(fields: dict[str, Any], config: Any) -> Geometry:
+    """Return how an image is resized and cropped."""
     size = modernise_size(fields.get("size"), config)
     if str(fields.get("image_processor_type")).startswith("Levit"):
         size = {"shortest_edge": int(256 / 224 * size["shortest_edge"])}  # Levit's own rule, which no file states
     crop = fields.get("crop_size") if fields.get("do_center_crop") else None
     if "height" in size:
-        return *_geometry_of_sides(size["height"], size["width"], crop), "squash"
-    return _geometry_of_edge(size["shortest_edge"], crop, fields.get("crop_pct"))
+        return resize_both_sides(size["height"], size["width"], crop)
+    return resize_shorter_edge(size["shortest_edge"], crop, fields.get("crop_pct"))
 
 
 def modernise_size(size: Any, config: Any) -> dict[str, int]:
@@ -93,16 +103,16 @@ def modernise_size(size: Any, config: Any) -> dict[str, int]:
     return dict(size)
 
 
-def _geometry_of_sides(height: int, width: int, crop: Any) -> tuple[tuple[int, int], int]:
-    """Return the input's size, and the size before the crop, of an image that is resized to two sides."""
+def resize_both_sides(height: int, width: int, crop: Any) -> Geometry:
+    """Return the geometry of an image that is resized to two sides."""
     if crop is None:
-        return (height, width), min(height, width)
+        return (height, width), min(height, width), "squash"
     input_size = _pair(crop)
-    return input_size, round(min(input_size) * height / input_size[0])
+    return input_size, round(min(input_size) * height / input_size[0]), "squash"
 
 
-def _geometry_of_edge(edge: int, crop: Any, crop_pct: float | None) -> tuple[tuple[int, int], int, FitMode]:
-    """Return the input's size, the size before the crop, and the fit, of an image whose shorter edge is resized."""
+def resize_shorter_edge(edge: int, crop: Any, crop_pct: float | None) -> Geometry:
+    """Return the geometry of an image whose shorter edge is resized."""
     if crop_pct:
         if edge < SQUASHED_CONVNEXT_SIDE:
             return (edge, edge), int(edge / crop_pct), "shorter"

@@ -11,10 +11,14 @@ from .input_spec import GraphInput, InputOverrides, InputSpec, Normalization
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 FitMode = Literal["shorter", "cover", "squash", "border"]
-FITS = ("shorter", "cover", "squash", "border")
-DECODES = ("exact", "fast")
-ORIENTATIONS = ("exif", "stored")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
+CHOICES = {
+    "interpolation": INTERPOLATIONS,
+    "fit": ("shorter", "cover", "squash", "border"),
+    "orientation": ("exif", "stored"),
+    "decode": ("exact", "fast"),
+}
+"""Allowed values of the fields that have only a few."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +79,10 @@ class ImageSpec(InputSpec):
         # Validate.
         if min(self.size) < 1 or self.resize < 1:
             raise InputError(f"size={self.size} and resize={self.resize}: expected positive numbers of pixels")
-        check_choice("interpolation", self.interpolation, INTERPOLATIONS)
-        check_choice("fit", self.fit, FITS)
-        check_choice("orientation", self.orientation, ORIENTATIONS)
-        check_choice("decode", self.decode, DECODES)
+        for name, allowed in CHOICES.items():
+            value = getattr(self, name)
+            if value not in allowed:
+                raise InputError(f"{name}={value!r}: expected one of {', '.join(allowed)}")
         check_per_channel("mean", self.mean)
         check_per_channel("std", self.std)
         if min(self.std) <= 0:
@@ -114,9 +118,8 @@ class ImageSpec(InputSpec):
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """Return height and width after resizing an image, before the crop."""
         if self.fit == "shorter":
-            if height <= width:
-                return self.resize, max(1, int(self.resize * width / height))
-            return max(1, int(self.resize * height / width)), self.resize
+            shorter = min(height, width)
+            return max(1, int(self.resize * height / shorter)), max(1, int(self.resize * width / shorter))
 
         # The other ways to fit start from the input's size, enlarged as much as `resize` exceeds its shorter side.
         scale = self.resize / min(self.size)
@@ -134,26 +137,22 @@ class ImageSpec(InputSpec):
     def override(self, changes: InputOverrides) -> ImageSpec:
         """Return a copy with the user's changes; a new size keeps the share that is cropped."""
         changes.require_only(*self.overrides, kind=self.kind)
-        named = ("mean", "std", "interpolation", "decode")
-        replaced: dict[str, Any] = {name: getattr(changes, name) for name in named}
-        replaced = {name: value for name, value in replaced.items() if value is not None}
         size = self.size if changes.size is None else _pair(changes.size)
-        resize = self._resize_for(size, changes.crop)
-        return replace(self, size=size, resize=resize, **replaced)
-
-    def _resize_for(self, size: tuple[int, int], crop: float | None) -> int:
-        """Return the size before the crop, for a new size or share that is kept."""
-        if crop is None:
-            return min(size) * self.resize // min(self.size)
-        if 0 < crop <= 1:
-            return math.floor(min(size) / crop)
-        raise InputError(f"crop={crop}: expected a share above 0 and at most 1")
+        replaced: dict[str, Any] = {"size": size, "resize": choose_resize(self, size, changes.crop)}
+        for name in ("mean", "std", "interpolation", "decode"):
+            value = getattr(changes, name)
+            if value is not None:
+                replaced[name] = value
+        return replace(self, **replaced)
 
 
-def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Raise an InputError if a field has none of its allowed values."""
-    if value not in allowed:
-        raise InputError(f"{name}={value!r}: expected one of {', '.join(allowed)}")
+def choose_resize(spec: ImageSpec, size: tuple[int, int], crop: float | None) -> int:
+    """Return the size before the crop to a new size, which keeps the specification's share or a new one."""
+    if crop is None:
+        return min(size) * spec.resize // min(spec.size)
+    if 0 < crop <= 1:
+        return math.floor(min(size) / crop)
+    raise InputError(f"crop={crop}: expected a share above 0 and at most 1")
 
 
 def check_per_channel(name: str, values: tuple[float, ...]) -> None:

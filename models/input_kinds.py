@@ -20,16 +20,12 @@ def input_spec_from_json(fields: dict[str, Any], folder: Path) -> InputSpec:
 
     Raise an InputError if the kind is unknown, or a file is missing or changed.
     """
-    values = {name: _hashable(value) for name, value in fields.items()}
+    values = dict(fields)
+    for name, value in fields.items():
+        if isinstance(value, list):
+            values[name] = tuple(value)
     kind = values.pop("kind", None)
     if kind not in INPUT_SPECS:
         known = ", ".join(INPUT_SPECS)
         raise InputError(f"input of kind {kind!r}: this version of topwork reads {known}; a newer one wrote this file")
     return INPUT_SPECS[kind].from_json(values, folder)
-
-
-def _hashable(value: Any) -> Any:
-    """Return JSON's lists as tuples."""
-    if isinstance(value, list):
-        return tuple(value)
-    return value

@@ -124,13 +124,7 @@ class InputSpec(ABC):
         return self
 
     def override(self, changes: InputOverrides) -> Self:
-        """Return a copy with the user's changes.
-
-        Raises
-        ------
-        InputError
-            If a change does not apply to this kind of input, or its value is out of range.
-        """
+        """Return a copy with the user's changes; raise an InputError if one does not apply or is out of range."""
         changes.require_only(*self.overrides, kind=self.kind)
         return self
 
@@ -140,15 +134,7 @@ class InputSpec(ABC):
 
     @classmethod
     def from_json(cls, values: dict[str, Any], folder: Path) -> Self:
-        """Read what :meth:`to_json` and :meth:`files` wrote.
-
-        Parameters
-        ----------
-        values : dict
-            The fields, without the kind.
-        folder : Path
-            Folder of the files that travel with the graph.
-        """
+        """Read what :meth:`to_json` (without the kind) and :meth:`files` (into `folder`) wrote."""
         return cls(**values)
 
     def files(self) -> dict[str, bytes]:

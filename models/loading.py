@@ -56,9 +56,9 @@ class BackboneSpec:
 
     def load(self) -> Backbone:
         """Load the backbone; see :func:`load_backbone`."""
-        built = self._build()
+        built = build_model(self)
         details: dict[str, Any] = {
-            "input_spec": self._choose_input_spec(built),
+            "input_spec": choose_input_spec(self, built),
             "arguments": {**self.model_args, **built.arguments},
             "pooling": built.pooling,
             "tolerance": built.tolerance,
@@ -69,62 +69,74 @@ class BackboneSpec:
             return OnnxBackbone(name=built.architecture, path=built.model, weights_digest=digest, **details)
         if self.weights_file is not None:
             built.load_weights(built.model, self.weights_file)
-        name = built.architecture or self._architecture()
+        name = built.architecture or self.name
+        if name.startswith("timm:"):
+            name = name.partition(".")[0]  # without the tag of the weights, which the digest identifies better
         return TorchBackbone.from_module(name, built.model, classifier=built.classifier, **details)
 
     def request(self) -> dict[str, Any]:
         """Return what decides the loaded model, without loading it: part of the key of the graph cache."""
         weights: Any = self.weights
         if self.weights_file is not None:
-            if not self.weights_file.is_file():
-                raise InputError(
-                    f"weights file {self.weights_file} does not exist; expected a .safetensors, .pth, .th or .pt file"
-                )
-            weights = digest_of_file(self.weights_file)
-
-        # A file or folder that is named as the backbone decides the model by its content.
-        local = Path(find_entry(self.name)[1].removeprefix("local-dir:"))
-        is_local = self.name.startswith(("hf:", "onnx:", "timm:local-dir:")) and local.exists()
-        is_onnx_file = self.name.startswith("onnx:") and local.is_file()
+            weights = digest_weights_file(self.weights_file)
+        content = None
+        external = None
+        local = find_local_model(self.name)
+        if local is not None:
+            content = digest_of_path(local)
+            if self.name.startswith("onnx:") and local.is_file():
+                external = digest_external_data(local, read_model(local))
         return {
             "name": self.name,
-            "content": digest_of_path(local) if is_local else None,
-            "external": digest_external_data(local, read_model(local)) if is_onnx_file else None,
+            "content": content,
+            "external": external,
             "weights": weights,
             "model_args": self.model_args,
             "preprocessing": asdict(self.preprocessing),
             "input": None if self.input_spec is None else self.input_spec.to_json(),
         }
 
-    def _build(self) -> BuiltModel:
-        """Make the model, a PyTorch module under a fixed seed."""
-        loader, name = find_loader(self.name)
-        needs_seed = find_entry(self.name)[0].torch
-        with seeded_torch() if needs_seed else contextlib.nullcontext():
-            try:
-                return loader.build(name, pretrained=self.weights is None, model_args=self.model_args)
-            except TopworkError:
-                raise
-            except (TypeError, ValueError) as error:
-                raise InputError(f"{self.name} cannot be made with model_args={self.model_args}: {error}") from error
 
-    def _choose_input_spec(self, built: BuiltModel) -> InputSpec:
-        """Return the user's input specification, or else the source's, with the user's changes."""
-        if self.input_spec is not None:
-            return self.input_spec.override(self.preprocessing)
-        if built.complaint:
-            raise InputError(built.complaint)
-        missing = [name for name in built.unknown if getattr(self.preprocessing, name) is None]
-        if missing or built.input_spec is None:
-            stated = ", ".join(f"{name}= (--{name})" for name in missing) or "input_spec="
-            raise InputError(f"{self.name} does not say how its input is preprocessed; state {stated}")
-        return built.input_spec.override(self.preprocessing)
+def digest_weights_file(file: Path) -> str:
+    """Return the SHA-256 of a file of weights; raise an InputError if it does not exist."""
+    if not file.is_file():
+        raise InputError(f"weights file {file} does not exist; expected a .safetensors, .pth, .th or .pt file")
+    return digest_of_file(file)
 
-    def _architecture(self) -> str:
-        """Return the name without timm's tag of the pre-trained weights, which the digest identifies better."""
-        if self.name.startswith("timm:"):
-            return self.name.partition(".")[0]
-        return self.name
+
+def find_local_model(backbone: str) -> Path | None:
+    """Return the file or folder that a backbone's name states, whose content decides the model; None if it has none."""
+    _, name = find_entry(backbone)
+    path = Path(name.removeprefix("local-dir:"))
+    if backbone.startswith(("hf:", "onnx:", "timm:local-dir:")) and path.exists():
+        return path
+    return None
+
+
+def build_model(spec: BackboneSpec) -> BuiltModel:
+    """Make the model, a PyTorch module under a fixed seed."""
+    loader, name = find_loader(spec.name)
+    needs_seed = find_entry(spec.name)[0].torch
+    with seeded_torch() if needs_seed else contextlib.nullcontext():
+        try:
+            return loader.build(name, pretrained=spec.weights is None, model_args=spec.model_args)
+        except TopworkError:
+            raise
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{spec.name} cannot be made with model_args={spec.model_args}: {error}") from error
+
+
+def choose_input_spec(spec: BackboneSpec, built: BuiltModel) -> InputSpec:
+    """Return the user's input specification, or else the source's, with the user's changes."""
+    if spec.input_spec is not None:
+        return spec.input_spec.override(spec.preprocessing)
+    if built.complaint:
+        raise InputError(built.complaint)
+    missing = [name for name in built.unknown if getattr(spec.preprocessing, name) is None]
+    if missing or built.input_spec is None:
+        stated = ", ".join(f"{name}= (--{name})" for name in missing) or "input_spec="
+        raise InputError(f"{spec.name} does not say how its input is preprocessed; state {stated}")
+    return built.input_spec.override(spec.preprocessing)
 
 
 def load_backbone(
@@ -174,11 +186,7 @@ def load_backbone(
     >>> load_backbone("topwork:tiny").input_spec.size
     (32, 32)
     """
-    known = [field.name for field in fields(InputOverrides)]
-    unknown = sorted(set(preprocessing) - set(known))
-    if unknown:
-        raise InputError(f"unknown arguments {', '.join(unknown)}; preprocessing takes {', '.join(known)}")
-    overrides = InputOverrides(**preprocessing)
+    overrides = make_overrides(preprocessing)
     if isinstance(backbone, str):
         spec = BackboneSpec(
             backbone,
@@ -194,6 +202,15 @@ def load_backbone(
         )
     name = f"{type(backbone).__module__}.{type(backbone).__qualname__}"
     return TorchBackbone.from_module(name, private_copy(backbone), input_spec.override(overrides))
+
+
+def make_overrides(preprocessing: dict[str, Any]) -> InputOverrides:
+    """Return changes to an input specification; raise an InputError if one has an unknown name."""
+    known = [field.name for field in fields(InputOverrides)]
+    unknown = sorted(set(preprocessing) - set(known))
+    if unknown:
+        raise InputError(f"unknown arguments {', '.join(unknown)}; preprocessing takes {', '.join(known)}")
+    return InputOverrides(**preprocessing)
 
 
 @contextlib.contextmanager

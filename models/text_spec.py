@@ -55,7 +55,7 @@ class TextSpec(InputSpec):
             raise InputError(f"max_length={self.max_length}: expected an integer above {MIN_BATCH_TOKENS}")
         if self.pad_id < 0:
             raise InputError(f"pad_id={self.pad_id}: expected the id of a token, 0 or more")
-        if not _is_tokenizer(self.tokenizer):
+        if not is_tokenizer(self.tokenizer):
             raise InputError("tokenizer: expected the content of a tokenizer.json, as the tokenizers library writes it")
 
     @classmethod
@@ -110,7 +110,7 @@ class TextSpec(InputSpec):
         """Read the fields, and the tokeniser from its file."""
         fields = dict(values)
         digests = fields.pop("files")
-        tokenizer = _read_checked(folder / TOKENIZER_FILE, digests[TOKENIZER_FILE])
+        tokenizer = read_checked(folder / TOKENIZER_FILE, digests[TOKENIZER_FILE])
         return cls(tokenizer.decode(), **fields)
 
     def files(self) -> dict[str, bytes]:
@@ -118,14 +118,15 @@ class TextSpec(InputSpec):
         return {TOKENIZER_FILE: self.tokenizer.encode()}
 
 
-def _is_tokenizer(content: str) -> bool:
+def is_tokenizer(content: str) -> bool:
+    """Return whether a text is the content of a ``tokenizer.json``."""
     try:
         return "model" in json.loads(content)
     except (ValueError, TypeError):
         return False
 
 
-def _read_checked(path: Path, expected_digest: str) -> bytes:
+def read_checked(path: Path, expected_digest: str) -> bytes:
     """Read a file that travels with its graph, and compare it with its SHA-256."""
     if not path.is_file():
         raise InputError(f"{path} is missing: the tokeniser travels with its graph. Copy the whole folder again.")

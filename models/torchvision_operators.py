@@ -30,7 +30,7 @@ def ensure_torchvision_operators() -> Any:
     """
     import torch
 
-    if importlib.util.find_spec("torchvision") is None or _operators_load():
+    if importlib.util.find_spec("torchvision") is None or load_operators():
         return None
     library: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     for schema in SCHEMAS:
@@ -38,8 +38,8 @@ def ensure_torchvision_operators() -> Any:
     return library
 
 
-def _operators_load() -> bool:
-    """Load torchvision's compiled library as torchvision itself would, before anything depends on it."""
+def load_operators() -> bool:
+    """Load torchvision's compiled library as torchvision itself would, and return whether it has the operators."""
     import torch
 
     if hasattr(torch.ops.torchvision, "nms"):

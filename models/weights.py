@@ -36,17 +36,29 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
 
 def check_fit(path: Path, state: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     """Raise a WeightsError that lists missing, unexpected and reshaped tensors, if there are any."""
-    missing = [name for name in expected if name not in state and not name.endswith(COUNTER_NAME)]
-    unexpected = [name for name in state if name not in expected]
-    reshaped = [name for name in state if name in expected and state[name].shape != expected[name].shape]
-    shapes = [f"{name} {tuple(state[name].shape)}, expected {tuple(expected[name].shape)}" for name in sorted(reshaped)]
-    problems = {"missing": sorted(missing), "unexpected": sorted(unexpected), "of another shape": shapes}
+    problems = list_misfits(state, expected)
     listed = "; ".join(f"{title}: {shorten_list(names)}" for title, names in problems.items() if names)
     if listed:
         raise WeightsError(
             f"{path} does not fit the model; {listed}. Check the name of the architecture and its arguments, such as "
             "num_classes=0 for a file without classifier (model_args, --model-arg)."
         )
+
+
+def list_misfits(state: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, list[str]]:
+    """Return the names of missing, unexpected and reshaped tensors, each in order."""
+    missing = [name for name in expected.keys() - state.keys() if not name.endswith(COUNTER_NAME)]
+    reshaped = []
+    for name in sorted(state.keys() & expected.keys()):
+        shape = tuple(state[name].shape)
+        expected_shape = tuple(expected[name].shape)
+        if shape != expected_shape:
+            reshaped.append(f"{name} {shape}, expected {expected_shape}")
+    return {
+        "missing": sorted(missing),
+        "unexpected": sorted(state.keys() - expected.keys()),
+        "of another shape": reshaped,
+    }
 
 
 def shorten_list(names: Sequence[str]) -> str:

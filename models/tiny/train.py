@@ -58,26 +58,34 @@ def normalise(images: Tensor) -> Tensor:
     return (images.float() / 255 - mean) / std
 
 
-def augment(images: Tensor, pad: int = 4, hole: int = 8) -> Tensor:
+def augment(images: Tensor) -> Tensor:
     """Crop, flip and cut a hole out of each image of a batch ``(n, 3, size, size)``, at random."""
-    # Crop and flip.
+    crops = crop_and_flip(images.float(), pad=4)
+    cut_holes(crops, side=8)
+    return crops.permute(0, 3, 1, 2)  # (n, 3, size, size)
+
+
+def crop_and_flip(images: Tensor, pad: int) -> Tensor:
+    """Shift each image ``(n, 3, size, size)`` and flip about half of them, at random, to ``(n, size, size, 3)``."""
     n_images = len(images)
-    size = images.shape[-1]
-    padded = functional.pad(images.float(), (pad,) * 4, mode="reflect")
+    padded = functional.pad(images, (pad,) * 4, mode="reflect")
     top, left = torch.randint(0, 2 * pad + 1, (2, n_images, 1))
-    span = torch.arange(size)
+    span = torch.arange(images.shape[-1])
     rows = top + span  # (n, size)
     columns = left + span  # (n, size)
     columns = torch.where(torch.rand(n_images, 1) < 0.5, columns, columns.flip(1))
     image_index = torch.arange(n_images)[:, None, None]
-    crops = padded.permute(0, 2, 3, 1)[image_index, rows[:, :, None], columns[:, None, :]]  # (n, size, size, 3)
+    return padded.permute(0, 2, 3, 1)[image_index, rows[:, :, None], columns[:, None, :]]
 
-    # Cut out.
+
+def cut_holes(images: Tensor, side: int) -> None:
+    """Fill a square of each image ``(n, size, size, 3)`` with the mean colour, at random, in place."""
+    n_images, size = images.shape[:2]
+    span = torch.arange(size)
     centre_row, centre_column = torch.randint(0, size, (2, n_images, 1))
-    is_hole_row = (span - centre_row).abs() < hole // 2  # (n, size)
-    is_hole_column = (span - centre_column).abs() < hole // 2  # (n, size)
-    crops[is_hole_row[:, :, None] & is_hole_column[:, None, :]] = 255 * torch.tensor(CIFAR10_MEAN)
-    return crops.permute(0, 3, 1, 2)  # (n, 3, size, size)
+    is_hole_row = (span - centre_row).abs() < side // 2  # (n, size)
+    is_hole_column = (span - centre_column).abs() < side // 2  # (n, size)
+    images[is_hole_row[:, :, None] & is_hole_column[:, None, :]] = 255 * torch.tensor(CIFAR10_MEAN)
 
 
 @dataclass
@@ -106,6 +114,14 @@ class Training:
             optimiser=optimiser,
             schedule=schedule,
         )
+
+    def run_epoch(self, images: Tensor, targets: Tensor, batch_size: int) -> None:
+        """Make one step with each full batch of the uint8 images, in a random order."""
+        self.model.train()
+        n_used = len(images) // batch_size * batch_size
+        order = torch.randperm(len(images))[:n_used]
+        for batch in torch.split(order, batch_size):
+            self.step(images[batch], targets[batch])
 
     def step(self, images: Tensor, targets: Tensor) -> None:
         """Make one step with a batch of uint8 images."""
@@ -141,14 +157,10 @@ def train(archives: tuple[Path, Path], *, epochs: int, batch_size: int, out: Pat
     torch.manual_seed(0)
     images, targets = read_archive(archives[0])
     test_images, test_targets = read_archive(archives[1])
-    steps = len(images) // batch_size
-    training = Training.start(epochs, steps)
+    training = Training.start(epochs, steps_per_epoch=len(images) // batch_size)
     started = time.monotonic()
     for epoch in range(epochs):
-        training.model.train()
-        order = torch.randperm(len(images))[: steps * batch_size]
-        for batch in torch.split(order, batch_size):
-            training.step(images[batch], targets[batch])
+        training.run_epoch(images, targets, batch_size)
         minutes = (time.monotonic() - started) / 60
         share = accuracy(training.average, test_images, test_targets)
         print(f"epoch {epoch + 1}/{epochs}  test accuracy {share:.4f}  {minutes:.1f} min", flush=True)
