@@ -10,14 +10,9 @@ from typing import Any
 def lazy_exports(
     package: str, modules: Mapping[str, str]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """Return the ``__getattr__``, ``__dir__`` and ``__all__`` of a package (PEP 562).
+    """Return the ``__getattr__``, ``__dir__`` and ``__all__`` of a package (PEP 562), given its ``__name__``.
 
-    Parameters
-    ----------
-    package : str
-        The package's ``__name__``.
-    modules : mapping of str to str
-        For each public name the module that defines it, relative to the package.
+    `modules` holds for each public name the module that defines it, relative to the package.
 
     Examples
     --------

@@ -49,7 +49,7 @@ def build(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> BuiltMo
     encoder is taken. Other arguments change the configuration.
     """
     ensure_torchvision_operators()
-    refused = sorted(HUB_ARGUMENTS & set(model_args))
+    refused = sorted(HUB_ARGUMENTS.intersection(model_args))
     if refused:
         raise InputError(f"model_args {', '.join(refused)} of hf:{name}: expected changes to the configuration alone")
     options = dict(model_args)

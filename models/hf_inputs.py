@@ -150,13 +150,18 @@ def text_spec(name: str, module: Any, config: Any) -> TextSpec:
     sentence_config = _read_json(name, SENTENCE_CONFIG) or {}
     if sentence_config.get("do_lower_case"):
         raise InputError(f"hf:{name} converts text to lower case before its tokeniser, which topwork does not")
-    vocabulary = getattr(config, "vocab_size", None)
-    if vocabulary is not None and len(tokenizer) > vocabulary:
-        raise InputError(f"the tokeniser of hf:{name} has {len(tokenizer)} tokens, the model {vocabulary}")
+    check_vocabulary(name, len(tokenizer), config)
     limits = [sentence_config.get("max_seq_length"), tokenizer.model_max_length, count_positions(module, config)]
     known = [limit for limit in limits if limit is not None and limit < UNLIMITED_TOKENS]
     pad_ids = [token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if token is not None]
     return TextSpec(content, min(known, default=DEFAULT_MAX_TOKENS), pad_id=pad_ids[0])
+
+
+def check_vocabulary(name: str, n_tokens: int, config: Any) -> None:
+    """Raise an InputError if a tokeniser yields tokens that the model does not have."""
+    vocabulary = getattr(config, "vocab_size", None)
+    if vocabulary is not None and n_tokens > vocabulary:
+        raise InputError(f"the tokeniser of hf:{name} has {n_tokens} tokens, the model {vocabulary}")
 
 
 def load_tokenizer_files(name: str) -> tuple[Any, str]:

@@ -36,14 +36,15 @@ def append_image_normalization(nodes: Nodes, images: str, normalization: Normali
 
 def cut_model(traced: OnnxTrace, cut: Cut, normalize: Normalize = append_image_normalization) -> Any:
     """Return the ``onnx.ModelProto`` of a cut; `normalize` appends the normalisation of images."""
+    spec = cut.backbone.input_spec
     nodes = Nodes(traced.graph.opset)
     values = [find_value(traced, layer.name).name for layer, _ in cut.chosen]
     lower_part = prune(traced.graph.model.graph, values)
-    if cut.backbone.input_spec.lengths_vary:
+    if spec.lengths_vary:
         read = {name for node in lower_part.node for name in names_read(node)}
-        append_text_entry(nodes, traced, cut.backbone.input_spec, read=read)
+        append_text_entry(nodes, traced, spec, read=read)
     else:
-        append_entry(nodes, traced, cut.backbone.input_spec, normalize=normalize)
+        append_entry(nodes, traced, spec, normalize=normalize)
     add_prefix(lower_part)
     nodes.nodes.extend(lower_part.node)
     append_features(nodes, cut, values)

@@ -49,9 +49,10 @@ def find_own_pooling(traced: OnnxTrace) -> str:
 
     for value in walk_back(find_value(traced, LAST), list_sources_of_vector):
         sources = traced.live_sources(value)
-        pooling = classify_pooling(value, len(traced.sizes(sources[0])) if sources else 0)
-        if pooling:
-            return pooling
+        if sources:
+            pooling = classify_pooling(value, input_axes=len(traced.sizes(sources[0])))
+            if pooling:
+                return pooling
     return ""
 
 
