@@ -41,17 +41,7 @@ ORIGIN_KEY = "origin"
 
 @dataclass(frozen=True)
 class Canaries:
-    """The canaries of a graph.
-
-    Parameters
-    ----------
-    path : Path
-        A ``.npz`` file beside the graph.
-    input_spec : InputSpec
-        How the graph's items are prepared.
-    metadata : GraphMetadata
-        The graph's columns and precision.
-    """
+    """The canaries of a graph: a ``.npz`` file beside it."""
 
     path: Path
     input_spec: InputSpec
@@ -63,13 +53,7 @@ class Canaries:
         return MAX_DRIFT_FP32 if parse_family(self.metadata.precision) == "fp32" else MAX_DRIFT_LOWER
 
     def write(self, session: Session) -> None:
-        """Write synthetic items and their features.
-
-        Parameters
-        ----------
-        session : Session
-            The graph, loaded where features are computed.
-        """
+        """Write synthetic items and their features, computed by the graph that is loaded."""
         generator = np.random.default_rng(ITEM_SEED)
         items = preprocessor_for(self.input_spec).synthetic(CANARY_COUNT, generator)
         features = self._compute_features(session, items)
@@ -83,19 +67,9 @@ class Canaries:
         write_file(self.path, stream.getvalue())
 
     def measure_drift(self, session: Session, of: Canaries | None = None) -> dict[str, float]:
-        """Return how far the features of the synthetic items are from those that were written.
+        """Return the largest relative L2 difference of a synthetic item's features, for each column.
 
-        Parameters
-        ----------
-        session : Session
-            The graph, loaded.
-        of : Canaries, optional
-            Canaries of another graph with some of the same columns to compare with; by default the graph's own.
-
-        Returns
-        -------
-        dict
-            For each column that both have, the largest relative L2 difference of an item.
+        They are compared with those that were written, of this graph or of another with some of the same columns.
         """
         origin = self if of is None else of
         with np.load(origin.path, allow_pickle=False) as archive:

@@ -12,17 +12,9 @@ from .fidelity import Fidelity
 class Deviation:
     """How far one output of the graph is from the model's, for one batch.
 
-    Parameters
-    ----------
-    case : {"random", "padded", "long", "real"}
-        Random inputs, random text with padding, one text of the model's maximum length (up to 512 tokens), or the
-        user's own items.
-    relative_l2 : float
-        Length of the difference over the length of the model's value.
-    max_abs : float
-        Largest absolute difference.
-    cosine : float
-        Smallest cosine similarity among the batch's items.
+    The cases are random inputs ("random"), random text with padding ("padded"), one text of the model's maximum length,
+    up to 512 tokens ("long"), and the user's own items ("real"). `relative_l2` is the length of the difference over the
+    length of the model's value, `cosine` the smallest cosine similarity among the batch's items.
     """
 
     output: str

@@ -39,27 +39,10 @@ def certify(
     route: str = "",
     refused: Sequence[str] = (),
 ) -> Certificate:
-    """Compare a graph with the model it came from, in batches of 1, 2 and 5.
+    """Compare a graph with the model it came from, in batches of 1, 2 and 5 of random and real items.
 
-    The reference is the untouched model, not what was traced or exported.
-
-    Parameters
-    ----------
-    session : Session
-        The graph.
-    versions : dict
-        Versions of the packages that took part.
-    items : sequence of ndarray
-        Real inputs, as the preprocessor prepares them.
-    route : str
-        How the graph was exported.
-    refused : sequence of str
-        Routes that were tried before.
-
-    Raises
-    ------
-    ParityError
-        If the graph differs from the model; the first output that deviates is named.
+    The reference is the untouched model, not what was traced or exported. Items are given as the preprocessor prepares
+    them; `refused` are the routes that were tried before. A ParityError names the first output that deviates.
     """
     inputs = _read_ports(session.runtime.get_inputs())
     outputs = _read_ports(session.runtime.get_outputs())
@@ -87,13 +70,7 @@ def _read_ports(arguments: Any) -> tuple[Port, ...]:
 
 
 def check_ports(cut: Cut, inputs: Sequence[Port], outputs: Sequence[Port]) -> None:
-    """Check names, types and axes of a graph's inputs and outputs.
-
-    Raises
-    ------
-    ParityError
-        If an output is not as the cut names it, an axis is fixed that should be free, or an output is no matrix.
-    """
+    """Check names, types and axes of a graph's inputs and outputs, and raise a ParityError."""
     names = tuple(port.name for port in outputs)
     if names != cut.names:
         raise ParityError(f"the exported graph has the outputs {', '.join(names)}; expected {', '.join(cut.names)}")
@@ -120,12 +97,9 @@ def _check_free_axes(port: Port, count: int) -> None:
 
 
 def check_evaluation_mode(cut: Cut) -> None:
-    """Check the model itself: random layers and batch statistics must be switched off.
+    """Raise a ParityError if something random or batch statistics are on in the model itself.
 
-    Raises
-    ------
-    ParityError
-        If two runs differ, or an item's features change with the other items of its batch.
+    Then two runs differ, or an item's features change with the other items of its batch.
     """
     generator = np.random.default_rng(FEED_SEED)
     feed = preprocessor_for(cut.backbone.input_spec).random_feeds(2, generator)["random"]

@@ -22,16 +22,9 @@ COLUMN_FORMAT = 1
 
 @dataclass(frozen=True)
 class CutRequest:
-    """The layers and poolings that the user asks for.
+    """The layers (names from :func:`topwork.layers`, or "last") and poolings that the user asks for.
 
-    Parameters
-    ----------
-    layers : tuple of str
-        Names from :func:`topwork.layers`, or "last".
-    pools : tuple of str
-        Each is applied to each layer.
-    normalize : bool
-        Divide each item's vector by its length (L2 norm).
+    Each pooling is applied to each layer. With `normalize`, each item's vector is divided by its length (L2 norm).
     """
 
     layers: tuple[str, ...]
@@ -83,13 +76,7 @@ class Cutter(Protocol):
         """List the legal cuts in order of execution, ``last`` at the end."""
 
     def describe(self, name: str) -> Layer:
-        """Describe one layer, without the shares of parameters and FLOPs.
-
-        Raises
-        ------
-        LayerError
-            If there is none of this name.
-        """
+        """Describe one layer, without shares of parameters and FLOPs; an unknown name raises a LayerError."""
 
     def find_own_pooling(self) -> str:
         """Return how the model pools before its classifier, "" if that cannot be determined."""
@@ -127,13 +114,7 @@ class Cut:
 
 
 def choose(cutter: Cutter, request: CutRequest) -> Cut:
-    """Look up layers and poolings.
-
-    Raises
-    ------
-    LayerError
-        If a layer does not exist or a pooling does not apply.
-    """
+    """Look up layers and poolings; a LayerError names those that do not exist or apply."""
     own = cutter.find_own_pooling() if AUTO in request.pools else ""
     chosen = []
     for name in request.layers:

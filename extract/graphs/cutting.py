@@ -18,13 +18,7 @@ if TYPE_CHECKING:
 
 
 def cutter_for(backbone: Backbone, tracing: Tracing = DEFAULT_TRACING) -> Cutter:
-    """Return the cutter of a backbone, which traces it on first use.
-
-    Parameters
-    ----------
-    tracing : Tracing
-        How a PyTorch module is traced.
-    """
+    """Return the cutter of a backbone, which traces a PyTorch module as described on first use."""
     if isinstance(backbone, OnnxBackbone):
         return OnnxCutter(backbone)
     assert isinstance(backbone, TorchBackbone)

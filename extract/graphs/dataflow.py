@@ -30,15 +30,9 @@ def find_ancestors(nodes: Iterable[Any]) -> set[Any]:
 def find_dominators(live: Sequence[Any], output: Any) -> set[Any]:
     """Return the nodes that every path of data from the input to the output passes.
 
-    For an acyclic graph in topological order, the immediate dominator of a node is the nearest dominator that its
-    sources share (Cooper, Harvey and Kennedy 2001, "A simple, fast dominance algorithm").
-
-    Parameters
-    ----------
-    live : sequence of nodes
-        The nodes that depend on the input, in topological order.
-    output : node
-        One of them.
+    The live nodes are those that depend on the input, in topological order; the output is one of them. For an acyclic
+    graph in this order, the immediate dominator of a node is the nearest dominator that its sources share (Cooper,
+    Harvey and Kennedy 2001, "A simple, fast dominance algorithm").
     """
     order = {node: position for position, node in enumerate(live)}
     immediate: dict[Any, Any] = {}
@@ -65,13 +59,7 @@ def find_dominators(live: Sequence[Any], output: Any) -> set[Any]:
 
 
 def walk_back(start: Any, list_sources: Callable[[Any], Iterable[Any]]) -> Iterator[Any]:
-    """Yield a node and the nodes that it is computed from, each once, nearest first.
-
-    Parameters
-    ----------
-    list_sources : callable
-        Returns the nodes to visit from a node.
-    """
+    """Yield a node and the nodes that it is computed from, as listed for each, once and nearest first."""
     pending = deque([start])
     seen = {start}
     while pending:
@@ -87,14 +75,8 @@ def walk_back(start: Any, list_sources: Callable[[Any], Iterable[Any]]) -> Itera
 class AxisReader:
     """What :func:`find_channel_axis` must know of a kind of graph.
 
-    Parameters
-    ----------
-    list_sources : callable
-        Returns the sources of a node whose values have as many axes as the map.
-    read_channel_axis : callable
-        Returns the axis of a node's value that its operation defines as channels, None if it defines none.
-    read_permutation : callable
-        Returns the axes that a node's operation permutes, None if it is no permutation.
+    It lists the sources of a node whose values have as many axes as the map, and returns the axis that a node's
+    operation defines as channels, and the axes that it permutes; None where it does not.
     """
 
     list_sources: Callable[[Any], Iterable[Any]]
@@ -105,16 +87,8 @@ class AxisReader:
 def find_channel_axis(node: Any, shape: tuple[int, ...], reader: AxisReader) -> int | None:
     """Find the channel axis of a map by following it back to an operation that defines it, or by its sides.
 
-    Parameters
-    ----------
-    node : node
-        A value of shape ``(batch, *shape)``.
-    shape : tuple of int
-
-    Returns
-    -------
-    int or None
-        As in :class:`topwork.extract.graphs.layer.Layer`; None where the channels are in the middle, or unknown.
+    `shape` lacks the batch axis. The axis is as in :class:`topwork.extract.graphs.layer.Layer`; None where the channels
+    are in the middle, or unknown.
     """
     rank = len(shape) + 1
     orders = {node: tuple(range(rank))}  # orders[n][i]: the axis of node n that becomes axis i of the map
@@ -153,16 +127,9 @@ def add_costs(costs: Iterable[Cost]) -> Cost:
 def measure_layers(
     layers: Sequence[tuple[Layer, Any]], costs: Mapping[Any, Cost], total: Cost, dominators: Collection[Any]
 ) -> list[Layer]:
-    """Add to each layer what lies below it, and whether all data flows through it.
+    """Add to each layer what lies below the node that yields its value, and whether all data flows through it.
 
-    Parameters
-    ----------
-    layers : sequence of (Layer, node)
-        Each with the node that yields its value.
-    total : Cost
-        Cost of the whole model.
-    dominators : collection of nodes
-        The nodes that all data passes.
+    Costs are those of each node and of the whole model; all data passes the dominators.
     """
     measured = []
     for layer, node in layers:

@@ -16,21 +16,9 @@ from .onnx.value_graph import list_subgraphs, prune
 
 
 def select_columns(graph: ExportedGraph, names: Sequence[str], path: Path) -> ExportedGraph:
-    """Write a graph that computes only some of the columns, with its certificate and tokeniser.
+    """Write a graph that computes only some columns, in this order, with its certificate and tokeniser.
 
     What only the other columns need is not in the file.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Names of columns, in the order of the new graph's outputs.
-    path : Path
-        File to write.
-
-    Returns
-    -------
-    ExportedGraph
-        The new file.
     """
     import onnx
 
@@ -64,20 +52,10 @@ def select_columns(graph: ExportedGraph, names: Sequence[str], path: Path) -> Ex
 def merge_graphs(first: ExportedGraph, second: ExportedGraph, path: Path) -> ExportedGraph:
     """Write a graph with the columns of two, with its certificate; what both compute is computed once.
 
-    Values are numbered by what computes them: operations with the same attributes on the same values yield the same
-    values (Cocke and Schwartz, "Programming Languages and Their Compilers", 1970).
-
-    Parameters
-    ----------
-    first, second : ExportedGraph
-        Graphs of one backbone, in one precision, without a column of the same name.
-    path : Path
-        File to write.
-
-    Raises
-    ------
-    ExportError
-        If they were exported for different versions of the operators.
+    Both are graphs of one backbone, in one precision, without a column of the same name; an ExportError is raised if
+    they were exported for different versions of the operators. Values are numbered by what computes them: operations
+    with the same attributes on the same values yield the same values (Cocke and Schwartz, "Programming Languages and
+    Their Compilers", 1970).
     """
     import onnx
 
@@ -127,13 +105,7 @@ def add_operators(model: Any, other: Any) -> None:
 
 
 class MergedGraph:
-    """A graph to which others are added.
-
-    Parameters
-    ----------
-    reserved : set of str
-        Names of the outputs, which no other value may have.
-    """
+    """A graph to which others are added; no value but an output may have one of the reserved names."""
 
     def __init__(self, reserved: set[str]) -> None:
         import onnx

@@ -47,32 +47,9 @@ def export(
 ) -> ExportedGraph:
     """Cut a backbone, export it with one output for each layer and pooling, and compare it with the model.
 
-    Where an exporter fails or its graph deviates, the next route is tried.
-
-    Parameters
-    ----------
-    request : CutRequest
-        Layers and poolings.
-    folder : Path
-        Made by this function, with ``graph.onnx``, its certificate ``graph.json``, and ``inputs/`` for a tokeniser.
-    samples : callable, optional
-        Returns real items to check with.
-    routes : sequence of Route, optional
-        Ways to try, in this order; by default those of :mod:`topwork.extract.graphs.routes` for the kind of backbone.
-
-    Returns
-    -------
-    ExportedGraph
-        The file, described by its own metadata.
-
-    Raises
-    ------
-    LayerError
-        If a layer or pooling does not exist or apply.
-    ExportError
-        If no exporter can follow the model.
-    ParityError
-        If every graph differs from the model.
+    The new folder holds ``graph.onnx``, its certificate ``graph.json``, and ``inputs/`` for a tokeniser. Where an
+    exporter fails or its graph deviates, the next route is tried, by default those for the kind of backbone; an error
+    is raised when all have failed: a LayerError, ExportError or ParityError.
     """
     items = samples(backbone.input_spec)
     failures: dict[str, TopworkError] = {}
@@ -108,28 +85,10 @@ def choose_most_informative(failures: Sequence[TopworkError]) -> TopworkError:
 def export_by_route(
     cut: Cut, route: Route, items: Sequence[NDArray[Any]] = (), refused: Sequence[str] = ()
 ) -> tuple[Any, Certificate]:
-    """Export a cut by one route.
+    """Export a cut by one route, and return its ``onnx.ModelProto`` with the evidence that it equals the cut.
 
-    Parameters
-    ----------
-    items : sequence of ndarray
-        Real inputs to check with.
-    refused : sequence of str
-        Routes that were tried before.
-
-    Returns
-    -------
-    model : onnx.ModelProto
-        With its metadata.
-    certificate : Certificate
-        The evidence that it equals the cut.
-
-    Raises
-    ------
-    ExportError
-        If the exporter cannot follow the model.
-    ParityError
-        If the graph differs from the model.
+    Real items to check with are given as the preprocessor prepares them; `refused` are the routes that were tried
+    before. An exporter that cannot follow the model raises an ExportError, a graph that differs from it a ParityError.
     """
     backbone = cut.backbone
     model = cut.cutter.onnx_model(cut, route)

@@ -105,13 +105,7 @@ class ExportedGraph:
 
 
 def write_inputs(spec: InputSpec, folder: Path) -> list[Path]:
-    """Write the files of an input specification into a folder, which is made if there are any.
-
-    Returns
-    -------
-    list of Path
-        The files.
-    """
+    """Write an input specification's files into a folder, made if there are any; return their paths."""
     written = []
     for name, content in spec.files().items():
         folder.mkdir(exist_ok=True)

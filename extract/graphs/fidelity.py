@@ -27,18 +27,9 @@ MAX_ITEM_ERROR = 5e-2
 class Fidelity:
     """What a precision costs, and what it gains.
 
-    Parameters
-    ----------
-    items : int
-        Number of items that were compared.
-    usual : float
-        99th percentile of the items' relative L2 errors; of several columns, the largest error counts.
-    worst : float
-        Largest relative L2 error.
-    speed : float
-        Speed-up over float32, of inference alone, on this machine.
-    kept : int
-        Number of operations that stay in float32; in bf16 1 where the beginning of the model does.
+    `usual` is the 99th percentile and `worst` the largest of the relative L2 errors of the items that were compared; of
+    several columns, the largest error counts. `speed` is the speed-up over float32, of inference alone, on this
+    machine. `kept` is the number of operations that stay in float32; in bf16 1 where the beginning of the model does.
     """
 
     precision: str

@@ -36,23 +36,10 @@ def graph_for(
     samples: Samples = no_samples,
     exporter: Exporter = export,
 ) -> ExportedGraph:
-    """Return the graph of a cut, exported only if it was not before.
+    """Return the graph of a cut, exported and checked with the samples only if it was not before.
 
-    Parameters
-    ----------
-    backbone : str, BackboneSpec, Backbone or ExportedGraph
-        A graph is returned unchanged; it must have the layers and poolings.
-    request : CutRequest
-        Layers and poolings.
-    samples : callable, optional
-        Returns real items; a graph that is exported now is checked with them.
-    exporter : callable, optional
-        Exports a graph that is not cached.
-
-    Raises
-    ------
-    InputError
-        If `backbone` is of another type, or a graph without these layers and poolings.
+    A graph is returned unchanged; one without these layers and poolings raises an InputError, as does a backbone of
+    another type.
     """
     if isinstance(backbone, ExportedGraph):
         check_request(backbone, request)

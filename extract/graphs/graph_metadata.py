@@ -36,16 +36,10 @@ MAX_VARINT_BYTES = 10
 
 @dataclass(frozen=True)
 class GraphMetadata:
-    """The description that a graph carries.
+    """The description that a graph carries: the backbone's identity, and one column for each output, in order.
 
-    Parameters
-    ----------
-    backbone : dict
-        ``Backbone.identity()``: architecture, arguments, digest of weights, input specification.
-    columns : tuple of Column
-        One for each output, in order.
-    float32_until : str
-        In bf16, the value before which the provider computes in float32; "" if it computes everything in bf16.
+    In bf16, `float32_until` is the value before which the provider computes in float32; "" if it computes everything in
+    bf16.
     """
 
     backbone: dict[str, Any]
@@ -88,13 +82,7 @@ class GraphMetadata:
 
     @classmethod
     def from_text(cls, text: str) -> GraphMetadata:
-        """Read what :meth:`to_text` wrote.
-
-        Raises
-        ------
-        InputError
-            If another version wrote it.
-        """
+        """Read what :meth:`to_text` wrote; text of another format raises an InputError."""
         fields = json.loads(text)
         if fields["format"] != GRAPH_FORMAT:
             raise InputError(
@@ -113,13 +101,7 @@ def write_metadata(model: Any, metadata: GraphMetadata) -> None:
 
 
 def read_metadata(path: Path) -> GraphMetadata:
-    """Read the metadata of a graph.
-
-    Raises
-    ------
-    InputError
-        If topwork did not make it.
-    """
+    """Read the metadata of a graph; a file that topwork did not make raises an InputError."""
     entries = read_entries(path)
     if METADATA_KEY not in entries:
         raise InputError("this ONNX file was not exported by topwork: its metadata has no entry 'topwork'")
@@ -127,13 +109,7 @@ def read_metadata(path: Path) -> GraphMetadata:
 
 
 def read_entries(path: Path) -> dict[str, str]:
-    """Return the entries of ``metadata_props`` of any ONNX file.
-
-    Raises
-    ------
-    InputError
-        If the file is damaged, or no ONNX file.
-    """
+    """Return the entries of ``metadata_props`` of any ONNX file; a damaged file raises an InputError."""
     entries = {}
     with path.open("rb") as stream:
         for _, content in _read_fields(stream, {METADATA_FIELD}):

@@ -57,21 +57,10 @@ def make_layer(
     find_channel_axis: Callable[[], int | None],
     count_prefix_tokens: Callable[[], int],
 ) -> Layer:
-    """Describe a layer by the shape of its value.
+    """Describe a layer by the shape of its value, without the shares of parameters and FLOPs.
 
-    Parameters
-    ----------
-    shape : tuple of int or None
-        As in :class:`Layer`.
-    find_channel_axis : callable
-        Returns the channel axis of a map; called only where the shape leaves it open.
-    count_prefix_tokens : callable
-        Returns the number of tokens that do not come from the input; called only for sequences of fixed length.
-
-    Returns
-    -------
-    Layer
-        Without the shares of parameters and FLOPs.
+    The channel axis of a map is looked for only where the shape leaves it open; tokens that do not come from the input
+    are counted only in sequences of fixed length.
     """
     if len(shape) == 1:
         return Layer(name, shape, "vector")
@@ -86,10 +75,7 @@ def make_layer(
 def guess_channel_axis(shape: tuple[int, ...]) -> int | None:
     """Guess the channel axis of a map from its sides: the two that are equal are height and width.
 
-    Returns
-    -------
-    int or None
-        0 for channels first, -1 for channels last, None where the sides leave it open.
+    It is 0 for channels first, -1 for channels last, None where the sides leave it open.
     """
     if len(shape) != 3:
         return None

@@ -51,17 +51,8 @@ def grid_of(name: str) -> tuple[int, int] | None:
 def resolve_pooling(layer: Layer, pool: str, own: str = "") -> str:
     """Return the pooling to use for a layer. A vector is never pooled, whatever was asked for maps.
 
-    Parameters
-    ----------
-    pool : str
-        A name, several joined by ``+``, whose results are concatenated, or ``auto``.
-    own : str
-        What the model itself does before its classifier; ``auto`` takes it where it applies.
-
-    Raises
-    ------
-    LayerError
-        If the pooling does not apply; the message lists those that do.
+    `pool` is a name, several joined by ``+``, whose results are concatenated, or ``auto``, which takes the model's own
+    pooling where it applies. If it does not apply, a LayerError lists those that do.
     """
     names = split_pooling(pool)
     require_known_poolings(names)
@@ -83,10 +74,7 @@ def resolve_pooling(layer: Layer, pool: str, own: str = "") -> str:
 def choose_own_pooling(own: str, applicable: Sequence[str]) -> str:
     """Return the model's own pooling where it applies, otherwise the first that does.
 
-    Raises
-    ------
-    LayerError
-        If the model's makers pool in a way that is unknown here.
+    If the model's makers pool in a way that is unknown here, a LayerError is raised.
     """
     if not own:
         return applicable[0]
@@ -131,23 +119,10 @@ def applicable_poolings(layer: Layer) -> tuple[str, ...]:
 def pool_layers(
     values: Iterable[Tensor], chosen: Iterable[tuple[Layer, str]], mask: Tensor, normalize: bool
 ) -> list[Tensor]:
-    """Pool the values of the layers that were chosen.
+    """Pool the value ``(batch, *layer.shape)`` of each layer that was chosen into ``(batch, features)``.
 
-    Parameters
-    ----------
-    values : iterable of Tensor
-        One ``(batch, *layer.shape)`` for each layer and pooling.
-    chosen : iterable of (Layer, str)
-        Layers and poolings.
-    mask : Tensor
-        For text, int64 ``(batch, tokens)``: 1 for tokens, 0 for padding. Ignored for other inputs.
-    normalize : bool
-        Divide each vector by its length (L2 norm).
-
-    Returns
-    -------
-    list of Tensor
-        Each ``(batch, features)``.
+    The mask, int64 ``(batch, tokens)``, is 1 for the tokens of a text and 0 for padding; it is ignored for other
+    inputs. With `normalize`, each vector is divided by its length (L2 norm).
     """
     from torch.nn import functional
 
@@ -161,21 +136,7 @@ def pool_layers(
 
 
 def pool_layer(x: Tensor, layer: Layer, pool: str, mask: Tensor | None = None) -> Tensor:
-    """Pool a batch of a layer's values.
-
-    Parameters
-    ----------
-    x : Tensor, shape (batch, *layer.shape)
-    pool : str
-        A name, or several joined by ``+``.
-    mask : Tensor, optional
-        As in :func:`pool_layers`.
-
-    Returns
-    -------
-    Tensor, shape (batch, features)
-        Several poolings one after another.
-    """
+    """Pool a batch of a layer's values into ``(batch, features)``; poolings joined by ``+`` are concatenated."""
     import torch
 
     parts = [apply_pooling(x, layer, name=name, mask=mask) for name in split_pooling(pool)]

@@ -24,15 +24,7 @@ if TYPE_CHECKING:
 def prepare_reference_inputs(spec: InputSpec, feed: Feed) -> list[NDArray[Any]]:
     """Return what enters the model itself: images normalised, everything else unchanged.
 
-    Parameters
-    ----------
-    feed : dict of ndarray
-        A batch of the graph's inputs; of images one array of uint8, shape (batch, height, width, 3).
-
-    Returns
-    -------
-    list of ndarray
-        Of images one array of float32, shape (batch, 3, height, width).
+    Images, uint8 ``(batch, height, width, 3)``, become float32 ``(batch, 3, height, width)``.
     """
     arrays = list(feed.values())
     if spec.normalization is None:
@@ -48,23 +40,10 @@ def prepare_reference_inputs(spec: InputSpec, feed: Feed) -> list[NDArray[Any]]:
 def pool_reference(
     values: Iterable[NDArray[Any]], chosen: Sequence[tuple[Layer, str]], mask: NDArray[Any], normalize: bool
 ) -> list[NDArray[np.float32]]:
-    """Pool the values of the layers that were chosen.
+    """Pool the value ``(batch, *layer.shape)`` of each layer that was chosen into ``(batch, features)``.
 
-    Parameters
-    ----------
-    values : iterable of ndarray
-        One ``(batch, *layer.shape)`` for each layer and pooling.
-    chosen : sequence of (Layer, str)
-        Layers and poolings.
-    mask : ndarray
-        For text, ``(batch, tokens)``: 1 for tokens, 0 for padding. Ignored for other inputs.
-    normalize : bool
-        Divide each vector by its length (L2 norm).
-
-    Returns
-    -------
-    list of ndarray of float32, shape (batch, features)
-        One for each layer and pooling.
+    The mask ``(batch, tokens)`` is 1 for the tokens of a text and 0 for padding; it is ignored for other inputs. With
+    `normalize`, each vector is divided by its length (L2 norm).
     """
     features = []
     for value, (layer, pool) in zip(values, chosen, strict=True):

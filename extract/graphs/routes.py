@@ -15,16 +15,10 @@ if TYPE_CHECKING:
 class Tracing:
     """How a model becomes a traced graph.
 
-    Parameters
-    ----------
-    strict : bool
-        Follow the model's Python bytecode, which handles some code that ordinary tracing does not.
-    decompose : bool
-        Break composite operations into those of core ATen before an exporter sees them.
-    plain_attention : bool
-        Compute attention by matrix products and a softmax, as the model does where no fused kernel exists.
-    inferred : bool
-        Let ``torch.export`` infer which axes are free, where it cannot prove that those which should be are.
+    `strict` follows the model's Python bytecode, which handles some code that ordinary tracing does not. `decompose`
+    breaks composite operations into those of core ATen before an exporter sees them. `plain_attention` computes
+    attention by matrix products and a softmax, as the model does where no fused kernel exists. `inferred` lets
+    ``torch.export`` infer which axes are free, where it cannot prove that those which should be are.
     """
 
     strict: bool = False
@@ -38,17 +32,7 @@ DEFAULT_TRACING = Tracing()
 
 @dataclass(frozen=True)
 class Route:
-    """One way to export.
-
-    Parameters
-    ----------
-    name : str
-        Name in the certificate.
-    optimize : bool
-        Let the exporter rewrite the graph.
-    torchscript : bool
-        Use the TorchScript exporter.
-    """
+    """One way to export; with `optimize`, the exporter may rewrite the graph."""
 
     name: str
     tracing: Tracing = DEFAULT_TRACING

@@ -34,13 +34,7 @@ OPSET = 20
 
 
 class TorchCutter:
-    """A traced PyTorch module; see :class:`topwork.extract.graphs.cut.Cutter`.
-
-    Parameters
-    ----------
-    tracing : Tracing
-        How it is traced.
-    """
+    """A PyTorch module, traced as described; see :class:`topwork.extract.graphs.cut.Cutter`."""
 
     def __init__(self, backbone: TorchBackbone, tracing: Tracing = DEFAULT_TRACING) -> None:
         self.backbone = backbone

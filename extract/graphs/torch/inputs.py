@@ -19,19 +19,10 @@ def to_tensors(feed: Feed) -> tuple[Tensor, ...]:
 
 
 def dynamic_axes(spec: InputSpec, input_count: int, inferred: bool = False) -> tuple[dict[int, Any], ...]:
-    """Return the axes of the inputs that may have any size: the batch, and the tokens of text.
+    """Return for each input the axes that may have any size: the batch, and the tokens of text.
 
-    Parameters
-    ----------
-    input_count : int
-        Number of the graph's inputs.
-    inferred : bool
-        Let ``torch.export`` infer what it can prove.
-
-    Returns
-    -------
-    tuple of dict
-        For each input, from number of an axis to ``torch.export.Dim``.
+    They map the number of an axis to a ``torch.export.Dim``; with `inferred`, ``torch.export`` infers what it can
+    prove.
     """
     from torch.export import Dim
 
@@ -47,15 +38,7 @@ def dynamic_axes(spec: InputSpec, input_count: int, inferred: bool = False) -> t
 def model_inputs(spec: InputSpec, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Return what enters the model: images normalised, everything else unchanged.
 
-    Parameters
-    ----------
-    inputs : tuple of Tensor
-        The graph's inputs; of images one of uint8, shape (batch, height, width, 3).
-
-    Returns
-    -------
-    tuple of Tensor
-        Of images one of float32, shape (batch, 3, height, width).
+    Images, uint8 ``(batch, height, width, 3)``, become float32 ``(batch, 3, height, width)``.
     """
     import torch
 

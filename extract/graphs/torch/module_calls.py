@@ -21,12 +21,9 @@ if TYPE_CHECKING:
 
 
 def number_calls(modules: Mapping[str, nn.Module], calls: Iterable[str]) -> dict[str, int]:
-    """Return for each module call its number among the calls of the same object.
+    """Return for each module call, named as in a trace, its number among the calls of the same object.
 
-    Parameters
-    ----------
-    calls : iterable of str
-        Named as in a trace, in order; those of unknown modules are skipped.
+    Calls of unknown modules are skipped.
     """
     counts: Counter[int] = Counter()
     numbers = {}
@@ -46,14 +43,9 @@ def module_name(call: str) -> str:
 
 @contextlib.contextmanager
 def hook_call(module: nn.Module, number: int, take: Callable[[Any], None], *, entering: bool = False) -> Iterator[None]:
-    """Pass what one call of a module returns to a function, inside the block.
+    """Pass what one call of a module returns, or with `entering` its arguments, to a function, inside the block.
 
-    Parameters
-    ----------
-    number : int
-        Number of the call, counted from 1.
-    entering : bool
-        Pass the call's arguments instead.
+    The calls are counted from 1.
     """
     calls = 0
 

@@ -27,22 +27,7 @@ if TYPE_CHECKING:
 
 
 def compute_reference(traced: Trace, cut: Cut, feed: Feed) -> list[NDArray[np.float32]]:
-    """Run the model and pool what its modules return.
-
-    Parameters
-    ----------
-    traced : Trace
-        Lists the module calls.
-    cut : Cut
-        The layers and poolings.
-    feed : dict of ndarray
-        A batch of the graph's inputs.
-
-    Returns
-    -------
-    list of ndarray of float32, shape (batch, features)
-        One for each output of the cut.
-    """
+    """Run the model on a batch of the graph's inputs, and pool what its modules return, as float32."""
     import torch
 
     inputs = prepare_reference_inputs(traced.backbone.input_spec, feed)
@@ -81,13 +66,7 @@ def record_layers(traced: Trace, layers: Iterable[Layer], inputs: tuple[Tensor, 
 
 
 def copy_layer_value(returned: Any, layer: Layer) -> Tensor:
-    """Return a copy of the first tensor of a module's output that has the layer's shape.
-
-    Raises
-    ------
-    ParityError
-        If there is none.
-    """
+    """Return a copy of the first tensor of a module's output that has the layer's shape."""
     for tensor in iterate_tensors(returned):
         if _has_shape(tensor, layer.shape):
             copy: Tensor = tensor.clone()

@@ -35,19 +35,11 @@ LINEAR = ("aten.linear.default", "aten.addmm.default", "aten.conv2d.default")
 
 @dataclass(frozen=True)
 class Trace:
-    """A PyTorch module as a functional graph.
+    """A PyTorch module as a functional graph, called as the backbone's module is.
 
-    Parameters
-    ----------
-    module : torch.fx.GraphModule
-        Called as the backbone's module is.
-    live : list
-        The nodes whose value depends on the input, in order.
-    values : dict
-        For each module call, in order of execution, the node of its only output; ``""`` is the model's own output.
-        A second call of a module is called ``name@2``.
-    entries : dict
-        For each module call, the node of the activation that enters it.
+    `live` lists the nodes whose value depends on the input, in order. `values` has for each module call, in order of
+    execution, the node of its only output; ``""`` is the model's own output, and a second call of a module is called
+    ``name@2``. `entries` has for each module call the node of the activation that enters it.
     """
 
     backbone: TorchBackbone
@@ -58,13 +50,7 @@ class Trace:
 
 
 def trace(backbone: TorchBackbone, tracing: Tracing = DEFAULT_TRACING) -> Trace:
-    """Trace a backbone with a free batch size, and for text with any number of tokens; done once for each backbone.
-
-    Raises
-    ------
-    ExportError
-        If ``torch.export`` cannot follow the model.
-    """
+    """Trace a backbone with a free batch size, and for text with any number of tokens; done once for each backbone."""
     if tracing not in backbone.traces:
         try:
             backbone.traces[tracing] = make_trace(backbone, tracing)
@@ -110,13 +96,7 @@ def make_trace(backbone: TorchBackbone, tracing: Tracing) -> Trace:
 
 
 def make_functional_graph(backbone: TorchBackbone, tracing: Tracing) -> GraphModule:
-    """Trace a backbone by ``torch.export`` into a graph without in-place operations.
-
-    Raises
-    ------
-    ExportError
-        If ``torch.export`` cannot follow the model.
-    """
+    """Trace a backbone by ``torch.export`` into a graph without in-place operations."""
     import torch
 
     spec = backbone.input_spec
@@ -188,13 +168,8 @@ def calls_in_order(module: GraphModule) -> list[str]:
 def find_output(nodes: list[Node], shapes: Collection[tuple[int, ...]]) -> Node | None:
     """Return the one tensor that leaves the nodes of a module call, None if there is none.
 
-    Making operations functional may move a reshape from a module's end behind it: then the last value that has a shape
-    of the module's outputs is returned.
-
-    Parameters
-    ----------
-    shapes : collection of tuple of int
-        Shapes of the tensors that the module returned for the example batch.
+    Making operations functional may move a reshape from a module's end behind it: then the last value that has one of
+    the shapes which the module returned for the example batch is returned.
     """
     members = set(nodes)
     leaving = [node for node in nodes if any(user not in members for user in node.users)]
@@ -229,11 +204,7 @@ def find_entry(call: str, nodes: list[Node], live: list[Node]) -> Node | None:
 def is_batch_of_features(node: Node, input_sizes: tuple[str, ...]) -> bool:
     """Check that a value is float and has the batch's free size first, followed by fixed sizes.
 
-    Parameters
-    ----------
-    input_sizes : tuple of str
-        Sizes of the model's first input. For text the second one is the number of tokens, which may stand behind the
-        batch.
+    The second size of a text is its number of tokens, which may stand behind the batch.
     """
     value = example_tensor(node)
     if not value.is_floating_point() or value.ndim < 2 or str(value.shape[0]) != input_sizes[0]:
@@ -248,10 +219,7 @@ def is_batch_of_features(node: Node, input_sizes: tuple[str, ...]) -> bool:
 def find_node(traced: Trace, layer: str) -> Node:
     """Return the node that a layer's name stands for; ``last`` is what feeds the model's own classifier.
 
-    Raises
-    ------
-    LayerError
-        If the model has no such layer; similar names are listed.
+    An unknown name raises a LayerError, which lists similar ones.
     """
     if layer == LAST:
         classifier = find_classifier(traced)
