@@ -214,10 +214,7 @@ class _Run:
 
     def _find_new_contents(self, window: _Window) -> dict[str, Prepared]:
         """Find where the features of each content come from, and return the contents that this window computes."""
-        first: dict[str, DecodedItem] = {}
-        for decoded in window.decoded:
-            if decoded.prepared is not None:
-                first.setdefault(decoded.digest, decoded)
+        first = find_first_items(window.decoded)
         # Contents that an earlier window is computing, then those whose features are known.
         for digest in first:
             if digest in self.computing:
@@ -248,6 +245,15 @@ class _Run:
         for digest in window.first:
             del self.computing[digest]
         window.origins.clear()  # it refers to the window itself, whose arrays would wait for the garbage collector
+
+
+def find_first_items(items: Iterable[DecodedItem]) -> dict[str, DecodedItem]:
+    """Return the first item of each content that could be decoded, by digest."""
+    first: dict[str, DecodedItem] = {}
+    for item in items:
+        if item.prepared is not None:
+            first.setdefault(item.digest, item)
+    return first
 
 
 def iterate_windows(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -140,13 +140,12 @@ class RunConfig:
     def __post_init__(self, owner: str) -> None:
         check_choice("provider", self.provider, ("auto", *PROVIDERS), owner)
         check_choice("precision", self.precision, PRECISIONS, owner)
-        if not has_automatic_size(self.batch_size) and not is_positive_integer(self.batch_size):
-            raise InputError(f"batch_size={self.batch_size!r} of {owner}: expected a positive number or 'auto'")
+        if not has_automatic_size(self.batch_size):
+            check_positive("batch_size", self.batch_size, owner, expected="a positive number or 'auto'")
         ErrorPolicy.parse(self.on_error, owner)
-        if not is_positive_integer(self.max_pixels):
-            raise InputError(f"max_pixels={self.max_pixels!r} of {owner}: expected a positive number")
-        if self.workers is not None and not is_positive_integer(self.workers):
-            raise InputError(f"workers={self.workers!r} of {owner}: expected a positive number or None")
+        check_positive("max_pixels", self.max_pixels, owner)
+        if self.workers is not None:
+            check_positive("workers", self.workers, owner, expected="a positive number or None")
         if self.progress is not None and not callable(self.progress):
             raise InputError(f"progress={self.progress!r} of {owner}: expected a function of a Progress, or None")
 
@@ -191,11 +190,12 @@ def check_choice(name: str, value: Any, allowed: tuple[str, ...], owner: str) ->
         raise InputError(f"{name}={value!r} of {owner}: expected one of {', '.join(allowed)}")
 
 
+def check_positive(name: str, value: Any, owner: str, expected: str = "a positive number") -> None:
+    """Raise an InputError if a parameter is not an integer above 0, of Python or NumPy."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value <= 0:
+        raise InputError(f"{name}={value!r} of {owner}: expected {expected}")
+
+
 def has_automatic_size(batch_size: Any) -> bool:
     """Return whether a batch size is ``"auto"``; an array compares equal to no string."""
     return isinstance(batch_size, str) and batch_size == "auto"
-
-
-def is_positive_integer(value: Any) -> bool:
-    """Return whether a value is an integer above 0, of Python or NumPy."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) > 0

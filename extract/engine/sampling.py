@@ -73,14 +73,14 @@ def draw_items(
     positions = np.random.default_rng(DRAW_SEED).permutation(len(source))[: count + n_spare].tolist()
     wanted = set(positions)
     items = {position: item for position, item in enumerate(source) if position in wanted}
-    # Prepare them; spare items replace those that fail.
-    drawn = prepare_usable([items[position] for position in positions[:count]], preprocessors)
-    spare = iter(positions[count:])
+    # Prepare as many as are missing; spare items replace those that fail.
+    remaining = iter(positions)
+    drawn: list[tuple[Prepared, ...]] = []
     while len(drawn) < count:
-        replacements = [items[position] for position in islice(spare, count - len(drawn))]
-        if not replacements:
+        next_items = [items[position] for position in islice(remaining, count - len(drawn))]
+        if not next_items:
             break
-        drawn += prepare_usable(replacements, preprocessors)
+        drawn += prepare_usable(next_items, preprocessors)
     return drawn
 
 

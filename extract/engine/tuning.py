@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 MEASURING_SECONDS = 5.0
 """Limit of the time that is spent on measuring."""
-BATCH_SIZE_FACTORS = (1, 1 / 2, 2)
-"""Multiples of the default batch size that are tried."""
+BATCH_SIZE_FACTORS = (1 / 2, 2)
+"""Multiples of the default batch size that are tried beside it."""
+SECONDS_PER_TUNING = MEASURING_SECONDS / (1 + len(BATCH_SIZE_FACTORS))
 ITEMS_PER_CORE = 32
 """Items of equal shape that are measured with, for each core."""
 TEXTS_PER_CORE = 256
@@ -114,19 +115,22 @@ def measure_tuning(bench: Bench, items: Iterable[Item], pending: int) -> Tuning 
     if not lowest_speed or is_too_short(pending, lowest_speed):
         return None
     # Keep the defaults where a single item takes long: then no batch size makes a difference.
-    seconds_per_tuning = MEASURING_SECONDS / len(BATCH_SIZE_FACTORS)
-    if count > lowest_speed * seconds_per_tuning:
+    if count > lowest_speed * SECONDS_PER_TUNING:
         return default
-    # Measure.
-    prepared = bench.prepare_first(items, count)
+    return find_fastest_tuning(bench, bench.prepare_first(items, count), pending)
+
+
+def find_fastest_tuning(bench: Bench, prepared: Sequence[Prepared], pending: int) -> Tuning | None:
+    """Return the fastest tuning that there is time to measure; None if the job is too short by the default's speed."""
+    default = bench.default
     started = time.perf_counter()
-    speeds: dict[Tuning, float] = {}
-    for tuning in iterate_tunings(default):
-        if speeds and time.perf_counter() - started > MEASURING_SECONDS - seconds_per_tuning:
+    speeds = {default: bench.speed(default, prepared)}
+    if is_too_short(pending, speeds[default]):
+        return None
+    for tuning in iterate_other_tunings(default):
+        if time.perf_counter() - started > MEASURING_SECONDS - SECONDS_PER_TUNING:
             break
         speeds[tuning] = bench.speed(tuning, prepared)
-        if is_too_short(pending, speeds[default]):
-            return None
     fastest = max(speeds, key=speeds.__getitem__)
     if speeds[fastest] < MIN_SPEEDUP * speeds[default]:
         return default
@@ -138,8 +142,8 @@ def is_too_short(pending: int, items_per_second: float) -> bool:
     return pending < MIN_JOB_TO_TUNING_RATIO * MEASURING_SECONDS * items_per_second
 
 
-def iterate_tunings(default: Tuning) -> Iterator[Tuning]:
-    """Yield the tunings to try, the default first."""
+def iterate_other_tunings(default: Tuning) -> Iterator[Tuning]:
+    """Yield the tunings to try in addition to the default."""
     default_tokens = default.sizes.tokens or 0
     for factor in BATCH_SIZE_FACTORS:
         sizes = BatchSizes(round(factor * default.sizes.batch_size), round(factor * default_tokens))

@@ -110,13 +110,15 @@ class Recorder:
         status = "failed"
         reason = result.reason
         row = None
-        if result.vectors is not None:
-            if not self._fits_dtype(result.vectors):
-                reason = TOO_LARGE
-            else:
-                status = "duplicate" if result.duplicate_of else "ok"
-                reason = result.duplicate_of
-                row = self._add_vectors(result, result.vectors)
+        if result.vectors is not None and not fit_dtypes(result.vectors, self.writer.store.columns):
+            reason = TOO_LARGE
+        elif result.vectors is not None:
+            status = "duplicate" if result.duplicate_of else "ok"
+            reason = result.duplicate_of
+            row = len(self.vectors)
+            self.vectors.append(result.vectors)
+            original_id = result.duplicate_of or result.item.id
+            self.originals.setdefault(result.digest, KnownFeatures(original_id, result.vectors))
         self.counter.ledger.truncated += result.truncated
         self.counter.count_computed(result.item.id, status, reason)
         item = result.item
@@ -133,20 +135,6 @@ class Recorder:
             group=item.group,
         )
 
-    def _fits_dtype(self, vectors: Vectors) -> bool:
-        """Return whether the store's dtype can represent these features."""
-        for vector, column in zip(vectors, self.writer.store.columns, strict=True):
-            if column.dtype == "float16" and np.abs(vector).max(initial=0) > FLOAT16_MAX:
-                return False
-        return True
-
-    def _add_vectors(self, result: Result, vectors: Vectors) -> int:
-        """Add features to the part, and return their row."""
-        self.vectors.append(vectors)
-        original_id = result.duplicate_of or result.item.id
-        self.originals.setdefault(result.digest, KnownFeatures(original_id, vectors))
-        return len(self.vectors) - 1
-
     def write_part(self, rows: list[Row], sizes: BatchSizes) -> None:
         """Write the rows and their features as a part; it keeps the batch sizes for a run that resumes."""
         started = time.perf_counter()
@@ -159,6 +147,14 @@ class Recorder:
         self.vectors = []
         self.originals = {}
         self.counter.ledger.stages.write += time.perf_counter() - started
+
+
+def fit_dtypes(vectors: Vectors, columns: Sequence[Column]) -> bool:
+    """Return whether the dtypes of the columns can represent these features."""
+    for vector, column in zip(vectors, columns, strict=True):
+        if column.dtype == "float16" and np.abs(vector).max(initial=0) > FLOAT16_MAX:
+            return False
+    return True
 
 
 def stack_vectors(vectors: list[NDArray[np.float32]], column: Column) -> NDArray[np.floating]:

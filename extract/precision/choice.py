@@ -49,16 +49,18 @@ def choose_precision(
     provider computes in natively, and takes one whose speed is at least `min_speedup` times that of float32.
     """
     is_automatic = config.precision == "auto"
-    families = [config.precision]
-    if is_automatic:
-        families = find_candidates(config.provider) if candidates is None else list(candidates)
+    if not is_automatic:
+        families = [config.precision]
+    elif candidates is None:
+        families = find_candidates(config.provider)
+    else:
+        families = list(candidates)
     # Draw items, prepared as they are decoded and as exact decoding prepares them.
     specs = list(dict.fromkeys([graph.input_spec, graph.input_spec.with_exact_decoding()]))
     is_decoded_fast = len(specs) > 1
     drawn: Sequence[tuple[Prepared, ...]] = []
     if is_decoded_fast or families not in ([], ["fp32"]):
-        n_calibrating = CALIBRATION_ITEMS if "int8" in families else 0
-        drawn = draw(specs, MAX_JUDGED_ITEMS + n_calibrating)
+        drawn = draw(specs, count_trial_items(families))
     # Judge.
     if is_automatic and len(drawn) < MIN_ITEMS:
         families = []
@@ -66,25 +68,30 @@ def choose_precision(
         families.append("fp32")
     if not drawn or not families:
         return graph if is_automatic else lower_graph(graph, config.precision)
-    items = [ways[0] for ways in drawn]
-    originals = [ways[-1] for ways in drawn[:MAX_JUDGED_ITEMS]]
     trial = trial_type(
         graph=graph,
         provider=config.provider,
-        items=items,
-        originals=originals,
+        items=[ways[0] for ways in drawn],
+        originals=[ways[-1] for ways in drawn[:MAX_JUDGED_ITEMS]],
         keeps_operations=is_automatic,
         min_speedup=min_speedup,
     )
     judged = judge_once(trial, families)
     # Choose.
-    lower = [fidelity for fidelity in judged if fidelity.precision != "fp32"]
+    eligible = [fidelity for fidelity in judged if fidelity.precision != "fp32"]
     if is_automatic:
-        lower = [fidelity for fidelity in lower if fidelity.passes and fidelity.speed >= min_speedup]
-    if not lower:
-        return replace(graph, fidelity=judged)
-    fastest = max(lower, key=lambda fidelity: fidelity.speed)
-    return replace(locate_lowered_graph(graph, fastest.precision), fidelity=judged)
+        eligible = [fidelity for fidelity in eligible if fidelity.passes and fidelity.speed >= min_speedup]
+    precision = "fp32"
+    if eligible:
+        precision = max(eligible, key=lambda fidelity: fidelity.speed).precision
+    return replace(locate_lowered_graph(graph, precision), fidelity=judged)
+
+
+def count_trial_items(families: Sequence[str]) -> int:
+    """Return the number of items to judge families with, and where int8 is among them to find its ranges on."""
+    if "int8" in families:
+        return MAX_JUDGED_ITEMS + CALIBRATION_ITEMS
+    return MAX_JUDGED_ITEMS
 
 
 def find_candidates(provider: str) -> list[str]:

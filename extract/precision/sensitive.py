@@ -9,7 +9,7 @@ the beginning of the model is what can be kept.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -69,7 +69,7 @@ def find_split_values(graph: ExportedGraph) -> list[str]:
     """Find the values that all data passes nearest to an eighth, a quarter and half of the heavy operations."""
     loaded = load_graph(graph.path, graph.certificate.inputs[0].name)
     passed_by_all = reduce(set.intersection, [find_dominators(loaded.live, output) for output in loaded.outputs])
-    # The number of heavy operations up to each value where the graph can be split.
+    # Count the heavy operations up to each value where the graph can be split.
     n_heavy = 0
     heavy_before: dict[str, int] = {}
     for value in loaded.live:
@@ -79,10 +79,11 @@ def find_split_values(graph: ExportedGraph) -> list[str]:
             heavy_before.setdefault(value.name, n_heavy)
     if not heavy_before:
         return []
-    nearest: list[str] = []
-    for fraction in KEPT_FRACTIONS:
-        distances = {name: abs(count - fraction * n_heavy) for name, count in heavy_before.items()}
-        name = min(distances, key=distances.__getitem__)
-        if name not in nearest:
-            nearest.append(name)
-    return nearest
+    wanted = [fraction * n_heavy for fraction in KEPT_FRACTIONS]
+    nearest = [find_nearest(heavy_before, count) for count in wanted]
+    return list(dict.fromkeys(nearest))
+
+
+def find_nearest(counts: Mapping[str, int], wanted: float) -> str:
+    """Return the name whose count is nearest to the wanted one, the first of equals."""
+    return min(counts, key=lambda name: abs(counts[name] - wanted))

@@ -117,11 +117,7 @@ def open_in_onnxruntime(
     """Return an ``onnxruntime.InferenceSession``; `properties` are those of OpenVINO's device."""
     import onnxruntime
 
-    session_options = onnxruntime.SessionOptions()
-    session_options.log_severity_level = ERRORS_ONLY
-    session_options.intra_op_num_threads = options.threads // options.runs_on(provider)
-    # Threads that wait must not spin: decoding needs the cores, too.
-    session_options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session_options = make_session_options(options.threads // options.runs_on(provider))
     content = graph if isinstance(graph, bytes) else str(graph)
     if provider.name == OPENVINO:
         device = list(openvino_devices()[:1])
@@ -131,6 +127,17 @@ def open_in_onnxruntime(
     if provider.name == "cuda" and options.precision == "fp32":
         provider_options = CUDA_FLOAT32_OPTIONS
     return onnxruntime.InferenceSession(content, session_options, providers=[(provider.runtime, provider_options)])
+
+
+def make_session_options(threads_per_run: int) -> Any:
+    """Return ``onnxruntime.SessionOptions``; threads that wait do not spin, as decoding needs the cores, too."""
+    import onnxruntime
+
+    session_options = onnxruntime.SessionOptions()
+    session_options.log_severity_level = ERRORS_ONLY
+    session_options.intra_op_num_threads = threads_per_run
+    session_options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return session_options
 
 
 def check_loaded_provider(runtime: Any, provider: Provider) -> None:
