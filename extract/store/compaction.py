@@ -46,12 +46,12 @@ def write_compacted(
         write_table(temporary / ITEMS_FILE, items)
         for key, matrix in matrices.items():
             target = temporary / f"{key}.npy"
-            if key in unchanged_files:
-                link_or_copy(unchanged_files[key], target)
-                blocks = json.loads((unchanged_files[key].parent / BLOCKS_FILE).read_bytes())
-                checksums[key] = blocks["columns"][key]
+            unchanged = unchanged_files.get(key)
+            if unchanged is None:
+                digests[target.name], checksums[key] = write_blocks(target, matrix, rows_per_checksum)
             else:
-                digests[target.name], checksums[key] = _write_matrix(target, matrix, rows_per_checksum)
+                link_or_copy(unchanged, target)
+                checksums[key] = read_checksums(unchanged.parent)["columns"][key]
         content = json.dumps({"rows": rows_per_checksum, "columns": checksums}).encode()
         (temporary / BLOCKS_FILE).write_bytes(content)
     digests[BLOCKS_FILE] = hashlib.sha256(content).hexdigest()
@@ -67,7 +67,7 @@ def link_or_copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _write_matrix(path: Path, matrix: BlockMatrix, rows_per_checksum: int) -> tuple[str, list[int]]:
+def write_blocks(path: Path, matrix: BlockMatrix, rows_per_checksum: int) -> tuple[str, list[int]]:
     """Write a ``.npy`` a block at a time, and return its SHA-256 and the CRC-32 of every block."""
     dtype = matrix.dtype.newbyteorder("<")
     header = build_npy_header(matrix.shape, dtype)
@@ -91,13 +91,18 @@ def build_npy_header(shape: tuple[int, int], dtype: np.dtype[Any]) -> bytes:
     return stream.getvalue()
 
 
+def read_checksums(folder: Path) -> dict[str, Any]:
+    """Read the number of rows of a block, ``rows``, and the CRC-32 of every block by column, ``columns``."""
+    content: dict[str, Any] = json.loads((folder / BLOCKS_FILE).read_bytes())
+    return content
+
+
 def find_damaged_rows(folder: Path, key: str, matrix: NDArray[Any]) -> NDArray[np.intp]:
     """Return the rows of a compacted column, now `matrix`, in blocks that do not match their checksums."""
-    content = json.loads((folder / BLOCKS_FILE).read_bytes())
+    content = read_checksums(folder)
     size = content["rows"]
     is_damaged = np.zeros(len(matrix), bool)
     for number, expected in enumerate(content["columns"][key]):
-        block = matrix[number * size : (number + 1) * size]
-        if crc32(np.ascontiguousarray(block).tobytes()) != expected:
-            is_damaged[number * size : (number + 1) * size] = True
+        rows = slice(number * size, (number + 1) * size)
+        is_damaged[rows] = crc32(np.ascontiguousarray(matrix[rows]).tobytes()) != expected
     return np.flatnonzero(is_damaged)

@@ -15,7 +15,7 @@ from ...errors import StoreDamagedError, StoreError
 from ...identity import digest
 from ..graphs.exported_graph import INPUTS_FOLDER, ExportedGraph, write_inputs
 from .log import Action, Log
-from .state import StoredColumn
+from .state import assign_keys
 
 if TYPE_CHECKING:
     from ..graphs.cut import Column
@@ -48,18 +48,19 @@ class FeatureExtractor(Protocol):
 
 def read_identity(path: Path) -> dict[str, Any]:
     """Return the input identity of a store; raise a StoreError if another version wrote it or it is damaged."""
+    file = path / STORE_FILE
     try:
-        fields = json.loads((path / STORE_FILE).read_bytes())
+        fields = json.loads(file.read_bytes())
         version = fields["format"]
         identity: dict[str, Any] = fields["identity"]
         fingerprint = fields["fingerprint"]
     except (ValueError, KeyError, TypeError) as error:
-        raise StoreDamagedError(f"{path / STORE_FILE} cannot be read: {error}. Restore it from a copy.") from error
+        raise StoreDamagedError(f"{file} cannot be read: {error}. Restore it from a copy.") from error
     if version != STORE_FORMAT:
         raise StoreError(f"{path} has format {version}, expected {STORE_FORMAT}: another version of topwork wrote it")
     if digest(identity) != fingerprint:
         raise StoreDamagedError(
-            f"{path / STORE_FILE} was changed: its identity does not match its fingerprint. Restore it from a copy."
+            f"{file} was changed: its identity does not match its fingerprint. Restore it from a copy."
         )
     return identity
 
@@ -97,10 +98,7 @@ def add_first_columns(root: Path, graph: ExportedGraph, dtype: str) -> None:
     """Copy a graph, its certificate and its tokeniser into a new store, and add its columns as the first log entry."""
     target = root / "graphs" / "c0001.onnx"
     name = target.relative_to(root).as_posix()
-    columns = [
-        StoredColumn(f"c{number:04d}", name, replace(column, dtype=dtype))
-        for number, column in enumerate(graph.metadata.columns, 1)
-    ]
+    columns = assign_keys([replace(column, dtype=dtype) for column in graph.metadata.columns], graph=name)
     shutil.copyfile(graph.path, target)
     copied = ExportedGraph(target)
     copied.write_certificate(graph.certificate)

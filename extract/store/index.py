@@ -28,17 +28,18 @@ class Index:
         self.base = Segment.from_items(rows_to_table([]), NO_PLACE)
         self.recent: list[Segment] = []
         self.number = 0
+        self.is_saved = False
         saved = read_index(root)
-        self.is_saved = saved is not None and saved.belongs_to(entries)
-        if saved is not None and self.is_saved:
+        if saved is not None and saved.belongs_to(entries):
             self.base = saved.items
             self.number = saved.number
+            self.is_saved = True
         self.last = entries[-1] if entries else None
         for entry in entries:
             if entry.number > self.number:
-                self.apply(entry, self._read_delta(entry))
+                self.apply(entry, self.read_delta(entry))
 
-    def _read_delta(self, entry: LogEntry) -> SourceDelta | None:
+    def read_delta(self, entry: LogEntry) -> SourceDelta | None:
         """Read the change of an entry, None if it has none or its file is damaged."""
         file = find_delta_file(entry)
         if file is not None and file in self.without:
@@ -54,11 +55,11 @@ class Index:
         if delta is None:
             return
         if delta.is_addition:
-            self._add(delta.segment)
+            self.add(delta.segment)
         else:
             self.base = delta.apply_to(self.settle())
 
-    def _add(self, newer: Segment) -> None:
+    def add(self, newer: Segment) -> None:
         """Keep a segment in memory; segments are merged so that each is over twice as long as the one after it."""
         while self.recent and len(self.recent[-1]) <= 2 * len(newer):
             newer = self.recent.pop().merge(newer)

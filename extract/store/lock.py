@@ -57,7 +57,7 @@ def wait_for_lock(path: Path, patience: float) -> IO[str]:
 def open_locked(path: Path) -> IO[str] | None:
     """Return the locked file, None if another process holds the lock."""
     stream = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - the lock lives as long as the file is open
-    if not try_lock(stream) or not _is_still_at(path, stream) or is_held_by_another_host(path):
+    if not try_lock(stream) or not is_still_at(path, stream) or is_held_by_another_host(path):
         stream.close()
         return None
     stream.truncate(0)
@@ -83,7 +83,7 @@ def try_lock(stream: IO[str]) -> bool:
     return True
 
 
-def _is_still_at(path: Path, stream: IO[str]) -> bool:
+def is_still_at(path: Path, stream: IO[str]) -> bool:
     """Return whether the locked file is still the one at the path: its last holder may have removed it meanwhile."""
     with contextlib.suppress(FileNotFoundError):
         return os.path.samestat(os.stat(path), os.fstat(stream.fileno()))

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ class LogEntry:
     """One entry of the log, numbered from 1 without gaps.
 
     `files` are those that the entry adds to the store: their SHA-256 by path within the store. `digest` is the SHA-256
-    of the entry's own file, `time` is in UTC.
+    of the entry's own file, `previous` that of the entry before it; `time` is in UTC.
     """
 
     number: int
@@ -48,11 +49,12 @@ class LogEntry:
     details: Mapping[str, Any]
     digest: str
     time: str = ""
+    previous: str | None = None
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any], digest: str) -> LogEntry:
         """Return the entry in the fields of a file, whose SHA-256 is `digest`."""
-        known = {name: fields[name] for name in ("number", "action", "files", "details", "time")}
+        known = {name: fields[name] for name in ("number", "action", "files", "details", "time", "previous")}
         return cls(digest=digest, **known)
 
 
@@ -66,17 +68,21 @@ class Log:
     def entries(self) -> list[LogEntry]:
         """Read the entries from the last checkpoint on, and check their chain."""
         paths = self._list_paths()
-        newest_first: list[tuple[LogEntry, str | None]] = []
+        newest_first: list[LogEntry] = []
         for number in range(len(paths), 0, -1):
-            entry, previous_digest = self._read(paths[number - 1], number)
-            newest_first.append((entry, previous_digest))
+            entry = self._read(paths[number - 1], number)
+            newest_first.append(entry)
             if entry.action == Action.CHECKPOINT:
                 break
-        return self._check_chain(newest_first[::-1])
+        entries = newest_first[::-1]
+        self._check_chain(entries)
+        return entries
 
     def history(self) -> list[LogEntry]:
         """Read all entries and check their chain."""
-        return self._check_chain([self._read(path, number) for number, path in enumerate(self._list_paths(), 1)])
+        entries = [self._read(path, number) for number, path in enumerate(self._list_paths(), 1)]
+        self._check_chain(entries)
+        return entries
 
     def append(
         self,
@@ -120,42 +126,42 @@ class Log:
         except OSError as error:
             raise LogDamagedError(f"{self.folder} cannot be listed: {error.strerror}") from error
 
-    def _read(self, path: Path, number: int) -> tuple[LogEntry, str | None]:
-        """Return the entry of a number, and the digest that it names of the entry before it."""
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            cause = error.strerror
-            raise LogDamagedError(f"log entry {path} cannot be read: {cause}. Check disk and permissions.") from error
-        try:
-            fields = json.loads(content)
-            seal = fields.pop("seal")
-            previous_digest = fields["previous"]
-            entry = LogEntry.from_json(fields, hashlib.sha256(content).hexdigest())
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise LogDamagedError(f"log entry {path} cannot be read: {error!r}. Restore it from a copy.") from error
-        if seal != digest(fields):
-            raise LogDamagedError(
-                f"log entry {path} was changed: it does not match its own digest. Restore it from a copy."
-            )
+    def _read(self, path: Path, number: int) -> LogEntry:
+        """Return the entry of a number after checking that it is the one in this file."""
+        entry = read_entry(path)
         if path != self._path(number) or entry.number != number:
             raise _broken_chain_error(path)
         if entry.action not in list(Action):
             raise StoreError(f"log entry {path} has the action {entry.action!r}: another version of topwork wrote it")
-        return entry, previous_digest
+        return entry
 
-    def _check_chain(self, found: Sequence[tuple[LogEntry, str | None]]) -> list[LogEntry]:
-        """Return the entries after checking that each names the digest of the one before it."""
-        if not found:
-            return []
-        first, expected_digest = found[0]
-        if first.number == 1:
-            expected_digest = None
-        for entry, previous_digest in found:
-            if previous_digest != expected_digest:
+    def _check_chain(self, entries: Sequence[LogEntry]) -> None:
+        """Raise an error unless each entry names the digest of the one before it."""
+        if entries and entries[0].number == 1 and entries[0].previous is not None:
+            raise _broken_chain_error(self._path(1))
+        for earlier, entry in pairwise(entries):
+            if entry.previous != earlier.digest:
                 raise _broken_chain_error(self._path(entry.number))
-            expected_digest = entry.digest
-        return [entry for entry, _ in found]
+
+
+def read_entry(path: Path) -> LogEntry:
+    """Read the file of an entry, and check it against its own digest."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        cause = error.strerror
+        raise LogDamagedError(f"log entry {path} cannot be read: {cause}. Check disk and permissions.") from error
+    try:
+        fields = json.loads(content)
+        seal = fields.pop("seal")
+        entry = LogEntry.from_json(fields, hashlib.sha256(content).hexdigest())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LogDamagedError(f"log entry {path} cannot be read: {error!r}. Restore it from a copy.") from error
+    if seal != digest(fields):
+        raise LogDamagedError(
+            f"log entry {path} was changed: it does not match its own digest. Restore it from a copy."
+        )
+    return entry
 
 
 def _broken_chain_error(path: Path) -> LogDamagedError:

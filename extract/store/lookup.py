@@ -35,7 +35,7 @@ class Lookup:
         order = np.argsort(wanted, kind="stable")  # neighbours are found in the same memory pages
         wanted = wanted[order]
         starts = np.searchsorted(self.hashes, wanted)
-        counts = self._count_equal(wanted, starts)
+        counts = count_equal(self.hashes, wanted, starts)
         positions = np.repeat(order, counts)
         # The k-th pair of a position reads the k-th hash from the position's start on.
         pairs_before = np.concatenate([[0], np.cumsum(counts)[:-1]])
@@ -43,15 +43,16 @@ class Lookup:
         places = self.places[offsets + np.arange(len(positions))]
         return positions, places.astype(np.intp)
 
-    def _count_equal(self, wanted: NDArray[np.uint32], starts: NDArray[np.intp]) -> NDArray[np.intp]:
-        """Return how many hashes from each start on equal the wanted one; rarely more than one."""
-        counts = np.zeros(len(wanted), np.intp)
-        left = np.arange(len(wanted))
-        while len(left):
-            left = left[starts[left] + counts[left] < len(self.hashes)]
-            left = left[self.hashes[starts[left] + counts[left]] == wanted[left]]
-            counts[left] += 1
-        return counts
+
+def count_equal(hashes: NDArray[np.uint32], wanted: NDArray[np.uint32], starts: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return how many hashes from each start on equal the wanted one; rarely more than one."""
+    counts = np.zeros(len(wanted), np.intp)
+    left = np.arange(len(wanted))
+    while len(left):
+        left = left[starts[left] + counts[left] < len(hashes)]
+        left = left[hashes[starts[left] + counts[left]] == wanted[left]]
+        counts[left] += 1
+    return counts
 
 
 def compute_text_hashes(texts: Iterable[str], count: int) -> NDArray[np.uint32]:

@@ -78,11 +78,11 @@ def write_part(folder: Path, items: pyarrow.Table, matrices: Mapping[str, NDArra
         write_table(temporary / ITEMS_FILE, items)
         for key, matrix in matrices.items():
             little_endian = matrix.dtype.newbyteorder("<")
-            _write_matrix(temporary / f"{key}.npy", np.ascontiguousarray(matrix, little_endian))
+            write_matrix(temporary / f"{key}.npy", np.ascontiguousarray(matrix, little_endian))
     return [folder / ITEMS_FILE, *(folder / f"{key}.npy" for key in matrices)]
 
 
-def _write_matrix(path: Path, matrix: NDArray[Any]) -> None:
+def write_matrix(path: Path, matrix: NDArray[Any]) -> None:
     """Write a ``.npy``; :func:`numpy.save` reports no error when the last bytes do not fit on the disk."""
     with open(path, "wb") as stream:
         np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(matrix))

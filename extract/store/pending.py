@@ -93,10 +93,11 @@ class Pending:
             for item in group:
                 known = rows.get(item.id)
                 if known is not None:
-                    self._note_labels(item, known)
+                    self.note_labels(item, known)
                 yield item, known
 
-    def _note_labels(self, item: Item, known: Row) -> None:
+    def note_labels(self, item: Item, known: Row) -> None:
+        """Note an item whose source names another label or split than the store has."""
         label = item.label or known.label
         split = item.split or known.split
         if (label, split) != (known.label, known.split):

@@ -45,14 +45,12 @@ class Segment:
 
         row = compute.fill_null(items["row"].cast(pa.int32()), NO_PLACE)
         has_features = np.asarray(row) != NO_PLACE
-        parts = np.where(has_features, part, NO_PLACE).astype(np.int32)
-        originals = np.full(len(items), NO_PLACE, np.int32)
         columns = {name: items[name] for name in (*ROW_FIELDS, *find_user_labels(items))}
         columns["id"] = items["id"].cast(pa.large_string())
         columns["digest"] = digests_to_array(parse_digests(items["digest"].to_pylist()))
         columns["row"] = row
-        columns["part"] = pa.array(parts)
-        columns["original"] = pa.array(originals)
+        columns["part"] = pa.array(np.where(has_features, part, NO_PLACE).astype(np.int32))
+        columns["original"] = pa.array(np.full(len(items), NO_PLACE, np.int32))
         return cls(pa.table(columns))
 
     def to_items(self) -> pyarrow.Table:
@@ -151,7 +149,7 @@ class Segment:
         fields["digest"] = format_digests(taken.digests)
         originals = self._find_ids(taken.numbers("original"))
         values_of_rows = zip(*(fields[name] for name in ROW_FIELDS), strict=True)
-        return [_build_row(values, original) for values, original in zip(values_of_rows, originals, strict=True)]
+        return [build_row(values, original) for values, original in zip(values_of_rows, originals, strict=True)]
 
     def _find_ids(self, places: NDArray[np.int32]) -> list[str | None]:
         """Return the ids of the items at some places, None where there is no place."""
@@ -180,21 +178,25 @@ class Segment:
         """
         import pyarrow as pa
 
-        # Find for each item of the result its row in the concatenated tables.
+        order = self.find_merge_order(newer)
+        user_labels = find_user_labels(self.table)
+        names = [name for name in self.table.column_names if name not in (*LOOKUP_COLUMNS, *user_labels)]
+        table = pa.concat_tables([self.table.select(names), newer.table.select(names)]).take(pa.array(order))
+        n_new = len(order) - len(self)
+        for name in user_labels:
+            old_labels = self.table[name]
+            no_labels = pa.nulls(n_new, old_labels.type)
+            table = table.append_column(name, pa.chunked_array([*old_labels.chunks, no_labels]))
+        return Segment(table)
+
+    def find_merge_order(self, newer: Segment) -> NDArray[np.intp]:
+        """Return for each item of the merged segment its row in the tables of both, one below the other."""
         places = self.find_places(newer.table["id"].to_pylist())
         is_known = places != NO_PLACE
         newer_rows = len(self) + np.arange(len(newer))
         order = np.concatenate([np.arange(len(self)), newer_rows[~is_known]])
         order[places[is_known]] = newer_rows[is_known]
-
-        user_labels = find_user_labels(self.table)
-        names = [name for name in self.table.column_names if name not in (*LOOKUP_COLUMNS, *user_labels)]
-        table = pa.concat_tables([self.table.select(names), newer.table.select(names)]).take(pa.array(order))
-        for name in user_labels:
-            old_labels = self.table[name]
-            no_labels = pa.nulls(len(order) - len(self), old_labels.type)
-            table = table.append_column(name, pa.chunked_array([*old_labels.chunks, no_labels]))
-        return Segment(table)
+        return order
 
     def settle(self) -> Segment:
         """Return the items without those that were removed; of equal contents the first is the original."""
@@ -217,12 +219,9 @@ class Segment:
         """Return the table with both look-ups as columns."""
         import pyarrow as pa
 
-        arrays = (
-            self.lookup_by_id.hashes,
-            self.lookup_by_id.places,
-            self.lookup_by_digest.hashes,
-            self.lookup_by_digest.places,
-        )
+        by_id = self.lookup_by_id
+        by_digest = self.lookup_by_digest
+        arrays = (by_id.hashes, by_id.places, by_digest.hashes, by_digest.places)
         columns = {name: pa.array(values) for name, values in zip(LOOKUP_COLUMNS, arrays, strict=True)}
         return set_table_columns(self.table, columns)
 
@@ -294,7 +293,8 @@ def format_digests(digests: NDArray[np.uint8]) -> list[str]:
     return [bytes(digest).hex() if digest.any() else "" for digest in digests]
 
 
-def _build_row(values: tuple[Any, ...], original: str | None) -> Row:
+def build_row(values: tuple[Any, ...], original: str | None) -> Row:
+    """Return the row with these fields; one with an original is a duplicate of it."""
     row = Row(*values)
     if row.row == NO_PLACE:
         row = replace(row, row=None)

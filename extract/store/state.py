@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -70,25 +70,26 @@ class StoreState:
         """Return the state after an entry of the log."""
         state = replace(self, files={**self.files, **entry.files})
         if entry.action == Action.ADD_COLUMNS:
-            return state._add_columns(_read_columns(entry.details["columns"], entry.details["graph"]))
+            return state.add_columns(_read_columns(entry.details["columns"], entry.details["graph"]))
         part = entry.details.get("part")
         if part is None:
             return state
         state = replace(state, newest_part=max(self.newest_part, parse_part_number(part)))
         if entry.action == Action.CHECKPOINT:
-            return state._reset_to(entry)
+            return state.reset_to(entry)
         if entry.action == Action.FILL_COLUMNS:
             return replace(state, filling=replace(self.filling, parts=(*self.filling.parts, part)))
         return replace(state, parts=(*state.parts, part), compacted=None)
 
-    def _add_columns(self, columns: tuple[StoredColumn, ...]) -> StoreState:
+    def add_columns(self, columns: tuple[StoredColumn, ...]) -> StoreState:
         """Return the state with new columns; those without a graph are unfinished and replace earlier such ones."""
         if columns[0].graph:
             return replace(self, columns=(*self.columns, *columns))
-        state = self.without_parts(self.filling.parts)
-        return replace(state, filling=UnfinishedColumns(columns))
+        abandoned_folders = tuple(f"{part}/" for part in self.filling.parts)
+        files = {path: sha for path, sha in self.files.items() if not path.startswith(abandoned_folders)}
+        return replace(self, files=files, filling=UnfinishedColumns(columns))
 
-    def _reset_to(self, checkpoint: LogEntry) -> StoreState:
+    def reset_to(self, checkpoint: LogEntry) -> StoreState:
         """Return the state that a checkpoint describes, in which nothing before it is needed."""
         part = checkpoint.details["part"]
         return replace(
@@ -100,16 +101,24 @@ class StoreState:
             filling=UnfinishedColumns.from_json(checkpoint.details.get("filling", {})),
         )
 
-    def without_parts(self, parts: Sequence[str]) -> StoreState:
-        """Return the state without the files of some parts."""
-        folders = tuple(f"{part}/" for part in parts)
-        files = {path: sha for path, sha in self.files.items() if not path.startswith(folders)}
-        return replace(self, files=files)
+    def describe_columns(self) -> dict[str, Any]:
+        """Return the fields of a checkpoint from which :meth:`reset_to` reads the columns."""
+        details: dict[str, Any] = {"columns": [stored.to_json() for stored in self.columns]}
+        if self.filling.columns:
+            details["filling"] = self.filling.to_json()
+        return details
+
+
+def assign_keys(columns: Iterable[Column], first: int = 1, graph: str = "") -> tuple[StoredColumn, ...]:
+    """Return columns with the keys of consecutive numbers, such as ``c0001``."""
+    return tuple(StoredColumn(f"c{number:04d}", graph, column) for number, column in enumerate(columns, first))
 
 
 def _read_columns(found: Sequence[Mapping[str, Any]], graph: str = "") -> tuple[StoredColumn, ...]:
     """Read columns; `graph` computes those that name no graph."""
-    return tuple(StoredColumn(c["key"], c.get("graph", graph), Column(**c["column"])) for c in found)
+    return tuple(
+        StoredColumn(fields["key"], fields.get("graph", graph), Column(**fields["column"])) for fields in found
+    )
 
 
 def replay(entries: Sequence[LogEntry]) -> StoreState:
