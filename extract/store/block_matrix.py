@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,3 +106,10 @@ def gather_column(root: Path, stored: StoredColumn, parts: NDArray[np.int32], ro
     return BlockMatrix(
         open_part=open_part, parts=parts, rows=rows, width=stored.column.width, dtype=stored.column.dtype
     )
+
+
+def gather_columns(
+    root: Path, columns: Iterable[StoredColumn], parts: NDArray[np.int32], rows: NDArray[np.int32]
+) -> dict[str, BlockMatrix]:
+    """Return rows of several columns by their keys; see :func:`gather_column`."""
+    return {stored.key: gather_column(root=root, stored=stored, parts=parts, rows=rows) for stored in columns}

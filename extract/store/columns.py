@@ -21,13 +21,13 @@ from ..engine.ledger import Ledger
 from ..graphs.editing import merge_graphs, select_columns
 from ..preprocess.by_kind import preprocessor_for
 from ..runtime.providers import is_found_on_items, parse_family
-from .block_matrix import BlockMatrix, gather_column
+from .block_matrix import BlockMatrix, gather_columns
 from .content import StoreContent
 from .log import Action
 from .part import Row, parse_part_number, read_items, rows_to_table, write_part
 from .pending import group_items
 from .segment import NO_PLACE, parse_digests
-from .state import StoredColumn
+from .state import StoredColumn, assign_keys
 from .writer import StoreWriter
 
 if TYPE_CHECKING:
@@ -44,22 +44,27 @@ def find_new_columns(store: StoreContent, extractor: FeatureExtractor) -> list[s
     Raise an IdentityError if they cannot be computed as the store's are: with another backbone, or in another
     precision.
     """
-    metadata = store.graph.metadata
     require_same(extractor.identity, store.identity, f"the backbone is not that of {store.path}")
-    is_mixed = bool(metadata.float32_until) or is_found_on_items(metadata.precision)
-    if is_mixed or extractor.precision not in ("auto", metadata.precision):
-        raise IdentityError(
-            f"the features of {store.path} are computed in {metadata.precision}; a column can be added in fp32, bf16 "
-            f"or fp16, and in the same precision. The extractor's is {extractor.precision!r}: create another store for "
-            "it."
-        )
-    extractor.precision_ = metadata.precision
+    precision = require_addable_precision(store, extractor.precision)
+    extractor.precision_ = precision
     own_names = {column.name for column in store.columns}
     store.require_columns(extractor.identity, [column for column in extractor.columns if column.name in own_names])
     extractor_precision = extractor.graph.metadata.precision
-    if parse_family(extractor_precision) != metadata.precision:
-        raise IdentityError(f"the extractor's graph is in {extractor_precision}; expected {metadata.precision}")
+    if parse_family(extractor_precision) != precision:
+        raise IdentityError(f"the extractor's graph is in {extractor_precision}; expected {precision}")
     return [column.name for column in extractor.columns if column.name not in own_names]
+
+
+def require_addable_precision(store: StoreContent, wanted: str) -> str:
+    """Return the precision of a store's graph after checking that columns of the wanted one can be added."""
+    metadata = store.graph.metadata
+    is_mixed = bool(metadata.float32_until) or is_found_on_items(metadata.precision)
+    if is_mixed or wanted not in ("auto", metadata.precision):
+        raise IdentityError(
+            f"the features of {store.path} are computed in {metadata.precision}; a column can be added in fp32, bf16 "
+            f"or fp16, and in the same precision. The extractor's is {wanted!r}: create another store for it."
+        )
+    return metadata.precision
 
 
 def fill_columns(
@@ -82,6 +87,21 @@ def fill_columns(
     return ledger
 
 
+def start_filling(writer: StoreWriter, graph: ExportedGraph) -> tuple[StoredColumn, ...]:
+    """Return the columns to fill: those of an interrupted run, or new ones, which are added to the log."""
+    state = writer.state
+    dtype = state.columns[0].column.dtype
+    wanted = [replace(column, dtype=dtype) for column in graph.metadata.columns]
+    if [stored.column for stored in state.filling.columns] == wanted:
+        return state.filling.columns
+    known_columns = (*state.columns, *state.filling.columns)
+    newest_key = max(int(stored.key[1:]) for stored in known_columns)
+    columns = assign_keys(wanted, first=newest_key + 1)
+    details = {"graph": "", "columns": [stored.to_json() for stored in columns]}
+    writer.append(Action.ADD_COLUMNS, [], details)
+    return writer.state.filling.columns
+
+
 class Filling:
     """Columns that are being added, and where the new features of each item are; `graph` computes them alone.
 
@@ -95,27 +115,13 @@ class Filling:
 
     def __init__(self, writer: StoreWriter, graph: ExportedGraph) -> None:
         self.writer = writer
-        self.columns = self._start(graph)
+        self.columns = start_filling(writer, graph)
         self.items = writer.index.settle()
         self.parts = np.full(len(self.items), NO_PLACE, np.int32)
         self.rows = self.parts.copy()
         for part in writer.state.filling.parts:
             digests = read_items(writer.store.path / part)["digest"].to_pylist()
             self._note(part, digests)
-
-    def _start(self, graph: ExportedGraph) -> tuple[StoredColumn, ...]:
-        """Return the columns to fill: those of an interrupted run, or new ones, which are added to the log."""
-        state = self.writer.state
-        dtype = state.columns[0].column.dtype
-        wanted = [replace(column, dtype=dtype) for column in graph.metadata.columns]
-        if [stored.column for stored in state.filling.columns] == wanted:
-            return state.filling.columns
-        known_columns = (*state.columns, *state.filling.columns)
-        newest_key = max(int(stored.key[1:]) for stored in known_columns)
-        columns = [StoredColumn(f"c{number:04d}", "", column) for number, column in enumerate(wanted, newest_key + 1)]
-        details = {"graph": "", "columns": [stored.to_json() for stored in columns]}
-        self.writer.append(Action.ADD_COLUMNS, [], details)
-        return self.writer.state.filling.columns
 
     def _note(self, part: str, digests: list[str]) -> None:
         """Note where the features of contents are: one in each row of a part."""
@@ -133,20 +139,20 @@ class Filling:
         ledger.provider = session.provider
         ledger.runs = session.runs
         ledger.cores = available_cores()
-        missing = self._missing_items(source)
+        missing = self.find_missing(source)
         computing = compute_features(
             missing, session, preprocessor, sizes=sizes, stages=ledger.stages, workers=config.workers
         )
         with closing(computing) as results:
             while window := list(islice(results, sizes.window)):
-                self._write_part(window)
+                self.write_window(window)
                 ledger.computed += len(window)
         n_rows = int(self.items.has_features.sum())
         ledger.items = n_rows
         ledger.ok = n_rows
         return ledger
 
-    def _missing_items(self, source: Source) -> Iterator[Item]:
+    def find_missing(self, source: Source) -> Iterator[Item]:
         """Yield the first item of each content whose features are missing."""
         is_original = self.items.has_features & (self.items.numbers("original") == NO_PLACE)
         for some_items in group_items(source):
@@ -155,22 +161,23 @@ class Filling:
                 if place != NO_PLACE and is_original[place] and self.parts[place] == NO_PLACE:
                     yield item
 
-    def _write_part(self, results: list[Result]) -> None:
+    def write_window(self, results: list[Result]) -> None:
         """Write the features of a window as a part."""
         for result in results:
-            self._check_same_content(result)
+            self.check_same_content(result)
         part = self.writer.next_part()
         rows = [Row(result.item.id, result.digest, "ok", row=number) for number, result in enumerate(results)]
         vectors_by_item = [result.vectors for result in results if result.vectors]
-        matrices = {
-            stored.key: np.stack(vectors).astype(stored.column.dtype)
-            for stored, vectors in zip(self.columns, zip(*vectors_by_item, strict=True), strict=True)
-        }
+        vectors_by_column = zip(*vectors_by_item, strict=True)
+        matrices = {}
+        for stored, vectors in zip(self.columns, vectors_by_column, strict=True):
+            matrices[stored.key] = np.stack(vectors).astype(stored.column.dtype)
         files = write_part(self.writer.store.path / part, rows_to_table(rows), matrices)
         self.writer.append(Action.FILL_COLUMNS, files, {"part": part, "items": len(rows)})
         self._note(part, [row.digest for row in rows])
 
-    def _check_same_content(self, result: Result) -> None:
+    def check_same_content(self, result: Result) -> None:
+        """Raise an error if an item failed, or has other content than its row in the store."""
         if result.vectors is None:
             raise StoppedError(
                 f"{result.item.id} failed: {result.reason}. The new columns need every row of the store."
@@ -194,10 +201,13 @@ class Filling:
 
     def matrices(self) -> dict[str, BlockMatrix]:
         """Return the features of the new columns by key, in the order of the rows."""
-        root = self.writer.store.path
-        parts = self.parts[self.items.has_features]
-        rows = self.rows[self.items.has_features]
-        return {stored.key: gather_column(root=root, stored=stored, parts=parts, rows=rows) for stored in self.columns}
+        has_features = self.items.has_features
+        return gather_columns(
+            root=self.writer.store.path,
+            columns=self.columns,
+            parts=self.parts[has_features],
+            rows=self.rows[has_features],
+        )
 
 
 def extend_store_graph(

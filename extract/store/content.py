@@ -254,23 +254,13 @@ class StoreContent:
     def _find_column(self, column: str | Column) -> StoredColumn:
         """Return a column by its name, or after checking that it is the store's."""
         name = column.name if isinstance(column, Column) else column
-        for stored in self.stored_columns:
-            if stored.column.name == name:
-                if isinstance(column, Column):
-                    self._check_is_own(column, stored.column)
-                return stored
-        names = ", ".join(own.name for own in self.columns)
-        raise InputError(f"{self.path} has no column {name!r}; it has {names}")
-
-    def _check_is_own(self, column: Column, own: Column) -> None:
-        """Raise an error if a column differs from the store's of its name in more than the dtype."""
-        given_fields = replace(column, dtype=own.dtype).to_json()
-        for field, own_value in own.to_json().items():
-            if given_fields[field] != own_value:
-                raise InputError(
-                    f"column {own.name!r} of {self.path} has {field} {own_value!r}, but the given column has "
-                    f"{given_fields[field]!r}; pass the name {own.name!r} to read the store's column"
-                )
+        columns = {stored.column.name: stored for stored in self.stored_columns}
+        if name not in columns:
+            raise InputError(f"{self.path} has no column {name!r}; it has {', '.join(columns)}")
+        stored = columns[name]
+        if isinstance(column, Column):
+            check_same_column(column, stored.column, self.path)
+        return stored
 
     def _open_all_rows(self, stored: StoredColumn) -> NDArray[Any] | BlockMatrix:
         if self.state.compacted is None:
@@ -309,3 +299,14 @@ class StoreContent:
     def _row_numbers(self) -> NDArray[np.intp]:
         """Row in the matrices of the item at each place of the index."""
         return np.cumsum(self.index.settle().has_features) - 1
+
+
+def check_same_column(column: Column, own: Column, path: Path) -> None:
+    """Raise an error if a column differs from a store's of its name in more than the dtype."""
+    given_fields = replace(column, dtype=own.dtype).to_json()
+    for field, own_value in own.to_json().items():
+        if given_fields[field] != own_value:
+            raise InputError(
+                f"column {own.name!r} of {path} has {field} {own_value!r}, but the given column has "
+                f"{given_fields[field]!r}; pass the name {own.name!r} to read the store's column"
+            )

@@ -13,6 +13,7 @@ from ...errors import InputError
 from ..sources.table import read_rows
 from .log import Action, Log
 from .part import read_table
+from .segment import NO_PLACE, USER_LABEL_PREFIX, Segment
 
 if TYPE_CHECKING:
     import pyarrow
@@ -56,13 +57,13 @@ def label_table(labels: Any, name: str) -> pyarrow.Table:
     """
     import pyarrow as pa
 
-    table = _read_labels(labels, name)
+    table = tabulate_labels(labels, name)
     id_columns = [column for column in LABEL_ID_COLUMNS if column in table.column_names]
     others = [column for column in table.column_names if column not in LABEL_ID_COLUMNS]
     if not id_columns or not others:
+        names = ", ".join(table.column_names) or "none"
         raise InputError(
-            f"labels with the columns {', '.join(table.column_names) or 'none'}; expected 'id' (or 'path'), and one or "
-            "more columns of labels"
+            f"labels with the columns {names}; expected 'id' (or 'path'), and one or more columns of labels"
         )
     ids = read_id_cells(table[id_columns[0]], id_columns[0])
     duplicate = find_duplicate(ids)
@@ -105,7 +106,7 @@ def _is_of_pandas(labels: Any, name: str) -> bool:
     return type(labels).__name__ == name and type(labels).__module__.partition(".")[0] == "pandas"
 
 
-def _read_labels(labels: Any, name: str) -> pyarrow.Table:
+def tabulate_labels(labels: Any, name: str) -> pyarrow.Table:
     """Return labels of any supported kind as a table, unchecked."""
     import pyarrow as pa
 
@@ -113,16 +114,23 @@ def _read_labels(labels: Any, name: str) -> pyarrow.Table:
         return labels
     if isinstance(labels, (str, Path)):
         return read_rows(Path(labels))
-    if _is_of_pandas(labels, "DataFrame"):
-        try:
-            return pa.Table.from_pandas(labels, preserve_index=False)
-        except pa.ArrowException as error:
-            raise InputError(f"labels cannot be stored: {error}. Expected one type in each column.") from error
     if isinstance(labels, Mapping):
         return _pair_labels(list(labels), list(labels.values()), name)
     if _is_of_pandas(labels, "Series"):
         return _pair_labels(labels.index.tolist(), labels.tolist(), name)
+    if _is_of_pandas(labels, "DataFrame"):
+        return convert_frame(labels)
     raise InputError(f"labels are a {type(labels).__name__}; expected a mapping from ids to labels, or a table")
+
+
+def convert_frame(frame: Any) -> pyarrow.Table:
+    """Return a pandas.DataFrame as a table, without its index."""
+    import pyarrow as pa
+
+    try:
+        return pa.Table.from_pandas(frame, preserve_index=False)
+    except pa.ArrowException as error:
+        raise InputError(f"labels cannot be stored: {error}. Expected one type in each column.") from error
 
 
 def _pair_labels(ids: Sequence[Any], labels: Sequence[Any], name: str) -> pyarrow.Table:
@@ -167,6 +175,27 @@ def simplify_column(column: pyarrow.ChunkedArray, name: str) -> pyarrow.ChunkedA
     if types.is_integer(column.type) or types.is_boolean(column.type):
         return column
     raise InputError(f"column {name!r} of the labels holds {column.type}; expected text, numbers or booleans")
+
+
+def require_known_ids(items: Segment, ids: Sequence[str], path: Path) -> None:
+    """Raise an error if labels name an item that the store at `path` does not have."""
+    unknown = np.flatnonzero(items.find_places(ids) == NO_PLACE)
+    if len(unknown):
+        raise InputError(
+            f"{len(unknown)} of {len(ids)} ids of the labels are not in {path}, the first is "
+            f"{ids[unknown[0]]!r}; `ids` lists those that are. No label was changed."
+        )
+
+
+def require_one_type(items: Segment, table: pyarrow.Table, name: str) -> None:
+    """Raise an error if labels of one name would be of several types after the user set those of a table."""
+    labelled = items.replace_values(USER_LABEL_PREFIX + name, table["id"], table[name])
+    types = {type(label).__name__ for label in labelled.labels(name) if label is not None}
+    if len(types) > 1:
+        raise InputError(
+            f"labels {name!r} would be {' and '.join(sorted(types))}, together with those of other items; give all "
+            "items labels of one type, or use another name. No label was changed."
+        )
 
 
 def source_label_table(labels: Mapping[str, tuple[str | None, str | None]]) -> pyarrow.Table:

@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...atomic import sweep
-from ...errors import InputError, LogDamagedError, StoreWriteError
+from ...errors import LogDamagedError, StoreWriteError
 from ...identity import digest_of_file
 from ..engine.batching import DEFAULT_BATCH_SIZES, BatchSizes
-from .block_matrix import gather_column
-from .compaction import BLOCKS_FILE, ROWS_PER_CHECKSUM, write_compacted
+from .block_matrix import gather_columns
+from .compaction import (
+    ROWS_PER_CHECKSUM,
+    find_unchanged_files,
+    remove_replaced_files,
+    remove_unnamed_files,
+    write_compacted,
+)
 from .content import StoreContent
 from .delta import SourceDelta
-from .description import STORE_FILE
 from .index import Index
 from .index_file import check_log_is_complete, read_indexed_number
-from .labels import BY_USER, LABELS_FOLDER, label_columns
-from .lock import try_exclude_readers, write_lock
+from .labels import BY_USER, LABELS_FOLDER, label_columns, require_known_ids, require_one_type
+from .lock import write_lock
 from .log import Action, LogEntry
 from .part import Row, format_part_name, open_matrix, write_part, write_table
-from .segment import NO_PLACE, USER_LABEL_PREFIX, Segment
+from .segment import NO_PLACE
 from .state import StoredColumn, StoreState, UnfinishedColumns, replay
 
 if TYPE_CHECKING:
@@ -65,7 +68,7 @@ class StoreWriter:
         self.last: LogEntry = store.entries[-1]
         check_log_is_complete(store.path, self.last.number, read_indexed_number(store.path))
         self.state: StoreState = store.state
-        self._remove_unnamed_files()
+        remove_unnamed_files(store.path, self.state.newest_part)
         self.index = Index(store.path, store.entries, without)
 
     def append(
@@ -99,8 +102,7 @@ class StoreWriter:
         `matrices` are one for each column of the store, with a row for each item that has features.
         """
         matrices_by_key = {stored.key: matrix for stored, matrix in zip(self.state.columns, matrices, strict=True)}
-        batch_sizes = {"batch_size": sizes.batch_size, "tokens": sizes.tokens}
-        self._write_items(SourceDelta.add(self.next_part(), rows), matrices_by_key, batch_sizes)
+        self._write_items(SourceDelta.add(self.next_part(), rows), matrices_by_key, asdict(sizes))
 
     def prune(self, items: Iterable[Item]) -> int:
         """Remove the items of the store that are not among these, and return their number."""
@@ -140,33 +142,16 @@ class StoreWriter:
         """
         names = label_columns(table)
         if by == BY_USER:
-            self._check_ids_are_known(table["id"].to_pylist())
+            items = self.index.settle()
+            require_known_ids(items, table["id"].to_pylist(), self.store.path)
             for name in names:
-                self._check_one_type(name, table)
+                require_one_type(items, table, name)
         path = self.store.path / LABELS_FOLDER / f"l{self.last.number + 1:06d}.parquet"
         path.parent.mkdir(exist_ok=True)
         write_table(path, table)
         details = {"file": f"{LABELS_FOLDER}/{path.name}", "columns": names, "items": len(table), "by": by}
         delta = SourceDelta.set_labels(table, by)
         self.append(action=Action.SET_LABELS, files=[path], details=details, delta=delta)
-
-    def _check_ids_are_known(self, ids: Sequence[str]) -> None:
-        unknown = np.flatnonzero(self.index.settle().find_places(ids) == NO_PLACE)
-        if len(unknown):
-            raise InputError(
-                f"{len(unknown)} of {len(ids)} ids of the labels are not in {self.store.path}, the first is "
-                f"{ids[unknown[0]]!r}; `ids` lists those that are. No label was changed."
-            )
-
-    def _check_one_type(self, name: str, table: pyarrow.Table) -> None:
-        """Raise an error if user labels of one name would have several types."""
-        items = self.index.settle().replace_values(USER_LABEL_PREFIX + name, table["id"], table[name])
-        types = {type(label).__name__ for label in items.labels(name) if label is not None}
-        if len(types) > 1:
-            raise InputError(
-                f"labels {name!r} would be {' and '.join(sorted(types))}, together with those of other items; give all "
-                "items labels of one type, or use another name. No label was changed."
-            )
 
     def forget_files(self, files: Collection[str]) -> None:
         """Leave damaged files out of the next checkpoint."""
@@ -226,12 +211,11 @@ class StoreWriter:
         part = self.next_part()
         items = self.index.settle()
         parts, rows = items.find_features()
-        own_matrices = {
-            stored.key: gather_column(root=self.store.path, stored=stored, parts=parts, rows=rows)
-            for stored in state.columns
-            if stored.key not in new_matrices
-        }
-        unchanged_files = self._find_unchanged_files(items, list(own_matrices)) if link else {}
+        own_columns = [stored for stored in state.columns if stored.key not in new_matrices]
+        own_matrices = gather_columns(root=self.store.path, columns=own_columns, parts=parts, rows=rows)
+        unchanged_files: dict[str, Path] = {}
+        if link:
+            unchanged_files = find_unchanged_files(root=self.store.path, keys=own_matrices, parts=parts, rows=rows)
         delta = SourceDelta.checkpoint(part, items.to_items())
         digests = write_compacted(
             folder=self.store.path / part,
@@ -247,29 +231,11 @@ class StoreWriter:
             files[f"{part}/{name}"] = sha
         for key, path in unchanged_files.items():
             files[f"{part}/{key}.npy"] = self.state.files[path.relative_to(self.store.path).as_posix()]
-        details = {**delta.details, **self._describe_state(state)}
+        details = {**delta.details, **state.describe_columns()}
+        sizes = self.batching()
+        if sizes is not None:
+            details.update(asdict(sizes))
         self.append(action=delta.action, files=[], details=details, delta=delta, known_files=files)
-
-    def _describe_state(self, state: StoreState) -> dict[str, Any]:
-        """Return the fields of a checkpoint that replace all earlier entries of the log."""
-        details: dict[str, Any] = {"columns": [stored.to_json() for stored in state.columns]}
-        if state.filling.columns:
-            details["filling"] = state.filling.to_json()
-        batching = self.batching()
-        if batching is not None:
-            details["batch_size"] = batching.batch_size
-            details["tokens"] = batching.tokens
-        return details
-
-    def _find_unchanged_files(self, items: Segment, keys: Sequence[str]) -> dict[str, Path]:
-        """Return, by key, the files of columns that already hold all rows in order."""
-        parts, rows = items.find_features()
-        if not len(parts) or (parts != parts[0]).any() or not np.array_equal(rows, np.arange(len(rows))):
-            return {}
-        folder = self.store.path / format_part_name(int(parts[0]))
-        if not (folder / BLOCKS_FILE).is_file():
-            return {}
-        return {key: folder / f"{key}.npy" for key in keys if len(open_matrix(folder, key)) == len(rows)}
 
     def keep_canaries(self, session: Session) -> None:
         """Store what the store's graph computes from synthetic items, if it is not stored yet."""
@@ -294,35 +260,6 @@ class StoreWriter:
         folder = self.store.path / format_part_name(part)
         return tuple(np.array(open_matrix(folder, stored.key)[row]) for stored in self.state.columns)
 
-    def _remove_unnamed_files(self) -> None:
-        """Remove temporary files, and parts that were written but never added to the log."""
-        for folder in (self.store.path, self.store.path / "parts", self.store.path / "log"):
-            sweep(folder)
-        for folder in self._list_parts():
-            if int(folder.name[1:]) > self.state.newest_part:
-                shutil.rmtree(folder)
-
-    def remove_replaced_files(self) -> None:
-        """Remove parts, graphs and labels that are no longer in use, unless a reader has the store open."""
-        root = self.store.path
-        # The log is read again: an entry can be on disk though writing it raised an error.
-        state = replay(self.store.log.entries())
-        used_parts = (*state.parts, *state.filling.parts)
-        unused_parts = [folder for folder in self._list_parts() if f"parts/{folder.name}" not in used_parts]
-        other_files = [*root.glob("graphs/*"), *root.glob(f"{LABELS_FOLDER}/*")]
-        unused_files = [path for path in other_files if path.relative_to(root).as_posix() not in state.files]
-        if not unused_parts and not unused_files:
-            return
-        with try_exclude_readers(root / STORE_FILE) as has_no_readers:
-            if has_no_readers:
-                for folder in unused_parts:
-                    shutil.rmtree(folder, ignore_errors=True)
-                for path in unused_files:
-                    path.unlink(missing_ok=True)
-
-    def _list_parts(self) -> list[Path]:
-        return [folder for folder in (self.store.path / "parts").glob("p[0-9]*") if folder.name[1:].isdecimal()]
-
 
 @contextlib.contextmanager
 def open_writer(store: StoreContent, patience: float = 0.0, without: Collection[str] = ()) -> Iterator[StoreWriter]:
@@ -339,7 +276,8 @@ def open_writer(store: StoreContent, patience: float = 0.0, without: Collection[
         finally:
             store.release()
             with contextlib.suppress(OSError, LogDamagedError):
-                writer.remove_replaced_files()
+                # The log is read again: an entry can be on disk though writing it raised an error.
+                remove_replaced_files(store.path, replay(store.log.entries()))
             store.refresh()
 
 
