@@ -14,7 +14,7 @@ from zlib import crc32
 
 import numpy as np
 
-from ...atomic import new_folder, sweep
+from ...atomic import new_folder
 from .description import STORE_FILE
 from .labels import LABELS_FOLDER
 from .lock import try_exclude_readers
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .block_matrix import BlockMatrix
+    from .segment import Segment
 
 BLOCKS_FILE = "blocks.json"
 """CRC-32 of every block of rows, so that damage to a file costs only the rows of some blocks."""
@@ -63,10 +64,9 @@ def write_compacted(
     return digests
 
 
-def find_unchanged_files(
-    *, root: Path, keys: Iterable[str], parts: NDArray[np.int32], rows: NDArray[np.int32]
-) -> dict[str, Path]:
-    """Return, by key, the files of columns that already hold all rows in order; `parts` and `rows` are (n_rows,)."""
+def find_unchanged_files(root: Path, items: Segment, keys: Iterable[str]) -> dict[str, Path]:
+    """Return, by key, the files of columns that already hold the features of all items in order."""
+    parts, rows = items.find_features()
     if not len(parts) or (parts != parts[0]).any() or not np.array_equal(rows, np.arange(len(rows))):
         return {}
     folder = root / format_part_name(int(parts[0]))
@@ -122,15 +122,6 @@ def find_damaged_rows(folder: Path, key: str, matrix: NDArray[Any]) -> NDArray[n
         rows = slice(number * size, (number + 1) * size)
         is_damaged[rows] = crc32(np.ascontiguousarray(matrix[rows]).tobytes()) != expected
     return np.flatnonzero(is_damaged)
-
-
-def remove_unnamed_files(root: Path, newest_part: int) -> None:
-    """Remove temporary files, and parts that were written but never added to the log."""
-    for folder in (root, root / "parts", root / "log"):
-        sweep(folder)
-    for folder in list_parts(root):
-        if int(folder.name[1:]) > newest_part:
-            shutil.rmtree(folder)
 
 
 def remove_replaced_files(root: Path, state: StoreState) -> None:

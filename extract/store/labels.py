@@ -167,7 +167,8 @@ def simplify_column(column: pyarrow.ChunkedArray, name: str) -> pyarrow.ChunkedA
 
     if types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    if types.is_string(column.type) or types.is_large_string(column.type) or types.is_null(column.type):
+    is_text = types.is_string(column.type) or types.is_large_string(column.type)
+    if is_text or types.is_null(column.type):
         text = column.cast(pa.string())
         return compute.if_else(compute.equal(text, ""), pa.scalar(None, pa.string()), text)
     if types.is_floating(column.type):

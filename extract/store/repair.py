@@ -92,13 +92,14 @@ def find_damaged_items(writer: StoreWriter, damaged_files: Collection[str]) -> N
     is_damaged = np.zeros(len(items), bool)
     for name in damaged_files:
         part, _, file = name.rpartition("/")
-        if part.startswith("parts/") and file in columns:
-            is_in_part = parts == parse_part_number(part)
-            rows_in_part = rows[is_in_part]
-            bad_rows = find_bad_rows(
-                writer=writer, part=part, stored=columns[file], damaged_files=damaged_files, rows=rows_in_part
-            )
-            is_damaged[is_in_part] |= np.isin(rows_in_part, bad_rows)
+        if not part.startswith("parts/") or file not in columns:
+            continue
+        is_in_part = parts == parse_part_number(part)
+        rows_in_part = rows[is_in_part]
+        bad_rows = find_bad_rows(
+            writer=writer, part=part, stored=columns[file], damaged_files=damaged_files, rows=rows_in_part
+        )
+        is_damaged[is_in_part] |= np.isin(rows_in_part, bad_rows)
     return np.flatnonzero(is_damaged)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...atomic import sweep
 from ...errors import LogDamagedError, StoreWriteError
 from ...identity import digest_of_file
 from ..engine.batching import DEFAULT_BATCH_SIZES, BatchSizes
@@ -19,8 +21,8 @@ from .block_matrix import gather_columns
 from .compaction import (
     ROWS_PER_CHECKSUM,
     find_unchanged_files,
+    list_parts,
     remove_replaced_files,
-    remove_unnamed_files,
     write_compacted,
 )
 from .content import StoreContent
@@ -208,17 +210,14 @@ class StoreWriter:
     ) -> None:
         """Write all rows as one part, and add an entry after which only that part and the kept files are needed."""
         # Write the part.
-        part = self.next_part()
         items = self.index.settle()
-        parts, rows = items.find_features()
-        own_columns = [stored for stored in state.columns if stored.key not in new_matrices]
-        own_matrices = gather_columns(root=self.store.path, columns=own_columns, parts=parts, rows=rows)
+        delta = SourceDelta.checkpoint(self.next_part(), items.to_items())
+        own_matrices = self.gather_matrices(stored for stored in state.columns if stored.key not in new_matrices)
         unchanged_files: dict[str, Path] = {}
         if link:
-            unchanged_files = find_unchanged_files(root=self.store.path, keys=own_matrices, parts=parts, rows=rows)
-        delta = SourceDelta.checkpoint(part, items.to_items())
+            unchanged_files = find_unchanged_files(self.store.path, items, own_matrices)
         digests = write_compacted(
-            folder=self.store.path / part,
+            folder=self.store.path / str(delta.part),
             items=delta.items,
             matrices={**own_matrices, **new_matrices},
             unchanged_files=unchanged_files,
@@ -228,14 +227,24 @@ class StoreWriter:
         # Add it to the log.
         files = dict(kept_files)
         for name, sha in digests.items():
-            files[f"{part}/{name}"] = sha
+            files[f"{delta.part}/{name}"] = sha
         for key, path in unchanged_files.items():
-            files[f"{part}/{key}.npy"] = self.state.files[path.relative_to(self.store.path).as_posix()]
+            files[f"{delta.part}/{key}.npy"] = self.state.files[path.relative_to(self.store.path).as_posix()]
+        details = self.describe_checkpoint(delta, state)
+        self.append(action=delta.action, files=[], details=details, delta=delta, known_files=files)
+
+    def gather_matrices(self, columns: Iterable[StoredColumn]) -> dict[str, BlockMatrix]:
+        """Return all rows of some of the columns by their keys."""
+        parts, rows = self.index.settle().find_features()
+        return gather_columns(root=self.store.path, columns=columns, parts=parts, rows=rows)
+
+    def describe_checkpoint(self, delta: SourceDelta, state: StoreState) -> dict[str, Any]:
+        """Return the fields of a checkpoint, which replace those of all earlier entries of the log."""
         details = {**delta.details, **state.describe_columns()}
         sizes = self.batching()
         if sizes is not None:
             details.update(asdict(sizes))
-        self.append(action=delta.action, files=[], details=details, delta=delta, known_files=files)
+        return details
 
     def keep_canaries(self, session: Session) -> None:
         """Store what the store's graph computes from synthetic items, if it is not stored yet."""
@@ -259,6 +268,15 @@ class StoreWriter:
         part, row = place
         folder = self.store.path / format_part_name(part)
         return tuple(np.array(open_matrix(folder, stored.key)[row]) for stored in self.state.columns)
+
+
+def remove_unnamed_files(root: Path, newest_part: int) -> None:
+    """Remove temporary files, and parts that were written but never added to the log."""
+    for folder in (root, root / "parts", root / "log"):
+        sweep(folder)
+    for folder in list_parts(root):
+        if int(folder.name[1:]) > newest_part:
+            shutil.rmtree(folder)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,9 @@ def export_store(
     if format not in WRITERS:
         raise InputError(f"format {format!r}: expected one of {', '.join(WRITERS)}")
     _require_free(path)
-    rows = ExportedRows(store, store.columns if columns is None else columns)
+    if columns is None:
+        columns = store.columns
+    rows = ExportedRows(store, columns)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         WRITERS[format](path, rows)
@@ -121,13 +124,13 @@ def build_item_table(store: StoreContent) -> pyarrow.Table:
     duplicate_of = [reason if end == "duplicate" else None for reason, end in zip(reasons, status, strict=True)]
     user_labels = [name for name in store.label_names if name not in SOURCE_LABELS]
     columns = [
-        ("id", pa.array(store.ids, pa.string())),
-        ("digest", pa.array(store.index.column("digest"), pa.string())),
+        ("id", build_text_array(store.ids)),
+        ("digest", build_text_array(store.index.column("digest"))),
         *((name, build_label_array(store, name)) for name in SOURCE_LABELS),
-        ("group", pa.array(store.groups, pa.string())),
+        ("group", build_text_array(store.groups)),
         *((name, build_label_array(store, name)) for name in user_labels),
-        ("status", pa.array(status, pa.string())),
-        ("duplicate_of", pa.array(duplicate_of, pa.string())),
+        ("status", build_text_array(status)),
+        ("duplicate_of", build_text_array(duplicate_of)),
     ]
     check_names_are_unique([name for name, _ in columns])
     return pa.table(dict(columns))
@@ -141,6 +144,13 @@ def check_names_are_unique(names: Sequence[str]) -> None:
             f"an export would have several columns {name!r}; choose among the columns of features, or give the labels "
             "another name"
         )
+
+
+def build_text_array(texts: Sequence[str | None]) -> pyarrow.Array:
+    """Return texts as an array of Arrow, also where all are None."""
+    import pyarrow as pa
+
+    return pa.array(texts, pa.string())
 
 
 def build_label_array(store: StoreContent, name: str) -> pyarrow.Array:
@@ -190,10 +200,9 @@ def write_datasets(path: Path, rows: ExportedRows, bytes_per_shard: int = BYTES_
     n_bytes = len(rows) * rows.bytes_per_row
     n_shards = max(1, -(-n_bytes // bytes_per_shard))
     names = [f"data-{number:05d}-of-{n_shards:05d}.arrow" for number in range(n_shards)]
+    bounds = [len(rows) * number // n_shards for number in range(n_shards + 1)]
     with new_folder(path) as folder:
-        for number, name in enumerate(names):
-            start = len(rows) * number // n_shards
-            stop = len(rows) * (number + 1) // n_shards
+        for name, (start, stop) in zip(names, pairwise(bounds), strict=True):
             with pa.OSFile(str(folder / name), "wb") as stream, pa.ipc.new_stream(stream, rows.schema) as writer:
                 write_tables(writer, rows.tables(start, stop))
         state = build_datasets_state(names, rows.version)

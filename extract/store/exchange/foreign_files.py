@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ SUPPORTED_LAYOUTS = (
     "an array, a .npy, .txt or .mat, a folder of clip-retrieval (img_emb/img_emb_0.npy …, metadata/metadata_0.parquet "
     "…), or one of thingsvision (features.npy and file_names.txt)"
 )
+MATRIX_SUFFIXES = (".npy", ".txt", ".mat")
 CONVERSION_HINTS = {
     ".h5": "h5py: numpy.save('features.npy', h5py.File(FILE)['features'][:])",
     ".hdf5": "h5py: numpy.save('features.npy', h5py.File(FILE)['features'][:])",
@@ -72,32 +74,38 @@ def read_clip_retrieval(root: Path, embedding_folders: Sequence[Path]) -> Foreig
 
     Each folder of embeddings is a column.
     """
-    columns = {}
-    for folder in embedding_folders:
-        files = find_numbered_files(folder, f"{folder.name}_*.npy")
-        columns[folder.name] = {number: open_foreign_matrix(path) for number, path in files.items()}
-    metadata_files = find_numbered_files(root / "metadata", "metadata_*.parquet")
-    ids_by_number = {number: read_id_column(read_rows(path), path) for number, path in metadata_files.items()}
-    pieces_by_name: dict[str, Mapping[int, Sized]] = {**columns}
+    columns = {folder.name: open_embeddings(folder) for folder in embedding_folders}
+    ids_by_number = read_metadata_ids(root / "metadata")
+    row_counts = {name: count_rows(matrices) for name, matrices in columns.items()}
     if ids_by_number:
-        pieces_by_name["metadata"] = ids_by_number
-    check_row_counts(root, pieces_by_name)
-
-    ids: list[Any] = []
-    for file_ids in ids_by_number.values():
-        ids.extend(file_ids)
+        row_counts["metadata"] = count_rows(ids_by_number)
+    check_row_counts(root, row_counts)
     return ForeignFeatures(
         "clip-retrieval",
         columns={name: list(matrices.values()) for name, matrices in columns.items()},
-        ids=ids if ids_by_number else None,
+        ids=list(chain.from_iterable(ids_by_number.values())) or None,
     )
 
 
-def check_row_counts(root: Path, pieces_by_name: Mapping[str, Mapping[int, Sized]]) -> None:
-    """Raise an error unless files of the same number, by name and number, have the same number of rows."""
-    row_counts = {}
-    for name, pieces in pieces_by_name.items():
-        row_counts[name] = {number: len(piece) for number, piece in pieces.items()}
+def open_embeddings(folder: Path) -> dict[int, NDArray[Any]]:
+    """Open the matrices of a column of clip-retrieval, by the numbers of their files."""
+    files = find_numbered_files(folder, f"{folder.name}_*.npy")
+    return {number: open_foreign_matrix(path) for number, path in files.items()}
+
+
+def read_metadata_ids(folder: Path) -> dict[int, list[Any]]:
+    """Read the ids in the metadata of clip-retrieval, by the numbers of their files; empty if there are none."""
+    files = find_numbered_files(folder, "metadata_*.parquet")
+    return {number: read_id_column(read_rows(path), path) for number, path in files.items()}
+
+
+def count_rows(pieces: Mapping[int, Sized]) -> dict[int, int]:
+    """Return the number of rows in each numbered file."""
+    return {number: len(piece) for number, piece in pieces.items()}
+
+
+def check_row_counts(root: Path, row_counts: Mapping[str, Mapping[int, int]]) -> None:
+    """Raise an error unless files of the same number have the same number of rows under each name."""
     expected = next(iter(row_counts.values()))
     if any(counts != expected for counts in row_counts.values()):
         found = "; ".join(f"{name} has {counts}" for name, counts in row_counts.items())
@@ -135,17 +143,15 @@ def open_foreign_matrix(path: Path, ids: Sequence[str] | None = None) -> NDArray
     if path.suffix in CONVERSION_HINTS:
         hint = CONVERSION_HINTS[path.suffix]
         raise InputError(f"{path} cannot be imported directly; expected a .npy. Convert it with {hint}")
+    if path.suffix not in MATRIX_SUFFIXES:
+        raise InputError(f"{path} is not a file of features; expected {SUPPORTED_LAYOUTS}")
     try:
         if path.suffix == ".npy":
             matrix: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         elif path.suffix == ".txt":
             matrix = read_txt(path)
-        elif path.suffix == ".mat":
-            matrix = read_mat(path, ids)
         else:
-            raise InputError(f"{path} is not a file of features; expected {SUPPORTED_LAYOUTS}")
-    except InputError:
-        raise
+            matrix = read_mat(path, ids)
     except Exception as error:  # damaged headers raise errors of many kinds
         cause = reason(error)[:MAX_REASON_LENGTH]
         raise InputError(f"{path} cannot be read: {cause}. Expected a matrix.") from error
@@ -167,10 +173,13 @@ def read_mat(path: Path, ids: Sequence[str] | None) -> NDArray[Any]:
     variables = {name: value for name, value in loadmat(path).items() if not name.startswith("__")}
     if "features" in variables or ids is None:
         return np.asarray(variables["features"])
-    names = [item_id if item_id in variables else str(Path(item_id).with_suffix("")) for item_id in ids]
-    if len(variables) != len(names):
-        raise ValueError(f"it has {len(variables)} variables for {len(names)} items")
-    return np.concatenate([variables[name] for name in names])
+    if len(variables) != len(ids):
+        raise ValueError(f"it has {len(variables)} variables for {len(ids)} items")
+    matrices = []
+    for item_id in ids:
+        name = item_id if item_id in variables else str(Path(item_id).with_suffix(""))
+        matrices.append(variables[name])
+    return np.concatenate(matrices)
 
 
 def check_matrix(matrix: NDArray[Any], name: str) -> None:
@@ -190,7 +199,7 @@ def read_ids(ids: Sequence[Any] | str | Path) -> list[str]:
     :data:`FOREIGN_ID_COLUMNS`.
     """
     values = read_id_file(Path(ids)) if isinstance(ids, (str, Path)) else ids
-    texts = [_to_text(value) for value in values]
+    texts = [format_id(value) for value in values]
     if "" in texts:
         raise InputError(f"id {texts.index('')} of {len(texts)} is empty; expected an id for each item")
     duplicate = find_duplicate(texts)
@@ -199,11 +208,14 @@ def read_ids(ids: Sequence[Any] | str | Path) -> list[str]:
     return texts
 
 
-def _to_text(value: Any) -> str:
+def format_id(value: Any) -> str:
+    """Return an id as text; "" if it is None or NaN."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
     is_nan = value != value
-    return "" if value is None or is_nan else str(value)
+    if value is None or is_nan:
+        return ""
+    return str(value)
 
 
 def read_id_file(path: Path) -> Sequence[Any]:

@@ -20,7 +20,7 @@ from ..labels import are_by_id, label_table
 from ..log import Log
 from ..part import ROW_FIELDS, format_part_name, rows_to_table
 from ..segment import Segment
-from ..state import StoredColumn
+from ..state import assign_keys
 from ..writer import open_writer
 from .foreign_files import ForeignFeatures, read_foreign, read_ids
 
@@ -49,12 +49,14 @@ def import_features(
     found = read_foreign(source, name)
     matrices = {column: stack_files(column, files) for column, files in found.columns.items()}
     item_ids = choose_ids(found, ids, len(next(iter(matrices.values()))))
-    given_labels = None if labels is None else _read_labels(labels, item_ids)
+    given_labels = None
+    if labels is not None:
+        given_labels = tabulate_own_labels(labels, item_ids)
     digests = compute_row_digests(matrices, item_ids)
     items = build_items(item_ids, digests)
 
     # Write the store, whole or not at all.
-    content = hashlib.sha256(b"".join(bytes.fromhex(digest) for digest in digests)).hexdigest()
+    content = hashlib.sha256(bytes.fromhex("".join(digests))).hexdigest()
     identity = {"architecture": FOREIGN_ARCHITECTURE, "content": content}
     with new_store(path, identity) as folder:
         write_first_entry(folder=folder, matrices=matrices, items=items, layout=found.layout)
@@ -96,7 +98,7 @@ def choose_ids(found: ForeignFeatures, ids: Sequence[Any] | str | Path | None, n
     return item_ids
 
 
-def _read_labels(labels: Any, item_ids: Sequence[str]) -> pyarrow.Table:
+def tabulate_own_labels(labels: Any, item_ids: Sequence[str]) -> pyarrow.Table:
     """Return labels as a table, after checking that they are of these items."""
     if not are_by_id(labels):
         if len(labels) != len(item_ids):
@@ -117,13 +119,19 @@ def compute_row_digests(matrices: Mapping[str, BlockMatrix], item_ids: Sequence[
     digests: list[str] = []
     with np.errstate(over="ignore"):  # numbers that float32 cannot hold become infinite, and are refused
         for blocks in zip(*(matrix.blocks(ROWS_PER_CHECKSUM) for matrix in matrices.values()), strict=True):
-            is_finite = np.logical_and.reduce([np.isfinite(block).all(axis=1) for block in blocks])
-            if not is_finite.all():
-                bad = item_ids[len(digests) + int(np.argmin(is_finite))]
-                raise InputError(f"features of {bad!r} are NaN, infinite, or too large for float32; remove the item")
+            stop = len(digests) + len(blocks[0])
+            require_finite(blocks, item_ids[len(digests) : stop])
             rows = np.concatenate([block.view(np.uint8) for block in blocks], axis=1)  # (n_rows, bytes)
             digests.extend(hashlib.sha256(row).hexdigest() for row in rows)
     return digests
+
+
+def require_finite(blocks: Sequence[NDArray[Any]], item_ids: Sequence[str]) -> None:
+    """Raise an error that names the first item with a feature that is not finite in a block of any column."""
+    is_finite = np.logical_and.reduce([np.isfinite(block).all(axis=1) for block in blocks])
+    if not is_finite.all():
+        bad = item_ids[int(np.argmin(is_finite))]
+        raise InputError(f"features of {bad!r} are NaN, infinite, or too large for float32; remove the item")
 
 
 def build_items(item_ids: Sequence[str], digests: Sequence[str]) -> pyarrow.Table:
@@ -146,24 +154,22 @@ def build_items(item_ids: Sequence[str], digests: Sequence[str]) -> pyarrow.Tabl
 
 def write_first_entry(*, folder: Path, matrices: Mapping[str, BlockMatrix], items: pyarrow.Table, layout: str) -> None:
     """Write the only part of a new store, and the first entry of its log, which is a checkpoint."""
-    columns = {
-        f"c{number:04d}": describe_column(name, matrix) for number, (name, matrix) in enumerate(matrices.items(), 1)
-    }
+    columns = assign_keys(describe_column(name, matrix) for name, matrix in matrices.items())
+    keys = [stored.key for stored in columns]
     part = format_part_name(FIRST_PART)
     settled = Segment.from_items(items, FIRST_PART).settle()
     delta = SourceDelta.checkpoint(part, settled.to_items())
     digests = write_compacted(
         folder=folder / part,
         items=delta.items,
-        matrices=dict(zip(columns, matrices.values(), strict=True)),
+        matrices=dict(zip(keys, matrices.values(), strict=True)),
         unchanged_files={},
     )
-    stored_columns = [StoredColumn(key, "", column).to_json() for key, column in columns.items()]
     Log(folder).append(
         last=None,
         action=delta.action,
         files=[],
-        details={**delta.details, "columns": stored_columns, "layout": layout},
+        details={**delta.details, "columns": [stored.to_json() for stored in columns], "layout": layout},
         known_files={f"{part}/{file}": sha for file, sha in digests.items()},
     )
 
