@@ -1,4 +1,4 @@
-"""Merge the parts of a store into one, with checksums of its blocks, and remove files that nothing names any more."""
+"""Merge the parts of a store into one, with a file for each column in row order and checksums of its blocks."""
 
 from __future__ import annotations
 
@@ -15,11 +15,7 @@ from zlib import crc32
 import numpy as np
 
 from ...atomic import new_folder
-from .description import STORE_FILE
-from .labels import LABELS_FOLDER
-from .lock import try_exclude_readers
 from .part import ITEMS_FILE, format_part_name, open_matrix, write_table
-from .state import StoreState
 
 if TYPE_CHECKING:
     import pyarrow
@@ -122,35 +118,3 @@ def find_damaged_rows(folder: Path, key: str, matrix: NDArray[Any]) -> NDArray[n
         rows = slice(number * size, (number + 1) * size)
         is_damaged[rows] = crc32(np.ascontiguousarray(matrix[rows]).tobytes()) != expected
     return np.flatnonzero(is_damaged)
-
-
-def remove_replaced_files(root: Path, state: StoreState) -> None:
-    """Remove parts, graphs and labels that are not in use in a state, unless a reader has the store open."""
-    unused_parts = find_unused_parts(root, state)
-    unused_files = find_unused_files(root, state)
-    if not unused_parts and not unused_files:
-        return
-    with try_exclude_readers(root / STORE_FILE) as has_no_readers:
-        if not has_no_readers:
-            return
-        for folder in unused_parts:
-            shutil.rmtree(folder, ignore_errors=True)
-        for path in unused_files:
-            path.unlink(missing_ok=True)
-
-
-def find_unused_parts(root: Path, state: StoreState) -> list[Path]:
-    """Return the folders of parts that neither rows nor unfinished columns need."""
-    used_parts = (*state.parts, *state.filling.parts)
-    return [folder for folder in list_parts(root) if f"parts/{folder.name}" not in used_parts]
-
-
-def find_unused_files(root: Path, state: StoreState) -> list[Path]:
-    """Return the files of graphs and labels that the log does not name since its last checkpoint."""
-    paths = [*root.glob("graphs/*"), *root.glob(f"{LABELS_FOLDER}/*")]
-    return [path for path in paths if path.relative_to(root).as_posix() not in state.files]
-
-
-def list_parts(root: Path) -> list[Path]:
-    """Return the folders of all parts on disk, in use or not."""
-    return [folder for folder in (root / "parts").glob("p[0-9]*") if folder.name[1:].isdecimal()]

@@ -13,7 +13,6 @@ from ...errors import InputError
 from ..sources.table import read_rows
 from .log import Action, Log
 from .part import read_table
-from .segment import NO_PLACE, USER_LABEL_PREFIX, Segment
 
 if TYPE_CHECKING:
     import pyarrow
@@ -176,27 +175,6 @@ def simplify_column(column: pyarrow.ChunkedArray, name: str) -> pyarrow.ChunkedA
     if types.is_integer(column.type) or types.is_boolean(column.type):
         return column
     raise InputError(f"column {name!r} of the labels holds {column.type}; expected text, numbers or booleans")
-
-
-def require_known_ids(items: Segment, ids: Sequence[str], path: Path) -> None:
-    """Raise an error if labels name an item that the store at `path` does not have."""
-    unknown = np.flatnonzero(items.find_places(ids) == NO_PLACE)
-    if len(unknown):
-        raise InputError(
-            f"{len(unknown)} of {len(ids)} ids of the labels are not in {path}, the first is "
-            f"{ids[unknown[0]]!r}; `ids` lists those that are. No label was changed."
-        )
-
-
-def require_one_type(items: Segment, table: pyarrow.Table, name: str) -> None:
-    """Raise an error if labels of one name would be of several types after the user set those of a table."""
-    labelled = items.replace_values(USER_LABEL_PREFIX + name, table["id"], table[name])
-    types = {type(label).__name__ for label in labelled.labels(name) if label is not None}
-    if len(types) > 1:
-        raise InputError(
-            f"labels {name!r} would be {' and '.join(sorted(types))}, together with those of other items; give all "
-            "items labels of one type, or use another name. No label was changed."
-        )
 
 
 def source_label_table(labels: Mapping[str, tuple[str | None, str | None]]) -> pyarrow.Table:

@@ -14,26 +14,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...atomic import sweep
-from ...errors import LogDamagedError, StoreWriteError
+from ...errors import InputError, LogDamagedError, StoreWriteError
 from ...identity import digest_of_file
 from ..engine.batching import DEFAULT_BATCH_SIZES, BatchSizes
 from .block_matrix import gather_columns
-from .compaction import (
-    ROWS_PER_CHECKSUM,
-    find_unchanged_files,
-    list_parts,
-    remove_replaced_files,
-    write_compacted,
-)
+from .compaction import ROWS_PER_CHECKSUM, find_unchanged_files, write_compacted
 from .content import StoreContent
 from .delta import SourceDelta
+from .description import STORE_FILE
 from .index import Index
 from .index_file import check_log_is_complete, read_indexed_number
-from .labels import BY_USER, LABELS_FOLDER, label_columns, require_known_ids, require_one_type
-from .lock import write_lock
+from .labels import BY_USER, LABELS_FOLDER, label_columns
+from .lock import try_exclude_readers, write_lock
 from .log import Action, LogEntry
 from .part import Row, format_part_name, open_matrix, write_part, write_table
-from .segment import NO_PLACE
+from .segment import NO_PLACE, USER_LABEL_PREFIX, Segment
 from .state import StoredColumn, StoreState, UnfinishedColumns, replay
 
 if TYPE_CHECKING:
@@ -277,6 +272,49 @@ def remove_unnamed_files(root: Path, newest_part: int) -> None:
     for folder in list_parts(root):
         if int(folder.name[1:]) > newest_part:
             shutil.rmtree(folder)
+
+
+def remove_replaced_files(root: Path, state: StoreState) -> None:
+    """Remove parts, graphs and labels that a state does not need, unless a reader has the store open."""
+    used_parts = (*state.parts, *state.filling.parts)
+    unused_parts = [folder for folder in list_parts(root) if f"parts/{folder.name}" not in used_parts]
+    other_files = [*root.glob("graphs/*"), *root.glob(f"{LABELS_FOLDER}/*")]
+    unused_files = [path for path in other_files if path.relative_to(root).as_posix() not in state.files]
+    if not unused_parts and not unused_files:
+        return
+    with try_exclude_readers(root / STORE_FILE) as has_no_readers:
+        if not has_no_readers:
+            return
+        for folder in unused_parts:
+            shutil.rmtree(folder, ignore_errors=True)
+        for path in unused_files:
+            path.unlink(missing_ok=True)
+
+
+def list_parts(root: Path) -> list[Path]:
+    """Return the folders of all parts on disk, in use or not."""
+    return [folder for folder in (root / "parts").glob("p[0-9]*") if folder.name[1:].isdecimal()]
+
+
+def require_known_ids(items: Segment, ids: Sequence[str], path: Path) -> None:
+    """Raise an error if labels name an item that the store at `path` does not have."""
+    unknown = np.flatnonzero(items.find_places(ids) == NO_PLACE)
+    if len(unknown):
+        raise InputError(
+            f"{len(unknown)} of {len(ids)} ids of the labels are not in {path}, the first is "
+            f"{ids[unknown[0]]!r}; `ids` lists those that are. No label was changed."
+        )
+
+
+def require_one_type(items: Segment, table: pyarrow.Table, name: str) -> None:
+    """Raise an error if labels of one name would be of several types after the user set those of a table."""
+    labelled = items.replace_values(USER_LABEL_PREFIX + name, table["id"], table[name])
+    types = {type(label).__name__ for label in labelled.labels(name) if label is not None}
+    if len(types) > 1:
+        raise InputError(
+            f"labels {name!r} would be {' and '.join(sorted(types))}, together with those of other items; give all "
+            "items labels of one type, or use another name. No label was changed."
+        )
 
 
 @contextlib.contextmanager
