@@ -74,20 +74,20 @@ class Canaries:
         origin = self if of is None else of
         with np.load(origin.path, allow_pickle=False) as archive:
             arrays = dict(archive)
-        items = [_read_item(arrays[f"{ITEM_PREFIX}{number}"]) for number in range(CANARY_COUNT)]
+        items = [read_item(arrays[f"{ITEM_PREFIX}{number}"]) for number in range(CANARY_COUNT)]
         features = self._compute_features(session, items)
         drift = {}
         for key, expected in arrays.items():
             name = key.removeprefix(COLUMN_PREFIX)
             if key.startswith(COLUMN_PREFIX) and name in features:
-                drift[name] = _largest_difference(features[name], expected)
+                drift[name] = find_largest_difference(features[name], expected)
         return drift
 
     def check(self, session: Session) -> None:
         """Raise a DriftError if the graph no longer computes what it did."""
         for name, difference in self.measure_drift(session).items():
             if not difference <= self.max_drift:
-                raise self._drift_error(session, name, difference)
+                raise drift_error(self, session, name, difference=difference)
 
     def _compute_features(self, session: Session, items: list[Any]) -> dict[str, NDArray[Any]]:
         preprocessor = preprocessor_for(self.input_spec)
@@ -95,16 +95,18 @@ class Canaries:
         names = [column.name for column in self.metadata.columns]
         return dict(zip(names, session.run(feed), strict=True))
 
-    def _drift_error(self, session: Session, column: str, difference: float) -> DriftError:
-        with np.load(self.path, allow_pickle=False) as archive:
-            before = json.loads(str(archive[ORIGIN_KEY]))
-        now = _describe_origin(session)
-        return DriftError(
-            f"the graph of {self.path} no longer computes the same features: its synthetic items differ by "
-            f"{difference:.2g} (relative L2) in column {column!r}; expected at most {self.max_drift:.0e}. It ran with "
-            f"{_format_origin(before)}, and now runs with {_format_origin(now)}. Use what it ran with, or compute the "
-            "features in another store."
-        )
+
+def drift_error(canaries: Canaries, session: Session, column: str, *, difference: float) -> DriftError:
+    """Say how far a column drifted, and what its graph ran with before and now."""
+    with np.load(canaries.path, allow_pickle=False) as archive:
+        before = json.loads(str(archive[ORIGIN_KEY]))
+    now = _describe_origin(session)
+    return DriftError(
+        f"the graph of {canaries.path} no longer computes the same features: its synthetic items differ by "
+        f"{difference:.2g} (relative L2) in column {column!r}; expected at most {canaries.max_drift:.0e}. It ran with "
+        f"{_format_origin(before)}, and now runs with {_format_origin(now)}. Use what it ran with, or compute the "
+        "features in another store."
+    )
 
 
 def _describe_origin(session: Session) -> dict[str, Any]:
@@ -115,12 +117,13 @@ def _format_origin(origin: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in origin.items())
 
 
-def _read_item(array: NDArray[Any]) -> Any:
+def read_item(array: NDArray[Any]) -> Any:
+    """Return a synthetic item as it was before it was written: a text, or an array."""
     is_text = array.dtype.kind == "U"
     return str(array) if is_text else array
 
 
-def _largest_difference(found: NDArray[Any], expected: NDArray[Any]) -> float:
+def find_largest_difference(found: NDArray[Any], expected: NDArray[Any]) -> float:
     """Return the largest relative L2 difference of a row, infinity where shapes differ or a value is not finite."""
     if found.shape != expected.shape:
         return float("inf")

@@ -48,9 +48,12 @@ def certify(
     outputs = _read_ports(session.runtime.get_outputs())
     check_ports(cut, inputs, outputs)
     check_evaluation_mode(cut)
-    comparison = _Comparison(cut, session)
+    deviations: list[Deviation] = []
+    independence = 0.0
     for case, feed in make_feeds(cut, items):
-        comparison.run(case, feed)
+        deviations_of_case, independence_of_case = compare(cut, session, case=case, feed=feed)
+        deviations.extend(deviations_of_case)
+        independence = max(independence, independence_of_case)
     return Certificate(
         tolerance=cut.backbone.tolerance,
         provider=session.provider,
@@ -60,8 +63,8 @@ def certify(
         versions=versions,
         inputs=inputs,
         outputs=outputs,
-        deviations=tuple(comparison.deviations),
-        independence=comparison.independence,
+        deviations=tuple(deviations),
+        independence=independence,
     )
 
 
@@ -134,88 +137,96 @@ def make_feeds(cut: Cut, items: Sequence[NDArray[Any]]) -> Iterator[tuple[str, F
             yield "real", preprocessor.collate([items[number % len(items)] for number in range(size)])
 
 
-class _Comparison:
-    """The comparisons of a graph with its model, and what they found so far."""
+def compare(cut: Cut, session: Session, *, case: str, feed: Feed) -> tuple[list[Deviation], float]:
+    """Run one batch through graph and model, and compare every output.
 
-    def __init__(self, cut: Cut, session: Session) -> None:
-        self.cut = cut
-        self.session = session
-        self.deviations: list[Deviation] = []
-        self.independence = 0.0
+    The number is the largest relative L2 difference between the first item's features alone and in the batch.
+    """
+    size = len(next(iter(feed.values())))
+    found = run_graph(session, feed)
+    check_repeatable(cut, found, run_graph(session, feed))
+    expected = cut.cutter.reference(cut, feed)
+    check_shapes(cut, found, expected)
+    independence = 0.0
+    if size > 1:
+        alone = run_graph(session, _first_item(feed))
+        independence = measure_independence(cut, found, alone)
+    deviations = []
+    for name, features, reference in zip(cut.names, found, expected, strict=True):
+        deviation = measure_deviation(features, reference, output=name, case=case)
+        if not deviation.relative_l2 <= cut.backbone.tolerance:
+            cause = find_cause(cut, session, case, feed=feed, expected=expected)
+            raise deviation_error(deviation, cut.backbone.tolerance, cause)
+        deviations.append(deviation)
+    return deviations, independence
 
-    def run(self, case: str, feed: Feed) -> None:
-        """Run one batch through graph and model, and compare every output."""
+
+def run_graph(session: Session, feed: Feed) -> Matrices:
+    """Return the graph's outputs for a batch; if it does not run, a fixed batch size is the likely cause."""
+    try:
+        return session.run(feed)
+    except Exception as error:
         size = len(next(iter(feed.values())))
-        found = self._run_graph(feed)
-        self._check_repeatable(found, feed)
-        expected = self.cut.cutter.reference(self.cut, feed)
-        self._check_shapes(found, expected)
-        if size > 1:
-            self._check_independent(found, feed)
-        for name, features, reference in zip(self.cut.names, found, expected, strict=True):
-            deviation = measure_deviation(features, reference, output=name, case=case)
-            self.deviations.append(deviation)
-            if not deviation.relative_l2 <= self.cut.backbone.tolerance:
-                raise self._deviation_error(deviation, feed, expected)
+        raise ParityError(
+            f"the exported graph does not run on a batch of {size}: {reason(error)}. "
+            "Expected a free batch size; the exporter may have fixed it."
+        ) from error
 
-    def _run_graph(self, feed: Feed) -> Matrices:
-        try:
-            return self.session.run(feed)
-        except Exception as error:
-            size = len(next(iter(feed.values())))
+
+def check_repeatable(cut: Cut, once: Matrices, again: Matrices) -> None:
+    """Raise a ParityError if two runs of the graph on the same batch differ."""
+    for name, features, repeated in zip(cut.names, once, again, strict=True):
+        if not np.array_equal(features, repeated, equal_nan=True):
             raise ParityError(
-                f"the exported graph does not run on a batch of {size}: {reason(error)}. "
-                "Expected a free batch size; the exporter may have fixed it."
-            ) from error
+                f"two runs of the exported graph on the same batch differ at output {name!r}: something random, "
+                "such as dropout, is left on. Expected a model in evaluation mode."
+            )
 
-    def _check_repeatable(self, found: Matrices, feed: Feed) -> None:
-        again = self._run_graph(feed)
-        for name, features, repeated in zip(self.cut.names, found, again, strict=True):
-            if not np.array_equal(features, repeated, equal_nan=True):
-                raise ParityError(
-                    f"two runs of the exported graph on the same batch differ at output {name!r}: something random, "
-                    "such as dropout, is left on. Expected a model in evaluation mode."
-                )
 
-    def _check_shapes(self, found: Matrices, expected: Matrices) -> None:
-        for name, features, reference in zip(self.cut.names, found, expected, strict=True):
-            if features.shape != reference.shape:
-                raise ParityError(
-                    f"output {name!r} has shape {features.shape} on a batch of {len(reference)}, "
-                    f"expected {reference.shape}"
-                )
+def check_shapes(cut: Cut, found: Matrices, expected: Matrices) -> None:
+    """Raise a ParityError if an output of the graph has another shape than the model's."""
+    for name, features, reference in zip(cut.names, found, expected, strict=True):
+        if features.shape != reference.shape:
+            raise ParityError(
+                f"output {name!r} has shape {features.shape} on a batch of {len(reference)}, expected {reference.shape}"
+            )
 
-    def _check_independent(self, found: Matrices, feed: Feed) -> None:
-        alone = self._run_graph(_first_item(feed))
-        for name, features, single in zip(self.cut.names, found, alone, strict=True):
-            difference = relative_error(features[:1], single)
-            self.independence = max(self.independence, difference)
-            if not difference <= LARGEST_TOLERANCE:
-                raise ParityError(
-                    f"an item's features at output {name!r} change by {difference:.2g} with the other items of its "
-                    "batch: batch normalisation is left in training mode. Expected a model in evaluation mode."
-                )
 
-    def _deviation_error(self, deviation: Deviation, feed: Feed, expected: Matrices) -> ParityError:
-        """Say how the graph deviates, and why where that can be determined."""
-        cause = ""
-        if deviation.case == "padded":
-            cause = "Without padding it agrees: the attention mask is gone from the graph. "
-        elif self._agrees_with_exchanged_channels(feed, expected):
-            cause = "It agrees when red and blue are exchanged: the order of the channels is wrong. "
-        return ParityError(
-            f"the exported graph differs from the model: output {deviation.output!r}, {deviation.case} batch of "
-            f"{deviation.batch}, relative L2 error {deviation.relative_l2:.2g}, cosine {deviation.cosine:.4f}; "
-            f"expected at most {self.cut.backbone.tolerance:.0e}. {cause}Nothing was kept."
-        )
+def measure_independence(cut: Cut, found: Matrices, alone: Matrices) -> float:
+    """Return the largest difference of the first item's features alone and in a batch; a ParityError if too large."""
+    largest = 0.0
+    for name, features, single in zip(cut.names, found, alone, strict=True):
+        difference = relative_error(features[:1], single)
+        if not difference <= LARGEST_TOLERANCE:
+            raise ParityError(
+                f"an item's features at output {name!r} change by {difference:.2g} with the other items of its "
+                "batch: batch normalisation is left in training mode. Expected a model in evaluation mode."
+            )
+        largest = max(largest, difference)
+    return largest
 
-    def _agrees_with_exchanged_channels(self, feed: Feed, expected: Matrices) -> bool:
-        axis = self.cut.backbone.input_spec.color_axis
-        if axis is None:
-            return False
-        exchanged = {name: np.ascontiguousarray(np.flip(images, axis)) for name, images in feed.items()}
-        errors = [relative_error(*pair) for pair in zip(self.session.run(exchanged), expected, strict=True)]
-        return max(errors) <= self.cut.backbone.tolerance
+
+def find_cause(cut: Cut, session: Session, case: str, *, feed: Feed, expected: Matrices) -> str:
+    """Say why a graph deviates, "" where that cannot be determined."""
+    if case == "padded":
+        return "Without padding it agrees: the attention mask is gone from the graph. "
+    axis = cut.backbone.input_spec.color_axis
+    if axis is None:
+        return ""
+    exchanged = {name: np.ascontiguousarray(np.flip(images, axis)) for name, images in feed.items()}
+    errors = [relative_error(*pair) for pair in zip(session.run(exchanged), expected, strict=True)]
+    if max(errors) <= cut.backbone.tolerance:
+        return "It agrees when red and blue are exchanged: the order of the channels is wrong. "
+    return ""
+
+
+def deviation_error(deviation: Deviation, tolerance: float, cause: str) -> ParityError:
+    """Say how a graph deviates, and why."""
+    return ParityError(
+        f"the exported graph differs from the model: output {deviation.output!r}, {deviation.case} batch of "
+        f"{deviation.batch}, relative L2 error {deviation.relative_l2:.2g}, cosine {deviation.cosine:.4f}; "
+        f"expected at most {tolerance:.0e}. {cause}Nothing was kept."
+    )
 
 
 def measure_deviation(

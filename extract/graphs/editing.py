@@ -10,6 +10,7 @@ from typing import Any
 
 from ...atomic import write_file
 from ...errors import ExportError
+from .certificate import Certificate
 from .exported_graph import INPUTS_FOLDER, ExportedGraph, write_inputs
 from .graph_metadata import write_metadata
 from .onnx.value_graph import list_subgraphs, prune
@@ -34,19 +35,23 @@ def select_columns(graph: ExportedGraph, names: Sequence[str], path: Path) -> Ex
     # Describe them.
     columns = {column.name: column for column in graph.metadata.columns}
     write_metadata(model, replace(graph.metadata, columns=tuple(columns[name] for name in names)))
-    ports = {port.name: port for port in graph.certificate.outputs}
-    certificate = replace(
-        graph.certificate,
-        outputs=tuple(ports[name] for name in names),
-        deviations=tuple(deviation for deviation in graph.certificate.deviations if deviation.output in names),
-    )
 
     # Write the files.
     write_file(path, model.SerializeToString())
     selected = ExportedGraph(path)
     write_inputs(graph.input_spec, path.parent / INPUTS_FOLDER)
-    selected.write_certificate(certificate)
+    selected.write_certificate(select_outputs(graph.certificate, names))
     return selected
+
+
+def select_outputs(certificate: Certificate, names: Sequence[str]) -> Certificate:
+    """Return the evidence for some of the outputs, in this order."""
+    ports = {port.name: port for port in certificate.outputs}
+    return replace(
+        certificate,
+        outputs=tuple(ports[name] for name in names),
+        deviations=tuple(deviation for deviation in certificate.deviations if deviation.output in names),
+    )
 
 
 def merge_graphs(first: ExportedGraph, second: ExportedGraph, path: Path) -> ExportedGraph:
@@ -74,15 +79,19 @@ def merge_graphs(first: ExportedGraph, second: ExportedGraph, path: Path) -> Exp
     write_metadata(model, replace(first.metadata, columns=columns))
     write_file(path, model.SerializeToString())
     joined = ExportedGraph(path, first.inputs)
-    certificate = replace(
-        first.certificate,
-        outputs=(*first.certificate.outputs, *second.certificate.outputs),
-        deviations=(*first.certificate.deviations, *second.certificate.deviations),
-        fidelity=(*first.certificate.fidelity, *second.certificate.fidelity),
-        independence=max(first.certificate.independence, second.certificate.independence),
-    )
-    joined.write_certificate(certificate)
+    joined.write_certificate(join_certificates(first.certificate, second.certificate))
     return joined
+
+
+def join_certificates(first: Certificate, second: Certificate) -> Certificate:
+    """Return the evidence for the outputs of two graphs."""
+    return replace(
+        first,
+        outputs=(*first.outputs, *second.outputs),
+        deviations=(*first.deviations, *second.deviations),
+        fidelity=(*first.fidelity, *second.fidelity),
+        independence=max(first.independence, second.independence),
+    )
 
 
 def add_operators(model: Any, other: Any) -> None:

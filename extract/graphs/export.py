@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
     from ...models.backbone import Backbone
     from ...models.input_spec import InputSpec
-    from .cut import Cutter
-    from .routes import Route, Tracing
+    from .routes import Route
 
 PACKAGES = ("topwork", "torch", "onnx", "onnxscript", "onnxruntime", "numpy")
 
@@ -53,24 +52,19 @@ def export(
     """
     items = samples(backbone.input_spec)
     failures: dict[str, TopworkError] = {}
-    cutters: dict[Tracing, Cutter] = {}
     if routes is None:
         routes = routes_for(backbone)
     for route in routes:
         refused = tuple(f"{name}: {reason(error)}" for name, error in failures.items())
         try:
-            if route.tracing not in cutters:
-                cutters[route.tracing] = cutter_for(backbone, route.tracing)
-            cut = choose(cutters[route.tracing], request)
+            cut = choose(cutter_for(backbone, route.tracing), request)
             model, certificate = export_by_route(cut, route, items=items, refused=refused)
-        except LayerError as error:
-            if not failures:
+        except (LayerError, ExportError) as error:
+            if isinstance(error, LayerError) and not failures:
                 raise
             failures[route.name] = error
-        except (ExportError, ParityError) as error:
-            failures[route.name] = error
         else:
-            return _save(model, certificate, backbone.input_spec, folder=folder)
+            return save_graph(model, certificate, backbone.input_spec, folder=folder)
     raise choose_most_informative(list(failures.values()))
 
 
@@ -104,8 +98,9 @@ def export_by_route(
     return model, certificate
 
 
-def _save(model: Any, certificate: Certificate, spec: InputSpec, *, folder: Path) -> ExportedGraph:
-    with contextlib.suppress(FileExistsError), new_folder(folder) as temporary:  # another process may have been faster
+def save_graph(model: Any, certificate: Certificate, spec: InputSpec, *, folder: Path) -> ExportedGraph:
+    """Make the folder of a graph, unless another process was faster."""
+    with contextlib.suppress(FileExistsError), new_folder(folder) as temporary:
         (temporary / GRAPH_FILE).write_bytes(model.SerializeToString())
         ExportedGraph(temporary / GRAPH_FILE).write_certificate(certificate)
         write_inputs(spec, temporary / INPUTS_FOLDER)

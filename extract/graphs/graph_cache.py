@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import tempfile
 import uuid
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from ...errors import InputError
 from ...identity import digest
 from ...models.backbone import Backbone, Loadable
 from ...models.loading import BackboneSpec
-from .cut import CutRequest
+from .cut import Column, CutRequest
 from .export import Samples, export, no_samples, package_versions
 from .exported_graph import GRAPH_FILE, ExportedGraph
 from .graph_metadata import GRAPH_FORMAT
@@ -80,31 +80,35 @@ def export_once_per_process(
 def check_request(graph: ExportedGraph, request: CutRequest) -> None:
     """Raise an InputError if a graph does not compute what is asked for."""
     columns = graph.metadata.columns
-    exported = {(column.layer, column.pool) for column in columns}
-    layers = {column.layer for column in columns}
-    for layer in request.layers:
-        for pool in request.pools:
-            is_own_choice = pool == AUTO and layer in layers
-            is_vector = (layer, "none") in exported
-            if not (is_own_choice or is_vector or (layer, pool) in exported):
-                cuts = ", ".join(f"{column.layer} ({column.pool})" for column in columns)
-                raise InputError(
-                    f"layer {layer!r} with pool {pool!r} is not in this graph, exported with {cuts}; "
-                    "another cut needs the backbone itself"
-                )
+    for layer, pool in itertools.product(request.layers, request.pools):
+        if not has_cut(columns, layer, pool):
+            cuts = ", ".join(f"{column.layer} ({column.pool})" for column in columns)
+            raise InputError(
+                f"layer {layer!r} with pool {pool!r} is not in this graph, exported with {cuts}; "
+                "another cut needs the backbone itself"
+            )
     if request.normalize != columns[0].normalize:
         raise InputError(f"this graph was exported with normalize={columns[0].normalize}; another needs the backbone")
 
 
+def has_cut(columns: Iterable[Column], layer: str, pool: str) -> bool:
+    """Return whether a layer is among the columns with a pooling, or is a vector, which is never pooled."""
+    pools = {column.pool for column in columns if column.layer == layer}
+    if pool == AUTO:
+        return bool(pools)
+    return pool in pools or "none" in pools
+
+
 def request_key(spec: Loadable, request: CutRequest) -> str:
     """Return the digest of everything that decides a graph: specification, options, weights file, versions."""
-    key: dict[str, Any] = {
-        "format": GRAPH_FORMAT,
-        "backbone": spec.request(),
-        "request": asdict(request),
-        "versions": package_versions(*SOURCE_PACKAGES),
-    }
-    return digest(key)
+    return digest(
+        {
+            "format": GRAPH_FORMAT,
+            "backbone": spec.request(),
+            "request": asdict(request),
+            "versions": package_versions(*SOURCE_PACKAGES),
+        }
+    )
 
 
 def cache_folder() -> Path:

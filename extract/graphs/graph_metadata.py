@@ -130,18 +130,22 @@ def _read_fields(stream: BinaryIO, wanted: set[int]) -> Iterator[tuple[int, byte
         if field_type == VARINT_TYPE:
             _read_varint(stream)
             continue
-        if field_type == LENGTH_TYPE:
-            size = _read_varint(stream)
-        elif field_type in BYTES_OF_FIXED_TYPES:
-            size = BYTES_OF_FIXED_TYPES[field_type]
-        else:
-            raise _damaged_file_error()
+        size = read_size(stream, field_type)
         if number == 0 or stream.tell() + size > end:
             raise _damaged_file_error()
         if number in wanted:
             yield number, stream.read(size)
         else:
             stream.seek(size, os.SEEK_CUR)
+
+
+def read_size(stream: BinaryIO, field_type: int) -> int:
+    """Return the number of bytes of a field's content, which follows."""
+    if field_type == LENGTH_TYPE:
+        return _read_varint(stream)
+    if field_type in BYTES_OF_FIXED_TYPES:
+        return BYTES_OF_FIXED_TYPES[field_type]
+    raise _damaged_file_error()
 
 
 def _read_varint(stream: BinaryIO) -> int:

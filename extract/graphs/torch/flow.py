@@ -14,6 +14,8 @@ from ..dataflow import Cost
 if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
 
+MATRIX_PRODUCTS = ("linear", "aten.mm", "bmm", "matmul")
+
 
 def example_tensor(node: Node) -> Any:
     """Return the fake tensor of a node's value, or of its first part; None if its value is no tensor."""
@@ -35,10 +37,10 @@ def example_shape(node: Node) -> tuple[int, ...]:
     tensor = example_tensor(node)
     if tensor is None:
         return ()
-    return tuple(_example_size(size) for size in tensor.shape)
+    return tuple(example_size(size) for size in tensor.shape)
 
 
-def _example_size(size: Any) -> int:
+def example_size(size: Any) -> int:
     """Return a size in the example batch; a symbolic one keeps it as a hint, unless it depends on data."""
     if isinstance(size, int):
         return size
@@ -76,20 +78,25 @@ def count_flops(node: Node) -> int:
 
     Convolutions and matrix products are counted; the rest is negligible.
     """
+    multiplications = count_multiplications(node)
+    if multiplications == 0:
+        return 0
+    results = math.prod(example_shape(node)) // EXAMPLE_BATCH  # per item, whichever axes hold the batch
+    return int(2 * results * multiplications)
+
+
+def count_multiplications(node: Node) -> Any:
+    """Return how many products are summed for each number of an operation's result, 0 if it is no product."""
     tensors = [example_tensor(source) for source in node.all_input_nodes]
     inputs = [tensor for tensor in tensors if tensor is not None]
     target = str(node.target)
-    is_product = any(name in target for name in ("linear", "aten.mm", "bmm", "matmul", "addmm"))
     if "conv" in target and len(inputs) > 1:
         kernel = inputs[1].shape
-        inner = math.prod(kernel) // max(1, kernel[0])
-    elif is_product:
-        first = inputs[1] if "addmm" in target else inputs[0]
-        inner = first.shape[-1]
-    elif "scaled_dot_product" in target:  # two products of the queries with as many keys
-        keys = inputs[1]
-        inner = 2 * keys.shape[-2]
-    else:
-        return 0
-    items = math.prod(example_shape(node)) // EXAMPLE_BATCH  # per item, whichever axes hold the batch
-    return int(2 * items * inner)
+        return math.prod(kernel) // max(1, kernel[0])
+    if "addmm" in target:
+        return inputs[1].shape[-1]
+    if any(name in target for name in MATRIX_PRODUCTS):
+        return inputs[0].shape[-1]
+    if "scaled_dot_product" in target:  # two products of the queries with as many keys
+        return 2 * inputs[1].shape[-2]
+    return 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ...preprocess.by_kind import example_feed
@@ -89,15 +90,12 @@ def find_returned_shapes(backbone: TorchBackbone, calls: Sequence[str]) -> dict[
     modules = dict(backbone.module.named_modules(remove_duplicate=False))
     shapes: dict[str, set[tuple[int, ...]]] = {}
 
-    def recorder(call: str) -> Callable[[Any], None]:
-        def record(values: Any) -> None:
-            shapes[call] = {tuple(tensor.shape) for tensor in iterate_tensors(values)}
-
-        return record
+    def record(call: str, values: Any) -> None:
+        shapes[call] = {tuple(tensor.shape) for tensor in iterate_tensors(values)}
 
     feed = example_feed(backbone.input_spec)
     with contextlib.ExitStack() as hooks, torch.no_grad():
         for call, number in number_calls(modules, calls).items():
-            hooks.enter_context(hook_call(modules[module_name(call)], number, recorder(call)))
+            hooks.enter_context(hook_call(modules[module_name(call)], number, partial(record, call)))
         backbone.run(model_inputs(backbone.input_spec, to_tensors(feed)))
     return shapes

@@ -8,7 +8,8 @@ modules, and copied, as a later operation may overwrite them. Preprocessing and 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ....errors import ParityError
@@ -47,11 +48,8 @@ def record_layers(traced: Trace, layers: Iterable[Layer], inputs: tuple[Tensor, 
     numbers = number_calls(modules, calls_in_order(traced.module))
     values: dict[str, Tensor] = {}
 
-    def recorder(layer: Layer) -> Callable[[Any], None]:
-        def record(returned: Any) -> None:
-            values[layer.name] = copy_layer_value(returned, layer)
-
-        return record
+    def record(layer: Layer, returned: Any) -> None:
+        values[layer.name] = copy_layer_value(returned, layer)
 
     with contextlib.ExitStack() as hooks:
         for layer in layers:
@@ -59,7 +57,7 @@ def record_layers(traced: Trace, layers: Iterable[Layer], inputs: tuple[Tensor, 
             call = find_classifier(traced) if is_last else layer.name
             if call:  # otherwise the model's output is its features
                 module = modules[module_name(call)]
-                hooks.enter_context(hook_call(module, numbers[call], recorder(layer), entering=is_last))
+                hooks.enter_context(hook_call(module, numbers[call], partial(record, layer), entering=is_last))
         output = traced.backbone.run(inputs)
     values.setdefault(LAST, output)
     return values
@@ -68,7 +66,7 @@ def record_layers(traced: Trace, layers: Iterable[Layer], inputs: tuple[Tensor, 
 def copy_layer_value(returned: Any, layer: Layer) -> Tensor:
     """Return a copy of the first tensor of a module's output that has the layer's shape."""
     for tensor in iterate_tensors(returned):
-        if _has_shape(tensor, layer.shape):
+        if has_shape(tensor, layer.shape):
             copy: Tensor = tensor.clone()
             return copy
     raise ParityError(
@@ -77,7 +75,8 @@ def copy_layer_value(returned: Any, layer: Layer) -> Tensor:
     )
 
 
-def _has_shape(tensor: Tensor, shape: tuple[int | None, ...]) -> bool:
+def has_shape(tensor: Tensor, shape: tuple[int | None, ...]) -> bool:
+    """Return whether a batch holds values of a layer's shape; None stands for any size."""
     sizes = tensor.shape[1:]
     if len(sizes) != len(shape):
         return False

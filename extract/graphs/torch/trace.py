@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -65,14 +65,8 @@ def trace(backbone: TorchBackbone, tracing: Tracing = DEFAULT_TRACING) -> Trace:
 def make_trace(backbone: TorchBackbone, tracing: Tracing) -> Trace:
     """Trace a backbone, and find which node each module call yields and which one enters it."""
     module = make_functional_graph(backbone, tracing)
-
-    # Group the live nodes by the module calls they ran in.
     live = list_live_nodes(module)
-    nodes_of_call: dict[str, list[Node]] = {}
-    for node in live:
-        for call in calls_of_node(node):
-            if call:
-                nodes_of_call.setdefault(call, []).append(node)
+    nodes_of_call = group_by_call(live)
 
     # Find the output of each call.
     shapes = find_returned_shapes(backbone, calls_in_order(module))
@@ -95,6 +89,16 @@ def make_trace(backbone: TorchBackbone, tracing: Tracing) -> Trace:
     return Trace(backbone, module, live, values=values, entries=entries)
 
 
+def group_by_call(nodes: Iterable[Node]) -> dict[str, list[Node]]:
+    """Return the nodes that ran in each module call."""
+    nodes_of_call: dict[str, list[Node]] = {}
+    for node in nodes:
+        for call in calls_of_node(node):
+            if call:
+                nodes_of_call.setdefault(call, []).append(node)
+    return nodes_of_call
+
+
 def make_functional_graph(backbone: TorchBackbone, tracing: Tracing) -> GraphModule:
     """Trace a backbone by ``torch.export`` into a graph without in-place operations."""
     import torch
@@ -115,12 +119,15 @@ def make_functional_graph(backbone: TorchBackbone, tracing: Tracing) -> GraphMod
     except Exception as error:
         raise ExportError(f"{backbone.name} cannot be traced by torch.export: {reason(error)}") from error
     assert isinstance(module, torch.fx.GraphModule)
+    remove_input_checks(module)
+    return module
 
-    # Remove torch's checks of the input, which stand between the input and what reads it.
+
+def remove_input_checks(module: GraphModule) -> None:
+    """Remove torch's checks of the input, which stand between the input and what reads it."""
     for node in list(module.graph.nodes):
         if node.op == "call_module" and not node.users:
             module.graph.erase_node(node)
-    return module
 
 
 def list_decompositions(tracing: Tracing) -> dict[Any, Any]:
@@ -131,11 +138,12 @@ def list_decompositions(tracing: Tracing) -> dict[Any, Any]:
     import torch
 
     table = dict(torch.export.default_decompositions()) if tracing.decompose else {}
-    table[torch.ops.aten.rsub.Scalar] = _subtract_from_number
+    table[torch.ops.aten.rsub.Scalar] = subtract_from_number
     return table
 
 
-def _subtract_from_number(tensor: Tensor, number: float, alpha: float = 1) -> Tensor:
+def subtract_from_number(tensor: Tensor, number: float, alpha: float = 1) -> Tensor:
+    """Return a number minus a multiple of a tensor."""
     return tensor * -alpha + number
 
 
