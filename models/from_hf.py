@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, WeightsError
-from .hf_inputs import image_spec, sentence_pooling, text_spec
+from ..errors import InputError, TopworkError, WeightsError, reason
+from .hf_files import CONFIG_FILE, reading, refuse_code, refuse_damaged, refuse_quantised
+from .hf_inputs import image_spec, text_spec
 from .input_spec import InputSpec
-from .loader import BuiltModel, fetching
+from .loader import BuiltModel
+from .sentence_folder import SentenceFolder, build_encoder, load_module_weights, read_sentence_folder
+from .text_spec import TextSpec, add_lower_casing
 from .torchvision_operators import ensure_torchvision_operators
 from .weights import read_tensors, strip_prefixes, unwrap
 
 CONFIG_OF_TOWER = {"vision": "vision_config", "text": "text_config"}
 ENCODER_CLASSES = {"vit_mae": "ViTModel"}
 """For models that serve pre-training alone the class that their authors load their weights into."""
+ENCODERS_OF_DECODERS = (
+    *("t5", "mt5", "umt5", "udop", "longt5", "prophetnet", "switch_transformers", "blenderbot", "blenderbot-small"),
+    *("m2m_100", "pegasus", "pegasus_x", "marian"),
+)
+"""Models with a decoder of which sentence-transformers runs the encoder alone."""
 CLASSIFIER_NAMES = ("classifier", "score", "head", "cls_classifier")
 MAX_SHOWN_KEYS = 12
 HUB_ARGUMENTS = {
@@ -52,19 +62,83 @@ def build(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> BuiltMo
     refused = sorted(HUB_ARGUMENTS.intersection(model_args))
     if refused:
         raise InputError(f"model_args {', '.join(refused)} of hf:{name}: expected changes to the configuration alone")
+    folder = read_sentence_folder(name)
+    if folder is not None:
+        return build_sentence_model(folder, pretrained=pretrained, model_args=model_args)
     options = dict(model_args)
     tower = options.pop("tower", None)
     config = choose_tower(name, read_config(name, options), tower)
     model_class = find_class_with_classifier(config) or find_encoder_class(config)
-    config = complete_config(config, model_class)
-    if pretrained:
-        module = load_checkpoint(name, model_class, config)
-    else:
-        module = model_class._from_config(config)
+    module, config = make_module(name, model_class, config, pretrained=pretrained, model_args=model_args)
     classifier = find_classifier(module, model_class)
     if getattr(config, "is_encoder_decoder", False) and classifier is None:
         module = module.get_encoder()
     return describe(name, module.float(), config, classifier)
+
+
+def build_sentence_model(folder: SentenceFolder, *, pretrained: bool, model_args: dict[str, Any]) -> BuiltModel:
+    """Make the transformer of a sentence-transformers folder and the modules behind it, as one module."""
+    name = folder.transformer
+    config = read_config(name, {**folder.config_arguments, **model_args})
+    model_class = find_encoder_class(config)
+    transformer, config = make_module(name, model_class, config, pretrained=pretrained, model_args=model_args)
+    if getattr(config, "is_encoder_decoder", False):
+        if config.model_type not in ENCODERS_OF_DECODERS:
+            raise InputError(
+                f"sentence-transformers runs encoder and decoder of hf:{folder.name} ({config.model_type}), which "
+                "topwork does not reproduce; expected an encoder"
+            )
+        transformer = transformer.get_encoder()
+    check_input(name, transformer)
+    encoder = build_encoder(folder, transformer.float(), pretrained)
+    details = describe_configuration(transformer, config)
+    details["arguments"] = {**details["arguments"], **folder.identify()}
+    details["load_weights"] = functools.partial(fill_encoder, folder)
+    details["pooling"] = folder.own_pooling
+    details["prompts"] = folder.prompts
+    details["fit_to_input"] = exclude_prompt
+    try:
+        spec = text_spec(name, transformer, config, max_length=folder.max_length)
+    except InputError as error:
+        return BuiltModel(encoder, None, complaint=str(error), **details)
+    if folder.settings.get("do_lower_case"):
+        spec = replace(spec, tokenizer=add_lower_casing(spec.tokenizer))
+    return BuiltModel(encoder, replace(spec, prompt=folder.default_prompt), **details)
+
+
+def exclude_prompt(encoder: Any, spec: InputSpec) -> None:
+    """Let poolings leave out the tokens of the prompt where their settings say so."""
+    for pooling in encoder.poolings:
+        if not pooling.include_prompt and isinstance(spec, TextSpec):
+            pooling.excluded_tokens = spec.count_prompt_tokens()
+
+
+def fill_encoder(folder: SentenceFolder, encoder: Any, path: Path) -> None:
+    """Copy a file of weights into the transformer; the modules behind it keep the weights in their folders."""
+    fill_from_file(encoder.transformers[0], path)
+    load_module_weights(encoder, folder)
+
+
+def make_module(
+    name: str, model_class: Any, config: Any, *, pretrained: bool, model_args: dict[str, Any]
+) -> tuple[Any, Any]:
+    """Return a model with the weights of its checkpoint or random ones, and its completed configuration.
+
+    Raise an InputError if the arguments do not fit the model.
+    """
+    config = complete_config(config, model_class)
+    try:
+        if pretrained:
+            return load_checkpoint(name, model_class, config), config
+        return model_class._from_config(config), config
+    except TopworkError as error:
+        if model_args and isinstance(error, WeightsError):
+            raise WeightsError(f"{error} (with model_args={model_args})") from error
+        raise
+    except Exception as error:  # a configuration with values that a model does not have fails in any way
+        raise InputError(
+            f"hf:{name} cannot be made as {model_class.__name__} with model_args={model_args}: {reason(error)}"
+        ) from error
 
 
 def complete_config(config: Any, model_class: Any) -> Any:
@@ -87,8 +161,18 @@ def read_config(name: str, options: dict[str, Any]) -> Any:
     looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1 or Path(name).is_absolute()
     if looks_local and not Path(name).is_dir():
         raise InputError(f"hf:{name}: there is no such folder; expected a folder with config.json, or the ID of a hub")
-    with fetching(f"hf:{name}", wanted=True):
-        config, unknown = AutoConfig.from_pretrained(name, return_unused_kwargs=True, **options)
+    refuse_code(name, CONFIG_FILE)
+    refuse_quantised(name)
+    with reading(name, "configuration"):
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+    if not options:
+        return config
+    try:
+        config, unknown = AutoConfig.from_pretrained(
+            name, trust_remote_code=False, return_unused_kwargs=True, **options
+        )
+    except Exception as error:  # transformers and huggingface_hub have errors of their own
+        raise InputError(f"model_args={options} do not fit the configuration of hf:{name}: {reason(error)}") from error
     if unknown:
         raise InputError(f"the configuration of hf:{name} has no {', '.join(sorted(unknown))}")
     return config
@@ -148,8 +232,9 @@ def find_encoder_class(config: Any) -> Any:
 def load_checkpoint(name: str, model_class: Any, config: Any) -> Any:
     """Load a model with its weights; a pooler that was not saved is left out.
 
-    Raise a WeightsError if the checkpoint lacks weights, which would be random.
+    Raise a WeightsError if the checkpoint is damaged or of other shapes, or lacks weights, which would be random.
     """
+    refuse_damaged(name)
     module, missing = _load_and_list_missing(name, model_class, config)
     if missing and all(".pooler." in f".{key}" for key in missing):  # saved without, from another class
         module, missing = _load_and_list_missing(name, model_class, config, add_pooling_layer=False)
@@ -162,10 +247,21 @@ def load_checkpoint(name: str, model_class: Any, config: Any) -> Any:
 def _load_and_list_missing(name: str, model_class: Any, config: Any, **options: Any) -> tuple[Any, list[str]]:
     import torch
 
-    with fetching(f"hf:{name}", wanted=True), no_progress_bar():
+    with reading(name, "weights"), no_progress_bar():
         module, report = model_class.from_pretrained(
-            name, config=config, dtype=torch.float32, output_loading_info=True, **options
+            name,
+            config=config,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **options,
         )
+    reshaped = [
+        f"{key} {tuple(found)}, expected {tuple(expected)}" for key, found, expected in report["mismatched_keys"]
+    ]
+    if reshaped:
+        shown = "; ".join(sorted(reshaped)[:MAX_SHOWN_KEYS])
+        raise WeightsError(f"the checkpoint of hf:{name} has other shapes than {model_class.__name__}: {shown}")
     return module, sorted(report["missing_keys"])
 
 
@@ -219,20 +315,23 @@ def find_classifier(module: Any, model_class: Any) -> str | None:
 def describe(name: str, module: Any, config: Any, classifier: str | None) -> BuiltModel:
     """Return the model with its input specification and what identifies it."""
     check_input(name, module)
-    identifying = {field: value for field, value in config.to_diff_dict().items() if field not in VOLATILE_FIELDS}
-    details: dict[str, Any] = {
-        "load_weights": fill_from_file,
-        "classifier": classifier or "",
-        "architecture": f"hf:{type(module).__name__}",
-        "arguments": {"config": identifying},
-    }
-    if module.main_input_name == "input_ids":
-        details["pooling"] = sentence_pooling(name)
+    details = {**describe_configuration(module, config), "classifier": classifier or ""}
     try:
         spec, unknown = read_input_spec(name, module, config)
     except InputError as error:
         return BuiltModel(module, None, complaint=str(error), **details)
     return BuiltModel(module, spec, unknown=unknown, **details)
+
+
+def describe_configuration(module: Any, config: Any) -> dict[str, Any]:
+    """Return what identifies a model and how weights are put into it, as fields of :class:`BuiltModel`."""
+    identifying = {field: value for field, value in config.to_diff_dict().items() if field not in VOLATILE_FIELDS}
+    return {
+        "load_weights": fill_from_file,
+        "classifier": "",
+        "architecture": f"hf:{type(module).__name__}",
+        "arguments": {"config": identifying},
+    }
 
 
 def check_input(name: str, module: Any) -> None:

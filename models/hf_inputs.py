@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from .hf_files import find_file, read_json, refuse_code
 from .image_spec import FitMode, ImageSpec
 from .text_spec import TextSpec
 
 IMAGE_CONFIG = "preprocessor_config.json"
-SENTENCE_CONFIG = "sentence_bert_config.json"
-POOLING_CONFIG = "1_Pooling/config.json"
-POOLING_FLAG = "pooling_mode_"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 """Pillow's numbers of its filters."""
 UNSUPPORTED_STEPS = ("do_flip_channel_order", "rescale_offset", "include_top", "do_thumbnail", "do_pad")
@@ -41,7 +37,7 @@ def image_spec(name: str, config: Any) -> tuple[ImageSpec, tuple[str, ...]]:
     For these the specification has provisional values. `name` is a folder, or an ID of the hub. Raise an InputError if
     the file asks for steps that topwork does not reproduce.
     """
-    fields = _read_json(name, IMAGE_CONFIG)
+    fields = read_json(name, IMAGE_CONFIG)
     if fields is None:
         return provisional_image_spec(config), ("mean", "std")
     check_steps(name, fields)
@@ -141,17 +137,15 @@ def read_normalisation(fields: dict[str, Any]) -> tuple[tuple[float, ...], tuple
     return tuple(value / scale for value in mean), tuple(value / scale for value in std)
 
 
-def text_spec(name: str, module: Any, config: Any) -> TextSpec:
+def text_spec(name: str, module: Any, config: Any, *, max_length: int | None = None) -> TextSpec:
     """Return the tokeniser of a text model, as the tokenizers library runs it, and the maximum length.
 
-    Raise an InputError if there is no such tokeniser, or it does not fit the model.
+    A `max_length` that the model's makers state replaces that of the tokeniser. Raise an InputError if there is no such
+    tokeniser, or it does not fit the model.
     """
     tokenizer, content = load_tokenizer_files(name)
-    sentence_config = _read_json(name, SENTENCE_CONFIG) or {}
-    if sentence_config.get("do_lower_case"):
-        raise InputError(f"hf:{name} converts text to lower case before its tokeniser, which topwork does not")
     check_vocabulary(name, len(tokenizer), config)
-    limits = [sentence_config.get("max_seq_length"), tokenizer.model_max_length, count_positions(module, config)]
+    limits = [max_length or tokenizer.model_max_length, count_positions(module, config)]
     known = [limit for limit in limits if limit is not None and limit < UNLIMITED_TOKENS]
     pad_ids = [token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if token is not None]
     return TextSpec(content, min(known, default=DEFAULT_MAX_TOKENS), pad_id=pad_ids[0])
@@ -169,10 +163,14 @@ def load_tokenizer_files(name: str) -> tuple[Any, str]:
     from transformers import AutoTokenizer
 
     try:
-        if not any(_find_file(name, file) for file in TOKENIZER_FILES):  # transformers would make up an empty one
+        if not any(find_file(name, file) for file in TOKENIZER_FILES):  # transformers would make up an empty one
             raise OSError(f"it has none of {', '.join(TOKENIZER_FILES)}")
-        tokenizer = AutoTokenizer.from_pretrained(name)
-        return tokenizer, tokenizer.backend_tokenizer.to_str()
+        refuse_code(name, TOKENIZER_CONFIG)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        backend = tokenizer.backend_tokenizer
+        if tokenizer.truncation_side == "left":
+            backend.enable_truncation(DEFAULT_MAX_TOKENS, direction="left")
+        return tokenizer, backend.to_str()
     except Exception as error:
         raise InputError(
             f"hf:{name} has no tokeniser that the tokenizers library can run ({error}); pass "
@@ -189,33 +187,3 @@ def count_positions(module: Any, config: Any) -> int | None:
     padding_ids = [getattr(table, "padding_idx", None) for table in tables]
     skipped = max((index + 1 for index in padding_ids if index is not None), default=0)
     return int(count) - skipped
-
-
-def sentence_pooling(name: str) -> str:
-    """Return how a sentence-transformers model pools, such as "mean" or "cls+max"; "" for any other model."""
-    fields = _read_json(name, POOLING_CONFIG) or {}
-    flags = [flag for flag, value in fields.items() if value is True and flag.startswith(POOLING_FLAG)]
-    poolings = [flag.removeprefix(POOLING_FLAG).removesuffix("_tokens").removesuffix("_token") for flag in flags]
-    return "+".join(poolings)
-
-
-def _read_json(name: str, file: str) -> dict[str, Any] | None:
-    """Read a file of a local folder or of the hub; None if there is none."""
-    path = _find_file(name, file)
-    if path is None:
-        return None
-    fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return fields
-
-
-def _find_file(name: str, file: str) -> Path | None:
-    """Return the path of a file of a local folder or of the hub; None if there is none."""
-    if Path(name).is_dir():
-        path = Path(name) / file
-        return path if path.is_file() else None
-    from transformers.utils import cached_file
-
-    with contextlib.suppress(OSError):
-        found = cached_file(name, file, _raise_exceptions_for_missing_entries=False)
-        return None if found is None else Path(found)
-    return None

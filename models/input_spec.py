@@ -23,6 +23,8 @@ class InputOverrides:
         For image input; see :class:`topwork.ImageSpec`.
     max_length : int or None
         For text input, in tokens.
+    prompt : str or None
+        For text input: put in front of every text.
     """
 
     mean: tuple[float, ...] | None = None
@@ -32,6 +34,7 @@ class InputOverrides:
     interpolation: str | None = None
     decode: str | None = None
     max_length: int | None = None
+    prompt: str | None = None
 
     def require_only(self, *names: str, kind: str) -> None:
         """Refuse overrides that do not apply to this kind of input.
@@ -140,3 +143,7 @@ class InputSpec(ABC):
     def files(self) -> dict[str, bytes]:
         """Return the files that travel with the graph, by name."""
         return {}
+
+    def serving_files(self) -> dict[str, bytes]:
+        """Return the files that programs other than topwork need to prepare an item, by name."""
+        return self.files()

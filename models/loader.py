@@ -26,6 +26,9 @@ class BuiltModel:
     does not identify it; `arguments` hold what decides the model beyond the user's arguments, such as a configuration
     file. `load_weights` copies a file of weights into the model. The other fields are those of
     :class:`topwork.models.backbone.TorchBackbone`.
+
+    `prompts` are texts to put in front of an item, by the names that users may give; `fit_to_input` changes the model
+    to the input specification that was chosen in the end.
     """
 
     model: nn.Module | Path
@@ -38,6 +41,8 @@ class BuiltModel:
     load_weights: Callable[[Any, Path], None] = load_weights
     unknown: tuple[str, ...] = ()
     complaint: str = ""
+    prompts: dict[str, str] = field(default_factory=dict)
+    fit_to_input: Callable[[Any, InputSpec], None] | None = None
 
 
 class BackboneLoader(Protocol):

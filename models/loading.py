@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,8 +57,9 @@ class BackboneSpec:
     def load(self) -> Backbone:
         """Load the backbone; see :func:`load_backbone`."""
         built = build_model(self)
+        input_spec = choose_input_spec(self, built)
         details: dict[str, Any] = {
-            "input_spec": choose_input_spec(self, built),
+            "input_spec": input_spec,
             "arguments": {**self.model_args, **built.arguments},
             "pooling": built.pooling,
             "tolerance": built.tolerance,
@@ -69,6 +70,8 @@ class BackboneSpec:
             return OnnxBackbone(name=built.architecture, path=built.model, weights_digest=digest, **details)
         if self.weights_file is not None:
             built.load_weights(built.model, self.weights_file)
+        if built.fit_to_input is not None:
+            built.fit_to_input(built.model, input_spec)
         name = built.architecture or self.name
         if name.startswith("timm:"):
             name = name.partition(".")[0]  # without the tag of the weights, which the digest identifies better
@@ -128,15 +131,33 @@ def build_model(spec: BackboneSpec) -> BuiltModel:
 
 def choose_input_spec(spec: BackboneSpec, built: BuiltModel) -> InputSpec:
     """Return the user's input specification, or else the source's, with the user's changes."""
+    changes = replace(spec.preprocessing, prompt=find_prompt(spec, built))
     if spec.input_spec is not None:
-        return spec.input_spec.override(spec.preprocessing)
+        return spec.input_spec.override(changes)
     if built.complaint:
         raise InputError(built.complaint)
     missing = [name for name in built.unknown if getattr(spec.preprocessing, name) is None]
     if missing or built.input_spec is None:
         stated = ", ".join(f"{name}= (--{name})" for name in missing) or "input_spec="
         raise InputError(f"{spec.name} does not say how its input is preprocessed; state {stated}")
-    return built.input_spec.override(spec.preprocessing)
+    return built.input_spec.override(changes)
+
+
+def find_prompt(spec: BackboneSpec, built: BuiltModel) -> str | None:
+    """Return the text of the prompt that the user gave by its name, or as a text.
+
+    Raise an InputError if a single word is the name of no prompt.
+    """
+    prompt = spec.preprocessing.prompt
+    if prompt is None or prompt in built.prompts:
+        return built.prompts.get(prompt or "", prompt)
+    if isinstance(prompt, str) and prompt.replace("-", "_").isidentifier():
+        known = ", ".join(built.prompts) or "no prompts"
+        raise InputError(
+            f"prompt={prompt!r}: {spec.name} has {known}; expected one of these names, or a text with a space or a "
+            "punctuation mark, such as 'query: '"
+        )
+    return prompt
 
 
 def load_backbone(
@@ -162,8 +183,9 @@ def load_backbone(
     model_args : dict, optional
         Arguments for the architecture.
     **preprocessing
-        ``mean``, ``std``, ``size``, ``crop``, ``interpolation``, ``decode``, ``max_length``: changes to the backbone's
-        own preprocessing.
+        ``mean``, ``std``, ``size``, ``crop``, ``interpolation``, ``decode``, ``max_length``, ``prompt``: changes to the
+        backbone's own preprocessing. A prompt is put in front of every text; it is a text, or the name of a prompt of a
+        sentence-transformers model ("" for none where the model has a default prompt).
 
     Returns
     -------

@@ -30,6 +30,8 @@ class TextSpec(InputSpec):
         Names of the model's arguments for token ids and attention mask, int64 ``(batch, tokens)`` both.
     pad_id : int
         Token that fills the rows of shorter texts, where the mask is 0.
+    prompt : str
+        Put in front of every text.
 
     Examples
     --------
@@ -38,12 +40,13 @@ class TextSpec(InputSpec):
     """
 
     kind: ClassVar[str] = "text"
-    overrides: ClassVar[tuple[str, ...]] = ("max_length",)
+    overrides: ClassVar[tuple[str, ...]] = ("max_length", "prompt")
 
     tokenizer: str = field(repr=False)
     max_length: int
     inputs: tuple[str, str] = ("input_ids", "attention_mask")
     pad_id: int = 0
+    prompt: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what is not a tokeniser, and lengths that leave no room for a token."""
@@ -53,6 +56,8 @@ class TextSpec(InputSpec):
             raise InputError(f"inputs={self.inputs}: expected the names of two arguments: token ids, attention mask")
         if not isinstance(self.max_length, int) or self.max_length <= MIN_BATCH_TOKENS:
             raise InputError(f"max_length={self.max_length}: expected an integer above {MIN_BATCH_TOKENS}")
+        if not isinstance(self.prompt, str):
+            raise InputError(f"prompt={self.prompt!r}: expected a text, put in front of every text")
         if self.pad_id < 0:
             raise InputError(f"pad_id={self.pad_id}: expected the id of a token, 0 or more")
         if not is_tokenizer(self.tokenizer):
@@ -67,7 +72,7 @@ class TextSpec(InputSpec):
         path : path
         max_length : int
         **options
-            ``inputs``, ``pad_id``.
+            ``inputs``, ``pad_id``, ``prompt``.
         """
         return cls(Path(path).read_text(encoding="utf-8"), max_length, **options)
 
@@ -89,21 +94,27 @@ class TextSpec(InputSpec):
     def override(self, changes: InputOverrides) -> TextSpec:
         """Return a copy with the user's changes; the maximum length can only be reduced."""
         changes.require_only(*self.overrides, kind=self.kind)
+        spec = self
+        if changes.prompt is not None:
+            spec = replace(spec, prompt=changes.prompt)
         if changes.max_length is None:
-            return self
+            return spec
         if changes.max_length > self.max_length:
             raise InputError(f"max_length={changes.max_length}: this backbone takes at most {self.max_length} tokens")
-        return replace(self, max_length=changes.max_length)
+        return replace(spec, max_length=changes.max_length)
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary that holds the tokeniser's SHA-256 in place of the tokeniser."""
-        return {
+        fields: dict[str, Any] = {
             "kind": self.kind,
             "files": {TOKENIZER_FILE: hashlib.sha256(self.tokenizer.encode()).hexdigest()},
             "max_length": self.max_length,
             "inputs": list(self.inputs),
             "pad_id": self.pad_id,
         }
+        if self.prompt:
+            fields["prompt"] = self.prompt
+        return fields
 
     @classmethod
     def from_json(cls, values: dict[str, Any], folder: Path) -> TextSpec:
@@ -117,6 +128,24 @@ class TextSpec(InputSpec):
         """Return the tokeniser, by the name of its file."""
         return {TOKENIZER_FILE: self.tokenizer.encode()}
 
+    def serving_files(self) -> dict[str, bytes]:
+        """Return the tokeniser with the prompt inside, for programs other than topwork."""
+        if not self.prompt:
+            return self.files()
+        step = {"type": "Prepend", "prepend": self.prompt}
+        return {TOKENIZER_FILE: prepend_normalizer(self.tokenizer, step).encode()}
+
+    def count_prompt_tokens(self) -> int:
+        """Return the number of tokens before the text itself: those of the prompt, and special ones before it."""
+        from tokenizers import Tokenizer
+
+        if not self.prompt:
+            return 0
+        ids = Tokenizer.from_str(self.tokenizer).encode(self.prompt).ids[: self.max_length]
+        added = json.loads(self.tokenizer).get("added_tokens") or []
+        special = {token["id"] for token in added if token.get("special")}
+        return len(ids) - 1 if ids and ids[-1] in special else len(ids)
+
 
 def is_tokenizer(content: str) -> bool:
     """Return whether a text is the content of a ``tokenizer.json``."""
@@ -124,6 +153,26 @@ def is_tokenizer(content: str) -> bool:
         return "model" in json.loads(content)
     except (ValueError, TypeError):
         return False
+
+
+def prepend_normalizer(tokenizer: str, step: dict[str, Any]) -> str:
+    """Return the content of a ``tokenizer.json`` whose first step with a text is another one."""
+    fields = json.loads(tokenizer)
+    present = fields.get("normalizer")
+    steps = [] if present is None else [present]
+    if present is not None and present["type"] == "Sequence":
+        steps = present["normalizers"]
+    fields["normalizer"] = {"type": "Sequence", "normalizers": [step, *steps]}
+    return json.dumps(fields, ensure_ascii=False)
+
+
+def add_lower_casing(tokenizer: str) -> str:
+    """Return the content of a ``tokenizer.json`` that converts texts to lower case first, if it does not already."""
+    normalizer = json.loads(tokenizer).get("normalizer") or {"type": "Sequence", "normalizers": []}
+    steps = normalizer["normalizers"] if normalizer["type"] == "Sequence" else [normalizer]
+    if any(step["type"] == "Lowercase" for step in steps):
+        return tokenizer
+    return prepend_normalizer(tokenizer, {"type": "Lowercase"})
 
 
 def read_checked(path: Path, expected_digest: str) -> bytes:

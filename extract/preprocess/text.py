@@ -35,7 +35,7 @@ class TextPreprocessor:
 
     def prepare(self, content: Any) -> Prepared:
         """Return the token ids int64 ``(tokens,)``, special tokens included, at most as many as the model takes."""
-        text = decode_text(content)
+        text = self.spec.prompt + decode_text(content)
         try:
             encoded = self.tokenizer.encode(text)
         except Exception as error:  # the library's own errors have no class of their own
@@ -45,7 +45,7 @@ class TextPreprocessor:
     def prepare_all(self, contents: Sequence[Any]) -> list[Prepared | DecodeError]:
         """Return for each item what :meth:`prepare` returns or raises; all are tokenised in one call."""
         try:
-            texts = [decode_text(content) for content in contents]
+            texts = [self.spec.prompt + decode_text(content) for content in contents]
             return [_prepared(encoded) for encoded in self.tokenizer.encode_batch_fast(texts)]
         except Exception:  # of one of them
             return prepare_each(self.prepare, contents)
@@ -135,6 +135,7 @@ def load_tokenizer(spec: TextSpec) -> Any:
     special = tokenizer.num_special_tokens_to_add(False)
     if spec.max_length <= special:
         raise InputError(f"max_length={spec.max_length} leaves no room beside {special} special tokens")
+    direction = (tokenizer.truncation or {}).get("direction", "right")
     tokenizer.no_padding()
-    tokenizer.enable_truncation(spec.max_length)
+    tokenizer.enable_truncation(spec.max_length, direction=direction)
     return tokenizer

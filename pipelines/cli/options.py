@@ -58,6 +58,13 @@ class BackboneOptions:
     max_length: Annotated[
         int | None, option("Maximum length of a text in tokens; longer texts are truncated.", BACKBONE_PANEL)
     ] = None
+    prompt: Annotated[
+        str | None,
+        option(
+            "Put in front of every text: the name of a prompt of a sentence-transformers model, or a text.",
+            BACKBONE_PANEL,
+        ),
+    ] = None
 
     def to_spec(self, name: str | None) -> BackboneSpec:
         """Return the specification of the named backbone; of the built-in one by default."""
@@ -71,6 +78,7 @@ class BackboneOptions:
             crop=self.crop,
             interpolation=self.interpolation,
             max_length=self.max_length,
+            prompt=self.prompt,
             decode=self.decode,
         )
         return BackboneSpec(

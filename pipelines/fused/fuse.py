@@ -55,7 +55,7 @@ def export_fused(pipeline: FittedPipeline, path: Path) -> None:
     require_parity(pipeline, body_session, open_session(content, "cpu"))
 
     # Write the file, after the files that it needs.
-    for name, text in pipeline.graph.input_spec.files().items():
+    for name, text in pipeline.graph.input_spec.serving_files().items():
         write_file(path.with_name(f"{path.stem}.{name}"), text)
     write_file(path, content)
 

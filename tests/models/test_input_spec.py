@@ -20,6 +20,7 @@ CHANGES: dict[str, Any] = {
     "interpolation": "box",
     "decode": "fast",
     "max_length": 16,
+    "prompt": "query: ",
 }
 SPECS: dict[str, InputSpec] = {
     "image": ImageSpec(size=(32, 32), resize=36),
@@ -28,7 +29,7 @@ SPECS: dict[str, InputSpec] = {
 }
 OVERRIDES = {
     "image": {"mean", "std", "size", "crop", "interpolation", "decode"},
-    "text": {"max_length"},
+    "text": {"max_length", "prompt"},
     "tensor": set[str](),
 }
 

@@ -71,7 +71,7 @@ def test_text_equals_sentence_transformers_in_padded_batches(data: Path) -> None
     golden = np.load(data / "golden" / "minilm_l6_v2_banking77_test64.npy")
     with open(data / "banking77" / "test.csv", encoding="utf-8", newline="") as stream:
         texts = [row["text"] for row in csv.DictReader(stream)][:64]
-    extractor = topwork.Extractor(f"hf:{model}", normalize=True, precision="fp32", batch_size=16)
+    extractor = topwork.Extractor(f"hf:{model}", precision="fp32", batch_size=16)
     found = extractor.fit_transform(texts)
     lengths = {prepared.length for prepared in map(extractor.preprocessor.prepare, texts)}
     assert len(lengths) > 16  # so that every batch has padding

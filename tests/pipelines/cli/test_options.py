@@ -72,6 +72,7 @@ def test_options_describe_the_backbone() -> None:
     assert BackboneOptions(size="224").to_spec("x").preprocessing.size == 224
     assert BackboneOptions(decode="fast").to_spec("x").preprocessing == InputOverrides(decode="fast")
     assert BackboneOptions(max_length=64).to_spec("x").preprocessing == InputOverrides(max_length=64)
+    assert BackboneOptions(prompt="a: ").to_spec("x").preprocessing == InputOverrides(prompt="a: ")
 
 
 def test_cut_and_run_options_describe_the_extractor() -> None:
