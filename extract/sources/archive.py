@@ -77,12 +77,12 @@ class ArchiveSource:
             check_size(member.size)
             check_segments(member, stored=archive.offset - member.offset_data)
         except DecodeError as error:
-            return partial(_raise, error)
+            return partial(raise_error, error)
         if self._is_compressed:
             return partial(bytes, _read_member(archive, member))
         if member.issparse():
             return partial(read_sparse, self.path, member)
-        return partial(_read_at, self.path, member.offset_data, member.size)
+        return partial(read_at, self.path, member.offset_data, member.size)
 
 
 class StrictHeader(tarfile.TarInfo):
@@ -124,13 +124,14 @@ def open_archive(path: Path) -> Iterator[tarfile.TarFile]:
             yield archive
     except Exception as error:  # a damaged archive ends in errors of many kinds
         raise SourceError(
-            f"archive {path} cannot be read: {_cause(error)}. Expected a whole .tar, .tar.gz or .tgz that may be read; "
+            f"archive {path} cannot be read: {explain(error)}. "
+            "Expected a whole .tar, .tar.gz or .tgz that may be read; "
             "pack it again, or unpack what is left of it and give the folder."
         ) from error
 
 
-def _cause(error: Exception) -> str:
-    """Explain an error of tarfile."""
+def explain(error: Exception) -> str:
+    """Return the cause of an error that reading an archive raised."""
     if isinstance(error, RecursionError):
         return "too many headers follow one another"
     if "could not be opened" in str(error):
@@ -166,13 +167,11 @@ def common_folder(names: list[str]) -> str:
     >>> common_folder(["photos/ants/1.jpg", "photos/bees/1.jpg"]), common_folder(["ants/1.jpg", "ants/2.jpg"])
     ('photos/', '')
     """
-    folders = sorted({PurePosixPath(name).parts[:-1] for name in names})
-    if not folders:
-        return ""
-    first = folders[0]
-    last = folders[-1] if len(folders) > 1 else first[:-1]  # a single folder is a label itself
+    folders = {PurePosixPath(name).parts[:-1] for name in names}
+    if len(folders) == 1:  # it is a label itself
+        folders = {folder[:-1] for folder in folders}
     shared = ""
-    for part, other in zip(first, last, strict=False):
+    for part, other in zip(min(folders, default=()), max(folders, default=()), strict=False):
         if part != other or part.lower() in SPLIT_NAMES:
             break
         shared += f"{part}/"
@@ -196,7 +195,8 @@ def check_segments(member: tarfile.TarInfo, stored: int) -> None:
         raise DecodeError(f"{stored:,} bytes are stored of this member; expected {max(end, total):,}")
 
 
-def _raise(error: DecodeError) -> bytes:
+def raise_error(error: DecodeError) -> bytes:
+    """Fail as the content of a member that may not be read."""
     raise error
 
 
@@ -215,7 +215,8 @@ def read_sparse(path: Path, member: tarfile.TarInfo) -> bytes:
         raise OSError(f"the archive has changed: {error}") from error
 
 
-def _read_at(path: Path, offset: int, size: int) -> bytes:
+def read_at(path: Path, offset: int, size: int) -> bytes:
+    """Return bytes of a file; raise an OSError if it is shorter."""
     with open(path, "rb") as stream:
         stream.seek(offset)
         content = stream.read(size)

@@ -28,17 +28,16 @@ def array_source(path: Path, kind: str) -> SequenceSource:
         raise SourceError(f"source {path} holds arrays, but this backbone expects {kind} input")
     try:
         check_regular(path)
-        rows, y = _read_arrays(path)
+        rows, y = read_arrays(path)
         check_rows(rows)
-        labels = None if y is None else _labels_of(y)
-        return SequenceSource(rows, labels, kind)
+        return SequenceSource(rows, labels=read_labels(y), kind=kind)
     except KeyError as error:
         raise SourceError(f"{path} {error.args[0]}") from error
     except Exception as error:  # a damaged header ends in errors of many kinds
         raise SourceError(f"{path} cannot be read as an array: {reason(error)[:MAX_REASON_LETTERS]}") from error
 
 
-def _read_arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
+def read_arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
     """Return the rows, and the labels if there are any."""
     loaded = np.load(path, mmap_mode="r", allow_pickle=False)
     if isinstance(loaded, np.ndarray) != (path.suffix == ".npy"):
@@ -59,8 +58,10 @@ def check_rows(rows: NDArray[Any]) -> None:
         raise ValueError(f"rows of shape {rows.shape[1:]} hold no values; expected numbers")
 
 
-def _labels_of(y: NDArray[Any]) -> list[Any]:
-    """Return labels, None for NaN."""
+def read_labels(y: NDArray[Any] | None) -> list[Any] | None:
+    """Return labels, None for NaN; None if there are none."""
+    if y is None:
+        return None
     if y.ndim != 1:
         raise ValueError(f"labels y of shape {y.shape}; expected one for each row")
     if y.dtype.kind == "S":

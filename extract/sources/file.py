@@ -4,16 +4,37 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from ...errors import DecodeError
+from .identifiers import label_and_split
 from .item import Item
 
 MAX_ITEM_BYTES = 2**31
 """Largest file that is read as one item: a sparse file of terabytes takes no space on the disk."""
 STORABLE_TIMES_NS = range(-(2**63), 2**63)
 """Times of modification that a store can hold, in nanoseconds."""
+
+
+@dataclass(frozen=True)
+class ListedFile:
+    """A file below a root: its path, and its name relative to the root.
+
+    Size in bytes and modification time in nanoseconds are None where they are not known.
+    """
+
+    path: str
+    name: str
+    size: int | None
+    mtime_ns: int | None
+
+    def item(self, identifier: str, read: Callable[[], bytes]) -> Item:
+        """Return the file as an item; its folders name label and split."""
+        label, split = label_and_split(self.name)
+        return Item(identifier, read, label=label, split=split, size=self.size, mtime_ns=self.mtime_ns)
 
 
 def file_item(identifier: str, path: str) -> Item:

@@ -6,13 +6,13 @@ import errno
 import os
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from ...errors import SourceError
-from .file import read_file, size_and_time
-from .identifiers import UniqueIds, label_and_split, storable_text
+from .file import ListedFile, read_file, size_and_time
+from .identifiers import UniqueIds, storable_text
 from .item import Item
 from .item_kinds import ITEM_KINDS
 
@@ -32,7 +32,11 @@ class FolderSource:
         self.kind = kind
         self.ignored = 0
         self._files = FileList()
-        self._list_tree(str(root))
+        for folder, entry in walk_tree(str(root), kind):
+            if ITEM_KINDS[kind].matches(entry.name):
+                self._files.add(folder, entry)
+            else:
+                self.ignored += 1
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -42,46 +46,14 @@ class FolderSource:
         """Yield the items, sorted by path."""
         unique = UniqueIds()
         for file in self._files:
-            identifier = storable_text(file.prefix + file.name)
-            label, split = label_and_split(identifier)
+            identifier = file.name
             if identifier in self._files.escaped_ids:
                 identifier = unique(identifier)
-            yield Item(
-                identifier,
-                partial(read_file, os.path.join(file.folder, file.name)),
-                label=label,
-                split=split,
-                size=file.size,
-                mtime_ns=file.mtime_ns,
-            )
-
-    def _list_tree(self, root: str) -> None:
-        """Add the items below a folder; one that is its own ancestor by way of a link is not entered."""
-        path = [_open_folder(root, "")]  # from the root down to the folder that is being listed
-        ancestors = {path[0].key}
-        while path:
-            below = self._list_to_next_folder(path[-1])
-            if below is None:
-                ancestors.remove(path.pop().key)
-            elif below.key not in ancestors:
-                path.append(below)
-                ancestors.add(below.key)
-
-    def _list_to_next_folder(self, folder: _OpenFolder) -> _OpenFolder | None:
-        """Add the items of a folder up to the next folder in it, and return that; None at the end."""
-        kind = ITEM_KINDS[self.kind]
-        for entry in folder.entries:
-            if leads_to_folder(entry, self.kind):
-                return _open_folder(entry.path, f"{folder.prefix}{entry.name}/")
-            if kind.matches(entry.name):
-                self._files.add(folder, entry)
-            else:
-                self.ignored += 1
-        return None
+            yield file.item(identifier, partial(read_file, file.path))
 
 
 @dataclass(frozen=True)
-class _OpenFolder:
+class OpenFolder:
     """A folder that is being listed."""
 
     path: str
@@ -93,14 +65,34 @@ class _OpenFolder:
     """Entries that were not looked at so far."""
 
 
-def _open_folder(path: str, prefix: str) -> _OpenFolder:
+def walk_tree(root: str, kind: str) -> Iterator[tuple[OpenFolder, os.DirEntry[str]]]:
+    """Yield each file below a folder, in the order of their paths, with the folder that it lies in.
+
+    A folder that is its own ancestor by way of a link is not entered.
+    """
+    path = [open_folder(root, "")]  # from the root down to the folder that is being listed
+    while path:
+        folder = path[-1]
+        entry = next(folder.entries, None)
+        if entry is None:
+            path.pop()
+        elif leads_to_folder(entry, kind):
+            below = open_folder(entry.path, f"{folder.prefix}{entry.name}/")
+            if all(below.key != ancestor.key for ancestor in path):
+                path.append(below)
+        else:
+            yield folder, entry
+
+
+def open_folder(path: str, prefix: str) -> OpenFolder:
+    """List a folder, sorted by name; raise a SourceError if that fails."""
     try:
         status = os.stat(path)
         entries = list(os.scandir(path))
     except OSError as error:
         raise _listing_error(path, error) from error
     entries.sort(key=lambda entry: (storable_text(entry.name), entry.name))
-    return _OpenFolder(path, prefix, key=(status.st_dev, status.st_ino), entries=iter(entries))
+    return OpenFolder(path, prefix, key=(status.st_dev, status.st_ino), entries=iter(entries))
 
 
 def leads_to_folder(entry: os.DirEntry[str], kind: str) -> bool:
@@ -120,17 +112,6 @@ def _listing_error(path: str, error: OSError) -> SourceError:
     )
 
 
-@dataclass(frozen=True)
-class ListedFile:
-    """A file below a folder."""
-
-    folder: str
-    prefix: str
-    name: str
-    size: int | None = None
-    mtime_ns: int | None = None
-
-
 class FileList:
     """Files in their order, in little more memory than their names, as there may be millions.
 
@@ -144,13 +125,14 @@ class FileList:
         self._sizes = array("q")
         self._times = array("q")
 
-    def add(self, folder: _OpenFolder, entry: os.DirEntry[str]) -> None:
+    def add(self, folder: OpenFolder, entry: os.DirEntry[str]) -> None:
         """Add a file of a folder."""
         if not self._folders or self._folders[-1][1] != folder.path:
             self._folders.append((len(self.names), folder.path, folder.prefix))
-        path = folder.prefix + entry.name
-        if not path.isascii() and storable_text(path) != path:
-            self.escaped_ids.add(storable_text(path))
+        name = folder.prefix + entry.name
+        identifier = storable_text(name)
+        if identifier != name:
+            self.escaped_ids.add(identifier)
         size, mtime_ns = size_and_time(entry)
         if size is None or mtime_ns is None:
             size = NOT_KNOWN
@@ -165,7 +147,11 @@ class FileList:
         ends = [*starts[1:], len(self.names)]
         for (start, folder, prefix), end in zip(self._folders, ends, strict=True):
             for number in range(start, end):
-                file = ListedFile(folder, prefix, self.names[number])
-                if self._sizes[number] != NOT_KNOWN:
-                    file = replace(file, size=self._sizes[number], mtime_ns=self._times[number])
-                yield file
+                name = self.names[number]
+                path = os.path.join(folder, name)
+                identifier = storable_text(prefix + name)
+                size = self._sizes[number]
+                if size == NOT_KNOWN:
+                    yield ListedFile(path, identifier, size=None, mtime_ns=None)
+                else:
+                    yield ListedFile(path, identifier, size=size, mtime_ns=self._times[number])

@@ -30,6 +30,8 @@ def label_and_split(identifier: str) -> tuple[str | None, str | None]:
 
 def storable_text(name: str) -> str:
     """Return a file's name as text that can be stored; bytes in another encoding than UTF-8 are escaped."""
+    if name.isascii():
+        return name
     try:
         return os.fsencode(name).decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:  # half of a surrogate pair, which no file's name can hold

@@ -22,29 +22,19 @@ ID_DIGEST_LENGTH = 32
 
 @dataclass(frozen=True)
 class Item:
-    """One input.
-
-    Parameters
-    ----------
-    id : str
-        Unique within its source: a path relative to the root, a member's name.
-    read : callable
-        Returns the content: the bytes of a file, a text, an array, or a PIL image. Called once, on another thread.
-    split : str or None
-        "train", "val" or "test", where the source states it.
-    size, mtime_ns : int or None
-        Of the file, to recognise it unchanged.
-    group : str or None
-        For a view the id of the item that it shows.
-    """
+    """One input; size and time are those of the file, by which it is recognised as unchanged."""
 
     id: str
+    """Unique within its source: a path relative to the root, a member's name."""
     read: Callable[[], Any]
+    """Returns the bytes of a file, a text, an array, or a PIL image; called once, on another thread."""
     label: str | None = None
     split: str | None = None
+    """"train", "val" or "test", where the source states it."""
     size: int | None = None
     mtime_ns: int | None = None
     group: str | None = None
+    """Id of the item that a view shows."""
 
 
 @runtime_checkable
@@ -93,8 +83,7 @@ def content_digest(content: Any) -> str:
     if isinstance(content, str):
         return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
     pixels = np.asarray(content)
-    appearance = _appearance(content) if isinstance(content, Image.Image) else ""
-    header = f"{pixels.dtype}{pixels.shape}{appearance}"
+    header = f"{pixels.dtype}{pixels.shape}{describe_appearance(content)}"
     return hashlib.sha256(header.encode() + pixels.tobytes()).hexdigest()
 
 
@@ -103,8 +92,10 @@ def content_id(prefix: str, content: Any) -> str:
     return f"{prefix}:{content_digest(content)[:ID_DIGEST_LENGTH]}"
 
 
-def _appearance(image: Image.Image) -> str:
-    """Describe what decides how an image looks beside its pixels; "" for a plain RGB image."""
+def describe_appearance(image: Any) -> str:
+    """Describe what decides how an image looks beside its pixels; "" for a plain RGB image, and for an array."""
+    if not isinstance(image, Image.Image):
+        return ""
     orientation = image.getexif().get(ORIENTATION_TAG, UPRIGHT_ORIENTATION)
     if image.mode == "RGB" and orientation == UPRIGHT_ORIENTATION:
         return ""

@@ -16,38 +16,23 @@ IMAGE_SUFFIXES = (
 
 @dataclass(frozen=True)
 class ItemKind:
-    """How items of one kind are recognised.
-
-    Parameters
-    ----------
-    suffixes : tuple of str
-        Endings of the files that are items, in lower case.
-    expected : str
-        Which Python objects are items, for error messages.
-    content_columns : tuple of str
-        Columns of a table that may hold the items.
-    has_strings : bool
-        Whether a Python string is an item itself, not the path of one.
-    color_channels : tuple of int
-        Sizes of the last axis that show that an array of up to three axes is one item.
-    """
+    """How items of one kind are recognised."""
 
     suffixes: tuple[str, ...]
+    """Endings of the files that are items, in lower case."""
     expected: str
+    """Which Python objects are items, for error messages."""
     content_columns: tuple[str, ...] = ("path",)
+    """Columns of a table that may hold the items."""
     has_strings: bool = False
+    """Whether a Python string is an item itself, not the path of one."""
     has_arrays: bool = True
     has_views: bool = False
     color_channels: tuple[int, ...] = ()
+    """Sizes of the last axis that show that an array of up to three axes is one item."""
 
     def matches(self, name: str) -> bool:
-        """Return whether the file of this name is an item; hidden files are not.
-
-        Examples
-        --------
-        >>> ITEM_KINDS["image"].matches("ants/1.JPG"), ITEM_KINDS["image"].matches("ants/.1.jpg")
-        (True, False)
-        """
+        """Return whether the file of this name is an item; hidden files are not."""
         base = name.rpartition("/")[2]
         return base.lower().endswith(self.suffixes) and not base.startswith(".")
 

@@ -8,14 +8,15 @@ import tempfile
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 from ...errors import SourceError
-from .identifiers import UniqueIds, label_and_split, storable_text
+from .file import ListedFile
+from .identifiers import UniqueIds, storable_text
 from .item import Item, Source
 from .item_kinds import ITEM_KINDS
 from .table import TABLE_SUFFIXES, Table, TableSource
@@ -52,19 +53,6 @@ def file_ending(url: str) -> str:
     return ""
 
 
-@dataclass(frozen=True)
-class RemoteFile:
-    """A file below a URL: its path in its file system, and its name relative to the root, as text that can be stored.
-
-    Size in bytes and modification time in nanoseconds are None where the file system does not report them.
-    """
-
-    path: str
-    name: str
-    size: int | None
-    mtime_ns: int | None
-
-
 class RemoteFolder:
     """All items below a URL, sorted by path; their ids, labels and splits are those of a local folder.
 
@@ -76,20 +64,11 @@ class RemoteFolder:
         self.url = url
         self.kind = kind
         self.ignored = 0
-        root, listing = list_files(url)
-        if set(listing) <= {root} and not url.endswith("/"):
-            suffixes = ", ".join(SOURCE_FILE_SUFFIXES)
-            raise SourceError(
-                f"source {url} is one file, or lists none; expected a folder, or a file that ends in {suffixes}"
-            )
-        self._files: list[RemoteFile] = []
-        for path, info in listing.items():
-            name = relative_name(path, root)
-            if posixpath.basename(name).startswith("?"):  # the link of a web page that sorts its table
-                continue
-            if ITEM_KINDS[kind].matches(name):
-                self._files.append(RemoteFile(path, name, size=info.get("size"), mtime_ns=modified_ns(info)))
-            elif name:
+        self._files: list[ListedFile] = []
+        for file in list_folder(url):
+            if ITEM_KINDS[kind].matches(file.name):
+                self._files.append(file)
+            else:
                 self.ignored += 1
         self._files.sort(key=lambda file: file.name.split("/"))
 
@@ -101,15 +80,24 @@ class RemoteFolder:
         """Yield the items, sorted by path."""
         unique = UniqueIds()
         for file in self._files:
-            label, split = label_and_split(file.name)
-            yield Item(
-                unique(file.name),
-                partial(fetch, self.url, file.path, file.size),
-                label=label,
-                split=split,
-                size=file.size,
-                mtime_ns=file.mtime_ns,
-            )
+            yield file.item(unique(file.name), partial(fetch, self.url, file.path, file.size))
+
+
+def list_folder(url: str) -> list[ListedFile]:
+    """Return the files below a URL; raise a SourceError if it is that of a file."""
+    root, listing = list_files(url)
+    if set(listing) <= {root} and not url.endswith("/"):
+        suffixes = ", ".join(SOURCE_FILE_SUFFIXES)
+        raise SourceError(
+            f"source {url} is one file, or lists none; expected a folder, or a file that ends in {suffixes}"
+        )
+    files = []
+    for path, info in listing.items():
+        name = relative_name(path, root)
+        sorts_a_table = posixpath.basename(name).startswith("?")  # a link of a web page
+        if name and not sorts_a_table:
+            files.append(ListedFile(path, name, size=info.get("size"), mtime_ns=modified_ns(info)))
+    return files
 
 
 def relative_name(path: str, root: str) -> str:
@@ -134,11 +122,12 @@ class RemoteTable(TableSource):
             super().__init__(replace(table, file=copy.path), kind)
         self._remote_path = copy.remote_path
 
-    def _file_item(self, name: str | None) -> Item:
+    def file_item(self, name: str | None) -> Item:
+        """Return the file of a row as an item, which is fetched when it is needed."""
         if not name or Path(name).is_absolute():
-            return super()._file_item(name)
+            return super().file_item(name)
         if is_url(name):
-            return replace(url_item(name), id=storable_text(name))
+            return url_item(name)
         path = resolve_path(name, table=self._remote_path)
         return Item(storable_text(Path(name).as_posix()), partial(fetch, self.url, path))
 
@@ -168,7 +157,7 @@ class FetchedSource:
         """Yield the items in the order of the file."""
         with self._copy.named_by_url():
             for item in self._source:
-                yield replace(item, read=partial(_read_while_kept, self._copy, item.read))
+                yield replace(item, read=partial(self._copy.read_while_kept, item.read))
 
 
 class LocalCopy:
@@ -193,7 +182,6 @@ class LocalCopy:
         except SourceError as error:
             raise SourceError(str(error).replace(str(self.path), self.url)) from error
 
-
-def _read_while_kept(copy: LocalCopy, read: Callable[[], Any]) -> Any:
-    """Read an item; the reference to the copy keeps its file."""
-    return read()
+    def read_while_kept(self, read: Callable[[], Any]) -> Any:
+        """Read an item; the reference to this object keeps its file."""
+        return read()

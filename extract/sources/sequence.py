@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import replace
@@ -50,38 +51,41 @@ class SequenceSource:
         """Yield the items in their order."""
         unique = UniqueIds()
         kind = ITEM_KINDS[self.kind]
-        nothing = [None] * len(self.items)
-        for position, value in enumerate(self.items):
-            own_id = (self.ids or nothing)[position]
-            item = _item(value, own_id, position=position, kind=kind)
-            item = replace(item, id=unique(item.id))
-            label = (self.labels or nothing)[position]
+        own_ids = self.ids or itertools.repeat(None)
+        labels = self.labels or itertools.repeat(None)
+        for position, (value, own_id, label) in enumerate(zip(self.items, own_ids, labels, strict=False)):
+            item = make_item(value, own_id, position=position, kind=kind)
+            item = replace(item, id=unique(own_id or item.id))
             if not _is_missing(label):
                 item = replace(item, label=storable_text(str(label)))
             yield item
 
 
-def _item(value: Any, own_id: str | None, *, position: int, kind: ItemKind) -> Item:
-    """Return a value as an item; `own_id` is used where the user gave ids."""
+def make_item(value: Any, own_id: str | None, *, position: int, kind: ItemKind) -> Item:
+    """Return a value as an item; `own_id`, where the user gave ids, saves the digest of its content."""
     if kind.has_strings and isinstance(value, str):
         return Item(own_id or content_id("text", value), lambda: value)
-    if is_url(value):
-        item = url_item(value)
-        return replace(item, id=own_id or storable_text(item.id))
     if isinstance(value, (str, os.PathLike)):
-        path = os.fspath(value)
-        return file_item(own_id or storable_text(Path(path).as_posix()), path)
-    if kind.has_arrays:
-        if isinstance(value, Image.Image):
-            return _image_item(value, own_id, position)
-        if isinstance(value, (np.ndarray, np.generic)) or hasattr(value, "tobytes"):
-            return Item(own_id or content_id("array", value), lambda: value)
+        return location_item(value)
+    if kind.has_arrays and isinstance(value, Image.Image):
+        return image_item(value, own_id, position)
+    is_array = isinstance(value, (np.ndarray, np.generic)) or hasattr(value, "tobytes")
+    if kind.has_arrays and is_array:
+        return Item(own_id or content_id("array", value), lambda: value)
     raise SourceError(f"item {position} is a {type(value).__name__}; expected {kind.expected}")
 
 
-def _image_item(image: Image.Image, own_id: str | None, position: int) -> Item:
+def location_item(location: str | os.PathLike[str]) -> Item:
+    """Return the file at a path or URL as an item."""
+    if is_url(location):
+        return url_item(str(location))
+    path = os.fspath(location)
+    return file_item(storable_text(Path(path).as_posix()), path)
+
+
+def image_item(image: Image.Image, own_id: str | None, position: int) -> Item:
     """Return an image as an item; one that Pillow only opened is read here, or by the first thread that needs it."""
-    read = partial(_load_image, image, Lock())
+    read = partial(load_image, image, Lock())
     if own_id:
         return Item(own_id, read)
     try:
@@ -90,7 +94,7 @@ def _image_item(image: Image.Image, own_id: str | None, position: int) -> Item:
         return Item(f"image:{position}", read)
 
 
-def _load_image(image: Image.Image, lock: Lock) -> Image.Image:
+def load_image(image: Image.Image, lock: Lock) -> Image.Image:
     """Return an image that several threads may use: Pillow reads pixels and EXIF data when they are needed."""
     try:
         with lock:
@@ -135,11 +139,9 @@ def unique_texts(ids: Iterable[Any]) -> list[str]:
         identifier = "" if _is_missing(value) else storable_text(str(value))
         if not identifier:
             raise SourceError(f"ids[{position}] is empty; expected a text, or a value that has one, for each item")
-        if identifier in position_of:
-            raise SourceError(
-                f"ids[{position}] is {identifier!r}, like ids[{position_of[identifier]}]; expected each id once"
-            )
-        position_of[identifier] = position
+        first = position_of.setdefault(identifier, position)
+        if first != position:
+            raise SourceError(f"ids[{position}] is {identifier!r}, like ids[{first}]; expected each id once")
     return list(position_of)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -70,32 +71,32 @@ class TableSource:
 
     def __init__(self, table: Table, kind: str = "image") -> None:
         self.path = Path(table.file)
-        content = read_rows(self.path)
-        self._columns = {name: _read_column(self.path, content, name, getattr(table, name)) for name in TABLE_FIELDS}
+        rows = read_rows(self.path)
+        self._columns = {field: read_column(self.path, rows, field, getattr(table, field)) for field in TABLE_FIELDS}
 
         # Texts are taken where the kind of input has them, unless only the column of paths was named.
         content_columns = ITEM_KINDS[kind].content_columns
         is_path_requested = table.path is not None and table.text is None
-        self._content_field = "path"
-        if "text" in content_columns and self._columns["text"] is not None and not is_path_requested:
-            self._content_field = "text"
-        if self._columns[self._content_field] is None:
+        self._has_texts = "text" in content_columns and self._columns["text"] is not None and not is_path_requested
+        contents = self._columns["text" if self._has_texts else "path"]
+        if contents is None:
             wanted = " or ".join(map(repr, content_columns))
             raise SourceError(
-                f"table {self.path} has the columns {', '.join(content.column_names)}; expected one called {wanted}, "
+                f"table {self.path} has the columns {', '.join(rows.column_names)}; expected one called {wanted}, "
                 "or its name (--text-column, --path-column)"
             )
+        self._contents = contents
 
     def __len__(self) -> int:
         """Return the number of rows."""
-        return len(self._columns[self._content_field] or ())
+        return len(self._contents)
 
     def __iter__(self) -> Iterator[Item]:
         """Yield the items in the table's order."""
         unique = UniqueIds()
-        for row in range(len(self)):
-            content = self._cell(self._content_field, row)
-            item = self._text_item(content) if self._content_field == "text" else self._file_item(content)
+        make_item = text_item if self._has_texts else self.file_item
+        for row, content in enumerate(self._contents):
+            item = make_item(content)
             split = self._storable_cell("split", row)
             if split is not None:
                 split = SPLIT_NAMES.get(split.lower(), split)
@@ -106,22 +107,23 @@ class TableSource:
                 split=split,
             )
 
-    def _cell(self, field: str, row: int) -> str | None:
-        column = self._columns[field]
-        return None if column is None else column[row]
-
     def _storable_cell(self, field: str, row: int) -> str | None:
-        """Return a cell as text that can be stored; None for an empty one."""
-        cell = self._cell(field, row)
-        return storable_text(cell) if cell else None
+        """Return a cell as text that can be stored; None for an empty one, and where there is no such column."""
+        column = self._columns[field]
+        if column is None or not column[row]:
+            return None
+        return storable_text(str(column[row]))
 
-    def _text_item(self, text: str | None) -> Item:
-        return Item(content_id("text", text or ""), partial(_require_text, text))
-
-    def _file_item(self, name: str | None) -> Item:
+    def file_item(self, name: str | None) -> Item:
+        """Return the file of a row as an item."""
         if not name:
             return Item("path:", partial(_require_text, None))
         return file_item(storable_text(Path(name).as_posix()), str(self.path.parent / name))
+
+
+def text_item(text: str | None) -> Item:
+    """Return the text of a row as an item."""
+    return Item(content_id("text", text or ""), partial(_require_text, text))
 
 
 def _require_text(text: str | None) -> str:
@@ -130,7 +132,7 @@ def _require_text(text: str | None) -> str:
     return text
 
 
-def _read_column(path: Path, table: pyarrow.Table, field: str, requested: str | None) -> list[str | None] | None:
+def read_column(path: Path, table: pyarrow.Table, field: str, requested: str | None) -> list[str | None] | None:
     """Return a column as text, None where the table has no value; None if there is no such column."""
     name = requested or field
     if requested is None and field not in table.column_names:
@@ -169,7 +171,7 @@ def to_microseconds(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
 
 def format_cell(value: Any, path: Path, name: str) -> str | None:
     """Return a value as text; bytes that are not UTF-8 stay in it as surrogates, so that their item fails alone."""
-    if value is None or value != value:  # NaN is not equal to itself
+    if _is_missing(value):
         return None
     if isinstance(value, bytes):
         return value.decode("utf-8", "surrogateescape")
@@ -206,7 +208,7 @@ def read_csv(path: Path, size: int) -> pyarrow.Table:
         table = _parse_csv(path)
     except ArrowInvalid:  # a cell may be longer than a block; and a single thread reports the row
         table = _parse_csv(path, block_size=min(size + 1, MAX_BLOCK_BYTES), use_threads=False)
-    if path.suffix == ".tsv" and any(_has_swallowed_lines(column) for column in table.columns):
+    if path.suffix == ".tsv" and any(has_swallowed_lines(column) for column in table.columns):
         raise SourceError(
             f"a cell of table {path} holds tabs and ends of lines: a quotation mark at its start was taken for "
             "quoting. Save it as .csv, with quotation marks inside cells doubled."
@@ -228,7 +230,8 @@ def _parse_csv(path: Path, block_size: int | None = None, use_threads: bool = Tr
     return csv.read_csv(path, read_options=read, parse_options=parse, convert_options=convert)
 
 
-def _has_swallowed_lines(column: Any) -> bool:
+def has_swallowed_lines(column: Any) -> bool:
+    """Return whether a cell holds both tabs and ends of lines."""
     return any("\t" in text and "\n" in text for text in column.to_pylist() if text)
 
 
@@ -240,12 +243,14 @@ def read_jsonl(path: Path) -> pyarrow.Table:
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
         if line.strip():
             rows.append(parse_json_line(line, number))
-    names = dict.fromkeys(name for row in rows for name in row)
-    return pa.table({name: format_column(name, [row.get(name) for row in rows]) for name in names})
+    columns = {}
+    for name in dict.fromkeys(itertools.chain.from_iterable(rows)):
+        columns[name] = format_column(name, [row.get(name) for row in rows])
+    return pa.table(columns)
 
 
 def parse_json_line(line: str, number: int) -> dict[str, Any]:
-    """Return the object in one line of a .jsonl file; raise a ValueError that names the line."""
+    """Parse the object in a line; raise a ValueError that names the line if there is none."""
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
@@ -259,16 +264,14 @@ def parse_json_line(line: str, number: int) -> dict[str, Any]:
 
 def format_column(name: str, values: list[Any]) -> list[str | None] | list[bytes | None]:
     """Return the values of a column as text, None for NaN; values of several types would be mixed up."""
-    texts: list[str | None] = []
-    types = set()
-    for value in values:
-        if value is None or value != value:  # NaN is not equal to itself
-            texts.append(None)
-        else:
-            texts.append(str(value))
-            types.add(type(value).__name__)
+    types = {type(value).__name__ for value in values if not _is_missing(value)}
     if len(types) > 1 or types & {"list", "dict"}:
         raise ValueError(f"column {name!r} holds {', '.join(sorted(types))}; expected texts or numbers")
+    texts = [None if _is_missing(value) else str(value) for value in values]
     if any(text and SURROGATE.search(text) for text in texts):  # which pyarrow takes as bytes only
         return [None if text is None else text.encode("utf-8", "surrogatepass") for text in texts]
     return texts
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value != value  # NaN is not equal to itself

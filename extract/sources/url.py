@@ -18,6 +18,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from ...errors import SourceError, reason
 from .file import STORABLE_TIMES_NS, check_size, file_item
+from .identifiers import storable_text
 from .item import Item
 
 URL = re.compile(r"([a-z][\w+.-]+::)*[a-z][\w+.-]+://", re.IGNORECASE)
@@ -46,10 +47,11 @@ def local_path(url: str) -> Path | None:
 
 def url_item(url: str) -> Item:
     """Return a single file as an item, which is fetched when it is needed."""
+    identifier = storable_text(url)
     path = local_path(url)
     if path is not None:
-        return file_item(url, str(path))
-    return Item(url, partial(fetch, url))
+        return file_item(identifier, str(path))
+    return Item(identifier, partial(fetch, url))
 
 
 def fetch(url: str, path: str | None = None, size: int | None = None) -> bytes:
@@ -77,13 +79,16 @@ def list_files(url: str) -> tuple[str, dict[str, dict[str, Any]]]:
     with source_errors(url):
         system, root = find_file_system(url)
         system.invalidate_cache()
-        found = system.find(root, detail=True) if _has_own_find(system) else _walk(system, root)
+        if has_own_find(system):
+            found = system.find(root, detail=True)
+        else:
+            found = walk(system, root)
         if not found and not system.exists(root):
             raise FileNotFoundError(url)
         return root, {path: info for path, info in found.items() if info.get("type") != "directory"}
 
 
-def _has_own_find(system: Any) -> bool:
+def has_own_find(system: Any) -> bool:
     """Return whether a file system lists a whole tree in its own way, as those of clouds do: much faster."""
     from fsspec import AbstractFileSystem
     from fsspec.asyn import AsyncFileSystem
@@ -93,20 +98,24 @@ def _has_own_find(system: Any) -> bool:
     return type(system).find is not AbstractFileSystem.find
 
 
-def _walk(system: Any, root: str) -> dict[str, dict[str, Any]]:
+def walk(system: Any, root: str) -> dict[str, dict[str, Any]]:
     """List a tree folder by folder; fsspec's own way silently leaves out what it may not list."""
     found: dict[str, dict[str, Any]] = {}
     folders = [root]
     while folders:
         folder = folders.pop()
         for info in system.ls(folder, detail=True):
-            name = info["name"].rstrip("/")
-            is_itself = name == folder.rstrip("/") or posixpath.basename(name) in (".", "..")
             if info["type"] != "directory":
                 found[info["name"]] = info
-            elif not is_itself:
+            elif is_below(info["name"], folder):
                 folders.append(info["name"])
     return found
+
+
+def is_below(path: str, folder: str) -> bool:
+    """Return whether a folder in a listing is another one than the listed folder or its parent."""
+    path = path.rstrip("/")
+    return path != folder.rstrip("/") and posixpath.basename(path) not in (".", "..")
 
 
 def find_file_system(url: str) -> tuple[Any, str]:
@@ -130,21 +139,31 @@ def source_errors(url: str) -> Iterator[None]:
 
 def modified_ns(info: dict[str, Any]) -> int | None:
     """Return when a file was last modified, in nanoseconds since 1970; None if its file system does not report it."""
-    values = [info[field] for field in MODIFICATION_FIELDS if info.get(field) is not None]
-    value = values[0] if values else None
+    values = (info.get(field) for field in MODIFICATION_FIELDS)
+    value = next((value for value in values if value is not None), None)
     if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            return None
+        value = parse_time(value)
     if isinstance(value, datetime):
-        if value.tzinfo is None:
-            value = value.replace(tzinfo=UTC)
-        return (value - UNIX_EPOCH) // timedelta(microseconds=1) * 1000
+        return nanoseconds_since_epoch(value)
     if not isinstance(value, (int, float)) or not math.isfinite(value):
         return None
     nanoseconds = round(value * 1e9)
     return nanoseconds if nanoseconds in STORABLE_TIMES_NS else None
+
+
+def parse_time(text: str) -> datetime | None:
+    """Parse a time in ISO format; return None for any other text."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+def nanoseconds_since_epoch(time: datetime) -> int:
+    """Return a time, which is in UTC unless it has a zone, in nanoseconds since 1970."""
+    if time.tzinfo is None:
+        time = time.replace(tzinfo=UTC)
+    return (time - UNIX_EPOCH) // timedelta(microseconds=1) * 1000
 
 
 def resolve_path(name: str, *, table: str) -> str:
