@@ -91,8 +91,8 @@ class OnnxBackbone(Backbone):
     Parameters
     ----------
     path : Path
-        The file. Its first input takes the normalised float32 images ``(batch, 3, height, width)``, the token ids, or
-        the tensor.
+        The file. Its first input takes normalised images, ``(batch, 3, height, width)`` or ``(batch, height, width,
+        3)``, the token ids, or the tensor.
     """
 
     path: Path

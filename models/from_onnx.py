@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from ..errors import InputError, reason
 from ..identity import digest_of_file
 from .backbone import DEFAULT_TOLERANCE, LARGEST_TOLERANCE
 from .image_spec import ImageSpec
-from .input_spec import InputSpec
+from .input_spec import InputSpec, Normalization
 from .loader import BuiltModel
 from .tensor_spec import TensorSpec
 from .text_spec import TOKENIZER_FILE, TextSpec
@@ -31,6 +31,14 @@ PADDING_TOKENS = ("[PAD]", "<pad>", "<|pad|>")
 TEXT_INPUTS = ("input_ids", "attention_mask")
 SEGMENT_INPUTS = ("token_type", "segment")
 """Parts of the names of inputs that are 0 for every token of a single text."""
+TOKEN_TYPES = ("INT32", "INT64")
+MASK_TYPES = (*TOKEN_TYPES, "FLOAT", "BOOL")
+FLOAT_INPUTS = ("FLOAT", "FLOAT16", "DOUBLE")
+"""Types of inputs that float32 items are converted to."""
+INTEGER_INPUTS = ("UINT8", "INT8", "UINT16", "INT16", "INT32", "INT64")
+"""Types of inputs that pixels are converted to."""
+RAW_PIXELS = Normalization(mean=(0.0,) * 3, std=(1 / 255,) * 3)
+"""The normalisation that leaves pixels as numbers from 0 to 255."""
 TOPWORK_KEY = "topwork"
 """Key of the metadata of graphs that topwork exported."""
 
@@ -42,6 +50,26 @@ class OnnxInput:
     name: str
     type: str
     axes: tuple[int | None, ...]
+
+    @property
+    def has_channels_last(self) -> bool:
+        """Whether its axes are those of images (batch, height, width, 3), and not (batch, 3, height, width)."""
+        return len(self.axes) == 4 and self.axes[3] == 3 and self.axes[1] != 3
+
+    def __str__(self) -> str:
+        """Name the input, its type and its axes."""
+        axes = ", ".join("free" if size is None else str(size) for size in self.axes)
+        return f"{self.name} ({self.type}) of shape ({axes})"
+
+
+@dataclass(frozen=True)
+class StatedInput:
+    """What a file states about its input; the fields are those of :class:`topwork.models.loader.BuiltModel`."""
+
+    spec: InputSpec | None = None
+    unknown: tuple[str, ...] = ()
+    complaint: str = ""
+    note: str = ""
 
 
 def build(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> BuiltModel:
@@ -55,14 +83,17 @@ def build(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> BuiltMo
         raise InputError(f"onnx:{name} takes no arguments, but got {sorted(model_args)}: its architecture is fixed")
     path = Path(name)
     model = read_model(path)
-    spec, unknown = read_input_spec(path, read_inputs(model))
+    inputs = read_inputs(model)
+    stated = read_input_spec(path, inputs)
     return BuiltModel(
         path,
-        spec,
-        tolerance=choose_tolerance(model),
+        stated.spec,
+        tolerance=choose_tolerance(model, inputs),
         architecture="onnx",
         arguments=digest_external_data(path, model),
-        unknown=unknown,
+        unknown=stated.unknown,
+        complaint=stated.complaint,
+        note=stated.note,
     )
 
 
@@ -103,33 +134,42 @@ def read_inputs(model: Any) -> list[OnnxInput]:
     return inputs
 
 
-def read_input_spec(path: Path, inputs: Sequence[OnnxInput]) -> tuple[InputSpec | None, tuple[str, ...]]:
-    """Return the specification that the inputs state, None if they do not, and the overrides that the user must state.
-
-    Raise an InputError if the inputs are not those of a backbone.
-    """
+def read_input_spec(path: Path, inputs: Sequence[OnnxInput]) -> StatedInput:
+    """Return what the inputs state; raise an InputError for texts with other inputs than tokens and segments."""
     if {port.name for port in inputs}.issuperset(TEXT_INPUTS):
-        check_text_inputs(path, inputs)
-        return find_tokenizer(path), ()
-    check_single_float_input(path, inputs)
-    return spec_of_float_input(inputs[0])
+        check_text_inputs(path, inputs, TEXT_INPUTS)
+        return StatedInput(find_tokenizer(path))
+    if len(inputs) != 1 or inputs[0].type not in (*FLOAT_INPUTS, *INTEGER_INPUTS):
+        return StatedInput(complaint=explain_inputs(path, inputs))
+    (port,) = inputs
+    if len(port.axes) == 4 and (port.axes[1] == 3 or port.has_channels_last):
+        return describe_images(port)
+    if port.type in INTEGER_INPUTS:
+        return StatedInput(complaint=explain_inputs(path, inputs))
+    return describe_tensor(path, port)
 
 
-def check_single_float_input(path: Path, inputs: Sequence[OnnxInput]) -> None:
-    """Raise an InputError unless there is exactly one input, of floats."""
-    if len(inputs) != 1 or not inputs[0].type.startswith("FLOAT"):
-        described = ", ".join(f"{port.name} ({port.type})" for port in inputs)
-        raise InputError(f"{path} has the inputs {described}; expected one of floats, or {' and '.join(TEXT_INPUTS)}")
+def explain_inputs(path: Path, inputs: Sequence[OnnxInput]) -> str:
+    """Return the error of inputs that no specification describes."""
+    described = ", ".join(str(port) for port in inputs)
+    return (
+        f"{path} has the inputs {described}; expected images of 3 channels, one tensor of floats, or "
+        f"{' and '.join(TEXT_INPUTS)}. Export the model with such inputs, or pass input_spec= if their names differ."
+    )
 
 
-def check_text_inputs(path: Path, inputs: Sequence[OnnxInput]) -> None:
-    """Raise an InputError for inputs other than tokens and segments, and for a fixed number of tokens."""
+def check_text_inputs(path: Path, inputs: Sequence[OnnxInput], names: Sequence[str]) -> None:
+    """Raise an InputError for inputs other than tokens, a mask and segments, and for a fixed number of tokens.
+
+    The tokens and the mask have the two names.
+    """
     for port in inputs:
+        types = MASK_TYPES if port.name == names[1] else TOKEN_TYPES
         is_segment = any(part in port.name for part in SEGMENT_INPUTS)
-        if port.type != "INT64" or not (port.name in TEXT_INPUTS or is_segment):
+        if port.type not in types or not (port.name in names or is_segment):
             raise InputError(
                 f"{path} has an input {port.name} ({port.type}), which topwork cannot fill; expected "
-                f"INT64 {', '.join(TEXT_INPUTS)}, token_type_ids. Export the model without it."
+                f"{', '.join(names)}, token_type_ids of {' or '.join(TOKEN_TYPES)}. Export the model without it."
             )
         if len(port.axes) == 2 and port.axes[1] is not None:
             raise InputError(
@@ -138,25 +178,28 @@ def check_text_inputs(path: Path, inputs: Sequence[OnnxInput]) -> None:
             )
 
 
-def spec_of_float_input(port: OnnxInput) -> tuple[InputSpec | None, tuple[str, ...]]:
-    """Return the specification that an input of floats states, and the overrides that the user must state.
-
-    Three channels are an image, and any other fixed shape is a tensor; of free sizes there is no specification.
-    """
-    axes = port.axes
-    if len(axes) == 4 and axes[1] == 3:
-        _, _, height, width = axes
-        if height is None or width is None:
-            return _provisional_image_spec(PROVISIONAL_SIZE), ("mean", "std", "size")
-        return _provisional_image_spec((height, width)), ("mean", "std")
-    shape = [size for size in axes[1:] if size is not None]
-    if shape and len(shape) == len(axes) - 1:
-        return TensorSpec(tuple(shape)), ()
-    return None, ()
+def describe_images(port: OnnxInput) -> StatedInput:
+    """Return the preprocessing that an input of images states: their size; uint8 pixels are not normalised."""
+    height, width = port.axes[1:3] if port.has_channels_last else port.axes[2:4]
+    has_size = height is not None and width is not None
+    size = (height, width) if height is not None and width is not None else PROVISIONAL_SIZE
+    spec = ImageSpec(size=size, resize=round(min(size) / DEFAULT_CROP))
+    unknown = () if has_size else ("size",)
+    if port.type == "UINT8":
+        return StatedInput(replace(spec, mean=RAW_PIXELS.mean, std=RAW_PIXELS.std), unknown)
+    return StatedInput(spec, ("mean", "std", *unknown))
 
 
-def _provisional_image_spec(size: tuple[int, int]) -> ImageSpec:
-    return ImageSpec(size=size, resize=round(min(size) / DEFAULT_CROP))
+def describe_tensor(path: Path, port: OnnxInput) -> StatedInput:
+    """Return the specification of an input of floats, unless some of its sizes are free."""
+    note = f"{port} takes arrays, as images have 3 channels: (batch, 3, height, width) or (batch, height, width, 3)"
+    shape = [size for size in port.axes[1:] if size is not None]
+    if shape and len(shape) == len(port.axes) - 1:
+        return StatedInput(TensorSpec(tuple(shape)), note=note)
+    return StatedInput(
+        complaint=f"{path} has the input {port}, whose free sizes must be fixed; pass input_spec=TensorSpec((…)) with "
+        "the sizes of one item, or input_spec=ImageSpec(…) if it takes images of 3 channels"
+    )
 
 
 def find_tokenizer(path: Path) -> TextSpec | None:
@@ -187,12 +230,23 @@ def find_pad_id(fields: dict[str, Any]) -> int:
     return 0
 
 
-def choose_tolerance(model: Any) -> float:
-    """Return the largest error of a cut; adjacent half-precision numbers differ by 1e-3."""
+def choose_tolerance(model: Any, inputs: Sequence[OnnxInput]) -> float:
+    """Return the largest error of a cut; adjacent half-precision numbers differ by 1e-3, and quantised ones by more."""
     import onnx
 
-    is_half = any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in model.graph.initializer)
-    return LARGEST_TOLERANCE if is_half else DEFAULT_TOLERANCE
+    types = {tensor.data_type for tensor in model.graph.initializer}
+    is_half = onnx.TensorProto.FLOAT16 in types or any(port.type == "FLOAT16" for port in inputs)
+    return LARGEST_TOLERANCE if is_half or is_quantized(model) else DEFAULT_TOLERANCE
+
+
+def is_quantized(model: Any) -> bool:
+    """Return whether an ONNX model computes with quantised numbers."""
+    return any(is_quantizing(node.op_type) for node in model.graph.node)
+
+
+def is_quantizing(operation: str) -> bool:
+    """Return whether an operation makes or reads quantised numbers, such as QuantizeLinear, QGemm, MatMulInteger."""
+    return "Quantize" in operation or operation.startswith(("QLinear", "QGemm")) or "Integer" in operation
 
 
 def digest_external_data(path: Path, model: Any) -> dict[str, Any]:

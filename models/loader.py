@@ -22,9 +22,10 @@ class BuiltModel:
     """A module or an ONNX file, and what its source states about it.
 
     `input_spec` is the model's own preprocessing, None if it is unknown; then `complaint` says why, and `unknown` lists
-    the overrides that the user must state because the source does not. `architecture` is set where the requested name
-    does not identify it; `arguments` hold what decides the model beyond the user's arguments, such as a configuration
-    file. `load_weights` copies a file of weights into the model. The other fields are those of
+    the overrides that the user must state because the source does not. `note` explains the specification to a user
+    whose changes do not apply to it. `architecture` is set where the requested name does not identify it; `arguments`
+    hold what decides the model beyond the user's arguments, such as a configuration file. `load_weights` copies a file
+    of weights into the model. The other fields are those of
     :class:`topwork.models.backbone.TorchBackbone`.
 
     `prompts` are texts to put in front of an item, by the names that users may give; `fit_to_input` changes the model
@@ -43,6 +44,7 @@ class BuiltModel:
     complaint: str = ""
     prompts: dict[str, str] = field(default_factory=dict)
     fit_to_input: Callable[[Any, InputSpec], None] | None = None
+    note: str = ""
 
 
 class BackboneLoader(Protocol):

@@ -140,7 +140,12 @@ def choose_input_spec(spec: BackboneSpec, built: BuiltModel) -> InputSpec:
     if missing or built.input_spec is None:
         stated = ", ".join(f"{name}= (--{name})" for name in missing) or "input_spec="
         raise InputError(f"{spec.name} does not say how its input is preprocessed; state {stated}")
-    return built.input_spec.override(changes)
+    try:
+        return built.input_spec.override(changes)
+    except InputError as error:
+        if not built.note:
+            raise
+        raise InputError(f"{error}. {built.note}") from error
 
 
 def find_prompt(spec: BackboneSpec, built: BuiltModel) -> str | None:

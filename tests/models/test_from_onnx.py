@@ -59,10 +59,46 @@ def test_weights_listed_among_the_inputs_are_no_inputs(tmp_path: Path) -> None:
     assert topwork.load_backbone(f"onnx:{path}").input_spec == topwork.TensorSpec((4,))
 
 
-@pytest.mark.parametrize("axes", [["n", 5, 7], [1, 6], ["n", 8, 8, 3]])
+@pytest.mark.parametrize("axes", [["n", 5, 7], [1, 6], ["n", 1, 8, 8], ["n", 8, 8, 4]])
 def test_any_other_input_of_fixed_sizes_is_a_tensor(axes: list[Any], tmp_path: Path) -> None:
     path = write(tmp_path / "net.onnx", ("x", TensorProto.FLOAT, axes))
     assert topwork.load_backbone(f"onnx:{path}").input_spec == topwork.TensorSpec(tuple(axes[1:]))
+
+
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.INT8])
+def test_images_with_channels_last_have_the_size_of_the_input(kind: int, tmp_path: Path) -> None:
+    path = write(tmp_path / "net.onnx", ("x", kind, ["n", 16, 24, 3]))
+    with pytest.raises(InputError, match=r"mean= \(--mean\), std="):
+        topwork.load_backbone(f"onnx:{path}")
+    spec = topwork.load_backbone(f"onnx:{path}", mean=(0, 0, 0), std=(1, 1, 1)).input_spec
+    assert spec.size == (16, 24)
+
+
+@pytest.mark.parametrize("axes", [["n", 16, 24, 3], ["n", 3, 16, 24], ["n", "h", "w", 3]])
+def test_uint8_pixels_are_not_normalised(axes: list[Any], tmp_path: Path) -> None:
+    path = write(tmp_path / "net.onnx", ("x", TensorProto.UINT8, axes))
+    options = {"size": (16, 24)} if "h" in axes else {}
+    spec = topwork.load_backbone(f"onnx:{path}", **options).input_spec
+    assert (spec.size, spec.mean, spec.std) == ((16, 24), (0, 0, 0), (1 / 255, 1 / 255, 1 / 255))
+
+
+@pytest.mark.parametrize(
+    ("axes", "overrides", "words"),
+    [
+        (["n", 1, 8, 8], {"mean": (0, 0, 0)}, ["mean", r"\(free, 1, 8, 8\)", "images have 3 channels"]),
+        (["n", 8, 8, 4], {"size": 8}, ["size", r"\(free, 8, 8, 4\)", "images have 3 channels"]),
+        (["n", 1, "h", "w"], {}, [r"\(free, 1, free, free\)", "TensorSpec"]),
+        (["n", 5, "t"], {}, [r"\(free, 5, free\)", "TensorSpec"]),
+    ],
+)
+def test_error_of_other_channels_and_free_sizes_names_the_shape(
+    axes: list[Any], overrides: dict[str, Any], words: list[str], tmp_path: Path
+) -> None:
+    path = write(tmp_path / "net.onnx", ("x", TensorProto.FLOAT, axes))
+    with pytest.raises(InputError) as raised:
+        topwork.load_backbone(f"onnx:{path}", **overrides)
+    for word in words:
+        raised.match(word)
 
 
 def test_input_of_free_sizes_needs_an_input_spec(tmp_path: Path) -> None:
@@ -71,6 +107,13 @@ def test_input_of_free_sizes_needs_an_input_spec(tmp_path: Path) -> None:
         topwork.load_backbone(f"onnx:{path}")
     spec = topwork.TensorSpec((9,))
     assert topwork.load_backbone(f"onnx:{path}", input_spec=spec).input_spec == spec
+
+
+def test_tokens_and_masks_of_other_integers_are_texts(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text(json.dumps(TOKENIZER))
+    ids = ("input_ids", TensorProto.INT32, ["n", "t"])
+    mask = ("attention_mask", TensorProto.FLOAT, ["n", "t"])
+    assert topwork.load_backbone(f"onnx:{write(tmp_path / 'net.onnx', ids, mask)}").input_spec.max_length == 512
 
 
 @pytest.mark.parametrize("folder", ["", "onnx"])
@@ -104,8 +147,11 @@ def test_length_and_padding_are_the_tokenisers(
     [
         ([IDS, MASK, ("position_ids", TensorProto.INT64, ["n", "t"])], r"position_ids \(INT64\)"),
         ([("input_ids", TensorProto.INT64, ["n", 128]), MASK], "128 tokens"),
-        ([IMAGE, ("extra", TensorProto.FLOAT, ["n", 2])], r"x \(FLOAT\), extra \(FLOAT\)"),
+        ([IMAGE, ("extra", TensorProto.FLOAT, ["n", 2])], r"x \(FLOAT\) .*, extra \(FLOAT\)"),
         ([("x", TensorProto.INT64, ["n", 4])], r"x \(INT64\)"),
+        ([("x", TensorProto.UINT8, ["n", 1, 8, 8])], r"x \(UINT8\) of shape \(free, 1, 8, 8\)"),
+        ([("input_ids", TensorProto.FLOAT, ["n", "t"]), MASK], r"input_ids \(FLOAT\)"),
+        ([("input_ids", TensorProto.INT64, ["n", "t"])], "attention_mask"),
     ],
 )
 def test_inputs_that_cannot_be_filled_are_refused(ports: list[Port], message: str, tmp_path: Path) -> None:

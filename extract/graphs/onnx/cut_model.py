@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ....models.from_onnx import INTEGER_INPUTS
+from .inputs import has_channels_last
 from .nodes import Nodes, append_normalization, append_pooling
 from .trace import OnnxTrace, find_value
 from .value_graph import list_subgraphs, names_read, prune
@@ -57,21 +59,30 @@ def append_text_entry(nodes: Nodes, traced: OnnxTrace, spec: InputSpec, *, read:
 
     names = [port.name for port in spec.graph_inputs]
     for port in traced.graph.inputs:
-        if port.name in read and port.name not in names:
+        value = port.name
+        if value not in names:
+            if value not in read:
+                continue
             zero = onnx.helper.make_tensor("zero", onnx.TensorProto.INT64, [1], [0])
             shape = nodes.add("Shape", names[0])
-            nodes.add("ConstantOfShape", shape, output=ORIGINAL_PREFIX + port.name, value=zero)
-    for name in names:
-        nodes.add("Identity", name, output=ORIGINAL_PREFIX + name)
+            value = nodes.add("ConstantOfShape", shape, value=zero)
+        nodes.add("Cast", value, output=ORIGINAL_PREFIX + port.name, to=port.type.tensor_type.elem_type)
 
 
 def append_entry(nodes: Nodes, traced: OnnxTrace, spec: InputSpec, *, normalize: Normalize) -> None:
-    """Append the original's input of an image or tensor model: normalised, in the type that the file expects."""
+    """Append the original's input of an image or tensor model: normalised, in the layout and type that it expects."""
+    import onnx
+
     (port,) = spec.graph_inputs
     value = port.name
     if spec.normalization is not None:
         value = normalize(nodes, value, spec.normalization)
     graph = traced.graph
+    if has_channels_last(graph, spec):
+        value = nodes.add("Transpose", value, perm=(0, 2, 3, 1))
+    element_type = onnx.TensorProto.DataType.Name(graph.data_type.elem_type)
+    if spec.normalization is not None and element_type in INTEGER_INPUTS:
+        value = nodes.add("Floor", nodes.add("Add", value, nodes.number(0.5)))  # round, in every opset
     nodes.add("Cast", value, output=ORIGINAL_PREFIX + graph.data, to=graph.data_type.elem_type)
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ..layer import Layer
+from ..layer import LAST, Layer
 from .cut_model import cut_model
 from .inputs import find_data_input
 from .layers import describe_layer, list_layers
 from .reference import Reference
 from .tokens import find_own_pooling
-from .trace import OnnxTrace, find_value, trace
+from .trace import OnnxTrace, explain_last, find_value, trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +45,9 @@ class OnnxCutter:
 
     def describe(self, name: str) -> Layer:
         """Describe one layer, without the shares of parameters and FLOPs; any value of the file can be named, too."""
+        explanation = explain_last(self.traced) if name == LAST else ""
+        if explanation:
+            warnings.warn(explanation, stacklevel=2)
         return describe_layer(self.traced, name)
 
     def find_own_pooling(self) -> str:

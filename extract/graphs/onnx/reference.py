@@ -35,9 +35,10 @@ class Reference:
 
         The cut's layers must be the values, in the same order.
         """
-        arrays = prepare_reference_inputs(cut.backbone.input_spec, feed)
+        spec = cut.backbone.input_spec
+        arrays = prepare_reference_inputs(spec, feed)
         names = list(feed) if len(arrays) > 1 else [self.graph.data]
-        inputs = complete_inputs(self.graph, dict(zip(names, arrays, strict=True)))
+        inputs = complete_inputs(self.graph, spec, dict(zip(names, arrays, strict=True)))
         return pool_reference(self.run(inputs), cut.chosen, mask=arrays[-1], normalize=cut.normalize)
 
     def run(self, inputs: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:

@@ -143,6 +143,8 @@ def list_module_paths(values: Sequence[Value]) -> list[ModulePath]:
 
 def read_path(node: Any) -> ModulePath | None:
     """Return the modules in which an operation ran, None if there is no record."""
+    if node.op_type.startswith("DynamicQuantize"):
+        return None  # named after the value that it reads, though it belongs to the operation that reads it
     for entry in node.metadata_props:
         if entry.key == SCOPES_KEY:
             names = ast.literal_eval(entry.value)[:-1]  # the last one is the operation

@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 
     from ....models.input_spec import InputSpec
 
-RESHAPES = ("Reshape", "Squeeze", "Flatten", "Identity")
+CONVERSIONS = ("Reshape", "Squeeze", "Flatten", "Identity", "Cast", "QuantizeLinear", "DequantizeLinear")
 SQUASHES = ("Softmax", "LogSoftmax", "Sigmoid")
 LINEAR = ("Gemm", "MatMul", "Conv")
+CLASSIFIER_WORDS = ("logit", "prob", "class", "score", "softmax", "label", "predict")
+EMBEDDING_WORDS = ("embed", "feat", "hidden", "pool", "vector", "latent", "descriptor", "encod", "repr", "project")
+"""Parts of the names of outputs that say what the output is."""
 
 
 @dataclass(frozen=True)
@@ -105,14 +108,11 @@ def find_value(traced: OnnxTrace, name: str) -> Value:
 
 
 def find_last(traced: OnnxTrace) -> Value:
-    """Return what feeds the linear layer or convolution that yields the model's output, otherwise that output.
+    """Return what feeds the model's classifier, or the model's output if it has none.
 
     Raise an ExportError if it is not a batch of features.
     """
-    value = traced.output
-    while value.operation in RESHAPES or value.operation in SQUASHES:
-        value = value.all_input_nodes[0]
-    last = find_operand(traced, value) or traced.output
+    last = find_classifier_input(traced) or traced.output
     if not traced.is_features(last):
         raise ExportError(
             f"the ONNX file yields {last.name!r} of sizes {traced.sizes(last)}, which is not a row of floats for each "
@@ -121,13 +121,64 @@ def find_last(traced: OnnxTrace) -> Value:
     return last
 
 
+def find_classifier_input(traced: OnnxTrace) -> Value | None:
+    """Return what feeds the linear layer or convolution that yields the output, None if that is an embedding."""
+    if is_embedding(traced.output.name):
+        return None
+    return find_operand(traced, list_ending(traced)[-1])
+
+
+def list_ending(traced: OnnxTrace) -> list[Value]:
+    """Return the output and what it is computed from, back to the first operation that is no conversion or squash."""
+    ending = [traced.output]
+    while ending[-1].operation in (*CONVERSIONS, *SQUASHES):
+        ending.append(ending[-1].all_input_nodes[0])
+    return ending
+
+
+def is_embedding(name: str) -> bool:
+    """Return whether an output's name says that it is an embedding."""
+    return has_word(name, EMBEDDING_WORDS) and not has_word(name, CLASSIFIER_WORDS)
+
+
+def explain_last(traced: OnnxTrace) -> str:
+    """Return which value ``last`` is, where the output's name says neither a classifier nor an embedding; else ""."""
+    output = traced.output.name
+    last = find_classifier_input(traced)
+    yields_probabilities = any(value.operation in SQUASHES for value in list_ending(traced))
+    if last is None or yields_probabilities or has_word(output, CLASSIFIER_WORDS):
+        return ""
+    return (
+        f"the ONNX file does not say whether its output {output!r} is that of a classifier; 'last' is taken as "
+        f"{last.name!r}, which enters its last linear layer. For the output itself, cut at layer {output!r}."
+    )
+
+
+def has_word(name: str, words: tuple[str, ...]) -> bool:
+    """Return whether a name contains one of some words."""
+    return any(word in name.lower() for word in words)
+
+
 def find_operand(traced: OnnxTrace, value: Value) -> Value | None:
     """Return the activation that enters a linear layer or convolution, None if something else made the value."""
     sources = traced.live_sources(value)
+    product = find_integer_product(traced, value)
+    if product is not None:
+        (quantized, *_) = traced.live_sources(product)
+        return traced.live_sources(quantized)[0]
     if len(sources) != 1:
         return None
     (source,) = sources
-    is_bias_added = value.operation == "Add" and source.operation == "MatMul"
+    is_bias_added = value.operation == "Add" and source.operation in ("MatMul", "Mul")
     if is_bias_added:
         return find_operand(traced, source)
     return source if value.operation in LINEAR else None
+
+
+def find_integer_product(traced: OnnxTrace, value: Value) -> Value | None:
+    """Return the product of quantised numbers that a multiplication with their scales converts, None if it does not."""
+    if value.operation != "Mul":
+        return None
+    while value.operation in ("Mul", "Cast"):
+        value = traced.live_sources(value)[0]
+    return value if value.operation in ("MatMulInteger", "ConvInteger") else None

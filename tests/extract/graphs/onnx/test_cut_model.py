@@ -226,7 +226,7 @@ def test_unknown_layer_is_refused_with_near_names(tmp_path: Path) -> None:
 def test_specification_that_does_not_fit_the_input_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "net.onnx", CONVOLUTION + CLASSIFIER)
     backbone = topwork.load_backbone(f"onnx:{path}", mean=(0, 0, 0), std=(1, 1, 1), size=(8, 8))
-    with pytest.raises(InputError, match=r"image \(None, 3, 6, 8\).*\(batch, 3, 8, 8\)"):
+    with pytest.raises(InputError, match=r"image \(FLOAT\) of shape \(free, 3, 6, 8\).*\(batch, 3, 8, 8\)"):
         topwork.layers(backbone)
 
 
