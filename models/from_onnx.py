@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import InputError, reason
 from ..identity import digest_of_file
-from .backbone import DEFAULT_TOLERANCE, LARGEST_TOLERANCE
+from .backbone import DEFAULT_TOLERANCE, LARGEST_TOLERANCE, QUANTIZED_TOLERANCE
 from .image_spec import ImageSpec
 from .input_spec import InputSpec, Normalization
 from .loader import BuiltModel
@@ -236,7 +236,9 @@ def choose_tolerance(model: Any, inputs: Sequence[OnnxInput]) -> float:
 
     types = {tensor.data_type for tensor in model.graph.initializer}
     is_half = onnx.TensorProto.FLOAT16 in types or any(port.type == "FLOAT16" for port in inputs)
-    return LARGEST_TOLERANCE if is_half or is_quantized(model) else DEFAULT_TOLERANCE
+    if is_quantized(model):
+        return QUANTIZED_TOLERANCE
+    return LARGEST_TOLERANCE if is_half else DEFAULT_TOLERANCE
 
 
 def is_quantized(model: Any) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ....models.from_onnx import INTEGER_INPUTS
+from ....models.input_spec import GraphInput
 from .inputs import has_channels_last
 from .nodes import Nodes, append_normalization, append_pooling
 from .trace import OnnxTrace, find_value
@@ -15,13 +16,19 @@ from .value_graph import list_subgraphs, names_read, prune
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ....models.input_spec import GraphInput, InputSpec, Normalization
+    from ....models.input_spec import InputSpec, Normalization
     from ..cut import Cut
 
     Normalize = Callable[[Nodes, str, Normalization], str]
 
 ORIGINAL_PREFIX = "network/"
 """Prefix of every name of the original file, so that none is that of an input or output of the new one."""
+
+
+ITEM_PREFIX = "item/"
+"""Prefix of the names of one item's inputs and outputs, where items are computed one by one."""
+BATCH_PREFIX = "batch/"
+"""Prefix of the names of inputs and outputs of a batch that holds one item."""
 
 
 def append_image_normalization(nodes: Nodes, images: str, normalization: Normalization) -> str:
@@ -50,6 +57,8 @@ def cut_model(traced: OnnxTrace, cut: Cut, normalize: Normalize = append_image_n
     add_prefix(lower_part)
     nodes.nodes.extend(lower_part.node)
     append_features(nodes, cut, values)
+    if traced.graph.is_dynamically_quantized:
+        nodes = compute_items_alone(nodes, cut)
     return make_model(traced.graph.model, cut, nodes, lower_part)
 
 
@@ -108,6 +117,54 @@ def append_features(nodes: Nodes, cut: Cut, values: Sequence[str]) -> None:
         if cut.normalize:
             features = append_normalization(nodes, features)
         nodes.add("Identity", features, output=name)
+
+
+def compute_items_alone(nodes: Nodes, cut: Cut) -> Nodes:
+    """Return nodes that compute each item of a batch alone, a text without its padding, as the given nodes do.
+
+    Then items do not depend on each other, though the range of a batch decides how its numbers are rounded.
+    """
+    import onnx
+
+    spec = cut.backbone.input_spec
+    inputs = [declare_item(port) for port in spec.graph_inputs]
+    outputs = [
+        onnx.helper.make_tensor_value_info(ITEM_PREFIX + name, onnx.TensorProto.FLOAT, [None]) for name in cut.names
+    ]
+
+    # Make a batch of the item, and features of the batch's.
+    entry = Nodes(nodes.opset, ITEM_PREFIX)
+    for port in spec.graph_inputs:
+        item = ITEM_PREFIX + port.name
+        if spec.lengths_vary:
+            mask = ITEM_PREFIX + spec.graph_inputs[-1].name
+            length = entry.add("Max", entry.reduce("ReduceSum", mask, (0,), keepdims=True), entry.integers(1))
+            item = entry.add("Slice", item, entry.integers(0), length)
+        sizes = [-1 if isinstance(axis, str) else axis for axis in port.axes[1:]]
+        entry.add("Reshape", item, entry.integers(1, *sizes), output=BATCH_PREFIX + port.name)
+    names = [port.name for port in spec.graph_inputs]
+    add_batch_prefix(nodes, {*names, *cut.names})
+    for name in cut.names:
+        nodes.add("Reshape", BATCH_PREFIX + name, nodes.integers(-1), output=ITEM_PREFIX + name)
+
+    # Run that on each item.
+    body = onnx.helper.make_graph([*entry.nodes, *nodes.nodes], "item", inputs=inputs, outputs=outputs)
+    outer = Nodes(nodes.opset)
+    outer.constants.extend([*entry.constants, *nodes.constants])
+    outer.nodes.append(onnx.helper.make_node("Scan", names, cut.names, body=body, num_scan_inputs=len(names)))
+    return outer
+
+
+def add_batch_prefix(nodes: Nodes, names: set[str]) -> None:
+    """Put the prefix before some names, as a graph inside another must not define a name of the other again."""
+    for node in nodes.nodes:
+        for names_of_node in (node.input, node.output):
+            names_of_node[:] = [BATCH_PREFIX + name if name in names else name for name in names_of_node]
+
+
+def declare_item(port: GraphInput) -> Any:
+    """Return the declaration of one item of a graph's input, an ``onnx.ValueInfoProto``."""
+    return declare_input(GraphInput(ITEM_PREFIX + port.name, port.dtype, port.axes[1:]))
 
 
 def make_model(original: Any, cut: Cut, nodes: Nodes, lower_part: Any) -> Any:

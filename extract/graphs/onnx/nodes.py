@@ -19,10 +19,14 @@ OPSET_OF_AXES_INPUT = {"ReduceSum": 13, "ReduceMean": 18, "ReduceMax": 18, "Redu
 
 
 class Nodes:
-    """Nodes in the order in which they run, and their constants; `opset` is the version of the standard operators."""
+    """Nodes in the order in which they run, and their constants.
 
-    def __init__(self, opset: int) -> None:
+    `opset` is the version of the standard operators; every name begins with `prefix`.
+    """
+
+    def __init__(self, opset: int, prefix: str = NODE_PREFIX) -> None:
         self.opset = opset
+        self.prefix = prefix
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
 
@@ -30,7 +34,7 @@ class Nodes:
         """Append a node, and return the name of its output."""
         import onnx
 
-        name = f"{NODE_PREFIX}{operation}{len(self.nodes)}"
+        name = f"{self.prefix}{operation}{len(self.nodes)}"
         output = output or name
         self.nodes.append(onnx.helper.make_node(operation, inputs, [output], name=name, **attributes))
         return output
@@ -39,7 +43,7 @@ class Nodes:
         """Append a constant, and return its name."""
         import onnx
 
-        name = f"{NODE_PREFIX}constant{len(self.constants)}"
+        name = f"{self.prefix}constant{len(self.constants)}"
         self.constants.append(onnx.numpy_helper.from_array(values, name))
         return name
 

@@ -39,7 +39,26 @@ class Reference:
         arrays = prepare_reference_inputs(spec, feed)
         names = list(feed) if len(arrays) > 1 else [self.graph.data]
         inputs = complete_inputs(self.graph, spec, dict(zip(names, arrays, strict=True)))
-        return pool_reference(self.run(inputs), cut.chosen, mask=arrays[-1], normalize=cut.normalize)
+        if self.graph.is_dynamically_quantized:
+            values = self.run_without_padding(inputs, mask=arrays[-1], has_texts=spec.lengths_vary)
+        else:
+            values = self.run(inputs)
+        return pool_reference(values, cut.chosen, mask=arrays[-1], normalize=cut.normalize)
+
+    def run_without_padding(
+        self, inputs: dict[str, NDArray[Any]], *, mask: NDArray[Any], has_texts: bool
+    ) -> list[NDArray[Any]]:
+        """Run the file on each item of a batch alone, on texts without their padding, which is zero in the values."""
+        values_of_items = []
+        for number, item_mask in enumerate(mask):
+            item = {name: array[number : number + 1] for name, array in inputs.items()}
+            if has_texts:
+                item = {name: array[:, : int(item_mask.sum())] for name, array in item.items()}
+            values = self.run_item(item, 0, repeats=self.graph.fixed_batch or 1)
+            if has_texts:
+                values = [pad_tokens(value, item_mask) for value in values]
+            values_of_items.append(values)
+        return [np.concatenate(rows) for rows in zip(*values_of_items, strict=True)]
 
     def run(self, inputs: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """Run the file on a batch, item by item if it allows one batch size only."""
@@ -54,3 +73,10 @@ class Reference:
         """Run the file on a batch that repeats one item, and return the values of the first."""
         repeated = {name: np.repeat(array[number : number + 1], repeats, axis=0) for name, array in inputs.items()}
         return [value[:1] for value in self.session.run(self.names, repeated)]
+
+
+def pad_tokens(value: NDArray[Any], mask: NDArray[Any]) -> NDArray[Any]:
+    """Append zeros to the tokens of one text ``(1, tokens, features)``, up to the length of its mask."""
+    if value.ndim != 3 or value.shape[1] != mask.sum():
+        return value
+    return np.pad(value, ((0, 0), (0, len(mask) - value.shape[1]), (0, 0)))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 CONVERSIONS = ("Reshape", "Squeeze", "Flatten", "Identity", "Cast", "QuantizeLinear", "DequantizeLinear")
 SQUASHES = ("Softmax", "LogSoftmax", "Sigmoid")
 LINEAR = ("Gemm", "MatMul", "Conv")
+QUANTIZED_LINEAR = ("QGemm", "QLinear")
 CLASSIFIER_WORDS = ("logit", "prob", "class", "score", "softmax", "label", "predict")
 EMBEDDING_WORDS = ("embed", "feat", "hidden", "pool", "vector", "latent", "descriptor", "encod", "repr", "project")
 """Parts of the names of outputs that say what the output is."""
@@ -142,8 +143,14 @@ def is_embedding(name: str) -> bool:
 
 
 def explain_last(traced: OnnxTrace) -> str:
-    """Return which value ``last`` is, where the output's name says neither a classifier nor an embedding; else ""."""
+    """Return which value ``last`` is, where the file does not decide that; else ""."""
     output = traced.output.name
+    ending = list_ending(traced)[-1].operation
+    if ending.startswith(QUANTIZED_LINEAR) and not is_embedding(output):
+        return (
+            f"the ONNX file ends in {ending}, whose input is quantised; 'last' is its output {output!r}. For what "
+            "enters its classifier, quantise the model in the format QDQ."
+        )
     last = find_classifier_input(traced)
     yields_probabilities = any(value.operation in SQUASHES for value in list_ending(traced))
     if last is None or yields_probabilities or has_word(output, CLASSIFIER_WORDS):

@@ -129,6 +129,11 @@ class OnnxGraph:
         return data.type.tensor_type
 
     @property
+    def is_dynamically_quantized(self) -> bool:
+        """Whether the range of a whole batch decides how it is rounded, so that items depend on each other."""
+        return any(node.op_type.startswith("DynamicQuantize") for node in self.model.graph.node)
+
+    @property
     def fixed_batch(self) -> int | None:
         """The only batch size that the file allows, None if it is free."""
         axes = self.data_type.shape.dim
