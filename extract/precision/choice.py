@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ...atomic import write_file
 from ...errors import InputError, ProviderError
@@ -125,7 +125,20 @@ def judge_once(trial: Trial, families: Sequence[str]) -> tuple[Fidelity, ...]:
     ]
     path = trial.graph.path.with_name(f"fidelity-{digest(conditions)[:16]}.json")
     if not path.is_file():
-        judged = [asdict(fidelity) for family in families for fidelity in trial.judge(family)]
+        judged: list[dict[str, Any]] = []
+        for family in families:
+            judged.extend(asdict(fidelity) for fidelity in judge_family(trial, family))
         write_file(path, json.dumps(judged, indent=1).encode())
     remembered = json.loads(path.read_text(encoding="utf-8"))
     return tuple(Fidelity(**values) for values in remembered)
+
+
+def judge_family(trial: Trial, family: str) -> list[Fidelity]:
+    """Judge a precision; with ``"auto"`` there is nothing to judge where the provider does not load the graph in it."""
+    try:
+        return list(trial.judge(family))
+    except ProviderError:
+        is_automatic = trial.keeps_operations
+        if not is_automatic:
+            raise
+        return []

@@ -135,6 +135,17 @@ def draw(specs: Sequence[InputSpec], most: int) -> list[tuple[Prepared, ...]]:
     return draw_items(IMAGES, specs, most)
 
 
+def test_precision_that_the_provider_does_not_load_is_no_candidate_of_auto(graph_copy: ExportedGraph) -> None:
+    class Refused(Trial):
+        def judge(self, family: str) -> Iterator[Fidelity]:
+            raise ProviderError("no implementation")
+
+    chosen = choose_precision(graph_copy, RunConfig(), draw, candidates=["bf16"], trial_type=Refused)
+    assert chosen.path == graph_copy.path
+    with pytest.raises(ProviderError):
+        choose_precision(graph_copy, RunConfig(precision="bf16"), draw, trial_type=Refused)
+
+
 def test_same_items_are_judged_once(graph_copy: ExportedGraph) -> None:
     config = RunConfig(provider="cpu", precision="fp16")
     first = choose_precision(graph_copy, config, draw)
