@@ -9,6 +9,8 @@ from typing import Any
 
 from .errors import IdentityError
 
+COMPUTATION = "computation"
+"""Field of an identity: digest of the model's traced program. See :mod:`topwork.extract.graphs.same_model`."""
 MAX_SHOWN_LETTERS = 80
 """Letters of a value that an error shows."""
 
@@ -39,9 +41,9 @@ def digest_of_path(path: Path) -> str:
 def require_same(found: dict[str, Any], expected: dict[str, Any], what: str) -> None:
     """Raise an IdentityError that names the first field in which two identities, nested dictionaries, differ.
 
-    `what` begins the message.
+    The computation is left out: different versions trace it differently. `what` begins the message.
     """
-    for name in sorted(set(found) | set(expected)):
+    for name in sorted((set(found) | set(expected)) - {COMPUTATION}):
         found_value = found.get(name)
         expected_value = expected.get(name)
         if digest(found_value) == digest(expected_value):

@@ -114,10 +114,13 @@ class TorchBackbone(Backbone):
         In evaluation mode, on the CPU, without gradients.
     classifier : str or None
         Dotted name of the model's own classifier; "" if it has none and its output is its features; None if unknown.
+    last_layer : str
+        Dotted name of the layer that ``last`` stands for; "" for the input of the classifier, or the model's output.
     """
 
     module: nn.Module
     classifier: str | None = None
+    last_layer: str = ""
     traces: dict[Any, Any] = field(default_factory=dict, init=False)
     """Cache of traced graphs, filled and read by :mod:`topwork.extract.graphs.torch.trace`."""
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from ..errors import InputError, TopworkError, WeightsError, reason
 from .hf_files import CONFIG_FILE, reading, refuse_code, refuse_damaged, refuse_quantised
-from .hf_inputs import image_spec, text_spec
+from .hf_images import image_spec
+from .hf_inputs import text_spec
 from .input_spec import InputSpec
 from .loader import BuiltModel
 from .sentence_folder import SentenceFolder, build_encoder, load_module_weights, read_sentence_folder
@@ -29,6 +30,10 @@ ENCODERS_OF_DECODERS = (
 )
 """Models with a decoder of which sentence-transformers runs the encoder alone."""
 CLASSIFIER_NAMES = ("classifier", "score", "head", "cls_classifier")
+POOLED_AT_END_TOKEN = ("clip_text_model", "clipseg_text_model", "owlvit_text_model", "owlv2_text_model")
+"""Text towers that take the token at which a text ends, the last one that is not padding."""
+LAYERS_OF_TOWERS = ("text_model.final_layer_norm", "vision_model.encoder")
+"""Layers that yield the last hidden state of a tower with a projection."""
 MAX_SHOWN_KEYS = 12
 HUB_ARGUMENTS = {
     "revision",
@@ -191,7 +196,10 @@ def choose_tower(name: str, config: Any, tower: str | None) -> Any:
         raise InputError(f"model_args={{'tower': {tower!r}}}: expected one of {', '.join(CONFIG_OF_TOWER)}")
     if tower is None and find_class_with_classifier(config) is not None:
         return config
-    return getattr(config, CONFIG_OF_TOWER[tower or "vision"])
+    chosen = getattr(config, CONFIG_OF_TOWER[tower or "vision"])
+    if hasattr(config, "projection_dim"):
+        chosen.projection_dim = config.projection_dim
+    return chosen
 
 
 def find_class_with_classifier(config: Any) -> Any:
@@ -216,6 +224,9 @@ def find_encoder_class(config: Any) -> Any:
     from transformers.models.auto import modeling_auto as auto
 
     config_class = type(config).__name__
+    projecting = getattr(transformers, f"{config_class.removesuffix('Config')}ModelWithProjection", None)
+    if projecting is not None:
+        return projecting
     names = (
         ENCODER_CLASSES.get(config.model_type)
         or auto.MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES.get(config.model_type)
@@ -315,7 +326,13 @@ def find_classifier(module: Any, model_class: Any) -> str | None:
 def describe(name: str, module: Any, config: Any, classifier: str | None) -> BuiltModel:
     """Return the model with its input specification and what identifies it."""
     check_input(name, module)
-    details = {**describe_configuration(module, config), "classifier": classifier or ""}
+    details = {
+        **describe_configuration(module, config),
+        "classifier": classifier or "",
+        "last_layer": find_last_layer(module),
+    }
+    if module.main_input_name == "input_ids":
+        details["pooling"] = find_own_pooling(module)
     try:
         spec, unknown = read_input_spec(name, module, config)
     except InputError as error:
@@ -332,6 +349,21 @@ def describe_configuration(module: Any, config: Any) -> dict[str, Any]:
         "architecture": f"hf:{type(module).__name__}",
         "arguments": {"config": identifying},
     }
+
+
+def find_last_layer(module: Any) -> str:
+    """Return the layer of a tower with a projection that yields its last hidden state; "" for any other model."""
+    names = [name for name, _ in module.named_modules()]
+    is_projecting = type(module).__name__.endswith("WithProjection")
+    known = [name for name in LAYERS_OF_TOWERS if is_projecting and name in names]
+    return known[0] if known else ""
+
+
+def find_own_pooling(module: Any) -> str:
+    """Return "last_token" for a model that takes a text's last token, to classify or to embed it; "" for any other."""
+    has_token_scores = hasattr(module, "score") and not hasattr(module, "classifier")
+    is_pooled_at_end = module.config.model_type in POOLED_AT_END_TOKEN
+    return "last_token" if has_token_scores or is_pooled_at_end else ""
 
 
 def check_input(name: str, module: Any) -> None:

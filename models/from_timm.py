@@ -67,13 +67,16 @@ def image_spec(config: dict[str, Any]) -> ImageSpec:
     interpolation = config["interpolation"]
     if interpolation == "random":
         interpolation = "bilinear"
+    crop_share = config["crop_pct"]
+    resized = (math.floor(height / crop_share), math.floor(width / crop_share))
     return ImageSpec(
         size=(height, width),
-        resize=math.floor(min(height, width) / config["crop_pct"]),
+        resize=resized[0] if height == width else resized,
         fit=fit,
         interpolation=interpolation,
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
+        crop_share=crop_share,
     )
 
 

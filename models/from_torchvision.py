@@ -10,6 +10,9 @@ from .image_spec import ImageSpec
 from .loader import BuiltModel, fetching
 from .torchvision_operators import ensure_torchvision_operators
 
+MODELS_THAT_SCALE = ("inception_v3", "googlenet")
+"""Models that scale their normalised input anew if made with ``transform_input``, as their weights expect."""
+
 
 def build(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> BuiltModel:
     """Make a torchvision classification model."""
@@ -21,6 +24,8 @@ def build(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> BuiltMo
         similar = difflib.get_close_matches(name, known, n=3)
         raise InputError(f"torchvision has no classification model {name!r}; known: {', '.join(similar or known)}")
     weights = models.get_model_weights(name).DEFAULT
+    if name in MODELS_THAT_SCALE:
+        model_args = {"transform_input": True, **model_args}
     with fetching(f"torchvision:{name}", wanted=pretrained):
         module = models.get_model(name, weights=weights if pretrained else None, **model_args)
     return BuiltModel(module, image_spec(weights.transforms()), find_classifier(module))

@@ -113,6 +113,11 @@ class InputSpec(ABC):
         return self.length_range is not None
 
     @property
+    def is_square(self) -> bool:
+        """Whether items are images as high as they are wide."""
+        return False
+
+    @property
     def argument_names(self) -> tuple[str, ...]:
         """Names of the module's arguments that take the inputs; empty where they are passed by position."""
         return ()

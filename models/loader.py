@@ -35,6 +35,7 @@ class BuiltModel:
     model: nn.Module | Path
     input_spec: InputSpec | None
     classifier: str | None = None
+    last_layer: str = ""
     pooling: str = ""
     tolerance: float = DEFAULT_TOLERANCE
     architecture: str = ""

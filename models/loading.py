@@ -75,7 +75,9 @@ class BackboneSpec:
         name = built.architecture or self.name
         if name.startswith("timm:"):
             name = name.partition(".")[0]  # without the tag of the weights, which the digest identifies better
-        return TorchBackbone.from_module(name, built.model, classifier=built.classifier, **details)
+        return TorchBackbone.from_module(
+            name, built.model, classifier=built.classifier, last_layer=built.last_layer, **details
+        )
 
     def request(self) -> dict[str, Any]:
         """Return what decides the loaded model, without loading it: part of the key of the graph cache."""

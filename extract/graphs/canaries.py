@@ -1,130 +1,185 @@
-"""Canaries: synthetic items with their features, recomputed wherever their graph is opened.
+"""Canaries: synthetic items with the features that the model itself computes of them.
 
-Another runtime, provider, processor or decoder may compute something else from the same graph. The items are random
-with a fixed seed, so that none of the user's data travels with a graph.
+They travel with a graph, and are recomputed wherever it is opened: another provider, runtime or processor may compute
+something else from the same graph. The items are random with a fixed seed, so that none of the user's data travels.
+
+Canaries of earlier versions hold what a session computed, instead of the model: they show that features drift, but not
+that they are right.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...atomic import write_file
-from ...errors import DriftError
+from ...errors import StoreDamagedError, reason
 from ...hardware import processor
-from ...models.input_spec import InputSpec
 from ..preprocess.by_kind import preprocessor_for
-from ..runtime.providers import find_runtime_versions, parse_family
+from ..runtime.providers import find_runtime_versions
 from .fidelity import relative_error
-from .graph_metadata import GraphMetadata
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ...models.input_spec import InputSpec
+    from ..preprocess.preprocessor import Feed
     from ..runtime.session import Session
+    from .cut import Cut
+
+    Vectors = Mapping[str, NDArray[Any]]
 
 ITEM_SEED = 0
-CANARY_COUNT = 2
-MAX_DRIFT_FP32 = 1e-3
-"""Largest relative L2 difference of a canary's features from those before, in float32."""
-MAX_DRIFT_LOWER = 0.05
-"""The same in lower precisions, in which providers round at different places."""
+CANARY_COUNT = 8
 ITEM_PREFIX = "item:"
+REFERENCE_PREFIX = "reference:"
 COLUMN_PREFIX = "column:"
+"""Before the columns of earlier versions, which a session computed."""
 ORIGIN_KEY = "origin"
 
 
 @dataclass(frozen=True)
 class Canaries:
-    """The canaries of a graph: a ``.npz`` file beside it."""
+    """The canaries in a ``.npz`` file beside a graph."""
 
     path: Path
-    input_spec: InputSpec
-    metadata: GraphMetadata
+
+    @cached_property
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        try:
+            with np.load(self.path, allow_pickle=False) as archive:
+                return dict(archive)
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise StoreDamagedError(
+                f"the canaries {self.path} cannot be read: {reason(error)}. Restore them from a copy; of a store, run "
+                "`topwork store repair`."
+            ) from error
 
     @property
-    def max_drift(self) -> float:
-        """Largest relative L2 difference that is accepted in the graph's precision."""
-        return MAX_DRIFT_FP32 if parse_family(self.metadata.precision) == "fp32" else MAX_DRIFT_LOWER
+    def items(self) -> list[Any]:
+        """The synthetic items, in the form in which users give them."""
+        arrays = self._arrays
+        names = [name for name in arrays if name.startswith(ITEM_PREFIX)]
+        return [_read_item(arrays[f"{ITEM_PREFIX}{number}"]) for number in range(len(names))]
 
-    def write(self, session: Session) -> None:
-        """Write synthetic items and their features, computed by the graph that is loaded."""
-        generator = np.random.default_rng(ITEM_SEED)
-        items = preprocessor_for(self.input_spec).synthetic(CANARY_COUNT, generator)
-        features = self._compute_features(session, items)
-        arrays: dict[str, Any] = {ORIGIN_KEY: np.array(json.dumps(_describe_origin(session)))}
-        for number, item in enumerate(items):
-            arrays[f"{ITEM_PREFIX}{number}"] = np.asarray(item)
-        for name, matrix in features.items():
-            arrays[f"{COLUMN_PREFIX}{name}"] = matrix
-        stream = io.BytesIO()
-        np.savez(stream, **arrays)
-        write_file(self.path, stream.getvalue())
+    @property
+    def reference(self) -> dict[str, NDArray[np.float32]]:
+        """What the model computes of the items, ``(n_items, n_features)`` by column; empty in earlier versions."""
+        return self._select(REFERENCE_PREFIX)
 
-    def measure_drift(self, session: Session, of: Canaries | None = None) -> dict[str, float]:
-        """Return the largest relative L2 difference of a synthetic item's features, for each column.
+    @property
+    def former(self) -> dict[str, NDArray[np.float32]]:
+        """What a session computed of the items, by column, in earlier versions."""
+        return self._select(COLUMN_PREFIX)
 
-        They are compared with those that were written, of this graph or of another with some of the same columns.
-        """
-        origin = self if of is None else of
-        with np.load(origin.path, allow_pickle=False) as archive:
-            arrays = dict(archive)
-        items = [read_item(arrays[f"{ITEM_PREFIX}{number}"]) for number in range(CANARY_COUNT)]
-        features = self._compute_features(session, items)
-        drift = {}
-        for key, expected in arrays.items():
-            name = key.removeprefix(COLUMN_PREFIX)
-            if key.startswith(COLUMN_PREFIX) and name in features:
-                drift[name] = find_largest_difference(features[name], expected)
-        return drift
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What computed :attr:`former`: provider, processor and versions."""
+        origin: dict[str, Any] = json.loads(str(self._arrays.get(ORIGIN_KEY, "{}")))
+        return origin
 
-    def check(self, session: Session) -> None:
-        """Raise a DriftError if the graph no longer computes what it did."""
-        for name, difference in self.measure_drift(session).items():
-            if not difference <= self.max_drift:
-                raise drift_error(self, session, name, difference=difference)
+    def _select(self, prefix: str) -> dict[str, NDArray[np.float32]]:
+        return {name.removeprefix(prefix): array for name, array in self._arrays.items() if name.startswith(prefix)}
 
-    def _compute_features(self, session: Session, items: list[Any]) -> dict[str, NDArray[Any]]:
-        preprocessor = preprocessor_for(self.input_spec)
-        feed = preprocessor.collate([preprocessor.prepare(item).array for item in items])
-        names = [column.name for column in self.metadata.columns]
-        return dict(zip(names, session.run(feed), strict=True))
+    def select(self, names: Sequence[str], path: Path) -> Canaries:
+        """Write the canaries of some of the columns into another file."""
+        former = {name: array for name, array in self.former.items() if name in names}
+        reference = {name: array for name, array in self.reference.items() if name in names}
+        return write_canaries(path, self.items, reference=reference, former=former, origin=self.origin)
 
 
-def drift_error(canaries: Canaries, session: Session, column: str, *, difference: float) -> DriftError:
-    """Say how far a column drifted, and what its graph ran with before and now."""
-    with np.load(canaries.path, allow_pickle=False) as archive:
-        before = json.loads(str(archive[ORIGIN_KEY]))
-    now = _describe_origin(session)
-    return DriftError(
-        f"the graph of {canaries.path} no longer computes the same features: its synthetic items differ by "
-        f"{difference:.2g} (relative L2) in column {column!r}; expected at most {canaries.max_drift:.0e}. It ran with "
-        f"{_format_origin(before)}, and now runs with {_format_origin(now)}. Use what it ran with, or compute the "
-        "features in another store."
-    )
+def write_canaries(
+    path: Path,
+    items: Sequence[Any],
+    *,
+    reference: Vectors,
+    former: Vectors | None = None,
+    origin: dict[str, Any] | None = None,
+) -> Canaries:
+    """Write items and their features by column."""
+    arrays: dict[str, Any] = {f"{ITEM_PREFIX}{number}": np.asarray(item) for number, item in enumerate(items)}
+    for name, matrix in reference.items():
+        arrays[f"{REFERENCE_PREFIX}{name}"] = matrix
+    for name, matrix in (former or {}).items():
+        arrays[f"{COLUMN_PREFIX}{name}"] = matrix
+    if origin:
+        arrays[ORIGIN_KEY] = np.array(json.dumps(origin))
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **arrays)
+    write_file(path, stream.getvalue())
+    return Canaries(path)
 
 
-def _describe_origin(session: Session) -> dict[str, Any]:
+def compute_reference_canaries(cut: Cut) -> tuple[list[Any], dict[str, NDArray[np.float32]]]:
+    """Return synthetic items, and the features that the untouched model computes of each, alone in its batch.
+
+    The features are float32 ``(n_items, n_features)`` by column.
+    """
+    preprocessor = preprocessor_for(cut.backbone.input_spec)
+    items = preprocessor.synthetic(CANARY_COUNT, np.random.default_rng(ITEM_SEED))
+    rows = []
+    for item in items:
+        feed = preprocessor.collate([preprocessor.prepare(item).array])
+        rows.append(cut.cutter.reference(cut, feed))
+    columns = zip(cut.names, zip(*rows, strict=True), strict=True)
+    return items, {name: np.concatenate(vectors) for name, vectors in columns}
+
+
+def compute_session_canaries(
+    session: Session, input_spec: InputSpec, names: Sequence[str]
+) -> tuple[list[Any], dict[str, NDArray[np.float32]]]:
+    """Return synthetic items and what a session computes of them by column, where the model is not at hand."""
+    items = preprocessor_for(input_spec).synthetic(CANARY_COUNT, np.random.default_rng(ITEM_SEED))
+    features = session.run(prepare_feed(items, input_spec, len(items)))
+    return items, dict(zip(names, features, strict=True))
+
+
+def describe_session(session: Session) -> dict[str, Any]:
+    """Return provider, processor and versions."""
     return {"provider": session.provider, "processor": processor(), **find_runtime_versions()}
 
 
-def _format_origin(origin: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in origin.items())
+def prepare_feed(items: Sequence[Any], spec: InputSpec, count: int) -> Feed:
+    """Return a batch of `count` of the items, which are repeated if there are fewer."""
+    preprocessor = preprocessor_for(spec)
+    arrays = [preprocessor.prepare(item).array for item in items[:count]]
+    return preprocessor.collate([arrays[number % len(arrays)] for number in range(count)])
 
 
-def read_item(array: NDArray[Any]) -> Any:
-    """Return a synthetic item as it was before it was written: a text, or an array."""
-    is_text = array.dtype.kind == "U"
-    return str(array) if is_text else array
+def measure_errors(found: Sequence[NDArray[Any]], names: Sequence[str], expected: Vectors) -> dict[str, float]:
+    """Return for each expected column the largest relative L2 error of an item of a batch.
+
+    Parameters
+    ----------
+    found : sequence of ndarray, shape (n_items, n_features)
+        What a session computed of a batch of :func:`prepare_feed`, in the order of `names`.
+    names : sequence of str
+    expected : mapping of str to ndarray
+        Features of the items by column.
+    """
+    errors = {}
+    for name, matrix in zip(names, found, strict=True):
+        if name in expected:
+            positions = np.arange(len(matrix)) % len(expected[name])
+            errors[name] = find_largest_error(matrix, expected[name][positions])
+    return errors
 
 
-def find_largest_difference(found: NDArray[Any], expected: NDArray[Any]) -> float:
-    """Return the largest relative L2 difference of a row, infinity where shapes differ or a value is not finite."""
+def find_largest_error(found: NDArray[Any], expected: NDArray[Any]) -> float:
+    """Return the largest relative L2 error of a row, infinity where shapes differ or a value is not finite."""
     if found.shape != expected.shape:
         return float("inf")
     return max(relative_error(row, other) for row, other in zip(found, expected, strict=True))
+
+
+def _read_item(array: NDArray[Any]) -> Any:
+    is_text = array.dtype.kind == "U"
+    return str(array) if is_text else array

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .fidelity import Fidelity
+from .measurement import Measurement
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,9 @@ class Certificate:
         were bitwise equal.
     fidelity : tuple of Fidelity
         One for each precision that was compared with float32 on the user's items.
+    measurements : tuple of Measurement
+        One for each provider and precision that was compared with the model, those that failed too: ``"auto"`` does
+        not use these.
     """
 
     tolerance: float
@@ -70,6 +74,7 @@ class Certificate:
     deviations: tuple[Deviation, ...]
     independence: float
     fidelity: tuple[Fidelity, ...] = ()
+    measurements: tuple[Measurement, ...] = ()
 
     @property
     def worst(self) -> Deviation:
@@ -89,6 +94,7 @@ class Certificate:
             "outputs": _read_ports(fields["outputs"]),
             "deviations": tuple(Deviation(**deviation) for deviation in fields["deviations"]),
             "fidelity": tuple(Fidelity(**fidelity) for fidelity in fields.get("fidelity", ())),
+            "measurements": tuple(Measurement.from_json(found) for found in fields.get("measurements", ())),
         }
         return cls(**{**fields, **parsed})
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import ParityError, reason
+from ...errors import LayerError, ParityError, reason
 from ...models.backbone import LARGEST_TOLERANCE
 from ..preprocess.by_kind import preprocessor_for
 from .certificate import Certificate, Deviation, Port
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 BATCH_SIZES = (1, 2, 5)
 FEED_SEED = 0
+MIN_DIFFERENCE_OF_TEXTS = 1e-5
+"""Relative L2 difference of two texts' vectors below which they are the same."""
 
 
 def certify(
@@ -119,6 +121,31 @@ def check_evaluation_mode(cut: Cut) -> None:
             raise ParityError(
                 f"features of {cut.backbone.name} itself at output {name!r} change with the other items of their "
                 "batch: batch normalisation is in training mode even in evaluation mode. Nothing was kept."
+            )
+
+
+def check_first_token(cut: Cut) -> None:
+    """Check that the first token of a text, where ``cls`` takes it, sees the tokens after it.
+
+    Raises
+    ------
+    LayerError
+        If it does not: every text would have the same vector.
+    """
+    taken = [number for number, (layer, pool) in enumerate(cut.chosen) if layer.is_masked and pool == "cls"]
+    if not taken:
+        return
+    generator = np.random.default_rng(FEED_SEED)
+    feed = preprocessor_for(cut.backbone.input_spec).random_feeds(2, generator)["random"]
+    ids_name = next(iter(feed))
+    ids = feed[ids_name]
+    ids[1, 0] = ids[0, 0]  # two texts that begin with the same token
+    features = cut.cutter.reference(cut, feed)
+    for number in taken:
+        if relative_error(features[number][0], features[number][1]) < MIN_DIFFERENCE_OF_TEXTS:
+            raise LayerError(
+                f"pooling 'cls' of {cut.names[number]!r} takes the first token, which in {cut.backbone.name} sees "
+                "itself alone: every text would have the same vector. Expected another pooling, such as 'last_token'."
             )
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .layer import Layer
-from .pooling import AUTO, resolve_pooling
+from .pooling import AUTO, name_channel_axis, resolve_pooling
 from .routes import Route
 
 if TYPE_CHECKING:
@@ -81,6 +81,9 @@ class Cutter(Protocol):
     def find_own_pooling(self) -> str:
         """Return how the model pools before its classifier, "" if that cannot be determined."""
 
+    def digest_computation(self) -> str:
+        """Return the digest of what the model computes, "" if its weights' digest covers that."""
+
     def onnx_model(self, cut: Cut, route: Route) -> Any:
         """Return the ONNX model of a cut: the graph's inputs in, one pooled matrix for each output."""
 
@@ -118,7 +121,8 @@ def choose(cutter: Cutter, request: CutRequest) -> Cut:
     own = cutter.find_own_pooling() if AUTO in request.pools else ""
     chosen = []
     for name in request.layers:
-        layer = cutter.describe(name)
+        described = cutter.describe(name)
         for pool in request.pools:
+            layer = name_channel_axis(described, pool)
             chosen.append((layer, resolve_pooling(layer, pool, own)))
     return Cut(cutter, tuple(dict.fromkeys(chosen)), request.normalize)

@@ -6,13 +6,14 @@ graphs (``torch.fx.Node``) and ONNX graphs (:class:`topwork.extract.graphs.onnx.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
-from .layer import Layer, guess_channel_axis
+from .layer import Layer
 
 
 def find_ancestors(nodes: Iterable[Any]) -> set[Any]:
@@ -75,35 +76,72 @@ def walk_back(start: Any, list_sources: Callable[[Any], Iterable[Any]]) -> Itera
 class AxisReader:
     """What :func:`find_channel_axis` must know of a kind of graph.
 
-    It lists the sources of a node whose values have as many axes as the map, and returns the axis that a node's
-    operation defines as channels, and the axes that it permutes; None where it does not.
+    `list_sources` returns the sources of a node whose axes are those of its value, perhaps in another order or shape;
+    `read_channel_axis` the axis that its operation defines as channels, None if it defines none; `read_moved_axes` for
+    each axis of its value the axis of its source that it was, None for one that was merged or split, and None instead
+    of the list if the operation leaves the axes where they are.
     """
 
     list_sources: Callable[[Any], Iterable[Any]]
     read_channel_axis: Callable[[Any], int | None]
-    read_permutation: Callable[[Any], Sequence[int] | None]
+    read_moved_axes: Callable[[Any], Sequence[int | None] | None]
 
 
-def find_channel_axis(node: Any, shape: tuple[int, ...], reader: AxisReader) -> int | None:
-    """Find the channel axis of a map by following it back to an operation that defines it, or by its sides.
+def find_channel_axis(node: Any, rank: int, reader: AxisReader) -> int | None:
+    """Find the channel axis of a map by following it back to an operation that defines it.
 
-    `shape` lacks the batch axis. The axis is as in :class:`topwork.extract.graphs.layer.Layer`; None where the channels
-    are in the middle, or unknown.
+    `rank` counts the axes of the node's value, the batch included. The axis is as in
+    :class:`topwork.extract.graphs.layer.Layer`; None where the channels are in the middle, or unknown.
     """
-    rank = len(shape) + 1
-    orders = {node: tuple(range(rank))}  # orders[n][i]: the axis of node n that becomes axis i of the map
+    orders: dict[Any, tuple[int | None, ...]] = {node: tuple(range(rank))}
+    # orders[n][i] is the axis of node n that becomes axis i of the map.
     for current in walk_back(node, reader.list_sources):
         order = orders[current]
         channels = reader.read_channel_axis(current)
         if channels is not None:
-            position = order.index(channels)
-            return {1: 0, rank - 1: -1}.get(position)
-        permutation = reader.read_permutation(current)
-        if permutation is not None:
-            order = tuple(permutation[axis] % rank for axis in order)
+            if channels not in order:
+                return None
+            return {1: 0, rank - 1: -1}.get(order.index(channels))
+        moved = reader.read_moved_axes(current)
+        if moved is not None:
+            order = tuple(None if axis is None else moved[axis] for axis in order)
         for source in reader.list_sources(current):
             orders.setdefault(source, order)
-    return guess_channel_axis(shape)
+    return None
+
+
+def match_axes(before: Sequence[int], after: Sequence[int]) -> list[int | None]:
+    """Return for each axis of a reshaped value the axis before that it was, None for one that was merged or split.
+
+    Parameters
+    ----------
+    before, after : sequence of int
+        Shapes of the same number of values.
+
+    Examples
+    --------
+    >>> match_axes((2, 8, 4, 4), (2, 8, 16))
+    [0, 1, None]
+    """
+    matched: list[int | None] = [None] * len(after)
+    first = 0
+    position = 0
+    while first < len(before) and position < len(after):
+        # Take the smallest groups of axes, before and after, that hold as many values.
+        end_before = first + 1
+        end_after = position + 1
+        while math.prod(before[first:end_before]) != math.prod(after[position:end_after]):
+            if math.prod(before[first:end_before]) < math.prod(after[position:end_after]):
+                end_before += 1
+            else:
+                end_after += 1
+            if end_before > len(before) or end_after > len(after):
+                return matched
+        if end_before == first + 1 and end_after == position + 1:
+            matched[position] = first
+        first = end_before
+        position = end_after
+    return matched
 
 
 @dataclass(frozen=True)

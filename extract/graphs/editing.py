@@ -8,8 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ...atomic import write_file
 from ...errors import ExportError
+from .canaries import write_canaries
 from .certificate import Certificate
 from .exported_graph import INPUTS_FOLDER, ExportedGraph, write_inputs
 from .graph_metadata import write_metadata
@@ -41,6 +44,8 @@ def select_columns(graph: ExportedGraph, names: Sequence[str], path: Path) -> Ex
     selected = ExportedGraph(path)
     write_inputs(graph.input_spec, path.parent / INPUTS_FOLDER)
     selected.write_certificate(select_outputs(graph.certificate, names))
+    if graph.canaries is not None:
+        graph.canaries.select(names, selected.canaries_path)
     return selected
 
 
@@ -78,8 +83,9 @@ def merge_graphs(first: ExportedGraph, second: ExportedGraph, path: Path) -> Exp
     columns = (*first.metadata.columns, *second.metadata.columns)
     write_metadata(model, replace(first.metadata, columns=columns))
     write_file(path, model.SerializeToString())
-    joined = ExportedGraph(path, first.inputs)
+    joined = ExportedGraph(path, first.inputs_folder)
     joined.write_certificate(join_certificates(first.certificate, second.certificate))
+    merge_canaries(first, second, joined.canaries_path)
     return joined
 
 
@@ -90,8 +96,20 @@ def join_certificates(first: Certificate, second: Certificate) -> Certificate:
         outputs=(*first.outputs, *second.outputs),
         deviations=(*first.deviations, *second.deviations),
         fidelity=(*first.fidelity, *second.fidelity),
+        measurements=(*first.measurements, *second.measurements),
         independence=max(first.independence, second.independence),
     )
+
+
+def merge_canaries(first: ExportedGraph, second: ExportedGraph, path: Path) -> None:
+    """Write the canaries of both graphs, if both have those of the model for the same items."""
+    if first.canaries is None or second.canaries is None:
+        return
+    reference = {**first.canaries.reference, **second.canaries.reference}
+    n_columns = len(first.metadata.columns) + len(second.metadata.columns)
+    pairs = zip(first.canaries.items, second.canaries.items, strict=False)
+    if len(reference) == n_columns and all(np.array_equal(one, other) for one, other in pairs):
+        write_canaries(path, first.canaries.items, reference=reference)
 
 
 def add_operators(model: Any, other: Any) -> None:

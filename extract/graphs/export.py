@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ...atomic import new_folder
 from ...errors import ExportError, LayerError, ParityError, TopworkError, reason
 from ...hardware import installed
+from ...identity import COMPUTATION
 from ..preprocess.by_kind import example_feed
 from ..runtime.session import open_session
+from .canaries import compute_reference_canaries, write_canaries
 from .certificate import Certificate
-from .certify import certify
+from .certify import certify, check_first_token
 from .cut import Column, Cut, CutRequest, choose
 from .cutting import cutter_for, routes_for
 from .exported_graph import GRAPH_FILE, INPUTS_FOLDER, ExportedGraph, write_inputs
 from .graph_metadata import GraphMetadata, write_metadata
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from ...models.backbone import Backbone
     from ...models.input_spec import InputSpec
     from .routes import Route
 
+TRACING_PACKAGES = ("torch", "timm", "torchvision", "transformers")
+"""Packages whose versions decide how a model is traced."""
 PACKAGES = ("topwork", "torch", "onnx", "onnxscript", "onnxruntime", "numpy")
 
 Samples: TypeAlias = "Callable[[InputSpec], Sequence[NDArray[Any]]]"
@@ -58,13 +64,14 @@ def export(
         refused = tuple(f"{name}: {reason(error)}" for name, error in failures.items())
         try:
             cut = choose(cutter_for(backbone, route.tracing), request)
-            model, certificate = export_by_route(cut, route, items=items, refused=refused)
+            check_first_token(cut)
+            exported = export_by_route(cut, route, items=items, refused=refused)
         except (LayerError, ExportError) as error:
             if isinstance(error, LayerError) and not failures:
                 raise
             failures[route.name] = error
         else:
-            return save_graph(model, certificate, backbone.input_spec, folder=folder)
+            return save_graph(exported, backbone.input_spec, folder)
     raise choose_most_informative(list(failures.values()))
 
 
@@ -76,10 +83,18 @@ def choose_most_informative(failures: Sequence[TopworkError]) -> TopworkError:
     return failures[0]
 
 
-def export_by_route(
-    cut: Cut, route: Route, items: Sequence[NDArray[Any]] = (), refused: Sequence[str] = ()
-) -> tuple[Any, Certificate]:
-    """Export a cut by one route, and return its ``onnx.ModelProto`` with the evidence that it equals the cut.
+@dataclass(frozen=True)
+class Export:
+    """An ``onnx.ModelProto`` with its metadata, the evidence that it equals its cut, and the canaries of the cut."""
+
+    model: Any
+    certificate: Certificate
+    canary_items: Sequence[Any]
+    canary_features: dict[str, NDArray[np.float32]]
+
+
+def export_by_route(cut: Cut, route: Route, items: Sequence[NDArray[Any]] = (), refused: Sequence[str] = ()) -> Export:
+    """Export a cut by one route, and collect the evidence that the graph equals the cut.
 
     Real items to check with are given as the preprocessor prepares them; `refused` are the routes that were tried
     before. An exporter that cannot follow the model raises an ExportError, a graph that differs from it a ParityError.
@@ -94,15 +109,23 @@ def export_by_route(
     except Exception as error:
         raise ExportError(f"ONNX Runtime cannot load the graph of {backbone.name}: {reason(error)}") from error
     certificate = certify(cut, session, versions=package_versions(), items=items, route=route.name, refused=refused)
-    write_metadata(model, GraphMetadata(backbone.identity(), make_columns(cut, widths)))
-    return model, certificate
+    metadata = GraphMetadata(
+        {**backbone.identity(), COMPUTATION: cut.cutter.digest_computation()},
+        make_columns(cut, widths),
+        versions=installed(TRACING_PACKAGES),
+    )
+    write_metadata(model, metadata)
+    canary_items, canary_features = compute_reference_canaries(cut)
+    return Export(model, certificate, canary_items, canary_features)
 
 
-def save_graph(model: Any, certificate: Certificate, spec: InputSpec, *, folder: Path) -> ExportedGraph:
+def save_graph(exported: Export, spec: InputSpec, folder: Path) -> ExportedGraph:
     """Make the folder of a graph, unless another process was faster."""
     with contextlib.suppress(FileExistsError), new_folder(folder) as temporary:
-        (temporary / GRAPH_FILE).write_bytes(model.SerializeToString())
-        ExportedGraph(temporary / GRAPH_FILE).write_certificate(certificate)
+        graph = ExportedGraph(temporary / GRAPH_FILE)
+        graph.path.write_bytes(exported.model.SerializeToString())
+        graph.write_certificate(exported.certificate)
+        write_canaries(graph.canaries_path, exported.canary_items, reference=exported.canary_features)
         write_inputs(spec, temporary / INPUTS_FOLDER)
     return ExportedGraph(folder / GRAPH_FILE)
 

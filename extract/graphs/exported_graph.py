@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...atomic import write_file
+from ...hardware import available_cores, user_cache_folder
+from ...identity import digest
 from ...models.input_kinds import input_spec_from_json
 from ...models.input_spec import InputSpec
-from ..runtime.providers import parse_family
-from ..runtime.session import Session, open_session
-from .canaries import Canaries
+from ..runtime.providers import find_providers, parse_family
+from ..runtime.session import Session, SessionOptions, open_on_first
+from .canaries import Canaries, compute_session_canaries, describe_session, write_canaries
 from .certificate import Certificate
 from .graph_metadata import GraphMetadata, read_metadata
+from .measurement import read_measurements, write_measurements
+from .provider_check import ProviderCheck, wrong_features_error
 
 if TYPE_CHECKING:
     from .fidelity import Fidelity
@@ -50,32 +54,102 @@ class ExportedGraph:
     @cached_property
     def input_spec(self) -> InputSpec:
         """What the graph's items are, and how they are prepared."""
-        folder = self.inputs or self.path.parent / INPUTS_FOLDER
-        return input_spec_from_json(self.metadata.backbone["input"], folder)
+        return input_spec_from_json(self.metadata.backbone["input"], self.inputs_folder)
+
+    @property
+    def inputs_folder(self) -> Path:
+        """Folder with the files of the input specification."""
+        return self.inputs or self.path.parent / INPUTS_FOLDER
 
     def open(self, provider: str = "auto", runs: int = 1) -> Session:
-        """Load the graph in its own precision; see :func:`topwork.extract.runtime.session.open_session`.
+        """Load the graph in its own precision, on a provider that computes what the model does.
+
+        Parameters
+        ----------
+        provider : str
+            As for :func:`topwork.extract.runtime.session.open_session`; ``"auto"`` takes the first that is right.
+        runs : int
+            Number of batches that will be computed at a time.
+
+        Raises
+        ------
+        ProviderError
+            If the provider is not available, or computes other features than the model.
+        DriftError
+            If it no longer computes the features that it did.
+        """
+        family = parse_family(self.metadata.precision)
+        providers = find_providers(provider, family)
+        check = self._provider_check
+        right = [candidate for candidate in providers if check.find_refusal(candidate.name) is None]
+        if not right:
+            refusal = check.find_refusal(providers[0].name)
+            assert refusal is not None
+            raise wrong_features_error(refusal)
+        options = SessionOptions(
+            precision=family, threads=available_cores(), runs=runs, float32_until=self.metadata.float32_until
+        )
+        return open_on_first(self.path, right, options, check.check)
+
+    def check_batch_size(self, session: Session, batch_size: int) -> None:
+        """Compare a session with the model in batches of a size, unless it was before; see :meth:`open`."""
+        self._provider_check.check_batch_size(session, batch_size)
+
+    @property
+    def _provider_check(self) -> ProviderCheck:
+        original = ExportedGraph(self.path.with_name(GRAPH_FILE), self.inputs)
+        has_original = original.path != self.path and original.path.is_file()
+        return ProviderCheck(
+            path=self.path,
+            metadata=self.metadata,
+            input_spec=self.input_spec,
+            canaries=self.canaries,
+            certificate=self._written_certificate,
+            open_float32=original.open if has_original else None,
+        )
+
+    @property
+    def canaries(self) -> Canaries | None:
+        """Its canaries, or those that it adopted; None for a graph of an earlier version that has none."""
+        own = Canaries(self.canaries_path) if self.canaries_path.is_file() else None
+        has_reference = own is not None and bool(own.reference)
+        if not has_reference and self._adopted_canaries_path.is_file():
+            return Canaries(self._adopted_canaries_path)
+        return own
+
+    @property
+    def _adopted_canaries_path(self) -> Path:
+        key = digest([self.metadata.to_text(), self._written_certificate.to_json()])
+        return user_cache_folder() / "canaries" / f"{key[:32]}.npz"
+
+    def adopt_canaries(self, other: ExportedGraph) -> None:
+        """Take the canaries of another graph of the same columns, if this one is of an earlier version without them.
+
+        What was computed with this graph must be right: its former canaries are compared with the other graph.
+
+        Parameters
+        ----------
+        other : ExportedGraph
+            In the same precision; its canaries hold the features of the model.
 
         Raises
         ------
         DriftError
-            If it has canaries, and no longer computes their features.
+            If this graph was run by a provider that computes other features than the model.
         """
-        session = open_session(
-            self.path,
-            provider,
-            precision=parse_family(self.metadata.precision),
-            runs=runs,
-            float32_until=self.metadata.float32_until,
-        )
-        if self.canaries_path.is_file():
-            self.canaries.check(session)
-        return session
+        own = self.canaries
+        names = [column.name for column in self.metadata.columns]
+        has_reference = own is not None and bool(own.reference)
+        if has_reference or other.canaries is None or not set(names) <= set(other.canaries.reference):
+            return
+        if own is not None:
+            other.check_former_canaries(own)
+        self._adopted_canaries_path.parent.mkdir(parents=True, exist_ok=True)
+        other.canaries.select(names, self._adopted_canaries_path)
 
-    @cached_property
-    def canaries(self) -> Canaries:
-        """Its canaries, which not every graph has."""
-        return Canaries(self.canaries_path, self.input_spec, self.metadata)
+    def check_former_canaries(self, canaries: Canaries) -> None:
+        """Raise a DriftError if this graph computes other features than a session of another graph did before."""
+        self._provider_check.check_former(self.open(), canaries)
 
     @property
     def canaries_path(self) -> Path:
@@ -87,17 +161,43 @@ class ExportedGraph:
         """Path of the certificate, beside the graph."""
         return self.path.with_suffix(".json")
 
-    @cached_property
+    @property
     def certificate(self) -> Certificate:
-        """The evidence from the export, and from the items at hand."""
-        text = self.certificate_path.read_text(encoding="utf-8")
-        certificate = Certificate.from_json(json.loads(text))
-        return replace(certificate, fidelity=self.fidelity or certificate.fidelity)
+        """The evidence from the export, from the providers that were measured, and from the items at hand."""
+        written = self._written_certificate
+        measurements = tuple(self._provider_check.measurements)
+        return replace(written, fidelity=self.fidelity or written.fidelity, measurements=measurements)
+
+    @property
+    def _written_certificate(self) -> Certificate:
+        written = Certificate.from_json(json.loads(self.certificate_path.read_text(encoding="utf-8")))
+        if not self.measurements_path.is_file():
+            return written
+        return replace(written, measurements=(*written.measurements, *read_measurements(self.measurements_path)))
 
     def write_certificate(self, certificate: Certificate) -> None:
         """Write the certificate beside the graph."""
         write_file(self.certificate_path, json.dumps(certificate.to_json(), indent=1).encode())
-        self.__dict__.pop("certificate", None)
+
+    def list_files(self) -> list[Path]:
+        """Return the graph and the files that belong to it, without those of its input."""
+        files = (self.path, self.certificate_path, self.canaries_path, self.measurements_path)
+        return [path for path in files if path.is_file()]
+
+    def write_session_canaries(self, session: Session) -> None:
+        """Write canaries that a session computes, for a graph of an earlier version whose model is not at hand."""
+        names = [column.name for column in self.metadata.columns]
+        items, features = compute_session_canaries(session, self.input_spec, names)
+        write_canaries(self.canaries_path, items, reference={}, former=features, origin=describe_session(session))
+
+    @property
+    def measurements_path(self) -> Path:
+        """Path of measurements that were made after the certificate, beside the graph."""
+        return self.path.with_suffix(".measured.json")
+
+    def write_measurements(self) -> None:
+        """Write what is known of providers beside the graph, for other users and machines."""
+        write_measurements(self.measurements_path, self._provider_check.measurements)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ExportedGraph:
         """Share the file between copies of an estimator."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import sys
 import tempfile
 import uuid
 import weakref
@@ -13,15 +11,17 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ...errors import InputError
+from ...hardware import user_cache_folder
 from ...identity import digest
 from ...models.backbone import Backbone, Loadable
 from ...models.loading import BackboneSpec
 from .cut import Column, CutRequest
 from .export import Samples, export, no_samples, package_versions
 from .exported_graph import GRAPH_FILE, ExportedGraph
-from .graph_metadata import GRAPH_FORMAT
 from .pooling import AUTO
 
+CACHE_FORMAT = 2
+"""Version of what is kept of an exported graph; graphs of an earlier version are exported anew."""
 SOURCE_PACKAGES = ("timm", "torchvision", "transformers")
 
 Exporter = Callable[[Backbone, CutRequest, Path, Samples], ExportedGraph]
@@ -103,7 +103,7 @@ def request_key(spec: Loadable, request: CutRequest) -> str:
     """Return the digest of everything that decides a graph: specification, options, weights file, versions."""
     return digest(
         {
-            "format": GRAPH_FORMAT,
+            "format": CACHE_FORMAT,
             "backbone": spec.request(),
             "request": asdict(request),
             "versions": package_versions(*SOURCE_PACKAGES),
@@ -112,13 +112,5 @@ def request_key(spec: Loadable, request: CutRequest) -> str:
 
 
 def cache_folder() -> Path:
-    """Return the folder of cached graphs: ``TOPWORK_CACHE``, or the user's cache folder."""
-    if "TOPWORK_CACHE" in os.environ:
-        return Path(os.environ["TOPWORK_CACHE"]) / "graphs"
-    if sys.platform == "win32":
-        root = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    elif sys.platform == "darwin":
-        root = Path.home() / "Library" / "Caches"
-    else:
-        root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return root / "topwork" / "graphs"
+    """Return the folder of cached graphs."""
+    return user_cache_folder() / "graphs"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -39,16 +39,17 @@ class GraphMetadata:
     """The description that a graph carries: the backbone's identity, and one column for each output, in order.
 
     In bf16, `float32_until` is the value before which the provider computes in float32; "" if it computes everything in
-    bf16.
+    bf16. `versions` are those of the packages that decide how the model is traced.
     """
 
     backbone: dict[str, Any]
     columns: tuple[Column, ...]
     float32_until: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The input identity of features that this graph computes: weights, architecture and arguments, input."""
+        """The input identity of this graph's features: weights, architecture and arguments, computation, input."""
         return self.backbone
 
     @property
@@ -76,6 +77,7 @@ class GraphMetadata:
                 "backbone": self.backbone,
                 "columns": [column.to_json() for column in self.columns],
                 "float32_until": self.float32_until,
+                "versions": self.versions,
             },
             sort_keys=True,
         )
@@ -89,7 +91,7 @@ class GraphMetadata:
                 f"this graph has format {fields['format']}, expected {GRAPH_FORMAT}: another version wrote it"
             )
         columns = tuple(Column(**column) for column in fields["columns"])
-        return cls(fields["backbone"], columns, fields.get("float32_until", ""))
+        return cls(fields["backbone"], columns, fields.get("float32_until", ""), fields.get("versions", {}))
 
 
 def write_metadata(model: Any, metadata: GraphMetadata) -> None:

@@ -67,13 +67,13 @@ def make_layer(
     if None in shape:
         return Layer(name, shape, "tokens")
     channel_axis = find_channel_axis()
-    if len(shape) == 2 and channel_axis != 0:
+    if len(shape) == 2 and channel_axis == -1:
         return Layer(name, shape, "tokens", prefix_tokens=count_prefix_tokens())
     return Layer(name, shape, "map", channel_axis=channel_axis)
 
 
 def guess_channel_axis(shape: tuple[int, ...]) -> int | None:
-    """Guess the channel axis of a map from its sides: the two that are equal are height and width.
+    """Guess the channel axis of a square map from its sides: the two that are equal are height and width.
 
     It is 0 for channels first, -1 for channels last, None where the sides leave it open.
     """

@@ -7,6 +7,7 @@ is computed apart, in :mod:`topwork.extract.graphs.reference_pooling`.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ...errors import LayerError
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 POOLINGS: dict[Kind, tuple[str, ...]] = {
     "map": ("avg", "max", "gem", "avg2x2", "flatten"),
-    "tokens": ("mean", "max", "gem", "cls", "flatten"),
+    "tokens": ("mean", "max", "gem", "cls", "last_token", "flatten"),
     "vector": ("none",),
 }
 """Poolings for each kind of layer; ``avg2x2`` stands for a grid of any size."""
@@ -35,9 +36,33 @@ LOWEST_FEATURE = -1e30
 """Replaces padding before a maximum; it is less than any feature, and finite."""
 
 
+CHANNEL_AXES = {"first": 0, "last": -1}
+"""Channel axes as users name them behind a pooling, such as ``avg@last``."""
+
+
 def split_pooling(pool: str) -> list[str]:
     """Return the poolings that a name such as ``avg+max`` joins."""
-    return pool.split("+")
+    names, _, _ = pool.partition("@")
+    return names.split("+")
+
+
+def name_channel_axis(layer: Layer, pool: str) -> Layer:
+    """Return a layer with the channel axis that a pooling such as ``avg@last`` names, or as it is.
+
+    Raises
+    ------
+    LayerError
+        If there is no axis of this name, or the layer is no map.
+    """
+    _, _, axis = pool.partition("@")
+    if not axis:
+        return layer
+    if axis not in CHANNEL_AXES or len(layer.shape) < 2 or layer.is_masked:
+        raise LayerError(
+            f"pooling {pool!r} of {layer.name!r}, whose shape is {layer.shape}: expected "
+            f"{' or '.join(f'@{name}' for name in CHANNEL_AXES)}, for a map with several axes"
+        )
+    return replace(layer, kind="map", channel_axis=CHANNEL_AXES[axis], prefix_tokens=0)
 
 
 def grid_of(name: str) -> tuple[int, int] | None:
@@ -59,6 +84,12 @@ def resolve_pooling(layer: Layer, pool: str, own: str = "") -> str:
     if layer.kind == "vector":
         return "none"
     applicable = applicable_poolings(layer)
+    if layer.kind == "map" and layer.channel_axis is None and pool not in (AUTO, "flatten"):
+        raise LayerError(
+            f"the channels of {layer.name!r}, of shape {layer.shape}, are unknown, so it cannot be pooled: neither its "
+            "operations nor inputs of another size show which axis they are. Name it behind the pooling, 'avg@first' "
+            "or 'avg@last', or take pool='flatten'."
+        )
     if pool == AUTO:
         return choose_own_pooling(own, applicable)
     for name in names:
@@ -102,15 +133,18 @@ def applicable_poolings(layer: Layer) -> tuple[str, ...]:
     """Return the poolings that apply to a layer.
 
     A map whose channel axis is unknown can only be flattened. ``cls`` needs a token in front that does not come from
-    the input, or a text, whose tokeniser puts one there. Text has no fixed number of tokens and cannot be flattened.
+    the input, or a text, whose tokeniser puts one there; ``last_token`` needs a text. Text has no fixed number of
+    tokens and cannot be flattened.
     """
     if layer.kind == "map" and layer.channel_axis is None:
         return ("flatten",)
     excluded = set()
     if layer.is_masked:
         excluded.add("flatten")
-    elif not layer.prefix_tokens:
-        excluded.add("cls")
+    else:
+        excluded.add("last_token")
+        if not layer.prefix_tokens:
+            excluded.add("cls")
     if len(layer.shape) != 3:
         excluded.add("avg2x2")
     return tuple(name for name in POOLINGS[layer.kind] if name not in excluded)
@@ -168,6 +202,8 @@ def apply_pooling(x: Tensor, layer: Layer, *, name: str, mask: Tensor | None) ->
 def pool_tokens(x: Tensor, name: str, mask: Tensor) -> Tensor:
     """Pool ``(batch, tokens, features)`` over the tokens whose mask is 1; padding may hold any values, NaN included."""
     is_padding = mask == 0
+    if name == "last_token":
+        return x.masked_fill(~find_last_token(mask), 0.0).sum(1)
     if name == "max":
         return x.masked_fill(is_padding, LOWEST_FEATURE).amax(1)
     if name == "gem":
@@ -176,6 +212,12 @@ def pool_tokens(x: Tensor, name: str, mask: Tensor) -> Tensor:
     if name == "gem":
         return mean.pow(1 / GEM_POWER)
     return mean
+
+
+def find_last_token(mask: Tensor) -> Tensor:
+    """Return whether each token of a mask ``(batch, tokens, 1)`` is the last one that is not padding."""
+    tokens_from_here = mask.flip(1).cumsum(1).flip(1)
+    return (mask != 0) & (tokens_from_here == 1)
 
 
 def pool_positions(x: Tensor, name: str) -> Tensor:

@@ -65,11 +65,13 @@ def normalize_rows(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 def pool_item(item: NDArray[np.float64], layer: Layer, pool: str, *, mask: NDArray[Any]) -> NDArray[np.float64]:
     """Pool one item's value ``layer.shape`` in one way or, joined by ``+``, in several."""
     parts = []
-    for name in pool.split("+"):
+    for name in pool.split("@")[0].split("+"):
         if name in ("none", "flatten"):
             parts.append(item.ravel())
         elif name == "cls":
             parts.append(item[0])
+        elif name == "last_token":
+            parts.append(item[np.flatnonzero(mask)[-1]])
         elif name[-1].isdigit():  # "avg2x3"
             rows, _, columns = name.removeprefix("avg").partition("x")
             parts.append(average_cells(move_channels_last(item, layer), int(rows), int(columns)))

@@ -199,10 +199,11 @@ def compute_pending(job: Recorder, source: Source) -> None:
     ledger = job.counter.ledger
     preprocessor = preprocessor_for(job.writer.store.graph.input_spec, config.max_pixels)
     sizes, session = choose_batches(job, source, preprocessor)
+    job.writer.store.graph.check_batch_size(session, sizes.batch_size)
     ledger.provider = session.provider
     ledger.cores = available_cores()
     ledger.runs = session.runs
-    job.writer.keep_canaries(session)
+    job.writer.keep_evidence(session)
     started = time.perf_counter()
     job.counter.report()
     computing = compute_features(

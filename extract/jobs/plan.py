@@ -202,6 +202,6 @@ def forecast_bytes_per_item(graph: ExportedGraph, items: Sequence[Item], sample:
 
 
 def measure_graph_bytes(graph: ExportedGraph) -> int:
-    """Return the bytes of a graph, its certificate, and the files of its input."""
+    """Return the bytes of a graph, of what belongs to it, and of the files of its input."""
     input_bytes = sum(len(content) for content in graph.input_spec.files().values())
-    return graph.path.stat().st_size + graph.certificate_path.stat().st_size + input_bytes
+    return sum(path.stat().st_size for path in graph.list_files()) + input_bytes

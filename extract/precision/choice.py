@@ -73,7 +73,7 @@ def choose_precision(
         provider=config.provider,
         items=[ways[0] for ways in drawn],
         originals=[ways[-1] for ways in drawn[:MAX_JUDGED_ITEMS]],
-        keeps_operations=is_automatic,
+        is_automatic=is_automatic,
         min_speedup=min_speedup,
     )
     judged = judge_once(trial, families)

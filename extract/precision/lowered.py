@@ -64,6 +64,8 @@ class Lowering:
         model = self.make_model(graph)
         write_metadata(model, replace(graph.metadata, columns=columns, float32_until=self.float32_until))
         lowered.write_certificate(replace(graph.certificate, precision=self.precision))
+        if graph.canaries is not None:
+            graph.canaries.select([column.name for column in columns], lowered.canaries_path)
         write_file(lowered.path, model.SerializeToString())
         return lowered
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...errors import ProviderError
 from ...hardware import available_cores
 from ..engine.batching import ITEMS_PER_BATCH
 from ..engine.engine import infer
@@ -43,21 +44,21 @@ class Trial:
     """Precisions of a graph in fp32 on trial.
 
     The first 256 of the user's items judge, the last 128 calibrate; `originals` are the judging items as exact decoding
-    prepares them. Where a precision fails as a whole, and is at least `min_speedup` times as fast as float32, some
-    operations are tried in float32 if `keeps_operations`.
+    prepares them. If `is_automatic`, precisions that fail are skipped; and where one fails as a whole, and is at least
+    `min_speedup` times as fast as float32, some operations are tried in float32.
     """
 
     graph: ExportedGraph
     provider: str
     items: Sequence[Prepared]
     originals: Sequence[Prepared]
-    keeps_operations: bool
+    is_automatic: bool
     min_speedup: float = MIN_SPEEDUP
 
     def digest(self) -> str:
         """Return the digest of the items and of how they judge."""
         contents = [hashlib.sha256(item.array.tobytes()).digest() for item in (*self.items, *self.originals)]
-        options = f"{self.keeps_operations} {self.min_speedup}".encode()
+        options = f"{self.is_automatic} {self.min_speedup}".encode()
         return hashlib.sha256(b"".join(contents) + options).hexdigest()
 
     def judge(self, family: str) -> Iterator[Fidelity]:
@@ -73,9 +74,14 @@ class Trial:
         whole = Lowering(family)
         if family == "int8":
             whole = Lowering(family, calibration=self._calibration)
-        first = self._measure(whole)
+        try:
+            first = self._measure(whole)
+        except ProviderError:
+            if self.is_automatic:
+                return  # the only provider of this precision computes other features than the model
+            raise
         yield first
-        if first.passes or not self.keeps_operations:
+        if first.passes or not self.is_automatic:
             return
         is_slow = first.speed < self.min_speedup
         is_far_off = first.usual > MAX_ERROR_TO_BOUND_RATIO * MAX_P99_ERROR

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SYNTHETIC_SPOTS_PER_ROW = 12
-PIXELS_PER_SPARE_PIXEL = 4
-"""Synthetic images are larger than the model's input by one in so many pixels."""
+SYNTHETIC_SCALES = ((1.25, 1.25), (1.25, 2.0), (1.75, 1.25), (0.75, 1.0))
+"""Height and width of synthetic images, as multiples of those of the model's input."""
 
 
 class ImagePreprocessor:
@@ -51,11 +51,15 @@ class ImagePreprocessor:
         return {self.spec.input_name: np.stack(arrays)}
 
     def synthetic(self, count: int, generator: np.random.Generator) -> list[NDArray[np.uint8]]:
-        """Return images of blurred noise that are larger than the model's input."""
-        height, width = (side + side // PIXELS_PER_SPARE_PIXEL for side in self.spec.size)
+        """Return images of blurred noise, of several sizes and proportions."""
         shape = (count, SYNTHETIC_SPOTS_PER_ROW, SYNTHETIC_SPOTS_PER_ROW, 3)
-        coarse = generator.integers(0, 256, shape, dtype=np.uint8)
-        return [np.asarray(Image.fromarray(pixels).resize((width, height))) for pixels in coarse]
+        images = []
+        for number, spots in enumerate(generator.integers(0, 256, shape, dtype=np.uint8)):
+            vertical, horizontal = SYNTHETIC_SCALES[number % len(SYNTHETIC_SCALES)]
+            height = round(self.spec.size[0] * vertical)
+            width = round(self.spec.size[1] * horizontal)
+            images.append(np.asarray(Image.fromarray(spots).resize((width, height))))
+        return images
 
     def random_feeds(self, batch: int, generator: np.random.Generator) -> dict[str, Feed]:
         """Return images of random pixels."""

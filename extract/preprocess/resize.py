@@ -38,11 +38,16 @@ class Span:
     length: int
 
     @classmethod
-    def in_centre(cls, original: int, resized: int, wanted: int) -> Span:
-        """Return the centre of an axis, at most as long as it is; the rounding is torchvision's."""
+    def in_centre(cls, original: int, resized: int, wanted: int, rounding: str = "round") -> Span:
+        """Return the centre of an axis, at most as long as it is.
+
+        The start is rounded to the nearest even number as in torchvision, or down ("floor") as in transformers.
+        """
         if resized < wanted:
             return cls(original, resized, start=0, length=resized)
-        return cls(original, resized, start=round((resized - wanted) / 2), length=wanted)
+        excess = resized - wanted
+        start = excess // 2 if rounding == "floor" else round(excess / 2)
+        return cls(original, resized, start=start, length=wanted)
 
     @property
     def end(self) -> int:
@@ -60,8 +65,8 @@ def to_pixels(image: Image.Image, spec: ImageSpec) -> NDArray[np.uint8]:
     """Resize an RGB image, crop its centre, and return pixels: uint8 ``(height, width, 3)`` of the model's input."""
     height, width = spec.size
     resized_height, resized_width = spec.resized(image.height, image.width)
-    across = Span.in_centre(image.width, resized_width, wanted=width)
-    down = Span.in_centre(image.height, resized_height, wanted=height)
+    across = Span.in_centre(image.width, resized_width, wanted=width, rounding=spec.crop_rounding)
+    down = Span.in_centre(image.height, resized_height, wanted=height, rounding=spec.crop_rounding)
     if spec.decode == "fast" or resized_height * resized_width > MAX_RESIZED_PIXELS:
         cropped = resize_crop(image, across, down, FILTERS[spec.interpolation])
     else:
@@ -91,6 +96,9 @@ def place_in_centre(pixels: NDArray[np.uint8], spec: ImageSpec) -> NDArray[np.ui
     rows, columns = pixels.shape[:2]
     top = (height - rows) // 2
     left = (width - columns) // 2
+    if spec.crop_rounding == "floor":  # of a negative number
+        top = -((rows - height) // 2)
+        left = -((columns - width) // 2)
     canvas = np.full((height, width, 3), spec.fill, np.uint8)
     canvas[top : top + rows, left : left + columns] = pixels
     return canvas

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,11 @@ class Session:
     provider: str
     precision: str = "fp32"
     runs: int = 1
+
+    @property
+    def runtime_name(self) -> str:
+        """What runs the graph: ``"openvino"`` where that is done without ONNX Runtime, otherwise ``"onnxruntime"``."""
+        return "openvino" if isinstance(self.runtime, OpenVinoRuntime) else "onnxruntime"
 
     def run(self, feed: Feed) -> list[NDArray[Any]]:
         """Compute a matrix (batch, features) for each output; inputs that the graph does not use are ignored."""
@@ -80,23 +86,42 @@ def open_session(
     return open_on_first(graph, find_providers(provider, precision), options)
 
 
-def open_on_first(graph: Path | bytes, providers: list[Provider], options: SessionOptions) -> Session:
-    """Load a graph on the first provider that loads it, with a warning for each that does not.
+def accept_any(session: Session) -> None:
+    """Accept every session, unlike :meth:`topwork.extract.graphs.exported_graph.ExportedGraph.check_session`."""
 
-    It is a ProviderError if the last one does not load it either.
+
+def open_on_first(
+    graph: Path | bytes,
+    providers: Sequence[Provider],
+    options: SessionOptions,
+    check: Callable[[Session], None] = accept_any,
+) -> Session:
+    """Load a graph on the first provider that loads it and passes a check, with a warning for each that does not.
+
+    `check` raises an error if a session must not be used. Raise what it raises for the last provider, or a
+    ProviderError if that does not load the graph.
     """
     *preferred, last = providers
     for provider in preferred:
         try:
-            return open_on_provider(graph, provider, options)
+            return open_and_check(graph, provider, options, check)
         except Exception as error:
-            warnings.warn(f"provider {provider.name!r} did not load: {reason(error)}; trying the next", stacklevel=3)
+            warnings.warn(f"provider {provider.name!r} is not used: {reason(error)}; trying the next", stacklevel=4)
     try:
-        return open_on_provider(graph, last, options)
+        return open_and_check(graph, last, options, check)
     except TopworkError:
         raise
     except Exception as error:
         raise ProviderError(f"provider {last.name!r} could not load the graph: {reason(error)}") from error
+
+
+def open_and_check(
+    graph: Path | bytes, provider: Provider, options: SessionOptions, check: Callable[[Session], None]
+) -> Session:
+    """Load a graph on one provider, and check the session."""
+    session = open_on_provider(graph, provider, options)
+    check(session)
+    return session
 
 
 def open_on_provider(graph: Path | bytes, provider: Provider, options: SessionOptions) -> Session:

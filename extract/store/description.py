@@ -102,10 +102,12 @@ def add_first_columns(root: Path, graph: ExportedGraph, dtype: str) -> None:
     shutil.copyfile(graph.path, target)
     copied = ExportedGraph(target)
     copied.write_certificate(graph.certificate)
+    if graph.canaries is not None:
+        shutil.copyfile(graph.canaries.path, copied.canaries_path)
     input_files = write_inputs(graph.input_spec, root / INPUTS_FOLDER)
     Log(root).append(
         last=None,
         action=Action.ADD_COLUMNS,
-        files=[target, copied.certificate_path, *input_files],
+        files=[*copied.list_files(), *input_files],
         details={"graph": name, "columns": [column.to_json() for column in columns]},
     )

@@ -10,6 +10,7 @@ from ...errors import InputError, StoreError
 from ..engine.ledger import Ledger
 from ..engine.run_config import RunConfig, choose_config
 from ..graphs.cut import Column
+from ..graphs.same_model import require_same_computation
 from ..sources.opening import open_source
 from ..sources.views import ViewedSource
 from .columns import fill_columns, find_new_columns
@@ -304,9 +305,13 @@ class FeatureStore(StoreContent):
         IdentityError
             If the store's features are those of another backbone, lack one of the extractor's columns, or are of
             another precision than the one the extractor was created with.
+        DriftError
+            If a store of an earlier version was filled by a provider that computes other features than the model.
         """
         extractor.adopt(self.graph)
         self.require_columns(extractor.identity, extractor.columns)
+        require_same_computation(extractor.graph, self.graph, f"the backbone is not that of {self.path}")
+        self.graph.adopt_canaries(extractor.graph)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the path: the store is opened again where it is unpickled."""

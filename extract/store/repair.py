@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from .state import StoredColumn
 
-CANARIES_SUFFIX = ".canaries.npz"
+EVIDENCE_SUFFIXES = (".canaries.npz", ".measured.json")
+"""Endings of files that the next job writes anew."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,14 @@ def repair(store: StoreContent, patience: float = 0.0) -> Repair:
         return Repair()
     with open_writer(store, patience, without=damaged) as writer:
         lost = tuple(name for name in damaged if is_lost(name, writer))
-        writer.forget_files([name for name in damaged if name.endswith(CANARIES_SUFFIX)])
+        damaged_evidence = [name for name in damaged if name.endswith(EVIDENCE_SUFFIXES)]
+        writer.forget_files(damaged_evidence)
         writer.forget_filled_parts({name.rpartition("/")[0] for name in damaged})
         pending = writer.index.settle().rows(find_damaged_items(writer, damaged))
         writer.mark_pending(pending, damaged)
         writer.compact(link=False)
+        for name in damaged_evidence:
+            (store.path / name).unlink(missing_ok=True)
     return Repair(tuple(row.id for row in pending), lost)
 
 
@@ -79,7 +83,7 @@ def is_lost(name: str, writer: StoreWriter) -> bool:
     """Return whether the content of a damaged file is not available elsewhere."""
     if name.endswith(ITEMS_FILE):
         return name in writer.index.left_out
-    can_be_rebuilt = name.startswith(("parts/", "index")) or name.endswith(CANARIES_SUFFIX)
+    can_be_rebuilt = name.startswith(("parts/", "index")) or name.endswith(EVIDENCE_SUFFIXES)
     return not can_be_rebuilt
 
 

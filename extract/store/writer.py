@@ -183,13 +183,13 @@ class StoreWriter:
     ) -> None:
         """Add columns that are complete: their features by key, in the order of the rows.
 
-        `graph` computes all columns; it is in the store, with its certificate and its canaries.
+        `graph` computes all columns; it is in the store, with its certificate and perhaps canaries.
         """
         root = self.store.path
         graph_name = graph.path.relative_to(root).as_posix()
         all_columns = tuple(replace(stored, graph=graph_name) for stored in (*self.state.columns, *columns))
         files = {path: sha for path, sha in self.state.files.items() if not path.startswith(("parts/", "graphs/"))}
-        for path in (graph.path, graph.certificate_path, graph.canaries_path):
+        for path in graph.list_files():
             files[path.relative_to(root).as_posix()] = digest_of_file(path)
         state = replace(self.state, columns=all_columns, filling=UnfinishedColumns())
         self._write_checkpoint(state=state, new_matrices=matrices, kept_files=files)
@@ -241,12 +241,18 @@ class StoreWriter:
             details.update(asdict(sizes))
         return details
 
-    def keep_canaries(self, session: Session) -> None:
-        """Store what the store's graph computes from synthetic items, if it is not stored yet."""
+    def keep_evidence(self, session: Session) -> None:
+        """Store what is known of the session's provider; and canaries for a graph that has none, computed by it."""
         graph = self.store.graph
-        if graph.canaries_path.relative_to(self.store.path).as_posix() not in self.state.files:
-            graph.canaries.write(session)
-            self.append(Action.ADD_CANARIES, [graph.canaries_path], {})
+        new_files = []
+        if graph.canaries is None:
+            graph.write_session_canaries(session)
+            new_files.append(graph.canaries_path)
+        if graph.measurements_path.relative_to(self.store.path).as_posix() not in self.state.files:
+            graph.write_measurements()
+            new_files.append(graph.measurements_path)
+        if new_files:
+            self.append(Action.ADD_CANARIES, new_files, {})
 
     def batching(self) -> BatchSizes | None:
         """Return the batch sizes of the last part, None if there is none or they were not recorded."""

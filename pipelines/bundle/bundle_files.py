@@ -58,7 +58,7 @@ class BundleContents:
 def write_bundle(contents: BundleContents, path: Path, provider: str = "auto") -> None:
     """Write a bundle into a folder, atomically; an existing bundle is replaced.
 
-    The folder holds ``bundle.json``, ``extractor.onnx`` with its certificate and canaries (computed by `provider`), the
+    The folder holds ``bundle.json``, ``extractor.onnx`` with its certificate (of `provider`, too) and canaries, the
     head (see :mod:`topwork.heads.persistence`), ``learned.npy``, and for text ``inputs/tokenizer.json``. Raise a
     BundleError if `path` exists and is not a bundle.
     """
@@ -80,7 +80,10 @@ def write_files(contents: BundleContents, folder: Path, provider: str) -> None:
     # The graph, cut down to the columns of the head.
     names = [column.name for column in contents.columns]
     graph = select_columns(contents.graph, names, folder / GRAPH_FILE)
-    graph.canaries.write(graph.open(provider))
+    session = graph.open(provider)
+    if graph.canaries is None:
+        graph.write_session_canaries(session)
+    graph.write_certificate(graph.certificate)  # with the measurements that opening made
     # The head.
     types = save_head(contents.head, folder)
     if contents.learned_ids is not None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ...errors import InputError
+from ...errors import InputError, ProviderError
 from .options import BACKBONES_HELP, BackboneOptions, CutOptions, JsonOption, TableOptions, grouped
 from .output import print_json, print_outcome, print_table
 
@@ -80,16 +81,20 @@ def print_layers(layers: list[Layer]) -> None:
 
 
 def check_export(backbone: Backbone, cut: CutOptions, source: str | Table | None) -> Certificate:
-    """Export layers into one temporary graph, and return its certificate."""
+    """Export layers into one temporary graph, open it on every provider, and return its certificate."""
     from ...extract.engine.sampling import make_sampler
     from ...extract.graphs.cut import CutRequest
     from ...extract.graphs.cutting import layers as list_layers
     from ...extract.graphs.export import export
+    from ...extract.runtime.providers import find_usable_providers
 
     names = cut.layers if cut.layer else [layer.name for layer in list_layers(backbone)]
     request = CutRequest(tuple(names), tuple(cut.pools), cut.normalize)
     with tempfile.TemporaryDirectory(prefix="topwork-") as folder:
         graph = export(backbone, request, Path(folder) / "graph", make_sampler(source))
+        for provider in find_usable_providers("fp32"):
+            with contextlib.suppress(ProviderError):  # the certificate says which one is wrong
+                graph.open(provider.name)
         return graph.certificate
 
 
@@ -102,6 +107,8 @@ def print_certificate(certificate: Certificate) -> None:
     typer.echo(f"repeated runs are identical; the batch changes an item's features by {certificate.independence:.1e}")
     for port in certificate.inputs:
         typer.echo(f"input {port.name}: {port.type} {' x '.join(map(str, port.axes))}")
+    for measurement in certificate.measurements:
+        typer.echo(f"provider {measurement}" if measurement.passes else f"not used: provider {measurement}")
     for reason in certificate.refused:
         typer.echo(f"rejected route: {reason}")
 

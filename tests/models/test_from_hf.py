@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from topwork.errors import InputError, WeightsError
 from topwork.extract.preprocess.by_kind import preprocessor_for
-from topwork.models.hf_inputs import image_spec
+from topwork.models.hf_images import GEOMETRIES, image_spec
 from topwork.models.torchvision_operators import ensure_torchvision_operators
 from topwork.models.weights import read_tensors
 
@@ -129,31 +129,89 @@ def test_preprocessing_that_is_not_stated_must_be_given(vit: Path, tmp_path: Pat
     assert (stated.size, stated.mean) == ((32, 32), (0.5, 0.5, 0.5))  # type: ignore[union-attr]
 
 
+SHAPES = [(300, 400), (400, 251), (97, 333), (231, 60), (30, 41)]
+"""Height and width of images; the last are smaller than some crops."""
+
+
+def assert_pixels_equal(folder: Path, transformers: Any) -> None:
+    """Compare what topwork makes of images with transformers' own processor of a folder."""
+    theirs = transformers.AutoImageProcessor.from_pretrained(folder, backend="pil")
+    spec, unknown = image_spec(str(folder), None)
+    assert unknown == ()
+    for shape in SHAPES:
+        image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8))
+        pixels = preprocessor_for(spec).prepare(image).array.astype(np.float64)
+        found = ((pixels / 255 - spec.mean) / spec.std).transpose(2, 0, 1)
+        expected = theirs(image, return_tensors="np", do_convert_rgb=True)["pixel_values"][0]
+        np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("processor", sorted(set(GEOMETRIES) - {"MobileViTImageProcessor"}))
+def test_pixels_equal_those_of_every_processor_that_is_known(processor: str, transformers: Any, tmp_path: Path) -> None:
+    getattr(transformers, f"{processor}Pil")().save_pretrained(tmp_path)
+    assert_pixels_equal(tmp_path, transformers)
+
+
 @pytest.mark.parametrize(
     ("processor", "changes"),
     [
-        ("CLIPImageProcessorPil", {}),
-        ("CLIPImageProcessorPil", {"size": {"shortest_edge": 64}, "crop_size": {"height": 48, "width": 48}}),
-        ("ViTImageProcessorPil", {}),
+        ("CLIPImageProcessorPil", {"size": {"shortest_edge": 64}, "crop_size": {"height": 48, "width": 49}}),
         ("ViTImageProcessorPil", {"size": {"height": 96, "width": 160}}),
-        ("ConvNextImageProcessorPil", {}),
+        ("ViTImageProcessorPil", {"do_rescale": False, "image_mean": 127, "image_std": 50.0}),
+        ("ViTImageProcessorPil", {"do_normalize": False, "rescale_factor": 1 / 127.5}),
         ("ConvNextImageProcessorPil", {"size": {"shortest_edge": 224}}),
-        ("BitImageProcessorPil", {}),
-        ("LevitImageProcessorPil", {}),
+        ("ConvNextImageProcessorPil", {"size": {"shortest_edge": 224}, "crop_pct": 0.95}),
+        ("DeiTImageProcessorPil", {"size": {"height": 50, "width": 70}, "crop_size": {"height": 45, "width": 70}}),
+        ("EfficientNetImageProcessorPil", {"rescale_offset": True, "rescale_factor": 1 / 127.5}),
+        ("EfficientNetImageProcessorPil", {"include_top": False, "resample": 0}),
+        ("MobileViTImageProcessorPil", {"do_flip_channel_order": False}),
+        ("PoolFormerImageProcessorPil", {"crop_pct": None}),
     ],
 )
-@pytest.mark.parametrize("shape", [(300, 400), (400, 250)])
 def test_pixels_equal_those_of_transformers_own_processor(
-    processor: str, changes: dict[str, Any], shape: tuple[int, int], transformers: Any, tmp_path: Path
+    processor: str, changes: dict[str, Any], transformers: Any, tmp_path: Path
 ) -> None:
-    theirs = getattr(transformers, processor)(**changes)
-    theirs.save_pretrained(tmp_path)
-    spec, unknown = image_spec(str(tmp_path), None)
-    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8))
-    pixels = preprocessor_for(spec).prepare(image).array.astype(np.float64)
-    found = ((pixels / 255 - spec.mean) / spec.std).transpose(2, 0, 1)
-    np.testing.assert_allclose(found, theirs(image, return_tensors="np")["pixel_values"][0], atol=1e-5)
-    assert unknown == ()
+    getattr(transformers, processor)(**changes).save_pretrained(tmp_path)
+    assert_pixels_equal(tmp_path, transformers)
+
+
+@pytest.mark.parametrize("size", [224, 288, {"shortest_edge": 64}, {"height": 70, "width": 90}])
+@pytest.mark.parametrize("kind", ["ViT", "DeiT", "Beit", "CLIP", "Levit", "PoolFormer", "Segformer", "Siglip"])
+def test_size_means_what_the_processors_class_takes_it_for(
+    kind: str, size: Any, transformers: Any, tmp_path: Path
+) -> None:
+    fields = {"image_processor_type": f"{kind}ImageProcessor", "size": size, "image_mean": [0.5] * 3}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(fields))
+    try:
+        assert_pixels_equal(tmp_path, transformers)
+    except InputError as error:
+        assert "size" in str(error)  # noqa: PT017
+
+
+def test_processor_is_read_from_the_file_of_transformers_5(transformers: Any, tmp_path: Path) -> None:
+    fields = {"image_processor": {"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 40}}}
+    (tmp_path / "processor_config.json").write_text(json.dumps(fields))
+    assert_pixels_equal(tmp_path, transformers)
+
+
+@pytest.mark.parametrize(
+    ("processor", "changes", "named"),
+    [
+        ("MobileViTImageProcessorPil", {}, "do_flip_channel_order"),
+        ("ViTImageProcessorPil", {"do_pad": True}, "do_pad"),
+        ("ViTImageProcessorPil", {"do_resize": False}, "do_resize=false"),
+        ("DetrImageProcessorPil", {}, "DetrImageProcessor"),
+        ("PerceiverImageProcessorPil", {}, "PerceiverImageProcessor"),
+        ("CLIPImageProcessorPil", {"do_center_crop": False}, "shortest_edge"),
+        ("CLIPImageProcessorPil", {"size": {"shortest_edge": 40, "longest_edge": 60}}, "longest_edge"),
+    ],
+)
+def test_processor_that_cannot_be_reproduced_is_refused_by_name(
+    processor: str, changes: dict[str, Any], named: str, transformers: Any, tmp_path: Path
+) -> None:
+    getattr(transformers, processor)(**changes).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=named):
+        image_spec(str(tmp_path), None)
 
 
 def test_sentence_transformers_folder_says_how_to_pool_and_how_long_texts_may_be() -> None:

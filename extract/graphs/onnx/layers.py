@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..dataflow import AxisReader, Cost, add_costs, find_channel_axis, measure_layers
-from ..layer import LAST, Layer, make_layer
+from ..dataflow import AxisReader, Cost, add_costs, find_channel_axis, match_axes, measure_layers
+from ..layer import LAST, Layer, guess_channel_axis, make_layer
 from .tokens import count_prefix_tokens
 from .trace import OnnxTrace, find_value
 from .value_graph import FLOAT_TYPES, Value
 
 CHANNELS_FIRST = ("Conv", "ConvTranspose", "BatchNormalization", "InstanceNormalization", "GroupNormalization")
+VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 CHANNELS_LAST = ("Gemm", "MatMul", "LayerNormalization")
 
 
@@ -33,22 +34,39 @@ def describe_layer(traced: OnnxTrace, name: str) -> Layer:
     return make_layer(
         name,
         shape,
-        find_channel_axis=lambda: find_channel_axis(value, sizes[1:], axis_reader(traced, len(sizes))),
+        find_channel_axis=lambda: find_channels(traced, value, sizes[1:]),
         count_prefix_tokens=lambda: count_prefix_tokens(traced, value),
     )
 
 
-def axis_reader(traced: OnnxTrace, rank: int) -> AxisReader:
-    """Return how channels are read from the values of a file that have so many axes."""
+def find_channels(traced: OnnxTrace, value: Value, shape: tuple[int, ...]) -> int | None:
+    """Return the channel axis of a map by its operations; of a square image, by the two sides that are equal."""
+    followed = find_channel_axis(value, len(shape) + 1, axis_reader(traced))
+    if followed is None and traced.is_square:
+        return guess_channel_axis(shape)
+    return followed
+
+
+def axis_reader(traced: OnnxTrace) -> AxisReader:
+    """Return how channels are read from the values of a file."""
     return AxisReader(
-        list_sources=lambda value: [s for s in traced.live_sources(value) if len(traced.sizes(s)) == rank],
-        read_channel_axis=lambda value: read_channel_axis(traced, value, rank),
-        read_permutation=lambda value: read_permutation(value, rank),
+        list_sources=lambda value: list_sources(traced, value),
+        read_channel_axis=lambda value: read_channel_axis(traced, value),
+        read_moved_axes=lambda value: read_moved_axes(traced, value),
     )
 
 
-def read_channel_axis(traced: OnnxTrace, value: Value, rank: int) -> int | None:
+def list_sources(traced: OnnxTrace, value: Value) -> list[Value]:
+    """Return the sources of a value whose axes are its own, perhaps in another order or shape."""
+    sources = traced.live_sources(value)
+    if value.operation in VIEWS:
+        return sources[:1]
+    return [source for source in sources if len(traced.sizes(source)) == len(traced.sizes(value))]
+
+
+def read_channel_axis(traced: OnnxTrace, value: Value) -> int | None:
     """Return the channel axis of a value with a batch axis, None if the operation that made it defines none."""
+    rank = len(traced.sizes(value))
     sources = traced.live_sources(value)
     if value.operation in CHANNELS_LAST and len(sources) == 1:
         return rank - 1
@@ -62,12 +80,16 @@ def read_channel_axis(traced: OnnxTrace, value: Value, rank: int) -> int | None:
     return None
 
 
-def read_permutation(value: Value, rank: int) -> list[int] | None:
-    """Return the axes that an operation permutes, None if it is no permutation; without axes, it reverses them."""
-    if value.operation != "Transpose":
-        return None
-    reversed_axes = list(reversed(range(rank)))
-    return list(value.attribute("perm", reversed_axes))
+def read_moved_axes(traced: OnnxTrace, value: Value) -> list[int | None] | None:
+    """Return for each axis of a value the axis of its source, None if the operation moves none."""
+    sizes = traced.sizes(value)
+    if value.operation == "Transpose":
+        reversed_axes = list(reversed(range(len(sizes))))
+        return list(value.attribute("perm", reversed_axes))
+    sources = traced.live_sources(value)
+    if value.operation in VIEWS and sources:
+        return match_axes(traced.sizes(sources[0]), sizes)
+    return None
 
 
 def measure_cost(traced: OnnxTrace, value: Value) -> Cost:

@@ -136,6 +136,9 @@ def append_token_pooling(nodes: Nodes, value: str, name: str, *, mask: str) -> s
     """Pool ``(batch, tokens, features)`` over the tokens whose mask is 1; padding may hold any values, NaN included."""
     column = nodes.add("Reshape", mask, nodes.integers(0, 0, 1))  # (batch, tokens) -> (batch, tokens, 1)
     is_token = nodes.cast(column, "BOOL")
+    if name == "last_token":
+        features = nodes.add("Where", append_last_token(nodes, column, is_token), value, nodes.number(0.0))
+        return nodes.reduce("ReduceSum", features, (1,))
     if name == "max":
         features = nodes.add("Where", is_token, value, nodes.number(LOWEST_FEATURE))
         return nodes.reduce("ReduceMax", features, (1,))
@@ -153,6 +156,13 @@ def append_token_mean(nodes: Nodes, value: str, *, column: str, is_token: str) -
     token_count = nodes.reduce("ReduceSum", nodes.cast(column, "FLOAT"), (1,))
     divisor = nodes.add("Max", token_count, nodes.number(1.0))
     return nodes.add("Div", total, divisor)
+
+
+def append_last_token(nodes: Nodes, mask: str, is_token: str) -> str:
+    """Append which tokens of a mask ``(batch, tokens, 1)`` are the last ones that are not padding."""
+    tokens_from_here = nodes.add("CumSum", mask, nodes.constant(np.array(1, np.int64)), reverse=1)
+    is_last_of_all = nodes.add("Equal", tokens_from_here, nodes.integers(1))
+    return nodes.add("And", is_token, is_last_of_all)
 
 
 def append_gem_power(nodes: Nodes, value: str) -> str:

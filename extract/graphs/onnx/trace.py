@@ -30,10 +30,14 @@ EMBEDDING_WORDS = ("embed", "feat", "hidden", "pool", "vector", "latent", "descr
 
 @dataclass(frozen=True)
 class OnnxTrace:
-    """The graph of an ONNX file, and the shapes of its values that running it showed."""
+    """The graph of an ONNX file, and the shapes of its values that running it showed.
+
+    `is_square` says whether its input is an image as high as it is wide.
+    """
 
     graph: OnnxGraph
     measured: dict[str, MeasuredShape]
+    is_square: bool
 
     @cached_property
     def named(self) -> dict[str, Value]:
@@ -87,7 +91,7 @@ def trace(path: Path, data: str, spec: InputSpec) -> OnnxTrace:
     Raise an ExportError if ONNX Runtime cannot run it.
     """
     graph = load_graph(path, data)
-    return OnnxTrace(graph, measure_shapes(graph, spec))
+    return OnnxTrace(graph, measure_shapes(graph, spec), spec.is_square)
 
 
 def find_value(traced: OnnxTrace, name: str) -> Value:

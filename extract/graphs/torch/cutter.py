@@ -14,6 +14,7 @@ from ....errors import ExportError, reason
 from ...preprocess.by_kind import example_feed
 from ..layer import Layer
 from ..routes import DEFAULT_TRACING, Route, Tracing
+from .computation import digest_computation
 from .cut_model import cut_module
 from .inputs import dynamic_axes, to_tensors
 from .layers import describe_layer, list_layers
@@ -57,6 +58,10 @@ class TorchCutter:
     def find_own_pooling(self) -> str:
         """Return how the model pools before its classifier, "" if that cannot be determined."""
         return self.backbone.pooling or find_own_pooling(self.traced)
+
+    def digest_computation(self) -> str:
+        """Return the digest of the model's traced program, "" if it cannot be traced."""
+        return digest_computation(self.backbone)
 
     def reference(self, cut: Cut, feed: Feed) -> list[NDArray[np.float32]]:
         """Return what the untouched module yields for a batch, pooled: one matrix for each output of the cut."""

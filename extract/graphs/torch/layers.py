@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..dataflow import AxisReader, add_costs, find_ancestors, find_channel_axis, find_dominators, measure_layers
-from ..layer import LAST, Layer, make_layer
-from .flow import count_axes, example_tensor, measure_cost
+from ..dataflow import (
+    AxisReader,
+    add_costs,
+    find_ancestors,
+    find_channel_axis,
+    find_dominators,
+    match_axes,
+    measure_layers,
+)
+from ..layer import LAST, Layer, guess_channel_axis, make_layer
+from .flow import count_axes, example_shape, example_tensor, measure_cost
 from .tokens import count_prefix_tokens
-from .trace import Trace, find_node
+from .trace import Trace, find_classifier, find_node
+from .varying_axes import find_fixed_axis
 
 if TYPE_CHECKING:
     from torch.fx import Node
@@ -16,7 +25,8 @@ if TYPE_CHECKING:
 CHANNELS_FIRST = ("conv", "batch_norm", "group_norm", "pool")
 CHANNELS_LAST = ("linear", "layer_norm", "addmm")
 PERMUTE = "aten.permute.default"
-VIEW = "aten.view.default"
+TRANSPOSITIONS = ("aten.transpose.int", "aten.swapaxes.default", "aten.swapdims.default")
+VIEWS = ("aten.view.default", "aten.reshape.default", "aten._unsafe_view.default", "aten.flatten.using_ints")
 
 
 def list_layers(traced: Trace) -> list[Layer]:
@@ -36,28 +46,43 @@ def describe_layer(traced: Trace, name: str) -> Layer:
     return make_layer(
         name,
         tuple(size if isinstance(size, int) else None for size in sizes),
-        find_channel_axis=lambda: find_channel_axis(node, tuple(sizes), axis_reader(count_axes(node))),
+        find_channel_axis=lambda: find_channels(traced, name, node, tuple(sizes)),
         count_prefix_tokens=lambda: count_prefix_tokens(traced, node),
     )
 
 
-def axis_reader(rank: int) -> AxisReader:
-    """Return how channels are read from the nodes of a trace whose values have so many axes."""
-    return AxisReader(
-        list_sources=lambda node: [source for source in node.all_input_nodes if count_axes(source) == rank],
-        read_channel_axis=lambda node: read_channel_axis(node, rank),
-        read_permutation=read_permutation,
-    )
+def find_channels(traced: Trace, name: str, node: Node, shape: tuple[int, ...]) -> int | None:
+    """Return the channel axis of a map: the one that does not grow with the input, or else by the operations.
+
+    Where neither tells, a map of a square image has its places along the two sides that are equal.
+    """
+    call = "" if name == LAST and not find_classifier(traced) else name
+    varying = traced.varying_axes.get((call, shape), frozenset())
+    fixed = find_fixed_axis(shape, varying)
+    if fixed is not None:
+        return fixed
+    followed = find_channel_axis(node, count_axes(node), AXIS_READER)
+    if followed is None and traced.backbone.input_spec.is_square:
+        return guess_channel_axis(shape)
+    return followed
 
 
-def read_channel_axis(node: Node, rank: int) -> int | None:
+def list_sources(node: Node) -> list[Node]:
+    """Return the sources of a node whose axes are those of its value, perhaps in another order or shape."""
+    if str(node.target) in VIEWS:
+        return node.all_input_nodes[:1]
+    return [source for source in node.all_input_nodes if count_axes(source) == count_axes(node)]
+
+
+def read_channel_axis(node: Node) -> int | None:
     """Return the channel axis of a value with a batch axis, None if the operation that made it defines none."""
+    rank = count_axes(node)
     target = str(node.target)
     if any(word in target for word in CHANNELS_LAST):
         return rank - 1
     if any(word in target for word in CHANNELS_FIRST):
         return 1
-    if rank == 4 and target == VIEW:
+    if rank == 4 and target in VIEWS:
         # Tokens that are put back on their grid keep their channels last.
         widths = [example_tensor(source).shape[-1] for source in node.all_input_nodes if count_axes(source) == 3]
         if widths == [example_tensor(node).shape[-1]]:
@@ -65,9 +90,22 @@ def read_channel_axis(node: Node, rank: int) -> int | None:
     return None
 
 
-def read_permutation(node: Node) -> list[int] | None:
-    """Return the axes that a node permutes, None if it is no permutation."""
-    if str(node.target) != PERMUTE:
-        return None
-    axes: Any = node.args[1]
-    return list(axes)
+def read_moved_axes(node: Node) -> list[int | None] | None:
+    """Return for each axis of a node's value the axis of its source, None if the operation moves none."""
+    rank = count_axes(node)
+    target = str(node.target)
+    if target == PERMUTE:
+        axes: Any = node.args[1]
+        return [axis % rank for axis in axes]
+    if target in TRANSPOSITIONS:
+        order: list[int | None] = list(range(rank))
+        first, second = (int(axis) for axis in node.args[1:3])  # type: ignore[arg-type]
+        order[first], order[second] = order[second], order[first]
+        return order
+    if target in VIEWS:
+        return match_axes(example_shape(node.all_input_nodes[0]), example_shape(node))
+    return None
+
+
+AXIS_READER = AxisReader(list_sources, read_channel_axis, read_moved_axes)
+"""How channels are read from a traced graph."""

@@ -16,7 +16,7 @@ from ...preprocess.by_kind import example_feed
 from .inputs import model_inputs, to_tensors
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from ....models.backbone import TorchBackbone
 
@@ -85,17 +85,28 @@ def iterate_tensors(values: Any) -> Iterator[Any]:
 
 def find_returned_shapes(backbone: TorchBackbone, calls: Sequence[str]) -> dict[str, set[tuple[int, ...]]]:
     """Run the model on the example batch, and return the shapes of the tensors that each module call returns."""
+    inputs = model_inputs(backbone.input_spec, to_tensors(example_feed(backbone.input_spec)))
+    return {call: set(shapes) for call, shapes in record_shapes(backbone, calls, inputs).items()}
+
+
+def record_shapes(
+    backbone: TorchBackbone, calls: Sequence[str], inputs: tuple[Tensor, ...]
+) -> dict[str, list[tuple[int, ...]]]:
+    """Run the model on its own inputs, and return the shapes of the tensors that each module call returns, in order.
+
+    The shape of the model's own output is under ``""``.
+    """
     import torch
 
     modules = dict(backbone.module.named_modules(remove_duplicate=False))
-    shapes: dict[str, set[tuple[int, ...]]] = {}
+    shapes: dict[str, list[tuple[int, ...]]] = {}
 
     def record(call: str, values: Any) -> None:
-        shapes[call] = {tuple(tensor.shape) for tensor in iterate_tensors(values)}
+        shapes[call] = [tuple(tensor.shape) for tensor in iterate_tensors(values)]
 
-    feed = example_feed(backbone.input_spec)
     with contextlib.ExitStack() as hooks, torch.no_grad():
         for call, number in number_calls(modules, calls).items():
             hooks.enter_context(hook_call(modules[module_name(call)], number, partial(record, call)))
-        backbone.run(model_inputs(backbone.input_spec, to_tensors(feed)))
+        output = backbone.run(inputs)
+    shapes[""] = [tuple(output.shape)]
     return shapes

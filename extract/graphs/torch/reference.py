@@ -53,11 +53,14 @@ def record_layers(traced: Trace, layers: Iterable[Layer], inputs: tuple[Tensor, 
 
     with contextlib.ExitStack() as hooks:
         for layer in layers:
-            is_last = layer.name == LAST
-            call = find_classifier(traced) if is_last else layer.name
+            call = layer.name
+            is_entry = False
+            if layer.name == LAST:
+                call = traced.backbone.last_layer or find_classifier(traced)
+                is_entry = call != traced.backbone.last_layer
             if call:  # otherwise the model's output is its features
                 module = modules[module_name(call)]
-                hooks.enter_context(hook_call(module, numbers[call], partial(record, layer), entering=is_last))
+                hooks.enter_context(hook_call(module, numbers[call], partial(record, layer), entering=is_entry))
         output = traced.backbone.run(inputs)
     values.setdefault(LAST, output)
     return values

@@ -12,6 +12,7 @@ import difflib
 import warnings
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ....errors import ExportError, LayerError, TopworkError, reason
@@ -21,6 +22,7 @@ from ..routes import DEFAULT_TRACING, Tracing, use_plain_attention
 from .flow import example_shape, example_tensor, list_live_nodes
 from .inputs import dynamic_axes, model_inputs, to_tensors
 from .module_calls import find_returned_shapes
+from .varying_axes import VaryingAxes, find_varying_axes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,6 +49,11 @@ class Trace:
     live: list[Node]
     values: dict[str, Node]
     entries: dict[str, Node]
+
+    @cached_property
+    def varying_axes(self) -> VaryingAxes:
+        """Which axes of the values of module calls grow with the input; measured on first use."""
+        return find_varying_axes(self.backbone, [call for call in calls_in_order(self.module) if call])
 
 
 def trace(backbone: TorchBackbone, tracing: Tracing = DEFAULT_TRACING) -> Trace:
@@ -230,6 +237,8 @@ def find_node(traced: Trace, layer: str) -> Node:
     An unknown name raises a LayerError, which lists similar ones.
     """
     if layer == LAST:
+        if traced.backbone.last_layer in traced.values:
+            return traced.values[traced.backbone.last_layer]
         classifier = find_classifier(traced)
         if classifier:
             return traced.entries[classifier]

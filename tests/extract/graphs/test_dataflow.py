@@ -12,10 +12,11 @@ from topwork.extract.graphs.dataflow import (
     find_ancestors,
     find_channel_axis,
     find_dominators,
+    match_axes,
     measure_layers,
     walk_back,
 )
-from topwork.extract.graphs.layer import Layer
+from topwork.extract.graphs.layer import Layer, guess_channel_axis
 
 
 @dataclass(eq=False)
@@ -23,7 +24,7 @@ class Node:
     name: str
     all_input_nodes: list[Node] = field(default_factory=list)
     channels: int | None = None
-    permutation: tuple[int, ...] | None = None
+    moved: tuple[int | None, ...] | None = None
 
 
 @pytest.fixture
@@ -64,27 +65,52 @@ def test_layers_are_measured_by_what_lies_below(block: dict[str, Node]) -> None:
     assert (total.parameters, total.flops, total.single_tensor) == (1.0, pytest.approx(50 / 60), False)
 
 
-READER = AxisReader(lambda node: node.all_input_nodes, lambda node: node.channels, lambda node: node.permutation)
+READER = AxisReader(lambda node: node.all_input_nodes, lambda node: node.channels, lambda node: node.moved)
 
 
 @pytest.mark.parametrize(
-    ("channels", "permutation", "expected"),
+    ("channels", "moved", "expected"),
     [
         (1, None, 0),
         (3, None, -1),
         (1, (0, 2, 3, 1), -1),
         (3, (0, 3, 1, 2), 0),
-        (3, (0, -1, 1, 2), 0),
+        (1, (0, None, 1), -1),
+        (1, (0, 1, None), 0),
+        (2, (0, 2, None), 0),
         (1, (0, 2, 1, 3), None),
     ],
 )
 def test_channels_are_followed_through_permutations(
-    channels: int, permutation: tuple[int, ...] | None, expected: int | None
+    channels: int, moved: tuple[int | None, ...] | None, expected: int | None
 ) -> None:
     source = Node("convolution", channels=channels)
-    assert find_channel_axis(Node("map", [source], permutation=permutation), (5, 6, 7), READER) == expected
+    n_axes = 4 if moved is None else len(moved)
+    assert find_channel_axis(Node("map", [source], moved=moved), n_axes, READER) == expected
+
+
+def test_channels_that_no_operation_defines_are_unknown() -> None:
+    assert find_channel_axis(Node("map", [Node("image")]), 4, READER) is None
 
 
 @pytest.mark.parametrize(("shape", "expected"), [((3, 8, 8), 0), ((8, 8, 3), -1), ((8, 8, 8), None), ((5, 6, 7), None)])
-def test_channels_are_guessed_where_no_operation_defines_them(shape: tuple[int, ...], expected: int | None) -> None:
-    assert find_channel_axis(Node("map", [Node("image")]), shape, READER) == expected
+def test_channels_of_a_square_map_are_the_side_of_its_own(shape: tuple[int, ...], expected: int | None) -> None:
+    assert guess_channel_axis(shape) == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ((2, 8, 4, 4), (2, 8, 16), [0, 1, None]),
+        ((2, 16, 8), (2, 4, 4, 8), [0, None, None, 2]),
+        ((2, 8, 4), (2, 4, 8), [0, None, None]),
+        ((2, 8, 1, 1), (2, 8), [0, 1]),
+        ((2, 6), (2, 6), [0, 1]),
+        ((2, 6), (12,), [None]),
+        ((2, 3, 4), (6, 4), [None, 2]),
+    ],
+)
+def test_axes_are_matched_through_reshapes(
+    before: tuple[int, ...], after: tuple[int, ...], expected: list[int | None]
+) -> None:
+    assert match_axes(before, after) == expected

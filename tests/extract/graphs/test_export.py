@@ -45,7 +45,11 @@ def test_graph_takes_decoded_images_and_has_one_output_per_column(graph: Exporte
 
 
 def test_file_and_certificate_are_all_there_is(graph: ExportedGraph) -> None:
-    assert sorted(f.name for f in graph.path.parent.iterdir()) == ["graph.json", "graph.onnx"]
+    assert sorted(f.name for f in graph.path.parent.iterdir()) == [
+        "graph.canaries.npz",
+        "graph.json",
+        "graph.onnx",
+    ]
     assert [f.name for f in graph.path.parent.parent.iterdir()] == ["graph"]
     assert graph.certificate.versions == package_versions()
     assert graph.certificate.worst.relative_l2 <= graph.certificate.tolerance == 1e-4

@@ -72,7 +72,7 @@ def test_results_of_one_run_survive_the_next(graph: Path) -> None:
 def test_provider_that_does_not_load_is_skipped_with_a_warning(graph: Path) -> None:
     broken = Provider("broken", "BrokenExecutionProvider", "broken", ("fp32",))
     options = SessionOptions("fp32", threads=1, runs=1, float32_until="")
-    with pytest.warns(UserWarning, match=r"'broken' did not load: .*BrokenExecutionProvider"):
+    with pytest.warns(UserWarning, match=r"'broken' is not used: .*BrokenExecutionProvider"):
         assert open_on_first(graph, [broken, PROVIDERS["cpu"]], options).provider == "cpu"
     with pytest.raises(ProviderError, match="BrokenExecutionProvider"):
         open_on_first(graph, [broken], options)
