@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InputError, reason
-from .hf_files import find_file, read_json, refuse_code
+from .hf_files import read_json, refuse_code
 from .image_spec import FitMode, ImageSpec
 
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
@@ -42,10 +42,11 @@ def image_spec(name: str, config: Any) -> tuple[ImageSpec, tuple[str, ...]]:
     For these the specification has provisional values. Raise an InputError if the processor does what topwork does not
     reproduce, or if it cannot be made.
     """
-    if not has_processor_file(name):
+    fields = read_processor_fields(name)
+    if fields is None:
         side = getattr(config, "image_size", None) or DEFAULT_IMAGE_SIDE
         height, width = side if isinstance(side, (list, tuple)) else (side, side)
-        return ImageSpec(size=(height, width), resize=(height, width), fit="squash"), ("mean", "std", "size")
+        return ImageSpec(size=(height, width), resize=min(height, width)), ("mean", "std")
     for file in PROCESSOR_FILES:
         refuse_code(name, file)
     processor = load_processor(name)
@@ -62,14 +63,24 @@ def image_spec(name: str, config: Any) -> tuple[ImageSpec, tuple[str, ...]]:
         std=std,
         crop_rounding="floor" if is_cropped else "round",
     )
-    return spec, ()
+    return spec, list_unstated(fields, processor)
 
 
-def has_processor_file(name: str) -> bool:
-    """Return whether a model comes with the description of an image processor."""
-    if find_file(name, PROCESSOR_FILES[0]):
-        return True
-    return "image_processor" in (read_json(name, PROCESSOR_FILES[1]) or {})
+def read_processor_fields(name: str) -> dict[str, Any] | None:
+    """Return what a model's files state of its image processor, None if there is no such file."""
+    own_file, common_file = PROCESSOR_FILES
+    fields = read_json(name, own_file)
+    if fields is None:
+        fields = (read_json(name, common_file) or {}).get("image_processor")
+    return fields
+
+
+def list_unstated(fields: dict[str, Any], processor: Any) -> tuple[str, ...]:
+    """Return the fields of an input specification that no file states: a class's defaults may not be its weights'."""
+    needed = {"interpolation": "resample"}
+    if processor.do_normalize:
+        needed |= {"mean": "image_mean", "std": "image_std"}
+    return tuple(name for name, field in needed.items() if not isinstance(fields.get(field), (int, float, list)))
 
 
 def load_processor(name: str) -> Any:

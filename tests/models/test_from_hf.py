@@ -129,6 +129,7 @@ def test_preprocessing_that_is_not_stated_must_be_given(vit: Path, tmp_path: Pat
     assert (stated.size, stated.mean) == ((32, 32), (0.5, 0.5, 0.5))  # type: ignore[union-attr]
 
 
+NORMALIZATION = {"image_mean": [0.5] * 3, "image_std": [0.2, 0.3, 0.4], "resample": 3}
 SHAPES = [(300, 400), (400, 251), (97, 333), (231, 60), (30, 41)]
 """Height and width of images; the last are smaller than some crops."""
 
@@ -180,7 +181,7 @@ def test_pixels_equal_those_of_transformers_own_processor(
 def test_size_means_what_the_processors_class_takes_it_for(
     kind: str, size: Any, transformers: Any, tmp_path: Path
 ) -> None:
-    fields = {"image_processor_type": f"{kind}ImageProcessor", "size": size, "image_mean": [0.5] * 3}
+    fields = {"image_processor_type": f"{kind}ImageProcessor", "size": size, **NORMALIZATION}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(fields))
     try:
         assert_pixels_equal(tmp_path, transformers)
@@ -189,8 +190,8 @@ def test_size_means_what_the_processors_class_takes_it_for(
 
 
 def test_processor_is_read_from_the_file_of_transformers_5(transformers: Any, tmp_path: Path) -> None:
-    fields = {"image_processor": {"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 40}}}
-    (tmp_path / "processor_config.json").write_text(json.dumps(fields))
+    fields = {"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 40}, **NORMALIZATION}
+    (tmp_path / "processor_config.json").write_text(json.dumps({"image_processor": fields}))
     assert_pixels_equal(tmp_path, transformers)
 
 

@@ -237,7 +237,7 @@ def find_node(traced: Trace, layer: str) -> Node:
     An unknown name raises a LayerError, which lists similar ones.
     """
     if layer == LAST:
-        if traced.backbone.last_layer in traced.values:
+        if traced.backbone.last_layer:
             return traced.values[traced.backbone.last_layer]
         classifier = find_classifier(traced)
         if classifier:

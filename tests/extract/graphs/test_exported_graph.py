@@ -16,6 +16,7 @@ from topwork.extract.graphs.cut import CutRequest
 from topwork.extract.graphs.exported_graph import ExportedGraph
 from topwork.extract.graphs.graph_cache import graph_for
 from topwork.extract.graphs.graph_metadata import GraphMetadata
+from topwork.identity import COMPUTATION
 
 LAYER1 = CutRequest(("layer1",), ("avg",))
 WITHOUT_TORCH = """
@@ -35,7 +36,9 @@ def graph(tiny_graph: ExportedGraph) -> ExportedGraph:
 
 def test_metadata_describe_backbone_columns_and_input(tiny: topwork.Backbone, graph: ExportedGraph) -> None:
     metadata = graph.metadata
-    assert metadata.backbone == json.loads(json.dumps(tiny.identity()))
+    identity = {**tiny.identity(), COMPUTATION: metadata.identity[COMPUTATION]}
+    assert metadata.backbone == json.loads(json.dumps(identity))
+    assert len(metadata.identity[COMPUTATION]) == 64
     assert graph.input_spec == tiny.input_spec
     assert [(c.name, c.layer, c.pool, c.width) for c in metadata.columns] == [
         ("layer2.avg", "layer2", "avg", 40),

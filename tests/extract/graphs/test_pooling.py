@@ -78,6 +78,7 @@ TEXT, TEXTS = Layer("text", (None, 5), "tokens"), np.random.default_rng(3).norma
         ("max", [row[:n].max(0) for row, n in zip(TEXTS, LENGTHS, strict=True)]),
         ("gem", [(np.maximum(row[:n], 1e-6) ** 3).mean(0) ** (1 / 3) for row, n in zip(TEXTS, LENGTHS, strict=True)]),
         ("cls", TEXTS[:, 0]),
+        ("last_token", [row[n - 1] for row, n in zip(TEXTS, LENGTHS, strict=True)]),
         ("cls+mean", [np.r_[row[0], row[:n].mean(0)] for row, n in zip(TEXTS, LENGTHS, strict=True)]),
     ],
 )
@@ -89,7 +90,7 @@ def test_padding_of_texts_never_counts_whatever_stands_there(pool: str, expected
 
 
 def test_poolings_of_a_layer_are_those_that_apply() -> None:
-    assert applicable_poolings(TEXT) == ("mean", "max", "gem", "cls")
+    assert applicable_poolings(TEXT) == ("mean", "max", "gem", "cls", "last_token")
     assert applicable_poolings(TOKENS) == ("mean", "max", "gem", "flatten")
     assert applicable_poolings(PREFIXED) == ("mean", "max", "gem", "cls", "flatten")
     assert applicable_poolings(Layer("signal", (5, 9), "map", 0)) == ("avg", "max", "gem", "flatten")
