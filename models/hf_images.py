@@ -69,7 +69,7 @@ def image_spec(name: str, config: Any) -> tuple[ImageSpec, tuple[str, ...]]:
 def read_processor_fields(name: str) -> dict[str, Any] | None:
     """Return what a model's files state of its image processor, None if there is no such file."""
     own_file, common_file = PROCESSOR_FILES
-    fields = read_json(name, own_file)
+    fields: dict[str, Any] | None = read_json(name, own_file)
     if fields is None:
         fields = (read_json(name, common_file) or {}).get("image_processor")
     return fields
