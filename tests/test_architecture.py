@@ -44,8 +44,8 @@ PACKAGE_HOMES = {
 }
 """The only places that import a package, other than for type checking."""
 
-TORCH_PROGRAMS = ("models/tiny/network.py", "models/tiny/train.py")
-"""Modules that import torch when they are imported: a network, and the program that trains it."""
+TORCH_PROGRAMS = ("models/tiny/network.py", "models/tiny/train.py", "models/sentence_layers.py")
+"""Modules that import torch when they are imported: networks, and the program that trains one."""
 
 NEVER_AT_TOP_LEVEL = (
     "torch", "timm", "torchvision", "transformers", "onnx", "onnxscript", "skl2onnx", "onnxruntime", "openvino",
@@ -65,6 +65,7 @@ WRITERS_ELSEWHERE = {
 LAZY_SIBLINGS = {
     "heads.registry": "heads import scikit-learn",
     "models.from_topwork": "the network of topwork:tiny imports torch",
+    "models.sentence_folder": "the modules of sentence-transformers import torch",
     "pipelines.cli": "a command imports what it runs: the command line starts without scikit-learn and ONNX Runtime",
     "pipelines.fused.head_converters": "converters for the heads of topwork import the heads with scikit-learn",
 }

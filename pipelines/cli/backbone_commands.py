@@ -108,7 +108,8 @@ def print_certificate(certificate: Certificate) -> None:
     for port in certificate.inputs:
         typer.echo(f"input {port.name}: {port.type} {' x '.join(map(str, port.axes))}")
     for measurement in certificate.measurements:
-        typer.echo(f"provider {measurement}" if measurement.passes else f"not used: provider {measurement}")
+        if not measurement.passes:
+            typer.echo(f"not used, as it computes other features: provider {measurement}")
     for reason in certificate.refused:
         typer.echo(f"rejected route: {reason}")
 

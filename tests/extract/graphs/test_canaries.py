@@ -43,7 +43,9 @@ def read_canaries(graph: ExportedGraph) -> Canaries:
 
 
 @pytest.fixture
-def graph(tiny_graph: ExportedGraph, tmp_path: Path) -> ExportedGraph:
+def graph(tiny_graph: ExportedGraph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ExportedGraph:
+    """Return a graph of which nothing was measured yet."""
+    monkeypatch.setenv("TOPWORK_CACHE", str(tmp_path / "cache"))
     return select_columns(tiny_graph, ["layer2.avg", "last"], tmp_path / "graph.onnx")
 
 

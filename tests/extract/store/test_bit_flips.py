@@ -11,10 +11,10 @@ BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
 
 
 def test_no_flipped_bit_is_missed() -> None:
-    command = [sys.executable, str(BENCHMARKS / "bit_flips.py"), "--flips", "30", "--verbose"]
+    command = [sys.executable, str(BENCHMARKS / "bit_flips.py"), "--flips", "45", "--verbose"]
     ended = subprocess.run(command, capture_output=True, text=True)
-    found = re.fullmatch(r"30 flips: (\d+) found, (\d+) rebuilt, 0 missed\n", ended.stdout)
+    found = re.fullmatch(r"45 flips: (\d+) found, (\d+) rebuilt, 0 missed\n", ended.stdout)
     assert found, ended.stdout + ended.stderr
-    assert sum(map(int, found.groups())) == 30
+    assert sum(map(int, found.groups())) == 45
     for kind in ("log/", "items.parquet: found", ".npy: found", "labels/", "index.arrow: rebuilt"):
         assert kind in ended.stderr

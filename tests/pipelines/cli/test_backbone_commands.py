@@ -29,4 +29,4 @@ def test_layers_of_text_models_have_any_number_of_tokens(text_folder: Path) -> N
     lines = topwork_command("layers", f"hf:{text_folder}").stdout.splitlines()
     assert lines[-1].split()[:3] == ["last", "nx32", "tokens"]
     found = topwork_json("layers", f"hf:{text_folder}")["layers"][-1]
-    assert (found["shape"], found["poolings"]) == ([None, 32], ["mean", "max", "gem", "cls"])
+    assert (found["shape"], found["poolings"]) == ([None, 32], ["mean", "max", "gem", "cls", "last_token"])
