@@ -138,7 +138,7 @@ def judge_family(trial: Trial, family: str) -> list[Fidelity]:
     try:
         return list(trial.judge(family))
     except ProviderError:
-        is_automatic = trial.keeps_operations
+        is_automatic = trial.is_automatic
         if not is_automatic:
             raise
         return []
