@@ -134,11 +134,10 @@ def judge_once(trial: Trial, families: Sequence[str]) -> tuple[Fidelity, ...]:
 
 
 def judge_family(trial: Trial, family: str) -> list[Fidelity]:
-    """Judge a precision; with ``"auto"`` there is nothing to judge where the provider does not load the graph in it."""
+    """Judge a precision; with ``"auto"`` there is nothing to judge where the provider cannot load or compute it."""
     try:
         return list(trial.judge(family))
     except ProviderError:
-        is_automatic = trial.is_automatic
-        if not is_automatic:
-            raise
-        return []
+        if trial.is_automatic:
+            return []
+        raise

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...errors import ProviderError
 from ...hardware import available_cores
 from ..engine.batching import ITEMS_PER_BATCH
 from ..engine.engine import infer
@@ -74,12 +73,7 @@ class Trial:
         whole = Lowering(family)
         if family == "int8":
             whole = Lowering(family, calibration=self._calibration)
-        try:
-            first = self._measure(whole)
-        except ProviderError:
-            if self.is_automatic:
-                return  # the only provider of this precision computes other features than the model
-            raise
+        first = self._measure(whole)
         yield first
         if first.passes or not self.is_automatic:
             return
