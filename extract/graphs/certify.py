@@ -235,6 +235,11 @@ def measure_independence(cut: Cut, found: Matrices, alone: Matrices) -> float:
 
 def find_cause(cut: Cut, session: Session, case: str, *, feed: Feed, expected: Matrices) -> str:
     """Say why a graph deviates, "" where that cannot be determined."""
+    if cut.backbone.tolerance > LARGEST_TOLERANCE:
+        return (
+            "The file is quantised, and the rounding of its numbers changes its features more than that; "
+            "use the file that is not quantised. "
+        )
     if case == "padded":
         return "Without padding it agrees: the attention mask is gone from the graph. "
     axis = cut.backbone.input_spec.color_axis

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ....errors import ExportError, reason
 from ....hardware import available_cores
+from ....models.from_onnx import is_quantized
 from .inputs import example_inputs
 from .value_graph import OnnxGraph
 
@@ -163,13 +164,17 @@ def add_outputs(model: Any, names: Iterable[str]) -> Any:
 
 
 def open_unoptimized(model: Any) -> Any:
-    """Load a model without optimising it; raise an ExportError if ONNX Runtime cannot."""
+    """Load a model without optimising it, unless it is quantised; raise an ExportError if ONNX Runtime cannot.
+
+    How a quantised model rounds depends on the optimisation, and its makers run it optimised.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = available_cores()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if not is_quantized(model):
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as error:
