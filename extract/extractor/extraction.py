@@ -109,6 +109,7 @@ class Extraction:
         self._graph_key = self._key
         self._session: Session | None = None
         self._session_key: tuple[str, int] | None = None
+        self._checked_batch_sizes: set[int] = set()
 
     @property
     def _key(self) -> tuple[Any, CutRequest, str]:
@@ -185,13 +186,17 @@ class Extraction:
         """The graph, loaded on its provider, for one batch at a time."""
         return self._open_session(1)
 
-    def _open_session(self, runs: int) -> Session:
-        """Return the graph, loaded for a number of batches at a time."""
+    def _open_session(self, runs: int, batch_size: int = 1) -> Session:
+        """Return the graph, loaded for a number of batches at a time, and checked in batches of a size."""
         graph = self.graph
         key = (self.provider, runs)
         if self._session is None or self._session_key != key:
             self._session = graph.open(self.provider, runs)
             self._session_key = key
+            self._checked_batch_sizes = {1}
+        if batch_size not in self._checked_batch_sizes:
+            graph.check_batch_size(self._session, batch_size)
+            self._checked_batch_sizes.add(batch_size)
         return self._session
 
     @property

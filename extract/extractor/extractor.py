@@ -126,9 +126,8 @@ class Extractor(TransformerMixin, Extraction, BaseEstimator):  # type: ignore[mi
         sizes = config.batch_sizes
         total = len(source)
         runs = available_cores() if total > sizes.batch_size else 1  # a single batch uses all cores
-        session = self._open_session(runs)
-        if total > 1:
-            self.graph.check_batch_size(session, sizes.batch_size)
+        has_whole_batch = total >= sizes.batch_size
+        session = self._open_session(runs, sizes.batch_size if has_whole_batch else 1)
         stages = Stages()
         config.report(Progress(0, total))
         with closing(compute_features(source, session, self.preprocessor, sizes=sizes, stages=stages)) as results:

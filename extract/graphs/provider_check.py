@@ -141,11 +141,13 @@ class ProviderCheck:
         self._require_passing(found)
 
     def _find_known(self, session: Session) -> Measurement | None:
-        """Return the measurement of a session under these conditions that passed; None if there is none."""
-        for known in self._find_passed(session.provider):
-            if known.is_from_here and known.runtime == session.runtime_name:
-                return known
-        return None
+        """Return the measurement under these conditions that passed, of most batch sizes; None if there is none."""
+        known = [
+            measurement
+            for measurement in self._find_passed(session.provider)
+            if measurement.is_from_here and measurement.runtime == session.runtime_name
+        ]
+        return max(known, key=lambda measurement: len(measurement.batch_sizes), default=None)
 
     def _find_passed(self, provider: str | None = None) -> list[Measurement]:
         """Return the measurements in the graph's precision that passed, of one provider or of all."""
