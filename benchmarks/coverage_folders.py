@@ -50,6 +50,7 @@ def model_of(architecture: Architecture) -> Any:
 
 def save_preprocessor(size: int, folder: Path) -> None:
     fields = {
+        "image_processor_type": "ViTImageProcessor",
         "size": {"height": size, "width": size},
         "do_resize": True,
         "do_rescale": True,

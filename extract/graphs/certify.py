@@ -7,6 +7,7 @@ lost attention mask, exchanged channels, and any other difference.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ..preprocess.preprocessor import Feed
     from ..runtime.session import Session
     from .cut import Cut
+    from .layer import Layer
 
     Matrices = Sequence[NDArray[np.float32]]
 
@@ -125,28 +127,29 @@ def check_evaluation_mode(cut: Cut) -> None:
 
 
 def check_first_token(cut: Cut) -> None:
-    """Check that the first token of a text, where ``cls`` takes it, sees the tokens after it.
+    """Raise a LayerError if ``cls`` takes the first token of a model whose tokens see only those before them.
 
-    Raises
-    ------
-    LayerError
-        If it does not: every text would have the same vector.
+    Every text that begins with the same token would have the same vector.
     """
-    taken = [number for number, (layer, pool) in enumerate(cut.chosen) if layer.is_masked and pool == "cls"]
-    if not taken:
+    taken = [layer for layer, pool in cut.chosen if layer.is_masked and pool == "cls"]
+    if not taken or sees_later_tokens(cut, taken[0]):
         return
+    deepest = [layer for layer in cut.cutter.layers() if layer.is_masked][-1]
+    if not sees_later_tokens(cut, deepest):  # unlike that of an embedding, below all attention
+        raise LayerError(
+            f"pooling 'cls' of {taken[0].name!r} takes the first token, which in {cut.backbone.name} sees itself "
+            "alone: every text would have the same vector. Expected another pooling, such as 'last_token'."
+        )
+
+
+def sees_later_tokens(cut: Cut, layer: Layer) -> bool:
+    """Return whether the first token of a layer differs between two texts that begin with the same token."""
     generator = np.random.default_rng(FEED_SEED)
     feed = preprocessor_for(cut.backbone.input_spec).random_feeds(2, generator)["random"]
-    ids_name = next(iter(feed))
-    ids = feed[ids_name]
-    ids[1, 0] = ids[0, 0]  # two texts that begin with the same token
-    features = cut.cutter.reference(cut, feed)
-    for number in taken:
-        if relative_error(features[number][0], features[number][1]) < MIN_DIFFERENCE_OF_TEXTS:
-            raise LayerError(
-                f"pooling 'cls' of {cut.names[number]!r} takes the first token, which in {cut.backbone.name} sees "
-                "itself alone: every text would have the same vector. Expected another pooling, such as 'last_token'."
-            )
+    ids = feed[next(iter(feed))]
+    ids[1, 0] = ids[0, 0]
+    (features,) = cut.cutter.reference(replace(cut, chosen=((layer, "cls"),)), feed)
+    return relative_error(features[0], features[1]) >= MIN_DIFFERENCE_OF_TEXTS
 
 
 def _first_item(feed: Feed) -> Feed:

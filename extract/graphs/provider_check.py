@@ -182,7 +182,7 @@ class ProviderCheck:
     def _find_limit(self, provider: str) -> float:
         """Return the largest error that is accepted of a provider in the graph's precision."""
         if self.is_float32:
-            return MAX_ERROR_FP32
+            return max(MAX_ERROR_FP32, self.certificate.tolerance)
         if provider not in self.providers_right_in_float32:
             if self.open_float32 is None:
                 return MAX_ERROR_UNMEASURED_LOWER
