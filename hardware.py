@@ -36,6 +36,12 @@ def processor() -> str:
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
+def may_be_intel() -> bool:
+    """Return whether the processor is Intel's, or the system does not say whose it is."""
+    vendor = _cpuinfo("vendor_id") or platform.processor()
+    return "AMD" not in vendor and "Hygon" not in vendor and "Zhaoxin" not in vendor
+
+
 def installed(packages: Iterable[str]) -> dict[str, str]:
     """Return the versions of those packages that are installed, without importing them."""
     found = {}

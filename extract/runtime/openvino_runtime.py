@@ -6,6 +6,8 @@ precisions.
 
 from __future__ import annotations
 
+import os
+import threading
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import MissingPackageError
+from .process_runtime import keep_for_ever
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,7 +50,7 @@ class OpenVinoRuntime:
         openvino = import_openvino()
         # The first use of a tensor imports NumPy's interface; two threads that do so at once deadlock.
         _ = openvino.Tensor(np.zeros(1, np.float32)).data
-        core = openvino.Core()
+        core = find_core()
         model = core.read_model(graph if isinstance(graph, bytes) else str(graph))
         self._inputs = [_Port(port.get_any_name()) for port in model.inputs]
         *beginning, rest = split_model(model, float32_until)
@@ -75,6 +78,7 @@ class _Part:
         self.compiled = compiled
         self.names = {port.get_any_name() for port in compiled.inputs}
         self.idle: SimpleQueue[Any] = SimpleQueue()
+        self.inputs: dict[int, Feed] = {}
         for _ in range(runs):
             self.idle.put(compiled.create_infer_request())
 
@@ -85,7 +89,15 @@ class _Part:
             outputs = request.infer(used)
             return [outputs[port].copy() for port in self.compiled.outputs]
         finally:
+            # A request refers to the memory of its last inputs: they are let go when it has been given others.
+            self.inputs[id(request)] = used
             self.idle.put(request)
+
+    def __del__(self) -> None:
+        # Requests are destroyed before the graph that they belong to.
+        while not self.idle.empty():
+            self.idle.get()
+        self.inputs.clear()
 
 
 class _Port:
@@ -121,6 +133,29 @@ def find_output(model: Any, value: str) -> Any:
             if value in output.get_names():
                 return output
     return None
+
+
+def find_core() -> Any:
+    """Return this process's ``openvino.Core``, which is never destroyed: making several has crashed OpenVINO.
+
+    It may be used by several threads. A forked process makes one of its own.
+    """
+    with _CORES_LOCK:
+        process = os.getpid()
+        if process not in _CORES:
+            core = import_openvino().Core()
+            keep_for_ever(core)
+            _CORES[process] = core
+        return _CORES[process]
+
+
+_CORES: dict[int, Any] = {}
+_CORES_LOCK = threading.Lock()
+if hasattr(os, "register_at_fork"):
+    # No thread of the parent can hold the lock while another forks.
+    os.register_at_fork(
+        before=_CORES_LOCK.acquire, after_in_parent=_CORES_LOCK.release, after_in_child=_CORES_LOCK.release
+    )
 
 
 def import_openvino() -> Any:

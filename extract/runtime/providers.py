@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 from ...errors import InputError, ProviderError
-from ...hardware import DISABLE_VARIABLE, disabled_names, has_bfloat16, has_int8, installed
+from ...hardware import DISABLE_VARIABLE, disabled_names, has_bfloat16, has_int8, installed, may_be_intel
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 LOWER_PRECISIONS = ("int8", "bf16", "fp16")
@@ -148,9 +148,10 @@ def has_package(name: str) -> bool:
 def openvino_devices() -> tuple[Any, ...]:
     """Return the processors that ONNX Runtime's OpenVINO plug-in offers; empty where it is not installed.
 
-    The plug-in is registered once per process. It ignores processors that are not Intel's.
+    The plug-in is registered once per process. It ignores processors that are not Intel's; there it is not loaded
+    beside the package openvino, as both contain the same libraries.
     """
-    if not has_package("onnxruntime_ep_openvino"):
+    if not has_package("onnxruntime_ep_openvino") or not may_be_intel():
         return ()
     import onnxruntime
     import onnxruntime_ep_openvino

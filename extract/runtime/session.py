@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import ProviderError, TopworkError, reason
 from ...hardware import available_cores
 from .openvino_runtime import OpenVinoRuntime, make_device_properties
+from .process_runtime import ProcessRuntime
 from .providers import ON_PROCESSOR, OPENVINO, Provider, find_providers, openvino_devices
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ ERRORS_ONLY = 3
 
 @dataclass(frozen=True)
 class Session:
-    """A graph loaded in an ``onnxruntime.InferenceSession`` or an :class:`OpenVinoRuntime`.
+    """A graph loaded in an ``onnxruntime.InferenceSession`` or an :class:`OpenVinoRuntime`, in each process anew.
 
     It computes `runs` batches at a time, each called by a thread of its own.
     """
@@ -127,13 +128,19 @@ def open_and_check(
 def open_on_provider(graph: Path | bytes, provider: Provider, options: SessionOptions) -> Session:
     """Load a graph on one provider: in OpenVINO itself where its plug-in cannot, else in ONNX Runtime."""
     runs = options.runs_on(provider)
+    runtime = ProcessRuntime(lambda: load_runtime(graph, provider, options))
+    return Session(runtime, provider.name, precision=options.precision, runs=runs)
+
+
+def load_runtime(graph: Path | bytes, provider: Provider, options: SessionOptions) -> Any:
+    """Load a graph in this process, in OpenVINO or in ONNX Runtime."""
+    runs = options.runs_on(provider)
     properties = make_device_properties(options.precision, options.threads, runs)
     if provider.name == OPENVINO and (options.float32_until or not openvino_devices()):
-        runtime: Any = OpenVinoRuntime(graph, properties, runs, options.float32_until)
-    else:
-        runtime = open_in_onnxruntime(graph, provider, options, properties)
-        check_loaded_provider(runtime, provider)
-    return Session(runtime, provider.name, precision=options.precision, runs=runs)
+        return OpenVinoRuntime(graph, properties, runs, options.float32_until)
+    runtime = open_in_onnxruntime(graph, provider, options, properties)
+    check_loaded_provider(runtime, provider)
+    return runtime
 
 
 def open_in_onnxruntime(
@@ -158,6 +165,7 @@ def make_session_options(threads_per_run: int) -> Any:
     """Return ``onnxruntime.SessionOptions``; threads that wait do not spin, as decoding needs the cores, too."""
     import onnxruntime
 
+    onnxruntime.disable_telemetry_events()
     session_options = onnxruntime.SessionOptions()
     session_options.log_severity_level = ERRORS_ONLY
     session_options.intra_op_num_threads = threads_per_run
