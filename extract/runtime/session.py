@@ -41,7 +41,8 @@ class Session:
     @property
     def runtime_name(self) -> str:
         """What runs the graph: ``"openvino"`` where that is done without ONNX Runtime, otherwise ``"onnxruntime"``."""
-        return "openvino" if isinstance(self.runtime, OpenVinoRuntime) else "onnxruntime"
+        runtime = self.runtime.loaded if isinstance(self.runtime, ProcessRuntime) else self.runtime
+        return "openvino" if isinstance(runtime, OpenVinoRuntime) else "onnxruntime"
 
     def run(self, feed: Feed) -> list[NDArray[Any]]:
         """Compute a matrix (batch, features) for each output; inputs that the graph does not use are ignored."""
