@@ -120,7 +120,7 @@ def test_features_that_are_no_numbers_are_refused(graph: ExportedGraph, spoiled:
 def test_store_keeps_canaries_and_refuses_to_go_on_after_drift(write_images: WriteImages, tmp_path: Path) -> None:
     store = FeatureStore.create(tmp_path / "store", Extractor("topwork:tiny"))
     extract_features(write_images(each=1), store, provider="cpu")
-    assert {m.provider for m in store.graph.certificate.measurements if m.passes} == {"cpu"}
+    assert "cpu" in {m.provider for m in store.graph.certificate.measurements if m.passes}
     assert store.verify() == []
     change_canaries(store.graph.canaries_path, "last", 3)
     with pytest.raises(DriftError, match="last"):
