@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -74,6 +74,11 @@ class Canaries:
     def reference(self) -> dict[str, NDArray[np.float32]]:
         """What the model computes of the items, ``(n_items, n_features)`` by column; empty in earlier versions."""
         return self._select(REFERENCE_PREFIX)
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether the features of the model itself are known."""
+        return bool(self.reference)
 
     @property
     def former(self) -> dict[str, NDArray[np.float32]]:
@@ -138,7 +143,8 @@ def compute_session_canaries(
 ) -> tuple[list[Any], dict[str, NDArray[np.float32]]]:
     """Return synthetic items and what a session computes of them by column, where the model is not at hand."""
     items = preprocessor_for(input_spec).synthetic(CANARY_COUNT, np.random.default_rng(ITEM_SEED))
-    features = session.run(prepare_feed(items, input_spec, len(items)))
+    (feed,) = prepare_feeds(items, input_spec, [len(items)])
+    features = session.run(feed)
     return items, dict(zip(names, features, strict=True))
 
 
@@ -147,11 +153,12 @@ def describe_session(session: Session) -> dict[str, Any]:
     return {"provider": session.provider, "processor": processor(), **find_runtime_versions()}
 
 
-def prepare_feed(items: Sequence[Any], spec: InputSpec, count: int) -> Feed:
-    """Return a batch of `count` of the items, which are repeated if there are fewer."""
+def prepare_feeds(items: Sequence[Any], spec: InputSpec, batch_sizes: Sequence[int]) -> Iterator[Feed]:
+    """Yield a batch of each size of the items, which are repeated where there are fewer; each is prepared once."""
     preprocessor = preprocessor_for(spec)
-    arrays = [preprocessor.prepare(item).array for item in items[:count]]
-    return preprocessor.collate([arrays[number % len(arrays)] for number in range(count)])
+    arrays = [preprocessor.prepare(item).array for item in items[: max(batch_sizes)]]
+    for size in batch_sizes:
+        yield preprocessor.collate([arrays[number % len(arrays)] for number in range(size)])
 
 
 def measure_errors(found: Sequence[NDArray[Any]], names: Sequence[str], expected: Vectors) -> dict[str, float]:
@@ -160,7 +167,7 @@ def measure_errors(found: Sequence[NDArray[Any]], names: Sequence[str], expected
     Parameters
     ----------
     found : sequence of ndarray, shape (n_items, n_features)
-        What a session computed of a batch of :func:`prepare_feed`, in the order of `names`.
+        What a session computed of a batch of :func:`prepare_feeds`, in the order of `names`.
     names : sequence of str
     expected : mapping of str to ndarray
         Features of the items by column.

@@ -112,8 +112,8 @@ class ExportedGraph:
     def canaries(self) -> Canaries | None:
         """Its canaries, or those that it adopted; None for a graph of an earlier version that has none."""
         own = Canaries(self.canaries_path) if self.canaries_path.is_file() else None
-        has_reference = own is not None and bool(own.reference)
-        if not has_reference and self._adopted_canaries_path.is_file():
+        is_complete = own is not None and own.has_reference
+        if not is_complete and self._adopted_canaries_path.is_file():
             return Canaries(self._adopted_canaries_path)
         return own
 
@@ -139,8 +139,8 @@ class ExportedGraph:
         """
         own = self.canaries
         names = [column.name for column in self.metadata.columns]
-        has_reference = own is not None and bool(own.reference)
-        if has_reference or other.canaries is None or not set(names) <= set(other.canaries.reference):
+        is_complete = own is not None and own.has_reference
+        if is_complete or other.canaries is None or not set(names) <= set(other.canaries.reference):
             return
         if own is not None:
             other.check_former_canaries(own)

@@ -12,7 +12,7 @@ from ...atomic import write_file
 from ...hardware import processor, user_cache_folder
 from ...identity import digest, digest_of_file
 from ..runtime.providers import find_runtime_versions
-from .canaries import measure_errors, prepare_feed
+from .canaries import measure_errors, prepare_feeds
 
 if TYPE_CHECKING:
     from ...models.input_spec import InputSpec
@@ -102,11 +102,9 @@ def measure(
 ) -> Measurement:
     """Compute the canaries of a graph in batches of some sizes, and compare them with the model's features."""
     names = [column.name for column in metadata.columns]
-    items = canaries.items
     worst: tuple[float, str] = (0.0, names[0])
-    for size in batch_sizes:
-        found = session.run(prepare_feed(items, input_spec, size))
-        errors = measure_errors(found, names, canaries.reference)
+    for feed in prepare_feeds(canaries.items, input_spec, batch_sizes):
+        errors = measure_errors(session.run(feed), names, canaries.reference)
         worst = max(worst, *((error, name) for name, error in errors.items()))
     relative_l2, column = worst
     return Measurement(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import DriftError, ProviderError
 from ..runtime.providers import parse_family
-from .canaries import CANARY_COUNT, measure_errors, prepare_feed
+from .canaries import CANARY_COUNT, measure_errors, prepare_feeds
 from .measurement import (
     MAX_ERROR_FP32,
     MAX_ERROR_GROWTH_LOWER,
@@ -73,7 +73,7 @@ class ProviderCheck:
     @cached_property
     def cache(self) -> MeasurementCache | None:
         """What this user measured before; None where nothing can be measured."""
-        if self.canaries is None or not self.canaries.reference:
+        if self.canaries is None or not self.canaries.has_reference:
             return None
         return MeasurementCache(graph_key(self.metadata.to_text(), self.canaries.path))
 
@@ -207,7 +207,8 @@ class ProviderCheck:
     def check_former(self, session: Session, canaries: Canaries) -> None:
         """Raise a DriftError if a session computes other features than those that another session computed before."""
         names = [column.name for column in self.metadata.columns]
-        features = session.run(prepare_feed(canaries.items, self.input_spec, len(canaries.items)))
+        (feed,) = prepare_feeds(canaries.items, self.input_spec, [len(canaries.items)])
+        features = session.run(feed)
         limit = MAX_ERROR_FP32 if self.is_float32 else MAX_ERROR_GROWTH_LOWER
         for name, error in measure_errors(features, names, canaries.former).items():
             if not error <= limit:

@@ -46,7 +46,7 @@ def require_same_computation(found: ExportedGraph, expected: ExportedGraph, what
             "an operation, an activation or a setting differs. Features of different models cannot be mixed: use "
             "another store, or the same model."
         )
-    if found.canaries is None or expected.canaries is None or not expected.canaries.reference:
+    if found.canaries is None or expected.canaries is None or not expected.canaries.has_reference:
         return  # nothing to compare with: adopt_canaries compares what was computed before
     error = compare_canaries(found.canaries, expected.canaries)
     if not error <= MAX_ERROR_FP32:

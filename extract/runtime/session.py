@@ -89,7 +89,7 @@ def open_session(
 
 
 def accept_any(session: Session) -> None:
-    """Accept every session, unlike :meth:`topwork.extract.graphs.exported_graph.ExportedGraph.check_session`."""
+    """Accept every session, unlike :class:`topwork.extract.graphs.provider_check.ProviderCheck`."""
 
 
 def open_on_first(

@@ -11,6 +11,8 @@ import topwork
 import torch
 from topwork.errors import LayerError
 from topwork.extract.extractor.extractor import Extractor
+from topwork.extract.graphs.layer import Layer
+from topwork.extract.graphs.pooling import resolve_pooling
 from torch import Tensor, nn
 
 SERIES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -80,9 +82,7 @@ def test_unknown_channels_are_named_by_the_user() -> None:
     values = model(pixels).detach()
     named = Extractor(backbone, layer="act", pool="avg@last", provider="cpu", precision="fp32").fit_transform(images)
     np.testing.assert_allclose(named, values.mean((1, 2)).numpy(), rtol=1e-4, atol=1e-5)
-    layer = next(layer for layer in topwork.layers(backbone) if layer.name == "act")
-    if layer.channel_axis is None:
-        with pytest.raises(LayerError, match=r"'act'.*@last"):
-            Extractor(backbone, layer="act", pool="avg").fit_transform(images)
+    with pytest.raises(LayerError, match=r"'unknown'.*@last"):
+        resolve_pooling(Layer("unknown", (5, 6, 7), "map"), "avg")
     with pytest.raises(LayerError, match="avg@middle"):
         Extractor(backbone, layer="act", pool="avg@middle").fit_transform(images)
