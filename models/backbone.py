@@ -116,11 +116,14 @@ class TorchBackbone(Backbone):
         Dotted name of the model's own classifier; "" if it has none and its output is its features; None if unknown.
     last_layer : str
         Dotted name of the layer that ``last`` stands for; "" for the input of the classifier, or the model's output.
+    classifier_is_trained : bool
+        False if the file of weights had none for the classifier: then nothing behind it can be cut.
     """
 
     module: nn.Module
     classifier: str | None = None
     last_layer: str = ""
+    classifier_is_trained: bool = True
     traces: dict[Any, Any] = field(default_factory=dict, init=False)
     """Cache of traced graphs, filled and read by :mod:`topwork.extract.graphs.torch.trace`."""
 

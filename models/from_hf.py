@@ -19,7 +19,7 @@ from .loader import BuiltModel
 from .sentence_folder import SentenceFolder, build_encoder, load_module_weights, read_sentence_folder
 from .text_spec import TextSpec, add_lower_casing
 from .torchvision_operators import ensure_torchvision_operators
-from .weights import read_tensors, strip_prefixes, unwrap
+from .weights import read_state, strip_prefixes
 
 CONFIG_OF_TOWER = {"vision": "vision_config", "text": "text_config"}
 ENCODER_CLASSES = {"vit_mae": "ViTModel"}
@@ -118,10 +118,13 @@ def exclude_prompt(encoder: Any, spec: InputSpec) -> None:
             pooling.excluded_tokens = spec.count_prompt_tokens()
 
 
-def fill_encoder(folder: SentenceFolder, encoder: Any, path: Path) -> None:
+def fill_encoder(
+    folder: SentenceFolder, encoder: Any, path: Path, *, key: str = "", classifier: str | None = None
+) -> bool:
     """Copy a file of weights into the transformer; the modules behind it keep the weights in their folders."""
-    fill_from_file(encoder.transformers[0], path)
+    fill_from_file(encoder.transformers[0], path, key=key)
     load_module_weights(encoder, folder)
+    return True
 
 
 def make_module(
@@ -276,12 +279,12 @@ def _load_and_list_missing(name: str, model_class: Any, config: Any, **options: 
     return module, sorted(report["missing_keys"])
 
 
-def fill_from_file(module: Any, path: Path) -> None:
+def fill_from_file(module: Any, path: Path, *, key: str = "", classifier: str | None = None) -> bool:
     """Copy a file of weights into a model; transformers translates the names of older versions.
 
     Raise a WeightsError if names or shapes differ.
     """
-    state = strip_prefixes(unwrap(read_tensors(path)))
+    state = strip_prefixes(read_state(path, key))
     with no_progress_bar():
         filled, report = type(module).from_pretrained(
             None, config=module.config, state_dict=state, output_loading_info=True
@@ -294,6 +297,7 @@ def fill_from_file(module: Any, path: Path) -> None:
     if problems:
         raise WeightsError(f"{path} does not fit {type(module).__name__}; {'; '.join(problems)}")
     module.load_state_dict(filled.state_dict())
+    return True
 
 
 @contextlib.contextmanager

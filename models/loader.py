@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+class WeightsLoader(Protocol):
+    """Copies a file of weights into a model."""
+
+    def __call__(self, module: Any, path: Path, *, key: str, classifier: str | None) -> bool:
+        """Fill the model, from the entry `key` of a checkpoint; return whether the classifier was filled, too."""
+
+
 @dataclass(frozen=True)
 class BuiltModel:
     """A module or an ONNX file, and what its source states about it.
@@ -24,8 +31,8 @@ class BuiltModel:
     `input_spec` is the model's own preprocessing, None if it is unknown; then `complaint` says why, and `unknown` lists
     the overrides that the user must state because the source does not. `note` explains the specification to a user
     whose changes do not apply to it. `architecture` is set where the requested name does not identify it; `arguments`
-    hold what decides the model beyond the user's arguments, such as a configuration file. `load_weights` copies a file
-    of weights into the model. The other fields are those of
+    hold what decides the model beyond the user's arguments, such as a configuration file. The other
+    fields are those of
     :class:`topwork.models.backbone.TorchBackbone`.
 
     `prompts` are texts to put in front of an item, by the names that users may give; `fit_to_input` changes the model
@@ -40,7 +47,7 @@ class BuiltModel:
     tolerance: float = DEFAULT_TOLERANCE
     architecture: str = ""
     arguments: dict[str, Any] = field(default_factory=dict)
-    load_weights: Callable[[Any, Path], None] = load_weights
+    load_weights: WeightsLoader = load_weights
     unknown: tuple[str, ...] = ()
     complaint: str = ""
     prompts: dict[str, str] = field(default_factory=dict)

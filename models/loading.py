@@ -39,6 +39,9 @@ class BackboneSpec:
         Changes to the backbone's own preprocessing.
     input_spec : ImageSpec, TextSpec or TensorSpec, optional
         Replaces the backbone's own input specification.
+    weights_key : str
+        Entry of a checkpoint that holds the weights, such as ``"state_dict"``; by default averaged weights
+        (``state_dict_ema``, ``model_ema``, ``ema``, ``teacher``) where there are some, with a warning.
     """
 
     name: str
@@ -46,6 +49,14 @@ class BackboneSpec:
     model_args: dict[str, Any] = field(default_factory=dict)
     preprocessing: InputOverrides = field(default_factory=InputOverrides)
     input_spec: InputSpec | None = None
+    weights_key: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a key without a file."""
+        if self.weights_key and self.weights_file is None:
+            raise InputError(
+                f"weights_key={self.weights_key!r} names an entry of a file; expected weights= with a file"
+            )
 
     @property
     def weights_file(self) -> Path | None:
@@ -69,7 +80,9 @@ class BackboneSpec:
             digest = digest_of_file(built.model)
             return OnnxBackbone(name=built.architecture, path=built.model, weights_digest=digest, **details)
         if self.weights_file is not None:
-            built.load_weights(built.model, self.weights_file)
+            details["classifier_is_trained"] = built.load_weights(
+                built.model, self.weights_file, key=self.weights_key, classifier=built.classifier
+            )
         if built.fit_to_input is not None:
             built.fit_to_input(built.model, input_spec)
         name = built.architecture or self.name
@@ -84,6 +97,8 @@ class BackboneSpec:
         weights: Any = self.weights
         if self.weights_file is not None:
             weights = digest_weights_file(self.weights_file)
+            if self.weights_key:
+                weights = f"{weights}:{self.weights_key}"
         content = None
         external = None
         local = find_local_model(self.name)
@@ -105,7 +120,7 @@ class BackboneSpec:
 def digest_weights_file(file: Path) -> str:
     """Return the SHA-256 of a file of weights; raise an InputError if it does not exist."""
     if not file.is_file():
-        raise InputError(f"weights file {file} does not exist; expected a .safetensors, .pth, .th or .pt file")
+        raise InputError(f"weights file {file} does not exist; expected a .safetensors file or a checkpoint of torch")
     return digest_of_file(file)
 
 
@@ -172,6 +187,7 @@ def load_backbone(
     *,
     input_spec: InputSpec | None = None,
     weights: str | Path | None = None,
+    weights_key: str = "",
     model_args: dict[str, Any] | None = None,
     **preprocessing: Any,
 ) -> Backbone:
@@ -185,8 +201,11 @@ def load_backbone(
     input_spec : ImageSpec, TextSpec or TensorSpec, optional
         The input that the model expects; needed for a module, and where an ONNX file does not state it.
     weights : str or path, optional
-        A ``.safetensors``, ``.pth``, ``.th`` or ``.pt`` file, or ``"random"`` for an untrained model, seeded.
-        By default the source's pre-trained weights.
+        A ``.safetensors`` file, a checkpoint of torch (``.pth``, ``.pt``, ``.ckpt``, …), or ``"random"`` for an
+        untrained model, seeded. By default the source's pre-trained weights.
+    weights_key : str, optional
+        Entry of the checkpoint that holds the weights, such as ``"state_dict"``. By default averaged weights
+        (``state_dict_ema``, ``model_ema``, ``ema``, ``teacher``) where there are some, with a warning.
     model_args : dict, optional
         Arguments for the architecture.
     **preprocessing
@@ -223,14 +242,16 @@ def load_backbone(
             model_args=model_args or {},
             preprocessing=overrides,
             input_spec=input_spec,
+            weights_key=weights_key,
         )
         return spec.load()
-    if input_spec is None or model_args or weights:
+    if input_spec is None or model_args or weights or weights_key:
         raise InputError(
             "a module needs input_spec=, and takes neither weights= nor model_args=: load them into it first"
         )
-    name = f"{type(backbone).__module__}.{type(backbone).__qualname__}"
-    return TorchBackbone.from_module(name, private_copy(backbone), input_spec.override(overrides))
+    module = private_copy(backbone)
+    name = f"{type(module).__module__}.{type(module).__qualname__}"
+    return TorchBackbone.from_module(name, module, input_spec.override(overrides))
 
 
 def make_overrides(preprocessing: dict[str, Any]) -> InputOverrides:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
+import json
 import pickle
-from collections.abc import Sequence
+import warnings
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,29 +16,67 @@ from ..errors import WeightsError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".th", ".pt", ".bin")
-WRAPPER_KEYS = ("state_dict", "model_state_dict", "model", "model_ema", "module")
+WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".th", ".pt", ".bin", ".ckpt", ".tar")
+AVERAGED_KEYS = ("state_dict_ema", "model_ema", "ema", "teacher")
+"""Entries with averaged weights, which timm's and DINO's own loaders prefer."""
+WRAPPER_KEYS = (*AVERAGED_KEYS, "state_dict", "model_state_dict", "model", "module")
 WRAPPER_PREFIXES = ("module.", "_orig_mod.")
+TRAINING_PREFIXES = (*WRAPPER_PREFIXES, "model.", "backbone.", "encoder.")
+"""What training frameworks put before the names of a network that they train."""
+MAX_PREFIXES = 3
 COUNTER_NAME = "num_batches_tracked"
 """Ending of the names of BatchNorm's counters, which do not decide a feature."""
 MAX_SHOWN_NAMES = 12
+MIN_FLOAT_BYTES = 2
+"""Floats of fewer bytes are quantised: their scales are elsewhere."""
 
 
-def load_weights(module: nn.Module, path: str | Path) -> None:
-    """Copy the tensors of a file into a module, which is changed in place.
+def load_weights(module: nn.Module, path: str | Path, *, key: str = "", classifier: str | None = None) -> bool:
+    """Copy the tensors of a file into a module, in place; return whether its classifier was among them.
 
-    The file is a ``.safetensors``, or a ``.pth``, ``.th``, ``.pt``, ``.bin`` checkpoint, which is read with
-    ``weights_only=True``. A dictionary inside a ``state_dict`` entry and ``module.`` before every name are undone.
-    Raise a WeightsError if the file is absent or unsafe, or if names or shapes differ from the module's; the message
-    lists them.
+    The file is a ``.safetensors``, or a checkpoint of torch, which is read with ``weights_only=True``. `key` names the
+    entry of a checkpoint that holds the weights; by default averaged weights are taken where there are some. Prefixes
+    of training frameworks are removed where that makes the names fit. A classifier that is absent or of another shape
+    becomes zeros, with a warning. Raise a WeightsError if the file is absent or unsafe, or if names, shapes or data
+    types differ from the module's; the message lists them.
     """
-    state = strip_prefixes(unwrap(read_tensors(Path(path))))
-    check_fit(Path(path), state, module.state_dict())
+    path = Path(path)
+    expected = module.state_dict()
+    everything = read_state(path, key)
+    state = fit_prefixes(everything, expected)
+    n_unused = len(everything) - len(state)
+    lacking = list_misfits_of_classifier(state, expected, classifier)
+    if lacking:
+        state = {name: tensor for name, tensor in state.items() if name not in lacking}
+        state.update({name: expected[name].new_zeros(expected[name].shape) for name in lacking})
+    check_fit(path, state, expected)
+    if lacking:
+        warnings.warn(
+            f"{path} has no weights that fit the classifier {classifier!r} ({', '.join(lacking)}): only layers before "
+            "it can be cut",
+            stacklevel=2,
+        )
+    if n_unused:
+        warnings.warn(f"{path}: {n_unused} tensors are not the model's (a head, a loss) and are not used", stacklevel=2)
     module.load_state_dict(state, strict=False)
+    return not lacking
+
+
+def list_misfits_of_classifier(
+    state: dict[str, Tensor], expected: dict[str, Tensor], classifier: str | None
+) -> list[str]:
+    """Return the classifier's tensors if any of them is absent or of another shape; the empty list otherwise."""
+    if not classifier:
+        return []
+    names = [name for name in expected if name.startswith(f"{classifier}.")]
+    for name in names:
+        if name not in state or state[name].shape != expected[name].shape:
+            return names
+    return []
 
 
 def check_fit(path: Path, state: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    """Raise a WeightsError that lists missing, unexpected and reshaped tensors, if there are any."""
+    """Raise a WeightsError that lists missing, unexpected, reshaped and quantised tensors, if there are any."""
     problems = list_misfits(state, expected)
     listed = "; ".join(f"{title}: {shorten_list(names)}" for title, names in problems.items() if names)
     if listed:
@@ -43,6 +84,23 @@ def check_fit(path: Path, state: dict[str, Tensor], expected: dict[str, Tensor])
             f"{path} does not fit the model; {listed}. Check the name of the architecture and its arguments, such as "
             "num_classes=0 for a file without classifier (model_args, --model-arg)."
         )
+    quantised = list_quantised(state, expected)
+    if quantised:
+        raise WeightsError(
+            f"{path} has integers or quantised values where the model has float weights: {shorten_list(quantised)}. "
+            "Expected float16, bfloat16, float32 or float64; convert the weights back with the software that quantised "
+            "them."
+        )
+
+
+def list_quantised(state: dict[str, Tensor], expected: dict[str, Tensor]) -> list[str]:
+    """Return the names of tensors, with their data types, that are quantised where the model's are floats."""
+    quantised = []
+    for name, tensor in sorted(state.items()):
+        is_float = tensor.is_floating_point() and tensor.element_size() >= MIN_FLOAT_BYTES
+        if expected[name].is_floating_point() and not is_float:
+            quantised.append(f"{name} {str(tensor.dtype).removeprefix('torch.')}")
+    return quantised
 
 
 def list_misfits(state: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, list[str]]:
@@ -90,7 +148,10 @@ def read_tensors(path: Path) -> dict[str, Any]:
             "Save its state_dict alone, best as .safetensors."
         ) from error
     except Exception as error:
-        raise WeightsError(f"{path} cannot be read as weights: {error}. Expected a state_dict.") from error
+        raise WeightsError(
+            f"{path} cannot be read as weights: {error}. Expected a complete file with a state_dict; compare its size "
+            "with the original's."
+        ) from error
 
 
 def find_culprit(error: Exception) -> str:
@@ -110,20 +171,63 @@ def read_safetensors(path: Path) -> dict[str, Any]:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint of torch without running code; raise a TypeError if it holds no dictionary."""
+    """Read a checkpoint of torch without running code; raise a TypeError if it holds no dictionary.
+
+    The arguments of a training script (``argparse.Namespace``), which run no code, may stand beside the weights.
+    """
     import torch
 
-    loaded = torch.load(path, map_location="cpu", weights_only=True)
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(loaded, dict):
         raise TypeError(f"found a {type(loaded).__name__}, not a dictionary of tensors")
     return loaded
 
 
+def read_state(path: Path, key: str = "") -> dict[str, Tensor]:
+    """Read the tensors of a file, from the entry `key` of a checkpoint, or else from the one its makers would take.
+
+    Warn if averaged weights were chosen over others. Raise a WeightsError if there are no tensors, or no such entry.
+    """
+    loaded = read_tensors(path)
+    entries = [name for name, value in loaded.items() if isinstance(value, dict) and unwrap(value)]
+    if key:
+        if key not in entries:
+            known = ", ".join(map(str, entries)) or "none"
+            raise WeightsError(f"weights_key={key!r}: {path} has no such entry with weights; its entries are: {known}")
+        return unwrap(loaded[key])
+    chosen = find_wrapper_key(loaded)
+    state = unwrap(loaded)
+    if not state:
+        known = ", ".join(map(str, entries)) or "none"
+        raise WeightsError(
+            f"{path} has no weights under a usual name; entries with weights: {known}. "
+            "Name the one to take (weights_key=, --weights-key)."
+        )
+    others = [name for name in entries if name != chosen]
+    if chosen in AVERAGED_KEYS and others:
+        warnings.warn(
+            f"{path}: the averaged weights {chosen!r} are taken, not {', '.join(map(repr, others))}; "
+            "weights_key= (--weights-key) names others",
+            stacklevel=3,
+        )
+    return state
+
+
+def find_wrapper_key(loaded: dict[str, Any]) -> str:
+    """Return the entry of a checkpoint that holds the weights, "" if the checkpoint is the weights itself."""
+    for key in WRAPPER_KEYS:
+        value = loaded.get(key)
+        if isinstance(value, dict) and unwrap(value):
+            return key
+    return ""
+
+
 def unwrap(loaded: dict[str, Any]) -> dict[str, Tensor]:
     """Return the tensors of a checkpoint that keeps them under a key such as ``state_dict``."""
-    for key in WRAPPER_KEYS:
-        if isinstance(loaded.get(key), dict):
-            return unwrap(loaded[key])
+    key = find_wrapper_key(loaded)
+    if key:
+        return unwrap(loaded[key])
     return {name: value for name, value in loaded.items() if hasattr(value, "shape")}
 
 
@@ -131,8 +235,24 @@ def strip_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Remove the prefixes that wrappers (data parallelism, compilation) put before every name."""
     for prefix in WRAPPER_PREFIXES:
         if state and all(name.startswith(prefix) for name in state):
-            return strip_prefixes({name.removeprefix(prefix): value for name, value in state.items()})
+            return strip_prefixes(select_prefix(state, prefix))
     return state
+
+
+def select_prefix(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names start with a prefix, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+
+
+def fit_prefixes(state: dict[str, Tensor], expected: Collection[str]) -> dict[str, Tensor]:
+    """Return the part of a state under the prefixes that give it most names in common with a model's."""
+    candidates = [strip_prefixes(state)]
+    latest = [state]
+    for _ in range(MAX_PREFIXES):
+        latest = [select_prefix(outer, prefix) for outer in latest for prefix in TRAINING_PREFIXES]
+        latest = [inner for inner in latest if inner]
+        candidates.extend(latest)
+    return max(candidates, key=lambda candidate: len(candidate.keys() & set(expected)))
 
 
 def digest_of_state(module: nn.Module) -> str:
@@ -143,7 +263,19 @@ def digest_of_state(module: nn.Module) -> str:
     for name, tensor in sorted(module.state_dict().items()):
         if name.endswith(COUNTER_NAME):
             continue
+        if not isinstance(tensor, torch.Tensor):  # from a module's get_extra_state()
+            digest.update(f"{name}|{json.dumps(tensor, sort_keys=True, default=describe_extra)}".encode())
+            continue
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
         flat = tensor.detach().cpu().contiguous().reshape(-1)
         digest.update(flat.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def describe_extra(value: Any) -> Any:
+    """Return what JSON can hold of a value that it cannot."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if hasattr(value, "getvalue"):
+        return value.getvalue().hex()
+    return type(value).__name__

@@ -41,7 +41,11 @@ class BackboneOptions:
     """Weights, architecture arguments and preprocessing of the backbone."""
 
     weights: Annotated[
-        str | None, option("Weights: a .safetensors, .pth, .th or .pt file, or 'random'.", BACKBONE_PANEL)
+        str | None, option("Weights: a .safetensors file, a checkpoint of torch, or 'random'.", BACKBONE_PANEL)
+    ] = None
+    weights_key: Annotated[
+        str | None,
+        option("Entry of a checkpoint to take: averaged weights by default, if there are some.", BACKBONE_PANEL),
     ] = None
     model_arg: Annotated[
         list[str] | None, option("Argument of the architecture, as key=value; repeatable.", BACKBONE_PANEL)
@@ -86,6 +90,7 @@ class BackboneOptions:
             weights=self.weights,
             model_args=parse_model_args(self.model_arg or []),
             preprocessing=overrides,
+            weights_key=self.weights_key or "",
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import collections
 import os
 from pathlib import Path
@@ -126,6 +127,101 @@ def test_checkpoint_without_a_dictionary_is_refused(tmp_path: Path) -> None:
     torch.save([torch.zeros(1)], tmp_path / "file.pt")
     with pytest.raises(WeightsError, match="list"):
         load_weights(network(0), tmp_path / "file.pt")
+
+
+def scaled(state: dict[str, Any]) -> dict[str, Any]:
+    return {name: tensor * 2 if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+
+
+@pytest.mark.parametrize("averaged", ["state_dict_ema", "model_ema", "ema", "teacher"])
+def test_averaged_weights_are_taken_with_a_warning_and_the_key_names_others(averaged: str, tmp_path: Path) -> None:
+    plain, target = network(0), network(1)
+    state = plain.state_dict()
+    file = save(
+        {"model": state, averaged: scaled(state), "args": argparse.Namespace(lr=0.1)}, tmp_path / "best.pth.tar"
+    )
+    with pytest.warns(UserWarning, match=f"{averaged}.*'model'.*weights_key"):
+        load_weights(target, file)
+    torch.testing.assert_close(target.state_dict()["0.weight"], state["0.weight"] * 2, rtol=0, atol=0)
+    load_weights(target, file, key="model")
+    assert digest_of_state(target) == digest_of_state(plain)
+    with pytest.raises(WeightsError, match=f"'student'.*model, {averaged}"):
+        load_weights(target, file, key="student")
+
+
+def test_settings_under_the_key_of_averages_are_no_weights(tmp_path: Path) -> None:
+    source, target = network(0), network(1)
+    load_weights(target, save({"ema": {"decay": 0.99}, "state_dict": source.state_dict()}, tmp_path / "file.pt"))
+    assert digest_of_state(source) == digest_of_state(target)
+
+
+def test_weights_under_unknown_keys_are_asked_for(tmp_path: Path) -> None:
+    state = network(0).state_dict()
+    file = save({"generator": state, "discriminator": state}, tmp_path / "gan.pt")
+    with pytest.raises(WeightsError, match=r"generator, discriminator.*weights_key"):
+        load_weights(network(1), file)
+
+
+@pytest.mark.parametrize("prefix", ["model.", "backbone.", "encoder.", "model._orig_mod.", "module.model.backbone."])
+@pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])
+def test_prefixes_of_training_frameworks_are_removed(prefix: str, suffix: str, tmp_path: Path) -> None:
+    source, target = network(0), network(1)
+    state = {prefix + name: tensor for name, tensor in source.state_dict().items()}
+    content = state if suffix == ".safetensors" else {"hyper_parameters": {"lr": 0.1}, "state_dict": state}
+    load_weights(target, save(content, tmp_path / f"last{suffix}"))
+    assert digest_of_state(source) == digest_of_state(target)
+
+
+def test_what_was_trained_beside_the_network_is_left_out_with_a_warning(tmp_path: Path) -> None:
+    source, target = network(0), network(1)
+    state = {f"backbone.{name}": tensor for name, tensor in source.state_dict().items()}
+    state["head.weight"] = torch.zeros(3)
+    with pytest.warns(UserWarning, match="1 tensors"):
+        load_weights(target, save(state, tmp_path / "dino.pth"))
+    assert digest_of_state(source) == digest_of_state(target)
+
+
+def test_names_that_begin_like_a_prefix_are_kept(tmp_path: Path) -> None:
+    source = nn.ModuleDict({"encoder": network(0), "model": network(1)})
+    target = nn.ModuleDict({"encoder": network(2), "model": network(3)})
+    load_weights(target, save(source.state_dict(), tmp_path / "file.pt"))
+    assert digest_of_state(source) == digest_of_state(target)
+
+
+@pytest.mark.parametrize("change", ["absent", "no bias", "shape"])
+def test_classifier_that_does_not_fit_becomes_zeros_with_a_warning(change: str, tmp_path: Path) -> None:
+    source, target = network(0), network(1)
+    state = source.state_dict()
+    if change == "shape":
+        state["3.weight"] = torch.ones(7, 64)
+        state["3.bias"] = torch.ones(7)
+    else:
+        del state["3.bias"]
+    if change == "absent":
+        del state["3.weight"]
+    file = save(state, tmp_path / "file.pt")
+    with pytest.warns(UserWarning, match="classifier '3'"):
+        assert not load_weights(target, file, classifier="3")
+    assert torch.equal(target.state_dict()["0.weight"], source.state_dict()["0.weight"])
+    assert not target.state_dict()["3.weight"].any()
+    with pytest.raises(WeightsError, match=r"3\.bias"):
+        load_weights(target, file)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int64, torch.float8_e4m3fn])
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_quantised_values_are_refused_by_their_type(dtype: torch.dtype, suffix: str, tmp_path: Path) -> None:
+    state = network(0).state_dict()
+    state["0.weight"] = state["0.weight"].to(dtype)
+    with pytest.raises(WeightsError, match=f"0.weight {str(dtype).removeprefix('torch.')}"):
+        load_weights(network(1), save(state, tmp_path / f"file{suffix}"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_floats_of_other_precisions_load(dtype: torch.dtype, tmp_path: Path) -> None:
+    source, target = network(0).to(dtype), network(1)
+    load_weights(target, save(source.state_dict(), tmp_path / "file.safetensors"))
+    torch.testing.assert_close(target.state_dict()["0.weight"], source.state_dict()["0.weight"].float())
 
 
 def test_digest_of_state_sees_values_statistics_and_shapes_but_no_counter() -> None:

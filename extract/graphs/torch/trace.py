@@ -83,6 +83,9 @@ def make_trace(backbone: TorchBackbone, tracing: Tracing) -> Trace:
         output = find_output(nodes, shapes.get(call, ()))
         if output is not None and is_batch_of_features(output, input_sizes):
             outputs[call] = output
+    if not backbone.classifier_is_trained:
+        behind = list_behind(live, str(backbone.classifier))
+        outputs = {call: node for call, node in outputs.items() if node not in behind}
     order = {node: position for position, node in enumerate(module.graph.nodes)}
     values = dict(sorted(outputs.items(), key=lambda pair: (order[pair[1]], -pair[0].count("."))))
     values[""] = find_model_output(module)
@@ -94,6 +97,15 @@ def make_trace(backbone: TorchBackbone, tracing: Tracing) -> Trace:
         if entry is not None:
             entries[call] = entry
     return Trace(backbone, module, live, values=values, entries=entries)
+
+
+def list_behind(live: Iterable[Node], call: str) -> set[Node]:
+    """Return the nodes of a module call, and those that depend on them."""
+    behind: set[Node] = set()
+    for node in live:
+        if call in calls_of_node(node) or not behind.isdisjoint(node.all_input_nodes):
+            behind.add(node)
+    return behind
 
 
 def group_by_call(nodes: Iterable[Node]) -> dict[str, list[Node]]:
@@ -242,13 +254,21 @@ def find_node(traced: Trace, layer: str) -> Node:
         classifier = find_classifier(traced)
         if classifier:
             return traced.entries[classifier]
+        if not traced.backbone.classifier_is_trained:
+            raise LayerError(
+                f"{traced.backbone.name}: 'last' depends on the classifier, which the file has no weights for; expected"
+                " a layer before it. `topwork layers` lists them all."
+            )
         return traced.values[""]
     if layer in traced.values and layer:
         return traced.values[layer]
     names = list(traced.values)
     similar = difflib.get_close_matches(layer, names, n=4, cutoff=0.4) or names[-5:-1]
+    untrained = ""
+    if not traced.backbone.classifier_is_trained:
+        untrained = f" (the file of weights has none for its classifier {traced.backbone.classifier!r})"
     raise LayerError(
-        f"{traced.backbone.name} has no layer {layer!r} that can be cut; close: {', '.join(similar)}. "
+        f"{traced.backbone.name} has no layer {layer!r} that can be cut{untrained}; close: {', '.join(similar)}. "
         "`topwork layers` lists them all."
     )
 
