@@ -60,7 +60,13 @@ def test_commands_are_those_of_the_documentation() -> None:
 
 def test_options_describe_the_backbone() -> None:
     options = BackboneOptions(
-        "random", ["num_classes=0", "pad_type=same", "bn_eps=1e-3"], "0.5", "0.1,0.2,0.3", "192x256", 0.9, "bilinear"
+        weights="random",
+        model_arg=["num_classes=0", "pad_type=same", "bn_eps=1e-3"],
+        mean="0.5",
+        std="0.1,0.2,0.3",
+        size="192x256",
+        crop=0.9,
+        interpolation="bilinear",
     )
     assert options.to_spec("timm:resnet18") == BackboneSpec(
         "timm:resnet18",
@@ -68,6 +74,8 @@ def test_options_describe_the_backbone() -> None:
         {"num_classes": 0, "pad_type": "same", "bn_eps": 1e-3},
         InputOverrides((0.5, 0.5, 0.5), (0.1, 0.2, 0.3), (192, 256), 0.9, "bilinear"),
     )
+    averaged = BackboneOptions(weights="best.pth", weights_key="ema").to_spec("timm:resnet18")
+    assert averaged == BackboneSpec("timm:resnet18", "best.pth", weights_key="ema")
     assert BackboneOptions().to_spec("topwork:tiny") == BackboneSpec("topwork:tiny")
     assert BackboneOptions(size="224").to_spec("x").preprocessing.size == 224
     assert BackboneOptions(decode="fast").to_spec("x").preprocessing == InputOverrides(decode="fast")
