@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from ..errors import InputError
+from ..errors import ExportError, InputError
 from .input_spec import InputSpec
+from .module_copy import set_evaluation_mode
+from .module_output import select_output
 from .weights import digest_of_state
 
 if TYPE_CHECKING:
@@ -130,7 +130,8 @@ class TorchBackbone(Backbone):
     @classmethod
     def from_module(cls, name: str, module: nn.Module, input_spec: InputSpec, **details: Any) -> TorchBackbone:
         """Freeze a module and digest its weights."""
-        module = module.eval().requires_grad_(False)
+        set_evaluation_mode(module)
+        module.requires_grad_(False)
         return cls(name=name, module=module, input_spec=input_spec, weights_digest=digest_of_state(module), **details)
 
     def arguments_of(self, inputs: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
@@ -140,21 +141,25 @@ class TorchBackbone(Backbone):
             return inputs, {}
         return (), dict(zip(names, inputs, strict=True))
 
-    def run(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        """Return the model's output, the first one if it has several."""
+    def call(self, inputs: tuple[Tensor, ...]) -> Any:
+        """Return everything that the module returns."""
         positional, named = self.arguments_of(inputs)
-        output: Any = self.module(*positional, **named)
-        while not hasattr(output, "shape"):
-            outputs = output.values() if isinstance(output, Mapping) else output
-            output = next(iter(outputs))
-        tensor: Tensor = output
+        return self.module(*positional, **named)
+
+    def run(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        """Return the model's output: a tensor, or the one that :func:`select_output` finds."""
+        return self.select(self.call(inputs))
+
+    def select(self, output: Any) -> Tensor:
+        """Return the tensor among what the module returned that is its output; raise an ExportError for none."""
+        tensor: Tensor | None = select_output(output)
+        if tensor is None:
+            raise ExportError(
+                f"{self.name}: its output is a {type(output).__name__} without a tensor; expected a tensor, or "
+                "tensors in tuples, lists and dictionaries"
+            )
         return tensor
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the traces out: they hold code that cannot be pickled."""
         return {**self.__dict__, "traces": {}}
-
-
-def private_copy(module: nn.Module) -> nn.Module:
-    """Return a copy of the caller's module on the CPU, so that freezing does not change theirs."""
-    return copy.deepcopy(module).cpu()

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, TopworkError
 from ..identity import digest_of_file, digest_of_path
-from .backbone import Backbone, OnnxBackbone, TorchBackbone, private_copy
+from .backbone import Backbone, OnnxBackbone, TorchBackbone
 from .from_onnx import digest_external_data, read_model
 from .input_spec import InputOverrides, InputSpec
 from .loader import BuiltModel
+from .module_copy import name_class, private_copy
 from .registry import find_entry, find_loader
 
 if TYPE_CHECKING:
@@ -197,7 +198,8 @@ def load_backbone(
     ----------
     backbone : str or torch.nn.Module
         ``"timm:NAME"``, ``"torchvision:NAME"``, ``"hf:ID"`` or ``"hf:FOLDER"``, ``"onnx:FILE"``, ``"topwork:tiny"``,
-        or a module (copied, and put in evaluation mode).
+        or a module (copied, put in evaluation mode, and converted to float32; wrappers such as ``torch.compile`` and
+        ``DataParallel`` are removed).
     input_spec : ImageSpec, TextSpec or TensorSpec, optional
         The input that the model expects; needed for a module, and where an ONNX file does not state it.
     weights : str or path, optional
@@ -250,8 +252,7 @@ def load_backbone(
             "a module needs input_spec=, and takes neither weights= nor model_args=: load them into it first"
         )
     module = private_copy(backbone)
-    name = f"{type(module).__module__}.{type(module).__qualname__}"
-    return TorchBackbone.from_module(name, module, input_spec.override(overrides))
+    return TorchBackbone.from_module(name_class(module), module, input_spec.override(overrides))
 
 
 def make_overrides(preprocessing: dict[str, Any]) -> InputOverrides:

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ...errors import LayerError
 from .layer import Layer
 from .pooling import AUTO, name_channel_axis, resolve_pooling
 from .routes import Route
@@ -122,6 +123,11 @@ def choose(cutter: Cutter, request: CutRequest) -> Cut:
     chosen = []
     for name in request.layers:
         described = cutter.describe(name)
+        if not described.shape:
+            raise LayerError(
+                f"{name!r} is one number for each item; expected features. Choose a layer before it; "
+                "`topwork layers` lists them all."
+            )
         for pool in request.pools:
             layer = name_channel_axis(described, pool)
             chosen.append((layer, resolve_pooling(layer, pool, own)))

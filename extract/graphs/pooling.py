@@ -162,7 +162,7 @@ def pool_layers(
 
     features = []
     for value, (layer, pool) in zip(values, chosen, strict=True):
-        pooled = pool_layer(value, layer, pool, mask=mask)
+        pooled = pool_layer(value.float(), layer, pool, mask=mask)
         if normalize:
             pooled = functional.normalize(pooled, dim=1, eps=MIN_VECTOR_LENGTH)
         features.append(pooled)

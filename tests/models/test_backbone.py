@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from topwork.errors import InputError
-from topwork.models.backbone import DEFAULT_TOLERANCE, LARGEST_TOLERANCE, TorchBackbone, private_copy
+from topwork.errors import ExportError, InputError
+from topwork.models.backbone import DEFAULT_TOLERANCE, LARGEST_TOLERANCE, TorchBackbone
 from topwork.models.image_spec import ImageSpec
 from topwork.models.tensor_spec import TensorSpec
 from topwork.models.text_spec import TextSpec
@@ -56,14 +56,6 @@ def test_weights_decide_the_digest_and_nothing_else() -> None:
     }
 
 
-def test_private_copy_does_not_share_weights() -> None:
-    module = nn.Linear(3, 4)
-    mine = private_copy(module)
-    with torch.no_grad():
-        module.weight.zero_()
-    assert mine.weight.abs().sum() > 0
-
-
 class Named(nn.Module):
     """A text model whose arguments are in another order than its inputs."""
 
@@ -84,29 +76,13 @@ def test_other_inputs_are_passed_by_position(spec: Any) -> None:
     assert backbone(nn.Identity(), input_spec=spec).arguments_of((x,)) == ((x,), {})
 
 
-class Returns(nn.Module):
-    def __init__(self, wrap: Any) -> None:
-        super().__init__()
-        self.wrap = wrap
+def test_output_without_a_tensor_is_an_error() -> None:
+    class Named(nn.Module):
+        def forward(self, x: Tensor) -> Any:
+            return {"name": "resnet"}
 
-    def forward(self, x: Tensor) -> Any:
-        return self.wrap(x)
-
-
-@pytest.mark.parametrize(
-    "wrap",
-    [
-        lambda x: x,
-        lambda x: (x, x + 1),
-        lambda x: [x],
-        lambda x: {"first": x, "second": x + 1},
-        lambda x: {"first": (x, x + 1)},
-    ],
-    ids=["tensor", "tuple", "list", "dictionary", "nested"],
-)
-def test_first_of_several_outputs_is_the_output(wrap: Any) -> None:
-    x = torch.arange(6.0).reshape(2, 3)
-    assert torch.equal(backbone(Returns(wrap)).run((x,)), x)
+    with pytest.raises(ExportError, match=r"net: .*dict"):
+        backbone(Named()).run((torch.ones(2, 3),))
 
 
 def test_copies_share_the_network() -> None:

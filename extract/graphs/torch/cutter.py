@@ -9,8 +9,10 @@ import warnings
 from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 from ....errors import ExportError, reason
+from ....models.module_copy import set_evaluation_mode
 from ...preprocess.by_kind import example_feed
 from ..layer import Layer
 from ..routes import DEFAULT_TRACING, Route, Tracing
@@ -40,7 +42,7 @@ class TorchCutter:
     def __init__(self, backbone: TorchBackbone, tracing: Tracing = DEFAULT_TRACING) -> None:
         self.backbone = backbone
         self.tracing = tracing
-        backbone.module.eval()
+        set_evaluation_mode(backbone.module)
 
     @cached_property
     def traced(self) -> Trace:
@@ -125,15 +127,27 @@ def export_by_torchscript(module: nn.Module, feed: Feed, cut: Cut) -> Any:
 
 @contextlib.contextmanager
 def silence_exporter() -> Iterator[None]:
-    """Silence the exporter's messages about itself; its result is checked afterwards."""
+    """Silence the exporter's messages about itself; its result is checked afterwards.
+
+    Where torch's TorchScript exporter fails, it prints its graph from C++, past ``sys.stdout``.
+    """
     import torch
 
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with torch.no_grad(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with (
+            torch.no_grad(),
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            mock.patch.object(torch._C, "_jit_onnx_log", ignore_all, create=True),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:
         logger.setLevel(level)
+
+
+def ignore_all(*values: Any) -> None:
+    """Do nothing with what is to be printed."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ....models.module_output import iterate_tensors
 from ...preprocess.by_kind import example_feed
 from .inputs import model_inputs, to_tensors
 
@@ -70,17 +71,6 @@ def hook_call(module: nn.Module, number: int, take: Callable[[Any], None], *, en
         yield
     finally:
         handle.remove()
-
-
-def iterate_tensors(values: Any) -> Iterator[Any]:
-    """Yield the tensors of what a module returned: one, or several in tuples, lists and dictionaries."""
-    if isinstance(values, Mapping):
-        values = tuple(values.values())
-    if isinstance(values, (tuple, list)):
-        for value in values:
-            yield from iterate_tensors(value)
-    elif hasattr(values, "shape"):
-        yield values
 
 
 def find_returned_shapes(backbone: TorchBackbone, calls: Sequence[str]) -> dict[str, set[tuple[int, ...]]]:

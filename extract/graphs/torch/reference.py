@@ -13,9 +13,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ....errors import ParityError
+from ....models.module_output import iterate_tensors
 from ..layer import LAST, Layer
 from ..reference_pooling import pool_reference, prepare_reference_inputs
-from .module_calls import hook_call, iterate_tensors, module_name, number_calls
+from .module_calls import hook_call, module_name, number_calls
 from .trace import Trace, calls_in_order, find_classifier
 
 if TYPE_CHECKING:

@@ -32,6 +32,17 @@ if TYPE_CHECKING:
 
 RESHAPES = ("aten.view.default", "aten.squeeze.dim", "aten.squeeze.dims")
 SQUASHES = ("softmax", "sigmoid")
+INPUT_REMEDIES = {
+    "'indices'": "It takes integers: pass input_spec=TensorSpec(shape, dtype='int64', n_values=…).",
+    "index out of range": "n_values is the number of values that the integers can have: the rows of its embedding.",
+    "required positional argument": (
+        "topwork passes one tensor (for text, token ids and mask): wrap the module in one that takes it and divides it."
+    ),
+    "channels": (
+        "Images have 3 channels: for another number pass arrays, with input_spec=TensorSpec((channels, height, width))."
+    ),
+}
+"""What to do where the message of a model that fails on its input contains a text."""
 LINEAR = ("aten.linear.default", "aten.addmm.default", "aten.conv2d.default")
 
 
@@ -71,6 +82,7 @@ def trace(backbone: TorchBackbone, tracing: Tracing = DEFAULT_TRACING) -> Trace:
 
 def make_trace(backbone: TorchBackbone, tracing: Tracing) -> Trace:
     """Trace a backbone, and find which node each module call yields and which one enters it."""
+    position = find_output_position(backbone)
     module = make_functional_graph(backbone, tracing)
     live = list_live_nodes(module)
     nodes_of_call = group_by_call(live)
@@ -88,7 +100,7 @@ def make_trace(backbone: TorchBackbone, tracing: Tracing) -> Trace:
         outputs = {call: node for call, node in outputs.items() if node not in behind}
     order = {node: position for position, node in enumerate(module.graph.nodes)}
     values = dict(sorted(outputs.items(), key=lambda pair: (order[pair[1]], -pair[0].count("."))))
-    values[""] = find_model_output(module)
+    values[""] = find_model_output(module, position)
 
     # Find the input of each call.
     entries = {}
@@ -166,11 +178,33 @@ def subtract_from_number(tensor: Tensor, number: float, alpha: float = 1) -> Ten
     return tensor * -alpha + number
 
 
-def find_model_output(module: GraphModule) -> Any:
-    """Return the node of a graph's output, of the first one if there are several."""
+def find_output_position(backbone: TorchBackbone) -> int:
+    """Return the position of the model's output among all that the module returns, in the order of torch's pytrees.
+
+    Raise an ExportError if the model does not take its own inputs, with what the user may do about it.
+    """
+    import torch
+    from torch.utils._pytree import tree_leaves
+
+    inputs = model_inputs(backbone.input_spec, to_tensors(example_feed(backbone.input_spec)))
+    try:
+        with torch.no_grad():
+            output = backbone.call(inputs)
+    except Exception as error:
+        remedies = [remedy for symptom, remedy in INPUT_REMEDIES.items() if symptom in str(error)]
+        raise ExportError(
+            f"{backbone.name} does not run on {type(backbone.input_spec).__name__}'s input of shape "
+            f"{tuple(inputs[0].shape)}: {reason(error)}. {' '.join(remedies)}".rstrip()
+        ) from error
+    selected = backbone.select(output)
+    return next(position for position, leaf in enumerate(tree_leaves(output)) if leaf is selected)
+
+
+def find_model_output(module: GraphModule, position: int) -> Any:
+    """Return the node of a graph's output, given its position if there are several."""
     output: Any = module.graph.output_node().args[0]
     if isinstance(output, (tuple, list)):
-        return output[0]
+        return output[position]
     return output
 
 

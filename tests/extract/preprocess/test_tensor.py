@@ -173,3 +173,28 @@ def test_random_batches_are_of_the_shape_and_repeatable(batch: int) -> None:
     assert (feed["input"].shape, feed["input"].dtype) == ((batch, 2, 3), np.float32)
     assert feed["input"].std() > 0
     np.testing.assert_array_equal(feed["input"], again["input"])
+
+
+INTEGERS = preprocessor_for(TensorSpec((2, 3), dtype="int64", n_values=10))
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.float32, ">i2"])
+def test_integers_of_every_type_become_the_models(dtype: Any) -> None:
+    found = INTEGERS.prepare(np.array([[0, 1, 2], [3, 4, 9]], dtype)).array
+    np.testing.assert_array_equal(found, [[0, 1, 2], [3, 4, 9]])
+    assert found.dtype == np.int64
+
+
+@pytest.mark.parametrize("value", [-1, 10, 0.5, float("nan"), float("inf"), 1e300])
+def test_numbers_outside_the_range_of_integers_are_refused(value: float) -> None:
+    content = np.full((2, 3), 1.0)
+    content[1, 2] = value
+    with pytest.raises(DecodeError, match="0 to 9"):
+        INTEGERS.prepare(content)
+
+
+def test_random_integers_lie_in_the_range() -> None:
+    (feed,) = INTEGERS.random_feeds(64, np.random.default_rng(0)).values()
+    assert feed["input"].shape == (64, 2, 3)
+    assert feed["input"].dtype == np.int64
+    assert set(np.unique(feed["input"])) == set(range(10))

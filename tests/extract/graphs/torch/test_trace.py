@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
 import topwork
 import torch
@@ -135,3 +139,83 @@ def test_every_listed_layer_can_be_exported(module: nn.Module, tmp_path_factory:
     graph = export(backbone, CutRequest(tuple(names), ("flatten",)), tmp_path_factory.mktemp("graph") / "graph")
     assert [column.layer for column in graph.metadata.columns] == names
     assert graph.certificate.worst.relative_l2 < 1e-5
+
+
+class Answers(nn.Module):
+    """Returns what a function makes of two maps, the second of half the size."""
+
+    def __init__(self, answer: Any) -> None:
+        super().__init__()
+        self.first, self.second, self.answer = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 6, 3, stride=2), answer
+
+    def forward(self, x: Tensor) -> Any:
+        first = self.first(x).relu()
+        return self.answer(first, self.second(first).relu())
+
+
+@pytest.mark.parametrize(
+    ("answer", "width"),
+    [
+        (lambda first, second: [first, second], 6),
+        (lambda first, second: {"name": "net", "p2": first, "p3": second}, 4),
+        (lambda first, second: {"n": torch.zeros(2), "map": second}, 6),
+        (lambda first, second: (None, {"maps": (first, second)}), 6),
+        (lambda first, second: first.half(), 4),
+        (lambda first, second: first.double(), 4),
+    ],
+)
+def test_last_of_several_outputs(answer: Any, width: int, tmp_path: Path) -> None:
+    backbone = topwork.load_backbone(Answers(answer), input_spec=SPEC)
+    graph = export(backbone, CutRequest(("last",), ("auto",)), tmp_path / "graph")
+    assert [(column.layer, column.width) for column in graph.metadata.columns] == [("last", width)]
+
+
+def test_single_number_is_no_feature(tmp_path: Path) -> None:
+    backbone = topwork.load_backbone(Answers(lambda first, second: second.mean((1, 2, 3))), input_spec=SPEC)
+    with pytest.raises(LayerError, match="'last' is one number"):
+        export(backbone, CutRequest(("last",), ("auto",)), tmp_path / "graph")
+    export(backbone, CutRequest(("second",), ("auto",)), tmp_path / "second")
+
+
+@pytest.mark.parametrize(
+    ("module", "spec", "remedy"),
+    [
+        (nn.Embedding(9, 4), topwork.TensorSpec((5,)), "dtype='int64'"),
+        (nn.Embedding(9, 4), topwork.TensorSpec((5,), dtype="int64", n_values=90), "n_values"),
+        (nn.Conv2d(1, 4, 3), SPEC, "3 channels"),
+        (nn.Bilinear(5, 5, 4), topwork.TensorSpec((5,)), "one tensor"),
+    ],
+    ids=["integers", "too many values", "one channel", "two inputs"],
+)
+def test_input_that_does_not_fit_is_explained(module: nn.Module, spec: Any, remedy: str) -> None:
+    with pytest.raises(ExportError, match=remedy):
+        trace(topwork.load_backbone(module, input_spec=spec))
+
+
+class Spectrum(nn.Module):
+    """Has an operation that no exporter knows."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = x.flatten(2)
+        return torch.linalg.eigvalsh(maps @ maps.mT)
+
+
+def test_failed_export_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    backbone = topwork.load_backbone(Spectrum(), input_spec=SPEC)
+    with pytest.raises(ExportError) as caught:
+        export(backbone, CutRequest(("last",), ("auto",)), tmp_path / "graph")
+    assert "graph(" not in str(caught.value)
+    assert capfd.readouterr().out == ""
+
+
+def test_integers_pass_through_graph_and_store(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(20, 3), nn.Tanh()).eval()
+    items = list(torch.randint(9, (6, 5), generator=torch.Generator().manual_seed(0)).numpy())
+    spec = topwork.TensorSpec((5,), dtype="int64", n_values=9)
+    backbone = topwork.load_backbone(module, input_spec=spec)
+    store = topwork.FeatureStore.create(tmp_path / "store", topwork.Extractor(backbone))
+    topwork.extract_features(items, store)
+    with torch.no_grad():
+        expected = module(torch.from_numpy(np.stack(items))).numpy()
+    np.testing.assert_allclose(store.matrix(), expected, atol=1e-5)
