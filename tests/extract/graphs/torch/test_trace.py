@@ -218,4 +218,4 @@ def test_integers_pass_through_graph_and_store(tmp_path: Path) -> None:
     topwork.extract_features(items, store)
     with torch.no_grad():
         expected = module(torch.from_numpy(np.stack(items))).numpy()
-    np.testing.assert_allclose(store.matrix(), expected, atol=1e-5)
+    np.testing.assert_allclose(store.matrix("last"), expected, atol=1e-5)
