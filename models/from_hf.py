@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import InputError, TopworkError, WeightsError, reason
 from .hf_files import CONFIG_FILE, reading, refuse_code, refuse_damaged, refuse_quantised
 from .hf_images import image_spec
-from .hf_inputs import text_spec
+from .hf_inputs import FULL_LENGTH_MODELS, require_full_length, text_spec
 from .input_spec import InputSpec
 from .loader import BuiltModel
 from .sentence_folder import SentenceFolder, build_encoder, load_module_weights, read_sentence_folder
@@ -30,8 +30,12 @@ ENCODERS_OF_DECODERS = (
 )
 """Models with a decoder of which sentence-transformers runs the encoder alone."""
 CLASSIFIER_NAMES = ("classifier", "score", "head", "cls_classifier")
-POOLED_AT_END_TOKEN = ("clip_text_model", "clipseg_text_model", "owlvit_text_model", "owlv2_text_model")
-"""Text towers that take the token at which a text ends, the last one that is not padding."""
+OWN_POOLINGS = {
+    **dict.fromkeys(("clip_text_model", "clipseg_text_model", "owlvit_text_model", "owlv2_text_model"), "last_token"),
+    **dict.fromkeys(("siglip_text_model", "siglip2_text_model"), "last_token"),
+    "fnet": "cls",
+}
+"""How text models pool, by type: CLIP takes the token at which a text ends, SigLIP the last one, padding or not."""
 LAYERS_OF_TOWERS = ("text_model.final_layer_norm", "vision_model.encoder")
 """Layers that yield the last hidden state of a tower with a projection."""
 MAX_SHOWN_KEYS = 12
@@ -329,7 +333,7 @@ def find_classifier(module: Any, model_class: Any) -> str | None:
 
 def describe(name: str, module: Any, config: Any, classifier: str | None) -> BuiltModel:
     """Return the model with its input specification and what identifies it."""
-    check_input(name, module)
+    check_input(name, module, unmasked=FULL_LENGTH_MODELS)
     details = {
         **describe_configuration(module, config),
         "classifier": classifier or "",
@@ -337,6 +341,8 @@ def describe(name: str, module: Any, config: Any, classifier: str | None) -> Bui
     }
     if module.main_input_name == "input_ids":
         details["pooling"] = find_own_pooling(module)
+    if config.model_type in FULL_LENGTH_MODELS:
+        details["fit_to_input"] = lambda module, spec: require_full_length(name, spec)
     try:
         spec, unknown = read_input_spec(name, module, config)
     except InputError as error:
@@ -364,21 +370,23 @@ def find_last_layer(module: Any) -> str:
 
 
 def find_own_pooling(module: Any) -> str:
-    """Return "last_token" for a model that takes a text's last token, to classify or to embed it; "" for any other."""
+    """Return the pooling of the token with which a model classifies or embeds a text; "" if that is unknown."""
     has_token_scores = hasattr(module, "score") and not hasattr(module, "classifier")
-    is_pooled_at_end = module.config.model_type in POOLED_AT_END_TOKEN
-    return "last_token" if has_token_scores or is_pooled_at_end else ""
+    return "last_token" if has_token_scores else OWN_POOLINGS.get(module.config.model_type, "")
 
 
-def check_input(name: str, module: Any) -> None:
-    """Raise an InputError if the input is neither images nor text, or is text without an attention mask."""
+def check_input(name: str, module: Any, unmasked: Collection[str] = ()) -> None:
+    """Raise an InputError if the input is neither images nor text, or is text without an attention mask.
+
+    Models of the types `unmasked` need none.
+    """
     if module.main_input_name not in ("pixel_values", "input_ids"):
         raise InputError(
             f"hf:{name} expects {module.main_input_name}; expected a model of images (pixel_values) or text "
             "(input_ids). Load it yourself and pass the module with input_spec=TensorSpec(shape)."
         )
     has_mask = "attention_mask" in inspect.signature(module.forward).parameters
-    if module.main_input_name == "input_ids" and not has_mask:
+    if module.main_input_name == "input_ids" and not has_mask and module.config.model_type not in unmasked:
         raise InputError(
             f"hf:{name} takes no attention mask: the padding of a batch would change the features of its texts"
         )
@@ -387,5 +395,6 @@ def check_input(name: str, module: Any) -> None:
 def read_input_spec(name: str, module: Any, config: Any) -> tuple[InputSpec, tuple[str, ...]]:
     """Return the input specification, and the fields that the files of the weights do not state."""
     if module.main_input_name == "input_ids":
-        return text_spec(name, module, config), ()
+        is_full_length = config.model_type in FULL_LENGTH_MODELS
+        return text_spec(name, module, config, is_full_length=is_full_length), ()
     return image_spec(name, config)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ..errors import InputError
 from .hf_files import find_file, refuse_code
+from .input_spec import InputSpec
 from .text_spec import TextSpec
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -15,22 +17,40 @@ TOKENIZER_FILES = (
 )
 DEFAULT_MAX_TOKENS = 512
 """Maximum length of a text where neither tokeniser nor model states it."""
+FULL_LENGTH_MODELS = ("siglip_text_model", "siglip2_text_model", "fnet")
+"""Models that were trained on texts padded to the full length, without an attention mask."""
 UNLIMITED_TOKENS = 1_000_000
 """Lengths from here on mean that there is no maximum."""
 
 
-def text_spec(name: str, module: Any, config: Any, *, max_length: int | None = None) -> TextSpec:
+def text_spec(
+    name: str, module: Any, config: Any, *, max_length: int | None = None, is_full_length: bool = False
+) -> TextSpec:
     """Return the tokeniser of a text model, as the tokenizers library runs it, and the maximum length.
 
-    A `max_length` that the model's makers state replaces that of the tokeniser. Raise an InputError if there is no such
-    tokeniser, or it does not fit the model.
+    A `max_length` that the model's makers state replaces that of the tokeniser. With `is_full_length` all texts are
+    padded to that length, without a mask. Raise an InputError if there is no such tokeniser, or it does not fit the
+    model.
     """
-    tokenizer, content = load_tokenizer_files(name)
+    tokenizer, content = load_tokenizer_files(name, states_padding=is_full_length)
     check_vocabulary(name, len(tokenizer), config)
     limits = [max_length or tokenizer.model_max_length, count_positions(module, config)]
     known = [limit for limit in limits if limit is not None and limit < UNLIMITED_TOKENS]
     pad_ids = [token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if token is not None]
-    return TextSpec(content, min(known, default=DEFAULT_MAX_TOKENS), pad_id=pad_ids[0])
+    spec = TextSpec(content, min(known, default=DEFAULT_MAX_TOKENS), pad_id=pad_ids[0])
+    if is_full_length:
+        return replace(spec, inputs=("input_ids",), padding="max_length")
+    return spec
+
+
+def require_full_length(name: str, spec: InputSpec) -> None:
+    """Raise an InputError if texts of a model of :data:`FULL_LENGTH_MODELS` are not padded to its full length."""
+    is_right = isinstance(spec, TextSpec) and spec.padding == "max_length" and not spec.has_mask
+    if not is_right:
+        raise InputError(
+            f"hf:{name} was trained on texts padded to its full length, without a mask; expected "
+            "TextSpec(…, inputs=('input_ids',), padding='max_length')"
+        )
 
 
 def check_vocabulary(name: str, n_tokens: int, config: Any) -> None:
@@ -40,8 +60,8 @@ def check_vocabulary(name: str, n_tokens: int, config: Any) -> None:
         raise InputError(f"the tokeniser of hf:{name} has {n_tokens} tokens, the model {vocabulary}")
 
 
-def load_tokenizer_files(name: str) -> tuple[Any, str]:
-    """Return transformers' tokeniser, and the content of its ``tokenizer.json``."""
+def load_tokenizer_files(name: str, *, states_padding: bool) -> tuple[Any, str]:
+    """Return transformers' tokeniser, and the content of its ``tokenizer.json``, with the side of padding if asked."""
     from transformers import AutoTokenizer
 
     try:
@@ -52,6 +72,8 @@ def load_tokenizer_files(name: str) -> tuple[Any, str]:
         backend = tokenizer.backend_tokenizer
         if tokenizer.truncation_side == "left":
             backend.enable_truncation(DEFAULT_MAX_TOKENS, direction="left")
+        if states_padding:
+            backend.enable_padding(direction=tokenizer.padding_side)
         return tokenizer, backend.to_str()
     except Exception as error:
         raise InputError(

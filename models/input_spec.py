@@ -113,6 +113,11 @@ class InputSpec(ABC):
         return self.length_range is not None
 
     @property
+    def has_mask(self) -> bool:
+        """Whether the last input of the graph is a mask: 1 for the tokens that count, 0 for padding."""
+        return False
+
+    @property
     def is_square(self) -> bool:
         """Whether items are images as high as they are wide."""
         return False

@@ -34,7 +34,7 @@ POOLING_FLAGS = {
     "pooling_mode_lasttoken": "lasttoken",
 }
 """Older form of ``pooling_mode``: a flag for each way, in the order in which their results are concatenated."""
-OWN_POOLING_NAMES = {"cls": "cls", "max": "max", "mean": "mean"}
+OWN_POOLING_NAMES = {"cls": "cls", "max": "max", "mean": "mean", "lasttoken": "last_token"}
 """Poolings of sentence-transformers that layers below can be pooled by, by name."""
 
 KNOWN_SETTINGS = {

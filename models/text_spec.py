@@ -12,13 +12,14 @@ from ..errors import InputError
 from .input_spec import GraphInput, InputOverrides, InputSpec
 
 TOKENIZER_FILE = "tokenizer.json"
+PADDINGS = ("longest", "max_length")
 MIN_BATCH_TOKENS = 4
 """Batches are padded to at least as many tokens: of fewer, some models compute sizes in another way."""
 
 
 @dataclass(frozen=True)
 class TextSpec(InputSpec):
-    """Preprocessing of a text encoder: tokenise, truncate, pad to the longest text of the batch.
+    """Preprocessing of a text encoder: tokenise, truncate, pad to the longest text of the batch or to the full length.
 
     Parameters
     ----------
@@ -26,12 +27,16 @@ class TextSpec(InputSpec):
         Content of a ``tokenizer.json``, as the `tokenizers` library writes it; :meth:`from_file` reads one.
     max_length : int
         Maximum number of tokens, special tokens included; a longer text is truncated, which is counted.
-    inputs : (str, str)
-        Names of the model's arguments for token ids and attention mask, int64 ``(batch, tokens)`` both.
+    inputs : (str, str) or (str,)
+        Names of the model's arguments for token ids and attention mask, int64 ``(batch, tokens)`` both. With token ids
+        alone every token counts, padding included.
     pad_id : int
         Token that fills the rows of shorter texts, where the mask is 0.
     prompt : str
         Put in front of every text.
+    padding : {"longest", "max_length"}
+        Whether texts are padded to the longest of their batch, or always to `max_length`. A model without an attention
+        mask needs the latter, or the features of a text would change with its batch.
 
     Examples
     --------
@@ -44,16 +49,24 @@ class TextSpec(InputSpec):
 
     tokenizer: str = field(repr=False)
     max_length: int
-    inputs: tuple[str, str] = ("input_ids", "attention_mask")
+    inputs: tuple[str, ...] = ("input_ids", "attention_mask")
     pad_id: int = 0
     prompt: str = ""
+    padding: str = "longest"
 
     def __post_init__(self) -> None:
         """Refuse what is not a tokeniser, and lengths that leave no room for a token."""
         object.__setattr__(self, "inputs", tuple(self.inputs))
-        has_two_names = len(self.inputs) == 2
-        if not has_two_names or not all(isinstance(name, str) and name.isidentifier() for name in self.inputs):
+        are_names = all(isinstance(name, str) and name.isidentifier() for name in self.inputs)
+        if not are_names or len(self.inputs) not in (1, 2):
             raise InputError(f"inputs={self.inputs}: expected the names of two arguments: token ids, attention mask")
+        if self.padding not in PADDINGS:
+            raise InputError(f"padding={self.padding!r}: expected one of {', '.join(PADDINGS)}")
+        if len(self.inputs) == 1 and self.padding == "longest":
+            raise InputError(
+                f"inputs={self.inputs}: without an attention mask the features of a text would change with the padding "
+                "of its batch; expected padding='max_length'"
+            )
         if not isinstance(self.max_length, int) or self.max_length <= MIN_BATCH_TOKENS:
             raise InputError(f"max_length={self.max_length}: expected an integer above {MIN_BATCH_TOKENS}")
         if not isinstance(self.prompt, str):
@@ -72,19 +85,24 @@ class TextSpec(InputSpec):
         path : path
         max_length : int
         **options
-            ``inputs``, ``pad_id``, ``prompt``.
+            ``inputs``, ``pad_id``, ``prompt``, ``padding``.
         """
         return cls(Path(path).read_text(encoding="utf-8"), max_length, **options)
 
     @property
     def graph_inputs(self) -> tuple[GraphInput, ...]:
-        """Token ids and attention mask, int64 ``(batch, tokens)``."""
+        """Token ids and, if the model takes one, attention mask, int64 ``(batch, tokens)``."""
         return tuple(GraphInput(name, "int64", ("batch", "sequence")) for name in self.inputs)
 
     @property
     def length_range(self) -> tuple[int, int]:
         """Smallest and largest number of tokens in a batch."""
         return MIN_BATCH_TOKENS, self.max_length
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether the model takes an attention mask."""
+        return len(self.inputs) == 2
 
     @property
     def argument_names(self) -> tuple[str, ...]:
@@ -101,6 +119,11 @@ class TextSpec(InputSpec):
             return spec
         if changes.max_length > self.max_length:
             raise InputError(f"max_length={changes.max_length}: this backbone takes at most {self.max_length} tokens")
+        if changes.max_length < self.max_length and not self.has_mask:
+            raise InputError(
+                f"max_length={changes.max_length}: this backbone was trained on texts padded to {self.max_length} "
+                f"tokens without a mask; other lengths change all features. Expected {self.max_length}"
+            )
         return replace(spec, max_length=changes.max_length)
 
     def to_json(self) -> dict[str, Any]:
@@ -114,6 +137,8 @@ class TextSpec(InputSpec):
         }
         if self.prompt:
             fields["prompt"] = self.prompt
+        if self.padding != "longest":
+            fields["padding"] = self.padding
         return fields
 
     @classmethod
@@ -129,11 +154,14 @@ class TextSpec(InputSpec):
         return {TOKENIZER_FILE: self.tokenizer.encode()}
 
     def serving_files(self) -> dict[str, bytes]:
-        """Return the tokeniser with the prompt inside, for programs other than topwork."""
-        if not self.prompt:
-            return self.files()
-        step = {"type": "Prepend", "prepend": self.prompt}
-        return {TOKENIZER_FILE: prepend_normalizer(self.tokenizer, step).encode()}
+        """Return the tokeniser with the prompt and the full length inside, for programs other than topwork."""
+        tokenizer = self.tokenizer
+        if self.prompt:
+            step = {"type": "Prepend", "prepend": self.prompt}
+            tokenizer = prepend_normalizer(tokenizer, step)
+        if self.padding == "max_length":
+            tokenizer = state_full_length(tokenizer, self.max_length, self.pad_id)
+        return {TOKENIZER_FILE: tokenizer.encode()}
 
     def count_prompt_tokens(self) -> int:
         """Return the number of tokens before the text itself: those of the prompt, and special ones before it."""
@@ -167,6 +195,30 @@ def prepend_normalizer(tokenizer: str, step: dict[str, Any]) -> str:
         steps = present["normalizers"]
     fields["normalizer"] = {"type": "Sequence", "normalizers": [step, *steps]}
     return json.dumps(fields, ensure_ascii=False)
+
+
+def state_full_length(content: str, length: int, pad_id: int) -> str:
+    """Return the content of a ``tokenizer.json`` that truncates and pads texts to a length."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(content)
+    truncation = tokenizer.truncation or {}
+    tokenizer.enable_truncation(length, direction=truncation.get("direction", "right"))
+    tokenizer.enable_padding(
+        direction=find_padding_side(content),
+        pad_id=pad_id,
+        pad_token=tokenizer.id_to_token(pad_id) or "",
+        length=length,
+    )
+    stated: str = tokenizer.to_str()
+    return stated
+
+
+def find_padding_side(content: str) -> str:
+    """Return the side at which a ``tokenizer.json`` pads texts, "left" or "right"; "right" if it states none."""
+    padding = json.loads(content).get("padding") or {}
+    side: str = padding.get("direction", "Right")
+    return side.lower()
 
 
 def add_lower_casing(tokenizer: str) -> str:

@@ -243,7 +243,7 @@ def find_cause(cut: Cut, session: Session, case: str, *, feed: Feed, expected: M
             "The file is quantised, and the rounding of its numbers changes its features more than that; "
             "use the file that is not quantised. "
         )
-    if case == "padded":
+    if case == "padded" and cut.backbone.input_spec.has_mask:
         return "Without padding it agrees: the attention mask is gone from the graph. "
     axis = cut.backbone.input_spec.color_axis
     if axis is None:

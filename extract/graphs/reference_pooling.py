@@ -37,6 +37,14 @@ def prepare_reference_inputs(spec: InputSpec, feed: Feed) -> list[NDArray[Any]]:
     return [np.ascontiguousarray(channels_first, np.float32)]
 
 
+def find_reference_mask(spec: InputSpec, feed: Feed) -> NDArray[Any]:
+    """Return the mask of a batch of texts, ones if every token counts; for other inputs an array without meaning."""
+    arrays = list(feed.values())
+    if len(arrays) == 1 and spec.kind == "text":
+        return np.ones(arrays[0].shape, np.int64)
+    return arrays[-1]
+
+
 def pool_reference(
     values: Iterable[NDArray[Any]], chosen: Sequence[tuple[Layer, str]], mask: NDArray[Any], normalize: bool
 ) -> list[NDArray[np.float32]]:

@@ -1,4 +1,4 @@
-"""Text input: tokenised by the tokenizers library alone, padded to the longest text of its batch."""
+"""Text input: tokenised by the tokenizers library alone, padded to the longest text of its batch or the full length."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import DecodeError, InputError, MissingPackageError, reason
-from ...models.text_spec import MIN_BATCH_TOKENS, TextSpec
+from ...models.text_spec import MIN_BATCH_TOKENS, TextSpec, find_padding_side
 from .preprocessor import Feed, Prepared, prepare_each
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ class TextPreprocessor:
 
     def __init__(self, spec: TextSpec) -> None:
         self.spec = spec
+        self.is_full_length = spec.padding == "max_length"
+        self.pads_left = self.is_full_length and find_padding_side(spec.tokenizer) == "left"
         self.tokenizer = load_tokenizer(spec)
 
     def prepare(self, content: Any) -> Prepared:
@@ -40,18 +42,18 @@ class TextPreprocessor:
             encoded = self.tokenizer.encode(text)
         except Exception as error:  # the library's own errors have no class of their own
             raise DecodeError(f"the tokeniser cannot take this text: {reason(error)}") from error
-        return _prepared(encoded)
+        return self._prepared(encoded)
 
     def prepare_all(self, contents: Sequence[Any]) -> list[Prepared | DecodeError]:
         """Return for each item what :meth:`prepare` returns or raises; all are tokenised in one call."""
         try:
             texts = [self.spec.prompt + decode_text(content) for content in contents]
-            return [_prepared(encoded) for encoded in self.tokenizer.encode_batch_fast(texts)]
+            return [self._prepared(encoded) for encoded in self.tokenizer.encode_batch_fast(texts)]
         except Exception:  # of one of them
             return prepare_each(self.prepare, contents)
 
     def collate(self, arrays: Sequence[NDArray[Any]]) -> Feed:
-        """Return token ids and attention mask, int64 ``(batch, tokens)``."""
+        """Return token ids and, if the model takes one, attention mask, int64 ``(batch, tokens)``."""
         longest = max(len(array) for array in arrays)
         return self._pad(arrays, max(MIN_BATCH_TOKENS, longest))
 
@@ -82,21 +84,25 @@ class TextPreprocessor:
         return feeds
 
     def _pad(self, arrays: Sequence[NDArray[Any]], length: int) -> Feed:
-        """Return token ids and attention mask of rows of this length."""
+        """Return token ids and attention mask of rows of this length, or of the full length."""
+        if self.is_full_length:
+            length = self.spec.max_length
         ids = np.full((len(arrays), length), self.spec.pad_id, np.int64)
         mask = np.zeros_like(ids)
         for row, array in enumerate(arrays):
-            ids[row, : len(array)] = array
-            mask[row, : len(array)] = 1
-        ids_name, mask_name = self.spec.inputs
-        return {ids_name: ids, mask_name: mask}
+            start = length - len(array) if self.pads_left else 0
+            tokens = slice(start, start + len(array))
+            ids[row, tokens] = array
+            mask[row, tokens] = 1
+        return dict(zip(self.spec.inputs, (ids, mask), strict=False))
 
-
-def _prepared(encoded: Any) -> Prepared:
-    if not encoded.ids:
-        raise DecodeError("the text has no tokens")
-    ids = np.array(encoded.ids, np.int64)
-    return Prepared(ids, length=len(ids), truncated=bool(encoded.overflowing))
+    def _prepared(self, encoded: Any) -> Prepared:
+        """Return the tokens of an encoded text; its length is that of its row in a batch."""
+        if not encoded.ids:
+            raise DecodeError("the text has no tokens")
+        ids = np.array(encoded.ids, np.int64)
+        length = self.spec.max_length if self.is_full_length else len(ids)
+        return Prepared(ids, length=length, truncated=bool(encoded.overflowing))
 
 
 def decode_text(content: Any) -> str:

@@ -233,7 +233,7 @@ def test_positions_that_are_kept_for_padding_are_no_room(transformers: Any, text
     ("change", "message"),
     [
         ({"vocab_size": 20}, "20"),
-        ({"model_type": "fnet", "architectures": ["FNetModel"]}, "attention mask"),
+        ({"model_type": "xlstm", "architectures": ["xLSTMModel"]}, "attention mask"),
     ],
 )
 def test_text_model_that_cannot_be_right_is_refused(

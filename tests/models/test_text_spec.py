@@ -48,6 +48,8 @@ def test_everything_that_decides_a_feature_is_in_the_text_form() -> None:
         TextSpec(CONTENT, 128, ("ids", "attention_mask")),
         TextSpec(CONTENT, 128, pad_id=1),
         TextSpec(CONTENT, 128, prompt="query: "),
+        TextSpec(CONTENT, 128, padding="max_length"),
+        TextSpec(CONTENT, 128, ("input_ids",), padding="max_length"),
     ]
     assert len({json.dumps(spec.to_json()) for spec in (SPEC, *others)}) == 1 + len(others)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..reference_pooling import pool_reference, prepare_reference_inputs
+from ..reference_pooling import find_reference_mask, pool_reference, prepare_reference_inputs
 from .inputs import complete_inputs
 from .shapes import add_outputs, open_unoptimized
 from .value_graph import OnnxGraph
@@ -39,11 +39,12 @@ class Reference:
         arrays = prepare_reference_inputs(spec, feed)
         names = list(feed) if len(arrays) > 1 else [self.graph.data]
         inputs = complete_inputs(self.graph, spec, dict(zip(names, arrays, strict=True)))
+        mask = find_reference_mask(spec, feed)
         if self.graph.is_dynamically_quantized:
-            values = self.run_without_padding(inputs, mask=arrays[-1], has_texts=spec.lengths_vary)
+            values = self.run_without_padding(inputs, mask=mask, has_texts=spec.lengths_vary)
         else:
             values = self.run(inputs)
-        return pool_reference(values, cut.chosen, mask=arrays[-1], normalize=cut.normalize)
+        return pool_reference(values, cut.chosen, mask=mask, normalize=cut.normalize)
 
     def run_without_padding(
         self, inputs: dict[str, NDArray[Any]], *, mask: NDArray[Any], has_texts: bool

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..dataflow import find_ancestors
 from ..pooling import pool_layers
-from .inputs import entry_module
+from .inputs import entry_module, token_mask
 from .trace import Trace, find_node
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ def cut_module(traced: Trace, cut: Cut) -> nn.Module:
         def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
             positional, named = backbone.arguments_of(self.entry(*inputs))
             values = self.body(*positional, **named)
-            return tuple(pool_layers(values, cut.chosen, mask=inputs[-1], normalize=cut.normalize))
+            mask = token_mask(backbone.input_spec, inputs)
+            return tuple(pool_layers(values, cut.chosen, mask=mask, normalize=cut.normalize))
 
     return CutModule().eval()
 

@@ -50,6 +50,15 @@ def model_inputs(spec: InputSpec, inputs: tuple[Tensor, ...]) -> tuple[Tensor, .
     return ((pixels / 255 - mean) / std,)
 
 
+def token_mask(spec: InputSpec, inputs: tuple[Tensor, ...]) -> Tensor:
+    """Return the mask of a batch of texts, ones if every token counts; for other inputs a tensor without meaning."""
+    import torch
+
+    if spec.lengths_vary and not spec.has_mask:
+        return torch.ones_like(inputs[0])
+    return inputs[-1]
+
+
 def entry_module(spec: InputSpec) -> nn.Module:
     """Return :func:`model_inputs` as the first module of a graph."""
     from torch import nn

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ....errors import ParityError
 from ....models.module_output import iterate_tensors
 from ..layer import LAST, Layer
-from ..reference_pooling import pool_reference, prepare_reference_inputs
+from ..reference_pooling import find_reference_mask, pool_reference, prepare_reference_inputs
 from .module_calls import hook_call, module_name, number_calls
 from .trace import Trace, calls_in_order, find_classifier
 
@@ -37,7 +37,8 @@ def compute_reference(traced: Trace, cut: Cut, feed: Feed) -> list[NDArray[np.fl
     with torch.no_grad():
         tensors = record_layers(traced, layers, tuple(torch.from_numpy(array) for array in inputs))
     values = (tensors[layer.name].double().numpy() for layer, _ in cut.chosen)
-    return pool_reference(values, cut.chosen, mask=inputs[-1], normalize=cut.normalize)
+    mask = find_reference_mask(traced.backbone.input_spec, feed)
+    return pool_reference(values, cut.chosen, mask=mask, normalize=cut.normalize)
 
 
 def record_layers(traced: Trace, layers: Iterable[Layer], inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
