@@ -1,7 +1,7 @@
 """Measure one model in a process of its own: ``python coverage_case.py SOURCE MODEL WAY RESULT``.
 
-WAY is "topwork" (three layers in one graph, with its certificate) or "plain" (``torch.onnx.export`` of the whole
-model). The result is appended to the file RESULT as one line of JSON.
+WAY is "topwork" (three layers in one graph, with its certificate, on the provider that "auto" takes and on "cpu") or
+"plain" (``torch.onnx.export`` of the whole model). The result is appended to the file RESULT as one line of JSON.
 """
 
 from __future__ import annotations
@@ -22,13 +22,19 @@ SHORTER = 0.35
 STATISTICS_BATCH = 4
 CALM = 1e-5
 """Largest relative L2 difference between the network in float32 and in float64."""
+PROVIDERS = ("auto", "cpu")
+"""What the graph is opened with, as users write it."""
 
 
 def main(source: str, model: str, way: str, result: str) -> None:
     warnings.simplefilter("ignore")
     os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_PROGRESS_BARS="1", TQDM_DISABLE="1")
+    from page import machine
+
     with tempfile.TemporaryDirectory() as name:
-        found = {"source": source, "model": model, "way": way, **measured(source, model, way, Path(name))}
+        os.environ["TOPWORK_CACHE"] = str(Path(name) / "cache")  # so that each provider is measured anew
+        case = {"source": source, "model": model, "way": way, "machine": machine()}
+        found = {**case, **measured(source, model, way, Path(name))}
     with Path(result).open("a", encoding="utf-8") as lines:
         lines.write(json.dumps(found) + "\n")
 
@@ -154,14 +160,40 @@ def by_topwork(backbone: Any, folder: Path, stage: dict[str, str]) -> dict[str, 
     chosen = chosen_layers(layers(backbone))
     stage["name"] = "export"
     graph = export(backbone, CutRequest(chosen, ("auto",)), folder)
+    stage["name"] = "running"
+    providers = {asked: run_on(graph, asked) for asked in PROVIDERS}
     certificate = graph.certificate
     return {
+        "providers": providers,
         "outcome": "ok",
         "layers": [f"{column.name} ({column.pool})" for column in graph.metadata.columns],
         "route": certificate.route,
         "refused": certificate.refused,
         "error": certificate.worst.relative_l2,
         "worst": f"{certificate.worst.output}, {certificate.worst.case} batch of {certificate.worst.batch}",
+    }
+
+
+def run_on(graph: Any, asked: str) -> dict[str, Any]:
+    """Open a graph in float32 as an ``Extractor`` does; return what computes it, its error, and what was refused."""
+    from topwork.errors import TopworkError
+
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        try:
+            session = graph.open(asked)
+        except TopworkError as error:
+            return {"outcome": "refused", "reason": told(error)}
+    passed = [m for m in graph.certificate.measurements if m.provider == session.provider and m.passes]
+    worst = max(passed, key=lambda measurement: measurement.relative_l2)
+    return {
+        "outcome": "ok",
+        "provider": session.provider,
+        "runtime": session.runtime_name,
+        "precision": worst.precision,
+        "error": worst.relative_l2,
+        "column": worst.column,
+        "refused": [str(warning.message) for warning in warned if "is not used" in str(warning.message)],
     }
 
 

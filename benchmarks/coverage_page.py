@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import platform
 from collections import Counter
 from collections.abc import Iterable
-from importlib.metadata import version
 from typing import Any
 
-from page import machine
+from topwork.hardware import installed
 
 Found = dict[tuple[str, str, str], dict[str, Any]]
 Case = tuple[str, str]
 
 TITLES = {"timm": "timm", "torchvision": "torchvision", "hf": "transformers"}
-PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "timm", "torchvision", "transformers", "numpy")
+RUNNING = ("onnx", "onnxscript", "onnxruntime", "openvino", "onnxruntime-ep-openvino")
+PACKAGES = ("torch", *RUNNING, "timm", "torchvision", "transformers", "numpy")
+PROVIDERS = ("auto", "cpu")
 PLAIN = ("ok", "fails at export", "wrong numbers", "fails to run", "stopped", "fails at loading")
 LONGEST = 300
 """Characters of a reason."""
@@ -24,16 +24,26 @@ def page(found: Found, cases: list[Case]) -> str:
     """Return the text of ``docs/coverage.md``."""
     measured = [case for case in cases if any((*case, way) in found for way in ("topwork", "plain"))]
     return TEMPLATE.format(
-        machine=machine(),
-        versions=", ".join(f"{package} {version(package)}" for package in PACKAGES),
-        python=platform.python_version(),
-        header=header("source", "models", "topwork", "plain export", *PLAIN[1:]),
+        machines="\n".join(machines(found, measured)),
+        versions=", ".join(f"{package} {release}" for package, release in installed(PACKAGES).items()),
+        header=header("source", "models", "topwork", *map(right_on, PROVIDERS), "plain export", *PLAIN[1:]),
         totals="\n".join(totals(found, cases)),
-        missing=missing(cases, measured),
+        missing=missing(found, cases),
         failures="\n".join(failures(found, measured)) or "None.",
+        choices="\n".join(choices(found, measured)),
+        refused="\n".join(refused(found, measured)) or "None.",
         routes="\n".join(routes(found, measured)),
         models="\n\n".join(table(found, measured, source) for source in TITLES),
     )
+
+
+def machines(found: Found, cases: list[Case]) -> Iterable[str]:
+    """Yield where how many of the results were measured."""
+    ways = {"topwork": "exports by topwork", "plain": "plain exports"}
+    for way, title in ways.items():
+        used = Counter(found[(*case, way)].get("machine") for case in cases if (*case, way) in found)
+        for machine, count in used.most_common():
+            yield f"- {count} {title}: {machine or 'stopped before they could tell'}."
 
 
 def totals(found: Found, cases: list[Case]) -> Iterable[str]:
@@ -41,18 +51,76 @@ def totals(found: Found, cases: list[Case]) -> Iterable[str]:
     for source, title in [*TITLES.items(), (None, "all")]:
         chosen = [case for case in cases if source in (None, case[0])]
         ours, theirs = (outcomes(found, chosen, way) for way in ("topwork", "plain"))
-        cells = [title, len(chosen), f"{ours['ok']} of {ours.total()}", f"{theirs['ok']} of {theirs.total()}"]
-        yield row([*cells, *(theirs[outcome] for outcome in PLAIN[1:])])
+        cells = [title, len(chosen), share(ours), *(share(outcomes_on(found, chosen, asked)) for asked in PROVIDERS)]
+        yield row([*cells, share(theirs), *(theirs[outcome] for outcome in PLAIN[1:])])
 
 
 def outcomes(found: Found, cases: list[Case], way: str) -> Counter[str]:
     return Counter(found[(*case, way)]["outcome"] for case in cases if (*case, way) in found)
 
 
-def missing(cases: list[Case], measured: list[Case]) -> str:
-    """Say which models the page does not tell about."""
-    left = [f"{source}:{model}" for source, model in cases if (source, model) not in measured]
-    return f"Not measured: {', '.join(left)}." if left else "Every model was measured."
+def outcomes_on(found: Found, cases: list[Case], asked: str) -> Counter[str]:
+    """Count the outcomes of running what was exported on a provider."""
+    return Counter(result["outcome"] for _, result in runs(found, cases, asked))
+
+
+def runs(found: Found, cases: list[Case], asked: str) -> Iterable[tuple[Case, dict[str, Any]]]:
+    """Yield what was found on a provider of the models that were run there."""
+    for case in cases:
+        providers = found.get((*case, "topwork"), {}).get("providers", {})
+        if asked in providers:
+            yield case, providers[asked]
+
+
+def share(outcomes: Counter[str]) -> str:
+    return f"{outcomes['ok']} of {outcomes.total()}"
+
+
+def right_on(asked: str) -> str:
+    return f"right on `{asked}`"
+
+
+def choices(found: Found, cases: list[Case]) -> Iterable[str]:
+    """Yield which providers computed how many models, and the largest error."""
+    yield header("asked for", "taken", "models", "median error", "largest error", "of")
+    for asked in PROVIDERS:
+        right = [(case, result) for case, result in runs(found, cases, asked) if result["outcome"] == "ok"]
+        for taken, count in Counter(taken_by(result) for _, result in right).most_common():
+            errors = sorted((result["error"], case) for case, result in right if taken_by(result) == taken)
+            largest, (source, model) = errors[-1]
+            median = errors[count // 2][0]
+            yield row([f"`{asked}`", taken, count, f"{median:.1e}", f"{largest:.1e}", f"`{source}:{model}`"])
+
+
+def taken_by(result: dict[str, Any]) -> str:
+    """Name the provider that computed, its precision, and what ran it if that is not ONNX Runtime."""
+    by_itself = ", without ONNX Runtime" if result["runtime"] == "openvino" else ""
+    return f"{result['provider']} in {result['precision']}{by_itself}"
+
+
+def refused(found: Found, cases: list[Case]) -> Iterable[str]:
+    """Yield the providers that were not used, with reasons, and where none was left."""
+    for asked in PROVIDERS:
+        for (source, model), result in runs(found, cases, asked):
+            if result["outcome"] != "ok":
+                yield f"- `{source}:{model}` has no right provider for `{asked}`: {short(result['reason'])}"
+            for reason in result.get("refused", []):
+                yield f"- `{source}:{model}` on `{asked}`: {short(reason)}"
+
+
+def missing(found: Found, cases: list[Case]) -> str:
+    """Say which models were not measured with topwork, and how many only in part."""
+    left = [f"`{source}:{model}`" for source, model in cases if (source, model, "topwork") not in found]
+    text = f"Not measured with topwork: {', '.join(left)}." if left else "Every model was measured."
+    n_unrun = sum(is_unrun(found.get((*case, "topwork"), {})) for case in cases)
+    if n_unrun:
+        text += f" {n_unrun} were exported before providers were compared: their cells are empty."
+    return text
+
+
+def is_unrun(result: dict[str, Any]) -> bool:
+    """Return whether a model was exported, and not run on the providers."""
+    return result.get("outcome") == "ok" and "providers" not in result
 
 
 def failures(found: Found, cases: list[Case]) -> Iterable[str]:
@@ -85,10 +153,19 @@ def model_row(found: Found, case: Case) -> str:
         ", ".join(ours.get("layers", [])),
         told,
         number(ours, "error", ".1e"),
+        *(on_provider(ours, asked) for asked in PROVIDERS),
         number(ours, "seconds", ".0f"),
     ]
     reason = f": {short(theirs['reason'])}" if "reason" in theirs else ""
     return row([*cells, theirs["outcome"] + reason, number(theirs, "error", ".1e"), number(theirs, "seconds", ".0f")])
+
+
+def on_provider(ours: dict[str, Any], asked: str) -> str:
+    """Return which provider computed a model, and its error."""
+    if "providers" not in ours:
+        return ""
+    result = ours["providers"][asked]
+    return f"{result['provider']} {result['error']:.1e}" if result["outcome"] == "ok" else result["outcome"]
 
 
 def number(result: dict[str, Any], name: str, form: str) -> str:
@@ -109,19 +186,37 @@ def header(*names: str) -> str:
     return f"{row(names)}\n{row('---' for _ in names)}"
 
 
-COLUMNS = ("model", "layers (pooling)", "topwork: route", "error", "seconds", "plain export", "error", "seconds")
+COLUMNS = (
+    "model",
+    "layers (pooling)",
+    "topwork: route",
+    "error",
+    "`auto`",
+    "`cpu`",
+    "seconds",
+    "plain export",
+    "error",
+    "seconds",
+)
 
-TEMPLATE = """# Which networks can be exported
+TEMPLATE = """# Which networks can be exported and run
 
 Written by `python benchmarks/coverage.py`. Every network has random weights, without constants that hide faults, and
 calmed where rounding errors would grow to what is measured (`settled`). topwork exports an early, a middle and the
 last layer of it in one graph and certifies that graph against the network in batches of 1, 2 and 5, texts also with
-padding, to a relative L2 error of 1e-4. The peer is `torch.onnx.export(network, example, dynamo=True)` of the whole
-network as topwork loaded it, with a free batch size and for texts a free length (`Dim.DYNAMIC`); its file is run on
-batches of 1, 2 and 5 and its first output held against the network's, to the same bound, but for what stands at the
-padding of texts. Seconds are those of tracing, exporting and checking.
+padding, to a relative L2 error of 1e-4. The graph is then opened in float32 as an `Extractor` opens it, with the
+provider `auto` and with `cpu`, where eight synthetic items in batches of 1, 2, 5, 8 and 16 are compared with what the
+network itself computes of them; the largest relative L2 error of an item is at most 1e-3, and stands beside the
+provider that was taken.
 
-{machine}. {versions}.
+The peer is `torch.onnx.export(network, example, dynamo=True)` of the whole network as topwork loaded it, with a free
+batch size and for texts a free length (`Dim.DYNAMIC`); its file is run on batches of 1, 2 and 5 and its first output
+held against the network's, to the same bound as the certificate, but for what stands at the padding of texts. Seconds
+are those of tracing, exporting and checking, for topwork also of running on the providers.
+
+{versions}. Measured on:
+
+{machines}
 
 {header}
 {totals}
@@ -131,6 +226,14 @@ padding of texts. Seconds are those of tracing, exporting and checking.
 ## What topwork cannot export
 
 {failures}
+
+## Providers that computed
+
+{choices}
+
+## Providers that were refused
+
+{refused}
 
 ## Routes that topwork took
 
