@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MEASURED_BATCH_SIZES = (1, 2, 5, 8, 16)
 """Sizes of the batches in which a provider is compared with the model before its features are used."""
+REMEMBERED_BATCH_SIZE = 2
+"""Size of the one batch that is compared where a provider was measured before."""
 MAX_MEASURED_BATCH_SIZE = 64
 """Larger batches are compared in batches of this size."""
 MAX_ERROR_FP32 = 1e-3

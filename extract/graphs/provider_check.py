@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import DriftError, ProviderError
 from ..runtime.providers import parse_family
-from .canaries import CANARY_COUNT, measure_errors, prepare_feeds
+from .canaries import measure_errors, prepare_feeds
 from .measurement import (
     MAX_ERROR_FP32,
     MAX_ERROR_GROWTH_LOWER,
     MAX_ERROR_UNMEASURED_LOWER,
     MAX_MEASURED_BATCH_SIZE,
     MEASURED_BATCH_SIZES,
+    REMEMBERED_BATCH_SIZE,
     Measurement,
     MeasurementCache,
     graph_key,
@@ -103,7 +104,7 @@ class ProviderCheck:
         """Raise an error if a session computes other features than the model, or than before.
 
         The first session under some conditions (provider, precision, processor, versions) is measured in batches of
-        several sizes, which is remembered; later ones compute a single batch.
+        several sizes, which is remembered; later ones compute one small batch.
 
         Raises
         ------
@@ -116,9 +117,11 @@ class ProviderCheck:
             self._check_without_reference(session)
             return
         known = self._find_known(session)
-        found = self._measure(session, [CANARY_COUNT] if known else MEASURED_BATCH_SIZES)
-        if known is None:
-            self.cache.write(found)
+        if known is not None:
+            self._require_passing(self._measure(session, [REMEMBERED_BATCH_SIZE], self._find_limit_again(known)))
+            return
+        found = self._measure(session, MEASURED_BATCH_SIZES, self._find_limit(session.provider))
+        self.cache.write(found)
         self._require_passing(found)
 
     def check_batch_size(self, session: Session, batch_size: int) -> None:
@@ -132,7 +135,7 @@ class ProviderCheck:
         size = min(batch_size, MAX_MEASURED_BATCH_SIZE)
         if self.cache is None or known is None or size in known.batch_sizes:
             return
-        found = self._measure(session, [size])
+        found = self._measure(session, [size], self._find_limit_again(known))
         both = replace(
             max(found, known, key=lambda measurement: measurement.relative_l2),
             batch_sizes=tuple(sorted({*known.batch_sizes, size})),
@@ -159,7 +162,7 @@ class ProviderCheck:
             and provider in (None, measurement.provider)
         ]
 
-    def _measure(self, session: Session, batch_sizes: Sequence[int]) -> Measurement:
+    def _measure(self, session: Session, batch_sizes: Sequence[int], limit: float) -> Measurement:
         assert self.canaries is not None
         return measure(
             session,
@@ -167,7 +170,7 @@ class ProviderCheck:
             metadata=self.metadata,
             input_spec=self.input_spec,
             batch_sizes=batch_sizes,
-            limit=self._find_limit(session.provider),
+            limit=limit,
         )
 
     def _require_passing(self, found: Measurement) -> None:
@@ -191,6 +194,10 @@ class ProviderCheck:
         if not passed:
             return float("inf")  # what the precision costs is judged on the user's items
         return min(measurement.relative_l2 for measurement in passed) + MAX_ERROR_GROWTH_LOWER
+
+    def _find_limit_again(self, known: Measurement) -> float:
+        """Return the largest error that is accepted where a session was measured before."""
+        return known.limit if self.is_float32 else known.relative_l2 + MAX_ERROR_GROWTH_LOWER
 
     def _check_without_reference(self, session: Session) -> None:
         """Check a session of a graph of an earlier version, whose canaries are what another session computed."""

@@ -290,7 +290,10 @@ def digests_to_array(digests: NDArray[np.uint8]) -> pyarrow.FixedSizeBinaryArray
 
 def format_digests(digests: NDArray[np.uint8]) -> list[str]:
     """Return digests ``(n, 32)`` as hexadecimal text; the empty text for zeros."""
-    return [bytes(digest).hex() if digest.any() else "" for digest in digests]
+    width = 2 * DIGEST_BYTES
+    text = digests.tobytes().hex()
+    is_zero = ~digests.any(axis=1)
+    return ["" if zero else text[width * n : width * (n + 1)] for n, zero in enumerate(is_zero.tolist())]
 
 
 def build_row(values: tuple[Any, ...], original: str | None) -> Row:

@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from unittest import mock
 
 from ....errors import ExportError, reason
 from ....models.module_copy import set_evaluation_mode
@@ -131,6 +130,8 @@ def silence_exporter() -> Iterator[None]:
 
     Where torch's TorchScript exporter fails, it prints its graph from C++, past ``sys.stdout``.
     """
+    from unittest import mock
+
     import torch
 
     logger = logging.getLogger("torch.onnx")
