@@ -292,8 +292,10 @@ def format_digests(digests: NDArray[np.uint8]) -> list[str]:
     """Return digests ``(n, 32)`` as hexadecimal text; the empty text for zeros."""
     width = 2 * DIGEST_BYTES
     text = digests.tobytes().hex()
-    is_zero = ~digests.any(axis=1)
-    return ["" if zero else text[width * n : width * (n + 1)] for n, zero in enumerate(is_zero.tolist())]
+    texts = [text[start : start + width] for start in range(0, len(text), width)]
+    for place in np.flatnonzero((digests == 0).all(axis=1)):
+        texts[place] = ""
+    return texts
 
 
 def build_row(values: tuple[Any, ...], original: str | None) -> Row:
