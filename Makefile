@@ -39,6 +39,7 @@ bench: .venv/bench
 # Hours: the tests that the suite leaves out, and every architecture in a process of its own. An interrupted run resumes.
 coverage: .venv/ready
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m coverage
+	$(BIN)/python benchmarks/image_processors.py
 	$(BIN)/python benchmarks/coverage.py
 
 # About six minutes: 80 jobs are interrupted, 200 bits of stores flipped.

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from image_processors import recorded, section
 from topwork.hardware import installed
 
 Found = dict[tuple[str, str, str], dict[str, Any]]
@@ -33,6 +34,7 @@ def page(found: Found, cases: list[Case]) -> str:
         choices="\n".join(choices(found, measured)),
         refused="\n".join(refused(found, measured)) or "None.",
         routes="\n".join(routes(found, measured)),
+        processors="\n".join(section(recorded())) or "Not compared.",
         models="\n\n".join(table(found, measured, source) for source in TITLES),
     )
 
@@ -226,6 +228,15 @@ are those of tracing, exporting and checking, for topwork also of running on the
 ## What topwork cannot export
 
 {failures}
+
+## Image processors of transformers
+
+Written by `python benchmarks/image_processors.py`. A processor of every class of the installed transformers is saved
+with its default arguments, and read as `load_backbone` reads the folder of a model. What topwork then makes of images
+of five shapes is compared with what the processor itself makes of them, in normalised values: equal are those that
+differ by at most 2e-5, the rounding of float32. Names are those of the classes without `ImageProcessor`.
+
+{processors}
 
 ## Providers that computed
 

@@ -18,7 +18,16 @@ from .image_spec import FitMode, ImageSpec
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 """Pillow's numbers of its filters."""
-UNSUPPORTED_STEPS = ("do_flip_channel_order", "do_thumbnail", "do_align_long_axis", "do_pad")
+UNSUPPORTED_STEPS = (
+    "do_flip_channel_order",
+    "do_thumbnail",
+    "do_align_long_axis",
+    "do_pad",
+    "keep_aspect_ratio",
+    "do_pan_and_scan",
+    "crop_to_patches",
+    "do_grayscale",
+)
 """Steps of some image processors that an input specification cannot express."""
 DEFAULT_IMAGE_SIDE = 224
 SQUASHED_CONVNEXT_SIDE = 384
@@ -138,6 +147,17 @@ def read_crop(processor: Any) -> tuple[int, int] | None:
     return crop.height, crop.width
 
 
+def read_squash_geometry(processor: Any) -> Geometry | None:
+    """Return the sizes of a processor that resizes to stated sides, or to multiples near these, and never crops."""
+    size = processor.size
+    if processor.do_center_crop or not (size.height and size.width):
+        return None
+    multiple = getattr(processor, "ensure_multiple_of", 1) or 1
+    height = round(size.height / multiple) * multiple
+    width = round(size.width / multiple) * multiple
+    return Geometry((height, width), (height, width), "squash")
+
+
 def read_levit_geometry(processor: Any) -> Geometry | None:
     """Return the sizes of Levit's processor, which enlarges the stated size."""
     edge = processor.size.shortest_edge
@@ -178,6 +198,8 @@ PLAIN_PROCESSORS = (
     "ChineseCLIPImageProcessor",
     "DeiTImageProcessor",
     "EfficientNetImageProcessor",
+    "FlavaImageProcessor",
+    "LlavaImageProcessor",
     "MobileNetV1ImageProcessor",
     "MobileNetV2ImageProcessor",
     "MobileViTImageProcessor",
@@ -188,8 +210,21 @@ PLAIN_PROCESSORS = (
     "ViTImageProcessor",
 )
 """Classes that resize, crop the centre and normalise, and nothing else; a test compares each with the class itself."""
+SQUASHING_PROCESSORS = (
+    "DPTImageProcessor",
+    "Gemma3ImageProcessor",
+    "GotOcr2ImageProcessor",
+    "Ovis2ImageProcessor",
+    "PPChart2TableImageProcessor",
+    "PromptDepthAnythingImageProcessor",
+    "RTDetrImageProcessor",
+    "SegGptImageProcessor",
+    "SuperPointImageProcessor",
+)
+"""Classes that resize and normalise, and crop nothing."""
 GEOMETRIES: dict[str, Callable[[Any], Geometry | None]] = {
     **dict.fromkeys(PLAIN_PROCESSORS, read_plain_geometry),
+    **dict.fromkeys(SQUASHING_PROCESSORS, read_squash_geometry),
     "ConvNextImageProcessor": read_convnext_geometry,
     "LevitImageProcessor": read_levit_geometry,
     "PoolFormerImageProcessor": read_poolformer_geometry,
