@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import InputError, TopworkError, WeightsError, reason
 from .hf_files import CONFIG_FILE, reading, refuse_code, refuse_damaged, refuse_quantised
 from .hf_images import image_spec
-from .hf_inputs import FULL_LENGTH_MODELS, require_full_length, text_spec
+from .hf_inputs import FULL_LENGTH_INPUTS, UNSUPPORTED_MODELS, require_full_length, text_spec
 from .input_spec import InputSpec
 from .loader import BuiltModel
 from .sentence_folder import SentenceFolder, build_encoder, load_module_weights, read_sentence_folder
@@ -333,7 +333,7 @@ def find_classifier(module: Any, model_class: Any) -> str | None:
 
 def describe(name: str, module: Any, config: Any, classifier: str | None) -> BuiltModel:
     """Return the model with its input specification and what identifies it."""
-    check_input(name, module, unmasked=FULL_LENGTH_MODELS)
+    check_input(name, module, padded=FULL_LENGTH_INPUTS)
     details = {
         **describe_configuration(module, config),
         "classifier": classifier or "",
@@ -341,8 +341,9 @@ def describe(name: str, module: Any, config: Any, classifier: str | None) -> Bui
     }
     if module.main_input_name == "input_ids":
         details["pooling"] = find_own_pooling(module)
-    if config.model_type in FULL_LENGTH_MODELS:
-        details["fit_to_input"] = lambda module, spec: require_full_length(name, spec)
+    if config.model_type in FULL_LENGTH_INPUTS:
+        inputs = FULL_LENGTH_INPUTS[config.model_type]
+        details["fit_to_input"] = lambda module, spec: require_full_length(name, inputs, spec)
     try:
         spec, unknown = read_input_spec(name, module, config)
     except InputError as error:
@@ -375,18 +376,24 @@ def find_own_pooling(module: Any) -> str:
     return "last_token" if has_token_scores else OWN_POOLINGS.get(module.config.model_type, "")
 
 
-def check_input(name: str, module: Any, unmasked: Collection[str] = ()) -> None:
-    """Raise an InputError if the input is neither images nor text, or is text without an attention mask.
+def check_input(name: str, module: Any, padded: Collection[str] = ()) -> None:
+    """Raise an InputError if the input is neither images nor text, or is text whose features change with its batch.
 
-    Models of the types `unmasked` need none.
+    Those of the types `padded` do not, as they are padded to the full length.
     """
     if module.main_input_name not in ("pixel_values", "input_ids"):
         raise InputError(
             f"hf:{name} expects {module.main_input_name}; expected a model of images (pixel_values) or text "
             "(input_ids). Load it yourself and pass the module with input_spec=TensorSpec(shape)."
         )
+    kind = module.config.model_type
+    if kind in UNSUPPORTED_MODELS:
+        raise InputError(
+            f"hf:{name} is a model of the type {kind}, which topwork cannot run: {UNSUPPORTED_MODELS[kind]}. Expected "
+            "another text model"
+        )
     has_mask = "attention_mask" in inspect.signature(module.forward).parameters
-    if module.main_input_name == "input_ids" and not has_mask and module.config.model_type not in unmasked:
+    if module.main_input_name == "input_ids" and not has_mask and kind not in padded:
         raise InputError(
             f"hf:{name} takes no attention mask: the padding of a batch would change the features of its texts"
         )
@@ -395,6 +402,6 @@ def check_input(name: str, module: Any, unmasked: Collection[str] = ()) -> None:
 def read_input_spec(name: str, module: Any, config: Any) -> tuple[InputSpec, tuple[str, ...]]:
     """Return the input specification, and the fields that the files of the weights do not state."""
     if module.main_input_name == "input_ids":
-        is_full_length = config.model_type in FULL_LENGTH_MODELS
-        return text_spec(name, module, config, is_full_length=is_full_length), ()
+        inputs = FULL_LENGTH_INPUTS.get(config.model_type, ())
+        return text_spec(name, module, config, full_length_inputs=inputs), ()
     return image_spec(name, config)

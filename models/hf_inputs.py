@@ -17,39 +17,58 @@ TOKENIZER_FILES = (
 )
 DEFAULT_MAX_TOKENS = 512
 """Maximum length of a text where neither tokeniser nor model states it."""
-FULL_LENGTH_MODELS = ("siglip_text_model", "siglip2_text_model", "fnet")
-"""Models that were trained on texts padded to the full length, without an attention mask."""
+FULL_LENGTH_INPUTS = {
+    **dict.fromkeys(("siglip_text_model", "siglip2_text_model", "fnet"), ("input_ids",)),
+    **dict.fromkeys(("convbert", "mobilebert", "nystromformer"), ("input_ids", "attention_mask")),
+}
+"""Inputs of the models that were trained on texts padded to the full length, by type.
+
+Some of them take no mask. The others convolve or average neighbouring tokens, padding included, so that the features of
+a text would change with the padding of its batch in spite of the mask.
+"""
+UNSUPPORTED_MODELS = {
+    "funnel": "it averages neighbouring tokens, padding included, and takes the number of tokens as fixed",
+    **dict.fromkeys(
+        ("longformer", "led"), "it chooses its operations by the values of the mask, which an ONNX graph cannot"
+    ),
+}
+"""Why a text model cannot be run, by type."""
 UNLIMITED_TOKENS = 1_000_000
 """Lengths from here on mean that there is no maximum."""
 
 
 def text_spec(
-    name: str, module: Any, config: Any, *, max_length: int | None = None, is_full_length: bool = False
+    name: str,
+    module: Any,
+    config: Any,
+    *,
+    max_length: int | None = None,
+    full_length_inputs: tuple[str, ...] = (),
 ) -> TextSpec:
     """Return the tokeniser of a text model, as the tokenizers library runs it, and the maximum length.
 
-    A `max_length` that the model's makers state replaces that of the tokeniser. With `is_full_length` all texts are
-    padded to that length, without a mask. Raise an InputError if there is no such tokeniser, or it does not fit the
-    model.
+    A `max_length` that the model's makers state replaces that of the tokeniser. With `full_length_inputs`, as in
+    :data:`FULL_LENGTH_INPUTS`, all texts are padded to that length. Raise an InputError if there is no such tokeniser,
+    or it does not fit the model.
     """
-    tokenizer, content = load_tokenizer_files(name, states_padding=is_full_length)
+    tokenizer, content = load_tokenizer_files(name, states_padding=bool(full_length_inputs))
     check_vocabulary(name, len(tokenizer), config)
     limits = [max_length or tokenizer.model_max_length, count_positions(module, config)]
     known = [limit for limit in limits if limit is not None and limit < UNLIMITED_TOKENS]
     pad_ids = [token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if token is not None]
     spec = TextSpec(content, min(known, default=DEFAULT_MAX_TOKENS), pad_id=pad_ids[0])
-    if is_full_length:
-        return replace(spec, inputs=("input_ids",), padding="max_length")
+    if full_length_inputs:
+        return replace(spec, inputs=full_length_inputs, padding="max_length")
     return spec
 
 
-def require_full_length(name: str, spec: InputSpec) -> None:
-    """Raise an InputError if texts of a model of :data:`FULL_LENGTH_MODELS` are not padded to its full length."""
-    is_right = isinstance(spec, TextSpec) and spec.padding == "max_length" and not spec.has_mask
-    if not is_right:
+def require_full_length(name: str, inputs: tuple[str, ...], spec: InputSpec) -> None:
+    """Raise an InputError if texts of a model with :data:`FULL_LENGTH_INPUTS` are not padded to its full length."""
+    is_full_length = isinstance(spec, TextSpec) and spec.padding == "max_length"
+    if not is_full_length or len(spec.graph_inputs) != len(inputs):
         raise InputError(
-            f"hf:{name} was trained on texts padded to its full length, without a mask; expected "
-            "TextSpec(…, inputs=('input_ids',), padding='max_length')"
+            f"hf:{name} was trained on texts padded to its full length; expected "
+            f"TextSpec(…, inputs={inputs}, padding='max_length')"
         )
 
 

@@ -126,6 +126,26 @@ def check_evaluation_mode(cut: Cut) -> None:
             )
 
 
+def check_padding(cut: Cut) -> None:
+    """Raise a LayerError if the model itself changes a text's features with its padding, in spite of the mask."""
+    spec = cut.backbone.input_spec
+    if not spec.has_mask:
+        return
+    preprocessor = preprocessor_for(spec)
+    padded = preprocessor.random_feeds(1, np.random.default_rng(FEED_SEED))["padded"]
+    ids, mask = padded.values()
+    alone = preprocessor.collate([ids[0][mask[0] == 1]])
+    features = zip(cut.cutter.reference(cut, padded), cut.cutter.reference(cut, alone), strict=True)
+    for name, (with_padding, without) in zip(cut.names, features, strict=True):
+        difference = relative_error(with_padding, without)
+        if not difference <= LARGEST_TOLERANCE:
+            raise LayerError(
+                f"the features of a text in {cut.backbone.name} itself at output {name!r} change by {difference:.2g} "
+                "with the padding of its batch, in spite of the attention mask. Expected a layer or a model that "
+                "ignores padding, or texts padded to one length: input_spec=TextSpec(…, padding='max_length')."
+            )
+
+
 def check_first_token(cut: Cut) -> None:
     """Raise a LayerError if ``cls`` takes the first token of a model whose tokens see only those before them.
 

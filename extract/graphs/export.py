@@ -16,7 +16,7 @@ from ..preprocess.by_kind import example_feed
 from ..runtime.session import open_session
 from .canaries import compute_reference_canaries, write_canaries
 from .certificate import Certificate
-from .certify import certify, check_first_token
+from .certify import certify, check_first_token, check_padding
 from .cut import Column, Cut, CutRequest, choose
 from .cutting import cutter_for, routes_for
 from .exported_graph import GRAPH_FILE, INPUTS_FOLDER, ExportedGraph, write_inputs
@@ -65,6 +65,7 @@ def export(
         try:
             cut = choose(cutter_for(backbone, route.tracing), request)
             check_first_token(cut)
+            check_padding(cut)
             exported = export_by_route(cut, route, items=items, refused=refused)
         except (LayerError, ExportError) as error:
             if isinstance(error, LayerError) and not failures:

@@ -1,4 +1,4 @@
-"""Models that take texts of their full length, without a mask, equal transformers everywhere: SigLIP and FNet."""
+"""Models that take texts of their full length equal transformers: SigLIP and FNet without a mask, ConvBERT with one."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ import topwork
 import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
-from topwork.errors import InputError
+from topwork.errors import InputError, LayerError
 from topwork.models.torchvision_operators import ensure_torchvision_operators
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 LENGTH = 24
 TEXTS = ["bird song at dawn", "the engine of a car and a wheel of a train", "a", "sea " * 40, "bird", "train and car"]
 LARGEST_ERROR = 1e-5
-PADDING_SIDES = {"siglip": "right", "siglip2": "left", "fnet": "right", "fnet classifier": "right"}
+PADDING_SIDES = {"siglip": "right", "siglip2": "left", "fnet": "right", "fnet classifier": "right", "convbert": "right"}
 
 
 def make_config(transformers: Any, name: str, n_tokens: int) -> Any:
     text = {**SMALL, "vocab_size": n_tokens, "max_position_embeddings": LENGTH}
     if name.startswith("fnet"):
         return transformers.FNetConfig(**text, pad_token_id=0, num_labels=3)
+    if name == "convbert":
+        return transformers.ConvBertConfig(**text, embedding_size=32, pad_token_id=0)
     vision = {**SMALL, "image_size": 32, "patch_size": 8}
     text.update(projection_size=20, bos_token_id=2, eos_token_id=3, pad_token_id=0)
     config_class = transformers.SiglipConfig if name == "siglip" else transformers.Siglip2Config
@@ -42,6 +44,7 @@ def make_model(transformers: Any, name: str, n_tokens: int) -> Any:
         "siglip2": transformers.Siglip2Model,
         "fnet": transformers.FNetModel,
         "fnet classifier": transformers.FNetForSequenceClassification,
+        "convbert": transformers.ConvBertModel,
     }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
@@ -87,26 +90,26 @@ def load(folder: Path, **options: Any) -> Any:
 
 def tokenize(transformers: Any, folder: Path, name: str) -> Any:
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, padding_side=PADDING_SIDES[name])
-    encoded = tokenizer(TEXTS, padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt")
-    return encoded["input_ids"]
+    return tokenizer(TEXTS, padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt")
 
 
 def compute_right(transformers: Any, folder: Path, name: str, model: Any) -> dict[str, NDArray[np.float32]]:
     """Return what the model itself yields, by the name of the column that must equal it."""
-    ids = tokenize(transformers, folder, name)
+    tokens = tokenize(transformers, folder, name)
+    ids = tokens["input_ids"]
+    mask = tokens["attention_mask"]
     with torch.no_grad():
+        if name == "convbert":
+            states = model(ids, attention_mask=mask).last_hidden_state * mask.unsqueeze(-1)
+            return {"last": (states.sum(1) / mask.sum(1, keepdim=True)).numpy()}
         if name == "fnet classifier":
             return {"last": model.fnet(ids).pooler_output.numpy()}
         if name == "fnet":
             states = model(ids).last_hidden_state
             return {"last.cls": states[:, 0].numpy(), "last.mean": states.mean(1).numpy()}
         states = model.text_model(ids).last_hidden_state
-        projected = model.get_text_features(ids).pooler_output
-        return {
-            "last.last_token": states[:, -1].numpy(),
-            "last.mean": states.mean(1).numpy(),
-            "head": projected.numpy(),
-        }
+        projected = model.get_text_features(ids).pooler_output.numpy()
+        return {"last.last_token": states[:, -1].numpy(), "last.mean": states.mean(1).numpy(), "head": projected}
 
 
 def error(found: NDArray[Any], right: NDArray[Any]) -> float:
@@ -163,6 +166,46 @@ def test_padding_with_a_mask_and_shorter_texts_are_refused(make: Callable[[str],
     with pytest.raises(InputError, match=f"max_length=16.*{LENGTH}"):
         load(folder, max_length=16)
     assert load(folder, max_length=LENGTH).input_spec == load(folder).input_spec
+    shorter = load(make("convbert")[0], max_length=16).input_spec
+    assert (shorter.padding, shorter.max_length) == ("max_length", 16)
+
+
+class NeighbourTokens(torch.nn.Module):
+    """A text model whose tokens see their neighbours, padding included."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = torch.nn.Embedding(100, 8)
+        self.convolution = torch.nn.Conv1d(8, 8, 3, padding=1)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        states = self.embedding(input_ids).transpose(1, 2)  # (batch, features, tokens)
+        convolved: torch.Tensor = self.convolution(states).transpose(1, 2)
+        return convolved
+
+
+def test_model_whose_texts_change_with_their_padding_needs_one_length(text_folder: Path) -> None:
+    tokenizer = text_folder / "tokenizer.json"
+    torch.manual_seed(0)
+    module = NeighbourTokens().eval()
+    longest = topwork.load_backbone(module, input_spec=topwork.TextSpec.from_file(tokenizer, LENGTH))
+    with pytest.raises(LayerError, match=r"padding of its batch.*padding='max_length'"):
+        topwork.Extractor(longest, provider="cpu").fit(TEXTS)
+    spec = topwork.TextSpec.from_file(tokenizer, LENGTH, padding="max_length")
+    extractor = topwork.Extractor(topwork.load_backbone(module, input_spec=spec), provider="cpu", precision="fp32")
+    np.testing.assert_allclose(extractor.fit_transform(TEXTS)[:1], extractor.transform(TEXTS[:1]), rtol=1e-5)
+
+
+def test_models_that_no_graph_can_compute_say_why(transformers: Any, text_folder: Path, tmp_path: Path) -> None:
+    text = {**SMALL, "vocab_size": 100}
+    longformer = transformers.LongformerConfig(**text, attention_window=8, max_position_embeddings=26)
+    funnel = transformers.FunnelConfig(vocab_size=100, block_sizes=[1, 1], d_model=32, n_head=2, d_head=16, d_inner=64)
+    for config, message in ((longformer, "longformer.*values of the mask"), (funnel, "funnel.*averages")):
+        folder = tmp_path / config.model_type
+        shutil.copytree(text_folder, folder)
+        config.save_pretrained(folder)
+        with pytest.raises(InputError, match=message):
+            load(folder, weights="random")
 
 
 def test_pipeline_of_sentence_transformers_without_a_mask_is_refused(
