@@ -1,4 +1,4 @@
-"""The examples in docstrings run."""
+"""The examples in docstrings and in the documentation run."""
 
 from __future__ import annotations
 
@@ -20,5 +20,11 @@ MODULES = sorted(
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_run(name: str) -> None:
     result = doctest.testmod(importlib.import_module(name))
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+def test_examples_of_the_documentation_run() -> None:
+    result = doctest.testfile(str(ROOT / "docs" / "models.rst"), module_relative=False, encoding="utf-8")
     assert result.attempted > 0
     assert result.failed == 0
