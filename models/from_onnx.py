@@ -136,9 +136,12 @@ def read_inputs(model: Any) -> list[OnnxInput]:
 
 def read_input_spec(path: Path, inputs: Sequence[OnnxInput]) -> StatedInput:
     """Return what the inputs state; raise an InputError for texts with other inputs than tokens and segments."""
-    if {port.name for port in inputs}.issuperset(TEXT_INPUTS):
+    names = {port.name for port in inputs}
+    if names.issuperset(TEXT_INPUTS):
         check_text_inputs(path, inputs, TEXT_INPUTS)
         return StatedInput(find_tokenizer(path))
+    if TEXT_INPUTS[0] in names:
+        return describe_unmasked_texts(path, inputs)
     if len(inputs) != 1 or inputs[0].type not in (*FLOAT_INPUTS, *INTEGER_INPUTS):
         return StatedInput(complaint=explain_inputs(path, inputs))
     (port,) = inputs
@@ -161,10 +164,10 @@ def explain_inputs(path: Path, inputs: Sequence[OnnxInput]) -> str:
 def check_text_inputs(path: Path, inputs: Sequence[OnnxInput], names: Sequence[str]) -> None:
     """Raise an InputError for inputs other than tokens, a mask and segments, and for a fixed number of tokens.
 
-    The tokens and the mask have the two names.
+    The tokens and the mask, if there is one, have the names.
     """
     for port in inputs:
-        types = MASK_TYPES if port.name == names[1] else TOKEN_TYPES
+        types = MASK_TYPES if port.name in names[1:] else TOKEN_TYPES
         is_segment = any(part in port.name for part in SEGMENT_INPUTS)
         if port.type not in types or not (port.name in names or is_segment):
             raise InputError(
@@ -200,6 +203,31 @@ def describe_tensor(path: Path, port: OnnxInput) -> StatedInput:
         complaint=f"{path} has the input {port}, whose free sizes must be fixed; pass input_spec=TensorSpec((…)) with "
         "the sizes of one item, or input_spec=ImageSpec(…) if it takes images of 3 channels"
     )
+
+
+def describe_unmasked_texts(path: Path, inputs: Sequence[OnnxInput]) -> StatedInput:
+    """Return the tokeniser of a model without an attention mask, if it states the length to which texts are padded."""
+    names = TEXT_INPUTS[:1]
+    try:
+        check_text_inputs(path, inputs, names)
+    except InputError as error:
+        return StatedInput(complaint=str(error))
+    spec = find_tokenizer(path)
+    length = None if spec is None else find_fixed_length(spec.tokenizer)
+    if spec is not None and length is not None:
+        return StatedInput(replace(spec, inputs=names, padding="max_length", max_length=length))
+    return StatedInput(
+        complaint=f"{path} takes no {TEXT_INPUTS[1]}: the padding of a batch would change the features of its texts, "
+        "and no tokenizer.json beside it states a fixed length. Pass input_spec=TextSpec.from_file('tokenizer.json', "
+        "max_length=…, inputs=('input_ids',), padding='max_length') with the length that the model was trained on"
+    )
+
+
+def find_fixed_length(tokenizer: str) -> int | None:
+    """Return the length to which a ``tokenizer.json`` pads every text, None if it states none."""
+    padding = json.loads(tokenizer).get("padding") or {}
+    strategy = padding.get("strategy")
+    return int(strategy["Fixed"]) if isinstance(strategy, dict) else None
 
 
 def find_tokenizer(path: Path) -> TextSpec | None:

@@ -14,6 +14,8 @@ import topwork
 import torch
 from numpy.typing import NDArray
 from topwork.errors import InputError, WeightsError
+from topwork.extract.graphs.cut import CutRequest, choose
+from topwork.extract.graphs.cutting import cutter_for
 from topwork.extract.preprocess.by_kind import preprocessor_for
 from topwork.models.torchvision_operators import ensure_torchvision_operators
 
@@ -152,6 +154,19 @@ def test_layers_below_keep_their_names_and_identity_holds_the_modules(
     assert backbones[0].identity() != backbones[1].identity()
     assert backbones[0].weights_digest == backbones[1].weights_digest
     json.dumps(backbones[0].identity())
+
+
+@pytest.mark.parametrize(
+    ("modes", "expected"),
+    [("cls", "cls"), ("lasttoken", "last_token"), (("mean", "lasttoken"), "mean+last_token"), ("weightedmean", "")],
+)
+def test_layers_below_are_pooled_like_the_last_where_they_can(
+    modes: Any, expected: str, modules: Any, make: Maker
+) -> None:
+    backbone = topwork.load_backbone(f"hf:{make(modules.Pooling(WIDTH, modes))}")
+    assert backbone.pooling == expected
+    (layer, pool), *_ = choose(cutter_for(backbone), CutRequest(("encoder.layer.0",), ("auto",))).chosen
+    assert (layer.kind, pool) == ("tokens", expected or "mean")
 
 
 def test_maximum_length_of_the_folder_replaces_that_of_the_tokeniser(modules: Any, make: Maker) -> None:

@@ -196,6 +196,38 @@ def test_model_whose_texts_change_with_their_padding_needs_one_length(text_folde
     np.testing.assert_allclose(extractor.fit_transform(TEXTS)[:1], extractor.transform(TEXTS[:1]), rtol=1e-5)
 
 
+class UnmaskedTokens(NeighbourTokens):
+    """A text model without a mask."""
+
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        return super().forward(input_ids, input_ids)
+
+
+def test_onnx_file_without_a_mask_takes_the_length_of_its_tokeniser(text_folder: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = UnmaskedTokens().eval()
+    path = tmp_path / "model.onnx"
+    axes = {"input_ids": {0: "batch", 1: "tokens"}, "states": {0: "batch", 1: "tokens"}}
+    example = torch.zeros(2, 6, dtype=torch.int64)
+    names: dict[str, Any] = {"input_names": ["input_ids"], "output_names": ["states"], "dynamic_axes": axes}
+    torch.onnx.export(module, (example,), path, dynamo=False, **names)
+    shutil.copy(text_folder / "tokenizer.json", tmp_path)
+    with pytest.raises(InputError, match=r"no attention_mask.*padding='max_length'"):
+        topwork.load_backbone(f"onnx:{path}")
+
+    tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    tokenizer.enable_padding(length=LENGTH)
+    tokenizer.enable_truncation(LENGTH)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    ids = torch.tensor([encoded.ids for encoded in tokenizer.encode_batch(TEXTS)])
+    right = module(ids).detach().numpy()
+    backbone = topwork.load_backbone(f"onnx:{path}")
+    extractor = topwork.Extractor(backbone, pool=["mean", "last_token"], provider="cpu", precision="fp32")
+    found = extractor.fit_transform(TEXTS)
+    assert error(found, np.concatenate([right.mean(1), right[:, -1]], axis=1)) < LARGEST_ERROR
+    assert error(extractor.transform(TEXTS[:1]), found[:1]) < LARGEST_ERROR
+
+
 def test_models_that_no_graph_can_compute_say_why(transformers: Any, text_folder: Path, tmp_path: Path) -> None:
     text = {**SMALL, "vocab_size": 100}
     longformer = transformers.LongformerConfig(**text, attention_window=8, max_position_embeddings=26)

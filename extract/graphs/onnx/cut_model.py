@@ -108,9 +108,20 @@ def add_prefix(graph: Any) -> None:
         part.name = ORIGINAL_PREFIX + part.name
 
 
+def append_mask(nodes: Nodes, spec: InputSpec) -> str:
+    """Return the name of the mask of texts, ones where every token counts; for other inputs a name without meaning."""
+    import onnx
+
+    name = spec.graph_inputs[-1].name
+    if spec.has_mask or not spec.lengths_vary:
+        return name
+    one = onnx.helper.make_tensor("one", onnx.TensorProto.INT64, [1], [1])
+    return nodes.add("ConstantOfShape", nodes.add("Shape", name), value=one)
+
+
 def append_features(nodes: Nodes, cut: Cut, values: Sequence[str]) -> None:
     """Append the cut's outputs: pooled, and normalised if it asks for that, from the original's values."""
-    mask = cut.backbone.input_spec.graph_inputs[-1].name
+    mask = append_mask(nodes, cut.backbone.input_spec)
     for name, value, (layer, pool) in zip(cut.names, values, cut.chosen, strict=True):
         floats = nodes.cast(ORIGINAL_PREFIX + value, "FLOAT")
         features = append_pooling(nodes, floats, layer, pool=pool, mask=mask)
@@ -136,7 +147,7 @@ def compute_items_alone(nodes: Nodes, cut: Cut) -> Nodes:
     entry = Nodes(nodes.opset, ITEM_PREFIX)
     for port in spec.graph_inputs:
         item = ITEM_PREFIX + port.name
-        if spec.lengths_vary:
+        if spec.has_mask:
             mask = ITEM_PREFIX + spec.graph_inputs[-1].name
             length = entry.add("Max", entry.reduce("ReduceSum", mask, (0,), keepdims=True), entry.integers(1))
             item = entry.add("Slice", item, entry.integers(0), length)

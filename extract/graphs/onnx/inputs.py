@@ -125,6 +125,8 @@ def example_inputs(graph: OnnxGraph, spec: InputSpec, batch: int, tokens: int) -
     if spec.item_shape is not None:
         items = np.zeros((batch, *spec.item_shape), np.float32)
         return complete_inputs(graph, spec, {graph.data: items})
-    ids, mask = spec.graph_inputs
-    zeros = np.zeros((batch, tokens), np.int64)
-    return complete_inputs(graph, spec, {ids.name: zeros, mask.name: np.ones_like(zeros)})
+    ids, *masks = spec.graph_inputs
+    arrays = {ids.name: np.zeros((batch, tokens), np.int64)}
+    for mask in masks:
+        arrays[mask.name] = np.ones((batch, tokens), np.int64)
+    return complete_inputs(graph, spec, arrays)

@@ -41,7 +41,7 @@ class Reference:
         inputs = complete_inputs(self.graph, spec, dict(zip(names, arrays, strict=True)))
         mask = find_reference_mask(spec, feed)
         if self.graph.is_dynamically_quantized:
-            values = self.run_without_padding(inputs, mask=mask, has_texts=spec.lengths_vary)
+            values = self.run_without_padding(inputs, mask=mask, has_texts=spec.has_mask)
         else:
             values = self.run(inputs)
         return pool_reference(values, cut.chosen, mask=mask, normalize=cut.normalize)
