@@ -150,7 +150,7 @@ def find_core() -> Any:
 
 
 _CORES: dict[int, Any] = {}
-_CORES_LOCK = threading.Lock()
+_CORES_LOCK = threading.RLock()  # a thread that forks holds it, and may open sessions meanwhile
 if hasattr(os, "register_at_fork"):
     # No thread of the parent can hold the lock while another forks.
     os.register_at_fork(

@@ -6,11 +6,13 @@ import json
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import ProviderError, TopworkError, reason
 from ...hardware import available_cores
+from .idle_threads import count_session
 from .openvino_runtime import OpenVinoRuntime, make_device_properties
 from .process_runtime import ProcessRuntime
 from .providers import ON_PROCESSOR, OPENVINO, Provider, find_providers, openvino_devices
@@ -135,6 +137,14 @@ def open_on_provider(graph: Path | bytes, provider: Provider, options: SessionOp
 
 def load_runtime(graph: Path | bytes, provider: Provider, options: SessionOptions) -> Any:
     """Load a graph in this process, in OpenVINO or in ONNX Runtime."""
+    runtime = load_uncounted(graph, provider, options)
+    if provider.name == OPENVINO:
+        count_session(runtime, options, partial(load_uncounted, provider=provider, options=options))
+    return runtime
+
+
+def load_uncounted(graph: Path | bytes, provider: Provider, options: SessionOptions) -> Any:
+    """Load a graph as :func:`load_runtime` does, without counting it among the sessions of this process."""
     runs = options.runs_on(provider)
     properties = make_device_properties(options.precision, options.threads, runs)
     if provider.name == OPENVINO and (options.float32_until or not openvino_devices()):
