@@ -138,5 +138,5 @@ def reason(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).strip().splitlines()]
     if not lines:
         return type(error).__name__
-    list_items = [line for line in lines[1:] if line.startswith("- ")]
+    list_items = [line for line in lines[1:] if line.startswith(("- ", "-- "))]
     return " ".join([lines[0], *list_items[:1]])

@@ -84,7 +84,10 @@ def is_measured(before: dict[str, Any] | None, way: str, retry: bool) -> bool:
         return False
     if before["outcome"] != "ok":
         return not retry
-    return way != "topwork" or "providers" in before
+    if way == "plain":
+        return True
+    outcomes = [result["outcome"] for result in before.get("providers", {}).values()]
+    return bool(outcomes) and not (retry and "refused" in outcomes)
 
 
 def recorded(work: Path) -> dict[tuple[str, str, str], dict[str, Any]]:

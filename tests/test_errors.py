@@ -9,6 +9,7 @@ from topwork.errors import reason
     [
         ("one\ntwo", "one"),
         ("Constraints violated!\n  - 2 * n must not be 1\n  - another", "Constraints violated! - 2 * n must not be 1"),
+        ("Failed:\nlisted below\n-- AveragePool: large\n-- Mul", "Failed: -- AveragePool: large"),
         ("", "ValueError"),
     ],
 )
