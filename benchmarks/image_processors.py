@@ -136,25 +136,41 @@ def recorded() -> list[dict[str, Any]]:
 
 def section(results: list[dict[str, Any]]) -> Iterable[str]:
     """Yield the lines of the section of ``docs/coverage.md``."""
-    yield from ("| image processors | classes | kinds of models |", "| --- | --- | --- |")
-    outcomes = Counter(result["outcome"] for result in results)
-    for outcome in ("equal", "differs", "refused", "no defaults"):
-        kinds = sum(result["models"] for result in results if result["outcome"] == outcome)
-        yield f"| {outcome} | {outcomes[outcome]} | {kinds} |"
-    yield f"| all | {len(results)} | {sum(result['models'] for result in results)} |"
-    compared = [result for result in results if "difference" in result]
+    yield from totals(results)
     yield ""
+    yield from comparisons(results)
+    yield from ("", "Refused, with an error that names the class or the step:", "")
+    yield from refusals(results)
+
+
+def totals(results: list[dict[str, Any]]) -> Iterable[str]:
+    """Yield the number of classes, and of kinds of models that use them, for each outcome."""
+    yield "| image processors | classes | kinds of models |"
+    yield "| --- | --- | --- |"
+    for outcome in ("equal", "differs", "refused", "no defaults", "all"):
+        models = [result["models"] for result in results if outcome in (result["outcome"], "all")]
+        yield f"| {outcome} | {len(models)} | {sum(models)} |"
+
+
+def comparisons(results: list[dict[str, Any]]) -> Iterable[str]:
+    """Yield the classes that were compared."""
     yield "| class | kinds of models | size | result | largest difference |"
     yield "| --- | --- | --- | --- | --- |"
-    for result in compared:
-        height, width = result["size"]
-        cells = [shown_class(result), result["models"], f"{height} x {width}", result["outcome"]]
-        yield f"| {' | '.join(map(str, cells))} | {result['difference']:.1e} |"
-    yield from ("", "Refused, with an error that names the class or the step:", "")
-    refused = [result for result in results if "difference" not in result]
-    for reason, _ in Counter(result["reason"] for result in refused).most_common():
-        classes = [shown_class(result) for result in refused if result["reason"] == reason]
-        yield f"- {reason}: {', '.join(classes)}"
+    for result in results:
+        if "difference" in result:
+            size = " x ".join(map(str, result["size"]))
+            cells = [shown_class(result), result["models"], size, result["outcome"], f"{result['difference']:.1e}"]
+            yield f"| {' | '.join(map(str, cells))} |"
+
+
+def refusals(results: list[dict[str, Any]]) -> Iterable[str]:
+    """Yield the classes that were refused, by reason."""
+    classes: dict[str, list[str]] = {}
+    for result in results:
+        if "reason" in result:
+            classes.setdefault(result["reason"], []).append(shown_class(result))
+    for reason, names in sorted(classes.items(), key=lambda found: -len(found[1])):
+        yield f"- {reason}: {', '.join(names)}"
 
 
 def shown_class(result: dict[str, Any]) -> str:

@@ -48,6 +48,7 @@ def test_export_equals_the_model(source: str, model: str, monkeypatch: pytest.Mo
     found = measured(source, model, "topwork", tmp_path)
     assert found["outcome"] == "ok", found
     assert found["error"] <= 1e-4
+    assert [result["outcome"] for result in found["providers"].values()] == ["ok", "ok"], found
 
 
 class AttentionOfFiveAxes(nn.Module):
