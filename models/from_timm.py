@@ -39,8 +39,16 @@ def check_exists(name: str) -> None:
     """Raise an InputError, with similar names, if timm has no architecture of this name."""
     import timm
 
-    architecture = name.partition(".")[0]
-    if name.startswith(("hf-hub:", "hf_hub:", "local-dir:")) or timm.is_model(architecture):
+    if name.startswith(("hf-hub:", "hf_hub:", "local-dir:")):
+        return
+    architecture, _, tag = name.partition(".")
+    if timm.is_model(architecture):
+        tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
+        if tag and tag not in tags:
+            raise InputError(
+                f"timm has no weights {tag!r} of {architecture}; expected {architecture} alone (with local or random "
+                f"weights), or with one of: {', '.join(tags) or 'none'}"
+            )
         return
     similar = difflib.get_close_matches(architecture, timm.list_models(), n=3)
     advice = f"close: {', '.join(similar)}" if similar else "see timm.list_models()"

@@ -6,12 +6,16 @@ import argparse
 import hashlib
 import json
 import pickle
+import re
 import warnings
+from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import WeightsError
+import numpy as np
+
+from ..errors import WeightsError, reason
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -21,9 +25,8 @@ AVERAGED_KEYS = ("state_dict_ema", "model_ema", "ema", "teacher")
 """Entries with averaged weights, which timm's and DINO's own loaders prefer."""
 WRAPPER_KEYS = (*AVERAGED_KEYS, "state_dict", "model_state_dict", "model", "module")
 WRAPPER_PREFIXES = ("module.", "_orig_mod.")
-TRAINING_PREFIXES = (*WRAPPER_PREFIXES, "model.", "backbone.", "encoder.")
-"""What training frameworks put before the names of a network that they train."""
-MAX_PREFIXES = 3
+USUAL_PARTS = {"", "module", "_orig_mod", "model", "backbone", "encoder"}
+"""Parts of the prefixes that training frameworks put before the names of a network that they train."""
 COUNTER_NAME = "num_batches_tracked"
 """Ending of the names of BatchNorm's counters, which do not decide a feature."""
 MAX_SHOWN_NAMES = 12
@@ -43,7 +46,7 @@ def load_weights(module: nn.Module, path: str | Path, *, key: str = "", classifi
     path = Path(path)
     expected = module.state_dict()
     everything = read_state(path, key)
-    state = fit_prefixes(everything, expected)
+    state = fit_prefix(everything, expected)
     n_unused = len(everything) - len(state)
     lacking = list_misfits_of_classifier(state, expected, classifier)
     if lacking:
@@ -144,22 +147,20 @@ def read_tensors(path: Path) -> dict[str, Any]:
         return read_checkpoint(path)
     except pickle.UnpicklingError as error:
         raise WeightsError(
-            f"{path} contains more than tensors and would run code when read: {find_culprit(error)} "
+            f"{path} contains more than tensors and would run code when read: {find_culprit(error)}. "
             "Save its state_dict alone, best as .safetensors."
         ) from error
     except Exception as error:
         raise WeightsError(
-            f"{path} cannot be read as weights: {error}. Expected a complete file with a state_dict; compare its size "
-            "with the original's."
+            f"{path} cannot be read as weights: {reason(error)}. Expected a complete file with a state_dict; compare "
+            "its size with the original's."
         ) from error
 
 
 def find_culprit(error: Exception) -> str:
     """Quote the object that torch refused, without torch's advice to read the file unsafely after all."""
-    for line in str(error).splitlines():
-        if "GLOBAL" in line or "instruction" in line:
-            return line.strip()
-    return "an object of unknown type."
+    named = re.search(r"GLOBAL (\S+)", str(error))
+    return f"an object of {named[1]}" if named else "an object of unknown type"
 
 
 def read_safetensors(path: Path) -> dict[str, Any]:
@@ -173,15 +174,23 @@ def read_safetensors(path: Path) -> dict[str, Any]:
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint of torch without running code; raise a TypeError if it holds no dictionary.
 
-    The arguments of a training script (``argparse.Namespace``), which run no code, may stand beside the weights.
+    What training scripts keep beside the weights and runs no code may stand there: their arguments, NumPy's numbers.
     """
     import torch
 
-    with torch.serialization.safe_globals([argparse.Namespace]):
+    with torch.serialization.safe_globals(list_safe_classes()):
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(loaded, dict):
         raise TypeError(f"found a {type(loaded).__name__}, not a dictionary of tensors")
     return loaded
+
+
+def list_safe_classes() -> list[Any]:
+    """Return classes and functions that a checkpoint may use: reading them runs no code of the file's."""
+    number_types = {type(np.dtype(code)) for code in np.typecodes["All"] if code != "O"}
+    make_number = np.float64(0).__reduce__()[0]
+    names_of_numpy_1 = [(make_number, "numpy.core.multiarray.scalar")]
+    return [argparse.Namespace, np.dtype, make_number, *names_of_numpy_1, *number_types]
 
 
 def read_state(path: Path, key: str = "") -> dict[str, Tensor]:
@@ -192,10 +201,7 @@ def read_state(path: Path, key: str = "") -> dict[str, Tensor]:
     loaded = read_tensors(path)
     entries = [name for name, value in loaded.items() if isinstance(value, dict) and unwrap(value)]
     if key:
-        if key not in entries:
-            known = ", ".join(map(str, entries)) or "none"
-            raise WeightsError(f"weights_key={key!r}: {path} has no such entry with weights; its entries are: {known}")
-        return unwrap(loaded[key])
+        return select_entry(path, loaded, key)
     chosen = find_wrapper_key(loaded)
     state = unwrap(loaded)
     if not state:
@@ -212,6 +218,21 @@ def read_state(path: Path, key: str = "") -> dict[str, Tensor]:
             stacklevel=3,
         )
     return state
+
+
+def select_entry(path: Path, loaded: dict[str, Any], key: str) -> dict[str, Tensor]:
+    """Return the tensors of an entry of a checkpoint, or those under a prefix of their names."""
+    entries = {str(name): unwrap(value) for name, value in loaded.items() if isinstance(value, dict)}
+    if entries.get(key):
+        return entries[key]
+    selected = select_prefix(unwrap(loaded), f"{key}.")
+    if not selected:
+        known = ", ".join(name for name, tensors in entries.items() if tensors) or "none"
+        raise WeightsError(
+            f"weights_key={key!r}: {path} has no such entry with weights, nor names that start with it; its entries "
+            f"are: {known}"
+        )
+    return selected
 
 
 def find_wrapper_key(loaded: dict[str, Any]) -> str:
@@ -244,15 +265,35 @@ def select_prefix(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
-def fit_prefixes(state: dict[str, Tensor], expected: Collection[str]) -> dict[str, Tensor]:
-    """Return the part of a state under the prefixes that give it most names in common with a model's."""
-    candidates = [strip_prefixes(state)]
-    latest = [state]
-    for _ in range(MAX_PREFIXES):
-        latest = [select_prefix(outer, prefix) for outer in latest for prefix in TRAINING_PREFIXES]
-        latest = [inner for inner in latest if inner]
-        candidates.extend(latest)
-    return max(candidates, key=lambda candidate: len(candidate.keys() & set(expected)))
+def fit_prefix(state: dict[str, Tensor], expected: Collection[str]) -> dict[str, Tensor]:
+    """Return the part of a state under the prefix that gives it most names in common with a model's.
+
+    Raise a WeightsError if several prefixes do so equally, and none of them or several are usual ones.
+    """
+    counts = count_prefixes(state, expected)
+    if not counts or counts.get("") == max(counts.values()):
+        return state
+    best = [prefix for prefix, count in counts.items() if count == max(counts.values())]
+    usual = [prefix for prefix in best if set(prefix.split(".")) <= USUAL_PARTS]
+    chosen = usual if len(usual) == 1 else best
+    if len(chosen) > 1:
+        raise WeightsError(
+            f"the model's weights lie under several prefixes: {', '.join(sorted(chosen))}. Name the one to take "
+            f"(weights_key={chosen[0].rstrip('.')!r}, --weights-key)."
+        )
+    return select_prefix(state, chosen[0])
+
+
+def count_prefixes(state: dict[str, Tensor], expected: Collection[str]) -> Counter[str]:
+    """Return how many of the model's names a state has under each prefix; all end in a point but the empty one."""
+    known = set(expected)
+    counts: Counter[str] = Counter()
+    for name in state:
+        parts = name.split(".")
+        for n_outer in range(len(parts)):
+            if ".".join(parts[n_outer:]) in known:
+                counts["".join(f"{part}." for part in parts[:n_outer])] += 1
+    return counts
 
 
 def digest_of_state(module: nn.Module) -> str:

@@ -114,3 +114,9 @@ def test_pixels_equal_timms_own(timm: ModuleType, changes: dict[str, Any], shape
     pixels = preprocessor_for(image_spec(config)).prepare(image).array.astype(np.float64)
     theirs = timm.data.create_transform(**config)(image).numpy()
     np.testing.assert_allclose((pixels / 255 - 0.5) / 0.5, theirs.transpose(1, 2, 0), atol=1e-5)
+
+
+@pytest.mark.parametrize("weights", [None, "random"])
+def test_unknown_tag_lists_the_known_ones(weights: str | None) -> None:
+    with pytest.raises(InputError, match=r"'nonsense' of resnet18; .*a1_in1k"):
+        load_backbone("timm:resnet18.nonsense", weights=weights)

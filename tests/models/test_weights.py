@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -234,3 +235,59 @@ def test_digest_of_state_sees_values_statistics_and_shapes_but_no_counter() -> N
     counted.state_dict()["1.num_batches_tracked"] += 1
     assert digest_of_state(counted) == base
     assert digest_of_state(nn.Linear(2, 3, bias=False)) != digest_of_state(nn.Linear(3, 2, bias=False))
+
+
+@pytest.mark.parametrize("prefix", ["net.", "encoder.body.", "detector.backbone.body."])
+def test_any_single_prefix_is_removed(prefix: str, tmp_path: Path) -> None:
+    source, target = network(0), network(1)
+    state = {prefix + name: tensor for name, tensor in source.state_dict().items()}
+    load_weights(target, save(state, tmp_path / "file.pt"))
+    assert digest_of_state(source) == digest_of_state(target)
+
+
+def test_one_of_several_networks_is_asked_for(tmp_path: Path) -> None:
+    query, key, target = network(0), network(1), network(2)
+    state = {f"encoder_q.{name}": tensor for name, tensor in query.state_dict().items()}
+    state |= {f"encoder_k.{name}": tensor for name, tensor in key.state_dict().items()}
+    file = save({"state_dict": state}, tmp_path / "moco.pt")
+    with pytest.raises(WeightsError, match=r"encoder_k\., encoder_q\..*weights_key"):
+        load_weights(target, file)
+    load_weights(target, file, key="encoder_q")
+    assert digest_of_state(query) == digest_of_state(target)
+
+
+def test_usual_prefix_is_taken_before_others(tmp_path: Path) -> None:
+    source, target = network(0), network(1)
+    state = {f"model.{name}": tensor for name, tensor in source.state_dict().items()}
+    state |= {f"ema_model.{name}": tensor for name, tensor in network(2).state_dict().items()}
+    with pytest.warns(UserWarning, match="tensors are not the model's"):
+        load_weights(target, save(state, tmp_path / "file.pt"))
+    assert digest_of_state(source) == digest_of_state(target)
+
+
+def test_numbers_of_numpy_may_stand_beside_weights(tmp_path: Path) -> None:
+    source, target = network(0), network(1)
+    content = {
+        "state_dict": source.state_dict(),
+        "best": np.float64(0.9),
+        "epoch": np.int64(3),
+        "dtype": np.dtype("f4"),
+    }
+    load_weights(target, save(content, tmp_path / "last.ckpt"))
+    assert digest_of_state(source) == digest_of_state(target)
+
+
+def test_refused_class_is_named_without_advice_to_trust_it(tmp_path: Path) -> None:
+    torch.save(network(0), tmp_path / "whole.pth")
+    with pytest.raises(WeightsError) as caught:
+        load_weights(network(1), tmp_path / "whole.pth")
+    assert "torch.nn.modules" in str(caught.value)
+    assert "safe_globals" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_empty_file_is_refused_with_its_cause(suffix: str, tmp_path: Path) -> None:
+    file = tmp_path / f"file{suffix}"
+    file.touch()
+    with pytest.raises(WeightsError, match=r"cannot be read as weights: \w+"):
+        load_weights(network(0), file)
