@@ -119,4 +119,4 @@ def test_pixels_equal_timms_own(timm: ModuleType, changes: dict[str, Any], shape
 @pytest.mark.parametrize("weights", [None, "random"])
 def test_unknown_tag_lists_the_known_ones(weights: str | None) -> None:
     with pytest.raises(InputError, match=r"'nonsense' of resnet18; .*a1_in1k"):
-        load_backbone("timm:resnet18.nonsense", weights=weights)
+        topwork.load_backbone("timm:resnet18.nonsense", weights=weights)
