@@ -12,9 +12,10 @@ from typing import Any, Self
 
 from ...errors import DecodeError, SourceError
 from .file import check_regular, check_size
-from .identifiers import SPLIT_NAMES, UniqueIds, label_and_split, storable_text
+from .identifiers import UniqueIds, storable_text
 from .item import Item
 from .item_kinds import ITEM_KINDS
+from .path_labels import find_layout, lies_in_system_folder, list_folders
 
 EXTENSION_TYPES = (
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),  # pax
@@ -46,10 +47,10 @@ class ArchiveSource:
             for member in _each_member(archive):
                 if is_wanted(member, kind):
                     names.append(storable_text(member.name))
-                elif not member.isdir():
+                elif not member.isdir() and not lies_in_system_folder(member.name):
                     self.ignored += 1
         self._length = len(names)
-        self._prefix = common_folder(names)
+        self._layout = find_layout({list_folders(name) for name in names})
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -62,7 +63,7 @@ class ArchiveSource:
             for member in _each_member(archive):
                 if is_wanted(member, self.kind):
                     identifier = PurePosixPath(storable_text(member.name)).as_posix()
-                    label, split = label_and_split(identifier.removeprefix(self._prefix))
+                    label, split = self._layout.label_and_split(identifier)
                     yield Item(  # without a time, which is often constant
                         unique(identifier),
                         self._reader_of(archive, member),
@@ -156,26 +157,8 @@ def is_wanted(member: tarfile.TarInfo, kind: str) -> bool:
     """Return whether a member is an item inside the archive's root: no link, device or absolute name."""
     path = PurePosixPath(member.name)
     is_inside = not path.is_absolute() and ".." not in path.parts
-    return member.isfile() and is_inside and ITEM_KINDS[kind].matches(member.name)
-
-
-def common_folder(names: list[str]) -> str:
-    """Return the folder that all members share, with a slash, if there are folders below it and it names no split.
-
-    Examples
-    --------
-    >>> common_folder(["photos/ants/1.jpg", "photos/bees/1.jpg"]), common_folder(["ants/1.jpg", "ants/2.jpg"])
-    ('photos/', '')
-    """
-    folders = {PurePosixPath(name).parts[:-1] for name in names}
-    if len(folders) == 1:  # it is a label itself
-        folders = {folder[:-1] for folder in folders}
-    shared = ""
-    for part, other in zip(min(folders, default=()), max(folders, default=()), strict=False):
-        if part != other or part.lower() in SPLIT_NAMES:
-            break
-        shared += f"{part}/"
-    return shared
+    is_item = is_inside and ITEM_KINDS[kind].matches(member.name) and not lies_in_system_folder(member.name)
+    return member.isfile() and is_item
 
 
 def check_segments(member: tarfile.TarInfo, stored: int) -> None:

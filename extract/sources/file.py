@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from ...errors import DecodeError
-from .identifiers import label_and_split
 from .item import Item
+from .path_labels import FolderLayout
 
 MAX_ITEM_BYTES = 2**31
 """Largest file that is read as one item: a sparse file of terabytes takes no space on the disk."""
@@ -31,9 +31,9 @@ class ListedFile:
     size: int | None
     mtime_ns: int | None
 
-    def item(self, identifier: str, read: Callable[[], bytes]) -> Item:
+    def item(self, identifier: str, read: Callable[[], bytes], layout: FolderLayout) -> Item:
         """Return the file as an item; its folders name label and split."""
-        label, split = label_and_split(self.name)
+        label, split = layout.label_and_split(self.name)
         return Item(identifier, read, label=label, split=split, size=self.size, mtime_ns=self.mtime_ns)
 
 

@@ -15,6 +15,7 @@ from .file import ListedFile, read_file, size_and_time
 from .identifiers import UniqueIds, storable_text
 from .item import Item
 from .item_kinds import ITEM_KINDS
+from .path_labels import find_layout, is_system_folder, list_folders
 
 NOT_KNOWN = -1
 """Size and time of a link that leads nowhere."""
@@ -23,7 +24,8 @@ NOT_KNOWN = -1
 class FolderSource:
     """All items below a folder, which is listed at once, sorted by path; files are read when they are needed.
 
-    Links are followed, except into a folder that they lie in. The `kind` decides which files are items: those with an
+    Links are followed, except into a folder that they lie in. Folders that are hidden, or that systems make for
+    thumbnails and the like, are not entered. The `kind` decides which files are items: those with an
     image's ending, ``.txt``, or ``.npy``.
     """
 
@@ -37,6 +39,7 @@ class FolderSource:
                 self._files.add(folder, entry)
             else:
                 self.ignored += 1
+        self._layout = find_layout(list_folders(prefix) for prefix in self._files.prefixes)
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -49,7 +52,7 @@ class FolderSource:
             identifier = file.name
             if identifier in self._files.escaped_ids:
                 identifier = unique(identifier)
-            yield file.item(identifier, partial(read_file, file.path))
+            yield file.item(identifier, partial(read_file, file.path), self._layout)
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,8 @@ def walk_tree(root: str, kind: str) -> Iterator[tuple[OpenFolder, os.DirEntry[st
         if entry is None:
             path.pop()
         elif leads_to_folder(entry, kind):
+            if is_system_folder(entry.name):
+                continue
             below = open_folder(entry.path, f"{folder.prefix}{entry.name}/")
             if all(below.key != ancestor.key for ancestor in path):
                 path.append(below)
@@ -124,6 +129,11 @@ class FileList:
         self._folders: list[tuple[int, str, str]] = []  # number of the first file, path, and prefix of the ids
         self._sizes = array("q")
         self._times = array("q")
+
+    @property
+    def prefixes(self) -> list[str]:
+        """Names of the folders that files lie in, each followed by a name that stands for the files."""
+        return [storable_text(f"{prefix}*") for _, _, prefix in self._folders]
 
     def add(self, folder: OpenFolder, entry: os.DirEntry[str]) -> None:
         """Add a file of a folder."""

@@ -1,31 +1,9 @@
-"""Ids of items, and the labels and splits that paths state."""
+"""Ids of items."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-}
-"""Split of each name that a folder or a cell of a table may have, in lower case."""
-HELD_OUT_SPLITS = frozenset({name for name, split in SPLIT_NAMES.items() if split != "train"} | {"dev"})
-"""Splits whose items are never trained on."""
-
-
-def label_and_split(identifier: str) -> tuple[str | None, str | None]:
-    """Return label and split of an item by its folders: the first one names the label, unless it names a split."""
-    folders = identifier.split("/")[:-1]
-    split = None
-    if folders and folders[0].lower() in SPLIT_NAMES:
-        split = SPLIT_NAMES[folders.pop(0).lower()]
-    label = folders[0] if folders else None
-    return label, split
 
 
 def storable_text(name: str) -> str:

@@ -19,6 +19,7 @@ from .file import ListedFile
 from .identifiers import UniqueIds, storable_text
 from .item import Item, Source
 from .item_kinds import ITEM_KINDS
+from .path_labels import find_layout, lies_in_system_folder, list_folders
 from .table import TABLE_SUFFIXES, Table, TableSource
 from .url import (
     fetch,
@@ -66,11 +67,14 @@ class RemoteFolder:
         self.ignored = 0
         self._files: list[ListedFile] = []
         for file in list_folder(url):
+            if lies_in_system_folder(file.name):
+                continue
             if ITEM_KINDS[kind].matches(file.name):
                 self._files.append(file)
             else:
                 self.ignored += 1
         self._files.sort(key=lambda file: file.name.split("/"))
+        self._layout = find_layout({list_folders(file.name) for file in self._files})
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -80,7 +84,7 @@ class RemoteFolder:
         """Yield the items, sorted by path."""
         unique = UniqueIds()
         for file in self._files:
-            yield file.item(unique(file.name), partial(fetch, self.url, file.path, file.size))
+            yield file.item(unique(file.name), partial(fetch, self.url, file.path, file.size), self._layout)
 
 
 def list_folder(url: str) -> list[ListedFile]:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import DecodeError, SourceError
 from .file import check_regular, file_item
-from .identifiers import SPLIT_NAMES, UniqueIds, storable_text
+from .identifiers import UniqueIds, storable_text
 from .item import Item, content_id
 from .item_kinds import ITEM_KINDS
+from .path_labels import name_split, normalize_label
 
 if TYPE_CHECKING:
     import pyarrow
@@ -97,13 +98,14 @@ class TableSource:
         make_item = text_item if self._has_texts else self.file_item
         for row, content in enumerate(self._contents):
             item = make_item(content)
+            label = self._storable_cell("label", row)
             split = self._storable_cell("split", row)
             if split is not None:
-                split = SPLIT_NAMES.get(split.lower(), split)
+                split = name_split(split)
             yield replace(
                 item,
                 id=unique(self._storable_cell("id", row) or item.id),
-                label=self._storable_cell("label", row),
+                label=None if label is None else normalize_label(label),
                 split=split,
             )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import InputError
-from ...extract.sources.identifiers import HELD_OUT_SPLITS
+from ...extract.sources.path_labels import HELD_OUT_SPLITS
 from ...heads.folds import are_held_out_by_name
 
 if TYPE_CHECKING:
