@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from .torchvision_operators import ensure_torchvision_operators
 from .weights import read_state, strip_prefixes
 
 CONFIG_OF_TOWER = {"vision": "vision_config", "text": "text_config"}
+TOWER_PREFIXES = {"pixel_values": "vision_model", "input_ids": "text_model"}
+"""What the names of weights begin with in a model of two towers, by the main input of the tower."""
 ENCODER_CLASSES = {"vit_mae": "ViTModel"}
 """For models that serve pre-training alone the class that their authors load their weights into."""
 ENCODERS_OF_DECODERS = (
@@ -30,11 +32,11 @@ ENCODERS_OF_DECODERS = (
 )
 """Models with a decoder of which sentence-transformers runs the encoder alone."""
 CLASSIFIER_NAMES = ("classifier", "score", "head", "cls_classifier")
-OWN_POOLINGS = {
-    **dict.fromkeys(("clip_text_model", "clipseg_text_model", "owlvit_text_model", "owlv2_text_model"), "last_token"),
-    **dict.fromkeys(("siglip_text_model", "siglip2_text_model"), "last_token"),
-    "fnet": "cls",
-}
+LAST_TOKEN_TOWERS = (
+    *("clip_text_model", "clipseg_text_model", "owlvit_text_model", "owlv2_text_model", "metaclip_2_text_model"),
+    *("groupvit_text_model", "xclip_text_model", "aimv2_text_model", "siglip_text_model", "siglip2_text_model"),
+)
+OWN_POOLINGS = {**dict.fromkeys(LAST_TOKEN_TOWERS, "last_token"), "fnet": "cls"}
 """How text models pool, by type: CLIP takes the token at which a text ends, SigLIP the last one, padding or not."""
 LAYERS_OF_TOWERS = ("text_model.final_layer_norm", "vision_model.encoder")
 """Layers that yield the last hidden state of a tower with a projection."""
@@ -254,12 +256,22 @@ def load_checkpoint(name: str, model_class: Any, config: Any) -> Any:
     """
     refuse_damaged(name)
     module, missing = _load_and_list_missing(name, model_class, config)
-    if missing and all(".pooler." in f".{key}" for key in missing):  # saved without, from another class
-        module, missing = _load_and_list_missing(name, model_class, config, add_pooling_layer=False)
+    options: dict[str, Any] = {}
+    prefix = TOWER_PREFIXES.get(model_class.main_input_name)
+    if prefix and missing and not is_pooler(missing):  # saved in a model of two towers
+        options["key_mapping"] = {f"^{prefix}\\.": ""}
+        module, missing = _load_and_list_missing(name, model_class, config, **options)
+    if missing and is_pooler(missing):  # saved without, from another class
+        module, missing = _load_and_list_missing(name, model_class, config, add_pooling_layer=False, **options)
     if missing:
         shown = ", ".join(missing[:MAX_SHOWN_KEYS])
         raise WeightsError(f"the checkpoint of hf:{name} lacks weights of {type(module).__name__}: {shown}")
     return module
+
+
+def is_pooler(keys: Iterable[str]) -> bool:
+    """Return whether all weights are those of a pooler."""
+    return all(".pooler." in f".{key}" for key in keys)
 
 
 def _load_and_list_missing(name: str, model_class: Any, config: Any, **options: Any) -> tuple[Any, list[str]]:

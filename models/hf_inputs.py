@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, reason
 from .hf_files import find_file, refuse_code
 from .input_spec import InputSpec
 from .text_spec import TextSpec
@@ -51,7 +51,7 @@ def text_spec(
     :data:`FULL_LENGTH_INPUTS`, all texts are padded to that length. Raise an InputError if there is no such tokeniser,
     or it does not fit the model.
     """
-    tokenizer, content = load_tokenizer_files(name, states_padding=bool(full_length_inputs))
+    tokenizer, content = load_tokenizer_files(name, full_length_inputs)
     check_vocabulary(name, len(tokenizer), config)
     limits = [max_length or tokenizer.model_max_length, count_positions(module, config)]
     known = [limit for limit in limits if limit is not None and limit < UNLIMITED_TOKENS]
@@ -79,8 +79,11 @@ def check_vocabulary(name: str, n_tokens: int, config: Any) -> None:
         raise InputError(f"the tokeniser of hf:{name} has {n_tokens} tokens, the model {vocabulary}")
 
 
-def load_tokenizer_files(name: str, *, states_padding: bool) -> tuple[Any, str]:
-    """Return transformers' tokeniser, and the content of its ``tokenizer.json``, with the side of padding if asked."""
+def load_tokenizer_files(name: str, full_length_inputs: tuple[str, ...]) -> tuple[Any, str]:
+    """Return transformers' tokeniser, and the content of its ``tokenizer.json``.
+
+    With `full_length_inputs` it states the side of the padding.
+    """
     from transformers import AutoTokenizer
 
     try:
@@ -91,13 +94,14 @@ def load_tokenizer_files(name: str, *, states_padding: bool) -> tuple[Any, str]:
         backend = tokenizer.backend_tokenizer
         if tokenizer.truncation_side == "left":
             backend.enable_truncation(DEFAULT_MAX_TOKENS, direction="left")
-        if states_padding:
+        if full_length_inputs:
             backend.enable_padding(direction=tokenizer.padding_side)
         return tokenizer, backend.to_str()
     except Exception as error:
+        padding = f", inputs={full_length_inputs}, padding='max_length', pad_id=…" if full_length_inputs else ""
         raise InputError(
-            f"hf:{name} has no tokeniser that the tokenizers library can run ({error}); pass "
-            "input_spec=TextSpec.from_file('tokenizer.json', max_length=…)"
+            f"hf:{name} has no tokeniser that the tokenizers library can run ({reason(error)}); pass "
+            f"input_spec=TextSpec.from_file('tokenizer.json', max_length=…{padding})"
         ) from error
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...errors import LayerError
 from .layer import Layer
 
 if TYPE_CHECKING:
@@ -71,7 +72,15 @@ def normalize_rows(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def pool_item(item: NDArray[np.float64], layer: Layer, pool: str, *, mask: NDArray[Any]) -> NDArray[np.float64]:
-    """Pool one item's value ``layer.shape`` in one way or, joined by ``+``, in several."""
+    """Pool one item's value ``layer.shape`` in one way or, joined by ``+``, in several.
+
+    Raise a LayerError if a layer's tokens are not those of the text.
+    """
+    if layer.is_masked and len(item) != len(mask):
+        raise LayerError(
+            f"{layer.name!r} yields {len(item)} tokens for a text of {len(mask)}: which are padding is unknown; "
+            "expected a layer that yields as many tokens as the text has"
+        )
     parts = []
     for name in pool.split("@")[0].split("+"):
         if name in ("none", "flatten"):

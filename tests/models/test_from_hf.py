@@ -116,6 +116,23 @@ def test_tower_can_be_chosen(
         topwork.load_backbone(f"hf:{tmp_path}", model_args={"tower": "audio"})
 
 
+@pytest.mark.parametrize("name", ["ChineseCLIP", "XCLIP", "MetaClip2", "GroupViT"])
+def test_text_tower_is_that_of_the_whole_model(name: str, transformers: Any, text_folder: Path, tmp_path: Path) -> None:
+    text = {**SMALL, "vocab_size": 200, "max_position_embeddings": 24, "eos_token_id": 3, "pad_token_id": 0}
+    config = getattr(transformers, f"{name}Config")(text_config=text, vision_config={"image_size": 32, "patch_size": 8})
+    model = getattr(transformers, f"{name}Model")(config).eval()
+    model.save_pretrained(tmp_path)
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(text_folder / file, tmp_path)
+    backbone: Any = topwork.load_backbone(f"hf:{tmp_path}", model_args={"tower": "text"})
+    inputs = {"input_ids": torch.tensor([[2, 9, 7, 3]]), "attention_mask": torch.ones(1, 4, dtype=torch.int64)}
+    with torch.no_grad():
+        expected = model.text_model(**inputs).last_hidden_state
+        found = backbone.module(**inputs).last_hidden_state
+    torch.testing.assert_close(found, expected)
+    assert backbone.pooling == ("" if name == "ChineseCLIP" else "last_token")
+
+
 def test_preprocessing_that_is_not_stated_must_be_given(vit: Path, tmp_path: Path) -> None:
     copy = tmp_path / "vit"
     shutil.copytree(vit, copy)
