@@ -35,16 +35,20 @@ def write_file(path: Path, content: bytes, *, exclusive: bool = False) -> None:
 
 
 @contextlib.contextmanager
-def new_file(path: Path) -> Iterator[Path]:
+def new_file(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """Yield the name of a temporary file to write; at the end it is forced to disk and moved to `path`.
 
-    If the block raises, nothing is left behind. An existing file stays, and FileExistsError is raised.
+    If the block raises, nothing is left behind. An existing file stays, and FileExistsError is raised, unless it is to
+    be replaced.
     """
     temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
     try:
         yield temporary
         _sync_file(temporary)
-        os.link(temporary, path)
+        if replace:
+            os.replace(temporary, path)
+        else:
+            os.link(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)

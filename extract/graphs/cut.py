@@ -12,6 +12,8 @@ from .pooling import AUTO, name_channel_axis, resolve_pooling
 from .routes import Route
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -85,8 +87,11 @@ class Cutter(Protocol):
     def digest_computation(self) -> str:
         """Return the digest of what the model computes, "" if its weights' digest covers that."""
 
-    def onnx_model(self, cut: Cut, route: Route) -> Any:
-        """Return the ONNX model of a cut: the graph's inputs in, one pooled matrix for each output."""
+    def onnx_model(self, cut: Cut, route: Route, weights: Path) -> Any:
+        """Return the ONNX model of a cut: the graph's inputs in, one pooled matrix for each output.
+
+        Large weights are written to the path `weights`, or stay in a file of their own.
+        """
 
     def reference(self, cut: Cut, feed: Feed) -> list[NDArray[np.float32]]:
         """Return what the untouched model yields for a batch, pooled: one matrix for each output of the cut."""

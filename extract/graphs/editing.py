@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ...atomic import write_file
 from ...errors import ExportError
 from .canaries import write_canaries
 from .certificate import Certificate
 from .exported_graph import INPUTS_FOLDER, ExportedGraph, write_inputs
 from .graph_metadata import write_metadata
+from .model_file import is_outside, load_model, read_bytes, save_model
 from .onnx.value_graph import list_subgraphs, prune
 
 
@@ -24,10 +24,8 @@ def select_columns(graph: ExportedGraph, names: Sequence[str], path: Path) -> Ex
 
     What only the other columns need is not in the file.
     """
-    import onnx
-
     # Keep what the columns need.
-    model = onnx.load(graph.path)
+    model = load_model(graph.path)
     outputs = {output.name: output for output in model.graph.output}
     kept = prune(model.graph, names)
     kept.name = model.graph.name
@@ -40,7 +38,7 @@ def select_columns(graph: ExportedGraph, names: Sequence[str], path: Path) -> Ex
     write_metadata(model, replace(graph.metadata, columns=tuple(columns[name] for name in names)))
 
     # Write the files.
-    write_file(path, model.SerializeToString())
+    save_model(model, path)
     selected = ExportedGraph(path)
     write_inputs(graph.input_spec, path.parent / INPUTS_FOLDER)
     selected.write_certificate(select_outputs(graph.certificate, names))
@@ -67,11 +65,9 @@ def merge_graphs(first: ExportedGraph, second: ExportedGraph, path: Path) -> Exp
     with the same attributes on the same values yield the same values (Cocke and Schwartz, "Programming Languages and
     Their Compilers", 1970).
     """
-    import onnx
-
     # Merge what they compute.
-    model = onnx.load(first.path)
-    other = onnx.load(second.path)
+    model = load_model(first.path)
+    other = load_model(second.path)
     add_operators(model, other)
     reserved = {output.name for graph in (model.graph, other.graph) for output in graph.output}
     merged = MergedGraph(reserved)
@@ -82,7 +78,7 @@ def merge_graphs(first: ExportedGraph, second: ExportedGraph, path: Path) -> Exp
     # Describe the columns, and write the files.
     columns = (*first.metadata.columns, *second.metadata.columns)
     write_metadata(model, replace(first.metadata, columns=columns))
-    write_file(path, model.SerializeToString())
+    save_model(model, path)
     joined = ExportedGraph(path, first.inputs_folder)
     joined.write_certificate(join_certificates(first.certificate, second.certificate))
     merge_canaries(first, second, joined.canaries_path)
@@ -170,7 +166,7 @@ class MergedGraph:
         nameless.CopyFrom(tensor)
         nameless.name = ""
         nameless.doc_string = ""
-        key = "weight", hashlib.sha256(nameless.SerializeToString(deterministic=True)).digest()
+        key = "weight", digest_weight(nameless)
         if key not in self.names_by_key:
             name = self.find_free_name(tensor.name)
             self.names_by_key[key] = name
@@ -217,6 +213,15 @@ class MergedGraph:
             free = f"{name}_{number}"
         self.taken.add(free)
         return free
+
+
+def digest_weight(tensor: Any) -> bytes:
+    """Return the SHA-256 of the content of a nameless ``onnx.TensorProto``, the same inside and outside of the file."""
+    if is_outside(tensor) or tensor.HasField("raw_data"):
+        whole = hashlib.sha256(f"{tensor.data_type} {list(tensor.dims)}".encode())
+        whole.update(read_bytes(tensor))
+        return whole.digest()
+    return hashlib.sha256(tensor.SerializeToString(deterministic=True)).digest()
 
 
 def _rename_outer_values(graph: Any, new_names: dict[str, str]) -> None:

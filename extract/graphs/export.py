@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ...atomic import new_folder
+from ...atomic import TEMPORARY, new_folder
 from ...errors import ExportError, LayerError, ParityError, TopworkError, reason
 from ...hardware import installed
 from ...identity import COMPUTATION
@@ -21,6 +22,7 @@ from .cut import Column, Cut, CutRequest, choose
 from .cutting import cutter_for, routes_for
 from .exported_graph import GRAPH_FILE, INPUTS_FOLDER, ExportedGraph, write_inputs
 from .graph_metadata import GraphMetadata, write_metadata
+from .model_file import is_large, locate_weights, move_model_file, save_model
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,9 +54,9 @@ def export(
 ) -> ExportedGraph:
     """Cut a backbone, export it with one output for each layer and pooling, and compare it with the model.
 
-    The new folder holds ``graph.onnx``, its certificate ``graph.json``, and ``inputs/`` for a tokeniser. Where an
-    exporter fails or its graph deviates, the next route is tried, by default those for the kind of backbone; an error
-    is raised when all have failed: a LayerError, ExportError or ParityError.
+    The new folder holds ``graph.onnx``, large weights in ``graph.weights`` beside it, its certificate ``graph.json``,
+    and ``inputs/`` for a tokeniser. Where an exporter fails or its graph deviates, the next route is tried, by default
+    those for the kind of backbone; an error is raised when all have failed: a LayerError, ExportError or ParityError.
     """
     items = samples(backbone.input_spec)
     failures: dict[str, TopworkError] = {}
@@ -62,17 +64,18 @@ def export(
         routes = routes_for(backbone)
     for route in routes:
         refused = tuple(f"{name}: {reason(error)}" for name, error in failures.items())
-        try:
-            cut = choose(cutter_for(backbone, route.tracing), request)
-            check_first_token(cut)
-            check_padding(cut)
-            exported = export_by_route(cut, route, items=items, refused=refused)
-        except (LayerError, ExportError) as error:
-            if isinstance(error, LayerError) and not failures:
-                raise
-            failures[route.name] = error
-        else:
-            return save_graph(exported, backbone.input_spec, folder)
+        with scratch_folder(folder) as scratch:
+            try:
+                cut = choose(cutter_for(backbone, route.tracing), request)
+                check_first_token(cut)
+                check_padding(cut)
+                exported = export_by_route(cut, route, scratch, items=items, refused=refused)
+            except (LayerError, ExportError) as error:
+                if isinstance(error, LayerError) and not failures:
+                    raise
+                failures[route.name] = error
+            else:
+                return save_graph(exported, backbone.input_spec, folder)
     raise choose_most_informative(list(failures.values()))
 
 
@@ -84,47 +87,72 @@ def choose_most_informative(failures: Sequence[TopworkError]) -> TopworkError:
     return failures[0]
 
 
+@contextlib.contextmanager
+def scratch_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder on the disk of another folder, for files that are moved there."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}{folder.name}-", dir=folder.parent) as scratch:
+        yield Path(scratch)
+
+
 @dataclass(frozen=True)
 class Export:
-    """An ``onnx.ModelProto`` with its metadata, the evidence that it equals its cut, and the canaries of the cut."""
+    """A graph, the evidence that it equals its cut, and the canaries of the cut.
 
-    model: Any
+    `model` is the content of an ONNX file, or the path of one that has its weights beside it.
+    """
+
+    model: bytes | Path
     certificate: Certificate
     canary_items: Sequence[Any]
     canary_features: dict[str, NDArray[np.float32]]
 
 
-def export_by_route(cut: Cut, route: Route, items: Sequence[NDArray[Any]] = (), refused: Sequence[str] = ()) -> Export:
+def export_by_route(
+    cut: Cut, route: Route, scratch: Path, items: Sequence[NDArray[Any]] = (), refused: Sequence[str] = ()
+) -> Export:
     """Export a cut by one route, and collect the evidence that the graph equals the cut.
 
-    Real items to check with are given as the preprocessor prepares them; `refused` are the routes that were tried
-    before. An exporter that cannot follow the model raises an ExportError, a graph that differs from it a ParityError.
+    Large graphs are written into the folder `scratch`. Real items to check with are given as the preprocessor prepares
+    them; `refused` are the routes that were tried before. An exporter that cannot follow the model raises an
+    ExportError, a graph that differs from it a ParityError.
     """
+    # Export and describe the graph.
     backbone = cut.backbone
-    model = cut.cutter.onnx_model(cut, route)
+    model = cut.cutter.onnx_model(cut, route, locate_weights(scratch / GRAPH_FILE))
     strip(model)
     widths = [features.shape[1] for features in cut.cutter.reference(cut, example_feed(backbone.input_spec))]
     declare_widths(model, widths)
-    try:
-        session = open_session(model.SerializeToString(), "cpu")
-    except Exception as error:
-        raise ExportError(f"ONNX Runtime cannot load the graph of {backbone.name}: {reason(error)}") from error
-    certificate = certify(cut, session, versions=package_versions(), items=items, route=route.name, refused=refused)
     metadata = GraphMetadata(
         {**backbone.identity(), COMPUTATION: cut.cutter.digest_computation()},
         make_columns(cut, widths),
         versions=installed(TRACING_PACKAGES),
     )
     write_metadata(model, metadata)
+    graph: bytes | Path = scratch / GRAPH_FILE
+    if is_large(model):
+        save_model(model, scratch / GRAPH_FILE)
+    else:
+        graph = model.SerializeToString()
+    del model  # the session and the model on trial are in memory as well
+    # Compare it with the model.
+    try:
+        session = open_session(graph, "cpu")
+    except Exception as error:
+        raise ExportError(f"ONNX Runtime cannot load the graph of {backbone.name}: {reason(error)}") from error
+    certificate = certify(cut, session, versions=package_versions(), items=items, route=route.name, refused=refused)
     canary_items, canary_features = compute_reference_canaries(cut)
-    return Export(model, certificate, canary_items, canary_features)
+    return Export(graph, certificate, canary_items, canary_features)
 
 
 def save_graph(exported: Export, spec: InputSpec, folder: Path) -> ExportedGraph:
     """Make the folder of a graph, unless another process was faster."""
     with contextlib.suppress(FileExistsError), new_folder(folder) as temporary:
         graph = ExportedGraph(temporary / GRAPH_FILE)
-        graph.path.write_bytes(exported.model.SerializeToString())
+        if isinstance(exported.model, Path):
+            move_model_file(exported.model, graph.path)
+        else:
+            graph.path.write_bytes(exported.model)
         graph.write_certificate(exported.certificate)
         write_canaries(graph.canaries_path, exported.canary_items, reference=exported.canary_features)
         write_inputs(spec, temporary / INPUTS_FOLDER)

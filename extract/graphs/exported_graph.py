@@ -17,8 +17,9 @@ from ..runtime.providers import find_providers, parse_family
 from ..runtime.session import Session, SessionOptions, open_on_first
 from .canaries import Canaries, compute_session_canaries, describe_session, write_canaries
 from .certificate import Certificate
-from .graph_metadata import GraphMetadata, read_metadata
+from .graph_metadata import GraphMetadata, read_entries, read_metadata
 from .measurement import read_measurements, write_measurements
+from .model_file import check_weights, locate_weights
 from .provider_check import ProviderCheck, wrong_features_error
 
 if TYPE_CHECKING:
@@ -77,7 +78,10 @@ class ExportedGraph:
             If the provider is not available, or computes other features than the model.
         DriftError
             If it no longer computes the features that it did.
+        WeightsError
+            If its weights are in a file beside it that is missing or was changed.
         """
+        check_weights(self.path, read_entries(self.path))
         family = parse_family(self.metadata.precision)
         providers = find_providers(provider, family)
         check = self._provider_check
@@ -181,7 +185,13 @@ class ExportedGraph:
 
     def list_files(self) -> list[Path]:
         """Return the graph and the files that belong to it, without those of its input."""
-        files = (self.path, self.certificate_path, self.canaries_path, self.measurements_path)
+        files = (
+            self.path,
+            locate_weights(self.path),
+            self.certificate_path,
+            self.canaries_path,
+            self.measurements_path,
+        )
         return [path for path in files if path.is_file()]
 
     def write_session_canaries(self, session: Session) -> None:

@@ -14,7 +14,7 @@ from ...identity import digest
 from ..graphs.exported_graph import ExportedGraph
 from ..graphs.fidelity import FIDELITY_FORMAT, MAX_JUDGED_ITEMS, Fidelity
 from ..runtime.providers import LOWER_PRECISIONS, find_providers, find_runtime_versions, has_package
-from .lowered import locate_lowered_graph, lower_graph
+from .lowered import check_size, is_convertible, locate_lowered_graph, lower_graph
 from .trial import CALIBRATION_ITEMS, MIN_SPEEDUP, Trial
 
 if TYPE_CHECKING:
@@ -50,9 +50,10 @@ def choose_precision(
     """
     is_automatic = config.precision == "auto"
     if not is_automatic:
+        check_size(graph, config.precision)
         families = [config.precision]
     elif candidates is None:
-        families = find_candidates(config.provider)
+        families = [family for family in find_candidates(config.provider) if is_convertible(graph, family)]
     else:
         families = list(candidates)
     # Draw items, prepared as they are decoded and as exact decoding prepares them.

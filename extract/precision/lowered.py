@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ...atomic import write_file
 from ...errors import InputError
 from ...identity import digest
 from ..graphs.exported_graph import ExportedGraph
 from ..graphs.graph_metadata import write_metadata
+from ..graphs.model_file import load_model, locate_weights, save_model
 from ..runtime.providers import is_found_on_items, parse_family
 from .int8 import Calibration, quantize
 
@@ -44,11 +44,9 @@ class Lowering:
 
     def make_model(self, graph: ExportedGraph) -> Any:
         """Return the graph's ``onnx.ModelProto`` in this precision."""
-        import onnx
-
         if self.calibration is not None:
             return quantize(self.calibration, self.kept)
-        model = onnx.load(graph.path)
+        model = load_model(graph.path)
         if self.family == "fp16":
             from onnxruntime.transformers.float16 import convert_float_to_float16
 
@@ -61,12 +59,13 @@ class Lowering:
         if lowered.path.is_file():
             return lowered
         columns = tuple(replace(column, precision=self.precision) for column in graph.metadata.columns)
+        check_size(graph, self.family)
         model = self.make_model(graph)
         write_metadata(model, replace(graph.metadata, columns=columns, float32_until=self.float32_until))
         lowered.write_certificate(replace(graph.certificate, precision=self.precision))
         if graph.canaries is not None:
             graph.canaries.select([column.name for column in columns], lowered.canaries_path)
-        write_file(lowered.path, model.SerializeToString())
+        save_model(model, lowered.path)
         return lowered
 
 
@@ -87,6 +86,22 @@ def lower_graph(graph: ExportedGraph, precision: str) -> ExportedGraph:
             f"precision {precision} is found on items: call fit with some items, or use a store that has it"
         )
     return Lowering(precision).write(graph)
+
+
+def check_size(graph: ExportedGraph, family: str) -> None:
+    """Raise an InputError if a large graph would have to be converted, which needs it whole in one message."""
+    if is_convertible(graph, family):
+        return
+    size = locate_weights(graph.path).stat().st_size
+    raise InputError(
+        f"precision {family!r} needs a graph of less than 2 GiB, as it is converted in memory; this one has weights of "
+        f"{size / 2**30:.1f} GiB. Use precision 'fp32' or 'bf16'."
+    )
+
+
+def is_convertible(graph: ExportedGraph, family: str) -> bool:
+    """Return whether a graph can be brought into a precision: for fp16 and int8 a large one cannot."""
+    return family in ("fp32", "bf16") or not locate_weights(graph.path).is_file()
 
 
 def check_own_precision(graph: ExportedGraph, precision: str) -> None:

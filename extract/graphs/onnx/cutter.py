@@ -16,6 +16,7 @@ from .trace import OnnxTrace, explain_last, find_value, trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -58,7 +59,7 @@ class OnnxCutter:
         """Return "": the digest of the file covers what it computes."""
         return ""
 
-    def onnx_model(self, cut: Cut, route: Route) -> Any:
+    def onnx_model(self, cut: Cut, route: Route, weights: Path) -> Any:
         """Return the ONNX model of a cut; there is only one route, as nothing is translated."""
         return self.make_model(self.traced, cut)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ....errors import ExportError, reason
 from ....hardware import available_cores
 from ....models.from_onnx import is_quantized
+from ..model_file import is_outside, read_array
 from .inputs import example_inputs
 from .value_graph import OnnxGraph
 
@@ -175,6 +176,9 @@ def open_unoptimized(model: Any) -> Any:
     options.intra_op_num_threads = available_cores()
     if not is_quantized(model):
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    outside = [tensor for tensor in model.graph.initializer if is_outside(tensor)]
+    arrays = [onnxruntime.OrtValue.ortvalue_from_numpy(read_array(tensor)) for tensor in outside]
+    options.add_external_initializers([tensor.name for tensor in outside], arrays)
     try:
         return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as error:

@@ -11,8 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
+
+from ..model_file import load_model, read_array
 
 SIZE_OPERATIONS = ("Shape", "Size")
 FLOAT_TYPES = ("FLOAT", "FLOAT16", "DOUBLE", "BFLOAT16")
@@ -54,11 +55,9 @@ class Value:
 
     def constant(self) -> NDArray[Any] | None:
         """Return its content, None if it is computed."""
-        import onnx
-
         if self.tensor is None:
             return None
-        return np.asarray(onnx.numpy_helper.to_array(self.tensor))
+        return read_array(self.tensor)
 
 
 @dataclass(frozen=True)
@@ -143,10 +142,8 @@ class OnnxGraph:
 
 
 def load_graph(path: Path, data: str) -> OnnxGraph:
-    """Read a file, and the files of weights beside it."""
-    import onnx
-
-    return OnnxGraph(onnx.load(path), data)
+    """Read a file; large weights beside it are read when they are needed."""
+    return OnnxGraph(load_model(path), data)
 
 
 def names_read(node: Any) -> Iterator[str]:

@@ -10,10 +10,14 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ....atomic import new_file
 from ....errors import ExportError, reason
 from ....models.module_copy import set_evaluation_mode
 from ...preprocess.by_kind import example_feed
 from ..layer import Layer
+from ..model_file import MIN_OUTSIDE_BYTES, has_large_weights, load_model, write_bytes
 from ..routes import DEFAULT_TRACING, Route, Tracing
 from .computation import digest_computation
 from .cut_model import cut_module
@@ -24,7 +28,8 @@ from .tokens import find_own_pooling
 from .trace import Trace, trace
 
 if TYPE_CHECKING:
-    import numpy as np
+    from pathlib import Path
+
     from numpy.typing import NDArray
     from torch import nn
 
@@ -68,23 +73,26 @@ class TorchCutter:
         """Return what the untouched module yields for a batch, pooled: one matrix for each output of the cut."""
         return compute_reference(self.traced, cut, feed)
 
-    def onnx_model(self, cut: Cut, route: Route) -> Any:
+    def onnx_model(self, cut: Cut, route: Route, weights: Path) -> Any:
         """Return the ONNX model of a cut."""
         module = cut_module(self.traced, cut)
         feed = example_feed(self.backbone.input_spec)
         try:
             with silence_exporter():
                 if route.torchscript:
-                    return export_by_torchscript(module, feed, cut)
-                return export_by_dynamo(module, feed, cut, route=route)
+                    return export_by_torchscript(module, feed, cut, folder=weights.parent)
+                return export_by_dynamo(module, feed, cut, route=route, weights=weights)
         except Exception as error:
             raise ExportError(
                 f"{self.backbone.name} cannot be exported at {', '.join(cut.names)}: {reason(error)}"
             ) from error
 
 
-def export_by_dynamo(module: nn.Module, feed: Feed, cut: Cut, *, route: Route) -> Any:
-    """Return the ``onnx.ModelProto`` that torch's dynamo exporter makes of a cut, traced with a batch."""
+def export_by_dynamo(module: nn.Module, feed: Feed, cut: Cut, *, route: Route, weights: Path) -> Any:
+    """Return the ``onnx.ModelProto`` that torch's dynamo exporter makes of a cut, traced with a batch.
+
+    Large weights are written to the path `weights`.
+    """
     import torch
 
     axes = dynamic_axes(cut.backbone.input_spec, len(feed), route.tracing.inferred)
@@ -100,28 +108,50 @@ def export_by_dynamo(module: nn.Module, feed: Feed, cut: Cut, *, route: Route) -
         verbose=False,
     )
     assert program is not None
-    return program.model_proto
+    return serialize(program.model, weights)
 
 
-def export_by_torchscript(module: nn.Module, feed: Feed, cut: Cut) -> Any:
-    """Return the ``onnx.ModelProto`` that torch's TorchScript exporter makes of a cut, traced with a batch."""
-    import onnx
+def serialize(model: Any, weights: Path) -> Any:
+    """Return an ``onnx_ir.Model`` as ``onnx.ModelProto``; large weights are written to a path, straight from torch."""
+    import onnx_ir
+
+    values = [value for value in model.graph.initializers.values() if value.const_value is not None]
+    if not has_large_weights(value.const_value.nbytes for value in values):
+        return onnx_ir.serde.serialize_model(model)
+    with new_file(weights) as temporary, temporary.open("xb") as stream:
+        for value in values:
+            tensor = value.const_value
+            if tensor.nbytes < MIN_OUTSIDE_BYTES:
+                continue
+            content = np.ascontiguousarray(tensor.numpy()).reshape(-1).view(np.uint8)
+            offset, length = write_bytes(stream, content)
+            value.const_value = onnx_ir.ExternalTensor(
+                str(weights.absolute()), offset, length, tensor.dtype, shape=tensor.shape, name=value.name
+            )
+    return onnx_ir.serde.serialize_model(model)
+
+
+def export_by_torchscript(module: nn.Module, feed: Feed, cut: Cut, *, folder: Path) -> Any:
+    """Return the ``onnx.ModelProto`` that torch's TorchScript exporter makes of a cut, traced with a batch.
+
+    The files of a large model stay in the folder.
+    """
     import torch
 
     input_axes = {port.name: port.free_axes for port in cut.backbone.input_spec.graph_inputs}
     output_axes = {name: {0: "batch"} for name in cut.names}
-    stream = io.BytesIO()
+    path = folder / "torchscript.onnx"
     torch.onnx.export(
         module,
         to_tensors(feed),
-        stream,  # type: ignore[arg-type]
+        str(path),
         dynamo=False,
         dynamic_axes={**input_axes, **output_axes},
         opset_version=OPSET,
         input_names=list(feed),
         output_names=list(cut.names),
     )
-    return onnx.load_from_string(stream.getvalue())
+    return load_model(path)
 
 
 @contextlib.contextmanager

@@ -257,4 +257,4 @@ def test_exchanged_channels_are_named(tmp_path: Path) -> None:
 def export_with(make_model: Callable[..., Any], path: Path) -> None:
     backbone = topwork.load_backbone(f"onnx:{path}", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     cutter = OnnxCutter(backbone, make_model)  # type: ignore[arg-type]
-    export_by_route(choose(cutter, CutRequest(("map",), ("avg",))), ONNX_ROUTES[0])
+    export_by_route(choose(cutter, CutRequest(("map",), ("avg",))), ONNX_ROUTES[0], path.parent)
