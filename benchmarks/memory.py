@@ -73,6 +73,11 @@ def measured(contenders: Mapping[Any, Sequence[Any]], repeats: int) -> dict[Any,
 
 def peak(command: Sequence[Any]) -> float:
     """Run a contender; return the largest anonymous memory of its process, in MiB."""
+    return measure_run(command)[0]
+
+
+def measure_run(command: Sequence[Any]) -> tuple[float, dict[str, Any]]:
+    """Run a contender; return the largest anonymous memory of its process, in MiB, and what it reports."""
     largest = 0.0
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
@@ -83,8 +88,7 @@ def peak(command: Sequence[Any]) -> float:
             time.sleep(INTERVAL)
         output.seek(0)
         errors.seek(0)
-        parsed(process.returncode, output.read(), errors.read())  # raises if it failed
-    return largest
+        return largest, parsed(process.returncode, output.read(), errors.read())
 
 
 def anonymous(pid: int) -> float:

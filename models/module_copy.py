@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import os
+import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, reason
+from ..hardware import user_cache_folder
 from .module_output import iterate_tensors
 
 if TYPE_CHECKING:
@@ -29,6 +32,9 @@ REFUSED_CLASSES = {
     ),
 }
 QUANTIZED_PACKAGE = "torch.ao.nn.quantized"
+LARGE_MODULE_BYTES = 1536 * 2**20
+"""Modules with more bytes of tensors are copied to disk, to leave the memory to what computes with them."""
+MIN_MAPPED_BYTES = 2**20
 
 
 def private_copy(module: Any) -> nn.Module:
@@ -40,7 +46,7 @@ def private_copy(module: Any) -> nn.Module:
     inner = unwrap(check_is_module(module))
     check_values(inner)
     try:
-        copied = copy.deepcopy(inner, copy_computed_tensors(inner))
+        copied = copy.deepcopy(inner, {**copy_computed_tensors(inner), **map_large_tensors(inner)})
     except Exception as error:
         raise InputError(
             f"{name_class(inner)} cannot be copied: {reason(error)}. Expected a module that copy.deepcopy copies; "
@@ -121,6 +127,39 @@ def copy_computed_tensors(module: nn.Module) -> dict[int, Any]:
             if tensor.requires_grad and not tensor.is_leaf:
                 memo[id(tensor)] = tensor.detach().clone()
     return memo
+
+
+def map_large_tensors(module: nn.Module) -> dict[int, Any]:
+    """Return the memo with which ``copy.deepcopy`` copies the tensors of a large module to disk, in float32.
+
+    The copies are mapped into memory from files without names, whose pages the system may drop and read again.
+    """
+    import torch
+
+    tensors = [*module.parameters(), *module.buffers()]
+    if os.name == "nt" or sum(tensor.nbytes for tensor in tensors) <= LARGE_MODULE_BYTES:
+        return {}
+    memo: dict[int, Any] = {}
+    for tensor in tensors:
+        is_plain = type(tensor) in (torch.Tensor, torch.nn.Parameter) and tensor.layout == torch.strided
+        if is_plain and tensor.is_floating_point() and tensor.nbytes >= MIN_MAPPED_BYTES:
+            mapped = copy_to_disk(tensor)
+            is_parameter = isinstance(tensor, torch.nn.Parameter)
+            memo[id(tensor)] = torch.nn.Parameter(mapped, tensor.requires_grad) if is_parameter else mapped
+    return memo
+
+
+def copy_to_disk(tensor: Tensor) -> Tensor:
+    """Return a copy in float32 that is mapped from a file without a name in the user's cache folder."""
+    import torch
+
+    content = tensor.detach().cpu().float().contiguous()
+    user_cache_folder().mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=user_cache_folder()) as file:
+        file.write(content.view(-1).view(torch.uint8).numpy())
+        file.flush()
+        mapped = torch.from_file(file.name, shared=False, size=content.numel(), dtype=torch.float32)
+    return mapped.view(content.shape)
 
 
 def set_evaluation_mode(module: nn.Module) -> None:

@@ -22,7 +22,7 @@ from .cut import Column, Cut, CutRequest, choose
 from .cutting import cutter_for, routes_for
 from .exported_graph import GRAPH_FILE, INPUTS_FOLDER, ExportedGraph, write_inputs
 from .graph_metadata import GraphMetadata, write_metadata
-from .model_file import is_large, locate_weights, move_model_file, save_model
+from .model_file import WEIGHTS_SUFFIX, is_large, save_model
 
 if TYPE_CHECKING:
     import numpy as np
@@ -119,7 +119,7 @@ def export_by_route(
     """
     # Export and describe the graph.
     backbone = cut.backbone
-    model = cut.cutter.onnx_model(cut, route, locate_weights(scratch / GRAPH_FILE))
+    model = cut.cutter.onnx_model(cut, route, (scratch / GRAPH_FILE).with_suffix(WEIGHTS_SUFFIX))
     strip(model)
     widths = [features.shape[1] for features in cut.cutter.reference(cut, example_feed(backbone.input_spec))]
     declare_widths(model, widths)
@@ -150,7 +150,8 @@ def save_graph(exported: Export, spec: InputSpec, folder: Path) -> ExportedGraph
     with contextlib.suppress(FileExistsError), new_folder(folder) as temporary:
         graph = ExportedGraph(temporary / GRAPH_FILE)
         if isinstance(exported.model, Path):
-            move_model_file(exported.model, graph.path)
+            for file in (exported.model, exported.model.with_suffix(WEIGHTS_SUFFIX)):
+                file.rename(temporary / file.name)
         else:
             graph.path.write_bytes(exported.model)
         graph.write_certificate(exported.certificate)

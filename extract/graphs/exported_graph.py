@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ from .canaries import Canaries, compute_session_canaries, describe_session, writ
 from .certificate import Certificate
 from .graph_metadata import GraphMetadata, read_entries, read_metadata
 from .measurement import read_measurements, write_measurements
-from .model_file import check_weights, locate_weights
+from .model_file import check_weights, find_weights
 from .provider_check import ProviderCheck, wrong_features_error
 
 if TYPE_CHECKING:
@@ -161,6 +162,18 @@ class ExportedGraph:
         return self.path.with_suffix(".canaries.npz")
 
     @property
+    def weights_path(self) -> Path | None:
+        """Path of its weights, beside the graph; None if they are in it, as those of less than 1.5 GiB are."""
+        return find_weights(self.path, read_entries(self.path))
+
+    def copy_files(self, path: Path) -> ExportedGraph:
+        """Copy the graph to another path, and its weights beside it; return the copy, which has no certificate yet."""
+        if self.weights_path is not None:
+            shutil.copyfile(self.weights_path, path.with_name(self.weights_path.name))
+        shutil.copyfile(self.path, path)
+        return ExportedGraph(path)
+
+    @property
     def certificate_path(self) -> Path:
         """Path of the certificate, beside the graph."""
         return self.path.with_suffix(".json")
@@ -185,13 +198,9 @@ class ExportedGraph:
 
     def list_files(self) -> list[Path]:
         """Return the graph and the files that belong to it, without those of its input."""
-        files = (
-            self.path,
-            locate_weights(self.path),
-            self.certificate_path,
-            self.canaries_path,
-            self.measurements_path,
-        )
+        files = [self.path, self.certificate_path, self.canaries_path, self.measurements_path]
+        if self.weights_path is not None:
+            files.append(self.weights_path)
         return [path for path in files if path.is_file()]
 
     def write_session_canaries(self, session: Session) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -38,17 +37,19 @@ WEIGHTS_KEY = "topwork.weights"
 WEIGHTS_SUFFIX = ".weights"
 
 
-def locate_weights(path: Path) -> Path:
-    """Return where the weights of a graph are, if they are not in the ONNX file."""
-    return path.with_suffix(WEIGHTS_SUFFIX)
+def find_weights(path: Path, entries: Mapping[str, str]) -> Path | None:
+    """Return where the weights of a graph with these metadata are, None if they are in the ONNX file."""
+    if WEIGHTS_KEY not in entries:
+        return None
+    return path.with_name(json.loads(entries[WEIGHTS_KEY])["file"])
 
 
 def check_weights(path: Path, entries: Mapping[str, str]) -> None:
     """Raise a WeightsError if the weights beside a graph with these metadata are missing or were changed."""
-    if WEIGHTS_KEY not in entries:
+    weights = find_weights(path, entries)
+    if weights is None:
         return
     expected = json.loads(entries[WEIGHTS_KEY])
-    weights = locate_weights(path)
     remedy = (
         f"Copy {path.name} and {weights.name} from where they were made; of a store or a bundle, restore them from a "
         f"copy; of the cache of graphs, remove the folder {path.parent}."
@@ -98,7 +99,7 @@ def _find_file(path: Path, tensor: Any) -> str:
 def save_model(model: Any, path: Path) -> None:
     """Write an ``onnx.ModelProto``, first the weights beside it if they are large; the model refers to them afterwards.
 
-    Weights that :func:`write_weights` put beside the path already stay there.
+    Weights that are in one file of the same folder already stay there.
     """
     entries = [entry for entry in model.metadata_props if entry.key != WEIGHTS_KEY]
     del model.metadata_props[:]
@@ -107,15 +108,17 @@ def save_model(model: Any, path: Path) -> None:
         embed_weights(model)
         write_file(path, model.SerializeToString())
         return
-    # Write what is not there yet.
-    weights = locate_weights(path)
-    outside = [tensor for tensor in model.graph.initializer if count_bytes(tensor) >= MIN_OUTSIDE_BYTES]
-    if any(_get_place(tensor).get("location") != str(weights.absolute()) for tensor in outside):
-        write_weights(weights, outside)
-    # Describe it, and write the file of the graph.
-    entry = {"size": weights.stat().st_size, "sha256": digest_of_file(weights)}
+    # Write the weights, unless they are there.
+    tensors = [tensor for tensor in model.graph.initializer if count_bytes(tensor) >= MIN_OUTSIDE_BYTES]
+    files = {_get_place(tensor).get("location", "") for tensor in tensors}
+    weights = Path(next(iter(files)))
+    if len(files) > 1 or weights.parent != path.absolute().parent:
+        weights = path.absolute().with_suffix(WEIGHTS_SUFFIX)
+        write_weights(weights, tensors)
+    # Write the file of the graph, which names them.
+    entry = {"file": weights.name, "size": weights.stat().st_size, "sha256": digest_of_file(weights)}
     model.metadata_props.add(key=WEIGHTS_KEY, value=json.dumps(entry))
-    for tensor in outside:
+    for tensor in tensors:
         _set_place(tensor, {**_get_place(tensor), "location": weights.name})
     write_file(path, model.SerializeToString())
 
@@ -216,18 +219,3 @@ def _set_place(tensor: Any, place: Mapping[str, str]) -> None:
     del tensor.external_data[:]
     for key, value in place.items():
         tensor.external_data.add(key=key, value=value)
-
-
-def copy_model_file(source: Path, target: Path) -> None:
-    """Copy a graph that topwork exported, with the weights beside it."""
-    if locate_weights(source).is_file():
-        save_model(load_model(source), target)
-    else:
-        shutil.copyfile(source, target)
-
-
-def move_model_file(source: Path, target: Path) -> None:
-    """Move a graph and the weights beside it into another folder, under the same name."""
-    if locate_weights(source).is_file():
-        locate_weights(source).rename(locate_weights(target))
-    source.rename(target)

@@ -9,7 +9,7 @@ from ...errors import InputError
 from ...identity import digest
 from ..graphs.exported_graph import ExportedGraph
 from ..graphs.graph_metadata import write_metadata
-from ..graphs.model_file import load_model, locate_weights, save_model
+from ..graphs.model_file import load_model, save_model
 from ..runtime.providers import is_found_on_items, parse_family
 from .int8 import Calibration, quantize
 
@@ -90,18 +90,16 @@ def lower_graph(graph: ExportedGraph, precision: str) -> ExportedGraph:
 
 def check_size(graph: ExportedGraph, family: str) -> None:
     """Raise an InputError if a large graph would have to be converted, which needs it whole in one message."""
-    if is_convertible(graph, family):
-        return
-    size = locate_weights(graph.path).stat().st_size
-    raise InputError(
-        f"precision {family!r} needs a graph of less than 2 GiB, as it is converted in memory; this one has weights of "
-        f"{size / 2**30:.1f} GiB. Use precision 'fp32' or 'bf16'."
-    )
+    if not is_convertible(graph, family):
+        raise InputError(
+            f"precision {family!r}: a graph is converted to it in one message, which holds at most 2 GiB; the weights "
+            f"of this one are larger, and kept in {graph.weights_path}. Use precision 'fp32' or 'bf16'."
+        )
 
 
 def is_convertible(graph: ExportedGraph, family: str) -> bool:
     """Return whether a graph can be brought into a precision: for fp16 and int8 a large one cannot."""
-    return family in ("fp32", "bf16") or not locate_weights(graph.path).is_file()
+    return family in ("fp32", "bf16") or graph.weights_path is None
 
 
 def check_own_precision(graph: ExportedGraph, precision: str) -> None:

@@ -14,7 +14,6 @@ from ...atomic import new_folder, write_file
 from ...errors import StoreDamagedError, StoreError
 from ...identity import digest
 from ..graphs.exported_graph import INPUTS_FOLDER, ExportedGraph, write_inputs
-from ..graphs.model_file import copy_model_file
 from .log import Action, Log
 from .state import assign_keys
 
@@ -100,8 +99,7 @@ def add_first_columns(root: Path, graph: ExportedGraph, dtype: str) -> None:
     target = root / "graphs" / "c0001.onnx"
     name = target.relative_to(root).as_posix()
     columns = assign_keys([replace(column, dtype=dtype) for column in graph.metadata.columns], graph=name)
-    copy_model_file(graph.path, target)
-    copied = ExportedGraph(target)
+    copied = graph.copy_files(target)
     copied.write_certificate(graph.certificate)
     if graph.canaries is not None:
         shutil.copyfile(graph.canaries.path, copied.canaries_path)

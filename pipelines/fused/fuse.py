@@ -12,7 +12,6 @@ from ...atomic import write_file
 from ...errors import ExportError, reason
 from ...extract.graphs.editing import select_columns
 from ...extract.graphs.exported_graph import ExportedGraph
-from ...extract.graphs.model_file import locate_weights
 from ...extract.runtime.session import Session, open_session
 from ...heads.registry import HEADS
 from .head_converters import register_converters
@@ -70,11 +69,10 @@ def load_body(graph: ExportedGraph, columns: Sequence[str]) -> tuple[Any, Sessio
 
     with tempfile.TemporaryDirectory(prefix="topwork-") as folder:
         part = select_columns(graph, columns, Path(folder) / "body.onnx")
-        weights = locate_weights(part.path)
-        if weights.is_file():
+        if part.weights_path is not None:
             raise ExportError(
-                f"the backbone has weights of {weights.stat().st_size / 2**30:.1f} GiB, and one ONNX file holds at "
-                "most 2 GiB; expected a smaller backbone. Save a bundle instead (save, `topwork fit --out`)."
+                f"the backbone has weights of {part.weights_path.stat().st_size / 2**30:.1f} GiB, and one ONNX file "
+                "holds at most 2 GiB with them; expected a smaller one. Save a bundle instead (`topwork fit --out`)."
             )
         return onnx.load(part.path), open_session(part.path, "cpu")
 
