@@ -156,7 +156,7 @@ def copy_to_disk(tensor: Tensor) -> Tensor:
     content = tensor.detach().cpu().float().contiguous()
     user_cache_folder().mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=user_cache_folder()) as file:
-        file.write(content.view(-1).view(torch.uint8).numpy())
+        file.write(content.view(-1).view(torch.uint8).numpy().data)
         file.flush()
         mapped = torch.from_file(file.name, shared=False, size=content.numel(), dtype=torch.float32)
     return mapped.view(content.shape)

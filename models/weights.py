@@ -309,7 +309,8 @@ def digest_of_state(module: nn.Module) -> str:
             continue
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
         flat = tensor.detach().cpu().contiguous().reshape(-1)
-        digest.update(flat.view(torch.uint8).numpy())  # not copied: a tensor may be most of the memory
+        content = flat.view(torch.uint8).numpy()
+        digest.update(content.data)  # not copied: one tensor may be most of the memory
     return digest.hexdigest()
 
 

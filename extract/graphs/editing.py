@@ -219,7 +219,7 @@ def digest_weight(tensor: Any) -> bytes:
     """Return the SHA-256 of the content of a nameless ``onnx.TensorProto``, the same inside and outside of the file."""
     if is_outside(tensor) or tensor.HasField("raw_data"):
         whole = hashlib.sha256(f"{tensor.data_type} {list(tensor.dims)}".encode())
-        whole.update(read_bytes(tensor))
+        whole.update(read_bytes(tensor).data)
         return whole.digest()
     return hashlib.sha256(tensor.SerializeToString(deterministic=True)).digest()
 

@@ -166,7 +166,8 @@ def read_array(tensor: Any) -> NDArray[Any]:
     content = read_bytes(tensor)
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
     if len(content) == math.prod(tensor.dims) * dtype.itemsize:
-        return content.view(dtype).reshape(tuple(tensor.dims))
+        array: NDArray[Any] = content.view(dtype).reshape(tuple(tensor.dims))
+        return array
     packed = onnx.TensorProto(dims=tensor.dims, data_type=tensor.data_type, raw_data=content.tobytes())
     return np.asarray(onnx.numpy_helper.to_array(packed))
 
@@ -199,8 +200,8 @@ def count_bytes(tensor: Any) -> int:
     place = _get_place(tensor)
     if "length" in place:
         return int(place["length"])
-    itemsize = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-    return math.prod(tensor.dims) * int(itemsize)
+    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
+    return math.prod(tensor.dims) * dtype.itemsize
 
 
 def is_outside(tensor: Any) -> bool:
