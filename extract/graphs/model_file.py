@@ -201,7 +201,8 @@ def count_bytes(tensor: Any) -> int:
     if "length" in place:
         return int(place["length"])
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
-    return math.prod(tensor.dims) * dtype.itemsize
+    size: int = math.prod(tensor.dims) * dtype.itemsize
+    return size
 
 
 def is_outside(tensor: Any) -> bool:
