@@ -67,7 +67,9 @@ def test_what_is_no_tokeniser_is_refused(tokenizer: Any) -> None:
         ({"max_length": -3}, "max_length=-3"),
         ({"max_length": 12.5}, "max_length=12.5"),
         ({"pad_id": -1}, "pad_id=-1"),
-        ({"inputs": ("ids",)}, "inputs="),
+        ({"inputs": ("ids",)}, "padding='max_length'"),
+        ({"inputs": ()}, "inputs="),
+        ({"padding": "left"}, "padding='left'.*longest, max_length"),
         ({"inputs": ("ids", "mask", "types")}, "inputs="),
         ({"inputs": ("input ids", "mask")}, "inputs="),
         ({"inputs": (1, 2)}, "inputs="),
@@ -88,6 +90,30 @@ def test_maximum_length_can_only_be_reduced() -> None:
     assert (shorter.max_length, shorter.tokenizer, shorter.inputs) == (16, SPEC.tokenizer, SPEC.inputs)
     with pytest.raises(InputError, match=r"max_length=129.*128"):
         SPEC.override(InputOverrides(max_length=129))
+
+
+def test_full_length_without_a_mask_cannot_be_reduced() -> None:
+    masked = TextSpec(CONTENT, 128, padding="max_length")
+    assert masked.override(InputOverrides(max_length=16)).to_json()["padding"] == "max_length"
+    unmasked = TextSpec(CONTENT, 128, ("input_ids",), padding="max_length")
+    assert unmasked.override(InputOverrides(max_length=128, prompt="a: ")).prompt == "a: "
+    with pytest.raises(InputError, match=r"max_length=16.*128"):
+        unmasked.override(InputOverrides(max_length=16))
+
+
+def test_full_length_is_read_again_and_stated_for_other_programs(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    tokenizer = Tokenizer(models.WordLevel({"[PAD]": 0, "a": 1, "b": 2, "[UNK]": 3}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.enable_padding(direction="left")
+    spec = TextSpec(tokenizer.to_str(), 6, ("input_ids",), prompt="a ", padding="max_length")
+    (tmp_path / TOKENIZER_FILE).write_bytes(spec.files()[TOKENIZER_FILE])
+    fields = json.loads(json.dumps({name: value for name, value in spec.to_json().items() if name != "kind"}))
+    assert TextSpec.from_json(fields, tmp_path) == spec
+    served = Tokenizer.from_str(spec.serving_files()[TOKENIZER_FILE].decode())
+    assert served.encode("b b").ids == [0, 0, 0, 1, 2, 2]
+    assert served.encode("b " * 9).ids == [1, 2, 2, 2, 2, 2]
 
 
 @pytest.mark.parametrize("max_length", [0, -1])
