@@ -7,7 +7,7 @@ stated by the user.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -287,10 +287,23 @@ def digest_external_data(path: Path, model: Any) -> dict[str, Any]:
     from onnx.external_data_helper import uses_external_data
 
     names: set[str] = set()
-    for tensor in model.graph.initializer:
+    for tensor in iterate_tensors(model.graph):
         if uses_external_data(tensor):
             names.update(entry.value for entry in tensor.external_data if entry.key == "location")
     missing = sorted(name for name in names if not (path.parent / name).is_file())
     if missing:
         raise InputError(f"{path} keeps its weights in {', '.join(missing)}, which is missing in the same folder")
     return {f"data:{name}": digest_of_file(path.parent / name) for name in sorted(names)}
+
+
+def iterate_tensors(graph: Any) -> Iterator[Any]:
+    """Yield the weights of a graph and of those inside its operations, and the constants of operations."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            inner_graphs = [attribute.g, *attribute.graphs] if attribute.HasField("g") else attribute.graphs
+            for inner in inner_graphs:
+                yield from iterate_tensors(inner)

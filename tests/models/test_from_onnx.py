@@ -202,3 +202,21 @@ def test_weights_in_another_file_are_part_of_the_identity(tmp_path: Path) -> Non
     (tmp_path / "net.data").unlink()
     with pytest.raises(InputError, match=r"net\.data"):
         build(str(path), pretrained=True, model_args={})
+
+
+def test_constants_of_operations_in_another_file_decide_the_request(tmp_path: Path) -> None:
+    constant = helper.make_node("Constant", [], ["w"], value=numpy_helper.from_array(np.full(400, 2, np.float32), "w"))
+    graph = helper.make_graph(
+        [constant, helper.make_node("Mul", ["x", "w"], ["y"])],
+        "double",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 400])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 400])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path = tmp_path / "net.onnx"
+    onnx.save(model, path, save_as_external_data=True, location="net.data", size_threshold=0, convert_attribute=True)
+    spec = topwork.BackboneSpec(f"onnx:{path}")
+    before = spec.request()
+    data = tmp_path / "net.data"
+    data.write_bytes(data.read_bytes()[::-1])
+    assert spec.request() != before

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from topwork.errors import InputError
+from topwork.models import module_copy
 from topwork.models.backbone import TorchBackbone
 from topwork.models.loading import load_backbone
 from topwork.models.module_copy import private_copy, set_evaluation_mode
@@ -187,3 +190,23 @@ def test_train_without_a_mode_is_refused() -> None:
 
     with pytest.raises(InputError, match=r"Fixed.eval\(\)"):
         load_backbone(Fixed(), input_spec=SPEC)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_large_modules_are_copied_to_disk(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(module_copy, "LARGE_MODULE_BYTES", 1000)
+    monkeypatch.setattr(module_copy, "MIN_MAPPED_BYTES", 500)
+    monkeypatch.setenv("TOPWORK_CACHE", str(tmp_path))
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(30, 30), nn.Linear(30, 30), nn.BatchNorm1d(30)).to(dtype).eval()
+    module[1].weight = module[0].weight  # tied, in a view that is not contiguous
+    module[1].weight.data = module[1].weight.data.T
+    mine = private_copy(module)
+    inputs = torch.rand(2, 30)
+    expected = copy.deepcopy(module).float()(inputs)
+    assert torch.equal(mine(inputs), expected)
+    assert mine[0].weight is mine[1].weight  # type: ignore[index]
+    with torch.no_grad():
+        module[0].weight.zero_()
+    assert torch.equal(mine(inputs), expected)
+    assert list(tmp_path.iterdir()) == []

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from topwork.errors import IdentityError, InputError
+from topwork.errors import IdentityError, InputError, WeightsError
 from topwork.extract.engine import batching
 from topwork.extract.extractor.extractor import Extractor
+from topwork.extract.graphs import model_file
 from topwork.extract.jobs.job import extract_features
 from topwork.extract.store import columns
 from topwork.extract.store.feature_store import FeatureStore
@@ -172,3 +173,26 @@ def test_feature_that_half_precision_cannot_hold_fails(
 def test_unknown_type_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="float32, float16"):
         FeatureStore.create(tmp_path / "store", Extractor("topwork:tiny"), dtype="int8")
+
+
+@pytest.mark.parametrize(("first", "name"), [("last", "graph.weights"), ("layer2", "c0002.weights")])
+def test_store_of_a_large_backbone_is_moved_and_extended(
+    first: str, name: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_file, "MAX_EMBEDDED_BYTES", 1000)
+    monkeypatch.setenv("TOPWORK_CACHE", str(tmp_path / "cache"))
+    store = FeatureStore.create(tmp_path / "features", Extractor("topwork:tiny", layer=first))
+    extract_features(images, store, on_error="record", batch_size=2)
+    assert (store.path / "graphs" / "graph.weights").is_file()
+    store = FeatureStore.open(store.path.rename(tmp_path / "moved"))
+    shutil.rmtree(tmp_path / "cache")
+    store.add_columns(both(), images)
+    store = FeatureStore.open(store.path)
+    assert store.verify() == []
+    (weights,) = (store.path / "graphs").glob("*.weights")
+    assert weights == store.graph.weights_path == store.path / "graphs" / name
+    ids = list(store.ids)
+    np.testing.assert_allclose(store.matrix("layer2"), expected(images, ids), rtol=1e-4, atol=1e-5)
+    weights.unlink()
+    with pytest.raises(WeightsError, match=f"{name} is missing"):
+        store.graph.open("cpu")

@@ -8,7 +8,7 @@ import pickle
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.neighbors import NearestCentroid
 from topwork import TransferClassifier
 from topwork.errors import BundleError, InputError
+from topwork.extract.graphs import model_file
 from topwork.extract.graphs.exported_graph import ExportedGraph
 from topwork.heads.registry import HEADS
 
@@ -354,3 +355,47 @@ def test_saving_over_something_else_is_refused(kind: str, train: Train, tmp_path
 def test_missing_parent_folders_are_created(train: Train, tmp_path: Path) -> None:
     train().save(tmp_path / "a" / "b" / "bundle")
     assert topwork.load(tmp_path / "a" / "b" / "bundle").n_rows_ == 24
+
+
+@pytest.fixture(scope="module")
+def large_classifier(graph: ExportedGraph, photos: Path) -> Iterator[TransferClassifier]:
+    """Return a classifier whose backbone counts as large while this fixture is used."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model_file, "MAX_EMBEDDED_BYTES", 1000)
+        yield TransferClassifier(graph, "layer2", head="centroid", cv=0).fit(photos)
+
+
+def test_bundle_of_a_large_backbone_runs_without_torch_and_onnx(
+    large_classifier: TransferClassifier, photos: Path, paths: list[Path], tmp_path: Path
+) -> None:
+    large_classifier.save(tmp_path / "bundle")
+    moved = (tmp_path / "bundle").rename(tmp_path / "moved")
+    assert sorted(path.name for path in moved.iterdir()) == sorted([*FILES, "extractor.weights"])
+    command = [sys.executable, "-c", WITHOUT_TORCH, str(photos), str(moved)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout) == [large_classifier.predict(paths).tolist()]
+
+
+@pytest.mark.parametrize("change", ["missing", "changed"])
+def test_weights_of_a_large_backbone_are_checked(
+    change: str, large_classifier: TransferClassifier, tmp_path: Path
+) -> None:
+    large_classifier.save(tmp_path / "bundle")
+    weights = tmp_path / "bundle" / "extractor.weights"
+    content = weights.read_bytes()
+    weights.unlink()
+    if change == "changed":
+        weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(BundleError, match=r"extractor\.weights"):
+        topwork.load(tmp_path / "bundle")
+
+
+def test_bundle_of_a_large_backbone_is_saved_again(
+    large_classifier: TransferClassifier, paths: list[Path], tmp_path: Path
+) -> None:
+    large_classifier.save(tmp_path / "first")
+    topwork.load(tmp_path / "first").save(tmp_path / "second")
+    shutil.rmtree(tmp_path / "first")
+    again = topwork.load(tmp_path / "second")
+    assert again.predict(paths).tolist() == large_classifier.predict(paths).tolist()

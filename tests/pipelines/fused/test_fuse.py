@@ -23,6 +23,7 @@ from sklearn.semi_supervised import LabelSpreading
 from tokenizers import Tokenizer
 from topwork import TransferClassifier
 from topwork.errors import ExportError, ParityError
+from topwork.extract.graphs import model_file
 from topwork.extract.graphs.exported_graph import ExportedGraph
 from topwork.extract.graphs.graph_metadata import METADATA_KEY, GraphMetadata
 from topwork.pipelines.fused.fuse import FUSIBLE
@@ -225,5 +226,16 @@ def test_file_that_differs_from_the_head_is_not_written(
     )
     classifier = TransferClassifier(graph, "layer2", head=make_pipeline(head(max_iter=500)), cv=0).fit(photos)
     with pytest.raises(ParityError, match=output):
+        classifier.to_onnx(tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_large_backbone_is_refused(
+    graph: ExportedGraph, paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = np.repeat(KINDS["str"], len(paths) // 3)
+    classifier = TransferClassifier(graph, "layer2", head="centroid", cv=0).fit(paths[::2], labels[::2])
+    monkeypatch.setattr(model_file, "MAX_EMBEDDED_BYTES", 1000)
+    with pytest.raises(ExportError, match="2 GiB"):
         classifier.to_onnx(tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
