@@ -57,16 +57,7 @@ class TextSpec(InputSpec):
     def __post_init__(self) -> None:
         """Refuse what is not a tokeniser, and lengths that leave no room for a token."""
         object.__setattr__(self, "inputs", tuple(self.inputs))
-        are_names = all(isinstance(name, str) and name.isidentifier() for name in self.inputs)
-        if not are_names or len(self.inputs) not in (1, 2):
-            raise InputError(f"inputs={self.inputs}: expected the names of two arguments: token ids, attention mask")
-        if self.padding not in PADDINGS:
-            raise InputError(f"padding={self.padding!r}: expected one of {', '.join(PADDINGS)}")
-        if len(self.inputs) == 1 and self.padding == "longest":
-            raise InputError(
-                f"inputs={self.inputs}: without an attention mask the features of a text would change with the padding "
-                "of its batch; expected padding='max_length'"
-            )
+        check_inputs(self.inputs, self.padding)
         if not isinstance(self.max_length, int) or self.max_length <= MIN_BATCH_TOKENS:
             raise InputError(f"max_length={self.max_length}: expected an integer above {MIN_BATCH_TOKENS}")
         if not isinstance(self.prompt, str):
@@ -176,6 +167,20 @@ class TextSpec(InputSpec):
         added = json.loads(self.tokenizer).get("added_tokens") or []
         special = {token["id"] for token in added if token.get("special")}
         return len(ids) - 1 if ids and ids[-1] in special else len(ids)
+
+
+def check_inputs(inputs: tuple[str, ...], padding: str) -> None:
+    """Raise an InputError if the inputs are not those of a text model, or its texts are padded in an unknown way."""
+    are_names = all(isinstance(name, str) and name.isidentifier() for name in inputs)
+    if not are_names or len(inputs) not in (1, 2):
+        raise InputError(f"inputs={inputs}: expected the names of two arguments: token ids, attention mask")
+    if padding not in PADDINGS:
+        raise InputError(f"padding={padding!r}: expected one of {', '.join(PADDINGS)}")
+    if len(inputs) == 1 and padding == "longest":
+        raise InputError(
+            f"inputs={inputs}: without an attention mask the features of a text would change with the padding "
+            "of its batch; expected padding='max_length'"
+        )
 
 
 def is_tokenizer(content: str) -> bool:
