@@ -24,6 +24,7 @@ bench: .venv/bench
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/jobs.py
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/large_networks.py
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/heads.py
 	$(BIN)/python benchmarks/texts.py

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from typing import Any
 
@@ -29,8 +30,10 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=LAYERS)
     parser.add_argument("--vocabulary", type=int, default=VOCABULARY)
     options = parser.parse_args()
-    use_work_folder(options.work)
-    shape = ["--work", options.work, "--layers", options.layers, "--vocabulary", options.vocabulary]
+    work = options.work / "large"
+    shutil.rmtree(work, ignore_errors=True)  # else the graph of an earlier run would be taken
+    use_work_folder(work)
+    shape = ["--work", work, "--layers", options.layers, "--vocabulary", options.vocabulary]
     gigabytes = report_of(["contender_large.py", "make", *shape])["gigabytes"]
     rows: list[list[Any]] = []
     for step in STEPS:
