@@ -113,10 +113,10 @@ def refused(found: Found, cases: list[Case]) -> Iterable[str]:
 def missing(found: Found, cases: list[Case]) -> str:
     """Say which models were not measured with topwork, and how many only in part."""
     left = [f"`{source}:{model}`" for source, model in cases if (source, model, "topwork") not in found]
-    text = f"Not measured with topwork: {', '.join(left)}." if left else "Every model was measured."
+    text = f"Not measured with topwork: {', '.join(left)}." if left else "No model is left out."
     n_unrun = sum(is_unrun(found.get((*case, "topwork"), {})) for case in cases)
     if n_unrun:
-        text += f" {n_unrun} were exported before providers were compared: their cells are empty."
+        text += f" {n_unrun} were exported before providers were compared, and their cells are empty."
     return text
 
 
