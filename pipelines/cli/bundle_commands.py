@@ -21,11 +21,13 @@ from .options import (
     ExecutionOptions,
     JsonOption,
     SourceArgument,
+    SplitOption,
     StoreArgument,
     TableOptions,
     TaskOptions,
     TrustOption,
     grouped,
+    parse_split,
 )
 from .output import print_failures, print_json, print_result, print_table, progress_bar
 
@@ -45,6 +47,7 @@ def fit(
     head: Annotated[str, typer.Option(help="A name from `topwork heads`.")] = DEFAULT,
     backbone: BackboneOption = None,
     store: Annotated[Path | None, typer.Option(help="Keep the features of SOURCE here.")] = None,
+    split: SplitOption = None,
     views: Annotated[int, typer.Option(help="Augmented versions of each image to train on as well.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -71,7 +74,7 @@ def fit(
             **parameters,
         )
     with progress_bar("extract"):
-        estimator.fit(data)
+        estimator.fit(data, split=parse_split(split))
     estimator.save(out)
     facts = summarize_fit(estimator, out, head)
     if as_json:
@@ -103,6 +106,7 @@ def summarize_fit(estimator: TransferEstimator, out: Path, head: str) -> dict[st
         "classes": None if classes is None else classes.tolist(),
         "columns": [column.name for column in estimator.extractor_.columns],
         "failed": len(estimator.failures_),
+        "left_out": estimator.left_out_,
         "report": None if report is None else {**asdict(report), "gap_is_large": report.gap_is_large},
     }
 
@@ -114,6 +118,9 @@ def print_fit(estimator: TransferEstimator, facts: dict[str, Any]) -> None:
         items += f" of {len(facts['classes'])} classes"
     typer.echo(f"{facts['head']} on {', '.join(facts['columns'])}: {items}")
     print_failures(estimator.failures_)
+    if facts["left_out"]:
+        counts = ", ".join(f"{count} of the split {name}" for name, count in facts["left_out"].items())
+        typer.echo(f"not trained on: {counts}")
     if estimator.fit_report_ is not None:
         typer.echo(estimator.fit_report_)
     typer.echo(f"saved {facts['bundle']}")
@@ -196,24 +203,33 @@ def evaluate(
     source: DataArgument,
     execution: ExecutionOptions,
     table: TableOptions,
+    split: SplitOption = None,
     trust: TrustOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure the accuracy of a bundle on labelled items."""
+    """Measure the accuracy of a bundle on labelled items: on each held-out split apart, if there are some."""
     from ..estimators.evaluation import evaluate as evaluate_estimator
 
     estimator = load_bundle(bundle, trust, execution)
     data = open_data(source, table)
     with progress_bar("evaluate"):
-        scores = evaluate_estimator(estimator, data)
+        scores = evaluate_estimator(estimator, data, parse_split(split))
     if as_json:
         print_json(scores)
         return
+    for part in scores.get("splits", {"": scores}).values():
+        print_scores(part)
+    print_failures(estimator.failures_)
+
+
+def print_scores(scores: dict[str, Any]) -> None:
+    """Print the scores on the items of a split, or on all."""
+    if "split" in scores:
+        typer.echo(f"split {scores['split']}:")
     if "r2" in scores:
         print_regression_scores(scores)
     else:
         print_classification_scores(scores)
-    print_failures(estimator.failures_)
     if "per_class" in scores:
         print_classes(scores["per_class"])
 
@@ -249,15 +265,18 @@ def predict(
     out: Annotated[Path, typer.Option(help="A .csv or .jsonl file to write.")],
     execution: ExecutionOptions,
     table: TableOptions,
+    split: SplitOption = None,
     trust: TrustOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Predict the labels of items."""
+    from ...extract.sources.selected import select_source
     from ..estimators.result_files import write_predictions
 
     estimator = load_bundle(bundle, trust, execution)
+    data = select_source(estimator.extractor_.open(table.to_source(source)), parse_split(split))
     with progress_bar("predict"):
-        counts = write_predictions(estimator, table.to_source(source), out)
+        counts = write_predictions(estimator, data, out)
     abstained = f", {counts['abstained']} abstained" if counts["abstained"] else ""
     text = f"{counts['items']} items: {counts['ok']} predicted, {counts['failed']} failed{abstained}; wrote {out}"
     print_result(counts, text, as_json=as_json)

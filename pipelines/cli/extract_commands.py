@@ -16,9 +16,11 @@ from .options import (
     ExecutionOptions,
     JsonOption,
     SourceArgument,
+    SplitOption,
     StoreOptions,
     TableOptions,
     grouped,
+    parse_split,
 )
 from .output import print_ledger, print_outcome, print_plan, progress_bar
 
@@ -41,6 +43,7 @@ def extract(
     table: TableOptions,
     keep: StoreOptions,
     backbone: BackboneOption = None,
+    split: SplitOption = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Time a few items, forecast time, disk and memory, and write nothing.")
     ] = False,
@@ -48,6 +51,7 @@ def extract(
 ) -> None:
     """Compute the features of a source's items that a store does not have yet."""
     from ...extract.runtime.providers import find_providers
+    from ...extract.sources.selected import select_source
     from ...extract.store.description import is_store, require_place
     from ...extract.store.feature_store import FeatureStore
 
@@ -65,7 +69,7 @@ def extract(
     else:
         require_place(store)
         extraction.fit(data)
-    opened = extraction.open(data)
+    opened = select_source(extraction.open(data), parse_split(split))
 
     # Run.
     if plan:

@@ -248,6 +248,11 @@ def parse_names(text: str) -> list[str]:
     return list(dict.fromkeys(name for name in names if name))
 
 
+def parse_split(text: str | None) -> list[str] | None:
+    """Read the names of splits, None for none that were named."""
+    return None if text is None else parse_names(text)
+
+
 def parse_size(text: str | None) -> int | tuple[int, int] | None:
     """Read the size of an image in pixels: ``224``, or height and width as ``192x256``."""
     if text is None:
@@ -292,6 +297,10 @@ BackboneOption = Annotated[
     str | None, typer.Option(help=f"{BACKBONES_HELP}; topwork:tiny by default.", rich_help_panel=BACKBONE_PANEL)
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+SplitOption = Annotated[
+    str | None,
+    typer.Option(help="Splits to use, as val,test; by default train on what is not held out, evaluate what is."),
+]
 TrustOption = Annotated[
     list[str] | None, typer.Option(help="A type that the bundle's head is allowed to contain; repeatable.")
 ]

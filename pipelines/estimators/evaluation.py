@@ -9,9 +9,12 @@ import numpy as np
 from sklearn.base import RegressorMixin
 
 from ...errors import InputError
+from ...extract.sources.path_labels import name_split
+from ...extract.sources.selected import find_rows
 from ...extract.store.feature_store import FeatureStore
 from ...heads.metrics import compute_accuracy, compute_mean_absolute_error, compute_r2
 from .item_labels import find_originals, list_labels
+from .item_splits import Items, list_held_out, list_splits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,18 +25,50 @@ SHOWN_LABELS = 5
 """Number of labels that an error lists."""
 
 
-def evaluate(estimator: TransferEstimator, data: Any) -> dict[str, Any]:
+def evaluate(estimator: TransferEstimator, data: Any, split: str | Sequence[str] | None = None) -> dict[str, Any]:
     """Compare the predictions of a fitted estimator with the labels (or values) of a source or store.
+
+    Parameters
+    ----------
+    estimator : TransferClassifier or TransferRegressor
+    data : source or FeatureStore
+    split : str or sequence of str, optional
+        Splits to evaluate; by default all that are held out, and if there are none, all items.
 
     Returns
     -------
     dict
-        ``n``, the number of items with a label that were predicted; ``failed``; ``unlabelled``. For a classifier
+        The scores of a single split have its name as ``split``; those of several are under ``splits``, by name. Scores
+        are ``n``, the number of items with a label that were predicted; ``failed``; ``unlabelled``. For a classifier
         ``accuracy``; ``abstained``, the number of items without a prediction, which count as wrong, and
         ``accuracy_answered`` without them (None if nothing was predicted); and ``per_class``: for each label its number
         of items and the share predicted right. For a regressor ``r2`` and ``mean_absolute_error``.
     """
-    answered = predict_originals(estimator, data)
+    items = data if isinstance(data, FeatureStore) else estimator.extractor_.open(data)
+    known = list_splits(items)
+    names = list_held_out(known) if split is None else list_names(split)
+    if not names:
+        return evaluate_at(estimator, items, np.arange(len(known)))
+    scores = {}
+    failures = []
+    for name in names:
+        scores[name] = {"split": name, **evaluate_at(estimator, items, np.array(find_rows(known, name)))}
+        failures.extend(estimator.failures_)
+    estimator.failures_ = failures
+    if len(names) == 1:
+        return scores[names[0]]
+    return {"splits": scores}
+
+
+def list_names(split: str | Sequence[str]) -> list[str]:
+    """Return the names of splits, each once."""
+    names = [split] if isinstance(split, str) else split
+    return list(dict.fromkeys(name_split(name) for name in names))
+
+
+def evaluate_at(estimator: TransferEstimator, items: Items, positions: NDArray[np.intp]) -> dict[str, Any]:
+    """Return the scores on the items at some positions; see :func:`evaluate`."""
+    answered = predict_originals(estimator, items, positions)
     labelled = [pair for pair in answered if pair[0] is not None]
     if not labelled:
         raise InputError(
@@ -53,15 +88,14 @@ def evaluate(estimator: TransferEstimator, data: Any) -> dict[str, Any]:
     return {**scores, **counts}
 
 
-def predict_originals(estimator: TransferEstimator, data: Any) -> list[tuple[Any, Any]]:
-    """Return the label and the prediction of each item that did not fail, without views."""
-    items = data if isinstance(data, FeatureStore) else estimator.extractor_.open(data)
-    answers = estimator.predict(items).tolist()
-    kept = range(len(answers)) if isinstance(items, FeatureStore) else estimator.extractor_.kept_.tolist()
+def predict_originals(estimator: TransferEstimator, items: Items, positions: NDArray[np.intp]) -> list[tuple[Any, Any]]:
+    """Return the label and the prediction of each item that did not fail, of those at some positions, without views."""
+    features = estimator.compute_features_at(items, positions)
+    answers = estimator.predict_features(features.matrix).tolist()
     labels = list_labels(items)
     is_original = find_originals(items)
     pairs = []
-    for position, answer in zip(kept, answers, strict=True):
+    for position, answer in zip(positions[features.kept].tolist(), answers, strict=True):
         if is_original[position]:
             pairs.append((labels[position], answer))
     return pairs

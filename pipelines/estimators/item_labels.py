@@ -15,17 +15,28 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def collect_labels(X: Source | FeatureStore, y: Any = None) -> NDArray[Any]:
-    """Return the given labels (or values), or else those of the source or store, one for each item.
+def count_items(X: Source | FeatureStore) -> int:
+    """Return the number of items, or of the rows of a store."""
+    return len(X.ids) if isinstance(X, FeatureStore) else len(X)
+
+
+def collect_labels(X: Source | FeatureStore, y: Any = None, positions: NDArray[np.intp] | None = None) -> NDArray[Any]:
+    """Return the given labels (or values), or else those of the source or store, one for each item at some positions.
 
     The array has shape ``(n_items,)`` or ``(n_items, n_targets)`` and the type of the labels, object where there are
     several. Raise an InputError if a label is missing, or there is not one for each item.
     """
     given = list_labels(X) if y is None else y
+    if y is None and positions is not None:
+        given = [given[position] for position in positions]
     array = to_label_array(given)
     if array.dtype.kind == "U" and not isinstance(given, (list, tuple)):
         array = np.asarray(given)  # strings may stay objects: estimators can sort them
-    n_items = len(X.ids) if isinstance(X, FeatureStore) else len(X)
+    n_items = count_items(X)
+    if positions is not None and (y is None or len(positions) < n_items):
+        if y is not None and array.ndim and len(array) == n_items:
+            array = array[positions]
+        n_items = len(positions)
     require_one_label_each(array, n_items)
     return array
 

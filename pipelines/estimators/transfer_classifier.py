@@ -256,12 +256,14 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
         placeholder = np.zeros((1, matrix.shape[1]), matrix.dtype)  # shows the number of scores
         return np.asarray(self.head_.decision_function(placeholder))[:0]
 
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+    def score(
+        self, X: Any, y: Any = None, sample_weight: Any = None, split: str | Sequence[str] | None = None
+    ) -> float:
         """Return the accuracy on items without their views; without `y`, on the source's own labels.
 
         An item for which no label is predicted counts as wrong.
         """
-        return self._score(X, y, sample_weight)
+        return self._score(X, y, sample_weight, split)
 
     # Saving.
 

@@ -19,6 +19,7 @@ from ...extract.extractor.extractor import Extractor
 from ...extract.graphs.pooling import AUTO
 from ...extract.preprocess.decode import MAX_PIXELS
 from ...extract.sources.item import Source
+from ...extract.sources.selected import SelectedSource
 from ...extract.sources.table import Table
 from ...extract.sources.views import require_views
 from ...extract.store.description import is_store
@@ -38,7 +39,8 @@ from .item_features import (
     compute_viewed_features,
     require_same_features,
 )
-from .item_labels import collect_labels, count_axes, find_originals, list_ids, number_groups
+from .item_labels import collect_labels, count_axes, count_items, find_originals, list_ids, number_groups
+from .item_splits import count_left_out, select_for_scoring, select_for_training
 from .training_set import TrainingSet, check_item_vector, fit_head, take_rows, weight_arguments
 
 if TYPE_CHECKING:
@@ -119,7 +121,14 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
 
     # Fitting.
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, groups: Any = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        groups: Any = None,
+        split: str | Sequence[str] | None = None,
+    ) -> Self:
         """Compute the features that are not stored yet, and train and evaluate the head on them.
 
         Parameters
@@ -135,6 +144,9 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         groups : sequence, optional
             Group of each item, such as photographs of one animal: a group is held out together where the head is
             evaluated or chooses its penalty. Views are always in the group of their item.
+        split : str or sequence of str, optional
+            Splits of the source or store to train on. By default all that are not held out (``"val"``, ``"test"``,
+            ``"dev"``, ``"eval"``, ``"holdout"``); ``left_out_`` then has the number of items of each of the others.
 
         Returns
         -------
@@ -159,20 +171,23 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
 
         # Read and check what is given for each item.
         items = self._open(X, y)
-        targets = self.as_targets(collect_labels(items, y))
+        chosen = select_for_training(items, split)
+        n_items = count_items(items)
+        targets = self.as_targets(collect_labels(items, y, chosen))
         self._require_learnable(targets)
-        item_weights = check_item_vector(sample_weight, "sample_weight", len(targets), dtype=float)
-        item_groups = check_item_vector(groups, "groups", len(targets))
+        item_weights = check_item_vector(sample_weight, "sample_weight", n_items, dtype=float)
+        item_groups = check_item_vector(groups, "groups", n_items)
+        self.left_out_ = count_left_out(items, chosen)
 
         # Compute the features and train the head on them.
-        features = self._compute_training_features(items)
+        features = self._compute_training_features(items, chosen)
         self.failures_ = features.failures
         if not len(features.matrix):
             raise InputError(f"no item can be used: {self._describe_failures()}")
-        kept = features.kept
+        kept = chosen[features.kept]
         rows = TrainingSet(
             X=features.matrix,
-            y=targets[kept],
+            y=targets[features.kept],
             sample_weight=take_rows(item_weights, kept),
             groups=number_groups(items, kept, item_groups),
             ids=list_ids(items)[kept],
@@ -266,15 +281,24 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         has_label_matrix = y is not None and count_axes(y) > 1
         return self.extractor_.open(X, None if has_own_labels or has_label_matrix else y)
 
-    def _compute_training_features(self, items: Source | FeatureStore) -> ItemFeatures:
-        """Return the features to train on, including those of views."""
-        if isinstance(items, FeatureStore):
-            return compute_features(self.extractor_, items)
+    def _compute_training_features(self, items: Source | FeatureStore, chosen: NDArray[np.intp]) -> ItemFeatures:
+        """Return the features to train on, including those of views, of the items at some positions."""
+        if isinstance(items, FeatureStore) or (self.store is None and not self.views):
+            return self.compute_features_at(items, chosen)
+        source = SelectedSource(items, chosen.tolist())
         if self.store is not None:
-            return compute_stored_features(self.extractor_, items, Path(self.store), views=self.views or None)
-        if self.views:
-            return compute_viewed_features(self.extractor_, items, self.views)
-        return compute_features(self.extractor_, items)
+            return compute_stored_features(self.extractor_, source, Path(self.store), views=self.views or None)
+        return compute_viewed_features(self.extractor_, source, self.views)
+
+    def compute_features_at(self, items: Source | FeatureStore, positions: NDArray[np.intp]) -> ItemFeatures:
+        """Return the features of the items at some positions, of which `kept` holds the places."""
+        if isinstance(items, FeatureStore):
+            features = compute_features(self.extractor_, items)
+            features = features._replace(matrix=features.matrix[positions], kept=np.arange(len(positions)))
+        else:
+            features = compute_features(self.extractor_, SelectedSource(items, positions.tolist()))
+        self.failures_ = features.failures
+        return features
 
     def _compute_features(self, X: Any) -> ItemFeatures:
         check_is_fitted(self, "head_")
@@ -298,19 +322,22 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
     def predict_features(self, matrix: NDArray[np.float32]) -> NDArray[Any]:
         """Predict the targets of features ``(n_items, n_features)``; there may be no items."""
 
-    def _score(self, X: Any, y: Any, sample_weight: Any) -> float:
+    def _score(self, X: Any, y: Any, sample_weight: Any, split: Any) -> float:
         """Return the score on items without their views; without `y`, on the source's own labels."""
         check_is_fitted(self, "head_")
         items = self._open(X, y)
-        features = self._compute_features(items)
-        targets = self.as_targets(collect_labels(items, y))
-        is_original = find_originals(items)[features.kept]
+        positions = np.arange(count_items(items))
+        if y is None or split is not None:
+            positions = select_for_scoring(items, split)
+        item_weights = check_item_vector(sample_weight, "sample_weight", count_items(items), dtype=float)
+        features = self.compute_features_at(items, positions)
+        targets = self.as_targets(collect_labels(items, y, positions))
+        is_original = find_originals(items)[positions[features.kept]]
         if not is_original.any():
             raise InputError(f"no item can be scored: {self._describe_failures()}")
         kept = features.kept[is_original]
-        item_weights = check_item_vector(sample_weight, "sample_weight", len(targets), dtype=float)
         predicted = self.predict_features(features.matrix[is_original])
-        return self.score_predictions(targets[kept], predicted, take_rows(item_weights, kept))
+        return self.score_predictions(targets[kept], predicted, take_rows(item_weights, positions[kept]))
 
     def score_predictions(
         self, targets: NDArray[Any], predicted: NDArray[Any], sample_weight: NDArray[Any] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -94,9 +95,11 @@ class TransferRegressor(RegressorMixin, TransferEstimator):  # type: ignore[misc
             return np.empty(shape)
         return np.asarray(self.head_.predict(matrix), np.float64).reshape(shape)
 
-    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+    def score(
+        self, X: Any, y: Any = None, sample_weight: Any = None, split: str | Sequence[str] | None = None
+    ) -> float:
         """Return the R2 on items without their views; without `y`, on the source's own labels."""
-        return self._score(X, y, sample_weight)
+        return self._score(X, y, sample_weight, split)
 
     def _bundle_properties(self) -> dict[str, Any]:
         return {"task": "regression", "classes": None, "n_targets": self.n_targets_}

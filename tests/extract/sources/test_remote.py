@@ -144,7 +144,7 @@ def test_folder_at_a_url_has_the_items_of_the_folder(
     uploaded(root, "/photos2")
     remote, local = open_source(f"{protocol}://photos{slash}"), FolderSource(root)
     assert isinstance(remote, RemoteFolder)
-    assert (len(remote), remote.ignored) == (len(local), local.ignored) == (2 * len(labels) + 1, 2)
+    assert (len(remote), remote.ignored) == (len(local), local.ignored) == (2 * len(labels), 2)
     assert described(remote) == described(remote) == described(local)
     assert [(item.size, item.mtime_ns) for item in remote] == [(item.size, None) for item in local]
 

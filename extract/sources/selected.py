@@ -1,0 +1,57 @@
+"""Some of the items of a source, by their splits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ...errors import InputError
+from .item import Item, Source
+from .path_labels import HELD_OUT_SPLITS, name_split
+
+
+class SelectedSource:
+    """The items of a source at some positions, in ascending order."""
+
+    def __init__(self, source: Source, positions: Sequence[int]) -> None:
+        self.source = source
+        self._positions = frozenset(positions)
+
+    @property
+    def ignored(self) -> int:
+        """Number of files of the source that are of another kind."""
+        return self.source.ignored
+
+    def __len__(self) -> int:
+        """Return the number of items."""
+        return len(self._positions)
+
+    def __iter__(self) -> Iterator[Item]:
+        """Yield the items, in the order of the source."""
+        for position, item in enumerate(self.source):
+            if position in self._positions:
+                yield item
+
+
+def select_source(source: Source, splits: str | Sequence[str] | None) -> Source:
+    """Return the items of some splits of a source; all of them for None."""
+    if splits is None:
+        return source
+    return SelectedSource(source, find_rows([item.split for item in source], splits))
+
+
+def find_rows(known: Sequence[str | None], splits: str | Sequence[str]) -> list[int]:
+    """Return the positions of the items of some splits, given the split of each.
+
+    Raise an InputError if there are none of a split.
+    """
+    wanted = [name_split(name) for name in ([splits] if isinstance(splits, str) else splits)]
+    missing = [name for name in wanted if name not in known]
+    if missing or not wanted:
+        existing = ", ".join(sorted({split for split in known if split is not None})) or "none"
+        raise InputError(f"no item has the split {', '.join(missing)!r}; the splits are: {existing}")
+    return [position for position, split in enumerate(known) if split in wanted]
+
+
+def is_held_out(split: str | None) -> bool:
+    """Return whether a split is one that is never trained on."""
+    return split is not None and name_split(split) in HELD_OUT_SPLITS
