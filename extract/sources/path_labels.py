@@ -29,7 +29,7 @@ DOUBTFUL_SPLIT_NAMES = {
 """Split of names that may also be those of classes: of folders, where a folder for training lies beside them."""
 ALL_SPLIT_NAMES = SPLIT_NAMES | DOUBTFUL_SPLIT_NAMES
 """Split of each name that a cell of a table has, in lower case."""
-HELD_OUT_SPLITS = frozenset(name for name, split in ALL_SPLIT_NAMES.items() if split != TRAINING_SPLIT)
+HELD_OUT_SPLITS = frozenset(ALL_SPLIT_NAMES.values()) - {TRAINING_SPLIT}
 """Splits whose items are never trained on."""
 SYSTEM_FOLDERS = frozenset({"@eaDir", "__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found"})
 """Folders of copies, thumbnails and deleted files that systems make."""
@@ -124,6 +124,11 @@ def lies_in_system_folder(name: str) -> bool:
 def normalize_label(label: str) -> str:
     """Return a label in Unicode's composed form (NFC), as macOS decomposes the names of files."""
     return label if label.isascii() else unicodedata.normalize("NFC", label)
+
+
+def is_held_out(split: str | None) -> bool:
+    """Return whether a split is one whose items are never trained on."""
+    return split is not None and name_split(split) in HELD_OUT_SPLITS
 
 
 def name_split(cell: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from ...errors import InputError
 from .item import Item, Source
-from .path_labels import HELD_OUT_SPLITS, name_split
+from .path_labels import name_split
 
 
 class SelectedSource:
@@ -50,8 +50,3 @@ def find_rows(known: Sequence[str | None], splits: str | Sequence[str]) -> list[
         existing = ", ".join(sorted({split for split in known if split is not None})) or "none"
         raise InputError(f"no item has the split {', '.join(missing)!r}; the splits are: {existing}")
     return [position for position, split in enumerate(known) if split in wanted]
-
-
-def is_held_out(split: str | None) -> bool:
-    """Return whether a split is one that is never trained on."""
-    return split is not None and name_split(split) in HELD_OUT_SPLITS

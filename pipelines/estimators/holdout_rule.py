@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import InputError
-from ...extract.sources.path_labels import HELD_OUT_SPLITS
+from ...extract.sources.path_labels import HELD_OUT_SPLITS, is_held_out
 from ...heads.folds import are_held_out_by_name
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class HoldOutRule:
         default = cls()
         if parent is not None:
             default = cls(by=parent["by"], share=parent["share"], seed=parent["seed"])
-        elif HELD_OUT_SPLITS & set(splits):
+        elif any(is_held_out(split) for split in splits):
             default = cls(by="split", share=0.0)
 
         asked: dict[str, Any] = {}
@@ -69,7 +69,7 @@ class HoldOutRule:
         The group of a row is the id of its item, with which its views are held out.
         """
         if self.by == "split":
-            return np.array([split in HELD_OUT_SPLITS for split in splits], bool)
+            return np.array([is_held_out(split) for split in splits], bool)
         return are_held_out_by_name(groups, self.share, self.seed)
 
     def explain_no_rows(self) -> str:

@@ -32,23 +32,21 @@ def collect_labels(X: Source | FeatureStore, y: Any = None, positions: NDArray[n
     array = to_label_array(given)
     if array.dtype.kind == "U" and not isinstance(given, (list, tuple)):
         array = np.asarray(given)  # strings may stay objects: estimators can sort them
-    n_items = count_items(X)
-    if positions is not None and (y is None or len(positions) < n_items):
-        if y is not None and array.ndim and len(array) == n_items:
-            array = array[positions]
-        n_items = len(positions)
-    require_one_label_each(array, n_items)
+    n_items = count_items(X) if y is not None or positions is None else len(positions)
+    if array.ndim not in (1, 2) or len(array) != n_items:
+        raise InputError(f"{n_items} items but labels of shape {array.shape}; expected one label for each item")
+    if y is not None and positions is not None:
+        array = array[positions]
+    require_labels(array)
     return array
 
 
-def require_one_label_each(array: NDArray[Any], n_items: int) -> None:
-    """Raise an InputError if labels are not one (or one row) for each item, or some are missing."""
-    if array.ndim not in (1, 2) or len(array) != n_items:
-        raise InputError(f"{n_items} items but labels of shape {array.shape}; expected one label for each item")
+def require_labels(array: NDArray[Any]) -> None:
+    """Raise an InputError if some of the labels are missing."""
     n_missing = int(are_missing(array).sum())
     if n_missing:
         raise InputError(
-            f"{n_missing} of {n_items} items have no label; pass y, or put the items into folders named after their "
+            f"{n_missing} of {len(array)} items have no label; pass y, or put the items into folders named after their "
             "labels"
         )
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from ...errors import InputError
 from ...extract.sources.item import Source
-from ...extract.sources.selected import find_rows, is_held_out
+from ...extract.sources.path_labels import is_held_out
+from ...extract.sources.selected import find_rows
 from ...extract.store.feature_store import FeatureStore
 
 Items: TypeAlias = Source | FeatureStore

@@ -111,7 +111,7 @@ def test_missing_rows_to_evaluate_on_are_warned_of(store: FeatureStore, parent: 
     assert child.lineage_["held_out"]["by"] == "id"  # as its parent's
     by_split = refit(TransferClassifier.from_store(store, cv=0).fit(store), store, splits)
     assert by_split.lineage_["held_out"] == {"by": "split", "share": 0.0, "seed": 0, "n": 50}
-    with pytest.warns(UserWarning, match="splits dev, test"):
+    with pytest.warns(UserWarning, match="splits dev, eval"):
         assert refit(by_split, store).lineage_["metrics"] == {}
 
 
