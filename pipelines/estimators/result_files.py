@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ...extract.sources.item import Source
     from ...extract.sources.table import Table
     from .transfer_estimator import TransferEstimator
 
@@ -25,7 +26,7 @@ RESULT_SUFFIXES = (".csv", ".jsonl")
 PROBABILITY_DECIMALS = 6
 
 
-def write_predictions(estimator: TransferEstimator, source: str | Table, path: Path) -> dict[str, int]:
+def write_predictions(estimator: TransferEstimator, source: str | Table | Source, path: Path) -> dict[str, int]:
     """Predict the items of a source, write a table, and return the number of ``items``, and of them by status.
 
     The ``.csv`` or ``.jsonl`` file has ``id``, ``label`` (or ``value``), ``status`` (ok, failed, or abstained),
@@ -41,7 +42,7 @@ def write_predictions(estimator: TransferEstimator, source: str | Table, path: P
     return counts
 
 
-def list_predictions(estimator: TransferEstimator, source: str | Table) -> list[dict[str, Any]]:
+def list_predictions(estimator: TransferEstimator, source: str | Table | Source) -> list[dict[str, Any]]:
     """Return one row for each item of a source, in its order, as :func:`write_predictions` writes them."""
     extractor = estimator.extractor_
     items = extractor.open(source)
