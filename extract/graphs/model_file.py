@@ -104,23 +104,25 @@ def save_model(model: Any, path: Path) -> None:
     entries = [entry for entry in model.metadata_props if entry.key != WEIGHTS_KEY]
     del model.metadata_props[:]
     model.metadata_props.extend(entries)
-    if not is_large(model):
+    if is_large(model):
+        place_weights(model, path.absolute())
+    else:
         embed_weights(model)
-        write_file(path, model.SerializeToString())
-        return
-    # Write the weights, unless they are there.
+    write_file(path, model.SerializeToString())
+
+
+def place_weights(model: Any, path: Path) -> None:
+    """Let a large ``onnx.ModelProto`` refer to weights beside the file that it will be; write them if they are not."""
     tensors = [tensor for tensor in model.graph.initializer if count_bytes(tensor) >= MIN_OUTSIDE_BYTES]
     files = {_get_place(tensor).get("location", "") for tensor in tensors}
     weights = Path(next(iter(files)))
-    if len(files) > 1 or weights.parent != path.absolute().parent:
-        weights = path.absolute().with_suffix(WEIGHTS_SUFFIX)
+    if len(files) > 1 or weights.parent != path.parent:
+        weights = path.with_suffix(WEIGHTS_SUFFIX)
         write_weights(weights, tensors)
-    # Write the file of the graph, which names them.
     entry = {"file": weights.name, "size": weights.stat().st_size, "sha256": digest_of_file(weights)}
     model.metadata_props.add(key=WEIGHTS_KEY, value=json.dumps(entry))
     for tensor in tensors:
         _set_place(tensor, {**_get_place(tensor), "location": weights.name})
-    write_file(path, model.SerializeToString())
 
 
 def write_weights(path: Path, tensors: Sequence[Any]) -> None:
