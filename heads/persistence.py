@@ -143,7 +143,7 @@ def rename_types(node: Any, names: Mapping[str, str]) -> None:
 
 def save_plain(head: Any, saved_type: SavedType, folder: Path) -> None:
     """Save a head's parameters and fitted attributes as JSON, and its arrays as safetensors."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     arrays: dict[str, NDArray[Any]] = {}
     parameters = head.get_params(deep=False)
@@ -158,7 +158,8 @@ def save_plain(head: Any, saved_type: SavedType, folder: Path) -> None:
         "state": state,
     }
     (folder / JSON).write_text(json.dumps(content, indent=1), "utf-8")
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / TENSORS)
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    (folder / TENSORS).write_bytes(save(contiguous))  # safetensors' own file has mode 0600, whatever the umask
 
 
 def encode_parameters(parameters: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:

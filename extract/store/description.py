@@ -54,7 +54,7 @@ def read_identity(path: Path) -> dict[str, Any]:
         version = fields["format"]
         identity: dict[str, Any] = fields["identity"]
         fingerprint = fields["fingerprint"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise StoreDamagedError(f"{file} cannot be read: {error}. Restore it from a copy.") from error
     if version != STORE_FORMAT:
         raise StoreError(f"{path} has format {version}, expected {STORE_FORMAT}: another version of topwork wrote it")

@@ -155,7 +155,7 @@ def read_entry(path: Path) -> LogEntry:
         fields = json.loads(content)
         seal = fields.pop("seal")
         entry = LogEntry.from_json(fields, hashlib.sha256(content).hexdigest())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise LogDamagedError(f"log entry {path} cannot be read: {error!r}. Restore it from a copy.") from error
     if seal != digest(fields):
         raise LogDamagedError(

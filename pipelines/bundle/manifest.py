@@ -31,7 +31,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise BundleError(
             f"{path} is not a bundle: it has no {MANIFEST}. `topwork fit … --out DIR` writes one."
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BundleError(f"{path / MANIFEST} cannot be read: {error!r}. Save the bundle again.") from error
     if manifest["format"] != BUNDLE_FORMAT:
         raise BundleError(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ...errors import InputError
+from ...errors import IdentityError, InputError
 from .options import BackboneOptions, CutOptions, ExecutionOptions, TableOptions
 
 if TYPE_CHECKING:
@@ -49,12 +49,50 @@ def load_bundle(
     return estimator
 
 
+def choose_stored_cut(store: FeatureStore, cut: CutOptions) -> dict[str, Any]:
+    """Return the layers, poolings and normalization that are asked for, and else those of the store."""
+    columns = store.columns
+    stored_layers = list(dict.fromkeys(column.layer for column in columns))
+    stored_pools = list(dict.fromkeys(column.pool for column in columns if column.pool != "none"))
+    return {
+        "layer": cut.layers if cut.layer else stored_layers,
+        "pool": cut.pools if cut.pool or not stored_pools else stored_pools,
+        "normalize": cut.normalize or columns[0].normalize,
+    }
+
+
+def require_stored_cut(store: FeatureStore, layers: list[str], *, normalize: bool) -> None:
+    """Raise an IdentityError if a store lacks a layer, or its features are not normalized as asked for."""
+    names = list(dict.fromkeys(column.layer for column in store.columns))
+    missing = [layer for layer in layers if layer not in names]
+    if missing:
+        raise IdentityError(
+            f"{store.path} has no layer {', '.join(missing)}; it has {', '.join(names)}. Leave out --layer, add the "
+            "layer with --add-columns and --backbone, or use another store."
+        )
+    if normalize and not store.columns[0].normalize:
+        raise IdentityError(
+            f"--normalize: the features of {store.path} are not normalized; leave it out, or use another store"
+        )
+
+
 def make_extraction(
-    name: str | None, backbone: BackboneOptions, cut: CutOptions, execution: ExecutionOptions
+    name: str | None,
+    backbone: BackboneOptions,
+    cut: CutOptions,
+    execution: ExecutionOptions,
+    store: FeatureStore | None = None,
 ) -> Extraction:
-    """Return the extractor that the options describe."""
+    """Return the extractor that the options describe; what they leave out is as in the store, where there is one."""
     from ...extract.extractor.extraction import Extraction
 
+    if store is not None:
+        chosen = choose_stored_cut(store, cut)
+        is_named = name is not None or backbone != BackboneOptions()
+        if is_named:
+            return Extraction(backbone.to_spec(name), **chosen, **execution.to_parameters())
+        require_stored_cut(store, chosen["layer"], normalize=cut.normalize)
+        return Extraction(store.graph, **(chosen | {"pool": cut.pools}), **execution.to_parameters())
     return Extraction(
         backbone.to_spec(name),
         layer=cut.layers,

@@ -29,7 +29,7 @@ from .options import (
     grouped,
     parse_split,
 )
-from .output import print_failures, print_json, print_result, print_table, progress_bar
+from .output import print_failures, print_json, print_result, print_table, progress_bar, require_success
 
 if TYPE_CHECKING:
     from ..estimators.transfer_estimator import TransferEstimator
@@ -280,6 +280,7 @@ def predict(
     abstained = f", {counts['abstained']} abstained" if counts["abstained"] else ""
     text = f"{counts['items']} items: {counts['ok']} predicted, {counts['failed']} failed{abstained}; wrote {out}"
     print_result(counts, text, as_json=as_json)
+    require_success(counts["failed"], counts["items"])
 
 
 def export(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ...errors import InputError
+from ...errors import IdentityError, InputError, LayerError
 from .arguments import make_extraction, open_store
 from .options import (
     BackboneOption,
@@ -22,7 +22,7 @@ from .options import (
     grouped,
     parse_split,
 )
-from .output import print_ledger, print_outcome, print_plan, progress_bar
+from .output import print_ledger, print_outcome, print_plan, progress_bar, require_success
 
 if TYPE_CHECKING:
     from ...extract.engine.ledger import Ledger
@@ -56,16 +56,17 @@ def extract(
     from ...extract.store.feature_store import FeatureStore
 
     # Validate.
-    extraction = make_extraction(backbone, model, cut=cut, execution=execution)
+    existing = open_store(store) if is_store(store) else None
+    known = None if keep.add_columns else existing
+    extraction = make_extraction(backbone, model, cut=cut, execution=execution, store=known)
     data = table.to_source(source)
     find_providers(extraction.run_config.provider, "fp32")
 
     # Settle the graph and its precision; nothing is created before the source is known to exist.
-    existing = open_store(store) if is_store(store) else None
     if keep.add_columns:
         add_columns(existing, store, extraction, data, as_json=as_json)
     if existing:
-        existing.admit(extraction)  # the precision of the store takes precedence
+        admit_extraction(existing, extraction, cut)
     else:
         require_place(store)
         extraction.fit(data)
@@ -79,6 +80,24 @@ def extract(
     target = existing or FeatureStore.open_or_create(store, extraction, dtype=keep.dtype)
     ledger = fill_store(opened, target, extraction, keep)
     print_outcome(ledger, print_ledger, as_json=as_json)
+    require_success(ledger.failed, ledger.items)
+
+
+def admit_extraction(store: FeatureStore, extraction: Extraction, cut: CutOptions) -> None:
+    """Check that features belong into a store, whose precision takes precedence.
+
+    A backbone that lacks the layers of the store, where none were asked for, is another backbone.
+    """
+    try:
+        store.admit(extraction)
+    except LayerError as error:
+        if cut.layer:
+            raise
+        architecture = store.identity["architecture"]
+        raise IdentityError(
+            f"the backbone is not that of {store.path}, {architecture}: {error} Use another store, or leave out "
+            "--backbone."
+        ) from error
 
 
 def add_columns(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
 import sys
 import warnings
 
@@ -13,6 +15,11 @@ from . import backbone_commands, bundle_commands, extract_commands, overview_com
 
 ENVIRONMENT_ERRNOS = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO, errno.EDQUOT)
 """Operating system errors that are caused by the machine and not by the request."""
+
+PRINTED_WARNINGS = (".*items failed and have no row", ".*are pending and were left out")
+"""Warnings about items that the commands print themselves."""
+CLOSED_PIPE_EXIT_CODE = 128 + getattr(signal, "SIGPIPE", 13)
+"""What a shell reports of a program that SIGPIPE ended."""
 
 app = typer.Typer(
     name="topwork",
@@ -47,15 +54,33 @@ app.command("demo")(overview_commands.demo)
 
 def main() -> None:
     """Run the command line; exit with 0, 1 (stopped by policy), 2 (usage or input) or 3 (environment)."""
-    warnings.filterwarnings("ignore", message=".*items failed and have no row")  # the commands print the failures
+    for message in PRINTED_WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
     try:
         app()
+    except SystemExit as error:
+        leave_if_pipe_is_closed(error)
+        raise
     except TopworkError as error:
         exit_with(str(error), error.exit_code)
     except OSError as error:
         subject = error.filename or "a file"
         exit_code = 3 if error.errno in ENVIRONMENT_ERRNOS else 2
         exit_with(f"{subject}: {error.strerror or error}", exit_code)
+
+
+def leave_if_pipe_is_closed(leaving: SystemExit) -> None:
+    """Leave the process as SIGPIPE would end it if nobody reads the output any more."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        pass
+    else:
+        if not isinstance(leaving.__context__, BrokenPipeError):  # click has caught it
+            return
+    discard = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(discard, sys.stdout.fileno())  # what is still buffered is flushed at the end of the interpreter
+    raise SystemExit(CLOSED_PIPE_EXIT_CODE) from None
 
 
 def exit_with(message: str, exit_code: int) -> None:

@@ -98,7 +98,10 @@ class BackboneOptions:
 class CutOptions:
     """Where to cut the backbone, and how to pool."""
 
-    layer: Annotated[str | None, option("Layers to cut at, separated by commas.", CUT_PANEL)] = None
+    layer: Annotated[
+        str | None,
+        option("Layers to cut at, separated by commas; by default those of an existing store, else last.", CUT_PANEL),
+    ] = None
     pool: Annotated[
         str | None,
         option(
@@ -294,7 +297,11 @@ DataArgument = Annotated[str, typer.Argument(help=f"{SOURCES_HELP}; or a feature
 BundleArgument = Annotated[Path, typer.Argument(help="A bundle written by `topwork fit`.")]
 StoreArgument = Annotated[Path, typer.Argument(help="A feature store.")]
 BackboneOption = Annotated[
-    str | None, typer.Option(help=f"{BACKBONES_HELP}; topwork:tiny by default.", rich_help_panel=BACKBONE_PANEL)
+    str | None,
+    typer.Option(
+        help=f"{BACKBONES_HELP}; by default that of an existing store, else topwork:tiny.",
+        rich_help_panel=BACKBONE_PANEL,
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 SplitOption = Annotated[

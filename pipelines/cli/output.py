@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ...errors import StoppedError
 from ...extract.engine.progress import Progress, watch_progress
 
 if TYPE_CHECKING:
@@ -30,6 +31,14 @@ LEDGER_NOTES = {
 def print_json(value: dict[str, Any]) -> None:
     """Print one object on standard output."""
     typer.echo(json.dumps(value, default=str))
+
+
+def require_success(failed: int, items: int) -> None:
+    """Raise a StoppedError, after the outcome was printed, if every item failed."""
+    if items and failed == items:
+        raise StoppedError(
+            f"every item failed ({failed} of {items}); expected items that can be read. Check the source and its paths."
+        )
 
 
 def print_result(facts: dict[str, Any], text: str, *, as_json: bool) -> None:

@@ -20,6 +20,7 @@ from .output import (
     print_result,
     print_table,
     progress_bar,
+    require_success,
 )
 
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ def retry(
             config=extraction.run_config,
         )
     print_outcome(ledger, print_ledger, as_json=as_json)
+    require_success(ledger.failed, ledger.items)
 
 
 def label(

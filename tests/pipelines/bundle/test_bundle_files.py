@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -399,3 +401,23 @@ def test_bundle_of_a_large_backbone_is_saved_again(
     shutil.rmtree(tmp_path / "first")
     again = topwork.load(tmp_path / "second")
     assert again.predict(paths).tolist() == large_classifier.predict(paths).tolist()
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"a":' * 100_000, "[" * 100_000 + "]" * 100_000])
+def test_deeply_nested_manifest_is_refused_by_its_name(content: str, bundle: Path) -> None:
+    (bundle / "bundle.json").write_text(content)
+    with pytest.raises(BundleError, match=r"bundle\.json"):
+        topwork.load(bundle)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o002])
+def test_files_have_the_mode_of_the_umask(umask: int, train: Train, tmp_path: Path) -> None:
+    classifier = train("linear")
+    before = os.umask(umask)
+    try:
+        classifier.save(tmp_path / "b")
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "b").rglob("*") if path.is_file()}
+    assert set(modes.values()) == {0o666 & ~umask}
+    assert stat.S_IMODE((tmp_path / "b").stat().st_mode) == 0o777 & ~umask

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import pytest
 from topwork import FeatureStore
 
 from .running import BROKEN_ID, LEDGER_FIELDS, topwork_command, topwork_json
@@ -82,3 +84,52 @@ def test_plan_of_broken_files_alone_counts_them(broken: Path, tmp_path: Path) ->
     found = topwork_json("extract", broken, "--store", tmp_path / "s", "--plan")
     assert (found["pending"], found["sample"]["ok"], found["sample"]["failed"]) == (2, 0, 2)
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--layer", "layer2", "--pool", "avg,max"],
+        ["--layer", "layer2,last", "--normalize"],
+        ["--weights", "random"],
+        ["--size", "40"],
+        ["--dtype", "float16"],
+    ],
+)
+def test_existing_store_goes_on_as_it_was_begun(options: list[str], photos: Path, tmp_path: Path) -> None:
+    store = tmp_path / "s"
+    topwork_command("extract", photos / "sky", "--store", store, *options)
+    topwork_command("extract", photos / "roof", "--store", store)
+    at_once = tmp_path / "t"
+    topwork_command("extract", photos / "roof", "--store", at_once, *options)
+    ours = FeatureStore.open(store)
+    theirs = FeatureStore.open(at_once)
+    assert len(ours.ids) == 8  # the same names: what was computed on the second day replaced the first
+    for column in theirs.columns:
+        assert np.allclose(ours.take(theirs.ids, column.name), theirs.matrix(column.name), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "both"),
+    [
+        (["--backbone", "{bert}"], ["architecture", "topwork:tiny"]),
+        (["--weights", "random"], ["weights"]),
+        (["--layer", "layer9"], ["layer9", "last"]),
+        (["--normalize"], ["--normalize"]),
+        (["--size", "40"], ["40", "32"]),
+    ],
+)
+def test_another_backbone_or_cut_than_that_of_the_store_is_refused(
+    options: list[str], both: list[str], work: Path, text_folder: Path
+) -> None:
+    filled = [option.format(bert=f"hf:{text_folder}") for option in options]
+    result = topwork_command("extract", work / "photos", "--store", work / "store", *filled, code=2)
+    assert all(part in result.stderr for part in both)
+
+
+def test_every_item_failed(broken: Path, tmp_path: Path) -> None:
+    result = topwork_command("extract", broken, "--store", tmp_path / "s", code=1)
+    assert "2 items: 0 ok, 2 failed" in result.stdout
+    assert "2 of 2" in result.stderr
+    assert topwork_json("extract", broken, "--store", tmp_path / "s", code=1)["failed"] == 2
+    assert topwork_json("store", "retry", tmp_path / "s", broken, code=1)["failed"] == 2

@@ -145,3 +145,16 @@ def test_unwritable_path_is_bad_input(work: Path, tmp_path: Path) -> None:
         ("extract", work / "photos", "--store", tmp_path / "file" / "store"),
     ):
         assert topwork_command(*command, code=2).stderr.startswith("topwork: ")
+
+
+@pytest.mark.parametrize("arguments", [["heads"], ["heads", "--json"], ["--help"], ["store", "info", "{store}"]])
+def test_closed_pipe_ends_the_process_as_sigpipe_does(arguments: list[str], work: Path) -> None:
+    words = [word.format(store=work / "store") for word in arguments]
+    with subprocess.Popen(
+        [sys.executable, "-m", "topwork", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert (process.returncode, errors) == (141, b"")
