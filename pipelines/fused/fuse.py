@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ...atomic import write_file
 from ...errors import ExportError, reason
@@ -14,7 +17,9 @@ from ...extract.graphs.editing import select_columns
 from ...extract.graphs.exported_graph import ExportedGraph
 from ...extract.runtime.session import Session, open_session
 from ...heads.registry import HEADS
-from .head_converters import register_converters
+from .graph_builder import GraphBuilder, Prediction
+from .head_converters import convert_perceptron_regressor, find_converter, is_perceptron_regressor
+from .labels import to_onnx_labels, with_positions
 from .parity import FittedPipeline, require_head_parity, require_parity
 from .temperature import apply_temperature, split_calibrated
 
@@ -25,6 +30,10 @@ REGRESSOR_OUTPUTS = ("value",)
 ABSTAIN_KEY = "topwork.abstain_below"
 """Metadata of a classifier that abstains; the graph outputs the most probable label all the same."""
 HEAD_PREFIX = "head/"
+LAST_STEP_PREFIX = "last_step/"
+OUTPUT_PREFIX = "output/"
+FEATURES = "features"
+"""Name of the input of a head's graph."""
 ML_OPSET = 3
 """Version of the operators of ONNX's domain ``ai.onnx.ml``."""
 
@@ -86,39 +95,126 @@ def find_opset(model: Any) -> int:
 def convert_head(head: Any, n_features: int, opset: int) -> Any:
     """Convert a fitted head to an ONNX model of a float32 matrix of features.
 
-    Its outputs are labels and probabilities, labels only, or values. Raise an ExportError if skl2onnx has no converter.
+    Its outputs are labels and probabilities, labels only, or values. Raise an ExportError if the head or its labels
+    cannot be written.
     """
-    register_converters()
+    if not hasattr(head, "classes_"):
+        return convert_regressor(head, n_features, opset)
+    labels = to_onnx_labels(head.classes_)
     base, temperature = split_calibrated(head)
-    last = base.steps[-1][1] if hasattr(base, "steps") else base
-    n_outputs = 1
-    options = None
-    if hasattr(base, "predict_proba"):
-        n_outputs = 2
-        options = {id(last): {"zipmap": False}}
-    try:
-        model = run_skl2onnx(base, n_features, opset=opset, options=options)
-    except Exception as error:
-        raise ExportError(
-            f"the head {type(last).__name__} cannot be written as ONNX: {reason(error)}. "
-            f"Heads that can: {', '.join(FUSIBLE)}, and what skl2onnx supports."
-        ) from error
-    del model.graph.output[n_outputs:]
+    with naming_head(base):
+        model, prediction = convert_classifier(base, n_features, opset)
+    del model.graph.output[:]
+    graph = GraphBuilder(model.graph, OUTPUT_PREFIX)
     if temperature is not None:
-        apply_temperature(model, temperature)
+        assert prediction.probabilities is not None
+        prediction = apply_temperature(graph, prediction.probabilities, temperature)
+    label = graph.add("Gather", graph.constant(labels), prediction.positions)
+    add_output(model, label, labels.dtype, shape=[None])
+    if prediction.probabilities is not None:
+        probabilities = graph.cast(prediction.probabilities, np.float32)
+        add_output(model, probabilities, np.float32, shape=[None, len(labels)])
     return model
 
 
-def run_skl2onnx(head: Any, n_features: int, *, opset: int, options: dict[int, Any] | None) -> Any:
-    """Convert a head with skl2onnx, without its warnings; `options` are by the id of an estimator."""
+def convert_classifier(head: Any, n_features: int, opset: int) -> tuple[Any, Prediction]:
+    """Convert a fitted classifier to an ONNX model, whose labels are positions of classes."""
+    last = find_last_step(head)
+    convert = find_converter(last)
+    if convert is not None:
+        model = convert_steps_before(head, n_features, opset)
+        graph = GraphBuilder(model.graph, LAST_STEP_PREFIX)
+        features = graph.cast(model.graph.output[0].name, np.float64)
+        return model, convert(graph, last, features)
+    changed = with_positions(head)
+    n_outputs = 1
+    options = {}
+    if hasattr(head, "predict_proba"):
+        n_outputs = 2
+        options = {id(find_last_step(changed)): {"zipmap": False}}
+    model = run_skl2onnx(changed, n_features, opset=opset, options=options)
+    names = [output.name for output in model.graph.output[:n_outputs]]
+    graph = GraphBuilder(model.graph, LAST_STEP_PREFIX)
+    return model, Prediction(*[graph.add("Identity", name) for name in names])
+
+
+def convert_regressor(head: Any, n_features: int, opset: int) -> Any:
+    """Convert a fitted regressor to an ONNX model, whose output are its values."""
+    with naming_head(head):
+        last = find_last_step(head)
+        if not is_perceptron_regressor(last):
+            model = run_skl2onnx(head, n_features, opset=opset, options={})
+            del model.graph.output[1:]
+            return model
+        model = convert_steps_before(head, n_features, opset)
+        graph = GraphBuilder(model.graph, LAST_STEP_PREFIX)
+        features = graph.cast(model.graph.output[0].name, np.float64)
+        values = graph.cast(convert_perceptron_regressor(graph, last, features), np.float32)
+        del model.graph.output[:]
+        add_output(model, values, np.float32, shape=[None, len(last.target_mean_)])
+        return model
+
+
+@contextmanager
+def naming_head(head: Any) -> Iterator[None]:
+    """Turn any error of a conversion into an ExportError that names the last step of the head."""
+    try:
+        yield
+    except Exception as error:
+        raise ExportError(
+            f"the head {type(find_last_step(head)).__name__} cannot be written as ONNX: {reason(error)}. "
+            f"Heads that can: {', '.join(FUSIBLE)}, and what skl2onnx supports."
+        ) from error
+
+
+def find_last_step(head: Any) -> Any:
+    """Return the last step of a pipeline, or the head itself if it is none."""
+    return head.steps[-1][1] if hasattr(head, "steps") else head
+
+
+def convert_steps_before(head: Any, n_features: int, opset: int) -> Any:
+    """Convert what a pipeline does before its last step; for any other head the features are unchanged."""
+    if not hasattr(head, "steps") or len(head.steps) == 1:
+        return make_unchanged(n_features, opset)
+    return run_skl2onnx(head[:-1], n_features, opset=opset, options={})
+
+
+def make_unchanged(n_features: int, opset: int) -> Any:
+    """Return an ONNX model whose output are the features."""
+    from onnx import TensorProto, helper
+
+    features = helper.make_tensor_value_info(FEATURES, TensorProto.FLOAT, [None, n_features])
+    unchanged = helper.make_tensor_value_info("unchanged", TensorProto.FLOAT, [None, n_features])
+    node = helper.make_node("Identity", [FEATURES], ["unchanged"])
+    graph = helper.make_graph([node], "head", [features], [unchanged])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+
+
+def add_output(model: Any, name: str, dtype: Any, *, shape: list[int | None]) -> None:
+    """Make a value of a model one of its outputs, in place."""
+    from onnx import helper
+
+    element_type = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    model.graph.output.append(helper.make_tensor_value_info(name, element_type, shape))
+
+
+def run_skl2onnx(head: Any, n_features: int, *, opset: int, options: dict[int, Any]) -> Any:
+    """Convert a head with skl2onnx, without its warnings; `options` are by the id of an estimator.
+
+    Features are divided by a scale as scikit-learn divides them, not multiplied by its inverse.
+    """
     import skl2onnx
     from skl2onnx.common.data_types import FloatTensorType
+    from sklearn.preprocessing import StandardScaler
 
+    for _, step in getattr(head, "steps", []):
+        if type(step) is StandardScaler and step.scale_ is not None:
+            options = {**options, id(step): {"div": "div"}}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return skl2onnx.to_onnx(
             head,
-            initial_types=[("features", FloatTensorType([None, n_features]))],
+            initial_types=[(FEATURES, FloatTensorType([None, n_features]))],
             options=options,
             target_opset={"": opset, "ai.onnx.ml": ML_OPSET},
         )

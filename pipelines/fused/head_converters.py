@@ -1,184 +1,281 @@
-"""ONNX converters for heads that skl2onnx has none for, or whose own differ from scikit-learn."""
+"""Classifiers whose ONNX labels are computed as scikit-learn's ``predict`` computes them.
+
+Labels come from decision values in double precision, and ties are broken as scikit-learn breaks them: the first of
+equal decisions, and of two classes the first where the only decision is zero. skl2onnx chooses the most probable class
+in float32 instead, but probabilities that are saturated or normalised tie where decisions do not.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .graph_builder import GraphBuilder, Prediction, Value
+from .pairwise_heads import convert_one_vs_one, convert_support_vectors
+
+Converter = Callable[[GraphBuilder, Any, Value], Prediction]
+"""Adds the prediction of a fitted classifier for a float64 matrix of features."""
+
+
+def find_converter(model: Any) -> Converter | None:
+    """Return the converter of a fitted classifier, by its exact type, or None."""
+    if getattr(model, "multilabel_", False):
+        return None
+    for is_meant, convert in list_converters():
+        if is_meant(model):
+            return convert
+    return None
+
 
 @cache
-def register_converters() -> None:
-    """Register converters for topwork's heads, the nearest centroid classifier, and discriminant analysis.
+def list_converters() -> list[tuple[Callable[[Any], bool], Converter]]:
+    """Return conditions for a classifier with the converters for them."""
+    return [
+        (has_linear_decisions, convert_linear),
+        (is_centroid, convert_centroid),
+        (is_perceptron, convert_perceptron),
+        (is_plain_neighbors, convert_neighbors),
+        (is_support_vector_machine, convert_support_vectors),
+        (is_one_vs_one, convert_one_vs_one),
+        (is_one_vs_rest, convert_one_vs_rest),
+    ]
 
-    skl2onnx 1.20 writes the sigmoid of twice the decision for a ``LinearDiscriminantAnalysis`` of two classes.
-    """
-    from skl2onnx import update_registered_converter
+
+# Conditions.
+
+
+@cache
+def list_linear_types() -> frozenset[type]:
+    """Return the classifiers whose decisions are ``X @ coef_.T + intercept_``."""
+    from sklearn import linear_model, svm
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-    from sklearn.neighbors import NearestCentroid
 
-    from ...heads.centroid import Centroid
     from ...heads.linear.linear_probe import LinearProbe, LinearProbeCV
-    from ...heads.mlp.mlp_head import MLPHead
-    from ...heads.mlp.mlp_regressor import MLPHeadRegressor
 
-    classifiers = {
-        LinearProbe: convert_linear_probe,
-        LinearProbeCV: convert_linear_probe,
-        MLPHead: convert_mlp_classifier,
-        NearestCentroid: convert_centroid,
-        Centroid: convert_centroid,
-        LinearDiscriminantAnalysis: convert_discriminant,
-    }
-    for model, convert in classifiers.items():
-        update_registered_converter(
-            model,
-            f"Topwork{model.__name__}",
-            shape_fct=set_classifier_shapes,
-            convert_fct=convert,
-            options={"zipmap": [False]},  # probabilities are a matrix, not a list of dictionaries
-        )
-    update_registered_converter(
-        MLPHeadRegressor,
-        "TopworkMLPHeadRegressor",
-        shape_fct=set_regressor_shape,
-        convert_fct=convert_mlp_regressor,
+    return frozenset(
+        [
+            LinearDiscriminantAnalysis,
+            LinearProbe,
+            LinearProbeCV,
+            linear_model.LogisticRegression,
+            linear_model.LogisticRegressionCV,
+            linear_model.PassiveAggressiveClassifier,
+            linear_model.Perceptron,
+            linear_model.RidgeClassifier,
+            linear_model.RidgeClassifierCV,
+            linear_model.SGDClassifier,
+            svm.LinearSVC,
+        ]
     )
 
 
-def to_onnx_labels(classes: NDArray[Any]) -> NDArray[Any]:
-    """Return class labels in a type that ONNX has: int64 for integers and booleans, strings (as objects) for others."""
-    if classes.dtype.kind in "biu":
-        return classes.astype(np.int64)
-    return classes.astype(str).astype(object)
+def has_linear_decisions(model: Any) -> bool:
+    """Check whether decisions are linear."""
+    return type(model) in list_linear_types()
 
 
-# Shapes and types of the outputs.
+def is_centroid(model: Any) -> bool:
+    """Check for a classifier by the nearest centroid in Euclidean distance."""
+    from sklearn.neighbors import NearestCentroid
+
+    from ...heads.centroid import Centroid
+
+    return type(model) in (NearestCentroid, Centroid) and model.metric == "euclidean"
 
 
-def set_classifier_shapes(operator: Any) -> None:
-    """Set the type and shape of labels ``(n_rows,)`` and probabilities ``(n_rows, n_classes)``."""
-    from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringTensorType
+def is_perceptron(model: Any) -> bool:
+    """Check for topwork's multilayer perceptron."""
+    from ...heads.mlp.mlp_head import MLPHead
 
-    classes = to_onnx_labels(operator.raw_operator.classes_)
-    label_type = Int64TensorType if classes.dtype == np.int64 else StringTensorType
-    n_rows = operator.inputs[0].get_first_dimension()
-    operator.outputs[0].type = label_type([n_rows])
-    operator.outputs[1].type = FloatTensorType([n_rows, len(classes)])
+    return type(model) is MLPHead
 
 
-def set_regressor_shape(operator: Any) -> None:
-    """Set the type and shape of values ``(n_rows, n_targets)``."""
-    from skl2onnx.common.data_types import FloatTensorType
+def is_perceptron_regressor(model: Any) -> bool:
+    """Check for topwork's multilayer perceptron for values."""
+    from ...heads.mlp.mlp_regressor import MLPHeadRegressor
 
-    n_rows = operator.inputs[0].get_first_dimension()
-    operator.outputs[0].type = FloatTensorType([n_rows, len(operator.raw_operator.target_mean_)])
+    return type(model) is MLPHeadRegressor
+
+
+def is_plain_neighbors(model: Any) -> bool:
+    """Check for a vote of the nearest neighbours in Euclidean distance that all count the same."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    if type(model) is not KNeighborsClassifier:
+        return False
+    is_euclidean = model.effective_metric_ == "euclidean"
+    is_dense = isinstance(model._fit_X, np.ndarray)
+    return is_euclidean and is_dense and model.weights == "uniform" and not model.outputs_2d_
+
+
+def is_support_vector_machine(model: Any) -> bool:
+    """Check for a support vector classifier with a named kernel and without probabilities."""
+    from sklearn.svm import SVC, NuSVC
+
+    if type(model) not in (SVC, NuSVC) or not isinstance(model.kernel, str):
+        return False
+    return model.kernel != "precomputed" and not hasattr(model, "predict_proba") and not model._sparse
+
+
+def is_one_vs_one(model: Any) -> bool:
+    """Check for linear classifiers of pairs of classes."""
+    from sklearn.multiclass import OneVsOneClassifier
+
+    return type(model) is OneVsOneClassifier and all(map(has_linear_decisions, model.estimators_))
+
+
+def is_one_vs_rest(model: Any) -> bool:
+    """Check for linear classifiers of each class against the others."""
+    from sklearn.multiclass import OneVsRestClassifier
+
+    return type(model) is OneVsRestClassifier and all(map(has_linear_decisions, model.estimators_))
 
 
 # Converters.
 
 
-def convert_discriminant(scope: Any, operator: Any, container: Any) -> None:
-    """Add the softmax of the decisions; two classes have one decision, whose counterpart is zero."""
-    model = operator.raw_operator
-    weights = model.coef_.T  # (n_features, n_decisions)
-    constant = model.intercept_  # (n_decisions,)
-    if weights.shape[1] == 1:
-        weights = np.hstack([0 * weights, weights])
-        constant = np.concatenate([[0.0], constant])
-    scores = _affine(operator.inputs[0], weights, constant, opset=container.target_opset)
-    _add_outputs(scope, operator, container, decisions=scores, logits=scores)
+def convert_linear(graph: GraphBuilder, model: Any, features: Value) -> Prediction:
+    """Choose the class of the highest decision."""
+    decisions = graph.affine(features, model.coef_.T, model.intercept_)  # (n_rows, n_decisions)
+    return Prediction(
+        choose_class(graph, decisions, n_decisions=len(model.coef_)),
+        add_probabilities(graph, model, decisions=decisions, n_decisions=len(model.coef_)),
+    )
 
 
-def convert_linear_probe(scope: Any, operator: Any, container: Any) -> None:
-    """Add the softmax of the scores."""
-    _require_one_label(operator.raw_operator)
-    convert_discriminant(scope, operator, container)
+def convert_one_vs_rest(graph: GraphBuilder, model: Any, features: Value) -> Prediction:
+    """Choose the class of the highest decision against the others; probabilities are normalised."""
+    parts = model.estimators_
+    weights = np.concatenate([part.coef_ for part in parts])  # (n_decisions, n_features)
+    constant = np.concatenate([np.broadcast_to(part.intercept_, (1,)) for part in parts])
+    decisions = graph.affine(features, weights.T, constant)
+    positions = choose_class(graph, decisions, n_decisions=len(parts))
+    if not hasattr(model, "predict_proba"):
+        return Prediction(positions)
+    apart = add_own_probabilities(graph, parts[0], decisions)
+    if len(parts) == 1:
+        return Prediction(positions, add_complement(graph, apart))
+    return Prediction(positions, normalise_rows(graph, apart, n_classes=len(parts)))
 
 
-def convert_mlp_classifier(scope: Any, operator: Any, container: Any) -> None:
-    """Add the standardisation, the layers and the softmax."""
-    _require_one_label(operator.raw_operator)
-    scores = _perceptron(operator, container.target_opset)
-    _add_outputs(scope, operator, container, decisions=scores, logits=scores)
+def convert_centroid(graph: GraphBuilder, model: Any, features: Value) -> Prediction:
+    """Choose the nearest centroid by the distance that ``predict`` uses, which ``predict_proba`` does not.
 
-
-def convert_mlp_regressor(scope: Any, operator: Any, container: Any) -> None:
-    """Add the standardisation, the layers and the scale of the targets."""
-    from skl2onnx.algebra.onnx_ops import OnnxAdd, OnnxMul
-
-    model = operator.raw_operator
-    opset = container.target_opset
-    scale = model.target_scale_.astype(np.float32)
-    mean = model.target_mean_.astype(np.float32)
-    scaled = OnnxMul(_perceptron(operator, opset), scale, op_version=opset)
-    OnnxAdd(scaled, mean, op_version=opset, output_names=operator.outputs[:1]).add_to(scope, container)
-
-
-def convert_centroid(scope: Any, operator: Any, container: Any) -> None:
-    """Add labels as scikit-learn's ``predict`` returns them, and probabilities as its ``predict_proba``.
-
-    The two use different distances: plain ones, and ones divided by the standard deviation within the classes.
+    The two are the plain one, and one divided by the standard deviation within the classes. With other priors than
+    equal ones, both use the latter.
     """
-    model = operator.raw_operator
-    opset = container.target_opset
-    features = operator.inputs[0]
     log_prior = np.log(model.class_prior_)
     within_class_std = np.where(model.within_class_std_dev_ == 0, 1.0, model.within_class_std_dev_)
-    logits = _closeness(features, model.centroids_, std=within_class_std, offset=2 * log_prior, opset=opset)
+    logits = add_closeness(graph, features, model.centroids_ / within_class_std**2, model.centroids_, 2 * log_prior)
     decisions = logits
-    has_uniform_prior = np.allclose(model.class_prior_, 1 / len(log_prior))
+    has_uniform_prior = np.isclose(model.class_prior_, 1 / len(log_prior)).all()
     if has_uniform_prior:
-        plain = np.ones_like(within_class_std)
-        decisions = _closeness(features, model.centroids_, std=plain, offset=0 * log_prior, opset=opset)
-    _add_outputs(scope, operator, container, decisions=decisions, logits=logits)
+        decisions = add_closeness(graph, features, model.centroids_, model.centroids_, 0 * log_prior)
+    return Prediction(graph.argmax(decisions), graph.add("Softmax", logits, axis=1))
 
 
-def _require_one_label(model: Any) -> None:
-    if model.multilabel_:
-        raise NotImplementedError("a head for several labels cannot be written as ONNX")
+def convert_perceptron(graph: GraphBuilder, model: Any, features: Value) -> Prediction:
+    """Choose the class of the highest output."""
+    scores = add_perceptron(graph, model, features)
+    return Prediction(graph.argmax(scores), graph.add("Softmax", scores, axis=1))
 
 
-def _add_outputs(scope: Any, operator: Any, container: Any, *, decisions: Any, logits: Any) -> None:
-    """Add the class of the highest decision, and the softmax of the logits."""
-    from skl2onnx.algebra.onnx_ops import OnnxArgMax, OnnxGather, OnnxIdentity, OnnxSoftmax
+def convert_perceptron_regressor(graph: GraphBuilder, model: Any, features: Value) -> Value:
+    """Return the values of a multilayer perceptron, ``(n_rows, n_targets)``."""
+    scaled = graph.add("Mul", add_perceptron(graph, model, features), graph.numbers(model.target_scale_))
+    return graph.add("Add", scaled, graph.numbers(model.target_mean_))
 
-    opset = container.target_opset
-    classes = to_onnx_labels(operator.raw_operator.classes_)
-    position = OnnxArgMax(decisions, axis=1, keepdims=0, op_version=opset)
-    labels = OnnxGather(classes, position, op_version=opset)
-    OnnxIdentity(labels, op_version=opset, output_names=operator.outputs[:1]).add_to(scope, container)
-    OnnxSoftmax(logits, axis=1, op_version=opset, output_names=operator.outputs[1:]).add_to(scope, container)
+
+def convert_neighbors(graph: GraphBuilder, model: Any, features: Value) -> Prediction:
+    """Choose the class of most of the nearest rows, of equally many votes the first class."""
+    n_classes = len(model.classes_)
+    count = model.n_neighbors
+    rows = np.asarray(model._fit_X, dtype=np.float64)
+    closeness = add_closeness(graph, features, rows, rows, np.zeros(len(rows)))
+    _, nearest = graph.add_pair("TopK", closeness, graph.constant(np.array([count], np.int64)), axis=1)
+    one_hot = np.eye(n_classes, dtype=np.float32)[model._y.ravel()]  # (n_fitted, n_classes)
+    ballots = graph.add("Gather", graph.constant(one_hot), nearest, axis=0)  # (n_rows, count, n_classes)
+    votes = graph.add("MatMul", graph.constant(np.ones((1, count), np.float32)), ballots)  # (n_rows, 1, n_classes)
+    flat = graph.add("Reshape", votes, graph.constant(np.array([-1, n_classes], np.int64)))  # (n_rows, n_classes)
+    share = graph.add("Div", flat, graph.constant(np.array(count, np.float32)))
+    return Prediction(graph.argmax(flat), graph.cast(share, np.float64))
 
 
 # Expressions.
 
 
-def _perceptron(operator: Any, opset: int) -> Any:
-    """Return the outputs of a multilayer perceptron."""
-    from skl2onnx.algebra.onnx_ops import OnnxDiv, OnnxRelu, OnnxSub
+def choose_class(graph: GraphBuilder, decisions: Value, *, n_decisions: int) -> Value:
+    """Return the position of the highest decision; a single one is for the second class if it is above zero."""
+    if n_decisions > 1:
+        return graph.argmax(decisions)
+    return graph.choose_of_two(decisions)
 
-    model = operator.raw_operator
-    centred = OnnxSub(operator.inputs[0], model.mean_.astype(np.float32), op_version=opset)
-    values = OnnxDiv(centred, model.scale_.astype(np.float32), op_version=opset)
+
+def add_probabilities(graph: GraphBuilder, model: Any, *, decisions: Value, n_decisions: int) -> Value | None:
+    """Return the probabilities of a linear classifier, if it has some."""
+    if not hasattr(model, "predict_proba"):
+        return None
+    if n_decisions == 1:
+        return add_complement(graph, add_own_probabilities(graph, model, decisions))
+    is_trained_apart = hasattr(model, "loss")  # SGDClassifier: one loss for each class against the others
+    if is_trained_apart:
+        apart = add_own_probabilities(graph, model, decisions)
+        return normalise_rows(graph, apart, n_classes=n_decisions)
+    return graph.add("Softmax", decisions, axis=1)
+
+
+def add_own_probabilities(graph: GraphBuilder, model: Any, decisions: Value) -> Value:
+    """Return the probability of each decision on its own, in the precision of the model's decisions.
+
+    Where decisions are float32, probabilities that are lower than its smallest number are zero.
+    """
+    if getattr(model, "loss", None) == "modified_huber":
+        one = graph.numbers(1.0)
+        clipped = graph.add("Max", graph.add("Min", decisions, one), graph.numbers(-1.0))
+        return graph.add("Div", graph.add("Add", clipped, one), graph.numbers(2.0))
+    row = np.zeros((1, model.coef_.shape[1]), np.float32)
+    dtype = model.decision_function(row).dtype
+    exponential = graph.add("Exp", graph.add("Neg", graph.cast(decisions, dtype)))
+    one = graph.constant(np.array(1.0, dtype))
+    return graph.cast(graph.add("Div", one, graph.add("Add", one, exponential)), np.float64)
+
+
+def add_complement(graph: GraphBuilder, probabilities: Value) -> Value:
+    """Return the probabilities of two classes from those of the second, as two columns."""
+    complement = graph.add("Sub", graph.numbers(1.0), probabilities)
+    return graph.add("Concat", complement, probabilities, axis=1)
+
+
+def normalise_rows(graph: GraphBuilder, values: Value, *, n_classes: int) -> Value:
+    """Divide rows by their sums; where all values are zero, all classes become equally probable."""
+    total = graph.sum_rows(values, n_classes)
+    is_zero = graph.add("Equal", total, graph.numbers(0.0))
+    filled = graph.add("Where", is_zero, graph.numbers(1.0), values)
+    divisor = graph.add("Where", is_zero, graph.numbers(float(n_classes)), total)
+    return graph.add("Div", filled, divisor)
+
+
+def add_perceptron(graph: GraphBuilder, model: Any, features: Value) -> Value:
+    """Return the outputs of a multilayer perceptron."""
+    centred = graph.add("Sub", features, graph.numbers(model.mean_))
+    values = graph.add("Div", centred, graph.numbers(model.scale_))
     *hidden, output = zip(model.weights_, model.biases_, strict=True)
     for weights, constant in hidden:
-        values = OnnxRelu(_affine(values, weights, constant, opset=opset), op_version=opset)
+        values = graph.add("Relu", graph.affine(values, weights, constant))
     weights, constant = output
-    return _affine(values, weights, constant, opset=opset)
+    return graph.affine(values, weights, constant)
 
 
-def _closeness(features: Any, centroids: Any, *, std: Any, offset: Any, opset: int) -> Any:
-    """Return the negative squared distances to the centroids plus an offset, up to a term that all classes share."""
-    constant = offset - ((centroids / std) ** 2).sum(axis=1)
-    return _affine(features, 2 * (centroids / std**2).T, constant, opset=opset)
+def add_closeness(
+    graph: GraphBuilder, features: Value, scaled: NDArray[Any], points: NDArray[Any], offset: NDArray[Any]
+) -> Value:
+    """Return the negative squared distances to points plus an offset, up to a term that all points share.
 
-
-def _affine(features: Any, weights: Any, constant: Any, *, opset: int) -> Any:
-    """Return ``features @ weights + constant`` in float32."""
-    from skl2onnx.algebra.onnx_ops import OnnxAdd, OnnxMatMul
-
-    product = OnnxMatMul(features, weights.astype(np.float32), op_version=opset)
-    return OnnxAdd(product, constant.astype(np.float32), op_version=opset)
+    `scaled` are the points divided by the variances that the distances are in units of.
+    """
+    constant = offset - (scaled * points).sum(axis=1)
+    return graph.affine(features, 2 * scaled.T, constant)

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from ...errors import ExportError
-from .head_converters import to_onnx_labels
+from .graph_builder import GraphBuilder, Prediction, Value
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-MIN_PROBABILITY_OF_SCORES = 1e-37
-"""Smallest float32 probability whose logarithm is taken, if probabilities come from scores."""
+MIN_PROBABILITY_OF_SCORES = 1e-300
+"""Smallest probability whose logarithm is taken, if probabilities come from scores."""
 MIN_PROBABILITY_WITHOUT_SCORES = 1e-12
 """What scikit-learn adds to a probability before its logarithm, if a head has no scores."""
-CALIBRATION_PREFIX = "calibrated/"
 
 
 @dataclass(frozen=True)
@@ -25,12 +19,10 @@ class Temperature:
     """The map from the probabilities of a head to calibrated ones.
 
     Probabilities are raised to `min_probability` where they are lower, then to the power `exponent`, then normalised.
-    The base head predicts positions in `classes`, an array ``(n_classes,)`` of labels.
     """
 
     exponent: float
     min_probability: float
-    classes: NDArray[Any]
 
 
 def split_calibrated(head: Any) -> tuple[Any, Temperature | None]:
@@ -54,7 +46,7 @@ def split_calibrated(head: Any) -> tuple[Any, Temperature | None]:
         min_probability = MIN_PROBABILITY_OF_SCORES
         if len(base.classes_) == 2:
             exponent *= 2
-    return base, Temperature(exponent, min_probability, head.classes_)
+    return base, Temperature(exponent, min_probability)
 
 
 def find_inverse_temperature(head: Any) -> float | None:
@@ -66,45 +58,9 @@ def find_inverse_temperature(head: Any) -> float | None:
     return found[0] if len(found) == 1 else None
 
 
-def apply_temperature(model: Any, temperature: Temperature) -> None:
-    """Calibrate in place the probabilities of a graph, its second output, and make its first output their labels."""
-    from onnx import TensorProto
-
-    label, probabilities = model.graph.output
-    probabilities.name = add_calibration(model.graph, probabilities.name, temperature)
-    classes = to_onnx_labels(temperature.classes)
-    label.name = add_most_probable(model.graph, probabilities.name, classes)
-    label.type.tensor_type.elem_type = TensorProto.INT64 if classes.dtype == np.int64 else TensorProto.STRING
-
-
-def add_calibration(graph: Any, probabilities: str, temperature: Temperature) -> str:
-    """Add ``softmax(exponent * log(max(p, min_probability)))``, and return the name of the result."""
-    smallest = add_constant(graph, "smallest", np.array(temperature.min_probability, np.float32))
-    exponent = add_constant(graph, "exponent", np.array(temperature.exponent, np.float32))
-    clipped = add_node(graph, "Max", [probabilities, smallest], output="clipped")
-    logarithm = add_node(graph, "Log", [clipped], output="logarithm")
-    scaled = add_node(graph, "Mul", [logarithm, exponent], output="scaled")
-    return add_node(graph, "Softmax", [scaled], output="probabilities", axis=1)
-
-
-def add_most_probable(graph: Any, probabilities: str, classes: NDArray[Any]) -> str:
-    """Add the label of the highest probability, and return its name."""
-    names = add_constant(graph, "classes", classes)
-    position = add_node(graph, "ArgMax", [probabilities], output="position", axis=1, keepdims=0)
-    return add_node(graph, "Gather", [names, position], output="label")
-
-
-def add_constant(graph: Any, name: str, value: NDArray[Any]) -> str:
-    """Add a constant, and return its full name."""
-    from onnx import numpy_helper
-
-    graph.initializer.append(numpy_helper.from_array(value, f"{CALIBRATION_PREFIX}{name}"))
-    return f"{CALIBRATION_PREFIX}{name}"
-
-
-def add_node(graph: Any, operator: str, inputs: list[str], *, output: str, **attributes: int) -> str:
-    """Add a node with one output, and return the full name of that."""
-    from onnx import helper
-
-    graph.node.append(helper.make_node(operator, inputs, [f"{CALIBRATION_PREFIX}{output}"], **attributes))
-    return f"{CALIBRATION_PREFIX}{output}"
+def apply_temperature(graph: GraphBuilder, probabilities: Value, temperature: Temperature) -> Prediction:
+    """Add calibrated probabilities, ``softmax(exponent * log(max(p, min_probability)))``, and their classes."""
+    clipped = graph.add("Max", probabilities, graph.numbers(temperature.min_probability))
+    scaled = graph.add("Mul", graph.add("Log", clipped), graph.numbers(temperature.exponent))
+    calibrated = graph.add("Softmax", scaled, axis=1)
+    return Prediction(graph.argmax(calibrated), calibrated)

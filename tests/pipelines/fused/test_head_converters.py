@@ -7,28 +7,19 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-import skl2onnx
 from numpy.typing import NDArray
-from skl2onnx.common.data_types import FloatTensorType
 from sklearn.datasets import load_digits, load_iris
 from sklearn.neighbors import NearestCentroid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from topwork.extract.graphs.torch.cutter import OPSET
-from topwork.pipelines.fused.head_converters import register_converters
+from topwork.pipelines.fused.fuse import convert_head
 
 IRIS = {"str": ["setosa", "versicolor", "virginica"], "int": [-3, 5, 900], "bool": [False, True, True]}
 
 
 def run(head: Any, X: NDArray[np.float32]) -> list[NDArray[Any]]:
-    register_converters()
-    last = head.steps[-1][1] if hasattr(head, "steps") else head
-    model = skl2onnx.to_onnx(
-        head,
-        initial_types=[("features", FloatTensorType([None, X.shape[1]]))],
-        options={id(last): {"zipmap": False}},
-        target_opset={"": OPSET, "ai.onnx.ml": 3},
-    )
+    model = convert_head(head, X.shape[1], OPSET)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     return list(session.run(None, {"features": X}))
 
@@ -79,8 +70,3 @@ def test_one_row_is_a_batch_of_one() -> None:
     X, y = load_iris(return_X_y=True)
     labels, probabilities = run(NearestCentroid().fit(X, y), X[:1].astype(np.float32))
     assert (labels.tolist(), probabilities.shape) == ([0], (1, 3))
-
-
-def test_registering_twice_does_no_harm() -> None:
-    register_converters()
-    register_converters()

@@ -1,0 +1,117 @@
+"""Classifiers that decide between each pair of classes, and choose the class with most votes."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .graph_builder import GraphBuilder, Prediction, Value
+
+
+def convert_one_vs_one(graph: GraphBuilder, model: Any, features: Value) -> Prediction:
+    """Choose the class of most pairs as ``OneVsOneClassifier.predict`` does, with linear parts.
+
+    A positive decision is for the second class of a pair. Votes that tie are ordered by the sum of the decisions.
+    """
+    parts = model.estimators_
+    weights = np.concatenate([part.coef_ for part in parts])  # (n_pairs, n_features)
+    constant = np.concatenate([np.broadcast_to(part.intercept_, (1,)) for part in parts])
+    decisions = graph.affine(features, weights.T, constant)
+    n_classes = len(model.classes_)
+    if n_classes == 2:
+        return Prediction(graph.choose_of_two(decisions))
+    return Prediction(graph.argmax(add_ordered_votes(graph, decisions, n_classes=n_classes)))
+
+
+def add_ordered_votes(graph: GraphBuilder, decisions: Value, *, n_classes: int) -> Value:
+    """Return votes for each class plus a monotonic function, below a third, of the sum of its decisions.
+
+    `decisions` are positive for the second class of a pair, see ``_ovr_decision_function`` of scikit-learn.
+    """
+    votes = add_votes(graph, decisions, n_classes=n_classes)
+    to_first, to_second = pair_matrices(n_classes)
+    total = graph.add("MatMul", decisions, graph.numbers(to_second - to_first))  # (n_rows, n_classes)
+    shifted = graph.add("Add", graph.add("Abs", total), graph.numbers(1.0))
+    bounded = graph.add("Div", total, graph.add("Mul", graph.numbers(3.0), shifted))
+    return graph.add("Add", votes, bounded)
+
+
+def add_votes(graph: GraphBuilder, decisions: Value, *, n_classes: int) -> Value:
+    """Return the number of pairs that each class wins; a positive decision is for the second of a pair."""
+    to_first, to_second = pair_matrices(n_classes)
+    for_second = graph.is_positive(decisions)  # (n_rows, n_pairs)
+    for_first = graph.add("Sub", graph.numbers(1.0), for_second)
+    first = graph.add("MatMul", for_first, graph.numbers(to_first))
+    second = graph.add("MatMul", for_second, graph.numbers(to_second))
+    return graph.add("Add", first, second)
+
+
+def pair_matrices(n_classes: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return matrices ``(n_pairs, n_classes)`` that are one at the first, and at the second class of each pair."""
+    one_hot = np.eye(n_classes)
+    pairs = list(combinations(range(n_classes), 2))
+    first = [i for i, _ in pairs]
+    second = [j for _, j in pairs]
+    return one_hot[first], one_hot[second]
+
+
+def convert_support_vectors(graph: GraphBuilder, model: Any, features: Value) -> Prediction:
+    """Choose the class of most pairs as the ``predict`` of a support vector classifier does.
+
+    libsvm's decisions are positive for the first class of a pair; one that is zero is a vote for the second.
+    """
+    n_classes = len(model.classes_)
+    decisions = add_pair_decisions(graph, model, features)
+    if model.break_ties and n_classes > 2:
+        ordered = add_ordered_votes(graph, graph.add("Neg", decisions), n_classes=n_classes)
+        return Prediction(graph.argmax(ordered))
+    to_first, to_second = pair_matrices(n_classes)
+    for_first = graph.is_positive(decisions)
+    for_second = graph.add("Sub", graph.numbers(1.0), for_first)
+    first = graph.add("MatMul", for_first, graph.numbers(to_first))
+    second = graph.add("MatMul", for_second, graph.numbers(to_second))
+    return Prediction(graph.argmax(graph.add("Add", first, second)))
+
+
+def add_pair_decisions(graph: GraphBuilder, model: Any, features: Value) -> Value:
+    """Return libsvm's decisions ``(n_rows, n_pairs)``.
+
+    The decision between classes i and j sums the kernels of the support vectors of class i with their coefficients
+    against j, and of those of class j with their coefficients against i. One product for each class has all of these.
+    """
+    n_classes = len(model.classes_)
+    kernels = add_kernel(graph, model, features)  # (n_rows, n_support)
+    ends = np.cumsum(model._n_support)
+    sums = []
+    for start, end in zip([0, *ends[:-1]], ends, strict=True):
+        own = graph.columns(kernels, np.arange(start, end))
+        sums.append(graph.add("MatMul", own, graph.numbers(model._dual_coef_[:, start:end].T)))
+    together = graph.add("Concat", *sums, axis=1)  # (n_rows, n_classes * (n_classes - 1))
+    width = n_classes - 1
+    pairs = list(combinations(range(n_classes), 2))
+    of_first = graph.columns(together, [i * width + j - 1 for i, j in pairs])
+    of_second = graph.columns(together, [j * width + i for i, j in pairs])
+    total = graph.add("Add", of_first, of_second)
+    return graph.add("Add", total, graph.numbers(model._intercept_))
+
+
+def add_kernel(graph: GraphBuilder, model: Any, features: Value) -> Value:
+    """Return the kernel between rows and support vectors."""
+    vectors = np.asarray(model.support_vectors_, dtype=np.float64)
+    product = graph.add("MatMul", features, graph.numbers(vectors.T))
+    if model.kernel == "linear":
+        return product
+    if model.kernel == "rbf":
+        own_square = graph.sum_rows(graph.add("Mul", features, features), vectors.shape[1])
+        squares = graph.add("Add", own_square, graph.numbers((vectors**2).sum(axis=1)))
+        distance = graph.add("Sub", squares, graph.add("Mul", product, graph.numbers(2.0)))
+        positive = graph.add("Max", distance, graph.numbers(0.0))
+        return graph.add("Exp", graph.add("Mul", positive, graph.numbers(-model._gamma)))
+    scaled = graph.add("Mul", product, graph.numbers(model._gamma))
+    shifted = graph.add("Add", scaled, graph.numbers(model.coef0))
+    if model.kernel == "poly":
+        return graph.add("Pow", shifted, graph.numbers(float(model.degree)))
+    return graph.add("Tanh", shifted)
