@@ -15,11 +15,16 @@ from .folder import FolderSource
 from .item import Source
 from .remote import FetchedSource, RemoteFolder, RemoteTable, file_ending
 from .sequence import SequenceSource
-from .table import TABLE_SUFFIXES, Table, TableSource
+from .several import SeveralSources, SourceNames, expand_pattern
+from .table import METADATA_COLUMN, TABLE_SUFFIXES, Table, TableSource, names_files
 from .url import is_url, local_path
 
 ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 ARRAY_SUFFIXES = (".npy", ".npz")
+SHARD_SUFFIXES = (*TABLE_SUFFIXES, *ARCHIVE_SUFFIXES)
+"""Endings of the files in a folder that are sources themselves, where it holds no items."""
+METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+"""Tables of a folder's files, as image folders of the hub of Hugging Face have them."""
 EXPECTED = "a folder, a .tar, .tar.gz or .tgz, a .csv, .tsv, .jsonl or .parquet table, an .npy or .npz, or a URL of one"
 
 
@@ -32,7 +37,9 @@ def open_source(
     ----------
     source : str, path, Table, iterable or Source
         A folder, whose sub-folders name the labels; a ``.tar``, ``.tar.gz`` or ``.tgz``; a table; an ``.npy`` whose
-        rows are items, or an ``.npz`` of such an array ``X`` and labels ``y``; the URL of any of these, as fsspec
+        rows are items, or an ``.npz`` of such an array ``X`` and labels ``y``; a pattern of several of these
+        (``shards/*.parquet``, ``shard-{000..099}.tar``), or a folder that holds nothing else; a folder with a table
+        ``metadata.csv`` (or ``.jsonl``, ``.parquet``) whose column ``file_name`` names files; the URL of any, as fsspec
         understands it; or paths, uint8 arrays and PIL images, strings, or arrays of numbers. A generator of these is
         iterated over once, and what it yields is kept.
     labels : iterable, optional
@@ -47,6 +54,8 @@ def open_source(
     SourceError
         If there is nothing to read, or no item in it.
     """
+    if isinstance(source, SourceNames):
+        return SeveralSources([open_source(name, kind=kind) for name in source.names])
     if not isinstance(source, (str, Path, Table, Source)):
         return SequenceSource(source, labels, kind=kind, ids=ids)
     if ids is not None:
@@ -54,6 +63,12 @@ def open_source(
     if isinstance(source, Source):
         return source
     place = source.file if isinstance(source, Table) else source
+    names = expand_pattern(str(place))
+    if names != [str(place)]:
+        tables = isinstance(source, Table)
+        return SeveralSources(
+            [open_source(replace(source, file=name) if tables else name, kind=kind) for name in names]
+        )
     if is_url(place):
         opened = open_url(source, str(place), kind)
     elif isinstance(source, Table):
@@ -97,12 +112,24 @@ def open_path(path: Path, kind: str) -> Source:
     if path.suffix in TABLE_SUFFIXES and path.is_file():
         return TableSource(Table(path), kind)
     if path.is_dir():
-        return FolderSource(path, kind)
+        return open_folder(path, kind)
     if path.name.endswith(ARCHIVE_SUFFIXES):
         return ArchiveSource(path, kind)
     if path.suffix in ARRAY_SUFFIXES:
         return array_source(path, kind)
     raise SourceError(f"source {path} is of an unknown kind; expected {EXPECTED}")
+
+
+def open_folder(path: Path, kind: str) -> Source:
+    """Return the items of a folder: its files, the rows of its table of metadata, or those of the sources in it."""
+    for name in METADATA_FILES:
+        if (path / name).is_file() and names_files(path / name):
+            return TableSource(Table(path / name, path=METADATA_COLUMN), kind)
+    folder = FolderSource(path, kind)
+    if len(folder):
+        return folder
+    shards = sorted(file for file in path.rglob("*") if file.name.endswith(SHARD_SUFFIXES) and file.is_file())
+    return SeveralSources([open_path(file, kind) for file in shards]) if shards else folder
 
 
 def check_exists(path: Path) -> None:

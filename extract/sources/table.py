@@ -28,6 +28,8 @@ EXPECTED_OF_SUFFIX = {
     ".parquet": "a whole Parquet file",
 }
 TABLE_SUFFIXES = tuple(EXPECTED_OF_SUFFIX)
+METADATA_COLUMN = "file_name"
+"""Column of files in the tables of image folders of the hub of Hugging Face."""
 MAX_BLOCK_BYTES = 2**31 - 1
 """Bytes of text that pyarrow takes at a time."""
 SURROGATE = re.compile("[\ud800-\udfff]")
@@ -73,6 +75,8 @@ class TableSource:
     def __init__(self, table: Table, kind: str = "image") -> None:
         self.path = Path(table.file)
         rows = read_rows(self.path)
+        if table.path is None and "path" not in rows.column_names and METADATA_COLUMN in rows.column_names:
+            table = replace(table, path=METADATA_COLUMN)
         self._columns = {field: read_column(self.path, rows, field, getattr(table, field)) for field in TABLE_FIELDS}
 
         # Texts are taken where the kind of input has them, unless only the column of paths was named.
@@ -180,6 +184,16 @@ def format_cell(value: Any, path: Path, name: str) -> str | None:
     if isinstance(value, (list, dict)):
         raise SourceError(f"column {name!r} of table {path} holds a {type(value).__name__}; expected texts or numbers")
     return str(value)
+
+
+def names_files(path: Path) -> bool:
+    """Return whether a table has the column of files that the hub of Hugging Face defines."""
+    from pyarrow import parquet
+
+    if path.suffix == ".parquet":
+        return METADATA_COLUMN in parquet.read_schema(path).names
+    with open(path, encoding="utf-8-sig", errors="replace") as stream:
+        return METADATA_COLUMN in re.findall(r"\w+", stream.readline())
 
 
 def read_rows(path: Path) -> pyarrow.Table:

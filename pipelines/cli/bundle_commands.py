@@ -217,9 +217,13 @@ def evaluate(
     if as_json:
         print_json(scores)
         return
-    for part in scores.get("splits", {"": scores}).values():
+    parts = scores["splits"].values() if "splits" in scores else [scores]
+    for part in parts:
         print_scores(part)
     print_failures(estimator.failures_)
+    for part in parts:
+        if "per_class" in part:
+            print_classes(part["per_class"])
 
 
 def print_scores(scores: dict[str, Any]) -> None:
@@ -230,8 +234,6 @@ def print_scores(scores: dict[str, Any]) -> None:
         print_regression_scores(scores)
     else:
         print_classification_scores(scores)
-    if "per_class" in scores:
-        print_classes(scores["per_class"])
 
 
 def print_regression_scores(scores: dict[str, Any]) -> None:

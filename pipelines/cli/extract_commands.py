@@ -15,7 +15,7 @@ from .options import (
     CutOptions,
     ExecutionOptions,
     JsonOption,
-    SourceArgument,
+    SourcesArgument,
     SplitOption,
     StoreOptions,
     TableOptions,
@@ -29,13 +29,14 @@ if TYPE_CHECKING:
     from ...extract.extractor.extraction import Extraction
     from ...extract.jobs.plan import Plan
     from ...extract.sources.item import Source
+    from ...extract.sources.several import SourceNames
     from ...extract.sources.table import Table
     from ...extract.store.feature_store import FeatureStore
 
 
 @grouped
 def extract(
-    source: SourceArgument,
+    source: SourcesArgument,
     store: Annotated[Path, typer.Option(help="The store; created if it does not exist.")],
     model: BackboneOptions,
     cut: CutOptions,
@@ -59,7 +60,7 @@ def extract(
     existing = open_store(store) if is_store(store) else None
     known = None if keep.add_columns else existing
     extraction = make_extraction(backbone, model, cut=cut, execution=execution, store=known)
-    data = table.to_source(source)
+    data = table.to_sources(source)
     find_providers(extraction.run_config.provider, "fp32")
 
     # Settle the graph and its precision; nothing is created before the source is known to exist.
@@ -101,7 +102,7 @@ def admit_extraction(store: FeatureStore, extraction: Extraction, cut: CutOption
 
 
 def add_columns(
-    store: FeatureStore | None, path: Path, extraction: Extraction, data: str | Table, *, as_json: bool
+    store: FeatureStore | None, path: Path, extraction: Extraction, data: str | Table | SourceNames, *, as_json: bool
 ) -> None:
     """Compute the columns that an existing store lacks, for the items that it has."""
     if store is None:

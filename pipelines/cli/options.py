@@ -19,6 +19,7 @@ import typer
 from ...errors import InputError
 
 if TYPE_CHECKING:
+    from ...extract.sources.several import SourceNames
     from ...extract.sources.table import Table
     from ...models.loading import BackboneSpec
 
@@ -202,6 +203,14 @@ class TableOptions:
         columns = {name.removesuffix("_column"): column for name, column in vars(self).items()}
         return Table(source, **columns) if any(columns.values()) else source
 
+    def to_sources(self, sources: list[str]) -> str | Table | SourceNames:
+        """Return one source, or the names of several."""
+        from ...extract.sources.several import SourceNames
+
+        if len(sources) == 1:
+            return self.to_source(sources[0])
+        return SourceNames(tuple(self.to_source(source) for source in sources))
+
 
 def grouped(function: Callable[..., None]) -> Callable[..., None]:
     """Replace each argument that is annotated with a group of options by one option per field."""
@@ -293,6 +302,7 @@ def parse_model_args(pairs: list[str]) -> dict[str, Any]:
 SOURCES_HELP = "A folder (its sub-folders are labels), a .tar[.gz], a .csv, .tsv, .jsonl or .parquet table, or an .npy"
 BACKBONES_HELP = "timm:NAME, torchvision:NAME, hf:ID or hf:FOLDER, onnx:FILE, topwork:tiny"
 SourceArgument = Annotated[str, typer.Argument(help=f"{SOURCES_HELP}.")]
+SourcesArgument = Annotated[list[str], typer.Argument(help=f"{SOURCES_HELP}; several are read one after the other.")]
 DataArgument = Annotated[str, typer.Argument(help=f"{SOURCES_HELP}; or a feature store.")]
 BundleArgument = Annotated[Path, typer.Argument(help="A bundle written by `topwork fit`.")]
 StoreArgument = Annotated[Path, typer.Argument(help="A feature store.")]
