@@ -65,10 +65,7 @@ def open_source(
     place = source.file if isinstance(source, Table) else source
     names = expand_pattern(str(place))
     if names != [str(place)]:
-        tables = isinstance(source, Table)
-        return SeveralSources(
-            [open_source(replace(source, file=name) if tables else name, kind=kind) for name in names]
-        )
+        return SeveralSources([open_source(rename_source(source, name), kind=kind) for name in names])
     if is_url(place):
         opened = open_url(source, str(place), kind)
     elif isinstance(source, Table):
@@ -78,6 +75,11 @@ def open_source(
     if not len(opened):
         raise SourceError(f"source {place} holds no {kind} items ({opened.ignored} other files)")
     return opened
+
+
+def rename_source(source: str | Path | Table, name: str) -> str | Table:
+    """Return the source of another name, with the same columns if it is a table."""
+    return replace(source, file=name) if isinstance(source, Table) else name
 
 
 def open_url(source: str | Path | Table, url: str, kind: str) -> Source:
