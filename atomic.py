@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import platform
 import shutil
+import tempfile
 import uuid
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 TEMPORARY = ".tmp-"
 """Prefix of the names of files and folders that are being written."""
+PROBE_BYTES = 65_536
+"""Bytes that are written to see whether there is room at a destination."""
 
 
 def write_file(path: Path, content: bytes, *, exclusive: bool = False) -> None:
@@ -19,7 +24,7 @@ def write_file(path: Path, content: bytes, *, exclusive: bool = False) -> None:
 
     The folder must exist. If `exclusive`, raise a FileExistsError instead of replacing a file.
     """
-    temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
+    temporary = path.with_name(temporary_name())
     try:
         with open(temporary, "xb") as stream:
             stream.write(content)
@@ -41,7 +46,8 @@ def new_file(path: Path, *, replace: bool = False) -> Iterator[Path]:
     If the block raises, nothing is left behind. An existing file stays, and FileExistsError is raised, unless it is to
     be replaced.
     """
-    temporary = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
+    sweep_after_dead_processes(path.parent)
+    temporary = path.with_name(temporary_name())
     try:
         yield temporary
         _sync_file(temporary)
@@ -61,8 +67,9 @@ def new_folder(path: Path) -> Iterator[Path]:
     If the block raises, nothing is left behind. A folder that another process put there first stays, and
     FileExistsError is raised.
     """
-    temporary = path.with_name(f"{TEMPORARY}{path.name}-{uuid.uuid4().hex}")
+    temporary = path.with_name(temporary_name(f"{path.name}-"))
     temporary.mkdir(parents=True)
+    sweep_after_dead_processes(path.parent)
     try:
         yield temporary
         paths = list(temporary.rglob("*"))
@@ -91,13 +98,58 @@ def move_folder(temporary: Path, path: Path) -> None:
         raise
 
 
+def temporary_name(prefix: str = "") -> str:
+    """Return a new name that says which process of which machine writes under it."""
+    return f"{TEMPORARY}{prefix}{uuid.uuid4().hex}.{_machine()}.{os.getpid()}"
+
+
+def sweep_after_dead_processes(folder: Path) -> None:
+    """Remove from a folder of the user's what processes of this machine began to write before they were killed."""
+    for leftover in folder.glob(f"{TEMPORARY}*.{_machine()}.*"):
+        process = leftover.name.rpartition(".")[2]
+        if process.isdecimal() and not _is_running(int(process)):
+            _remove(leftover)
+
+
+def require_destination(path: Path) -> None:
+    """Raise an OSError that names the path if no file or folder can be written there, before any work is done."""
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(PROBE_BYTES))
+            probe.flush()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
 def sweep(folder: Path) -> None:
     """Remove the temporary files and folders that interrupted writers left in a folder."""
     for leftover in folder.glob(f"{TEMPORARY}*"):
-        if leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
+        _remove(leftover)
+
+
+def _remove(leftover: Path) -> None:
+    if leftover.is_dir():
+        shutil.rmtree(leftover, ignore_errors=True)
+    else:
+        with contextlib.suppress(PermissionError):
             leftover.unlink(missing_ok=True)
+
+
+def _machine() -> str:
+    return f"{zlib.crc32(platform.node().encode()):08x}"
+
+
+def _is_running(process: int) -> bool:
+    if os.name == "nt":
+        return True  # there a signal would end it
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def _sync_file(file: Path) -> None:

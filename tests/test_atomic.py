@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 
 import pytest
-from topwork.atomic import new_file, new_folder, sweep, write_file
+from topwork.atomic import new_file, new_folder, require_destination, sweep, temporary_name, write_file
 
 
 def names(folder: Path) -> list[str]:
@@ -88,3 +91,37 @@ def test_new_file_appears_at_the_end_of_the_block_and_replaces_nothing(tmp_path:
         temporary.with_name("nowhere").read_bytes()
     assert (tmp_path / "a").read_bytes() == b"first"
     assert names(tmp_path) == ["a"]
+
+
+def write_until_killed(folder: Path, kind: str) -> None:
+    """Begin to write a file or folder, and end as a killed process does."""
+    with (new_folder if kind == "folder" else new_file)(folder / "a") as temporary:
+        if kind == "folder":
+            (temporary / "file").write_bytes(b"content")
+        else:
+            temporary.write_bytes(b"content")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_next_writer_sweeps_what_killed_processes_left(kind: str, tmp_path: Path) -> None:
+    process = multiprocessing.get_context("fork").Process(target=write_until_killed, args=(tmp_path, kind))
+    process.start()
+    process.join()
+    assert len(names(tmp_path)) == 1
+    ours = tmp_path / temporary_name()
+    ours.write_bytes(b"of this process, which is alive")
+    others = tmp_path / ".tmp-of-another-program"
+    others.write_bytes(b"keep me")
+    with new_file(tmp_path / "b") as temporary:
+        temporary.write_bytes(b"content")
+    assert names(tmp_path) == sorted([ours.name, others.name, "b"])
+
+
+def test_destination_below_a_file_is_refused_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    require_destination(tmp_path / "new" / "folder" / "file.csv")
+    assert names(tmp_path) == ["file"]
+    with pytest.raises(NotADirectoryError) as error:
+        require_destination(tmp_path / "file" / "a.csv")
+    assert error.value.filename == str(tmp_path / "file" / "a.csv")

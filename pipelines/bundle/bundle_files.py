@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import tempfile
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...atomic import TEMPORARY, new_folder, sync_folder, write_file
+from ...atomic import (
+    new_folder,
+    require_destination,
+    sweep_after_dead_processes,
+    sync_folder,
+    temporary_name,
+    write_file,
+)
 from ...errors import BundleError, InputError
 from ...extract.graphs.editing import select_columns
 from ...extract.graphs.exported_graph import ExportedGraph
@@ -55,23 +62,44 @@ class BundleContents:
     learned_ids: NDArray[np.uint64] | None
 
 
-def write_bundle(contents: BundleContents, path: Path, provider: str = "auto") -> None:
-    """Write a bundle into a folder, atomically; an existing bundle is replaced.
+def require_bundle_place(path: Path, *, overwrite: bool) -> None:
+    """Raise an error if no bundle may be written at a path: a BundleError if something is there already.
+
+    With `overwrite`, an existing bundle may be replaced, and nothing else.
+    """
+    is_empty_folder = path.is_dir() and not any(path.iterdir())
+    if (path / MANIFEST).is_file():
+        if not overwrite:
+            raise BundleError(
+                f"{path} is a bundle already, which would be replaced; expected a new name, or --overwrite "
+                "(overwrite=True)"
+            )
+    elif path.is_symlink() or (path.exists() and not is_empty_folder):
+        raise BundleError(f"{path} exists and is no bundle; choose another folder")
+    require_destination(path)
+
+
+def write_bundle(contents: BundleContents, path: Path, provider: str = "auto", *, overwrite: bool = False) -> None:
+    """Write a bundle into a folder, atomically; an existing bundle is replaced with `overwrite` alone.
 
     The folder holds ``bundle.json``, ``extractor.onnx`` with its certificate (of `provider`, too) and canaries, the
     head (see :mod:`topwork.heads.persistence`), ``learned.npy``, and for text ``inputs/tokenizer.json``. Raise a
-    BundleError if `path` exists and is not a bundle.
+    BundleError if something else is at `path`.
     """
-    if path.exists() and not (path / MANIFEST).is_file():
-        raise BundleError(f"{path} exists and is no bundle; choose another folder")
+    require_bundle_place(path, overwrite=overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}{path.name}-", dir=path.parent) as temporary:
-        new = Path(temporary) / "new"
+    sweep_after_dead_processes(path.parent)
+    temporary = path.with_name(temporary_name(f"{path.name}-"))
+    temporary.mkdir()
+    try:
+        new = temporary / "new"
         with new_folder(new) as folder:
             write_files(contents, folder, provider)
         if path.exists():
-            path.rename(Path(temporary) / "old")
+            path.rename(temporary / "old")
         new.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     sync_folder(path.parent)
 
 

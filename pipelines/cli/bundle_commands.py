@@ -20,6 +20,7 @@ from .options import (
     DataArgument,
     ExecutionOptions,
     JsonOption,
+    OverwriteOption,
     SourceArgument,
     SplitOption,
     StoreArgument,
@@ -32,6 +33,7 @@ from .options import (
 from .output import print_failures, print_json, print_result, print_table, progress_bar, require_success
 
 if TYPE_CHECKING:
+    from ...extract.store.feature_store import FeatureStore
     from ..estimators.transfer_estimator import TransferEstimator
 
 
@@ -49,11 +51,15 @@ def fit(
     store: Annotated[Path | None, typer.Option(help="Keep the features of SOURCE here.")] = None,
     split: SplitOption = None,
     views: Annotated[int, typer.Option(help="Augmented versions of each image to train on as well.")] = 0,
+    overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train a head on a source or on the features of a store, and save a bundle."""
     from ...extract.store.feature_store import FeatureStore
+    from ..bundle.bundle_files import require_bundle_place
+    from ..estimators.item_features import count_pending
 
+    require_bundle_place(out, overwrite=overwrite)
     data = open_data(source, table)
     estimator_class, parameters = task.to_estimator()
     parameters |= {"head": head, **execution.to_parameters()}
@@ -62,6 +68,7 @@ def fit(
             raise InputError(
                 f"{source} is a feature store and has a backbone: --backbone, --weights, … and --store do not apply"
             )
+        require_chosen_columns(data, cut)
         estimator = estimator_class.from_graph(data.graph, **chosen_columns(cut), **parameters)
     else:
         estimator = estimator_class(
@@ -75,16 +82,35 @@ def fit(
         )
     with progress_bar("extract"):
         estimator.fit(data, split=parse_split(split))
-    estimator.save(out)
-    facts = summarize_fit(estimator, out, head)
+    estimator.save(out, overwrite=overwrite)
+    pending = count_pending(data) if isinstance(data, FeatureStore) else 0
+    facts = {**summarize_fit(estimator, out, head), "pending": pending}
     if as_json:
         print_json(facts)
     else:
         print_fit(estimator, facts)
 
 
+def require_chosen_columns(store: FeatureStore, cut: CutOptions) -> None:
+    """Raise an InputError if a store has several layers or poolings, and the options do not choose among them."""
+    layers = list(dict.fromkeys(column.layer for column in store.columns))
+    if len(layers) > 1 and not cut.layer:
+        raise InputError(
+            f"{store.path} has several layers: {', '.join(layers)}. Choose one with --layer {layers[-1]}; "
+            f"--layer {','.join(layers)} concatenates them."
+        )
+    chosen = cut.layers if cut.layer else layers
+    for layer in chosen:
+        pools = [column.pool for column in store.columns if column.layer == layer]
+        if len(pools) > 1 and not cut.pool:
+            raise InputError(
+                f"{store.path} has several poolings of layer {layer}: {', '.join(pools)}. Choose one with "
+                f"--pool {pools[0]}; --pool {','.join(pools)} concatenates them."
+            )
+
+
 def chosen_columns(cut: CutOptions) -> dict[str, Any]:
-    """Return the parameters that choose among the columns of a store; without any, all columns are used."""
+    """Return the parameters that choose among the columns of a store; without any, the only one is used."""
     parameters: dict[str, Any] = {}
     if cut.layer:
         parameters["layer"] = cut.layers
@@ -118,6 +144,11 @@ def print_fit(estimator: TransferEstimator, facts: dict[str, Any]) -> None:
         items += f" of {len(facts['classes'])} classes"
     typer.echo(f"{facts['head']} on {', '.join(facts['columns'])}: {items}")
     print_failures(estimator.failures_)
+    if facts["pending"]:
+        typer.echo(
+            f"{facts['pending']} items of the store are pending and were left out: run `topwork extract` with their "
+            "source, then fit again"
+        )
     if facts["left_out"]:
         counts = ", ".join(f"{count} of the split {name}" for name, count in facts["left_out"].items())
         typer.echo(f"not trained on: {counts}")
@@ -129,7 +160,7 @@ def print_fit(estimator: TransferEstimator, facts: dict[str, Any]) -> None:
 def refit(
     bundle: BundleArgument,
     store: StoreArgument,
-    out: Annotated[Path, typer.Option(help="The bundle to write; it may be the same.")],
+    out: Annotated[Path, typer.Option(help="The bundle to write; with --overwrite it may be the same.")],
     labels: Annotated[
         Path | None, typer.Option(help="A table with a column id and one of labels; by default the store's labels.")
     ] = None,
@@ -145,12 +176,15 @@ def refit(
     seed: Annotated[int | None, typer.Option(help="Seed for the choice of held-out items.")] = None,
     anew: Annotated[bool, typer.Option("--anew", help="Cold start; the penalty is chosen again.")] = False,
     trust: TrustOption = None,
+    overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Retrain the head of a bundle on the features of a store, and compare it with its parent."""
+    from ..bundle.bundle_files import require_bundle_place
     from ..estimators.refit import RefitWarning
     from ..estimators.refit import refit as refit_bundle
 
+    require_bundle_place(out, overwrite=overwrite)
     with warnings.catch_warnings():
         # What these warnings say is part of the printed report.
         warnings.simplefilter("ignore", RefitWarning)
@@ -164,7 +198,7 @@ def refit(
             warm=not anew,
             trusted=trust or (),
         )
-    child.save(out)
+    child.save(out, overwrite=overwrite)
     if as_json:
         print_json({"bundle": str(out), **child.lineage_})
     else:
@@ -273,8 +307,10 @@ def predict(
 ) -> None:
     """Predict the labels of items."""
     from ...extract.sources.selected import select_source
-    from ..estimators.result_files import write_predictions
+    from ..estimators.result_files import check_suffix, require_file_place, write_predictions
 
+    check_suffix(out)
+    require_file_place(out)
     estimator = load_bundle(bundle, trust, execution)
     data = select_source(estimator.extractor_.open(table.to_source(source)), parse_split(split))
     with progress_bar("predict"):
@@ -292,6 +328,9 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write backbone and head as one ONNX file, and compare it with the two run separately."""
+    from ..estimators.result_files import require_file_place
+
+    require_file_place(out)
     load_bundle(bundle, trust).to_onnx(out)
     size = out.stat().st_size
     text = f"wrote {out}, {size / 1e6:.1f} MB; its output matches backbone and head run separately"

@@ -313,6 +313,7 @@ BackboneOption = Annotated[
         rich_help_panel=BACKBONE_PANEL,
     ),
 ]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there already.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 SplitOption = Annotated[
     str | None,

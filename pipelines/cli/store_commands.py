@@ -147,8 +147,11 @@ def failures(
     as_json: JsonOption = False,
 ) -> None:
     """List the failed items, with their reasons."""
-    from ..estimators.result_files import write_rows
+    from ..estimators.result_files import check_suffix, require_file_place, write_rows
 
+    if out is not None:
+        check_suffix(out)
+        require_file_place(out)
     failed = open_store(store).failures()
     rows = [{"id": item_id, "reason": reason} for item_id, reason in failed]
     if out is not None:

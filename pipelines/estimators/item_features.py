@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -41,9 +42,21 @@ def compute_features(extractor: Extractor, X: Any) -> ItemFeatures:
     if not isinstance(X, FeatureStore):
         return ItemFeatures(extractor.transform(X), extractor.kept_, extractor.failures_)
     require_same_features(X, extractor)
+    n_pending = count_pending(X)
+    if n_pending:
+        warnings.warn(
+            f"{n_pending} items of {X.path} are pending and were left out, as after a repair: compute them again with "
+            "extract_features (`topwork extract`) and their source",
+            stacklevel=2,
+        )
     matrices = [np.asarray(X.matrix(column.name), np.float32) for column in extractor.columns]
     matrix = matrices[0] if len(matrices) == 1 else np.concatenate(matrices, axis=1)
     return ItemFeatures(matrix, np.arange(len(matrix)), X.failures())
+
+
+def count_pending(store: FeatureStore) -> int:
+    """Return the number of items of a store that have to be computed again."""
+    return store.index.counts().get("pending", 0)
 
 
 def require_same_features(store: FeatureStore, extractor: Extractor) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sklearn.base import RegressorMixin
 
-from ...atomic import write_file
+from ...atomic import require_destination, write_file
 from ...errors import InputError
 
 if TYPE_CHECKING:
@@ -77,6 +77,13 @@ def check_suffix(path: Path) -> None:
     """Raise an InputError if the suffix of a file is neither ``.csv`` nor ``.jsonl``."""
     if path.suffix not in RESULT_SUFFIXES:
         raise InputError(f"{path}: expected a file that ends in {' or '.join(RESULT_SUFFIXES)}")
+
+
+def require_file_place(path: Path) -> None:
+    """Raise an error that names the path if no file can be written there, before any work is done."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; expected the name of a file")
+    require_destination(path)
 
 
 def write_rows(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str] = ()) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
 from inspect import signature
@@ -95,10 +96,17 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         layer : str or sequence of str, optional
-            By default all of the store's layers, side by side.
+            By default all of the store's layers, concatenated, with a warning if there are several.
         **options
             Other parameters of the estimator.
         """
+        if layer is None and len(store.columns) > 1:
+            names = [column.name for column in store.columns]
+            warnings.warn(
+                f"the features of {store.path} are of several columns, which are concatenated: {', '.join(names)}. "
+                "Name those to use with layer=.",
+                stacklevel=2,
+            )
         if store.is_foreign:
             names = [column.name for column in store.columns] if layer is None else layer
             return cls(ForeignBackbone(store.identity, store.columns), names, **options)
@@ -347,18 +355,21 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
 
     # Saving.
 
-    def save(self, path: str | Path) -> None:
-        """Write a bundle, which :func:`topwork.load` reads; an existing bundle is replaced.
+    def save(self, path: str | Path, overwrite: bool = False) -> None:
+        """Write a bundle, which :func:`topwork.load` reads.
 
         Parameters
         ----------
         path : path
             Folder to write, see :func:`topwork.pipelines.bundle.bundle_files.write_bundle`.
+        overwrite : bool
+            Whether a bundle that is there already is replaced.
 
         Raises
         ------
         BundleError
-            If `path` exists and is not a bundle, or a label cannot be written as JSON.
+            If `path` exists and is not a bundle, or is one and `overwrite` is False; or if a label cannot be written as
+            JSON.
         """
         check_is_fitted(self, "head_")
         contents = BundleContents(
@@ -372,7 +383,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
             lineage=self.lineage_,
             learned_ids=self.learned_,
         )
-        write_bundle(contents, Path(path), self.extractor_.provider)
+        write_bundle(contents, Path(path), self.extractor_.provider, overwrite=overwrite)
 
     @abstractmethod
     def _bundle_properties(self) -> dict[str, Any]:

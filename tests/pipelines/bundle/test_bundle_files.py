@@ -240,7 +240,7 @@ def test_loaded_bundle_for_text_is_saved_again_whole(text_bundle: Path, texts: T
     expected = topwork.load(text_bundle).predict(texts[0])
     shutil.rmtree(text_bundle)
     assert topwork.load(tmp_path / "moved").predict(texts[0]).tolist() == expected.tolist()
-    topwork.load(tmp_path / "moved").save(tmp_path / "moved")
+    topwork.load(tmp_path / "moved").save(tmp_path / "moved", overwrite=True)
     assert topwork.load(tmp_path / "moved").predict(texts[0]).tolist() == expected.tolist()
 
 
@@ -317,7 +317,7 @@ def test_saving_again_replaces_the_bundle_and_nothing_else(train: Train, bundle:
     neighbours = [bundle.with_name(f"bundle{suffix}") for suffix in (".old", ".new", ".bak")]
     for neighbour in neighbours:
         shutil.copytree(bundle, neighbour)
-    train("lda").save(bundle)
+    train("lda").save(bundle, overwrite=True)
     assert topwork.load(bundle).head == "lda"
     assert [topwork.load(neighbour).head for neighbour in neighbours] == ["centroid"] * 3
     assert sorted(bundle.parent.iterdir()) == sorted([bundle, *neighbours])
@@ -334,7 +334,7 @@ class Unsaveable(NearestCentroid):
 def test_save_that_fails_leaves_the_old_bundle(train: Train, bundle: Path) -> None:
     before = {path.name: path.read_bytes() for path in bundle.iterdir()}
     with pytest.raises(Exception, match="generator"):
-        train(Unsaveable()).save(bundle)
+        train(Unsaveable()).save(bundle, overwrite=True)
     assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
     assert list(bundle.parent.iterdir()) == [bundle]
 

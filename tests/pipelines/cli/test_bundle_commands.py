@@ -12,6 +12,7 @@ import pytest
 import topwork
 from topwork import FeatureStore
 from topwork.extract.graphs.exported_graph import ExportedGraph
+from topwork.extract.store.writer import open_writer
 
 from .running import BROKEN_ID, topwork_command, topwork_json
 
@@ -31,7 +32,8 @@ def test_fit_keeps_the_features_in_a_store(work: Path, tmp_path: Path) -> None:
     store = FeatureStore.open(tmp_path / "s")
     assert len(store.ids) == 24
     entries = store.log.entries()
-    topwork_command("fit", work / "photos", "--store", tmp_path / "s", "--head", "knn", "--out", tmp_path / "b")
+    again = ["fit", work / "photos", "--store", tmp_path / "s", "--head", "knn", "--out", tmp_path / "b"]
+    topwork_command(*again, "--overwrite")
     assert FeatureStore.open(tmp_path / "s").log.entries() == entries
     assert topwork.load(tmp_path / "b").head == "knn"
 
@@ -133,3 +135,76 @@ def test_text_goes_from_a_table_through_a_store_to_predictions(
     topwork_command("fit", table, "--backbone", backbone, "--normalize", *columns, "--out", tmp_path / "direct")
     direct = topwork.load(tmp_path / "direct").predict([text for text, _ in rows]).tolist()
     assert direct == [row["label"] for row in predicted]
+
+
+def list_contents(folder: Path) -> dict[str, bytes]:
+    """Return the content of every file below a folder, by relative path."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("command", ["fit", "refit"])
+def test_bundle_is_replaced_only_with_overwrite(command: str, work: Path, tmp_path: Path) -> None:
+    shutil.copytree(work / "bundle", tmp_path / "b")
+    before = list_contents(tmp_path / "b")
+    arguments = {
+        "fit": ["fit", work / "store", "--head", "knn", "--out", tmp_path / "b"],
+        "refit": ["refit", work / "bundle", work / "store", "--out", tmp_path / "b"],
+    }[command]
+    for options in ([], ["--json"]):
+        refused = topwork_command(*arguments, *options, code=2)
+        assert str(tmp_path / "b") in refused.stderr
+        assert "--overwrite" in refused.stderr
+        assert list_contents(tmp_path / "b") == before
+    topwork_command(*arguments, "--overwrite")
+    assert list_contents(tmp_path / "b")["bundle.json"] != before["bundle.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
+def test_destination_is_checked_before_any_item_is_computed(work: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "notes.txt").write_text("keep me")
+    (tmp_path / "file").write_text("keep me")
+    stops = ["--on-error", "raise"]  # the photographs have a broken file, at which a command that works would stop
+    for out in ("folder", "file", "file/b"):
+        result = topwork_command("fit", work / "photos", "--out", tmp_path / out, *stops, code=2)
+        assert str(tmp_path / out) in result.stderr
+        assert ".tmp-" not in result.stderr
+    (tmp_path / "p.csv").mkdir()
+    for out in ("p.csv", "file/p.csv"):
+        result = topwork_command("predict", work / "bundle", work / "photos", "--out", tmp_path / out, *stops, code=2)
+        assert str(tmp_path / out) in result.stderr
+        assert ".tmp-" not in result.stderr
+    result = topwork_command("export", work / "bundle", tmp_path / "folder", code=2)
+    assert str(tmp_path / "folder") in result.stderr
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder", "notes.txt", "p.csv"]
+
+
+@pytest.mark.parametrize(
+    ("options", "choice", "n_columns"),
+    [
+        (["--layer", "layer2,layer3"], ["--layer", "layer3"], 1),
+        (["--layer", "layer2,layer3"], ["--layer", "layer2,layer3"], 2),
+        (["--layer", "layer2", "--pool", "avg,max"], ["--pool", "max"], 1),
+    ],
+)
+def test_columns_of_a_store_are_concatenated_only_by_name(
+    options: list[str], choice: list[str], n_columns: int, photos: Path, tmp_path: Path
+) -> None:
+    topwork_command("extract", photos, "--store", tmp_path / "s", *options)
+    fit = ["fit", tmp_path / "s", "--head", "centroid", "--out", tmp_path / "b"]
+    refused = topwork_command(*fit, code=2)
+    assert all(name in refused.stderr for name in (*options[-1].split(","), options[-2]))
+    assert len(topwork_json(*fit, *choice)["columns"]) == n_columns
+
+
+def test_pending_items_of_a_store_are_told(work: Path, tmp_path: Path) -> None:
+    shutil.copytree(work / "store", tmp_path / "s")
+    store = FeatureStore.open(tmp_path / "s")
+    with open_writer(store) as writer:
+        ids = store.ids[:3]
+        writer.mark_pending(list(writer.index.find(ids).values()), ["parts/p000001/c0001.npy"])
+    fit = ["fit", tmp_path / "s", "--head", "centroid", "--out", tmp_path / "b"]
+    assert "3 items of the store are pending" in topwork_command(*fit).stdout
+    assert topwork_json(*fit, "--overwrite")["pending"] == 3
+    with pytest.warns(UserWarning, match="3 items of .* are pending"):
+        topwork.TransferClassifier.from_store(store, head="centroid", cv=0).fit(store)

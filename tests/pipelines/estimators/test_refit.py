@@ -225,11 +225,11 @@ def test_command_refits_and_reports(bundle: Path, nightly: Path, digits: Path, t
         "(may have been trained on these rows)"
         in topwork_command("refit", bundle, digits, "--out", tmp_path / "b").stdout
     )
-    alone = topwork_command("refit", bundle, digits, "--held-out", 0, "--out", tmp_path / "b").stdout
+    alone = topwork_command("refit", bundle, digits, "--held-out", 0, "--out", tmp_path / "c").stdout
     assert "warm start from the parent" in alone
     assert "not evaluated" in alone
     assert max(map(len, out.splitlines()[:-1])) <= 80
-    report = topwork_json("refit", tmp_path / "new", digits, "--out", tmp_path / "new", "--anew")
+    report = topwork_json("refit", tmp_path / "new", digits, "--out", tmp_path / "new", "--anew", "--overwrite")
     assert report["classes"] == {"added": [], "dropped": ["zero"]}
     assert report["warm"] is False
     assert report["metrics"]["parent_may_have_learned_them"] is False
