@@ -101,9 +101,9 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
             Other parameters of the estimator.
         """
         if layer is None and len(store.columns) > 1:
-            names = [column.name for column in store.columns]
+            listed = ", ".join(column.name for column in store.columns)
             warnings.warn(
-                f"the features of {store.path} are of several columns, which are concatenated: {', '.join(names)}. "
+                f"the features of {store.path} are of several columns, which are concatenated: {listed}. "
                 "Name those to use with layer=.",
                 stacklevel=2,
             )
