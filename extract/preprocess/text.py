@@ -108,15 +108,17 @@ class TextPreprocessor:
 def decode_text(content: Any) -> str:
     """Return the text of an item, a string or the content of a UTF-8 file.
 
-    Raise a DecodeError if it is neither, or holds what is no character.
+    Raise a DecodeError if it is neither, is blank, or holds what is no character.
     """
     if isinstance(content, bytes):
         try:
-            return content.decode("utf-8-sig")
+            content = content.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise DecodeError(f"not UTF-8: {error.reason} at byte {error.start}") from error
     if not isinstance(content, str):
         raise DecodeError(f"a {type(content).__name__}; expected a text")
+    if not content.strip():
+        raise DecodeError("the text is blank")
     if not content.isascii() and any("\ud800" <= letter <= "\udfff" for letter in content):
         raise DecodeError("half of a surrogate pair, or a byte that is not UTF-8: no character")
     return content

@@ -31,7 +31,8 @@ HEADER_ERRORS = (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError)  # ty
 class ArchiveSource:
     """All items of a tar, in the archive's order; its members are listed at once.
 
-    Links, devices and members whose name leaves the archive's root are refused: they are left out and counted. An
+    Symbolic links, devices and members whose name leaves the archive's root are refused: they are left out and counted.
+    A hard link is the file that it names. An
     uncompressed archive is read at random places by several threads, a compressed one from start to end. Archives that
     were concatenated are one. The `kind` decides which members are items: those with an image's ending, ``.txt``, or
     ``.npy``.
@@ -42,11 +43,17 @@ class ArchiveSource:
         self.kind = kind
         self.ignored = 0
         names = []
+        files = set()
+        self._linked: set[str] = set()
         with open_archive(path) as archive:
             self._is_compressed = not isinstance(archive.fileobj, io.BufferedReader)
             for member in _each_member(archive):
                 if is_wanted(member, kind):
                     names.append(storable_text(member.name))
+                    files.add(member.name)
+                elif is_wanted_link(member, kind) and member.linkname in files:
+                    names.append(storable_text(member.name))
+                    self._linked.add(member.linkname)
                 elif not member.isdir() and not lies_in_system_folder(member.name):
                     self.ignored += 1
         self._length = len(names)
@@ -59,18 +66,21 @@ class ArchiveSource:
     def __iter__(self) -> Iterator[Item]:
         """Yield the items in the archive's order."""
         unique = UniqueIds()
+        linked: dict[str, tuple[Callable[[], bytes], int]] = {}
         with open_archive(self.path) as archive:
             for member in _each_member(archive):
                 if is_wanted(member, self.kind):
-                    identifier = PurePosixPath(storable_text(member.name)).as_posix()
-                    label, split = self._layout.label_and_split(identifier)
-                    yield Item(  # without a time, which is often constant
-                        unique(identifier),
-                        self._reader_of(archive, member),
-                        label=label,
-                        split=split,
-                        size=member.size,
-                    )
+                    read = self._reader_of(archive, member)
+                    size = member.size
+                    if member.name in self._linked:
+                        linked[member.name] = read, size
+                elif is_wanted_link(member, self.kind) and member.linkname in linked:
+                    read, size = linked[member.linkname]
+                else:
+                    continue
+                identifier = PurePosixPath(storable_text(member.name)).as_posix()
+                label, split = self._layout.label_and_split(identifier)
+                yield Item(unique(identifier), read, label=label, split=split, size=size)  # times are often constant
 
     def _reader_of(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> Callable[[], bytes]:
         """Return a function that reads a member; of a compressed archive it is read now."""
@@ -126,7 +136,7 @@ def open_archive(path: Path) -> Iterator[tarfile.TarFile]:
     except Exception as error:  # a damaged archive ends in errors of many kinds
         raise SourceError(
             f"archive {path} cannot be read: {explain(error)}. "
-            "Expected a whole .tar, .tar.gz or .tgz that may be read; "
+            "Expected a whole .tar, .tar.gz, .tar.bz2 or .tar.xz that may be read; "
             "pack it again, or unpack what is left of it and give the folder."
         ) from error
 
@@ -155,10 +165,19 @@ def _each_member(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 def is_wanted(member: tarfile.TarInfo, kind: str) -> bool:
     """Return whether a member is an item inside the archive's root: no link, device or absolute name."""
+    return member.isfile() and has_name_of_item(member, kind)
+
+
+def is_wanted_link(member: tarfile.TarInfo, kind: str) -> bool:
+    """Return whether a member is a hard link with the name of an item."""
+    return member.islnk() and has_name_of_item(member, kind)
+
+
+def has_name_of_item(member: tarfile.TarInfo, kind: str) -> bool:
+    """Return whether a member's name is that of an item inside the archive's root."""
     path = PurePosixPath(member.name)
     is_inside = not path.is_absolute() and ".." not in path.parts
-    is_item = is_inside and ITEM_KINDS[kind].matches(member.name) and not lies_in_system_folder(member.name)
-    return member.isfile() and is_item
+    return is_inside and ITEM_KINDS[kind].matches(member.name) and not lies_in_system_folder(member.name)
 
 
 def check_segments(member: tarfile.TarInfo, stored: int) -> None:

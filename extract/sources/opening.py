@@ -18,14 +18,19 @@ from .sequence import SequenceSource
 from .several import SeveralSources, SourceNames, expand_pattern
 from .table import METADATA_COLUMN, TABLE_SUFFIXES, Table, TableSource, names_files
 from .url import is_url, local_path
+from .zip_archive import ZipSource
 
-ARCHIVE_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+ARCHIVE_SUFFIXES = (*TAR_SUFFIXES, ".zip")
 ARRAY_SUFFIXES = (".npy", ".npz")
 SHARD_SUFFIXES = (*TABLE_SUFFIXES, *ARCHIVE_SUFFIXES)
 """Endings of the files in a folder that are sources themselves, where it holds no items."""
 METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """Tables of a folder's files, as image folders of the hub of Hugging Face have them."""
-EXPECTED = "a folder, a .tar, .tar.gz or .tgz, a .csv, .tsv, .jsonl or .parquet table, an .npy or .npz, or a URL of one"
+EXPECTED = (
+    "a folder, a .zip or .tar (also .gz, .bz2, .xz), a .csv, .tsv, .jsonl or .parquet table, an .npy or .npz, or a URL "
+    "of one"
+)
 
 
 def open_source(
@@ -36,8 +41,8 @@ def open_source(
     Parameters
     ----------
     source : str, path, Table, iterable or Source
-        A folder, whose sub-folders name the labels; a ``.tar``, ``.tar.gz`` or ``.tgz``; a table; an ``.npy`` whose
-        rows are items, or an ``.npz`` of such an array ``X`` and labels ``y``; a pattern of several of these
+        A folder, whose sub-folders name the labels; a ``.zip`` or ``.tar`` (``.gz``, ``.bz2``, ``.xz``); a table; an
+        ``.npy`` whose rows are items, or an ``.npz`` of such an array ``X`` and labels ``y``; a pattern of several
         (``shards/*.parquet``, ``shard-{000..099}.tar``), or a folder that holds nothing else; a folder with a table
         ``metadata.csv`` (or ``.jsonl``, ``.parquet``) whose column ``file_name`` names files; the URL of any, as fsspec
         understands it; or paths, uint8 arrays and PIL images, strings, or arrays of numbers. A generator of these is
@@ -111,13 +116,16 @@ def open_path(path: Path, kind: str) -> Source:
     Raise a SourceError if it does not exist, or is of an unknown kind.
     """
     check_exists(path)
-    if path.suffix in TABLE_SUFFIXES and path.is_file():
+    name = path.name.lower()
+    if name.endswith(TABLE_SUFFIXES) and path.is_file():
         return TableSource(Table(path), kind)
     if path.is_dir():
         return open_folder(path, kind)
-    if path.name.endswith(ARCHIVE_SUFFIXES):
+    if name.endswith(".zip"):
+        return ZipSource(path, kind)
+    if name.endswith(TAR_SUFFIXES):
         return ArchiveSource(path, kind)
-    if path.suffix in ARRAY_SUFFIXES:
+    if name.endswith(ARRAY_SUFFIXES):
         return array_source(path, kind)
     raise SourceError(f"source {path} is of an unknown kind; expected {EXPECTED}")
 
@@ -130,7 +138,7 @@ def open_folder(path: Path, kind: str) -> Source:
     folder = FolderSource(path, kind)
     if len(folder):
         return folder
-    shards = sorted(file for file in path.rglob("*") if file.name.endswith(SHARD_SUFFIXES) and file.is_file())
+    shards = sorted(file for file in path.rglob("*") if file.name.lower().endswith(SHARD_SUFFIXES) and file.is_file())
     return SeveralSources([open_path(file, kind) for file in shards]) if shards else folder
 
 

@@ -17,6 +17,7 @@ from .identifiers import UniqueIds, storable_text
 from .item import Item, content_id
 from .item_kinds import ITEM_KINDS
 from .path_labels import name_split, normalize_label
+from .url import is_url, url_item
 
 if TYPE_CHECKING:
     import pyarrow
@@ -30,6 +31,8 @@ EXPECTED_OF_SUFFIX = {
 TABLE_SUFFIXES = tuple(EXPECTED_OF_SUFFIX)
 METADATA_COLUMN = "file_name"
 """Column of files in the tables of image folders of the hub of Hugging Face."""
+PROBLEM_KEY = b"problem"
+"""Metadata of a column of JSON lines that cannot be used: why."""
 MAX_BLOCK_BYTES = 2**31 - 1
 """Bytes of text that pyarrow takes at a time."""
 SURROGATE = re.compile("[\ud800-\udfff]")
@@ -124,6 +127,8 @@ class TableSource:
         """Return the file of a row as an item."""
         if not name:
             return Item("path:", partial(_require_text, None))
+        if is_url(name):
+            return url_item(name)
         return file_item(storable_text(Path(name).as_posix()), str(self.path.parent / name))
 
 
@@ -147,7 +152,20 @@ def read_column(path: Path, table: pyarrow.Table, field: str, requested: str | N
         raise SourceError(f"table {path} has several columns {name!r}")
     if name not in table.column_names:
         raise SourceError(f"table {path} has no column {name!r}; it has {', '.join(table.column_names)}")
-    return [format_cell(value, path, name) for value in to_python_values(path, table, name)]
+    problem = (table.schema.field(name).metadata or {}).get(PROBLEM_KEY)
+    if problem:
+        raise SourceError(f"table {path} cannot be used: {problem.decode()}.")
+    values = to_whole_numbers(to_python_values(path, table, name))
+    return [format_cell(value, path, name) for value in values]
+
+
+def to_whole_numbers(values: list[Any]) -> list[Any]:
+    """Return whole numbers that pandas made floats, as it does beside a gap, as integers again."""
+    floats = [value for value in values if not _is_missing(value)]
+    has_gap = len(floats) < len(values)
+    if not has_gap or not all(isinstance(value, float) and value.is_integer() for value in floats):
+        return values
+    return [None if _is_missing(value) else int(value) for value in values]
 
 
 def to_python_values(path: Path, table: pyarrow.Table, name: str) -> list[Any]:
@@ -190,7 +208,7 @@ def names_files(path: Path) -> bool:
     """Return whether a table has the column of files that the hub of Hugging Face defines."""
     from pyarrow import parquet
 
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         return METADATA_COLUMN in parquet.read_schema(path).names
     with open(path, encoding="utf-8-sig", errors="replace") as stream:
         return METADATA_COLUMN in re.findall(r"\w+", stream.readline())
@@ -200,19 +218,20 @@ def read_rows(path: Path) -> pyarrow.Table:
     """Read a table; the cells of text files are read as text. Raise a SourceError if it is no table, or damaged."""
     from pyarrow import ArrowException, parquet
 
-    if path.suffix not in TABLE_SUFFIXES:
+    suffix = path.suffix.lower()
+    if suffix not in TABLE_SUFFIXES:
         raise SourceError(f"source {path} is no table: expected one of {', '.join(TABLE_SUFFIXES)}")
     try:
         size = check_regular(path)
-        if path.suffix == ".parquet":
+        if suffix == ".parquet":
             with parquet.ParquetFile(path) as file:
                 return file.read()
-        if path.suffix == ".jsonl":
+        if suffix == ".jsonl":
             return read_jsonl(path)
         return read_csv(path, size)
     except (ArrowException, OSError, ValueError, KeyError, MemoryError) as error:
         cause = str(error).rstrip(".") or "it does not fit into memory"
-        expected = EXPECTED_OF_SUFFIX[path.suffix]
+        expected = EXPECTED_OF_SUFFIX[suffix]
         raise SourceError(f"table {path} cannot be read: {cause}. Expected {expected}.") from error
 
 
@@ -224,7 +243,7 @@ def read_csv(path: Path, size: int) -> pyarrow.Table:
         table = _parse_csv(path)
     except ArrowInvalid:  # a cell may be longer than a block; and a single thread reports the row
         table = _parse_csv(path, block_size=min(size + 1, MAX_BLOCK_BYTES), use_threads=False)
-    if path.suffix == ".tsv" and any(has_swallowed_lines(column) for column in table.columns):
+    if path.suffix.lower() == ".tsv" and any(has_swallowed_lines(column) for column in table.columns):
         raise SourceError(
             f"a cell of table {path} holds tabs and ends of lines: a quotation mark at its start was taken for "
             "quoting. Save it as .csv, with quotation marks inside cells doubled."
@@ -238,7 +257,7 @@ def _parse_csv(path: Path, block_size: int | None = None, use_threads: bool = Tr
     from pyarrow import csv
 
     read = csv.ReadOptions(block_size=block_size, use_threads=use_threads)
-    delimiter = "\t" if path.suffix == ".tsv" else ","
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     with csv.open_csv(path, read_options=read, parse_options=parse) as reader:
         names = reader.schema.names
@@ -259,10 +278,14 @@ def read_jsonl(path: Path) -> pyarrow.Table:
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
         if line.strip():
             rows.append(parse_json_line(line, number))
-    columns = {}
+    columns = []
+    fields = []
     for name in dict.fromkeys(itertools.chain.from_iterable(rows)):
-        columns[name] = format_column(name, [row.get(name) for row in rows])
-    return pa.table(columns)
+        values = [row.get(name) for row in rows]
+        problem = find_mixed_types(name, values)
+        columns.append(pa.array(format_column(values)))
+        fields.append(pa.field(name, columns[-1].type, metadata={PROBLEM_KEY: problem} if problem else None))
+    return pa.table(columns, schema=pa.schema(fields))
 
 
 def parse_json_line(line: str, number: int) -> dict[str, Any]:
@@ -278,11 +301,21 @@ def parse_json_line(line: str, number: int) -> dict[str, Any]:
     return row
 
 
-def format_column(name: str, values: list[Any]) -> list[str | None] | list[bytes | None]:
-    """Return the values of a column as text, None for NaN; values of several types would be mixed up."""
+def find_mixed_types(name: str, values: list[Any]) -> str:
+    """Return why a column cannot be used: it would mix up values of several types; "" if it can."""
     types = {type(value).__name__ for value in values if not _is_missing(value)}
+    if types == {"int", "float"}:
+        return ""
     if len(types) > 1 or types & {"list", "dict"}:
-        raise ValueError(f"column {name!r} holds {', '.join(sorted(types))}; expected texts or numbers")
+        return f"column {name!r} holds {', '.join(sorted(types))}; expected texts or numbers"
+    return ""
+
+
+def format_column(values: list[Any]) -> list[str | None] | list[bytes | None]:
+    """Return the values of a column as text, None for NaN; of integers beside other numbers all are floats."""
+    present = [value for value in values if not _is_missing(value)]
+    if {type(value) for value in present} == {int, float}:
+        values = [None if _is_missing(value) else float(value) for value in values]
     texts = [None if _is_missing(value) else str(value) for value in values]
     if any(text and SURROGATE.search(text) for text in texts):  # which pyarrow takes as bytes only
         return [None if text is None else text.encode("utf-8", "surrogatepass") for text in texts]

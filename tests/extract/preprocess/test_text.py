@@ -70,7 +70,7 @@ def test_ids_are_those_of_the_transformers_library() -> None:
     preprocessor = TextPreprocessor(TextSpec.from_file(TOKENIZER, max_length=16))
     given = [
         "Hello, world",
-        "",
+        "\x00",
         "Größe & naïveté: 蚂蚁 🐜",
         "a\nb\tc\x00d",
         "[SEP] in a text",
@@ -98,7 +98,7 @@ def test_padding_and_truncation_that_the_file_asks_for_do_not_count() -> None:
 
 
 def test_batch_is_padded_to_its_longest_text_and_the_mask_tells_where() -> None:
-    arrays = [TEXTS.prepare(text).array for text in ("hello world", "", "hello " * 9)]
+    arrays = [TEXTS.prepare(text).array for text in ("hello world", "\x00", "hello " * 9)]
     feed = TEXTS.collate(arrays)
     assert list(feed) == ["input_ids", "attention_mask"]
     assert feed["input_ids"].tolist() == [
@@ -123,7 +123,7 @@ def test_names_and_padding_are_those_of_the_specification() -> None:
     }
 
 
-@given(st.lists(st.text(max_size=30), min_size=1, max_size=6))
+@given(st.lists(st.text(max_size=30).filter(str.strip), min_size=1, max_size=6))
 def test_rows_of_any_batch_are_the_texts_alone(texts: list[str]) -> None:
     prepared = [TEXTS.prepare(text) for text in texts]
     feed = TEXTS.collate([item.array for item in prepared])
@@ -136,9 +136,14 @@ def test_rows_of_any_batch_are_the_texts_alone(texts: list[str]) -> None:
         assert 2 <= item.length <= SPEC.max_length
 
 
-@pytest.mark.parametrize("content", ["", " \n\t", b"", b"\xef\xbb\xbf", "\x00"])
-def test_empty_text_is_its_special_tokens(content: str | bytes) -> None:
-    found = TEXTS.prepare(content)
+@pytest.mark.parametrize("content", ["", " \n\t", b"", b"\xef\xbb\xbf"])
+def test_blank_text_is_refused(content: str | bytes) -> None:
+    with pytest.raises(DecodeError, match="blank"):
+        TEXTS.prepare(content)
+
+
+def test_text_without_words_is_its_special_tokens() -> None:
+    found = TEXTS.prepare("\x00")
     assert (found.array.tolist(), found.truncated) == ([CLS, SEP], False)
 
 
@@ -174,10 +179,11 @@ def test_half_of_a_surrogate_pair_is_refused_with_a_reason() -> None:
 def test_text_without_tokens_is_refused() -> None:
     published = Tokenizer.from_file(str(TOKENIZER))
     bare = Tokenizer(published.model)
+    bare.normalizer = published.normalizer
     preprocessor = TextPreprocessor(TextSpec(bare.to_str(), max_length=5))
     assert ids("hello", preprocessor) == [HELLO]
     with pytest.raises(DecodeError, match="the text has no tokens"):
-        preprocessor.prepare("")
+        preprocessor.prepare("\x00")
 
 
 def test_length_without_room_for_a_word_is_refused() -> None:

@@ -105,7 +105,7 @@ def test_names_outside_the_root_links_and_devices_are_refused_and_counted(tmp_pa
         "ants/../../up.jpg",
         "/etc/absolute.jpg",
         special("ants/symbolic.jpg", tarfile.SYMTYPE, "/etc/passwd"),
-        special("ants/hard.jpg", tarfile.LNKTYPE, "ants/1.jpg"),
+        special("ants/hard.jpg", tarfile.LNKTYPE, "ants/nowhere.jpg"),
         special("ants/device.jpg", tarfile.CHRTYPE),
         special("ants/pipe.jpg", tarfile.FIFOTYPE),
     ]
@@ -115,6 +115,23 @@ def test_names_outside_the_root_links_and_devices_are_refused_and_counted(tmp_pa
         ("bees/2.jpg", "bees", b"pixel"),
     ]
     assert (len(source), source.ignored) == (2, len(refused))
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz"])
+def test_hard_link_is_the_file_that_it_names(tmp_path: Path, name: str) -> None:
+    members = ["ants/1.jpg", special("bees/1.jpg", tarfile.LNKTYPE, "ants/1.jpg"), "ants/2.jpg"]
+    with tarfile.open(tmp_path / name, "w:gz" if name.endswith("gz") else "w") as archive:
+        for member in members:
+            info = tarfile.TarInfo(member) if isinstance(member, str) else member
+            info.size = 5 if isinstance(member, str) else 0
+            archive.addfile(info, io.BytesIO(b"pixel"))
+    source = ArchiveSource(tmp_path / name)
+    assert [(item.id, item.label, item.size, item.read()) for item in source] == [
+        ("ants/1.jpg", "ants", 5, b"pixel"),
+        ("bees/1.jpg", "bees", 5, b"pixel"),
+        ("ants/2.jpg", "ants", 5, b"pixel"),
+    ]
+    assert (len(source), source.ignored) == (3, 0)
 
 
 @pytest.mark.parametrize("name", ["images.tar", "images.tar.gz"])

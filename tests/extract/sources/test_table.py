@@ -225,7 +225,7 @@ def test_numbers_and_truth_as_labels_become_their_texts(suffix: str, tmp_path: P
 def test_nan_in_parquet_is_no_label(tmp_path: Path) -> None:
     rows = [{"text": "a", "label": 1.0}, {"text": "b", "label": float("nan")}, {"text": "c", "label": None}]
     found = items(write(tmp_path / "table.parquet", rows))
-    assert [item.label for item in found] == ["1.0", None, None]
+    assert [item.label for item in found] == ["1", None, None]
 
 
 def test_parquet_columns_of_other_types_are_read(tmp_path: Path) -> None:
@@ -341,3 +341,36 @@ def test_bytes_of_parquet_are_texts_and_lists_are_refused(tmp_path: Path) -> Non
     parquet.write_table(pa.table({"text": [["a"], ["b"]]}), path)
     with pytest.raises(SourceError, match="list"):
         TableSource(Table(path), kind="text")
+
+
+def test_urls_in_cells_are_read_as_such(tmp_path: Path, write_images: Callable[..., Path]) -> None:
+    root = write_images(labels=("cat",), each=1)
+    url = f"file://{root / 'cat' / '0.png'}"
+    (tmp_path / "urls.csv").write_text(f"path\n{url}\n")
+    (item,) = TableSource(Table(tmp_path / "urls.csv"))
+    assert (item.id, item.read()) == (url, (root / "cat" / "0.png").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ([1.0, None], ["1", None]),
+        ([1.0, float("nan"), 2.0], ["1", None, "2"]),
+        ([1.5, None], ["1.5", None]),
+        ([1.0, 2.0], ["1.0", "2.0"]),
+    ],
+)
+def test_whole_numbers_beside_a_gap_stay_whole(labels: list[Any], expected: list[Any], tmp_path: Path) -> None:
+    rows = {"path": [f"{n}.png" for n in range(len(labels))], "label": labels}
+    parquet.write_table(pa.table(rows), tmp_path / "t.parquet")
+    assert [item.label for item in TableSource(Table(tmp_path / "t.parquet"))] == expected
+
+
+@pytest.mark.parametrize("values", [[{"x": 1}, None], [[1], [2]], [1, "a"], [1, 1.5]])
+def test_columns_of_json_lines_that_are_not_used_may_hold_anything(values: list[Any], tmp_path: Path) -> None:
+    lines = [json.dumps({"path": f"{n}.png", "more": value}) for n, value in enumerate(values)]
+    (tmp_path / "t.jsonl").write_text("\n".join(lines))
+    assert len(TableSource(Table(tmp_path / "t.jsonl"))) == 2
+    if values != [1, 1.5]:
+        with pytest.raises(SourceError, match="'more' holds"):
+            TableSource(Table(tmp_path / "t.jsonl", label="more"))

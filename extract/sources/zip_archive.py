@@ -1,0 +1,82 @@
+"""A zip archive of image, text or tensor files; the folders in it are the labels."""
+
+from __future__ import annotations
+
+import threading
+import zipfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path, PurePosixPath
+from zipfile import ZipFile, ZipInfo
+
+from ...errors import DecodeError, SourceError, reason
+from .file import check_regular, check_size
+from .identifiers import UniqueIds, storable_text
+from .item import Item
+from .item_kinds import ITEM_KINDS
+from .path_labels import find_layout, lies_in_system_folder, list_folders
+
+ENCRYPTED_FLAG = 1
+"""Bit of a member's flags."""
+
+
+class ZipSource:
+    """All items of a zip, sorted by name; its directory is read at once, members when they are needed.
+
+    Members whose name leaves the archive's root are left out and counted. The `kind` decides which members are items:
+    those with an image's ending, ``.txt``, or ``.npy``.
+    """
+
+    def __init__(self, path: Path, kind: str = "image") -> None:
+        self.path = path
+        self.kind = kind
+        try:
+            check_regular(path)
+            self._archive = ZipFile(path)
+        except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+            raise SourceError(
+                f"archive {path} cannot be read: {reason(error)}. Expected a whole .zip that may be read; pack it "
+                "again, or unpack what is left of it and give the folder."
+            ) from error
+        self._lock = threading.Lock()
+        files = [member for member in self._archive.infolist() if is_file(member)]
+        wanted = [member for member in files if is_wanted(member, kind)]
+        self._members = sorted(wanted, key=lambda member: PurePosixPath(member.filename).parts)
+        self.ignored = len(files) - len(self._members)
+        self._layout = find_layout({list_folders(member.filename) for member in self._members})
+
+    def __len__(self) -> int:
+        """Return the number of items."""
+        return len(self._members)
+
+    def __iter__(self) -> Iterator[Item]:
+        """Yield the items, without times, which zips keep to two seconds only."""
+        unique = UniqueIds()
+        for member in self._members:
+            identifier = PurePosixPath(storable_text(member.filename)).as_posix()
+            label, split = self._layout.label_and_split(identifier)
+            read = partial(self._read, member)
+            yield Item(unique(identifier), read, label=label, split=split, size=member.file_size)
+
+    def _read(self, member: ZipInfo) -> bytes:
+        """Return the content of a member; raise a DecodeError if it is encrypted or damaged."""
+        check_size(member.file_size)
+        if member.flag_bits & ENCRYPTED_FLAG:
+            raise DecodeError("this member of the archive is encrypted; expected one without a password")
+        try:
+            with self._lock:
+                return self._archive.read(member)
+        except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError) as error:
+            raise DecodeError(f"this member of the archive is damaged: {reason(error)}") from error
+
+
+def is_file(member: ZipInfo) -> bool:
+    """Return whether a member is a file outside the folders that systems make."""
+    return not member.is_dir() and not lies_in_system_folder(member.filename)
+
+
+def is_wanted(member: ZipInfo, kind: str) -> bool:
+    """Return whether a member is an item inside the archive's root."""
+    path = PurePosixPath(member.filename)
+    is_inside = not path.is_absolute() and ".." not in path.parts
+    return is_inside and ITEM_KINDS[kind].matches(member.filename)

@@ -1,0 +1,75 @@
+"""A zip has the items, labels and splits of the folder that was packed, or says what is wrong with it."""
+
+from __future__ import annotations
+
+import shutil
+import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from topwork.errors import DecodeError, SourceError
+from topwork.extract.sources.folder import FolderSource
+from topwork.extract.sources.opening import open_source
+from topwork.extract.sources.zip_archive import ZipSource
+
+WriteImages = Callable[..., Path]
+
+
+def described(source: Any) -> list[tuple[Any, ...]]:
+    return [(item.id, item.label, item.split, item.size, item.read()) for item in source]
+
+
+@pytest.mark.parametrize(
+    "labels", [("cat", "dog"), ("train/cat", "val/cat", "val/dog"), ("data/train/cat", "data/dev/cat")]
+)
+@pytest.mark.parametrize("name", ["photos.zip", "PHOTOS.ZIP"])
+def test_items_are_those_of_the_folder(write_images: WriteImages, labels: tuple[str, ...], name: str) -> None:
+    root = write_images(labels=labels, each=3)
+    (root / "notes.md").write_text("x")
+    (root / "__MACOSX").mkdir()
+    (root / "__MACOSX" / "0.png").write_bytes(b"x")
+    packed = Path(shutil.make_archive(str(root), "zip", root)).rename(root.parent / name)
+    source = open_source(packed)
+    assert isinstance(source, ZipSource)
+    assert described(source) == described(source) == described(FolderSource(root))
+    assert (len(source), source.ignored) == (3 * len(labels), 1)
+
+
+def test_members_are_read_by_several_threads(write_images: WriteImages) -> None:
+    root = write_images(labels=("cat",), each=40)
+    source = open_source(shutil.make_archive(str(root), "zip", root))
+    with ThreadPoolExecutor(8) as pool:
+        contents = list(pool.map(lambda item: item.read(), source))
+    assert contents == [item.read() for item in FolderSource(root)]
+
+
+def test_members_outside_the_root_are_left_out(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in ("../up.png", "/top.png", "cat/0.png"):
+            archive.writestr(name, b"x")
+    source = open_source(tmp_path / "a.zip")
+    assert [item.id for item in source] == ["cat/0.png"]
+    assert source.ignored == 2
+
+
+def test_damaged_member_fails_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("cat/0.png", b"first" * 10)
+        archive.writestr("cat/1.png", b"second" * 10)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"firstfirst", b"firstFIRST", 1))
+    first, second = open_source(path)
+    with pytest.raises(DecodeError, match="damaged"):
+        first.read()
+    assert second.read() == b"second" * 10
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 truncated"])
+def test_damaged_archive_is_an_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.zip").write_bytes(content)
+    with pytest.raises(SourceError, match=r"a\.zip"):
+        open_source(tmp_path / "a.zip")
