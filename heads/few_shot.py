@@ -122,6 +122,8 @@ def few_shot_curve(
 
     # Fit each number of shots in each draw.
     splits = draw_splits(y, groups, draws, test_size=test_size, random_state=random_state)
+    if not splits:
+        raise InputError("all rows are of one group; expected at least two, so that one can be held out")
     results = Parallel(n_jobs=n_jobs)(
         delayed(score_shots)(X, y, head, shots=shots, train=train, held=held, seed=random_state + number)
         for number, (train, held) in enumerate(splits)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import InputError, reason
 from .folds import Folds, draw_splits, make_folds, select_learnable_rows
 from .metrics import ACCURACY, score_head
 
@@ -82,6 +81,8 @@ def fit_report(
 ) -> FitReport | None:
     """Score a fitted head on its training rows and on held-out rows; None if no row can be held out.
 
+    Raise an InputError if no fold can be trained on, with the first fold's reason.
+
     The scores of a head that has chosen its penalty by cross-validation are those of its own folds. `fit` returns a new
     head that is fitted on some rows, given as integers. With 0 folds nothing is scored; from
     `min_rows_for_single_split` rows on, one fifth is held out once, instead of in folds.
@@ -127,7 +128,8 @@ def score_folds(
 ) -> Array:
     """Score held-out rows by heads that are fitted on the other rows.
 
-    Held-out rows of classes that are not trained on are left out, as are folds in which nothing can be learned.
+    Held-out rows of classes that are not trained on are left out, as are folds in which nothing can be learned. If the
+    head learns in no fold, raise an InputError.
     """
     if weights is not None:
         folds = [(train[weights[train] > 0], held[weights[held] > 0]) for train, held in folds]
@@ -136,10 +138,15 @@ def score_folds(
             (train, select_learnable_rows(y, train, held)) for train, held in folds if len(np.unique(y[train])) > 1
         ]
     scores = []
+    failures: list[ValueError] = []
     for train, held in folds:
         if not len(train) or not len(held):
             continue
         held_weights = None if weights is None else weights[held]
-        with suppress(InputError):  # a fold may have too few rows for a head for which all rows are enough
+        try:
             scores.append(score_head(fit(train), X[held], y[held], metric=metric, weights=held_weights))
+        except ValueError as error:  # a fold may have too few rows for a head for which all rows are enough
+            failures.append(error)
+    if failures and not scores:
+        raise InputError(f"no fold can be trained on: {reason(failures[0])}") from failures[0]
     return np.array(scores)

@@ -72,11 +72,14 @@ def draw_splits(
     random_state: int,
     by_class: bool = True,
 ) -> Folds:
-    """Hold out a share of the rows at random, several times; rows of a group stay together.
+    """Hold out a share of the rows at random, several times; rows of a group stay together; none of a single group.
 
     With `by_class` each class gets its share, and at least one row of each is held out, if there are no groups and
     every class has two rows; it is not for values and several labels.
     """
+    n_units = len(y) if groups is None else len(np.unique(groups))
+    if n_units < 2:
+        return []
     splitter: Any = ShuffleSplit(n_draws, test_size=test_size, random_state=random_state)
     if groups is not None:
         splitter = GroupShuffleSplit(n_draws, test_size=test_size, random_state=random_state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,12 +31,30 @@ def to_label_array(y: Any) -> Array:
         has_several_types = len({type(label) for label in y}) > 1
         if has_several_types:  # numpy would convert numbers next to text to text, and booleans to numbers
             array = _to_object_array(y)
+        if array.dtype.kind in "fO":
+            check_integer_range(y)
     if array.dtype != object or array.ndim != 1:
         return array
+    check_integer_range(array.tolist())
     kinds = {find_kind(label) for label in array.tolist()}
     if len(kinds) == 1 and "object" not in kinds:
         return np.array(array.tolist())
     return _to_object_array(array)
+
+
+def check_integer_range(labels: Sequence[Any]) -> None:
+    """Raise an InputError if integers among labels fit neither int64 nor uint64; numpy would round them."""
+    integers = [label for label in labels if isinstance(label, int)]
+    if not integers:
+        return
+    lowest = min(integers)
+    highest = max(integers)
+    fits = highest < 2**63 if lowest < 0 else highest < 2**64
+    if lowest < -(2**63) or not fits:
+        raise InputError(
+            f"labels are integers from {lowest} to {highest}, which fit neither int64 nor uint64; expected smaller "
+            "ones, or the same as text"
+        )
 
 
 def _to_object_array(y: Any) -> Array:

@@ -107,8 +107,7 @@ class Extraction:
         """Compute with a graph until a parameter changes that it depends on."""
         self._graph = graph
         self._graph_key = self._key
-        self._session: Session | None = None
-        self._session_key: tuple[str, int] | None = None
+        self._session: tuple[tuple[str, int], Session] | None = None  # with what it was opened for
         self._checked_batch_sizes: set[int] = set()
 
     @property
@@ -190,14 +189,16 @@ class Extraction:
         """Return the graph, loaded for a number of batches at a time, and checked in batches of a size."""
         graph = self.graph
         key = (self.provider, runs)
-        if self._session is None or self._session_key != key:
-            self._session = graph.open(self.provider, runs)
-            self._session_key = key
+        opened = self._session  # read once: another thread may replace it
+        if opened is None or opened[0] != key:
+            opened = (key, graph.open(self.provider, runs))
+            self._session = opened
             self._checked_batch_sizes = {1}
+        session = opened[1]
         if batch_size not in self._checked_batch_sizes:
-            graph.check_batch_size(self._session, batch_size)
+            graph.check_batch_size(session, batch_size)
             self._checked_batch_sizes.add(batch_size)
-        return self._session
+        return session
 
     @property
     def preprocessor(self) -> Preprocessor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -22,6 +22,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..sources.item import Source
+
+
+class ItemFeatures(NamedTuple):
+    """Features ``(n_rows, n_features)`` of the items that could be used, and the failures of the others.
+
+    `kept` holds the position of the item of each row among all items, `failures` the id and reason of each item that
+    could not be used.
+    """
+
+    matrix: NDArray[np.float32]
+    kept: NDArray[np.intp]
+    failures: list[tuple[str, str]]
 
 
 class Extractor(TransformerMixin, Extraction, BaseEstimator):  # type: ignore[misc]
@@ -98,6 +110,13 @@ class Extractor(TransformerMixin, Extraction, BaseEstimator):  # type: ignore[mi
         StoppedError
             By the error policy.
         """
+        computed = self.compute(X)
+        self.failures_ = computed.failures
+        self.kept_ = computed.kept
+        return computed.matrix
+
+    def compute(self, X: Any) -> ItemFeatures:
+        """Compute the features of items as :meth:`transform` does, and change nothing, so that threads may share it."""
         source = self.open(X)
         numbers = self._output_numbers(self.graph)
         rows: list[NDArray[np.float32]] = []
@@ -111,14 +130,11 @@ class Extractor(TransformerMixin, Extraction, BaseEstimator):  # type: ignore[mi
                 else:
                     rows.append(np.concatenate([result.vectors[number] for number in numbers]))
                     kept.append(position)
-        self.failures_ = failures
-        self.kept_ = np.array(kept, np.intp)
         if failures:
             n_failed = f"{len(failures)} of {len(source)} items failed"
-            warnings.warn(f"{n_failed} and have no row; see failures_ and kept_", stacklevel=2)
-        if not rows:
-            return np.empty((0, self.n_features_out_), np.float32)
-        return np.stack(rows)
+            warnings.warn(f"{n_failed} and have no row; see failures_ and kept_", stacklevel=3)
+        matrix = np.stack(rows) if rows else np.empty((0, self.n_features_out_), np.float32)
+        return ItemFeatures(matrix, np.array(kept, np.intp), failures)
 
     def _compute(self, source: Source) -> Generator[Result]:
         """Compute the items of a source, and report progress."""
@@ -145,7 +161,6 @@ class Extractor(TransformerMixin, Extraction, BaseEstimator):  # type: ignore[mi
         """Leave the session out of a copy or a pickle, which opens its own."""
         state = dict(super().__getstate__())
         state["_session"] = None
-        state["_session_key"] = None
         return state
 
     def __sklearn_tags__(self) -> Any:

@@ -140,9 +140,10 @@ def _pair_labels(ids: Sequence[Any], labels: Sequence[Any], name: str) -> pyarro
     try:
         id_array = pa.array(map(str, ids), pa.string())
         return pa.table({"id": id_array, name: pa.array(values, from_pandas=True)})
-    except (pa.ArrowException, UnicodeEncodeError) as error:
+    except (pa.ArrowException, UnicodeEncodeError, OverflowError) as error:
         raise InputError(
-            f"labels cannot be stored: {error}. Expected only text, only numbers, or only booleans."
+            f"labels cannot be stored: {error}. Expected only text, only numbers (integers of 64 bits with a sign, "
+            "int64), or only booleans."
         ) from error
 
 
@@ -172,9 +173,23 @@ def simplify_column(column: pyarrow.ChunkedArray, name: str) -> pyarrow.ChunkedA
         return compute.if_else(compute.equal(text, ""), pa.scalar(None, pa.string()), text)
     if types.is_floating(column.type):
         return compute.if_else(compute.is_nan(column), pa.scalar(None, column.type), column)
+    if types.is_uint64(column.type):
+        return narrow_integers(column, name)
     if types.is_integer(column.type) or types.is_boolean(column.type):
         return column
     raise InputError(f"column {name!r} of the labels holds {column.type}; expected text, numbers or booleans")
+
+
+def narrow_integers(column: pyarrow.ChunkedArray, name: str) -> pyarrow.ChunkedArray:
+    """Return integers without a sign as int64; raise an InputError if one is too large."""
+    import pyarrow as pa
+
+    try:
+        return column.cast(pa.int64())
+    except pa.ArrowException as error:
+        raise InputError(
+            f"column {name!r} of the labels holds integers beyond int64: {error}. Expected them as text."
+        ) from error
 
 
 def source_label_table(labels: Mapping[str, tuple[str | None, str | None]]) -> pyarrow.Table:

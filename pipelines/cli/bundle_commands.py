@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -133,6 +134,8 @@ def summarize_fit(estimator: TransferEstimator, out: Path, head: str) -> dict[st
         "columns": [column.name for column in estimator.extractor_.columns],
         "failed": len(estimator.failures_),
         "left_out": estimator.left_out_,
+        "unlabelled": estimator.n_unlabelled_,
+        "not_evaluated": estimator.not_evaluated_,
         "report": None if report is None else {**asdict(report), "gap_is_large": report.gap_is_large},
     }
 
@@ -143,6 +146,8 @@ def print_fit(estimator: TransferEstimator, facts: dict[str, Any]) -> None:
     if facts["classes"] is not None:
         items += f" of {len(facts['classes'])} classes"
     typer.echo(f"{facts['head']} on {', '.join(facts['columns'])}: {items}")
+    if facts["unlabelled"]:
+        typer.echo(f"{facts['unlabelled']} items without a label are left out")
     print_failures(estimator.failures_)
     if facts["pending"]:
         typer.echo(
@@ -154,6 +159,8 @@ def print_fit(estimator: TransferEstimator, facts: dict[str, Any]) -> None:
         typer.echo(f"not trained on: {counts}")
     if estimator.fit_report_ is not None:
         typer.echo(estimator.fit_report_)
+    elif facts["not_evaluated"]:
+        typer.echo(f"not evaluated: {facts['not_evaluated']}")
     typer.echo(f"saved {facts['bundle']}")
 
 
@@ -238,47 +245,96 @@ def evaluate(
     execution: ExecutionOptions,
     table: TableOptions,
     split: SplitOption = None,
+    confusion: Annotated[
+        Path | None, typer.Option(help="A .csv or .jsonl file for the confusion matrix: a row for each true label.")
+    ] = None,
+    mistakes: Annotated[
+        Path | None, typer.Option(help="A .csv or .jsonl file for the wrong predictions: id, truth, prediction, …")
+    ] = None,
     trust: TrustOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure the accuracy of a bundle on labelled items: on each held-out split apart, if there are some."""
-    from ..estimators.evaluation import evaluate as evaluate_estimator
+    """Measure how well a bundle predicts labelled items: on each held-out split apart, if there are some."""
+    from ..estimators.evaluation import predict_labelled, summarize
+    from ..estimators.result_files import check_suffix, write_rows
 
+    for path in (confusion, mistakes):
+        if path is not None:
+            check_suffix(path)
     estimator = load_bundle(bundle, trust, execution)
+    require_confusions(estimator, confusion)
     data = open_data(source, table)
     with progress_bar("evaluate"):
-        scores = evaluate_estimator(estimator, data, parse_split(split))
+        evaluations = predict_labelled(estimator, data, parse_split(split))
+    scores = summarize(evaluations)
     if as_json:
         print_json(scores)
-        return
-    parts = scores["splits"].values() if "splits" in scores else [scores]
-    for part in parts:
-        print_scores(part)
-    print_failures(estimator.failures_)
-    for part in parts:
-        if "per_class" in part:
-            print_classes(part["per_class"])
+    else:
+        for evaluation in evaluations:
+            print_evaluation(evaluation.measure(), evaluation.failures)
+    if confusion is not None:
+        rows = [row for evaluation in evaluations for row in evaluation.list_confusions()]
+        write_rows(confusion, rows)
+    if mistakes is not None:
+        rows = [row for evaluation in evaluations for row in evaluation.list_mistakes()]
+        write_rows(mistakes, rows, () if rows else ("id", "truth", "prediction", "probability"))
 
 
-def print_scores(scores: dict[str, Any]) -> None:
-    """Print the scores on the items of a split, or on all."""
+def require_confusions(estimator: Any, path: Path | None) -> None:
+    """Raise an InputError if a confusion matrix is asked for that the estimator does not have."""
+    has_classes = not getattr(estimator, "multilabel_", True)
+    if path is not None and not has_classes:
+        raise InputError(f"--confusion {path}: the bundle predicts no class for each item; leave the option out")
+
+
+def print_evaluation(scores: dict[str, Any], failures: Sequence[tuple[str, str]]) -> None:
+    """Print the measures of the items of a split, or of all, those of each label last."""
     if "split" in scores:
         typer.echo(f"split {scores['split']}:")
     if "r2" in scores:
         print_regression_scores(scores)
+    elif "mean_average_precision" in scores:
+        print_label_set_scores(scores)
     else:
         print_classification_scores(scores)
+    if scores["unlabelled"]:
+        typer.echo(f"{scores['unlabelled']} items without a label are left out")
+    print_failures(failures)
+    if "per_class" in scores:
+        print_averages(scores)
+        print_classes(scores["per_class"])
 
 
 def print_regression_scores(scores: dict[str, Any]) -> None:
-    """Print the coefficient of determination, which a single item does not have, and the mean absolute error."""
-    r2 = "unknown" if scores["r2"] is None else f"{scores['r2']:.4f}"
+    """Print the errors, and the coefficients that a single item does not have."""
+    r2 = format_measure(scores["r2"])
     typer.echo(f"R2 {r2}, mean absolute error {scores['mean_absolute_error']:.4g} on {scores['n']} items")
+    typer.echo(
+        f"root mean squared error {scores['root_mean_squared_error']:.4g}, "
+        f"rank correlation {format_measure(scores['rank_correlation'])}"
+    )
+
+
+def format_measure(value: float | None) -> str:
+    """Return a measure for people."""
+    return "unknown" if value is None else f"{value:.4f}"
+
+
+def print_label_set_scores(scores: dict[str, Any]) -> None:
+    """Print the measures of several labels for each item."""
+    typer.echo(f"all labels right {scores['accuracy']:.4f} on {scores['n']} items")
+    precision = format_measure(scores["mean_average_precision"])
+    typer.echo(f"mean average precision {precision}, F1 {scores['f1_micro']:.4f} (micro)")
 
 
 def print_classification_scores(scores: dict[str, Any]) -> None:
     """Print the accuracy, and on how many items the head abstained."""
     typer.echo(f"accuracy {scores['accuracy']:.4f} on {scores['n']} items")
+    top5 = format_measure(scores["top5_accuracy"])
+    loss = format_measure(scores["log_loss"])
+    typer.echo(f"balanced accuracy {scores['balanced_accuracy']:.4f}, top-5 accuracy {top5}, log loss {loss}")
+    if scores["unknown"]:
+        typer.echo(f"{scores['unknown']} of them have a label that the head has not learned, and count as wrong")
     if not scores["abstained"]:
         return
     text = f"abstained on {scores['abstained']} of them, which count as wrong"
@@ -288,10 +344,22 @@ def print_classification_scores(scores: dict[str, Any]) -> None:
     typer.echo(text)
 
 
+def print_averages(scores: dict[str, Any]) -> None:
+    """Print precision, recall and F1, averaged over labels."""
+    for name, how in (("macro", "mean over labels"), ("weighted", "weighted by items")):
+        precision = scores[f"precision_{name}"]
+        recall = scores[f"recall_{name}"]
+        f1 = scores[f"f1_{name}"]
+        typer.echo(f"precision {precision:.4f}, recall {recall:.4f}, F1 {f1:.4f} ({how})")
+
+
 def print_classes(per_class: dict[str, Any]) -> None:
-    """Print a table of the items and the accuracy of each label."""
-    rows = [[name, str(entry["n"]), f"{entry['accuracy']:.4f}"] for name, entry in per_class.items()]
-    print_table(["label", "items", "accuracy"], rows)
+    """Print a table of the items and the measures of each label."""
+    rows = []
+    for name, entry in per_class.items():
+        measures = [f"{entry[measure]:.4f}" for measure in ("precision", "recall", "f1")]
+        rows.append([name, str(entry["n"]), *measures])
+    print_table(["label", "items", "precision", "recall", "F1"], rows)
 
 
 @grouped

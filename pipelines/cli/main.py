@@ -16,8 +16,13 @@ from . import backbone_commands, bundle_commands, extract_commands, overview_com
 ENVIRONMENT_ERRNOS = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO, errno.EDQUOT)
 """Operating system errors that are caused by the machine and not by the request."""
 
-PRINTED_WARNINGS = (".*items failed and have no row", ".*are pending and were left out")
-"""Warnings about items that the commands print themselves."""
+PRINTED_WARNINGS = (
+    ".*items failed and have no row",
+    ".*are pending and were left out",
+    ".*have no label and are left out",
+    "the head is trained but not evaluated",
+)
+"""Warnings that the commands print themselves."""
 CLOSED_PIPE_EXIT_CODE = 128 + getattr(signal, "SIGPIPE", 13)
 """What a shell reports of a program that SIGPIPE ended."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,17 +13,72 @@ from ...errors import InputError
 from ...extract.sources.path_labels import name_split
 from ...extract.sources.selected import find_rows
 from ...extract.store.feature_store import FeatureStore
-from ...heads.metrics import compute_accuracy, compute_mean_absolute_error, compute_r2
-from .item_labels import find_originals, list_labels
+from ...heads.label_formats import GivenLabels, require_known_labels
+from .item_labels import collect_labels, find_originals, list_ids
 from .item_splits import Items, list_held_out, list_splits
+from .measures import (
+    Answers,
+    list_confusions,
+    list_errors,
+    list_mistakes,
+    list_set_mistakes,
+    measure_label_sets,
+    measure_labels,
+    measure_values,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .transfer_estimator import TransferEstimator
 
-SHOWN_LABELS = 5
-"""Number of labels that an error lists."""
+REGRESSION = "regression"
+LABELS = "labels"
+LABEL_SETS = "label sets"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Predictions of labelled items beside their labels.
+
+    Parameters
+    ----------
+    kind : {"labels", "label sets", "regression"}
+    answers : Answers
+    split : str or None
+        The split that the items are of.
+    failures : list of (str, str)
+        Id and reason of the items that could not be used.
+    unlabelled : int
+        Number of items without a label.
+    """
+
+    kind: str
+    answers: Answers
+    split: str | None
+    failures: list[tuple[str, str]]
+    unlabelled: int
+
+    def measure(self) -> dict[str, Any]:
+        """Return the measures, and the numbers of items; see :func:`evaluate`."""
+        measure_answers = {LABELS: measure_labels, LABEL_SETS: measure_label_sets, REGRESSION: measure_values}
+        scores = measure_answers[self.kind](self.answers)
+        counts = {"n": len(self.answers), "failed": len(self.failures), "unlabelled": self.unlabelled}
+        return {**self._name(), **scores, **counts}
+
+    def _name(self) -> dict[str, Any]:
+        return {} if self.split is None else {"split": self.split}
+
+    def list_mistakes(self) -> list[dict[str, Any]]:
+        """Return the items that are predicted wrongly; of values all items, the largest error first."""
+        list_wrong = {LABELS: list_mistakes, LABEL_SETS: list_set_mistakes, REGRESSION: list_errors}
+        return [{**self._name(), **mistake} for mistake in list_wrong[self.kind](self.answers)]
+
+    def list_confusions(self) -> list[dict[str, Any]]:
+        """Return the rows of the confusion matrix; raise an InputError if there is not one label for each item."""
+        if self.kind != LABELS:
+            raise InputError("a confusion matrix is of one label for each item; leave --confusion out")
+        return [{**self._name(), **row} for row in list_confusions(self.answers)]
 
 
 def evaluate(estimator: TransferEstimator, data: Any, split: str | Sequence[str] | None = None) -> dict[str, Any]:
@@ -39,25 +95,44 @@ def evaluate(estimator: TransferEstimator, data: Any, split: str | Sequence[str]
     -------
     dict
         The scores of a single split have its name as ``split``; those of several are under ``splits``, by name. Scores
-        are ``n``, the number of items with a label that were predicted; ``failed``; ``unlabelled``. For a classifier
-        ``accuracy``; ``abstained``, the number of items without a prediction, which count as wrong, and
-        ``accuracy_answered`` without them (None if nothing was predicted); and ``per_class``: for each label its number
-        of items and the share predicted right. For a regressor ``r2`` and ``mean_absolute_error``.
+        are ``n``, the number of items with a label that were predicted; ``failed``; ``unlabelled``; and the measures:
+        for one label for each item those of :func:`topwork.pipelines.estimators.measures.measure_labels`, for several
+        :func:`~topwork.pipelines.estimators.measures.measure_label_sets`, for values
+        :func:`~topwork.pipelines.estimators.measures.measure_values`.
+
+    Raises
+    ------
+    InputError
+        If no item has a label, or none that the head can predict; before any feature is computed.
     """
+    return summarize(predict_labelled(estimator, data, split))
+
+
+def summarize(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
+    """Return the measures of the only evaluation, or of several by their splits."""
+    scores = [evaluation.measure() for evaluation in evaluations]
+    if len(scores) == 1:
+        return scores[0]
+    return {"splits": {of_split["split"]: of_split for of_split in scores}}
+
+
+def predict_labelled(
+    estimator: TransferEstimator, data: Any, split: str | Sequence[str] | None = None
+) -> list[Evaluation]:
+    """Predict the labelled items of a source or store, without views, each split apart; see :func:`evaluate`."""
     items = data if isinstance(data, FeatureStore) else estimator.extractor_.open(data)
     known = list_splits(items)
     names = list_held_out(known) if split is None else list_names(split)
-    if not names:
-        return evaluate_at(estimator, items, np.arange(len(known)))
-    scores = {}
-    failures = []
-    for name in names:
-        scores[name] = {"split": name, **evaluate_at(estimator, items, np.array(find_rows(known, name)))}
-        failures.extend(estimator.failures_)
-    estimator.failures_ = failures
-    if len(names) == 1:
-        return scores[names[0]]
-    return {"splits": scores}
+    parts: list[tuple[str | None, NDArray[np.intp]]] = [(None, np.arange(len(known)))]
+    if names:
+        parts = [(name, np.array(find_rows(known, name), np.intp)) for name in names]
+
+    # Check the labels of all parts, before anything is computed.
+    for _, positions in parts:
+        find_truth(estimator, collect_labels(items, None, positions))
+    evaluations = [predict_part(estimator, items, name, positions) for name, positions in parts]
+    estimator.failures_ = [failure for evaluation in evaluations for failure in evaluation.failures]
+    return evaluations
 
 
 def list_names(split: str | Sequence[str]) -> list[str]:
@@ -66,92 +141,80 @@ def list_names(split: str | Sequence[str]) -> list[str]:
     return list(dict.fromkeys(name_split(name) for name in names))
 
 
-def evaluate_at(estimator: TransferEstimator, items: Items, positions: NDArray[np.intp]) -> dict[str, Any]:
-    """Return the scores on the items at some positions; see :func:`evaluate`."""
-    answered = predict_originals(estimator, items, positions)
-    labelled = [pair for pair in answered if pair[0] is not None]
-    if not labelled:
-        raise InputError(
-            "no item has a label; expected a folder whose sub-folders name the labels, or a store made from one "
-            f"({len(answered)} items were predicted, {len(estimator.failures_)} failed)"
-        )
-    labels, predicted = zip(*labelled, strict=True)
-    if isinstance(estimator, RegressorMixin):
-        scores = score_values(labels, predicted)
-    else:
-        scores = score_labels(labels, predicted, estimator.classes_.tolist())
-    counts = {
-        "n": len(labelled),
-        "failed": len(estimator.failures_),
-        "unlabelled": len(answered) - len(labelled),
-    }
-    return {**scores, **counts}
-
-
-def predict_originals(estimator: TransferEstimator, items: Items, positions: NDArray[np.intp]) -> list[tuple[Any, Any]]:
-    """Return the label and the prediction of each item that did not fail, of those at some positions, without views."""
+def predict_part(
+    estimator: TransferEstimator, items: Items, name: str | None, positions: NDArray[np.intp]
+) -> Evaluation:
+    """Predict the items at some positions, which are those of the named split."""
+    labels = collect_labels(items, None, positions)
+    truth = find_truth(estimator, labels)
     features = estimator.compute_features_at(items, positions)
-    answers = estimator.predict_features(features.matrix).tolist()
-    labels = list_labels(items)
-    is_original = find_originals(items)
-    pairs = []
-    for position, answer in zip(positions[features.kept].tolist(), answers, strict=True):
-        if is_original[position]:
-            pairs.append((labels[position], answer))
-    return pairs
+    is_original = find_originals(items)[positions[features.kept]]
+    is_labelled = labels.is_labelled[features.kept]
+    rows = np.flatnonzero(is_original & is_labelled)
+    if not len(rows):
+        raise InputError(
+            f"no item with a label can be evaluated ({is_original.sum()} items were predicted, "
+            f"{len(features.failures)} failed)"
+        )
+    matrix = features.matrix[rows]
+    row_of_item = np.cumsum(labels.is_labelled) - 1
+    kept = features.kept[rows]
+    answers = Answers(
+        ids=list_ids(items)[positions[kept]].tolist(),
+        truth=truth[row_of_item[kept]],
+        predicted=find_predictions(estimator, matrix),
+        probabilities=find_probabilities(estimator, matrix),
+        classes=list_classes(estimator),
+    )
+    return Evaluation(
+        kind=find_kind_of_targets(estimator),
+        answers=answers,
+        split=name,
+        failures=features.failures,
+        unlabelled=int((is_original & ~is_labelled).sum()),
+    )
 
 
-def score_labels(labels: Sequence[Any], predicted: Sequence[Any], classes: Sequence[Any]) -> dict[str, Any]:
-    """Return the accuracy, in all and per class, of predicted labels, compared as strings.
+def find_kind_of_targets(estimator: Any) -> str:
+    """Return what the estimator predicts."""
+    if isinstance(estimator, RegressorMixin):
+        return REGRESSION
+    return LABEL_SETS if estimator.multilabel_ else LABELS
 
-    Items without a prediction (None) count as wrong. Raise an InputError if no label is one of `classes`, which the
-    classifier can predict.
+
+def list_classes(estimator: Any) -> list[str]:
+    """Return the names of the classes as text; none of a regressor."""
+    return [] if isinstance(estimator, RegressorMixin) else [str(name) for name in estimator.classes_.tolist()]
+
+
+def find_truth(estimator: Any, labels: GivenLabels) -> NDArray[Any]:
+    """Return the targets of labelled items; classes as text, as sources have their labels as text.
+
+    Raise an InputError if they cannot be compared with predictions.
     """
-    names = [str(label) for label in labels]
-    known = {str(name) for name in classes}
-    if known.isdisjoint(names):
-        raise InputError(f"none of the labels ({_list_some(names)}) is one that the head knows ({_list_some(known)})")
-    targets = np.array(names)
-    predictions = np.array([None if answer is None else str(answer) for answer in predicted], dtype=object)
-    is_answered = np.array([answer is not None for answer in predicted])
-    accuracy_answered = None
-    if is_answered.any():
-        accuracy_answered = compute_accuracy(targets[is_answered], predictions[is_answered])
-    return {
-        "accuracy": compute_accuracy(targets, predictions),
-        "abstained": int((~is_answered).sum()),
-        "accuracy_answered": accuracy_answered,
-        "per_class": score_each_class(targets, predictions),
-    }
+    if find_kind_of_targets(estimator) != LABELS:
+        targets: NDArray[Any] = estimator.as_known_targets(labels)
+        return targets
+    values = labels.take_labelled()
+    if values.ndim != 1:
+        raise InputError("the items have several labels, but the head predicts one for each")
+    names = np.array([str(label) for label in values.tolist()], object)
+    require_known_labels(names, np.array(list_classes(estimator), object))
+    return names
 
 
-def score_each_class(targets: NDArray[np.str_], predictions: NDArray[np.object_]) -> dict[str, dict[str, Any]]:
-    """Return the number of items of each label ``n``, and the ``accuracy`` on them."""
-    per_class = {}
-    for name in sorted(set(targets.tolist())):
-        of_class = targets == name
-        accuracy = compute_accuracy(targets[of_class], predictions[of_class])
-        per_class[name] = {"n": int(of_class.sum()), "accuracy": accuracy}
-    return per_class
+def find_predictions(estimator: Any, matrix: NDArray[np.float32]) -> NDArray[Any]:
+    """Return predicted targets; classes as text, None where the head abstains."""
+    predicted: NDArray[Any] = estimator.predict_features(matrix)
+    if find_kind_of_targets(estimator) != LABELS:
+        return predicted
+    texts = [None if label is None else str(label) for label in predicted.tolist()]
+    return np.array(texts, object)
 
 
-def score_values(values: Sequence[Any], predicted: Sequence[Any]) -> dict[str, Any]:
-    """Return the R2 (None for a single item) and the mean absolute error of predicted values.
-
-    Raise an InputError if a value is not a number.
-    """
-    try:
-        true_values = np.array(values, np.float64)
-        predicted_values = np.array(predicted, np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"values of the items: {error}; expected a number for each") from error
-    r2 = None
-    if len(true_values) > 1:
-        r2 = compute_r2(true_values, predicted_values)
-    return {"r2": r2, "mean_absolute_error": compute_mean_absolute_error(true_values, predicted_values)}
-
-
-def _list_some(names: Iterable[str]) -> str:
-    distinct = sorted(set(names))
-    shown = ", ".join(distinct[:SHOWN_LABELS])
-    return f"{shown}, …" if len(distinct) > SHOWN_LABELS else shown
+def find_probabilities(estimator: Any, matrix: NDArray[np.float32]) -> NDArray[np.floating[Any]] | None:
+    """Return the probability of each class; None if the head has none."""
+    if isinstance(estimator, RegressorMixin) or not hasattr(estimator.head_, "predict_proba"):
+        return None
+    probabilities: NDArray[np.floating[Any]] = estimator.predict_proba_features(matrix)
+    return probabilities

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...extract.extractor.extractor import Extractor
+from ...extract.extractor.extractor import Extractor, ItemFeatures
 from ...extract.jobs.job import extract_features
 from ...extract.sources.item import Source
 from ...extract.sources.views import ViewedSource
@@ -22,25 +22,13 @@ LOCK_PATIENCE_SECONDS = 600.0
 """Time for which a fit waits for another that fills the same store, as in a parallel search."""
 
 
-class ItemFeatures(NamedTuple):
-    """Features ``(n_rows, n_features)`` of the items that could be used, and the failures of the others.
-
-    `kept` holds the position of the item of each row among all items, `failures` the id and reason of each item that
-    could not be used.
-    """
-
-    matrix: NDArray[np.float32]
-    kept: NDArray[np.intp]
-    failures: list[tuple[str, str]]
-
-
 def compute_features(extractor: Extractor, X: Any) -> ItemFeatures:
     """Compute the features of items, or read those of a store.
 
     Raise an IdentityError if the features of a store are of another backbone, or a column is missing.
     """
     if not isinstance(X, FeatureStore):
-        return ItemFeatures(extractor.transform(X), extractor.kept_, extractor.failures_)
+        return extractor.compute(X)
     require_same_features(X, extractor)
     n_pending = count_pending(X)
     if n_pending:
@@ -97,3 +85,12 @@ def compute_viewed_features(extractor: Extractor, source: Source, views: int) ->
     features = compute_features(extractor, viewed)
     originals = np.cumsum([item.group is None for item in viewed]) - 1  # each original precedes its views
     return features._replace(kept=originals[features.kept])
+
+
+def select_items(features: ItemFeatures, is_selected: NDArray[np.bool_]) -> ItemFeatures:
+    """Return the rows of some of the items; `kept` then holds places among these."""
+    is_kept = is_selected[features.kept]
+    if is_selected.all():
+        return features
+    place_of_item = np.cumsum(is_selected) - 1
+    return features._replace(matrix=features.matrix[is_kept], kept=place_of_item[features.kept[is_kept]])

@@ -9,7 +9,7 @@ import numpy as np
 from ...errors import InputError
 from ...extract.sources.item import Source
 from ...extract.store.feature_store import FeatureStore
-from ...heads.targets import are_missing, to_label_array
+from ...heads.label_formats import GivenLabels, read_labels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,35 +20,27 @@ def count_items(X: Source | FeatureStore) -> int:
     return len(X.ids) if isinstance(X, FeatureStore) else len(X)
 
 
-def collect_labels(X: Source | FeatureStore, y: Any = None, positions: NDArray[np.intp] | None = None) -> NDArray[Any]:
-    """Return the given labels (or values), or else those of the source or store, one for each item at some positions.
+def collect_labels(X: Source | FeatureStore, given: GivenLabels | None, positions: NDArray[np.intp]) -> GivenLabels:
+    """Return the given labels (or values), or else those of the source or store, of the items at some positions.
 
-    The array has shape ``(n_items,)`` or ``(n_items, n_targets)`` and the type of the labels, object where there are
-    several. Raise an InputError if a label is missing, or there is not one for each item.
+    Raise an InputError if there is not one for each item, or all are missing.
     """
-    given = list_labels(X) if y is None else y
-    if y is None and positions is not None:
-        given = [given[position] for position in positions]
-    array = to_label_array(given)
-    if array.dtype.kind == "U" and not isinstance(given, (list, tuple)):
-        array = np.asarray(given)  # strings may stay objects: estimators can sort them
-    n_items = count_items(X) if y is not None or positions is None else len(positions)
-    if array.ndim not in (1, 2) or len(array) != n_items:
-        raise InputError(f"{n_items} items but labels of shape {array.shape}; expected one label for each item")
-    if y is not None and positions is not None:
-        array = array[positions]
-    require_labels(array)
-    return array
-
-
-def require_labels(array: NDArray[Any]) -> None:
-    """Raise an InputError if some of the labels are missing."""
-    n_missing = int(are_missing(array).sum())
-    if n_missing:
+    if given is None:
+        own = list_labels(X)
+        labels = read_labels([own[position] for position in positions])
+    else:
+        n_items = count_items(X)
+        if given.values.ndim not in (1, 2) or len(given.values) != n_items:
+            shape = given.values.shape
+            raise InputError(f"{n_items} items but labels of shape {shape}; expected one label for each item")
+        labels = given.take(positions)
+    if not labels.is_labelled.any():
+        n_items = len(positions)
         raise InputError(
-            f"{n_missing} of {len(array)} items have no label; pass y, or put the items into folders named after their "
-            "labels"
+            f"{n_items} of {n_items} items have no label; pass y, put the items into folders named after their "
+            "labels, or name a table's column of labels (--label-column)"
         )
+    return labels
 
 
 def list_labels(X: Source | FeatureStore) -> list[Any]:
@@ -56,14 +48,6 @@ def list_labels(X: Source | FeatureStore) -> list[Any]:
     if isinstance(X, FeatureStore):
         return X.labels
     return [item.label for item in X]
-
-
-def count_axes(y: Any) -> int:
-    """Return 1 for one target for each item, 2 for several; a tuple among other objects is one label."""
-    try:
-        return int(np.ndim(y))
-    except ValueError:
-        return 1
 
 
 def find_originals(X: Source | FeatureStore) -> NDArray[np.bool_]:

@@ -145,7 +145,8 @@ def build_training_set(parent: TransferEstimator, store: FeatureStore, labelled:
     groups = None
     if store.n_views:
         groups = np.unique(np.array(labelled.groups), return_inverse=True)[1]
-    return TrainingSet(matrix, targets, groups=groups, ids=np.array(labelled.ids, object))
+    names = parent.classes_.tolist() if is_classifier(parent) and targets.ndim == 2 else None
+    return TrainingSet(matrix, targets, groups=groups, ids=np.array(labelled.ids, object), label_names=names)
 
 
 def require_same_outputs(targets: NDArray[Any], parent: TransferEstimator) -> None:

@@ -10,7 +10,7 @@ from sklearn import config_context
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
-from ...errors import InputError
+from ...errors import InputError, TopworkError, reason
 from ...heads.calibration import fit_calibrated
 from ...heads.registry import within_rows
 
@@ -23,7 +23,7 @@ class TrainingSet:
     """Features ``(n_rows, n_features)`` and targets ``(n_rows,)`` or ``(n_rows, n_targets)``, with what else is known.
 
     The optional arrays have shape ``(n_rows,)``. Rows of a group, such as the views of an item, are held out together;
-    ids are those of the items.
+    ids are those of the items. The columns of several labels may have names.
     """
 
     X: NDArray[Any]
@@ -31,6 +31,7 @@ class TrainingSet:
     sample_weight: NDArray[Any] | None = None
     groups: NDArray[Any] | None = None
     ids: NDArray[Any] | None = None
+    label_names: list[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -43,6 +44,7 @@ class TrainingSet:
             sample_weight=take_rows(self.sample_weight, rows),
             groups=take_rows(self.groups, rows),
             ids=take_rows(self.ids, rows),
+            label_names=self.label_names,
         )
 
 
@@ -64,12 +66,17 @@ def check_item_vector(values: Any, name: str, n_items: int, dtype: Any = None) -
     return array
 
 
+def find_last_step(head: Any) -> Any:
+    """Return the last step of a pipeline, or else the head itself."""
+    return head.steps[-1][1] if isinstance(head, Pipeline) else head
+
+
 def weight_arguments(head: Any) -> list[str]:
     """Return the arguments by which ``head.fit`` accepts sample weights; in a pipeline one for each step that does.
 
     Raise an InputError if the head, or the last step of a pipeline, does not accept weights.
     """
-    last = head.steps[-1][1] if isinstance(head, Pipeline) else head
+    last = find_last_step(head)
     if not has_fit_parameter(last, "sample_weight"):
         raise InputError(f"sample_weight for a head that takes none, {type(last).__name__}; leave it out")
     if last is head:
@@ -82,8 +89,18 @@ def fit_head(head: Any, rows: TrainingSet, calibrate: bool = False) -> Any:
     """Fit an unfitted head, if asked for with calibrated probabilities (see :mod:`topwork.heads.calibration`).
 
     Groups are passed to heads whose ``fit`` accepts them. Metadata routing of scikit-learn is switched off meanwhile.
+    Raise an InputError if the head cannot learn from the rows.
     """
-    head = within_rows(head, len(rows))
+    try:
+        return _fit_head(within_rows(head, len(rows)), rows, calibrate=calibrate)
+    except TopworkError:
+        raise
+    except ValueError as error:
+        name = type(find_last_step(head)).__name__
+        raise InputError(f"the head ({name}) cannot be fitted to {len(rows)} rows: {reason(error)}") from error
+
+
+def _fit_head(head: Any, rows: TrainingSet, calibrate: bool) -> Any:
     weight_names = [] if rows.sample_weight is None else weight_arguments(head)
     takes_groups = has_fit_parameter(head, "groups")
     with config_context(enable_metadata_routing=False):

@@ -15,11 +15,11 @@ from sklearn.utils.metaestimators import available_if
 from ...errors import BundleError, ExportError, InputError
 from ...extract.graphs.pooling import AUTO
 from ...extract.preprocess.decode import MAX_PIXELS
+from ...heads.label_formats import GivenLabels, align_columns, name_columns, require_known_labels
 from ...heads.metrics import ACCURACY
 from ...heads.registry import DEFAULT, resolve_head
 from ...heads.targets import encode_labels, to_label_array, validate_labels
 from ..fused.parity import FittedPipeline
-from .item_labels import count_axes
 from .training_set import TrainingSet, fit_head
 from .transfer_estimator import TransferEstimator
 
@@ -77,7 +77,8 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
     head_ : estimator
         Fitted on the features.
     classes_ : ndarray
-        The distinct labels, as they were given; with several labels for each item the positions of the labels.
+        The distinct labels, as they were given; with several labels for each item the names of the columns that
+        ``predict`` returns: those of lists of labels or of a table, else their positions.
     n_rows_ : int
         Number of items that the head was trained on.
     fit_report_ : FitReport or None
@@ -164,7 +165,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
     # Targets.
 
     def _task(self, y: Any) -> str:
-        return "multilabel" if y is not None and count_axes(y) == 2 else "classification"
+        return "multilabel" if y is not None and np.ndim(y) == 2 else "classification"
 
     def n_outputs(self) -> int | None:
         """Return the number of labels of each item, or None if each item has one class."""
@@ -180,11 +181,30 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
                 f"all {len(targets)} items have the label {targets.tolist()[0]!r}; expected at least two classes"
             )
 
+    def as_known_targets(self, labels: GivenLabels) -> NDArray[Any]:
+        """Return the targets of labelled items, with several labels in the order of ``classes_``.
+
+        Raise an InputError if the head has learned no labels of their type or spelling.
+        """
+        targets = super().as_known_targets(labels)
+        if not self.multilabel_:
+            if targets.ndim != 1:
+                raise InputError(f"labels of shape {targets.shape}, but the head predicts one label for each item")
+            require_known_labels(targets, self.classes_)
+            return targets
+        if targets.ndim != 2:
+            raise InputError("one label for each item, but the head predicts several; expected lists of names")
+        if labels.names is not None:
+            return align_columns(targets, labels.names, self.classes_.tolist())
+        if targets.shape[1] != len(self.classes_):
+            raise InputError(f"labels of shape {targets.shape}; expected {len(self.classes_)} columns")
+        return targets
+
     def _encode_labels(self, rows: TrainingSet) -> TrainingSet:
         """Replace labels of several types, which estimators cannot sort, by their positions among the classes."""
         labels = rows.y
         if labels.ndim == 2:
-            self.classes_ = np.arange(labels.shape[1])
+            self.classes_ = name_columns(labels, rows.label_names)
             return rows
         self._require_learnable(labels)
         has_several_types = labels.dtype == object and to_label_array(labels).dtype == object

@@ -15,8 +15,8 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from ...errors import InputError
-from ...extract.extractor.extractor import Extractor
+from ...errors import InputError, reason
+from ...extract.extractor.extractor import Extractor, ItemFeatures
 from ...extract.graphs.pooling import AUTO
 from ...extract.preprocess.decode import MAX_PIXELS
 from ...extract.sources.item import Source
@@ -26,6 +26,7 @@ from ...extract.sources.views import require_views
 from ...extract.store.description import is_store
 from ...extract.store.feature_store import FeatureStore
 from ...heads.fit_report import fit_report
+from ...heads.label_formats import GivenLabels, read_labels
 from ...heads.metrics import compute_score
 from ...heads.registry import DEFAULT, resolve_head
 from ..bundle.bundle_files import BundleContents, write_bundle
@@ -34,13 +35,13 @@ from ..fused.fuse import export_fused
 from ..fused.parity import FittedPipeline
 from .foreign_extractor import ForeignBackbone, ForeignExtractor
 from .item_features import (
-    ItemFeatures,
     compute_features,
     compute_stored_features,
     compute_viewed_features,
     require_same_features,
+    select_items,
 )
-from .item_labels import collect_labels, count_axes, count_items, find_originals, list_ids, number_groups
+from .item_labels import collect_labels, count_items, find_originals, list_ids, number_groups
 from .item_splits import count_left_out, select_for_scoring, select_for_training
 from .training_set import TrainingSet, check_item_vector, fit_head, take_rows, weight_arguments
 
@@ -145,7 +146,8 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
             Paths, uint8 arrays or PIL images, strings, or arrays of numbers; a folder, archive or table; or a store,
             whose features are used unchanged.
         y : array-like of shape (n_items,) or (n_items, n_targets), optional
-            Targets of each item (or row of the store). By default the source's own labels are used.
+            Targets of each item (or row of the store). By default the source's own labels are used. Items whose label
+            is missing (None, NaN) are left out. Lists or sets of names, one for each item, are several labels.
         sample_weight : sequence of float, optional
             One weight for each item (or row of the store), for heads that accept weights; views have that of their
             item.
@@ -171,34 +173,40 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         # Check the parameters, before anything is computed.
         self._check_parameters()
         self.extractor_ = self._build_extractor()
-        head = self.unfitted_head(y)
+        given = None if y is None else read_labels(y)
+        head = self.unfitted_head(None if given is None else given.values)
         self.extractor_.check_parameters()
         if sample_weight is not None:
             weight_arguments(head)
         self._fit_extractor(X)
 
         # Read and check what is given for each item.
-        items = self._open(X, y)
+        items = self._open(X, given)
         chosen = select_for_training(items, split)
         n_items = count_items(items)
-        targets = self.as_targets(collect_labels(items, y, chosen))
+        labels = collect_labels(items, given, chosen)
+        targets = self.as_targets(labels.take_labelled())
         self._require_learnable(targets)
         item_weights = check_item_vector(sample_weight, "sample_weight", n_items, dtype=float)
         item_groups = check_item_vector(groups, "groups", n_items)
         self.left_out_ = count_left_out(items, chosen)
+        self.n_unlabelled_ = len(chosen) - len(targets)
+        if self.n_unlabelled_:
+            warnings.warn(f"{self.n_unlabelled_} of {len(chosen)} items have no label and are left out", stacklevel=2)
 
-        # Compute the features and train the head on them.
-        features = self._compute_training_features(items, chosen)
+        # Compute the features of the labelled items, and train the head on them.
+        features = self._compute_training_features(items, chosen, labels.is_labelled)
         self.failures_ = features.failures
         if not len(features.matrix):
-            raise InputError(f"no item can be used: {self._describe_failures()}")
-        kept = chosen[features.kept]
+            raise InputError(f"no item can be used: {describe_failures(self.failures_)}")
+        kept = chosen[labels.is_labelled][features.kept]
         rows = TrainingSet(
             X=features.matrix,
             y=targets[features.kept],
             sample_weight=take_rows(item_weights, kept),
             groups=number_groups(items, kept, item_groups),
             ids=list_ids(items)[kept],
+            label_names=labels.names,
         )
         self.train(head, rows)
         return self
@@ -214,16 +222,31 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         self.n_rows_ = len(rows)
         self.lineage_ = describe_training(self.extractor_, given.ids, given.y)
         self.learned_ = None if given.ids is None else hash_ids(given.ids)
-        self.fit_report_ = fit_report(
-            self.head_,
-            lambda fold: self._fit_head(resolve_head(head), rows.take(fold)),
-            X=rows.X,
-            y=rows.y,
-            groups=rows.groups,
-            n_folds=self.cv,
-            metric=self.metric,
-            weights=rows.sample_weight,
-        )
+        self._report_fit(head, rows)
+
+    def _report_fit(self, head: Any, rows: TrainingSet) -> None:
+        """Evaluate the fitted head on held-out rows; if that is impossible, keep the head and record the reason."""
+        self.fit_report_ = None
+        self.not_evaluated_ = None
+        if self.cv == 0:
+            return
+        try:
+            self.fit_report_ = fit_report(
+                self.head_,
+                lambda fold: self._fit_head(resolve_head(head), rows.take(fold)),
+                X=rows.X,
+                y=rows.y,
+                groups=rows.groups,
+                n_folds=self.cv,
+                metric=self.metric,
+                weights=rows.sample_weight,
+            )
+        except Exception as error:  # whatever goes wrong here, the head is trained
+            self.not_evaluated_ = reason(error)
+            warnings.warn(f"the head is trained but not evaluated: {self.not_evaluated_}", stacklevel=4)
+            return
+        if self.fit_report_ is None:
+            self.not_evaluated_ = "no row can be held out, as each class or all rows are of a single row or group"
 
     def _fit_head(self, head: Any, rows: TrainingSet) -> Any:
         return fit_head(head, rows)
@@ -258,6 +281,10 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
     def _require_learnable(self, targets: NDArray[Any]) -> None:
         """Raise an InputError if nothing can be learned from the targets."""
 
+    def as_known_targets(self, labels: GivenLabels) -> NDArray[Any]:
+        """Return the targets of labelled items, to compare predictions with."""
+        return self.as_targets(labels.take_labelled())
+
     def _encode_labels(self, rows: TrainingSet) -> TrainingSet:
         """Return the rows with targets of a type that the head accepts."""
         return rows
@@ -281,22 +308,32 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         else:
             self.extractor_.fit(X)
 
-    def _open(self, X: Any, y: Any) -> Source | FeatureStore:
+    def _open(self, X: Any, given: GivenLabels | None) -> Source | FeatureStore:
         """Return the items as a source, which is listed once, so that features and labels are of the same items."""
         if isinstance(X, FeatureStore):
             return X
         has_own_labels = isinstance(X, (str, Path, Table))
-        has_label_matrix = y is not None and count_axes(y) > 1
-        return self.extractor_.open(X, None if has_own_labels or has_label_matrix else y)
+        if has_own_labels or given is None or given.values.ndim != 1:
+            return self.extractor_.open(X)
+        labels = given.values.astype(object)
+        labels[~given.is_labelled] = None
+        return self.extractor_.open(X, labels.tolist())
 
-    def _compute_training_features(self, items: Source | FeatureStore, chosen: NDArray[np.intp]) -> ItemFeatures:
-        """Return the features to train on, including those of views, of the items at some positions."""
+    def _compute_training_features(
+        self, items: Source | FeatureStore, chosen: NDArray[np.intp], is_labelled: NDArray[np.bool_]
+    ) -> ItemFeatures:
+        """Return the features to train on, including those of views, of the labelled ones of the chosen items.
+
+        A store gets the features of all that are chosen. `kept` holds places among the labelled ones.
+        """
+        labelled = chosen[is_labelled]
         if isinstance(items, FeatureStore) or (self.store is None and not self.views):
-            return self.compute_features_at(items, chosen)
+            return self.compute_features_at(items, labelled)
+        if self.store is None:
+            return compute_viewed_features(self.extractor_, SelectedSource(items, labelled.tolist()), self.views)
         source = SelectedSource(items, chosen.tolist())
-        if self.store is not None:
-            return compute_stored_features(self.extractor_, source, Path(self.store), views=self.views or None)
-        return compute_viewed_features(self.extractor_, source, self.views)
+        features = compute_stored_features(self.extractor_, source, Path(self.store), views=self.views or None)
+        return select_items(features, is_labelled)
 
     def compute_features_at(self, items: Source | FeatureStore, positions: NDArray[np.intp]) -> ItemFeatures:
         """Return the features of the items at some positions, of which `kept` holds the places."""
@@ -314,12 +351,6 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         self.failures_ = features.failures
         return features
 
-    def _describe_failures(self) -> str:
-        if not self.failures_:
-            return "0 failed"
-        item_id, cause = self.failures_[0]
-        return f"{len(self.failures_)} failed, the first was {item_id}: {cause}"
-
     # Prediction.
 
     def predict(self, X: Any) -> NDArray[Any]:
@@ -331,21 +362,24 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         """Predict the targets of features ``(n_items, n_features)``; there may be no items."""
 
     def _score(self, X: Any, y: Any, sample_weight: Any, split: Any) -> float:
-        """Return the score on items without their views; without `y`, on the source's own labels."""
+        """Return the score on labelled items without their views; without `y`, on the source's own labels."""
         check_is_fitted(self, "head_")
-        items = self._open(X, y)
+        given = None if y is None else read_labels(y)
+        items = self._open(X, given)
         positions = np.arange(count_items(items))
         if y is None or split is not None:
             positions = select_for_scoring(items, split)
         item_weights = check_item_vector(sample_weight, "sample_weight", count_items(items), dtype=float)
-        features = self.compute_features_at(items, positions)
-        targets = self.as_targets(collect_labels(items, y, positions))
-        is_original = find_originals(items)[positions[features.kept]]
+        labels = collect_labels(items, given, positions)
+        targets = self.as_known_targets(labels)
+        labelled = positions[labels.is_labelled]
+        features = self.compute_features_at(items, labelled)
+        is_original = find_originals(items)[labelled[features.kept]]
         if not is_original.any():
-            raise InputError(f"no item can be scored: {self._describe_failures()}")
+            raise InputError(f"no item can be scored: {describe_failures(features.failures)}")
         kept = features.kept[is_original]
         predicted = self.predict_features(features.matrix[is_original])
-        return self.score_predictions(targets[kept], predicted, take_rows(item_weights, positions[kept]))
+        return self.score_predictions(targets[kept], predicted, take_rows(item_weights, labelled[kept]))
 
     def score_predictions(
         self, targets: NDArray[Any], predicted: NDArray[Any], sample_weight: NDArray[Any] | None = None
@@ -395,6 +429,8 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         self.head_ = contents.head
         self.n_rows_ = contents.n_rows
         self.fit_report_ = contents.fit_report
+        self.not_evaluated_ = None
+        self.n_unlabelled_ = 0
         self.lineage_ = contents.lineage
         self.learned_ = contents.learned_ids
 
@@ -426,3 +462,11 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         tags.input_tags.two_d_array = False
         tags.no_validation = True
         return tags
+
+
+def describe_failures(failures: Sequence[tuple[str, str]]) -> str:
+    """Return how many items failed, and why the first one did."""
+    if not failures:
+        return "0 failed"
+    item_id, cause = failures[0]
+    return f"{len(failures)} failed, the first was {item_id}: {cause}"

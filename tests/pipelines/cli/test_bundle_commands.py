@@ -107,7 +107,7 @@ def test_type_of_a_head_can_be_trusted(photos: Path, graph: ExportedGraph, tmp_p
 
 def test_labels_unknown_to_the_head_are_bad_input(work: Path, photos: Path, tmp_path: Path) -> None:
     shutil.copytree(photos / "sky", tmp_path / "photos" / "sea")
-    assert "(sea)" in topwork_command("evaluate", work / "bundle", tmp_path / "photos", code=2).stderr
+    assert "'sea'" in topwork_command("evaluate", work / "bundle", tmp_path / "photos", code=2).stderr
 
 
 def test_text_goes_from_a_table_through_a_store_to_predictions(
