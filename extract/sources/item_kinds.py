@@ -44,7 +44,7 @@ class ItemKind:
 ITEM_KINDS = {
     "image": ItemKind(
         suffixes=IMAGE_SUFFIXES,
-        expected="a path, a uint8 array or a PIL image",
+        expected="a path, the bytes of a file, a uint8 array or a PIL image",
         has_views=True,
         color_channels=(3, 4),
     ),

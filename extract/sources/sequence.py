@@ -25,7 +25,8 @@ from .url import is_url, url_item
 class SequenceSource:
     """A sequence of items, in its own order; what can be iterated over only once is kept.
 
-    Items are paths and URLs, uint8 arrays ``(height, width[, 3])`` or PIL images; text; or arrays of numbers. A string
+    Items are paths and URLs; the bytes of files, or open files; uint8 arrays ``(height, width[, 3])`` or PIL images;
+    text; or arrays of numbers. A string
     is an item itself where text input is expected, and a path or URL otherwise. By default a path is its own id, and
     any other item has an id made from its content's digest. Raise a SourceError if it is no sequence of items, labels
     or ids do not fit it, or two ids are equal as text.
@@ -38,7 +39,7 @@ class SequenceSource:
     ) -> None:
         self.kind = kind
         check_is_sequence(items, ITEM_KINDS[kind])
-        self.items = list(items)
+        self.items = [read_stream(item) for item in items]
         self.labels = _one_for_each("label", labels, len(self.items))
         own_ids = _one_for_each("id", ids, len(self.items))
         self.ids = None if own_ids is None else unique_texts(own_ids)
@@ -67,12 +68,26 @@ def make_item(value: Any, own_id: str | None, *, position: int, kind: ItemKind) 
         return Item(own_id or content_id("text", value), lambda: value)
     if isinstance(value, (str, os.PathLike)):
         return location_item(value)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        content = bytes(value)
+        return Item(own_id or content_id("bytes", content), lambda: content)
     if kind.has_arrays and isinstance(value, Image.Image):
         return image_item(value, own_id, position)
     is_array = isinstance(value, (np.ndarray, np.generic)) or hasattr(value, "tobytes")
     if kind.has_arrays and is_array:
         return Item(own_id or content_id("array", value), lambda: value)
     raise SourceError(f"item {position} is a {type(value).__name__}; expected {kind.expected}")
+
+
+def read_stream(value: Any) -> Any:
+    """Return the bytes of an open file, such as a ``BytesIO``, which is read once; any other value unchanged."""
+    is_stream = callable(getattr(value, "read", None)) and not isinstance(value, (os.PathLike, Image.Image))
+    if not is_stream:
+        return value
+    content = value.read()
+    if not isinstance(content, bytes):
+        raise SourceError(f"a {type(value).__name__} that yields {type(content).__name__}; expected a file of bytes")
+    return content
 
 
 def location_item(location: str | os.PathLike[str]) -> Item:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,10 @@ EXPECTED_OF_SUFFIX = {
     ".parquet": "a whole Parquet file",
 }
 TABLE_SUFFIXES = tuple(EXPECTED_OF_SUFFIX)
+CONTENT_COLUMNS = ("path", "image", "img", "bytes", "content")
+"""Columns of Parquet files that may hold files themselves."""
+CONTENT_FIELD = "content of a file"
+"""What such a column is called while it is read."""
 METADATA_COLUMN = "file_name"
 """Column of files in the tables of image folders of the hub of Hugging Face."""
 PROBLEM_KEY = b"problem"
@@ -80,6 +84,10 @@ class TableSource:
         rows = read_rows(self.path)
         if table.path is None and "path" not in rows.column_names and METADATA_COLUMN in rows.column_names:
             table = replace(table, path=METADATA_COLUMN)
+        content = find_content_column(self.path, rows, table)
+        if content is not None:
+            rows = rows.set_column(rows.column_names.index(content), CONTENT_FIELD, rows[content])
+            table = replace(table, path=None)
         self._columns = {field: read_column(self.path, rows, field, getattr(table, field)) for field in TABLE_FIELDS}
 
         # Texts are taken where the kind of input has them, unless only the column of paths was named.
@@ -87,6 +95,9 @@ class TableSource:
         is_path_requested = table.path is not None and table.text is None
         self._has_texts = "text" in content_columns and self._columns["text"] is not None and not is_path_requested
         contents = self._columns["text" if self._has_texts else "path"]
+        self._bytes = None
+        if content is not None and not self._has_texts:
+            contents = self._bytes = rows[CONTENT_FIELD].to_pylist()
         if contents is None:
             wanted = " or ".join(map(repr, content_columns))
             raise SourceError(
@@ -102,7 +113,9 @@ class TableSource:
     def __iter__(self) -> Iterator[Item]:
         """Yield the items in the table's order."""
         unique = UniqueIds()
-        make_item = text_item if self._has_texts else self.file_item
+        make_item: Callable[[Any], Item] = text_item if self._has_texts else self.file_item
+        if self._bytes is not None:
+            make_item = self.content_item
         for row, content in enumerate(self._contents):
             item = make_item(content)
             label = self._storable_cell("label", row)
@@ -130,6 +143,34 @@ class TableSource:
         if is_url(name):
             return url_item(name)
         return file_item(storable_text(Path(name).as_posix()), str(self.path.parent / name))
+
+    def content_item(self, content: bytes | dict[str, Any] | None) -> Item:
+        """Return the file that a cell holds, as bytes or with its path, as an item."""
+        path = None
+        if isinstance(content, dict):
+            path = content.get("path")
+            content = content.get("bytes")
+        if content is None:
+            return self.file_item(path)
+        read = partial(bytes, content)
+        return Item(storable_text(path) if path else content_id("bytes", bytes(content)), read)
+
+
+def find_content_column(path: Path, table: pyarrow.Table, named: Table) -> str | None:
+    """Return the column of a Parquet file that holds files: their bytes, or ``datasets``' pairs of bytes and path."""
+    from pyarrow import types
+
+    if path.suffix.lower() != ".parquet":
+        return None
+    candidates = CONTENT_COLUMNS if named.path is None else (named.path,)
+    for name in candidates:
+        if table.column_names.count(name) == 1:
+            kind = table.schema.field(name).type
+            has_bytes = types.is_struct(kind) and kind.get_field_index("bytes") >= 0
+            is_bytes = name != "path" and (types.is_binary(kind) or types.is_large_binary(kind))  # paths may be bytes
+            if has_bytes or is_bytes:
+                return name
+    return None
 
 
 def text_item(text: str | None) -> Item:

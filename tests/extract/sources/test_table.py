@@ -18,6 +18,7 @@ from pyarrow import parquet
 from topwork.errors import DecodeError, SourceError
 from topwork.extract.sources.item import Item, content_digest
 from topwork.extract.sources.opening import open_source
+from topwork.extract.sources.path_labels import normalize_label
 from topwork.extract.sources.table import TABLE_SUFFIXES, Table, TableSource
 
 ROWS = [
@@ -314,7 +315,8 @@ def test_any_text_that_pythons_csv_writes_is_read_back(
     csv.writer(stream, delimiter=delimiter, quoting=csv.QUOTE_ALL).writerows([("text", "label"), *rows])
     path = tmp_path_factory.mktemp("any") / ("table.csv" if delimiter == "," else "table.tsv")
     found = items(csv_of(path, stream.getvalue()))
-    assert [(item.read(), item.label or "") for item in found] == rows
+    expected = [(text, normalize_label(label)) for text, label in rows]
+    assert [(item.read(), item.label or "") for item in found] == expected
 
 
 @given(st.lists(CELLS, min_size=1, max_size=8))
@@ -374,3 +376,21 @@ def test_columns_of_json_lines_that_are_not_used_may_hold_anything(values: list[
     if values != [1, 1.5]:
         with pytest.raises(SourceError, match="'more' holds"):
             TableSource(Table(tmp_path / "t.jsonl", label="more"))
+
+
+@pytest.mark.parametrize("form", ["bytes", "large", "struct", "struct with path"])
+def test_files_in_a_parquet_column_are_items(form: str, tmp_path: Path) -> None:
+    contents = [b"first", None, b"third"]
+    columns: dict[str, Any] = {
+        "bytes": contents,
+        "large": pa.array(contents, pa.large_binary()),
+        "struct": [None if content is None else {"bytes": content, "path": None} for content in contents],
+        "struct with path": [{"bytes": content, "path": f"{content!r}.png"} for content in contents],
+    }
+    parquet.write_table(pa.table({"image": columns[form], "label": ["a", "b", "c"]}), tmp_path / "t.parquet")
+    found = list(open_source(tmp_path / "t.parquet"))
+    assert [item.label for item in found] == ["a", "b", "c"]
+    assert [item.read() for item in (found[0], found[2])] == [b"first", b"third"]
+    assert all(len(item.id) < 50 for item in found)
+    with pytest.raises((DecodeError, OSError)):
+        found[1].read()
