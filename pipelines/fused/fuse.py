@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from ...atomic import write_file
-from ...errors import ExportError, reason
+from ...errors import ExportError, ParityError, reason
 from ...extract.graphs.editing import select_columns
 from ...extract.graphs.exported_graph import ExportedGraph
 from ...extract.runtime.session import Session, open_session
 from ...heads.registry import HEADS
 from .graph_builder import GraphBuilder, Prediction
-from .head_converters import convert_perceptron_regressor, find_converter, is_perceptron_regressor
+from .head_converters import find_converter, find_regressor_converter
 from .labels import to_onnx_labels, with_positions
 from .parity import FittedPipeline, require_head_parity, require_parity
 from .temperature import apply_temperature, split_calibrated
@@ -51,9 +51,7 @@ def export_fused(pipeline: FittedPipeline, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     names = [column.name for column in pipeline.columns]
     body, body_session = load_body(pipeline.graph, names)
-    head = convert_head(pipeline.head, pipeline.n_features, find_opset(body))
-    head_session = open_session(head.SerializeToString(), "cpu")
-    require_head_parity(pipeline, head_session, body_session)
+    head = convert_and_compare_head(pipeline, body_session, find_opset(body))
 
     # Merge them.
     outputs = REGRESSOR_OUTPUTS if pipeline.classes is None else CLASSIFIER_OUTPUTS
@@ -92,7 +90,30 @@ def find_opset(model: Any) -> int:
     return versions[0]
 
 
-def convert_head(head: Any, n_features: int, opset: int) -> Any:
+def convert_and_compare_head(pipeline: FittedPipeline, body: Session, opset: int) -> Any:
+    """Convert the head of a pipeline, and compare it with scikit-learn's on features that `body` computes.
+
+    Where rounding decides between classes, a matrix product of the same precision is the most likely to agree; if it
+    does not, decisions are computed in float64. Raise an ExportError if the head cannot be written, and a ParityError
+    if it differs.
+    """
+    try:
+        return convert_head_in(pipeline, body, opset, in_double=False)
+    except ParityError:
+        return convert_head_in(pipeline, body, opset, in_double=True)
+
+
+def convert_head_in(pipeline: FittedPipeline, body: Session, opset: int, *, in_double: bool) -> Any:
+    """Convert the head of a pipeline in one precision of decisions, and compare it."""
+    model = convert_head(pipeline.head, pipeline.n_features, opset, in_double=in_double)
+    base, _ = split_calibrated(pipeline.head)
+    with naming_head(base):
+        session = open_session(model.SerializeToString(), "cpu")
+    require_head_parity(pipeline, session, body)
+    return model
+
+
+def convert_head(head: Any, n_features: int, opset: int, in_double: bool = False) -> Any:
     """Convert a fitted head to an ONNX model of a float32 matrix of features.
 
     Its outputs are labels and probabilities, labels only, or values. Raise an ExportError if the head or its labels
@@ -103,7 +124,7 @@ def convert_head(head: Any, n_features: int, opset: int) -> Any:
     labels = to_onnx_labels(head.classes_)
     base, temperature = split_calibrated(head)
     with naming_head(base):
-        model, prediction = convert_classifier(base, n_features, opset)
+        model, prediction = convert_classifier(base, n_features, opset, in_double=in_double)
     del model.graph.output[:]
     graph = GraphBuilder(model.graph, OUTPUT_PREFIX)
     if temperature is not None:
@@ -117,13 +138,13 @@ def convert_head(head: Any, n_features: int, opset: int) -> Any:
     return model
 
 
-def convert_classifier(head: Any, n_features: int, opset: int) -> tuple[Any, Prediction]:
+def convert_classifier(head: Any, n_features: int, opset: int, *, in_double: bool) -> tuple[Any, Prediction]:
     """Convert a fitted classifier to an ONNX model, whose labels are positions of classes."""
     last = find_last_step(head)
     convert = find_converter(last)
     if convert is not None:
         model = convert_steps_before(head, n_features, opset)
-        graph = GraphBuilder(model.graph, LAST_STEP_PREFIX)
+        graph = GraphBuilder(model.graph, LAST_STEP_PREFIX, in_double=in_double)
         features = graph.cast(model.graph.output[0].name, np.float64)
         return model, convert(graph, last, features)
     changed = with_positions(head)
@@ -135,23 +156,25 @@ def convert_classifier(head: Any, n_features: int, opset: int) -> tuple[Any, Pre
     model = run_skl2onnx(changed, n_features, opset=opset, options=options)
     names = [output.name for output in model.graph.output[:n_outputs]]
     graph = GraphBuilder(model.graph, LAST_STEP_PREFIX)
-    return model, Prediction(*[graph.add("Identity", name) for name in names])
+    names[0] = graph.add("Reshape", names[0], graph.constant(np.array([-1], np.int64)))  # some are (n_rows, 1)
+    return model, Prediction(*names)
 
 
 def convert_regressor(head: Any, n_features: int, opset: int) -> Any:
     """Convert a fitted regressor to an ONNX model, whose output are its values."""
     with naming_head(head):
         last = find_last_step(head)
-        if not is_perceptron_regressor(last):
+        convert = find_regressor_converter(last)
+        if convert is None:
             model = run_skl2onnx(head, n_features, opset=opset, options={})
             del model.graph.output[1:]
             return model
         model = convert_steps_before(head, n_features, opset)
         graph = GraphBuilder(model.graph, LAST_STEP_PREFIX)
         features = graph.cast(model.graph.output[0].name, np.float64)
-        values = graph.cast(convert_perceptron_regressor(graph, last, features), np.float32)
+        values = graph.cast(convert(graph, last, features), np.float32)
         del model.graph.output[:]
-        add_output(model, values, np.float32, shape=[None, len(last.target_mean_)])
+        add_output(model, values, np.float32, shape=[None, None])
         return model
 
 

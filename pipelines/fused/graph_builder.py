@@ -24,9 +24,11 @@ class GraphBuilder:
     """Appends nodes to a graph, whose values and constants begin with a prefix.
 
     Matrices are float64 unless said otherwise: a constant that is float32 is stored as such, and cast in the graph.
+    Converters compute decisions in the precision of the model's own, or in float64 if they are to be `in_double`.
     """
 
-    def __init__(self, graph: Any, prefix: str) -> None:
+    def __init__(self, graph: Any, prefix: str, in_double: bool = True) -> None:
+        self.in_double = in_double
         self._graph = graph
         self._prefix = prefix
         self._count = 0
@@ -74,6 +76,12 @@ class GraphBuilder:
         """Return ``rows @ weights + constant``."""
         product = self.add("MatMul", rows, self.numbers(weights))
         return self.add("Add", product, self.numbers(constant))
+
+    def affine_in(self, dtype: Any, rows: Value, weights: NDArray[Any], constant: NDArray[Any]) -> Value:
+        """Return ``rows @ weights + constant``, computed in a type of numpy."""
+        product = self.add("MatMul", self.cast(rows, dtype), self.constant(weights.astype(dtype)))
+        total = self.add("Add", product, self.constant(constant.astype(dtype)))
+        return self.cast(total, np.float64)
 
     def sum_rows(self, rows: Value, width: int) -> Value:
         """Return the sum of each row of a matrix ``(n_rows, width)``, as ``(n_rows, 1)``."""

@@ -15,10 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .graph_builder import GraphBuilder, Prediction, Value
-from .pairwise_heads import convert_one_vs_one, convert_support_vectors
+from .linear_decisions import add_linear_decisions, find_decision_type
+from .pairwise_heads import add_kernel, convert_one_vs_one, convert_support_vectors
 
 Converter = Callable[[GraphBuilder, Any, Value], Prediction]
 """Adds the prediction of a fitted classifier for a float64 matrix of features."""
+RegressorConverter = Callable[[GraphBuilder, Any, Value], Value]
+"""Adds the values ``(n_rows, n_targets)`` of a fitted regressor for a float64 matrix of features."""
 
 
 def find_converter(model: Any) -> Converter | None:
@@ -101,6 +104,19 @@ def is_perceptron_regressor(model: Any) -> bool:
     return type(model) is MLPHeadRegressor
 
 
+def is_scaled_support_vector_regressor(model: Any) -> bool:
+    """Check for a support vector regressor with a named kernel, whose one target is standardised."""
+    from sklearn.compose import TransformedTargetRegressor
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVR
+
+    if type(model) is not TransformedTargetRegressor or type(model.regressor_) is not SVR:
+        return False
+    is_standardised = type(model.transformer_) is StandardScaler and model.transformer_.scale_ is not None
+    has_named_kernel = isinstance(model.regressor_.kernel, str) and model.regressor_.kernel != "precomputed"
+    return is_standardised and has_named_kernel and not model.regressor_._sparse
+
+
 def is_plain_neighbors(model: Any) -> bool:
     """Check for a vote of the nearest neighbours in Euclidean distance that all count the same."""
     from sklearn.neighbors import KNeighborsClassifier
@@ -140,19 +156,18 @@ def is_one_vs_rest(model: Any) -> bool:
 
 def convert_linear(graph: GraphBuilder, model: Any, features: Value) -> Prediction:
     """Choose the class of the highest decision."""
-    decisions = graph.affine(features, model.coef_.T, model.intercept_)  # (n_rows, n_decisions)
+    decisions = add_linear_decisions(graph, features, [model])  # (n_rows, n_decisions)
+    n_decisions = len(np.atleast_2d(model.coef_))
     return Prediction(
-        choose_class(graph, decisions, n_decisions=len(model.coef_)),
-        add_probabilities(graph, model, decisions=decisions, n_decisions=len(model.coef_)),
+        choose_class(graph, decisions, n_decisions=n_decisions),
+        add_probabilities(graph, model, decisions=decisions, n_decisions=n_decisions),
     )
 
 
 def convert_one_vs_rest(graph: GraphBuilder, model: Any, features: Value) -> Prediction:
     """Choose the class of the highest decision against the others; probabilities are normalised."""
     parts = model.estimators_
-    weights = np.concatenate([part.coef_ for part in parts])  # (n_decisions, n_features)
-    constant = np.concatenate([np.broadcast_to(part.intercept_, (1,)) for part in parts])
-    decisions = graph.affine(features, weights.T, constant)
+    decisions = add_linear_decisions(graph, features, parts)  # (n_rows, n_decisions)
     positions = choose_class(graph, decisions, n_decisions=len(parts))
     if not hasattr(model, "predict_proba"):
         return Prediction(positions)
@@ -184,10 +199,28 @@ def convert_perceptron(graph: GraphBuilder, model: Any, features: Value) -> Pred
     return Prediction(graph.argmax(scores), graph.add("Softmax", scores, axis=1))
 
 
+def find_regressor_converter(model: Any) -> RegressorConverter | None:
+    """Return the converter of a fitted regressor, by its exact type, or None."""
+    if is_perceptron_regressor(model):
+        return convert_perceptron_regressor
+    if is_scaled_support_vector_regressor(model):
+        return convert_scaled_support_vector_regressor
+    return None
+
+
 def convert_perceptron_regressor(graph: GraphBuilder, model: Any, features: Value) -> Value:
     """Return the values of a multilayer perceptron, ``(n_rows, n_targets)``."""
     scaled = graph.add("Mul", add_perceptron(graph, model, features), graph.numbers(model.target_scale_))
     return graph.add("Add", scaled, graph.numbers(model.target_mean_))
+
+
+def convert_scaled_support_vector_regressor(graph: GraphBuilder, model: Any, features: Value) -> Value:
+    """Return the values of a support vector regressor that was fitted to standardised targets, ``(n_rows, 1)``."""
+    scaler = model.transformer_
+    kernels = add_kernel(graph, model.regressor_, features)
+    standardised = graph.affine(kernels, model.regressor_._dual_coef_.T, model.regressor_._intercept_)
+    scaled = graph.add("Mul", standardised, graph.numbers(scaler.scale_))
+    return graph.add("Add", scaled, graph.numbers(scaler.mean_))
 
 
 def convert_neighbors(graph: GraphBuilder, model: Any, features: Value) -> Prediction:
@@ -237,8 +270,7 @@ def add_own_probabilities(graph: GraphBuilder, model: Any, decisions: Value) -> 
         one = graph.numbers(1.0)
         clipped = graph.add("Max", graph.add("Min", decisions, one), graph.numbers(-1.0))
         return graph.add("Div", graph.add("Add", clipped, one), graph.numbers(2.0))
-    row = np.zeros((1, model.coef_.shape[1]), np.float32)
-    dtype = model.decision_function(row).dtype
+    dtype = find_decision_type(model)
     exponential = graph.add("Exp", graph.add("Neg", graph.cast(decisions, dtype)))
     one = graph.constant(np.array(1.0, dtype))
     return graph.cast(graph.add("Div", one, graph.add("Add", one, exponential)), np.float64)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .graph_builder import GraphBuilder, Prediction, Value
+from .linear_decisions import add_linear_decisions
 
 
 def convert_one_vs_one(graph: GraphBuilder, model: Any, features: Value) -> Prediction:
@@ -16,10 +17,7 @@ def convert_one_vs_one(graph: GraphBuilder, model: Any, features: Value) -> Pred
 
     A positive decision is for the second class of a pair. Votes that tie are ordered by the sum of the decisions.
     """
-    parts = model.estimators_
-    weights = np.concatenate([part.coef_ for part in parts])  # (n_pairs, n_features)
-    constant = np.concatenate([np.broadcast_to(part.intercept_, (1,)) for part in parts])
-    decisions = graph.affine(features, weights.T, constant)
+    decisions = add_linear_decisions(graph, features, model.estimators_)  # (n_rows, n_pairs)
     n_classes = len(model.classes_)
     if n_classes == 2:
         return Prediction(graph.choose_of_two(decisions))
