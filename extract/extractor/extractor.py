@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ..sources.item import Source
+    from ..sources.item import Item, Source
 
 
 class ItemFeatures(NamedTuple):
@@ -118,23 +118,42 @@ class Extractor(TransformerMixin, Extraction, BaseEstimator):  # type: ignore[mi
     def compute(self, X: Any) -> ItemFeatures:
         """Compute the features of items as :meth:`transform` does, and change nothing, so that threads may share it."""
         source = self.open(X)
-        numbers = self._output_numbers(self.graph)
         rows: list[NDArray[np.float32]] = []
         kept: list[int] = []
         failures: list[tuple[str, str]] = []
-        with closing(self._compute(source)) as results:
-            for position, result in enumerate(results):
-                if result.vectors is None:
-                    failures.append((result.item.id, result.reason or ""))
-                    self.run_config.policy.check(len(failures), len(source), *failures[-1])
+        with closing(self.iter_features(source)) as results:
+            for position, (item, vector, reason) in enumerate(results):
+                if vector is None:
+                    failures.append((item.id, reason or ""))
                 else:
-                    rows.append(np.concatenate([result.vectors[number] for number in numbers]))
+                    rows.append(vector)
                     kept.append(position)
         if failures:
             n_failed = f"{len(failures)} of {len(source)} items failed"
             warnings.warn(f"{n_failed} and have no row; see failures_ and kept_", stacklevel=3)
         matrix = np.stack(rows) if rows else np.empty((0, self.n_features_out_), np.float32)
         return ItemFeatures(matrix, np.array(kept, np.intp), failures)
+
+    def iter_features(self, source: Source) -> Generator[tuple[Item, NDArray[np.float32] | None, str | None]]:
+        """Yield each item of a source with its features ``(n_features,)``, or None and the reason why it has none.
+
+        Raises
+        ------
+        StoppedError
+            By the error policy.
+        """
+        numbers = self._output_numbers(self.graph)
+        policy = self.run_config.policy
+        failed = 0
+        with closing(self._compute(source)) as results:
+            for result in results:
+                if result.vectors is None:
+                    failed += 1
+                    reason = result.reason or ""
+                    policy.check(failed, len(source), result.item.id, reason)
+                    yield result.item, None, reason
+                else:
+                    yield result.item, np.concatenate([result.vectors[number] for number in numbers]), None
 
     def _compute(self, source: Source) -> Generator[Result]:
         """Compute the items of a source, and report progress."""

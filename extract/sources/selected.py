@@ -17,6 +17,11 @@ class SelectedSource:
         self._positions = frozenset(positions)
 
     @property
+    def positions(self) -> list[int]:
+        """The positions, ascending."""
+        return sorted(self._positions)
+
+    @property
     def ignored(self) -> int:
         """Number of files of the source that are of another kind."""
         return self.source.ignored

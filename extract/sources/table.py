@@ -82,6 +82,7 @@ class TableSource:
     def __init__(self, table: Table, kind: str = "image") -> None:
         self.path = Path(table.file)
         rows = read_rows(self.path)
+        self.rows = rows
         if table.path is None and "path" not in rows.column_names and METADATA_COLUMN in rows.column_names:
             table = replace(table, path=METADATA_COLUMN)
         content = find_content_column(self.path, rows, table)

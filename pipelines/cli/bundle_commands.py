@@ -12,8 +12,9 @@ import typer
 
 from ...errors import InputError
 from ...heads.registry import DEFAULT
-from .arguments import load_bundle, open_data
+from .arguments import load_bundle, open_data, open_items
 from .options import (
+    SOURCES_HELP,
     BackboneOption,
     BackboneOptions,
     BundleArgument,
@@ -22,7 +23,6 @@ from .options import (
     ExecutionOptions,
     JsonOption,
     OverwriteOption,
-    SourceArgument,
     SplitOption,
     StoreArgument,
     TableOptions,
@@ -34,8 +34,11 @@ from .options import (
 from .output import print_failures, print_json, print_result, print_table, progress_bar, require_success
 
 if TYPE_CHECKING:
+    from ...extract.sources.item import Source
     from ...extract.store.feature_store import FeatureStore
     from ..estimators.transfer_estimator import TransferEstimator
+
+MAX_PRINTED_PREDICTIONS = 50
 
 
 @grouped
@@ -365,28 +368,90 @@ def print_classes(per_class: dict[str, Any]) -> None:
 @grouped
 def predict(
     bundle: BundleArgument,
-    source: SourceArgument,
-    out: Annotated[Path, typer.Option(help="A .csv or .jsonl file to write.")],
+    source: Annotated[str, typer.Argument(help=f"{SOURCES_HELP}; one image or text file; or a feature store.")],
     execution: ExecutionOptions,
     table: TableOptions,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A .csv, .jsonl or .parquet file to write; by default the first predictions are printed."),
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option(help="Write the K likeliest classes, instead of the probabilities of all.")
+    ] = None,
     split: SplitOption = None,
     trust: TrustOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Predict the labels of items."""
-    from ...extract.sources.selected import select_source
-    from ..estimators.result_files import check_suffix, require_file_place, write_predictions
+    """Predict the labels of the items of a source, or of the rows of a store; a killed run is resumed."""
+    from ..estimators.result_files import PREDICTION_SUFFIXES, check_suffix, require_file_place, write_predictions
 
-    check_suffix(out)
-    require_file_place(out)
+    if out is not None:
+        check_suffix(out, PREDICTION_SUFFIXES)
+        require_file_place(out)
     estimator = load_bundle(bundle, trust, execution)
-    data = select_source(estimator.extractor_.open(table.to_source(source)), parse_split(split))
+    data = open_items(source, table, estimator, parse_split(split))
+    if out is None:
+        print_predictions(estimator, data, top_k, as_json=as_json)
+        return
+    key = describe_run(bundle, source=source, table=table, split=split, top_k=top_k)
     with progress_bar("predict"):
-        counts = write_predictions(estimator, data, out)
+        counts = write_predictions(estimator, data, out, top_k=top_k, resume_key=key)
     abstained = f", {counts['abstained']} abstained" if counts["abstained"] else ""
     text = f"{counts['items']} items: {counts['ok']} predicted, {counts['failed']} failed{abstained}; wrote {out}"
     print_result(counts, text, as_json=as_json)
     require_success(counts["failed"], counts["items"])
+
+
+def describe_run(bundle: Path, **options: Any) -> str:
+    """Return the digest of what decides predictions, so that a run is only resumed by the same one."""
+    from ...identity import digest
+    from ..bundle.manifest import MANIFEST
+
+    described = {name: str(value) for name, value in options.items()}
+    return digest({"bundle": (bundle / MANIFEST).read_text("utf-8"), **described})
+
+
+def print_predictions(
+    estimator: TransferEstimator, data: Source | FeatureStore, top_k: int | None, *, as_json: bool
+) -> None:
+    """Print the predictions of the first items as a table, with the probability of the label."""
+    from ..estimators.prediction_rows import PredictionRows
+
+    if top_k is None and has_probabilities(estimator):
+        top_k = 1
+    predictions = PredictionRows(estimator, data, top_k)
+    rows: list[dict[str, Any]] = []
+    with progress_bar("predict"):
+        for some_rows, _ in predictions.iterate():
+            rows += some_rows
+            if len(rows) >= MAX_PRINTED_PREDICTIONS:
+                break
+    shown = rows[:MAX_PRINTED_PREDICTIONS]
+    if as_json:
+        print_json({"predictions": shown})
+    else:
+        names = [name for name in predictions.columns if name not in ("status", "reason", "label_1")]
+        cells = [[format_prediction(row, name) for name in names] for row in shown]
+        print_table(names, cells)
+    if len(rows) > len(shown) and not as_json:
+        typer.echo(f"the first {len(shown)} items; write all to a file with --out")
+    require_success(sum(row["status"] == "failed" for row in shown), len(shown))
+
+
+def has_probabilities(estimator: TransferEstimator) -> bool:
+    """Return whether a head has one likeliest class."""
+    is_multilabel = estimator.n_outputs() is not None
+    return hasattr(estimator, "classes_") and hasattr(estimator.head_, "predict_proba") and not is_multilabel
+
+
+def format_prediction(row: dict[str, Any], name: str) -> str:
+    """Return a cell of the printed table; failed items show their reason."""
+    value = row.get(name)
+    if value is None and name in ("label", "value"):
+        return f"{row['status']}: {row['reason']}" if row["reason"] else str(row["status"])
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "" if value is None else str(value)
 
 
 def export(

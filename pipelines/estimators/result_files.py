@@ -3,80 +3,208 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
+import os
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sklearn.base import RegressorMixin
-
-from ...atomic import require_destination, write_file
-from ...errors import InputError
+from ...atomic import new_file, require_destination, sync_folder, write_file
+from ...errors import InputError, TopworkError
+from ...extract.store.feature_store import FeatureStore
+from .prediction_rows import STATUSES, PredictionRows, list_marks
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    import pyarrow
 
     from ...extract.sources.item import Source
     from ...extract.sources.table import Table
     from .transfer_estimator import TransferEstimator
 
 RESULT_SUFFIXES = (".csv", ".jsonl")
-PROBABILITY_DECIMALS = 6
+PREDICTION_SUFFIXES = (*RESULT_SUFFIXES, ".parquet")
 
 
-def write_predictions(estimator: TransferEstimator, source: str | Table | Source, path: Path) -> dict[str, int]:
-    """Predict the items of a source, write a table, and return the number of ``items``, and of them by status.
+def write_predictions(
+    estimator: TransferEstimator,
+    source: str | Table | Source | FeatureStore,
+    path: Path,
+    *,
+    top_k: int | None = None,
+    resume_key: str = "",
+) -> dict[str, int]:
+    """Predict the items of a source or store, write a table, and return the number of ``items``, and of them by status.
 
-    The ``.csv`` or ``.jsonl`` file has ``id``, ``label`` (or ``value``), ``status`` (ok, failed, or abstained),
-    ``reason`` and, if the head has them, a probability for each class. The estimator's ``on_error`` decides what
+    The ``.csv``, ``.jsonl`` or ``.parquet`` file has ``id``, ``label`` (or ``value``), ``status`` (ok, failed, or
+    abstained), ``reason`` and, if the head has them, a probability for each class, or the `top_k` likeliest classes
+    with theirs; then the columns of the table that the items are rows of. The estimator's ``on_error`` decides what
     happens to items that cannot be decoded.
+
+    Rows are written a batch at a time, to an unfinished file beside `path`. With a `resume_key`, which says how they
+    are computed, a run that was killed is resumed by the next one with the same key.
     """
-    check_suffix(path)
-    rows = list_predictions(estimator, source)
-    write_rows(path, rows)
-    counts = {"items": len(rows)}
-    for status in ("ok", "failed", "abstained"):
-        counts[status] = sum(row["status"] == status for row in rows)
-    return counts
+    check_suffix(path, PREDICTION_SUFFIXES)
+    data = source if isinstance(source, FeatureStore) else estimator.extractor_.open(source)
+    rows = PredictionRows(estimator, data, top_k)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = UnfinishedFile(path, rows, resume_key)
+    try:
+        unfinished.write()
+    except TopworkError:
+        unfinished.remove()
+        raise
+    return unfinished.finish()
 
 
-def list_predictions(estimator: TransferEstimator, source: str | Table | Source) -> list[dict[str, Any]]:
-    """Return one row for each item of a source, in its order, as :func:`write_predictions` writes them."""
-    extractor = estimator.extractor_
-    items = extractor.open(source)
-    features = extractor.transform(items)
-    answers = estimator.predict_features(features).tolist()
-    probabilities = list_probabilities(estimator, features)
-    answer_column = "value" if isinstance(estimator, RegressorMixin) else "label"
+@dataclass
+class Written:
+    """What an unfinished file holds: how many rows and bytes, of which items, and their counts by status."""
 
-    reasons = dict(extractor.failures_)
-    rows: list[dict[str, Any]] = []
-    for item in items:
-        rows.append({"id": item.id, answer_column: None, "status": "failed", "reason": reasons.get(item.id)})
-    for position, answer, of_classes in zip(extractor.kept_.tolist(), answers, probabilities, strict=True):
-        status = "abstained" if answer is None else "ok"
-        rows[position] |= {answer_column: answer, "status": status, "reason": None, **of_classes}
-    return rows
+    key: str
+    rows: int = 0
+    size: int = 0
+    marks: str = ""
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATUSES, 0))
 
 
-def list_probabilities(estimator: Any, features: NDArray[np.float32]) -> list[dict[str, float]]:
-    """Return the probability of each class, for each row; empty dictionaries if the head has none."""
-    if isinstance(estimator, RegressorMixin) or not hasattr(estimator.head_, "predict_proba"):
-        return [{} for _ in range(len(features))]
-    names = [f"p_{name}" for name in estimator.classes_.tolist()]
-    rows = []
-    for probabilities in estimator.predict_proba_features(features).tolist():
-        rounded = [round(probability, PROBABILITY_DECIMALS) for probability in probabilities]
-        rows.append(dict(zip(names, rounded, strict=True)))
-    return rows
+class UnfinishedFile:
+    """Predictions that are being written: lines in a hidden file beside `path`, and an account of them in another."""
+
+    def __init__(self, path: Path, rows: PredictionRows, key: str) -> None:
+        self.path = path
+        self.rows = rows
+        self.lines = path.with_name(f".{path.name}.unfinished")
+        self.account = path.with_name(f".{path.name}.unfinished.json")
+        self.written = self._find_written(key)
+
+    def write(self) -> None:
+        """Write the rows that are missing; the account is brought up to date after every batch."""
+        is_new = not self.written.rows
+        with open(self.lines, "wb" if is_new else "r+b") as stream:
+            stream.truncate(self.written.size)
+            stream.seek(self.written.size)
+            if is_new and self.path.suffix == ".csv":
+                stream.write(self._format_csv([dict(zip(self.rows.columns, self.rows.columns, strict=True))]))
+            for rows, marks in self.rows.iterate(self.written.rows):
+                stream.write(self._format(rows))
+                stream.flush()
+                self._note(rows, marks, stream.tell())
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def finish(self) -> dict[str, int]:
+        """Move the file into place, and return the counts."""
+        if self.path.suffix == ".parquet":
+            with new_file(self.path, replace=True) as temporary:
+                write_parquet(self.lines, temporary, self.rows)
+            self.lines.unlink()
+        else:
+            os.replace(self.lines, self.path)
+            sync_folder(self.path.parent)
+        self.account.unlink(missing_ok=True)
+        return {"items": self.written.rows, **self.written.counts}
+
+    def remove(self) -> None:
+        """Remove what was written, after an error that would occur again."""
+        self.lines.unlink(missing_ok=True)
+        self.account.unlink(missing_ok=True)
+
+    def _find_written(self, key: str) -> Written:
+        """Return the account of a run that was killed, if it is of the same key and the same items."""
+        try:
+            found = Written(**json.loads(self.account.read_bytes()))
+            is_whole = self.lines.stat().st_size >= found.size
+        except (OSError, ValueError, TypeError):
+            return Written(key)
+        if not key or found.key != key or not is_whole:
+            return Written(key)
+        marks = ""
+        for mark in list_marks(self.rows.data, found.rows):
+            marks = chain_mark(marks, mark)
+        return found if marks == found.marks else Written(key)
+
+    def _note(self, rows: list[dict[str, Any]], marks: list[str], size: int) -> None:
+        written = self.written
+        written.rows += len(rows)
+        written.size = size
+        for row in rows:
+            written.counts[row["status"]] += 1
+        for mark in marks:
+            written.marks = chain_mark(written.marks, mark)
+        if written.key:
+            temporary = self.account.with_suffix(".new")
+            temporary.write_text(json.dumps(asdict(written)), encoding="utf-8")
+            os.replace(temporary, self.account)
+
+    def _format(self, rows: list[dict[str, Any]]) -> bytes:
+        if self.path.suffix == ".csv":
+            return self._format_csv(rows)
+        return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows).encode("utf-8", "surrogatepass")
+
+    def _format_csv(self, rows: list[dict[str, Any]]) -> bytes:
+        stream = io.StringIO(newline="")
+        csv.DictWriter(stream, self.rows.columns, lineterminator="\n").writerows(rows)
+        return stream.getvalue().encode("utf-8", "surrogatepass")
 
 
-def check_suffix(path: Path) -> None:
-    """Raise an InputError if the suffix of a file is neither ``.csv`` nor ``.jsonl``."""
-    if path.suffix not in RESULT_SUFFIXES:
-        raise InputError(f"{path}: expected a file that ends in {' or '.join(RESULT_SUFFIXES)}")
+def chain_mark(marks: str, mark: str) -> str:
+    """Return the digest of a chain of marks after another one."""
+    return hashlib.sha256(f"{marks}{mark}".encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def write_parquet(lines: Path, path: Path, rows: PredictionRows) -> None:
+    """Write predictions in lines of JSON as Parquet, a batch at a time."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    schema = pa.schema([(name, parquet_type(name, rows)) for name in rows.columns])
+    with open(lines, encoding="utf-8", errors="surrogatepass") as stream, parquet.ParquetWriter(path, schema) as writer:
+        while batch := [json.loads(line) for line in islice(stream, rows.batch_rows)]:
+            columns = []
+            for field_ in schema:
+                values = [as_type(row.get(field_.name), field_.type) for row in batch]
+                columns.append(pa.array(values, field_.type))
+            writer.write_table(pa.table(columns, schema=schema))
+
+
+def as_type(value: Any, kind: pyarrow.DataType) -> Any:
+    """Return a value as a type of Parquet takes it: labels of several types are texts."""
+    import pyarrow as pa
+
+    if value is not None and kind == pa.string() and not isinstance(value, str):
+        return str(value)
+    return value
+
+
+def parquet_type(name: str, rows: PredictionRows) -> pyarrow.DataType:
+    """Return the type of a column of predictions."""
+    import pyarrow as pa
+
+    of_source = {new: old for old, new in rows.source_columns().items()}
+    if name in of_source and rows.table is not None:
+        return rows.table[0].schema.field(of_source[name]).type
+    if name.startswith("p_"):
+        return pa.float64()
+    n_outputs = rows.estimator.n_outputs()
+    if name == "value":
+        return pa.float64() if n_outputs is None else pa.list_(pa.float64())
+    if name == "label" and n_outputs is not None:
+        return pa.list_(pa.int64())
+    if name.startswith("label"):
+        types = {type(label) for label in rows.estimator.classes_.tolist()}
+        known = {str: pa.string(), int: pa.int64(), bool: pa.bool_(), float: pa.float64()}
+        return known.get(types.pop(), pa.string()) if len(types) == 1 else pa.string()
+    return pa.string()
+
+
+def check_suffix(path: Path, allowed: Sequence[str] = RESULT_SUFFIXES) -> None:
+    """Raise an InputError if a file does not end as results do."""
+    if path.suffix not in allowed:
+        raise InputError(f"{path}: expected a file that ends in {' or '.join(allowed)}")
 
 
 def require_file_place(path: Path) -> None:

@@ -208,3 +208,29 @@ def test_pending_items_of_a_store_are_told(work: Path, tmp_path: Path) -> None:
     assert topwork_json(*fit, "--overwrite")["pending"] == 3
     with pytest.warns(UserWarning, match="3 items of .* are pending"):
         topwork.TransferClassifier.from_store(store, head="centroid", cv=0).fit(store)
+
+
+@pytest.mark.parametrize("name", ["photo.png", "PHOTO.PNG", "a photo.png"])
+def test_one_photograph_is_predicted_and_printed(name: str, work: Path, photos: Path, tmp_path: Path) -> None:
+    photo = Path(shutil.copyfile(photos / "sky" / "0.png", tmp_path / name))
+    expected = str(topwork.load(work / "bundle").predict([photo])[0])
+    assert expected in topwork_command("predict", work / "bundle", photo).stdout
+    (row,) = topwork_json("predict", work / "bundle", photo, "--top-k", "2")["predictions"]
+    assert (row["label"], row["label_1"]) == (expected, expected)
+    topwork_command("predict", work / "bundle", photo, "--out", tmp_path / "p.csv")
+    assert expected in (tmp_path / "p.csv").read_text()
+
+
+def test_store_is_predicted_as_its_source_is(work: Path, tmp_path: Path) -> None:
+    for source in ("photos", "store"):
+        assert topwork_json("predict", work / "bundle", work / source, "--out", tmp_path / f"{source}.csv")["ok"] == 24
+    with open(tmp_path / "photos.csv") as one, open(tmp_path / "store.csv") as other:
+        labels = {row["id"]: row["label"] for row in csv.DictReader(one)}
+        assert {row["id"]: row["label"] for row in csv.DictReader(other)} == labels
+
+
+def test_predictions_of_broken_files_alone_exit_with_1(work: Path, broken: Path, tmp_path: Path) -> None:
+    result = topwork_command("predict", work / "bundle", broken, "--out", tmp_path / "p.csv", code=1)
+    assert "2 failed" in result.stdout
+    assert len((tmp_path / "p.csv").read_text().splitlines()) == 3
+    assert "2 of 2" in topwork_command("predict", work / "bundle", broken, code=1).stderr

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import signal
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from topwork import Table, TransferClassifier
+from pyarrow import parquet
+from topwork import Extractor, FeatureStore, Table, TransferClassifier, extract_features
 from topwork.errors import InputError, StoppedError
 from topwork.extract.graphs.exported_graph import ExportedGraph
+from topwork.pipelines.estimators import prediction_rows
 from topwork.pipelines.estimators.result_files import write_predictions
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*items failed and have no row")
@@ -91,7 +96,7 @@ def test_policy_that_stops_writes_nothing(graph: ExportedGraph, photos: Path, fo
 
 
 def test_other_kinds_of_file_are_refused_before_any_work(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"out\.xlsx: expected a file that ends in \.csv or \.jsonl"):
+    with pytest.raises(InputError, match=r"out\.xlsx: expected a file that ends in \.csv or \.jsonl or \.parquet"):
         write_predictions(TransferClassifier(), "nowhere", tmp_path / "out.xlsx")
 
 
@@ -119,3 +124,110 @@ def test_rows_of_a_table_of_text_are_predicted_under_their_ids(
     assert [(row["id"], row["status"]) for row in found] == [("a", "ok"), ("b", "failed"), ("a#2", "ok")]
     assert found[1]["reason"] == "this row of the table is empty"
     assert found[0]["label"] == found[2]["label"] == classifier.predict(["cat dog"])[0]
+
+
+@pytest.fixture(scope="module")
+def store(graph: ExportedGraph, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
+    """Return a store of the photographs and a broken file."""
+    folder = tmp_path_factory.mktemp("store")
+    copy = shutil.copytree(photos, folder / "photos")
+    (copy / BROKEN).write_bytes(b"no image")
+    opened = FeatureStore.create(folder / "store", Extractor.from_graph(graph))
+    extract_features(copy, opened, on_error="record")
+    return opened
+
+
+@pytest.fixture(scope="module")
+def classifier(graph: ExportedGraph, photos: Path) -> TransferClassifier:
+    """Return a classifier of two of the store's layers."""
+    return TransferClassifier(graph, ["layer3", "layer1"], head="logreg", on_error="record", cv=0).fit(photos)
+
+
+def test_rows_of_a_store_and_its_failed_items_are_predicted(
+    store: FeatureStore, classifier: TransferClassifier, tmp_path: Path
+) -> None:
+    counts = write_predictions(classifier, store, tmp_path / "out.csv")
+    rows = read(tmp_path / "out.csv")
+    assert counts == {"items": 25, "ok": 24, "failed": 1, "abstained": 0}
+    assert [row["id"] for row in rows] == [*store.ids, BROKEN]
+    assert [row["label"] for row in rows[:-1]] == classifier.predict(store).tolist()
+    assert (rows[-1]["status"], rows[-1]["reason"]) == ("failed", store.failures()[0][1])
+
+
+def test_parquet_has_the_rows_of_json_lines(
+    store: FeatureStore, classifier: TransferClassifier, tmp_path: Path
+) -> None:
+    for name in ("out.jsonl", "out.parquet"):
+        write_predictions(classifier, store, tmp_path / name)
+    expected = read(tmp_path / "out.jsonl")
+    found = parquet.read_table(tmp_path / "out.parquet").to_pylist()
+    assert [{**dict.fromkeys(found[0]), **row} for row in expected] == found
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.jsonl", "out.parquet"]
+
+
+@pytest.mark.parametrize("k", [1, 2, 7])
+def test_likeliest_classes_are_listed_with_their_probabilities(
+    k: int, store: FeatureStore, classifier: TransferClassifier, tmp_path: Path
+) -> None:
+    write_predictions(classifier, store, tmp_path / "out.jsonl", top_k=k)
+    proba = classifier.predict_proba(store)
+    order = np.argsort(-proba, axis=1)[:, :k]
+    for row, of_row, best in zip(read(tmp_path / "out.jsonl"), proba, order, strict=False):
+        assert [row[f"label_{rank}"] for rank in range(1, len(best) + 1)] == classifier.classes_[best].tolist()
+        assert [row[f"p_{rank}"] for rank in range(1, len(best) + 1)] == pytest.approx(of_row[best], abs=1e-6)
+    with pytest.raises(InputError, match="top_k=0"):
+        write_predictions(classifier, store, tmp_path / "no.csv", top_k=0)
+
+
+def test_columns_of_a_table_are_carried(text_graph: ExportedGraph, text_table: Path, tmp_path: Path) -> None:
+    classifier = TransferClassifier(text_graph, "last", cv=0).fit(text_table)
+    rows = [{"text": f"cat dog {number}", "label": "no", "number": number, "p_x": 0.5} for number in range(3)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for suffix in (".jsonl", ".csv", ".parquet"):
+        write_predictions(classifier, str(tmp_path / "rows.jsonl"), tmp_path / f"out{suffix}")
+    found = read(tmp_path / "out.jsonl")
+    assert [row["text"] for row in found] == [row["text"] for row in rows]
+    assert [str(row["number"]) for row in found] == ["0", "1", "2"]
+    assert [row["source_label"] for row in found] == ["no"] * 3
+    assert [row["text"] for row in read(tmp_path / "out.csv")] == [row["text"] for row in rows]
+    assert parquet.read_table(tmp_path / "out.parquet")["text"].to_pylist() == [row["text"] for row in rows]
+
+
+def predict_until_killed(
+    classifier: TransferClassifier, source: str | FeatureStore, out: Path, key: str, batches: int
+) -> None:
+    """Predict, and end as a killed process does after some batches."""
+    iterate = prediction_rows.PredictionRows.iterate
+
+    def iterate_until_killed(self: Any, start: int = 0) -> Any:
+        for number, batch in enumerate(iterate(self, start)):
+            if number == batches:
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield batch
+
+    prediction_rows.PredictionRows.iterate = iterate_until_killed  # type: ignore[method-assign]
+    write_predictions(classifier, source, out, resume_key=key)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_killed_run_is_resumed_with_the_same_result(
+    suffix: str, store: FeatureStore, classifier: TransferClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prediction_rows, "MIN_BATCH_ROWS", 4)
+    monkeypatch.setattr(prediction_rows, "MAX_BATCH_ROWS", 4)
+    write_predictions(classifier, store, tmp_path / f"whole{suffix}")
+    out = tmp_path / f"out{suffix}"
+    for key in ("other", "run", "run", "run"):
+        arguments = (classifier, store, out, key, 1)
+        process = get_context("fork").Process(target=predict_until_killed, args=arguments)
+        process.start()
+        process.join()
+        assert not out.exists()
+    account = json.loads((tmp_path / f".out{suffix}.unfinished.json").read_text())
+    assert account["rows"] == 12  # that of another key was not used
+    with (tmp_path / f".out{suffix}.unfinished").open("ab") as stream:
+        stream.write(b"half a li")
+    counts = write_predictions(classifier, store, out, resume_key="run")
+    assert counts == {"items": 25, "ok": 24, "failed": 1, "abstained": 0}
+    assert out.read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([out.name, f"whole{suffix}"])

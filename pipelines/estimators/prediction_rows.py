@@ -1,0 +1,216 @@
+"""Predictions as rows, a batch at a time: of the items of a source, or of the rows of a store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import RegressorMixin
+
+from ...errors import InputError
+from ...extract.sources.item import Source
+from ...extract.sources.selected import SelectedSource
+from ...extract.sources.table import TableSource
+from ...extract.store.feature_store import FeatureStore
+from .item_features import require_same_features
+from .item_labels import find_originals
+
+if TYPE_CHECKING:
+    import pyarrow
+    from numpy.typing import NDArray
+
+    from ...extract.extractor.extractor import Extractor
+    from .transfer_estimator import TransferEstimator
+
+PROBABILITY_DECIMALS = 6
+MIN_BATCH_ROWS = 16
+MAX_BATCH_ROWS = 1024
+MAX_BATCH_PROBABILITIES = 200_000
+OWN_COLUMNS = ("id", "label", "value", "status", "reason")
+"""Columns of predictions; a column of the source with such a name is called ``source_…``."""
+STATUSES = ("ok", "failed", "abstained")
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features ``(n_usable, n_features)`` of a batch of items, and why the others have none.
+
+    `reasons` has an entry for each item, None for those that have features; `marks` say of which content they are.
+    """
+
+    ids: list[str]
+    marks: list[str]
+    reasons: list[str | None]
+    matrix: NDArray[np.float32]
+
+
+class PredictionRows:
+    """The rows of predictions of a source or store: their columns, and their values in batches.
+
+    With `top_k`, the likeliest classes are listed instead of the probabilities of all.
+    """
+
+    def __init__(self, estimator: TransferEstimator, data: Source | FeatureStore, top_k: int | None = None) -> None:
+        self.estimator = estimator
+        self.data = data
+        self.answer_column = "value" if isinstance(estimator, RegressorMixin) else "label"
+        self.classes: list[Any] = []
+        if self.answer_column == "label" and hasattr(estimator.head_, "predict_proba"):
+            self.classes = estimator.classes_.tolist()
+        if top_k is not None and (top_k < 1 or not self.classes):
+            raise InputError(
+                f"top_k={top_k}: expected a positive number of classes (--top-k), and a head with probabilities"
+            )
+        self.top_k = None if top_k is None else min(top_k, len(self.classes))
+        self.table = find_table(data)
+        self.batch_rows = max(MIN_BATCH_ROWS, min(MAX_BATCH_ROWS, MAX_BATCH_PROBABILITIES // max(1, len(self.classes))))
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns, in order."""
+        names = ["id", self.answer_column, "status", "reason", *self._probability_columns()]
+        return names + list(self.source_columns().values())
+
+    def _probability_columns(self) -> list[str]:
+        if self.top_k is None:
+            return [f"p_{name}" for name in self.classes]
+        return [name for rank in range(1, self.top_k + 1) for name in (f"label_{rank}", f"p_{rank}")]
+
+    def source_columns(self) -> dict[str, str]:
+        """Return the names of the columns of a table under which predictions carry them; others have none."""
+        if self.table is None:
+            return {}
+        taken = {*OWN_COLUMNS, *self._probability_columns()}
+        names: dict[str, str] = {}
+        for field in self.table[0].schema:
+            if is_plain(field.type):
+                names[field.name] = f"source_{field.name}" if field.name in taken else field.name
+        return names
+
+    def iterate(self, start: int = 0) -> Iterator[tuple[list[dict[str, Any]], list[str]]]:
+        """Yield batches of rows with the marks of their items, from the item at a position on."""
+        position = start
+        for features in iterate_features(self.estimator.extractor_, self.data, size=self.batch_rows, start=start):
+            rows = self._describe(features)
+            self._add_source_columns(rows, position)
+            position += len(rows)
+            yield rows, features.marks
+
+    def _describe(self, features: Features) -> list[dict[str, Any]]:
+        answers = iter(self.estimator.predict_features(features.matrix).tolist())
+        probabilities = iter(self._list_probabilities(features.matrix))
+        rows: list[dict[str, Any]] = []
+        for item_id, reason in zip(features.ids, features.reasons, strict=True):
+            row: dict[str, Any] = {"id": item_id, self.answer_column: None, "status": "failed", "reason": reason}
+            if reason is None:
+                answer = next(answers)
+                row[self.answer_column] = answer
+                row["status"] = "abstained" if answer is None else "ok"
+                row |= next(probabilities, {})
+            rows.append(row)
+        return rows
+
+    def _list_probabilities(self, matrix: NDArray[np.float32]) -> list[dict[str, Any]]:
+        if not self.classes:
+            return []
+        names = self._probability_columns()
+        rows = []
+        for of_classes in self.estimator.predict_proba_features(matrix):
+            rounded = [round(probability, PROBABILITY_DECIMALS) for probability in of_classes.tolist()]
+            if self.top_k is not None:
+                order = np.argsort(-of_classes, kind="stable")[: self.top_k]
+                rounded = [value for best in order for value in (self.classes[best], rounded[best])]
+            rows.append(dict(zip(names, rounded, strict=True)))
+        return rows
+
+    def _add_source_columns(self, rows: list[dict[str, Any]], start: int) -> None:
+        if self.table is None:
+            return
+        table, positions = self.table
+        numbers = range(start, start + len(rows)) if positions is None else positions[start : start + len(rows)]
+        names = self.source_columns()
+        taken = table.select(list(names)).take(list(numbers)).to_pylist()
+        for row, values in zip(rows, taken, strict=True):
+            row |= {names[name]: value for name, value in values.items()}
+
+
+def is_plain(kind: pyarrow.DataType) -> bool:
+    """Return whether values of a type can be written to every kind of file: texts, numbers and truth values."""
+    from pyarrow import types
+
+    checks = (types.is_string, types.is_large_string, types.is_integer, types.is_floating, types.is_boolean)
+    return any(check(kind) for check in checks)
+
+
+def find_table(data: Source | FeatureStore) -> tuple[pyarrow.Table, list[int] | None] | None:
+    """Return the table that items are rows of, and the numbers of these rows, None for all; None without a table."""
+    if isinstance(data, TableSource):
+        return data.rows, None
+    if isinstance(data, SelectedSource):
+        inner = find_table(data.source)
+        if inner is not None:
+            return inner[0], data.positions
+    return None
+
+
+def iterate_features(extractor: Extractor, data: Source | FeatureStore, *, size: int, start: int) -> Iterator[Features]:
+    """Yield features of the items of a source, or of the rows and failed items of a store, in batches of a size."""
+    if isinstance(data, FeatureStore):
+        yield from read_features(extractor, data, size=size, start=start)
+        return
+    n_items = len(data)
+    source = data if start == 0 else SelectedSource(data, range(start, n_items))
+    width = extractor.n_features_out_
+    with closing(extractor.iter_features(source)) as results:
+        while batch := list(islice(results, size)):
+            vectors = [vector for _, vector, _ in batch if vector is not None]
+            yield Features(
+                ids=[item.id for item, _, _ in batch],
+                marks=[f"{item.id}|{item.size}|{item.mtime_ns}" for item, _, _ in batch],
+                reasons=[reason if vector is None else None for _, vector, reason in batch],
+                matrix=np.stack(vectors) if vectors else np.empty((0, width), np.float32),
+            )
+
+
+def read_features(extractor: Extractor, store: FeatureStore, *, size: int, start: int) -> Iterator[Features]:
+    """Yield the features of the rows of a store without its views, then its failed items, in batches of a size."""
+    require_same_features(store, extractor)
+    matrices = [store.matrix(column.name) for column in extractor.columns]
+    ids = store.ids
+    rows = np.flatnonzero(find_originals(store))
+    failures = store.failures()
+    for first in range(start, len(rows) + len(failures), size):
+        chosen = rows[first : first + size]
+        n_failed = min(first + size, len(rows) + len(failures)) - max(first, len(rows))
+        begin = max(0, first - len(rows))
+        failed = failures[begin : begin + max(0, n_failed)]
+        parts = [np.asarray(matrix[chosen], np.float32) for matrix in matrices]
+        batch_ids = [ids[row] for row in chosen.tolist()] + [item_id for item_id, _ in failed]
+        reasons: list[str | None] = [None] * len(chosen)
+        yield Features(
+            ids=batch_ids,
+            marks=batch_ids,
+            reasons=reasons + [reason for _, reason in failed],
+            matrix=np.concatenate(parts, axis=1),
+        )
+
+
+def list_marks(data: Source | FeatureStore, count: int) -> Iterator[str]:
+    """Yield what identifies each of the first items, as :class:`Features` has it; for a store nothing is computed."""
+    if isinstance(data, FeatureStore):
+        ids = store_ids(data)
+        yield from ids[:count]
+        return
+    for item in islice(data, count):
+        yield f"{item.id}|{item.size}|{item.mtime_ns}"
+
+
+def store_ids(store: FeatureStore) -> list[str]:
+    """Return the ids of a store's rows without its views, then of its failed items."""
+    ids = store.ids
+    rows = [ids[row] for row in np.flatnonzero(find_originals(store)).tolist()]
+    return rows + [item_id for item_id, _ in store.failures()]
