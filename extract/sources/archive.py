@@ -16,6 +16,7 @@ from .identifiers import UniqueIds, storable_text
 from .item import Item
 from .item_kinds import ITEM_KINDS
 from .path_labels import find_layout, lies_in_system_folder, list_folders
+from .sidecars import Sidecars
 
 EXTENSION_TYPES = (
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),  # pax
@@ -32,7 +33,7 @@ class ArchiveSource:
     """All items of a tar, in the archive's order; its members are listed at once.
 
     Symbolic links, devices and members whose name leaves the archive's root are refused: they are left out and counted.
-    A hard link is the file that it names. An
+    A hard link is the file that it names. Labels in sidecars (``.cls``, ``.json``) precede those of folders. An
     uncompressed archive is read at random places by several threads, a compressed one from start to end. Archives that
     were concatenated are one. The `kind` decides which members are items: those with an image's ending, ``.txt``, or
     ``.npy``.
@@ -45,6 +46,7 @@ class ArchiveSource:
         names = []
         files = set()
         self._linked: set[str] = set()
+        self._sidecars = Sidecars()
         with open_archive(path) as archive:
             self._is_compressed = not isinstance(archive.fileobj, io.BufferedReader)
             for member in _each_member(archive):
@@ -54,6 +56,8 @@ class ArchiveSource:
                 elif is_wanted_link(member, kind) and member.linkname in files:
                     names.append(storable_text(member.name))
                     self._linked.add(member.linkname)
+                elif member.isfile() and self._sidecars.is_sidecar(member.name, member.size):
+                    self._sidecars.add(member.name, _read_member(archive, member))
                 elif not member.isdir() and not lies_in_system_folder(member.name):
                     self.ignored += 1
         self._length = len(names)
@@ -80,6 +84,7 @@ class ArchiveSource:
                     continue
                 identifier = PurePosixPath(storable_text(member.name)).as_posix()
                 label, split = self._layout.label_and_split(identifier)
+                label = self._sidecars.find_label(identifier) or label
                 yield Item(unique(identifier), read, label=label, split=split, size=size)  # times are often constant
 
     def _reader_of(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> Callable[[], bytes]:
@@ -133,6 +138,8 @@ def open_archive(path: Path) -> Iterator[tarfile.TarFile]:
         check_regular(path)
         with tarfile.open(path, "r:*", tarinfo=StrictHeader, ignore_zeros=True) as archive:
             yield archive
+    except SourceError:
+        raise
     except Exception as error:  # a damaged archive ends in errors of many kinds
         raise SourceError(
             f"archive {path} cannot be read: {explain(error)}. "

@@ -15,6 +15,7 @@ from .identifiers import UniqueIds, storable_text
 from .item import Item
 from .item_kinds import ITEM_KINDS
 from .path_labels import find_layout, lies_in_system_folder, list_folders
+from .sidecars import Sidecars
 
 ENCRYPTED_FLAG = 1
 """Bit of a member's flags."""
@@ -42,7 +43,11 @@ class ZipSource:
         files = [member for member in self._archive.infolist() if is_file(member)]
         wanted = [member for member in files if is_wanted(member, kind)]
         self._members = sorted(wanted, key=lambda member: PurePosixPath(member.filename).parts)
-        self.ignored = len(files) - len(self._members)
+        self._sidecars = Sidecars()
+        sidecars = [member for member in files if self._sidecars.is_sidecar(member.filename, member.file_size)]
+        for member in sidecars:
+            self._sidecars.add(member.filename, self._read(member))
+        self.ignored = len(files) - len(self._members) - len(sidecars)
         self._layout = find_layout({list_folders(member.filename) for member in self._members})
 
     def __len__(self) -> int:
@@ -55,6 +60,7 @@ class ZipSource:
         for member in self._members:
             identifier = PurePosixPath(storable_text(member.filename)).as_posix()
             label, split = self._layout.label_and_split(identifier)
+            label = self._sidecars.find_label(identifier) or label
             read = partial(self._read, member)
             yield Item(unique(identifier), read, label=label, split=split, size=member.file_size)
 

@@ -1,0 +1,66 @@
+"""Labels in files beside the items of a tar or zip, as archives of WebDataset have them."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from topwork.errors import SourceError
+from topwork.extract.sources.opening import open_source
+
+
+def pack(path: Path, members: dict[str, bytes]) -> Path:
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in members.items():
+                archive.writestr(name, content)
+        return path
+    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+@pytest.fixture(params=["a.tar", "a.tar.gz", "a.zip"])
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return tmp_path / str(request.param)
+
+
+@pytest.mark.parametrize("folder", ["", "shard/", "train/"])
+def test_class_of_a_sample_is_its_label(path: Path, folder: str) -> None:
+    members = {}
+    for number, label in enumerate(["0", "1", "caf\u00e9"]):
+        members[f"{folder}{number:04d}.cls"] = f"{label}\n".encode()
+        members[f"{folder}{number:04d}.jpg"] = b"x"
+    source = open_source(pack(path, members))
+    assert [item.label for item in source] == ["0", "1", "café"]
+    assert (len(source), source.ignored) == (3, 0)
+    assert {item.split for item in source} == {"train" if folder == "train/" else None}
+
+
+def test_label_in_a_json_file(path: Path) -> None:
+    members = {
+        "a.jpg": b"x",
+        "a.json": json.dumps({"label": "ant"}).encode(),
+        "b.seg.png": b"x",
+        "b.json": json.dumps({"cls": 7, "text": "y"}).encode(),
+        "c.jpg": b"x",
+        "c.json": b"[1, 2",
+    }
+    assert [item.label for item in open_source(pack(path, members))] == ["ant", "7", None]
+
+
+def test_folders_name_what_sidecars_do_not(path: Path) -> None:
+    members = {"ants/1.jpg": b"x", "bees/2.jpg": b"x", "bees/2.cls": b"bumblebee"}
+    assert [item.label for item in open_source(pack(path, members))] == ["ants", "bumblebee"]
+
+
+def test_class_that_is_no_text_is_an_error(path: Path) -> None:
+    with pytest.raises(SourceError, match=r"1\.cls"):
+        open_source(pack(path, {"1.jpg": b"x", "1.cls": b"\xff"}))
