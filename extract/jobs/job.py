@@ -46,6 +46,8 @@ def extract_features(
     views: int | None = None,
     retry: bool = False,
     prune: bool = False,
+    rehash: bool = False,
+    recompute: bool = False,
     on_error: str = "raise",
     provider: str = "auto",
     batch_size: int | Literal["auto"] = "auto",
@@ -76,6 +78,11 @@ def extract_features(
     prune : bool
         Whether items of the store that are not in this source are removed, once all of the source is there; otherwise
         they are kept.
+    rehash : bool
+        Whether the content of every known item is compared with that in the store. By default a file is taken as
+        unchanged if its size and modification time are; ``cp -p``, ``rsync -a`` and archives can keep both.
+    recompute : bool
+        Whether the items of this source are computed again, changed or not.
     on_error : str
         ``"raise"`` stops at the first item that fails, ``"record"`` records it in the ledger and continues,
         ``"limit:N%"`` stops when more than this share of the source has failed.
@@ -131,7 +138,8 @@ def extract_features(
     n_views = store.n_views if views is None else views
     if n_views:
         opened = ViewedSource(opened, n_views, kind)
-    counter = Counter(Pending(store.index, retry), config, ledger, len(opened))
+    pending = Pending(store.index, retry, rehash=rehash, recompute=recompute)
+    counter = Counter(pending, config, ledger, len(opened))
     # Look for something to do; readers and finished jobs need no lock.
     earlier = Ledger()
     is_done = counter.pending.is_all_done(opened, earlier)

@@ -24,6 +24,9 @@ FILES_PER_LOOKUP = 4096
 class Pending:
     """The items of a source compared with those of a store; with `retry`, failed items are computed again.
 
+    With `rehash`, contents are compared also where size and modification time are unchanged; with `recompute`, all
+    items are computed again.
+
     Attributes
     ----------
     changed : set of str
@@ -36,9 +39,11 @@ class Pending:
         Label and split of known items for which the source names others than the store has.
     """
 
-    def __init__(self, index: Index, retry: bool = False) -> None:
+    def __init__(self, index: Index, retry: bool = False, *, rehash: bool = False, recompute: bool = False) -> None:
         self.index = index
         self.retry = retry
+        self.rehash = rehash
+        self.recompute = recompute
         self.relabelled: dict[str, tuple[str | None, str | None]] = {}
         self.changed: set[str] = set()
         self.outdated: set[str] = set()
@@ -51,10 +56,10 @@ class Pending:
         """
         is_certain = True
         for item, known in self._look_up(items):
-            if known is None or self._has_to_be_computed(known):
+            if known is None or self.recompute or self._has_to_be_computed(known):
                 return False
             ends.count(item.id, known.status, known.reason)
-            is_certain = is_certain and has_same_size_and_time(item, known)
+            is_certain = is_certain and not self.rehash and has_same_size_and_time(item, known)
         if not is_certain:
             self.find_changed(items, self.index)  # iterates again: a source may hold the content of what it yields
         return not self.changed
@@ -70,7 +75,7 @@ class Pending:
             if known is None:
                 continue
             self.n_known += 1
-            if not has_same_content(item, known):
+            if self.recompute or not has_same_content(item, known, rehash=self.rehash):
                 changed.add(item.id)
         self.changed = changed
         self.outdated = set(changed)
@@ -117,9 +122,12 @@ def has_same_size_and_time(item: Item, known: Row) -> bool:
     return item.mtime_ns is not None and (item.size, item.mtime_ns) == (known.size, known.mtime_ns)
 
 
-def has_same_content(item: Item, known: Row) -> bool:
-    """Return whether an item is unchanged: by size and modification time, or if they differ, by its content."""
-    if has_same_size_and_time(item, known):
+def has_same_content(item: Item, known: Row, *, rehash: bool = False) -> bool:
+    """Return whether an item is unchanged: by size and modification time, or if they differ, by its content.
+
+    With `rehash`, contents are always compared.
+    """
+    if not rehash and has_same_size_and_time(item, known):
         return True
     try:
         return content_digest(item.read()) == known.digest

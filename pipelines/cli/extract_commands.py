@@ -125,6 +125,8 @@ def fill_store(source: Source, store: FeatureStore, extraction: Extraction, keep
             views=keep.views,
             retry=keep.retry,
             prune=keep.prune,
+            rehash=keep.rehash,
+            recompute=keep.recompute,
             config=extraction.run_config,
         )
 

@@ -155,6 +155,17 @@ class StoreOptions:
         "float32"
     )
     retry: Annotated[bool, option("Retry items that failed before.", STORE_PANEL, "--retry")] = False
+    rehash: Annotated[
+        bool,
+        option(
+            "Compare the contents of files also where size and modification time are unchanged.",
+            STORE_PANEL,
+            "--rehash",
+        ),
+    ] = False
+    recompute: Annotated[
+        bool, option("Compute the items of SOURCE again, changed or not.", STORE_PANEL, "--recompute")
+    ] = False
     prune: Annotated[bool, option("Remove items of the store that are not in SOURCE.", STORE_PANEL, "--prune")] = False
     add_columns: Annotated[
         bool, option("Add the layers that the store lacks; nothing else is computed.", STORE_PANEL, "--add-columns")

@@ -187,7 +187,11 @@ def export(
 def import_(
     out: Annotated[Path, typer.Argument(metavar="OUT_STORE", help="The store to create.")],
     source: Annotated[
-        Path, typer.Argument(help="A .npy, .txt or .mat file; or a folder written by clip-retrieval or thingsvision.")
+        Path,
+        typer.Argument(
+            help="A .npy, .txt or .mat file; what `topwork store export` writes; or a folder of clip-retrieval or "
+            "thingsvision."
+        ),
     ],
     ids: Annotated[
         Path | None, typer.Option(help="A .txt with one id per line, a .npy, or a table with a column id or path.")

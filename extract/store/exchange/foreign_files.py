@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
@@ -22,9 +23,14 @@ if TYPE_CHECKING:
 FOREIGN_ID_COLUMNS = ("id", "path", "image_path", "key")
 """Columns of a table that can name the items; the first one that the table has is used."""
 SUPPORTED_LAYOUTS = (
-    "an array, a .npy, .txt or .mat, a folder of clip-retrieval (img_emb/img_emb_0.npy …, metadata/metadata_0.parquet "
+    "an array, a .npy, .txt or .mat, a .parquet, .arrow or folder of `topwork store export`, "
+    "a folder of clip-retrieval (img_emb/img_emb_0.npy …, metadata/metadata_0.parquet "
     "…), or one of thingsvision (features.npy and file_names.txt)"
 )
+TABULAR_SUFFIXES = (".parquet", ".arrow")
+DATASETS_STATE = "state.json"
+EXPORTED_FIELDS = ("digest", "group", "status", "duplicate_of")
+"""Columns of ``topwork store export`` that are neither labels nor features."""
 MATRIX_SUFFIXES = (".npy", ".txt", ".mat")
 CONVERSION_HINTS = {
     ".h5": "h5py: numpy.save('features.npy', h5py.File(FILE)['features'][:])",
@@ -40,12 +46,13 @@ class ForeignFeatures:
     """Matrices of another tool.
 
     `layout` is the tool, or "array". Each column has matrices ``(n, n_features)``, one below the other; files are
-    mapped into memory. `ids` are those of the items, if the layout has some.
+    mapped into memory. `ids` are those of the items, and `labels` a table of ids and labels, if the layout has some.
     """
 
     layout: str
     columns: Mapping[str, Sequence[NDArray[Any]]]
     ids: Sequence[Any] | None = None
+    labels: pyarrow.Table | None = None
 
 
 def read_foreign(source: NDArray[Any] | str | Path, name: str) -> ForeignFeatures:
@@ -61,12 +68,70 @@ def read_foreign(source: NDArray[Any] | str | Path, name: str) -> ForeignFeature
     path = Path(source)
     if not path.exists():
         raise InputError(f"{path} does not exist; expected {SUPPORTED_LAYOUTS}")
+    is_datasets_folder = (path / DATASETS_STATE).is_file()
+    if is_datasets_folder or path.suffix in TABULAR_SUFFIXES:
+        return read_exported(path)
     if not path.is_dir():
         return ForeignFeatures("array", {name: [open_foreign_matrix(path)]})
     embedding_folders = sorted(folder for folder in path.glob("*_emb") if folder.is_dir())
     if embedding_folders:
         return read_clip_retrieval(path, embedding_folders)
     return read_thingsvision(path, name)
+
+
+def read_exported(path: Path) -> ForeignFeatures:
+    """Read rows with a list of numbers for each column of features, as ``topwork store export`` writes them."""
+    from pyarrow import types
+
+    try:
+        table = read_arrow_rows(path)
+    except Exception as error:
+        cause = reason(error)[:MAX_REASON_LENGTH]
+        raise InputError(f"{path} cannot be read: {cause}. Expected rows with lists of numbers.") from error
+    names = [
+        field.name
+        for field in table.schema
+        if types.is_fixed_size_list(field.type) or types.is_list(field.type) or types.is_large_list(field.type)
+    ]
+    if not names or not len(table):
+        raise InputError(f"{path} has the columns {', '.join(table.column_names)}; expected one of lists of numbers")
+    columns = {name: [lists_to_matrix(table[name], f"{path}, column {name!r}")] for name in names}
+    ids = read_id_column(table, path)
+    not_labels = {*names, *FOREIGN_ID_COLUMNS, *EXPORTED_FIELDS}
+    label_names = [
+        name for name in table.column_names if name not in not_labels and table[name].null_count < len(table)
+    ]
+    labels = None
+    if label_names:
+        labels = table.select(label_names).add_column(0, "id", [[format_id(value) for value in ids]])
+    return ForeignFeatures("exported", columns, ids=ids, labels=labels)
+
+
+def read_arrow_rows(path: Path) -> pyarrow.Table:
+    """Read a Parquet or Arrow file, or the folder of ``datasets``, whose state names its files."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    if path.is_dir():
+        state = json.loads((path / DATASETS_STATE).read_bytes())
+        names = [Path(entry["filename"]).name for entry in state["_data_files"]]
+        return pa.concat_tables(pa.ipc.open_stream(pa.memory_map(str(path / name))).read_all() for name in names)
+    if path.suffix == ".parquet":
+        return parquet.read_table(path)
+    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+
+
+def lists_to_matrix(column: pyarrow.ChunkedArray, name: str) -> NDArray[Any]:
+    """Return lists of equally many numbers as a matrix."""
+    from pyarrow import compute
+
+    lengths = compute.unique(compute.list_value_length(column)).to_pylist()
+    if len(lengths) != 1 or not lengths[0]:
+        raise InputError(f"{name} has lists of {', '.join(map(str, lengths))} numbers; expected equally many")
+    values = compute.list_flatten(column).to_numpy()
+    matrix: NDArray[Any] = values.reshape(len(column), lengths[0])
+    check_matrix(matrix, name)
+    return matrix
 
 
 def read_clip_retrieval(root: Path, embedding_folders: Sequence[Path]) -> ForeignFeatures:

@@ -50,6 +50,8 @@ def import_features(
     matrices = {column: stack_files(column, files) for column, files in found.columns.items()}
     item_ids = choose_ids(found, ids, len(next(iter(matrices.values()))))
     given_labels = None
+    if labels is None:
+        labels = found.labels
     if labels is not None:
         given_labels = tabulate_own_labels(labels, item_ids)
     digests = compute_row_digests(matrices, item_ids)

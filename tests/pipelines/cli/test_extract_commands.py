@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from topwork import FeatureStore
 
 from .running import BROKEN_ID, LEDGER_FIELDS, topwork_command, topwork_json
@@ -133,3 +135,24 @@ def test_every_item_failed(broken: Path, tmp_path: Path) -> None:
     assert "2 of 2" in result.stderr
     assert topwork_json("extract", broken, "--store", tmp_path / "s", code=1)["failed"] == 2
     assert topwork_json("store", "retry", tmp_path / "s", broken, code=1)["failed"] == 2
+
+
+@pytest.mark.parametrize("option", ["--rehash", "--recompute"])
+def test_file_that_changed_with_equal_size_and_time_is_computed_on_request(
+    option: str, photos: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, colour in (("a.bmp", 30), ("b.bmp", 200)):
+        Image.new("RGB", (40, 40), (colour, 0, 0)).save(folder / name)
+        os.utime(folder / name, (10**9, 10**9))
+    extract = ["extract", folder, "--store", tmp_path / "s"]
+    topwork_command(*extract)
+    before = np.array(FeatureStore.open(tmp_path / "s").take(["a.bmp", "b.bmp"], "last"))
+    Image.new("RGB", (40, 40), (200, 0, 0)).save(folder / "a.bmp")
+    os.utime(folder / "a.bmp", (10**9, 10**9))
+    assert topwork_json(*extract)["computed"] == 0
+    assert topwork_json(*extract, option)["computed"] == {"--rehash": 1, "--recompute": 2}[option]
+    after = FeatureStore.open(tmp_path / "s").take(["a.bmp", "b.bmp"], "last")
+    assert np.allclose(after, before[[1, 1]], atol=1e-3)
+    assert topwork_json(*extract, "--rehash")["computed"] == 0

@@ -250,3 +250,29 @@ def test_labels_of_several_types_are_refused(tiny: Extractor, write_images: Writ
     extract_features(write_images(each=2), store)  # the new ones have labels of the source, which are text
     with pytest.raises(InputError, match="'label'"):
         store.export(tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow", "datasets"])
+def test_export_is_imported_with_its_ids_labels_and_features(
+    kind: str, store: FeatureStore, half: FeatureStore, tmp_path: Path
+) -> None:
+    suffix = {"parquet": ".parquet", "arrow": ".arrow", "datasets": ""}[kind]
+    for number, exported in enumerate((store, half)):
+        exported.export(tmp_path / f"{number}{suffix}", kind)
+        found = FeatureStore.import_features(tmp_path / f"again-{number}", tmp_path / f"{number}{suffix}")
+        assert found.ids == exported.ids
+        for name in exported.label_names:
+            assert found.get_labels(name) == exported.get_labels(name)
+        for column in exported.columns:
+            assert found.matrix(column.name).dtype == exported.matrix(column.name).dtype
+            assert np.array_equal(found.matrix(column.name), exported.matrix(column.name))
+
+
+def test_files_without_lists_of_numbers_are_not_imported(tmp_path: Path) -> None:
+    parquet.write_table(pa.table({"id": ["a", "b"], "x": [1.0, 2.0]}), tmp_path / "flat.parquet")
+    parquet.write_table(pa.table({"id": ["a", "b"], "x": [[1.0], [2.0, 3.0]]}), tmp_path / "ragged.parquet")
+    (tmp_path / "damaged.parquet").write_bytes(b"no Parquet")
+    for name in ("flat", "ragged", "damaged"):
+        with pytest.raises(InputError, match=name):
+            FeatureStore.import_features(tmp_path / "s", tmp_path / f"{name}.parquet")
+    assert not (tmp_path / "s").exists()
