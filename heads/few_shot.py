@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from .folds import draw_splits, rank_within_classes
+from .label_formats import read_labels
 from .metrics import score_head
 from .registry import DEFAULT, resolve_head, within_rows
 from .targets import encode_labels, to_label_array
@@ -74,10 +75,10 @@ def few_shot_curve(
 
     Parameters
     ----------
-    X : array of shape (n_rows, n_features)
+    X : array of shape (n_rows, n_features) or FeatureStore
         Features.
     y : array of shape (n_rows,)
-        Labels.
+        Labels; with a store None for its own.
     head : str or estimator
         A name from ``topwork heads``, or any scikit-learn classifier.
     shots : sequence of int or "all"
@@ -109,6 +110,8 @@ def few_shot_curve(
     all 1347 True
     """
     # Validate.
+    if hasattr(X, "matrix") and hasattr(X, "columns"):
+        X, y = read_store(X, y)
     X = np.asarray(X)
     y = to_label_array(y)
     if y.ndim != 1 or len(y) != len(X):
@@ -131,6 +134,17 @@ def few_shot_curve(
 
     results_of_shots = zip(*results, strict=True)
     return [summarise_draws(shot, of_draws) for shot, of_draws in zip(shots, results_of_shots, strict=True)]
+
+
+def read_store(store: Any, y: Any) -> tuple[Any, Any]:
+    """Return the features and labels of a feature store, by default its own, of the rows that have a label."""
+    names = [column.name for column in store.columns]
+    if len(names) > 1:
+        raise InputError(f"the store has the features {', '.join(names)}; expected one matrix: store.matrix(name)")
+    labels = read_labels(store.labels if y is None else y)
+    if len(labels.values) != len(store.ids) or not labels.is_labelled.any():
+        raise InputError(f"{len(store.ids)} rows but {labels.is_labelled.sum()} labels; expected a label for each row")
+    return np.asarray(store.matrix(names[0]))[labels.is_labelled], labels.take_labelled()
 
 
 def check_shots(shots: Sequence[int | str]) -> None:

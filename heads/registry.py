@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -281,6 +281,81 @@ def resolve_head(head: Any, task: str = CLASSIFICATION) -> Any:
         names = list_names(task)
         raise InputError(f"head is a {type(head).__name__}; expected one of {names}, or a scikit-learn estimator")
     return clone(head)
+
+
+def set_head_parameters(head: Any, parameters: Mapping[str, Any]) -> Any:
+    """Set parameters of an unfitted head; in a pipeline those of its steps, by their own names (``C``).
+
+    Raise an InputError if the head has no such parameter, or several, or a value is not allowed.
+    """
+    from sklearn.utils._param_validation import InvalidParameterError
+
+    if not parameters:
+        return head
+    full_names = {name: find_parameter(head, name) for name in parameters}
+    head.set_params(**{full_names[name]: value for name, value in parameters.items()})
+    for estimator in list_estimators(head):
+        try:
+            estimator._validate_params()
+        except InvalidParameterError as error:
+            raise InputError(f"parameters of the head: {error}") from error
+    return head
+
+
+def find_parameter(head: Any, name: str) -> str:
+    """Return the full name of a parameter of a head, or of the estimators in it, by its own or its full name."""
+    known = head.get_params()
+    if name in known:
+        return name
+    matches = [str(full) for full in known if full.rpartition("__")[2] == name]
+    if not matches:
+        own = sorted({full.rpartition("__")[2] for full, value in known.items() if not hasattr(value, "get_params")})
+        raise InputError(f"the head has no parameter {name!r}; expected one of {', '.join(own)}")
+    depths = [full.count("__") for full in matches]
+    shallowest = [full for full, depth in zip(matches, depths, strict=True) if depth == min(depths)]
+    if len(shallowest) > 1:
+        raise InputError(f"the head has several parameters {name!r}; expected one of {', '.join(shallowest)}")
+    return shallowest[0]
+
+
+def list_estimators(head: Any) -> list[Any]:
+    """Return an estimator and those in it that can check their parameters."""
+    inner = [value for value in head.get_params().values() if hasattr(value, "_validate_params")]
+    return [estimator for estimator in [head, *inner] if hasattr(estimator, "_validate_params")]
+
+
+def set_class_weight(head: Any, class_weight: Any) -> Any:
+    """Set the weights of classes of an unfitted head; raise an InputError if it has no such parameter."""
+    if class_weight is None:
+        return head
+    names = [name for name in head.get_params() if name.rpartition("__")[2] == "class_weight"]
+    if not names:
+        able = [named.name for named in NAMED_HEADS if has_class_weight(named)]
+        raise InputError(
+            f"class_weight={class_weight!r} for a head that has no such parameter; expected one of {', '.join(able)}, "
+            "or sample_weight"
+        )
+    return head.set_params(**dict.fromkeys(names, class_weight))
+
+
+def has_class_weight(named: NamedHead) -> bool:
+    """Return whether a named head weighs classes."""
+    parameters = named.make(CLASSIFICATION).get_params()
+    return any(name.rpartition("__")[2] == "class_weight" for name in parameters)
+
+
+def learn_several_values(head: Any) -> Any:
+    """Return an unfitted regressor that learns several values for each row, each apart if it does not learn them so."""
+    from sklearn.multioutput import MultiOutputRegressor
+    from sklearn.pipeline import Pipeline
+    from sklearn.utils import get_tags
+
+    if get_tags(head).target_tags.multi_output:
+        return head
+    if not isinstance(head, Pipeline):
+        return MultiOutputRegressor(head)
+    name, last = head.steps[-1]
+    return head.set_params(**{name: MultiOutputRegressor(last)})
 
 
 def find_named_head(name: str, task: str) -> NamedHead:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils._set_output import _get_output_config
 
 from ...hardware import available_cores
 from ..engine.engine import Result, compute_features
@@ -113,7 +114,20 @@ class Extractor(TransformerMixin, Extraction, BaseEstimator):  # type: ignore[mi
         computed = self.compute(X)
         self.failures_ = computed.failures
         self.kept_ = computed.kept
-        return computed.matrix
+        labelled: NDArray[np.float32] = self._label_rows(computed, X)
+        return labelled
+
+    def _label_rows(self, computed: ItemFeatures, X: Any) -> Any:
+        """Return a DataFrame with the index labels of the items that have a row, if ``set_output`` asks for pandas.
+
+        Without failures scikit-learn does so itself.
+        """
+        is_pandas = _get_output_config("transform", self)["dense"] == "pandas"
+        if not (is_pandas and computed.failures and hasattr(X, "index") and hasattr(X, "iloc")):
+            return computed.matrix
+        import pandas as pd  # type: ignore[import-untyped]
+
+        return pd.DataFrame(computed.matrix, index=X.index[computed.kept], columns=self.get_feature_names_out())
 
     def compute(self, X: Any) -> ItemFeatures:
         """Compute the features of items as :meth:`transform` does, and change nothing, so that threads may share it."""

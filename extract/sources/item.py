@@ -35,6 +35,10 @@ class Item:
     mtime_ns: int | None = None
     group: str | None = None
     """Id of the item that a view shows."""
+    held_out_with: str | None = None
+    """Name of the group of items that are held out together."""
+    weight: str | None = None
+    """Weight of the item in training, as its source states it."""
 
 
 @runtime_checkable

@@ -53,6 +53,8 @@ class Table:
     path, text : str or None
         The column that holds the items: files, relative to the table's folder, or text.
     label, id, split : str or None
+    group, weight : str or None
+        Columns of groups, which are held out together, and of the weights of items in training; none by default.
 
     Examples
     --------
@@ -66,9 +68,13 @@ class Table:
     label: str | None = None
     id: str | None = None
     split: str | None = None
+    group: str | None = None
+    weight: str | None = None
 
 
 TABLE_FIELDS = ("path", "text", "label", "id", "split")
+OPTIONAL_FIELDS = ("group", "weight")
+"""Columns that are read only if they are named."""
 
 
 class TableSource:
@@ -90,6 +96,9 @@ class TableSource:
             rows = rows.set_column(rows.column_names.index(content), CONTENT_FIELD, rows[content])
             table = replace(table, path=None)
         self._columns = {field: read_column(self.path, rows, field, getattr(table, field)) for field in TABLE_FIELDS}
+        for field in OPTIONAL_FIELDS:
+            name = getattr(table, field)
+            self._columns[field] = None if name is None else read_column(self.path, rows, field, name)
 
         # Texts are taken where the kind of input has them, unless only the column of paths was named.
         content_columns = ITEM_KINDS[kind].content_columns
@@ -128,6 +137,8 @@ class TableSource:
                 id=unique(self._storable_cell("id", row) or item.id),
                 label=None if label is None else normalize_label(label),
                 split=split,
+                held_out_with=self._storable_cell("group", row),
+                weight=self._storable_cell("weight", row),
             )
 
     def _storable_cell(self, field: str, row: int) -> str | None:

@@ -27,6 +27,7 @@ from .options import (
     StoreArgument,
     TableOptions,
     TaskOptions,
+    TrainingColumns,
     TrustOption,
     grouped,
     parse_split,
@@ -50,6 +51,7 @@ def fit(
     execution: ExecutionOptions,
     table: TableOptions,
     task: TaskOptions,
+    columns: TrainingColumns,
     head: Annotated[str, typer.Option(help="A name from `topwork heads`.")] = DEFAULT,
     backbone: BackboneOption = None,
     store: Annotated[Path | None, typer.Option(help="Keep the features of SOURCE here.")] = None,
@@ -64,7 +66,7 @@ def fit(
     from ..estimators.item_features import count_pending
 
     require_bundle_place(out, overwrite=overwrite)
-    data = open_data(source, table)
+    data = columns.add_to(open_data(source, table))
     estimator_class, parameters = task.to_estimator()
     parameters |= {"head": head, **execution.to_parameters()}
     if isinstance(data, FeatureStore):

@@ -10,7 +10,7 @@ import functools
 import inspect
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -184,18 +184,58 @@ class TaskOptions:
         float | None, option("Predict no label where the highest probability is lower.", TASK_PANEL)
     ] = None
 
+    head_arg: Annotated[
+        list[str] | None, option("Parameter of the head, as key=value (C=0.1); repeatable.", TASK_PANEL)
+    ] = None
+    class_weight: Annotated[
+        str | None, option("balanced: weigh classes by their frequency, for heads that can.", TASK_PANEL)
+    ] = None
+
     def to_estimator(self) -> tuple[Any, dict[str, Any]]:
         """Return the class of the estimator, and its parameters."""
         from ..estimators.transfer_classifier import TransferClassifier
         from ..estimators.transfer_regressor import TransferRegressor
 
+        head_params = parse_model_args(self.head_arg or [], "--head-arg", "C=0.1") or None
         if self.task == "regression":
-            if self.calibrate or self.abstain_below is not None:
-                raise InputError("--calibrate and --abstain-below apply to labels, not to --task regression")
-            return TransferRegressor, {}
+            if self.calibrate or self.abstain_below is not None or self.class_weight is not None:
+                raise InputError(
+                    "--calibrate, --abstain-below and --class-weight apply to labels, not to --task regression"
+                )
+            return TransferRegressor, {"head_params": head_params}
         if self.task != "classification":
             raise InputError(f"--task {self.task}: expected classification or regression")
-        return TransferClassifier, {"calibrate": self.calibrate, "abstain_below": self.abstain_below}
+        if self.class_weight not in (None, "balanced"):
+            raise InputError(f"--class-weight {self.class_weight}: expected balanced")
+        parameters = {
+            "calibrate": self.calibrate,
+            "abstain_below": self.abstain_below,
+            "head_params": head_params,
+            "class_weight": self.class_weight,
+        }
+        return TransferClassifier, parameters
+
+
+@dataclass(frozen=True)
+class TrainingColumns:
+    """Columns of a table that only training uses."""
+
+    group_column: Annotated[
+        str | None, option("Column of groups: items of a group are held out together.", TABLE_PANEL)
+    ] = None
+    weight_column: Annotated[str | None, option("Column of the weights of items in training.", TABLE_PANEL)] = None
+
+    def add_to(self, data: Any) -> Any:
+        """Return a table with these columns; raise an InputError for any other source."""
+        from ...extract.sources.table import TABLE_SUFFIXES, Table
+
+        if self.group_column is None and self.weight_column is None:
+            return data
+        if isinstance(data, str) and Path(data).suffix in TABLE_SUFFIXES:
+            data = Table(data)
+        if not isinstance(data, Table):
+            raise InputError("--group-column and --weight-column name columns of a table; the source is none")
+        return replace(data, group=self.group_column, weight=self.weight_column)
 
 
 @dataclass(frozen=True)
@@ -296,13 +336,15 @@ def parse_batch_size(text: str) -> int | str:
     return int(text)
 
 
-def parse_model_args(pairs: list[str]) -> dict[str, Any]:
+def parse_model_args(
+    pairs: list[str], option_name: str = "--model-arg", example: str = "num_classes=0"
+) -> dict[str, Any]:
     """Read ``key=value`` pairs; a value that is not a Python literal is a string."""
     arguments: dict[str, Any] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key:
-            raise InputError(f"--model-arg {pair}: expected key=value, such as num_classes=0")
+            raise InputError(f"{option_name} {pair}: expected key=value, such as {example}")
         try:
             arguments[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError):

@@ -50,6 +50,38 @@ def list_labels(X: Source | FeatureStore) -> list[Any]:
     return [item.label for item in X]
 
 
+def list_groups(X: Source | FeatureStore) -> list[str] | None:
+    """Return the group of each item as its source states it, its own id where there is none; None without groups."""
+    if isinstance(X, FeatureStore):
+        return None
+    groups = [item.held_out_with for item in X]
+    if all(group is None for group in groups):
+        return None
+    return [f"item {item.id}" if item.held_out_with is None else f"group {item.held_out_with}" for item in X]
+
+
+def list_weights(X: Source | FeatureStore) -> list[float] | None:
+    """Return the weight of each item as its source states it; None without weights.
+
+    Raise an InputError if one is missing or no number of at least 0.
+    """
+    if isinstance(X, FeatureStore):
+        return None
+    cells = [item.weight for item in X]
+    if all(cell is None for cell in cells):
+        return None
+    weights = []
+    for item in X:
+        try:
+            weight = float(item.weight or "")
+        except ValueError as error:
+            raise InputError(f"the weight of {item.id} is {item.weight!r}; expected a number of at least 0") from error
+        if not 0 <= weight < float("inf"):
+            raise InputError(f"the weight of {item.id} is {item.weight!r}; expected a number of at least 0")
+        weights.append(weight)
+    return weights
+
+
 def find_originals(X: Source | FeatureStore) -> NDArray[np.bool_]:
     """Return a mask of the items, or rows of a store, that are not augmented versions of others."""
     if isinstance(X, FeatureStore):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from numbers import Real
 from pathlib import Path
@@ -17,7 +17,8 @@ from ...extract.graphs.pooling import AUTO
 from ...extract.preprocess.decode import MAX_PIXELS
 from ...heads.label_formats import GivenLabels, align_columns, name_columns, require_known_labels
 from ...heads.metrics import ACCURACY
-from ...heads.registry import DEFAULT, resolve_head
+from ...heads.parameters import CLASS_WEIGHT
+from ...heads.registry import DEFAULT, resolve_head, set_class_weight
 from ...heads.targets import encode_labels, to_label_array, validate_labels
 from ..fused.parity import FittedPipeline
 from .training_set import TrainingSet, fit_head
@@ -70,6 +71,10 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
         Whether to scale probabilities by a temperature that is fitted to held-out rows; predicted labels do not change.
     abstain_below : float, optional
         Predict None instead of a label where the highest probability is lower.
+    head_params : dict, optional
+        Parameters of the head, such as ``{"C": 0.1}``; in a pipeline those of its steps, by their own names.
+    class_weight : "balanced", dict or None
+        Weights of the classes by label, or by their frequency, for heads that have this parameter.
 
     Attributes
     ----------
@@ -112,6 +117,8 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
         cv: int = 5,
         calibrate: bool = False,
         abstain_below: float | None = None,
+        head_params: Mapping[str, Any] | None = None,
+        class_weight: Any = None,
     ) -> None:
         super().__init__(
             backbone=backbone,
@@ -127,9 +134,11 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
             max_pixels=max_pixels,
             views=views,
             cv=cv,
+            head_params=head_params,
         )
         self.calibrate = calibrate
         self.abstain_below = abstain_below
+        self.class_weight = class_weight
 
     # Fitting.
 
@@ -137,6 +146,10 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
         super()._check_parameters()
         if not isinstance(self.calibrate, bool | np.bool_):
             raise InputError(f"calibrate={self.calibrate!r} of TransferClassifier: expected True or False")
+        if not CLASS_WEIGHT.is_met(self.class_weight):
+            raise InputError(
+                f"class_weight={self.class_weight!r} of TransferClassifier: expected {CLASS_WEIGHT.description}"
+            )
         if self.abstain_below is not None and not is_probability(self.abstain_below):
             raise InputError(
                 f"abstain_below={self.abstain_below!r} of TransferClassifier: expected a probability, or None"
@@ -144,7 +157,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
 
     def unfitted_head(self, y: Any) -> Any:
         """Return the head, unfitted; an unsuitable one is reported before features are computed."""
-        head = super().unfitted_head(y)
+        head = set_class_weight(super().unfitted_head(y), self.class_weight)
         if not is_classifier(head):
             raise InputError(
                 f"head is a {type(head).__name__}, which is no classifier; expected one that predicts labels"
@@ -286,6 +299,9 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
         return self._score(X, y, sample_weight, split)
 
     # Saving.
+
+    def _head_name(self) -> str | None:
+        return super()._head_name() if self.class_weight is None else None
 
     def _bundle_properties(self) -> dict[str, Any]:
         classes = self.classes_.tolist()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from inspect import signature
 from os import PathLike
 from pathlib import Path
@@ -28,7 +28,7 @@ from ...extract.store.feature_store import FeatureStore
 from ...heads.fit_report import fit_report
 from ...heads.label_formats import GivenLabels, read_labels
 from ...heads.metrics import compute_score
-from ...heads.registry import DEFAULT, resolve_head
+from ...heads.registry import DEFAULT, resolve_head, set_head_parameters
 from ..bundle.bundle_files import BundleContents, write_bundle
 from ..bundle.lineage import describe_training, hash_ids
 from ..fused.fuse import export_fused
@@ -41,7 +41,7 @@ from .item_features import (
     require_same_features,
     select_items,
 )
-from .item_labels import collect_labels, count_items, find_originals, list_ids, number_groups
+from .item_labels import collect_labels, count_items, find_originals, list_groups, list_ids, list_weights, number_groups
 from .item_splits import count_left_out, select_for_scoring, select_for_training
 from .training_set import TrainingSet, check_item_vector, fit_head, take_rows, weight_arguments
 
@@ -73,6 +73,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         max_pixels: int = MAX_PIXELS,
         views: int = 0,
         cv: int = 5,
+        head_params: Mapping[str, Any] | None = None,
     ) -> None:
         self.backbone = backbone
         self.layer = layer
@@ -87,6 +88,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         self.max_pixels = max_pixels
         self.views = views
         self.cv = cv
+        self.head_params = head_params
 
     # Construction.
 
@@ -187,6 +189,12 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         labels = collect_labels(items, given, chosen)
         targets = self.as_targets(labels.take_labelled())
         self._require_learnable(targets)
+        if sample_weight is None:
+            sample_weight = list_weights(items)
+            if sample_weight is not None:
+                weight_arguments(head)
+        if groups is None:
+            groups = list_groups(items)
         item_weights = check_item_vector(sample_weight, "sample_weight", n_items, dtype=float)
         item_groups = check_item_vector(groups, "groups", n_items)
         self.left_out_ = count_left_out(items, chosen)
@@ -253,13 +261,15 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
 
     def unfitted_head(self, y: Any) -> Any:
         """Return the head, unfitted; an unsuitable one is reported before features are computed."""
-        return resolve_head(self.head, self._task(y))
+        return set_head_parameters(resolve_head(self.head, self._task(y)), self.head_params or {})
 
     def _check_parameters(self) -> None:
         """Raise an InputError if a parameter that does not concern the features is wrong."""
         require_views(self.views)
         if not isinstance(self.store, (str, PathLike, NoneType)):
             raise InputError(f"store={self.store!r} of {type(self).__name__}: expected a path")
+        if not isinstance(self.head_params, (Mapping, NoneType)):
+            raise InputError(f"head_params={self.head_params!r} of {type(self).__name__}: expected a dictionary")
         is_integer = isinstance(self.cv, int | np.integer) and not isinstance(self.cv, bool)
         if not is_integer or self.cv < 0 or self.cv == 1:
             raise InputError(f"cv={self.cv!r} of {type(self).__name__}: expected a number of folds, or 0 for none")
@@ -411,13 +421,18 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
             graph=self.extractor_.graph,
             columns=self.extractor_.columns,
             head=self.head_,
-            head_name=self.head if isinstance(self.head, str) else None,
+            head_name=self._head_name(),
             n_rows=self.n_rows_,
             fit_report=self.fit_report_,
             lineage=self.lineage_,
             learned_ids=self.learned_,
         )
         write_bundle(contents, Path(path), self.extractor_.provider, overwrite=overwrite)
+
+    def _head_name(self) -> str | None:
+        """Return the name by which a bundle finds the unfitted head; None if the name alone does not describe it."""
+        is_plain_name = isinstance(self.head, str) and not self.head_params
+        return self.head if is_plain_name else None
 
     @abstractmethod
     def _bundle_properties(self) -> dict[str, Any]:

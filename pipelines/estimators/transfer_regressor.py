@@ -10,6 +10,7 @@ from sklearn.base import RegressorMixin, is_regressor
 
 from ...errors import InputError
 from ...heads.metrics import R2
+from ...heads.registry import learn_several_values
 from ..fused.parity import FittedPipeline
 from .training_set import TrainingSet
 from .transfer_estimator import TransferEstimator
@@ -30,7 +31,7 @@ class TransferRegressor(RegressorMixin, TransferEstimator):  # type: ignore[misc
     head : str or estimator
         A name from ``topwork heads`` that predicts values (``linear`` is a ridge regression whose penalty is chosen by
         leave-one-out), or any scikit-learn regressor.
-    store, normalize, precision, provider, batch_size, on_error, max_pixels, views, cv
+    store, normalize, precision, provider, batch_size, on_error, max_pixels, views, cv, head_params
         As for :class:`topwork.TransferClassifier`.
 
     Attributes
@@ -60,6 +61,8 @@ class TransferRegressor(RegressorMixin, TransferEstimator):  # type: ignore[misc
     def unfitted_head(self, y: Any) -> Any:
         """Return the head, unfitted; an unsuitable one is reported before features are computed."""
         head = super().unfitted_head(y)
+        if y is not None and np.ndim(y) > 1:
+            head = learn_several_values(head)
         if not is_regressor(head):
             raise InputError(
                 f"head is a {type(head).__name__}, which is no regressor; expected one that predicts values"
