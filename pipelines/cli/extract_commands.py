@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,7 +23,7 @@ from .options import (
     grouped,
     parse_split,
 )
-from .output import print_ledger, print_outcome, print_plan, progress_bar, require_success
+from .output import print_ledger, print_outcome, print_plan, print_result, progress_bar, require_success
 
 if TYPE_CHECKING:
     from ...extract.engine.ledger import Ledger
@@ -48,6 +49,9 @@ def extract(
     plan: Annotated[
         bool, typer.Option("--plan", help="Time a few items, forecast time, disk and memory, and write nothing.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --prune: say how many items would be removed, and write nothing.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compute the features of a source's items that a store does not have yet."""
@@ -57,6 +61,8 @@ def extract(
     from ...extract.store.feature_store import FeatureStore
 
     # Validate.
+    if dry_run and not (keep.prune and is_store(store)):
+        raise InputError("--dry-run: expected an existing store, and --prune; --plan forecasts what is computed")
     existing = open_store(store) if is_store(store) else None
     known = None if keep.add_columns else existing
     extraction = make_extraction(backbone, model, cut=cut, execution=execution, store=known)
@@ -77,6 +83,8 @@ def extract(
     if plan:
         forecast = forecast_extraction(opened, existing, extraction)
         print_outcome(forecast, print_plan, as_json=as_json)
+        return
+    if existing and keep.prune and not may_prune(existing, opened, is_dry=dry_run, as_json=as_json):
         return
     target = existing or FeatureStore.open_or_create(store, extraction, dtype=keep.dtype)
     ledger = fill_store(opened, target, extraction, keep)
@@ -99,6 +107,20 @@ def admit_extraction(store: FeatureStore, extraction: Extraction, cut: CutOption
             f"the backbone is not that of {store.path}, {architecture}: {error} Use another store, or leave out "
             "--backbone."
         ) from error
+
+
+def may_prune(store: FeatureStore, source: Source, *, is_dry: bool, as_json: bool) -> bool:
+    """Return whether items that are not in a source may be removed; a user at a terminal is asked."""
+    in_source = {item.id for item in source}
+    known = store.index.settle().table
+    groups = zip(known["id"].to_pylist(), known["group"].to_pylist(), strict=True)
+    n_absent = sum((group or item_id) not in in_source for item_id, group in groups)
+    if is_dry:
+        text = f"would remove {n_absent} of {len(known)} items of {store.path}, which are not in this source"
+        print_result({"pruned": n_absent}, text, as_json=as_json)
+        return False
+    is_asked = n_absent > 0 and sys.stdin.isatty() and not as_json
+    return not is_asked or typer.confirm(f"Remove {n_absent} of {len(known)} items of {store.path}?")
 
 
 def add_columns(

@@ -92,12 +92,19 @@ def repair(store: StoreArgument, as_json: JsonOption = False) -> None:
         typer.echo(f"  lost: {name}: restore it from a backup")
 
 
-def compact(store: StoreArgument, as_json: JsonOption = False) -> None:
+def compact(
+    store: StoreArgument,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be merged, and write nothing.")] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Merge the parts left by an interrupted job into one file per column."""
     opened = open_store(store)
     parts = len(opened.state.parts)
-    opened.compact()
     facts = {"parts": parts, "rows": opened.n_rows}
+    if dry_run:
+        print_result(facts, f"would merge {parts} parts into one; {opened.n_rows} rows", as_json=as_json)
+        return
+    opened.compact()
     print_result(facts, f"merged {parts} parts into one; {opened.n_rows} rows", as_json=as_json)
 
 

@@ -156,3 +156,13 @@ def test_file_that_changed_with_equal_size_and_time_is_computed_on_request(
     after = FeatureStore.open(tmp_path / "s").take(["a.bmp", "b.bmp"], "last")
     assert np.allclose(after, before[[1, 1]], atol=1e-3)
     assert topwork_json(*extract, "--rehash")["computed"] == 0
+
+
+def test_dry_run_of_pruning_and_compacting_writes_nothing(work: Path, photos: Path) -> None:
+    before = FeatureStore.open(work / "store").log.entries()
+    prune = ["extract", photos / "sky", "--store", work / "store", "--prune", "--dry-run"]
+    assert topwork_json(*prune)["pruned"] == 25
+    assert topwork_json("extract", work / "photos", "--store", work / "store", "--prune", "--dry-run")["pruned"] == 0
+    assert "would merge" in topwork_command("store", "compact", work / "store", "--dry-run").stdout
+    assert topwork_command("extract", photos, "--store", work / "store", "--dry-run", code=2).stdout == ""
+    assert FeatureStore.open(work / "store").log.entries() == before
