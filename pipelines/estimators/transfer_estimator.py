@@ -463,6 +463,17 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
             If there is no ONNX converter for the head, or it predicts several labels, or labels of several types.
         ParityError
             If the outputs of the file differ from those of backbone and head run separately.
+
+        Notes
+        -----
+        The file's labels have the values of ``predict``: integers are int64, or uint64 if they are beyond it, booleans
+        int64, floats float32 or float64, and texts strings. Labels of any other type are an ExportError.
+
+        Linear heads, ``knn``, ``centroid``, ``svm`` and ``mlp`` are written with the decisions and ties of
+        scikit-learn's ``predict``. All labels are compared before the file is written, those of ties as well. Where
+        scikit-learn computes in float32 and its rounding decides between classes, the file may decide as ``predict``
+        does for the same features in float64. Where ties are decided by the order of scikit-learn's sums or of its
+        neighbours, as for ``svm`` and ``knn`` with equal rows in several classes, the comparison ends in a ParityError.
         """
         check_is_fitted(self, "head_")
         export_fused(self._fitted_pipeline(), Path(path))

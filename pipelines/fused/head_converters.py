@@ -118,14 +118,15 @@ def is_scaled_support_vector_regressor(model: Any) -> bool:
 
 
 def is_plain_neighbors(model: Any) -> bool:
-    """Check for a vote of the nearest neighbours in Euclidean distance that all count the same."""
+    """Check for a vote of the nearest neighbours in Euclidean distance, equal or weighted by its inverse."""
     from sklearn.neighbors import KNeighborsClassifier
 
     if type(model) is not KNeighborsClassifier:
         return False
     is_euclidean = model.effective_metric_ == "euclidean"
     is_dense = isinstance(model._fit_X, np.ndarray)
-    return is_euclidean and is_dense and model.weights == "uniform" and not model.outputs_2d_
+    has_named_weights = isinstance(model.weights, str)
+    return is_euclidean and is_dense and has_named_weights and not model.outputs_2d_
 
 
 def is_support_vector_machine(model: Any) -> bool:
@@ -230,15 +231,35 @@ def convert_neighbors(graph: GraphBuilder, model: Any, features: Value) -> Predi
     rows = np.asarray(model._fit_X, dtype=np.float64)
     closeness = add_closeness(graph, features, rows, rows, np.zeros(len(rows)))
     _, nearest = graph.add_pair("TopK", closeness, graph.constant(np.array([count], np.int64)), axis=1)
-    one_hot = np.eye(n_classes, dtype=np.float32)[model._y.ravel()]  # (n_fitted, n_classes)
-    ballots = graph.add("Gather", graph.constant(one_hot), nearest, axis=0)  # (n_rows, count, n_classes)
-    votes = graph.add("MatMul", graph.constant(np.ones((1, count), np.float32)), ballots)  # (n_rows, 1, n_classes)
+    one_hot = np.eye(n_classes)[model._y.ravel()]  # (n_fitted, n_classes)
+    ballots = graph.add("Gather", graph.numbers(one_hot), nearest, axis=0)  # (n_rows, count, n_classes)
+    weights = graph.numbers(np.ones((1, 1, count)))
+    if model.weights == "distance":
+        weights = add_inverse_distances(graph, features, nearest, rows=rows, count=count)
+    votes = graph.add("MatMul", weights, ballots)  # (n_rows, 1, n_classes)
     flat = graph.add("Reshape", votes, graph.constant(np.array([-1, n_classes], np.int64)))  # (n_rows, n_classes)
-    share = graph.add("Div", flat, graph.constant(np.array(count, np.float32)))
-    return Prediction(graph.argmax(flat), graph.cast(share, np.float64))
+    return Prediction(graph.argmax(flat), normalise_rows(graph, flat, n_classes=n_classes))
 
 
-# Expressions.
+def add_inverse_distances(
+    graph: GraphBuilder, features: Value, nearest: Value, *, rows: NDArray[Any], count: int
+) -> Value:
+    """Return the inverse distances to the nearest rows, ``(n_rows, 1, count)``.
+
+    If some distances are zero, their weights are one, and those of other rows zero.
+    """
+    n_features = rows.shape[1]
+    neighbors = graph.add("Gather", graph.numbers(rows), nearest, axis=0)  # (n_rows, count, n_features)
+    own = graph.add("Reshape", features, graph.constant(np.array([-1, 1, n_features], np.int64)))
+    difference = graph.add("Sub", neighbors, own)
+    squares = graph.sum_rows(graph.add("Mul", difference, difference), n_features)  # (n_rows, count, 1)
+    shape = graph.constant(np.array([-1, 1, count], np.int64))
+    distances = graph.add("Sqrt", graph.add("Reshape", squares, shape))
+    is_zero = graph.add("Equal", distances, graph.numbers(0.0))
+    zeros = graph.cast(is_zero, np.float64)
+    has_zero = graph.add("Greater", graph.add("MatMul", zeros, graph.numbers(np.ones((count, 1)))), graph.numbers(0.0))
+    inverse = graph.add("Div", graph.numbers(1.0), graph.add("Where", is_zero, graph.numbers(1.0), distances))
+    return graph.add("Where", has_zero, zeros, inverse)
 
 
 def choose_class(graph: GraphBuilder, decisions: Value, *, n_decisions: int) -> Value:

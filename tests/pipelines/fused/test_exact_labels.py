@@ -92,12 +92,13 @@ OTHERS = {
     "one against one, logistic": OneVsOneClassifier(LogisticRegression()),
     "one against the rest": OneVsRestClassifier(LogisticRegression()),
     "one against the rest, margins": OneVsRestClassifier(LinearSVC()),
+    "distances": KNeighborsClassifier(3, weights="distance"),
     "linear kernel": SVC(kernel="linear"),
     "polynomials": SVC(kernel="poly", break_ties=True),
     "sigmoid": SVC(kernel="sigmoid"),
 }
 WHERE_SCIKIT_LEARN_ROUNDS = (
-    "knn", "svm", "linear kernel", "polynomials", "sigmoid", "one against the rest, margins"
+    "knn", "distances", "svm", "linear kernel", "polynomials", "sigmoid", "one against the rest, margins"
 )  # fmt: skip
 """Heads whose choice between classes that tie follows from the order of its sums, or of its heap of neighbours."""
 
