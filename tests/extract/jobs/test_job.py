@@ -509,14 +509,17 @@ def test_truncated_text_is_counted_once(bert: Extractor, tmp_path: Path) -> None
 
 
 def test_text_files_and_their_failures_are_accounted_for(bert: Extractor, tmp_path: Path) -> None:
-    for name, content in {"a/0": b"cat", "a/1": b"\xff", "b/2": b"\xef\xbb\xbfcat", "b/3": b"cat", "b/4": b""}.items():
+    for name, content in {"a/0": b"cat", "a/1": b"\xff", "b/2": b"\xef\xbb\xbfcat", "b/3": b"cat", "b/4": b" "}.items():
         path = tmp_path / "texts" / f"{name}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     store = new_store(tmp_path, bert)
     ledger = extract_features(tmp_path / "texts", store, on_error="record")
-    assert account(ledger) == (5, 3, 1, 1)
-    assert ledger.failures == [("a/1.txt", "not UTF-8: invalid start byte at byte 0")]
+    assert account(ledger) == (5, 2, 2, 1)
+    assert ledger.failures == [
+        ("a/1.txt", "not UTF-8: invalid start byte at byte 0"),
+        ("b/4.txt", "the text is blank"),
+    ]
     rows = dict(zip(FeatureStore.open(store.path).ids, stored(store), strict=True))
     np.testing.assert_allclose(rows["b/2.txt"], rows["a/0.txt"], rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(rows["b/3.txt"], rows["a/0.txt"])
