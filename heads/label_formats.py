@@ -57,6 +57,7 @@ def read_labels(y: Any) -> GivenLabels:
     matrix of zeros and ones with a column for each name, sorted.
     """
     names = None
+    keeps_objects = not isinstance(y, list | tuple) and getattr(getattr(y, "dtype", None), "kind", "O") != "U"
     if issparse(y):
         y = y.toarray()
     elif is_data_frame(y):
@@ -72,6 +73,8 @@ def read_labels(y: Any) -> GivenLabels:
         values = to_label_array(values[:, 0])
     if values.ndim != 2:
         names = None
+    if values.dtype.kind == "U" and keeps_objects:  # text of pandas and of arrays of objects is predicted as objects
+        values = values.astype(object)
     return GivenLabels(values, find_labelled(values), names)
 
 

@@ -34,6 +34,8 @@ def collect_labels(X: Source | FeatureStore, given: GivenLabels | None, position
             shape = given.values.shape
             raise InputError(f"{n_items} items but labels of shape {shape}; expected one label for each item")
         labels = given.take(positions)
+    if not len(positions):
+        raise InputError("no item is given; expected at least one with a label")
     if not labels.is_labelled.any():
         n_items = len(positions)
         raise InputError(
