@@ -25,7 +25,7 @@ TEXTS = [
     "snow with wind",
     "old bread, new cheese; very old soup with salt and pepper on the pan in the storm of thunder and hail",
     "  The CAT [SEP] of fog\n",
-    "",
+    ".",
 ]
 TOLERANCE = 1e-5
 
