@@ -171,7 +171,7 @@ def test_fused_file_for_text_equals_predict(head: str, text_graph: ExportedGraph
     classifier.to_onnx(tmp_path / "model.onnx")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "model.tokenizer.json"]
     assert (tmp_path / "model.tokenizer.json").read_bytes() == text_graph.input_spec.files()["tokenizer.json"]
-    given = [*sentences, "cat " * 60, ""]
+    given = [*sentences, "cat " * 60, "."]
     outputs = run_on_text(tmp_path / "model.onnx", given, 24)
     assert outputs[0].tolist() == classifier.predict(given).tolist()
     if hasattr(classifier, "predict_proba"):
