@@ -15,7 +15,7 @@ from .file import check_regular, check_size
 from .identifiers import UniqueIds, storable_text
 from .item import Item
 from .item_kinds import ITEM_KINDS
-from .path_labels import find_layout, lies_in_system_folder, list_folders
+from .path_labels import find_layout, lies_in_system_folder, list_folders, stays_inside
 from .sidecars import Sidecars
 
 EXTENSION_TYPES = (
@@ -182,9 +182,8 @@ def is_wanted_link(member: tarfile.TarInfo, kind: str) -> bool:
 
 def has_name_of_item(member: tarfile.TarInfo, kind: str) -> bool:
     """Return whether a member's name is that of an item inside the archive's root."""
-    path = PurePosixPath(member.name)
-    is_inside = not path.is_absolute() and ".." not in path.parts
-    return is_inside and ITEM_KINDS[kind].matches(member.name) and not lies_in_system_folder(member.name)
+    is_inside = stays_inside(member.name) and not lies_in_system_folder(member.name)
+    return is_inside and ITEM_KINDS[kind].matches(member.name)
 
 
 def check_segments(member: tarfile.TarInfo, stored: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from ...errors import SourceError
 from .archive import ArchiveSource
 from .array import array_source
-from .folder import FolderSource
+from .folder import FolderSource, walk_tree
 from .item import Source
 from .remote import FetchedSource, RemoteFolder, RemoteTable, file_ending
 from .sequence import SequenceSource
@@ -120,7 +120,7 @@ def open_path(path: Path, kind: str) -> Source:
     if name.endswith(TABLE_SUFFIXES) and path.is_file():
         return TableSource(Table(path), kind)
     if path.is_dir():
-        return open_folder(path, kind)
+        return open_contents(path, kind)
     if name.endswith(".zip"):
         return ZipSource(path, kind)
     if name.endswith(TAR_SUFFIXES):
@@ -130,7 +130,7 @@ def open_path(path: Path, kind: str) -> Source:
     raise SourceError(f"source {path} is of an unknown kind; expected {EXPECTED}")
 
 
-def open_folder(path: Path, kind: str) -> Source:
+def open_contents(path: Path, kind: str) -> Source:
     """Return the items of a folder: its files, the rows of its table of metadata, or those of the sources in it."""
     for name in METADATA_FILES:
         if (path / name).is_file() and names_files(path / name):
@@ -138,8 +138,9 @@ def open_folder(path: Path, kind: str) -> Source:
     folder = FolderSource(path, kind)
     if len(folder):
         return folder
-    shards = sorted(file for file in path.rglob("*") if file.name.lower().endswith(SHARD_SUFFIXES) and file.is_file())
-    return SeveralSources([open_path(file, kind) for file in shards]) if shards else folder
+    files = [Path(entry.path) for _, entry in walk_tree(str(path), kind) if not entry.name.startswith(".")]
+    shards = [file for file in files if file.name.lower().endswith(SHARD_SUFFIXES)]
+    return SeveralSources([open_path(shard, kind) for shard in shards]) if shards else folder
 
 
 def check_exists(path: Path) -> None:

@@ -79,8 +79,10 @@ def find_layout(folders: Iterable[tuple[str, ...]]) -> FolderLayout:
     """
     known = {folder for folder in folders if folder}
     shared: tuple[str, ...] = ()
-    while is_shared(known, only := find_only_folder(known, shared)):
+    only = find_only_folder(known, shared)
+    while is_shared(known, only):
         shared = only
+        only = find_only_folder(known, shared)
     names = {folder[len(shared)].lower() for folder in known if len(folder) > len(shared)}
     splits = set(SPLIT_NAMES)
     if any(SPLIT_NAMES.get(name) == TRAINING_SPLIT for name in names):
@@ -119,6 +121,12 @@ def is_system_folder(name: str) -> bool:
 def lies_in_system_folder(name: str) -> bool:
     """Return whether a file lies in a folder that is hidden, or made by a system."""
     return any(is_system_folder(folder) for folder in list_folders(name) if folder != "..")
+
+
+def stays_inside(name: str) -> bool:
+    """Return whether a member of an archive would be unpacked below the archive's root."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts
 
 
 def normalize_label(label: str) -> str:

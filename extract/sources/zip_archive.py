@@ -14,7 +14,7 @@ from .file import check_regular, check_size
 from .identifiers import UniqueIds, storable_text
 from .item import Item
 from .item_kinds import ITEM_KINDS
-from .path_labels import find_layout, lies_in_system_folder, list_folders
+from .path_labels import find_layout, lies_in_system_folder, list_folders, stays_inside
 from .sidecars import Sidecars
 
 ENCRYPTED_FLAG = 1
@@ -83,6 +83,4 @@ def is_file(member: ZipInfo) -> bool:
 
 def is_wanted(member: ZipInfo, kind: str) -> bool:
     """Return whether a member is an item inside the archive's root."""
-    path = PurePosixPath(member.filename)
-    is_inside = not path.is_absolute() and ".." not in path.parts
-    return is_inside and ITEM_KINDS[kind].matches(member.filename)
+    return stays_inside(member.filename) and ITEM_KINDS[kind].matches(member.filename)

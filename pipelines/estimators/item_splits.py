@@ -66,7 +66,7 @@ def list_held_out(splits: Sequence[str | None]) -> list[str]:
 
 def count_left_out(items: Items, positions: NDArray[np.intp]) -> dict[str, int]:
     """Return how many items of each split are not at some positions."""
-    is_left_out = np.ones(len(list_splits(items)), bool)
-    is_left_out[positions] = False
-    counts = Counter(str(split) for split, left in zip(list_splits(items), is_left_out, strict=True) if left)
+    known = list_splits(items)
+    left_out = set(range(len(known))).difference(positions.tolist())
+    counts = Counter(str(known[position]) for position in left_out)
     return dict(sorted(counts.items()))

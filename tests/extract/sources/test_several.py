@@ -61,6 +61,13 @@ def test_folder_of_archives(shards: Path, tmp_path: Path) -> None:
     assert [label for _, label in described(open_source(folder))] == ["cat"] * 3 + ["dog"] * 3
 
 
+def test_shards_of_systems_are_left_out(shards: Path) -> None:
+    for name in ("__MACOSX/part.parquet", ".trash/part.parquet", "._part-000.parquet"):
+        (shards / name).parent.mkdir(exist_ok=True)
+        (shards / name).write_bytes(b"no table")
+    assert len(open_source(shards)) == 6
+
+
 @pytest.mark.parametrize("pattern", ["/*.csv", "/part-{005..006}.parquet"])
 def test_pattern_without_a_match_is_an_error(shards: Path, pattern: str) -> None:
     with pytest.raises(SourceError):
