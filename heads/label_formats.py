@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,17 @@ class GivenLabels:
         """Return the labels of some items."""
         return GivenLabels(self.values[rows], self.is_labelled[rows], self.names)
 
+    def to_item_labels(self) -> list[Any] | None:
+        """Return one label for each item, or a list of names, None where it is missing; None for columns of values."""
+        if self.values.ndim == 2 and self.names is not None:
+            names = np.array([str(name) for name in self.names], object)
+            listed = [names[row == 1].tolist() for row in self.values]
+        elif self.values.ndim == 1:
+            listed = self.values.astype(object).tolist()
+        else:
+            return None
+        return [label if known else None for label, known in zip(listed, self.is_labelled.tolist(), strict=True)]
+
     def take_labelled(self) -> Array:
         """Return the labels of the labelled items, of their own type."""
         if self.is_labelled.all():
@@ -76,6 +88,13 @@ def read_labels(y: Any) -> GivenLabels:
     if values.dtype.kind == "U" and keeps_objects:  # text of pandas and of arrays of objects is predicted as objects
         values = values.astype(object)
     return GivenLabels(values, find_labelled(values), names)
+
+
+def read_own_labels(labels: list[Any]) -> GivenLabels:
+    """Return the labels of a source or store; where one item has a list of them, each has several."""
+    if not any(isinstance(label, list) for label in labels):
+        return read_labels(labels)
+    return encode_label_sets([[label] if isinstance(label, str) else label for label in labels])
 
 
 def is_data_frame(y: Any) -> bool:
@@ -154,13 +173,19 @@ def name_columns(matrix: Array, names: list[Any] | None) -> Array:
 def align_columns(matrix: Array, names: list[Any], learned: list[Any]) -> Array:
     """Return the columns of several labels in the order of the names that a head has learned, zeros for the others.
 
-    Raise an InputError if a name is not among these.
+    Warn of names that are not among these, which are left out. Raise an InputError if none is, or one is in another
+    spelling.
     """
-    unknown = [name for name in names if name not in learned]
-    if unknown:
-        raise InputError(f"the labels {list_some(unknown)} are none that the head has learned: {list_some(learned)}")
+    require_known_labels(to_label_array(names), to_label_array(learned))
+    known = [place for place, name in enumerate(names) if name in learned]
+    if len(known) < len(names):
+        unknown = [name for name in names if name not in learned]
+        warnings.warn(
+            f"the head has not learned the labels {list_some(unknown)}, which are left out of the measures",
+            stacklevel=2,
+        )
     aligned: Array = np.zeros((len(matrix), len(learned)), matrix.dtype)
-    aligned[:, [learned.index(name) for name in names]] = matrix
+    aligned[:, [learned.index(names[place]) for place in known]] = matrix[:, known]
     return aligned
 
 

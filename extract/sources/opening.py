@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,10 +14,12 @@ from .archive import ArchiveSource
 from .array import array_source
 from .folder import FolderSource, walk_tree
 from .item import Source
+from .path_labels import find_file_splits, name_split
 from .remote import FetchedSource, RemoteFolder, RemoteTable, file_ending
 from .sequence import SequenceSource
 from .several import SeveralSources, SourceNames, expand_pattern
-from .table import METADATA_COLUMN, TABLE_SUFFIXES, Table, TableSource, names_files
+from .table import METADATA_COLUMN, Table, TableSource
+from .table_file import TABLE_SUFFIXES, has_column, is_datasets_folder
 from .url import is_url, local_path
 from .zip_archive import ZipSource
 
@@ -25,6 +28,8 @@ ARCHIVE_SUFFIXES = (*TAR_SUFFIXES, ".zip")
 ARRAY_SUFFIXES = (".npy", ".npz")
 SHARD_SUFFIXES = (*TABLE_SUFFIXES, *ARCHIVE_SUFFIXES)
 """Endings of the files in a folder that are sources themselves, where it holds no items."""
+DATASETS_SPLITS = "dataset_dict.json"
+"""File of a folder in which ``datasets`` saved several splits."""
 METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """Tables of a folder's files, as image folders of the hub of Hugging Face have them."""
 EXPECTED = (
@@ -60,7 +65,7 @@ def open_source(
         If there is nothing to read, or no item in it.
     """
     if isinstance(source, SourceNames):
-        return SeveralSources([open_source(name, kind=kind) for name in source.names])
+        return open_several(source.names, kind)
     if not isinstance(source, (str, Path, Table, Source)):
         return SequenceSource(source, labels, kind=kind, ids=ids)
     if ids is not None:
@@ -70,7 +75,7 @@ def open_source(
     place = source.file if isinstance(source, Table) else source
     names = expand_pattern(str(place))
     if names != [str(place)]:
-        return SeveralSources([open_source(rename_source(source, name), kind=kind) for name in names])
+        return open_several([rename_source(source, name) for name in names], kind)
     if is_url(place):
         opened = open_url(source, str(place), kind)
     elif isinstance(source, Table):
@@ -80,6 +85,13 @@ def open_source(
     if not len(opened):
         raise SourceError(f"source {place} holds no {kind} items ({opened.ignored} other files)")
     return opened
+
+
+def open_several(names: Sequence[str | Path | Table], kind: str) -> SeveralSources:
+    """Return the items of several sources; files that are named after splits state those of their items."""
+    places = [str(name.file if isinstance(name, Table) else name) for name in names]
+    sources = [open_source(name, kind=kind) for name in names]
+    return SeveralSources(sources, find_file_splits([Path(place).name for place in places]))
 
 
 def rename_source(source: str | Path | Table, name: str) -> str | Table:
@@ -132,15 +144,33 @@ def open_path(path: Path, kind: str) -> Source:
 
 def open_contents(path: Path, kind: str) -> Source:
     """Return the items of a folder: its files, the rows of its table of metadata, or those of the sources in it."""
+    if is_datasets_folder(path):
+        return TableSource(Table(path), kind)
+    if (path / DATASETS_SPLITS).is_file():
+        return open_datasets_splits(path, kind)
     for name in METADATA_FILES:
-        if (path / name).is_file() and names_files(path / name):
+        if (path / name).is_file() and has_column(path / name, METADATA_COLUMN):
             return TableSource(Table(path / name, path=METADATA_COLUMN), kind)
     folder = FolderSource(path, kind)
     if len(folder):
         return folder
-    files = [Path(entry.path) for _, entry in walk_tree(str(path), kind) if not entry.name.startswith(".")]
-    shards = [file for file in files if file.name.lower().endswith(SHARD_SUFFIXES)]
-    return SeveralSources([open_path(shard, kind) for shard in shards]) if shards else folder
+    files = [(inside.prefix, entry.name) for inside, entry in walk_tree(str(path), kind)]
+    names = [f"{prefix}{name}" for prefix, name in files if not name.startswith(".")]
+    shards = [name for name in names if name.lower().endswith(SHARD_SUFFIXES)]
+    if not shards:
+        return folder
+    sources = [open_path(path / name, kind) for name in shards]
+    return SeveralSources(sources, find_file_splits(shards))
+
+
+def open_datasets_splits(path: Path, kind: str) -> Source:
+    """Return the items of a folder in which ``datasets`` saved several splits, each in a folder of its own."""
+    try:
+        names = json.loads((path / DATASETS_SPLITS).read_bytes())["splits"]
+        splits = [name_split(name) for name in names]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SourceError(f"source {path}: its {DATASETS_SPLITS} names no splits; save the data set again") from error
+    return SeveralSources([open_path(path / name, kind) for name in names], splits)
 
 
 def check_exists(path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -88,6 +89,29 @@ def find_layout(folders: Iterable[tuple[str, ...]]) -> FolderLayout:
     if any(SPLIT_NAMES.get(name) == TRAINING_SPLIT for name in names):
         splits |= set(DOUBTFUL_SPLIT_NAMES)
     return FolderLayout(shared, frozenset(splits))
+
+
+def find_file_splits(names: Sequence[str]) -> list[str | None]:
+    """Return the split that the name of each file states, if one of them is for training; else None for all.
+
+    The first folder or word that is the name of a split counts.
+
+    Examples
+    --------
+    >>> find_file_splits(["data/train-00000-of-00002.parquet", "data/validation.parquet", "data/other.parquet"])
+    ['train', 'val', None]
+    """
+    splits = [find_split_word(name) for name in names]
+    return splits if TRAINING_SPLIT in splits else [None] * len(names)
+
+
+def find_split_word(name: str) -> str | None:
+    """Return the split that the first suitable folder or word of a file's name states, None if there is none."""
+    for part in PurePosixPath(name.lower()).parts:
+        for word in (part, *re.split(r"[-_.\s]", part)):
+            if word in ALL_SPLIT_NAMES:
+                return ALL_SPLIT_NAMES[word]
+    return None
 
 
 def find_only_folder(folders: Iterable[tuple[str, ...]], parent: tuple[str, ...]) -> tuple[str, ...]:

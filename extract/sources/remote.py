@@ -20,7 +20,8 @@ from .identifiers import UniqueIds, storable_text
 from .item import Item, Source
 from .item_kinds import ITEM_KINDS
 from .path_labels import find_layout, lies_in_system_folder, list_folders
-from .table import TABLE_SUFFIXES, Table, TableSource
+from .table import Table, TableSource
+from .table_file import TABLE_SUFFIXES
 from .url import (
     fetch,
     find_file_system,

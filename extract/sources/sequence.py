@@ -19,6 +19,7 @@ from .file import file_item
 from .identifiers import UniqueIds, storable_text
 from .item import Item, content_id
 from .item_kinds import ITEM_KINDS, ItemKind
+from .label_sets import join_labels, require_single_label
 from .url import is_url, url_item
 
 
@@ -58,8 +59,15 @@ class SequenceSource:
             item = make_item(value, own_id, position=position, kind=kind)
             item = replace(item, id=unique(own_id or item.id))
             if not _is_missing(label):
-                item = replace(item, label=storable_text(str(label)))
+                item = replace(item, label=format_label(label))
             yield item
+
+
+def format_label(label: Any) -> str:
+    """Return a label as text; a list, set or array of names is several labels."""
+    if isinstance(label, (list, Set, np.ndarray)):
+        return join_labels(label)
+    return require_single_label(storable_text(str(label)))
 
 
 def make_item(value: Any, own_id: str | None, *, position: int, kind: ItemKind) -> Item:

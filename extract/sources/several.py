@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -27,10 +26,14 @@ class SourceNames:
 
 
 class SeveralSources:
-    """The items of several sources, one after the other; an id that occurs again is numbered."""
+    """The items of several sources, one after the other; an id that occurs again is numbered.
 
-    def __init__(self, sources: Sequence[Source]) -> None:
+    `splits` names the split of the items of each source that do not state their own, None for none.
+    """
+
+    def __init__(self, sources: Sequence[Source], splits: Sequence[str | None] | None = None) -> None:
         self.sources = sources
+        self.splits = [None] * len(sources) if splits is None else splits
 
     @property
     def ignored(self) -> int:
@@ -44,8 +47,9 @@ class SeveralSources:
     def __iter__(self) -> Iterator[Item]:
         """Yield the items of the first source, then those of the next."""
         unique = UniqueIds()
-        for item in itertools.chain.from_iterable(self.sources):
-            yield replace(item, id=unique(item.id))
+        for source, split in zip(self.sources, self.splits, strict=True):
+            for item in source:
+                yield replace(item, id=unique(item.id), split=item.split or split)
 
 
 def expand_pattern(source: str) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 
 from ...errors import SourceError
+from .label_sets import join_labels
 from .path_labels import normalize_label
 
 CLASS_SUFFIX = ".cls"
@@ -61,7 +62,7 @@ def sample_key(name: str) -> str:
 
 
 def read_label(content: bytes) -> str:
-    """Return the label in a JSON file, "" if it has none: a text or an integer under a usual name."""
+    """Return the label in a JSON file, "" if it has none: a text, an integer or a list under a usual name."""
     try:
         fields = json.loads(content)
     except (ValueError, RecursionError):
@@ -72,4 +73,6 @@ def read_label(content: bytes) -> str:
         value = fields.get(name)
         if isinstance(value, str | int) and not isinstance(value, bool):
             return normalize_label(str(value))
+        if isinstance(value, list) and all(isinstance(name, str | int) for name in value):
+            return join_labels(value)
     return ""

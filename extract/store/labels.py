@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import InputError
-from ..sources.table import read_rows
+from ..sources.label_sets import join_labels, split_labels
+from ..sources.table_file import read_rows
 from .log import Action, Log
 from .part import read_table
 
@@ -161,12 +162,14 @@ def read_id_cells(column: pyarrow.ChunkedArray, name: str) -> list[str]:
 
 
 def simplify_column(column: pyarrow.ChunkedArray, name: str) -> pyarrow.ChunkedArray:
-    """Return a column of labels as text, integers, floats or booleans; empty cells and NaN are null."""
+    """Return a column of labels as text, integers, floats or booleans; empty cells and NaN are null, lists are text."""
     import pyarrow as pa
     from pyarrow import compute, types
 
     if types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
+    if types.is_list(column.type) or types.is_large_list(column.type):
+        return join_lists(column, name)
     is_text = types.is_string(column.type) or types.is_large_string(column.type)
     if is_text or types.is_null(column.type):
         text = column.cast(pa.string())
@@ -178,6 +181,18 @@ def simplify_column(column: pyarrow.ChunkedArray, name: str) -> pyarrow.ChunkedA
     if types.is_integer(column.type) or types.is_boolean(column.type):
         return column
     raise InputError(f"column {name!r} of the labels holds {column.type}; expected text, numbers or booleans")
+
+
+def join_lists(column: pyarrow.ChunkedArray, name: str) -> pyarrow.ChunkedArray:
+    """Return lists of labels as texts, see :mod:`topwork.extract.sources.label_sets`."""
+    import pyarrow as pa
+
+    joined = []
+    for labels in column.to_pylist():
+        if not all(isinstance(label, str | int) for label in labels or ()):
+            raise InputError(f"column {name!r} of the labels holds {labels}; expected lists of texts or integers")
+        joined.append(None if labels is None else join_labels(labels))
+    return pa.chunked_array([joined], pa.string())
 
 
 def narrow_integers(column: pyarrow.ChunkedArray, name: str) -> pyarrow.ChunkedArray:
@@ -210,6 +225,7 @@ def label_history(root: Path, log: Log, name: str) -> list[LabelChange]:
     for entry in log.history():
         if entry.action == Action.SET_LABELS and name in entry.details["columns"]:
             table = read_table(root / entry.details["file"])
-            values = dict(zip(table["id"].to_pylist(), table[name].to_pylist(), strict=True))
+            labels = map(split_labels, table[name].to_pylist())
+            values = dict(zip(table["id"].to_pylist(), labels, strict=True))
             changes.append(LabelChange(entry.number, entry.time, entry.details["by"], values))
     return changes

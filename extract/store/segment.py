@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..sources.label_sets import split_labels
 from .lookup import Lookup, compute_text_hashes, read_digest_prefixes
 from .part import ROW_FIELDS, Row
 
@@ -244,13 +245,13 @@ class Segment:
         return Segment(set_table_columns(self.table, {column: joined.take(pa.array(order))}))
 
     def labels(self, name: str) -> list[Any]:
-        """Return the labels of one name: those that the user set, else those of the source."""
+        """Return the labels of one name: those that the user set, else those of the source; several as a list."""
         labels: list[Any] = self.table[name].to_pylist() if name in SOURCE_LABELS else [None] * len(self)
         user_column = USER_LABEL_PREFIX + name
-        if user_column not in self.table.column_names:
-            return labels
-        user_labels = self.table[user_column].to_pylist()
-        return [label if own is None else own for own, label in zip(user_labels, labels, strict=True)]
+        if user_column in self.table.column_names:
+            user_labels = self.table[user_column].to_pylist()
+            labels = [label if own is None else own for own, label in zip(user_labels, labels, strict=True)]
+        return [split_labels(label) for label in labels]
 
     @property
     def label_names(self) -> list[str]:

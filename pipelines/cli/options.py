@@ -227,7 +227,8 @@ class TrainingColumns:
 
     def add_to(self, data: Any) -> Any:
         """Return a table with these columns; raise an InputError for any other source."""
-        from ...extract.sources.table import TABLE_SUFFIXES, Table
+        from ...extract.sources.table import Table
+        from ...extract.sources.table_file import TABLE_SUFFIXES
 
         if self.group_column is None and self.weight_column is None:
             return data
@@ -244,15 +245,23 @@ class TableOptions:
 
     path_column: Annotated[str | None, option("Column of file paths, relative to the table.", TABLE_PANEL)] = None
     text_column: Annotated[str | None, option("Column of text.", TABLE_PANEL)] = None
-    label_column: Annotated[str | None, option("Column of labels.", TABLE_PANEL)] = None
+    label_column: Annotated[
+        str | None,
+        option("Column of labels; of several, A,B,C, each says with 1 or 0 whether its label applies.", TABLE_PANEL),
+    ] = None
+    label_separator: Annotated[
+        str | None, option("Text between several labels in a cell, such as '|'.", TABLE_PANEL)
+    ] = None
     id_column: Annotated[str | None, option("Column of ids.", TABLE_PANEL)] = None
 
     def to_source(self, source: str) -> str | Table:
         """Return the source: a table if a column is named."""
         from ...extract.sources.table import Table
 
-        columns = {name.removesuffix("_column"): column for name, column in vars(self).items()}
-        return Table(source, **columns) if any(columns.values()) else source
+        fields_: dict[str, Any] = {name.removesuffix("_column"): value for name, value in vars(self).items()}
+        if self.label_column is not None and "," in self.label_column:
+            fields_["label"] = tuple(name.strip() for name in self.label_column.split(","))
+        return Table(source, **fields_) if any(fields_.values()) else source
 
     def to_sources(self, sources: list[str]) -> str | Table | SourceNames:
         """Return one source, or the names of several."""

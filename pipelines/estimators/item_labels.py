@@ -8,8 +8,9 @@ import numpy as np
 
 from ...errors import InputError
 from ...extract.sources.item import Source
+from ...extract.sources.label_sets import split_labels
 from ...extract.store.feature_store import FeatureStore
-from ...heads.label_formats import GivenLabels, read_labels
+from ...heads.label_formats import GivenLabels, read_own_labels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,7 +28,7 @@ def collect_labels(X: Source | FeatureStore, given: GivenLabels | None, position
     """
     if given is None:
         own = list_labels(X)
-        labels = read_labels([own[position] for position in positions])
+        labels = read_own_labels([own[position] for position in positions])
     else:
         n_items = count_items(X)
         if given.values.ndim not in (1, 2) or len(given.values) != n_items:
@@ -46,10 +47,10 @@ def collect_labels(X: Source | FeatureStore, given: GivenLabels | None, position
 
 
 def list_labels(X: Source | FeatureStore) -> list[Any]:
-    """Return the label of each item, or of each row of a store; None where there is none."""
+    """Return the label of each item, or of each row of a store, several as a list; None where there is none."""
     if isinstance(X, FeatureStore):
         return X.labels
-    return [item.label for item in X]
+    return [split_labels(item.label) for item in X]
 
 
 def list_groups(X: Source | FeatureStore) -> list[str] | None:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import InputError
+from ...extract.sources.label_sets import split_labels
 from ...extract.store.labels import are_by_id, label_table
+from ...heads.label_formats import read_own_labels
 from ...heads.targets import are_missing, to_label_array
 
 if TYPE_CHECKING:
@@ -26,8 +28,8 @@ SPLIT_COLUMN = "split"
 class LabelledRows:
     """Rows of a store that have a label, by their positions in the store.
 
-    Labels have shape ``(n_rows,)`` or ``(n_rows, n_targets)``; the lists have one entry for each row. The group of a
-    view is the id of its item.
+    Labels have shape ``(n_rows,)`` or ``(n_rows, n_targets)``, with `names` of the columns if they have some; the
+    lists have one entry for each row. The group of a view is the id of its item.
     """
 
     rows: NDArray[np.intp]
@@ -35,6 +37,7 @@ class LabelledRows:
     ids: list[str]
     groups: list[str]
     splits: list[Any]
+    names: list[Any] | None = None
 
     def find_originals(self) -> NDArray[np.bool_]:
         """Return a mask of the rows that are not augmented versions of others."""
@@ -55,9 +58,11 @@ def select_labelled_rows(store: FeatureStore, labels: Any = None, column: str | 
         values = list(store.labels)
         if labels is not None:
             apply_table(label_table(labels, LABEL_COLUMN), column, values=values, splits=splits, store=store)
+            values = [split_labels(label) for label in values]
         rows = np.flatnonzero([label is not None for label in values])
-        found = unify_types(take_items(values, rows))
+        found, names = unify_labels(take_items(values, rows))
     else:
+        names = None
         rows, found = select_by_position(to_label_array(labels), len(store.ids))
     return LabelledRows(
         rows=rows,
@@ -65,6 +70,7 @@ def select_labelled_rows(store: FeatureStore, labels: Any = None, column: str | 
         ids=take_items(store.ids, rows),
         groups=take_items(store.groups, rows),
         splits=take_items(splits, rows),
+        names=names,
     )
 
 
@@ -125,6 +131,14 @@ def _override(values: list[Any], new_values: dict[str, Any], groups: list[str]) 
     for row, group in enumerate(groups):
         if group in new_values:
             values[row] = new_values[group]
+
+
+def unify_labels(values: list[Any]) -> tuple[NDArray[Any], list[Any] | None]:
+    """Return labels as an array of one type, lists of them as zeros and ones with the names of the columns."""
+    if any(isinstance(label, list) for label in values):
+        given = read_own_labels(values)
+        return given.values, given.names
+    return unify_types(values), None
 
 
 def unify_types(values: list[Any]) -> NDArray[Any]:

@@ -55,7 +55,7 @@ class PredictionRows:
     """
 
     def __init__(self, estimator: TransferEstimator, data: Source | FeatureStore, top_k: int | None = None) -> None:
-        self.estimator = estimator
+        self.estimator: Any = estimator
         self.data = data
         self.answer_column = "value" if isinstance(estimator, RegressorMixin) else "label"
         self.classes: list[Any] = []
@@ -101,7 +101,7 @@ class PredictionRows:
             yield rows, features.marks
 
     def _describe(self, features: Features) -> list[dict[str, Any]]:
-        answers = iter(self.estimator.predict_features(features.matrix).tolist())
+        answers = iter(self._list_answers(features.matrix))
         probabilities = iter(self._list_probabilities(features.matrix))
         rows: list[dict[str, Any]] = []
         for item_id, reason in zip(features.ids, features.reasons, strict=True):
@@ -113,6 +113,15 @@ class PredictionRows:
                 row |= next(probabilities, {})
             rows.append(row)
         return rows
+
+    def _list_answers(self, matrix: NDArray[np.float32]) -> list[Any]:
+        """Return the predicted label or value of each row; the names of several labels as a list."""
+        answers = self.estimator.predict_features(matrix)
+        if not has_label_sets(self.estimator):
+            listed: list[Any] = answers.tolist()
+            return listed
+        names = np.array(self.estimator.classes_.tolist(), object)
+        return [names[row == 1].tolist() for row in answers]
 
     def _list_probabilities(self, matrix: NDArray[np.float32]) -> list[dict[str, Any]]:
         if not self.classes:
@@ -136,6 +145,11 @@ class PredictionRows:
         taken = table.select(list(names)).take(list(numbers)).to_pylist()
         for row, values in zip(rows, taken, strict=True):
             row |= {names[name]: value for name, value in values.items()}
+
+
+def has_label_sets(estimator: Any) -> bool:
+    """Return whether an estimator predicts several labels for each item."""
+    return bool(getattr(estimator, "multilabel_", False))
 
 
 def is_plain(kind: pyarrow.DataType) -> bool:

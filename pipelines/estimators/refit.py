@@ -15,6 +15,7 @@ from sklearn.base import clone, is_classifier
 from ...errors import InputError
 from ...extract.store.feature_store import FeatureStore
 from ...heads.fit_report import FitReport
+from ...heads.label_formats import GivenLabels, list_some
 from ...heads.persistence import is_plain
 from ...heads.targets import encode_labels
 from ...identity import digest_of_file
@@ -137,7 +138,7 @@ def build_training_set(parent: TransferEstimator, store: FeatureStore, labelled:
             f"no row of {store.path} has a label; give some with labels= (--labels), or set them with "
             "`topwork store label`"
         )
-    targets = parent.as_targets(labelled.labels)
+    targets = align_targets(parent, labelled)
     require_same_outputs(targets, parent)
     matrix = compute_features(parent.extractor_, store).matrix
     if len(labelled.rows) < len(matrix):
@@ -147,6 +148,25 @@ def build_training_set(parent: TransferEstimator, store: FeatureStore, labelled:
         groups = np.unique(np.array(labelled.groups), return_inverse=True)[1]
     names = parent.classes_.tolist() if is_classifier(parent) and targets.ndim == 2 else None
     return TrainingSet(matrix, targets, groups=groups, ids=np.array(labelled.ids, object), label_names=names)
+
+
+def align_targets(parent: TransferEstimator, labelled: LabelledRows) -> NDArray[Any]:
+    """Return the targets of labelled rows, several labels in the order of the parent's.
+
+    Raise an InputError for names of labels that the parent has not learned.
+    """
+    if labelled.names is None:
+        return parent.as_targets(labelled.labels)
+    given = GivenLabels(labelled.labels, np.ones(len(labelled.rows), bool), labelled.names)
+    parent.require_own_labels(given)
+    learned = parent.classes_.tolist() if is_classifier(parent) else []
+    unknown = [name for name in labelled.names if name not in learned]
+    if unknown and parent.n_outputs() is not None:
+        raise InputError(
+            f"the parent has not learned the labels {list_some(unknown)}; expected some of {list_some(learned)}. "
+            "Fit a new bundle to learn others (`topwork fit`)."
+        )
+    return parent.as_known_targets(given)
 
 
 def require_same_outputs(targets: NDArray[Any], parent: TransferEstimator) -> None:

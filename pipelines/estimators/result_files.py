@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ...atomic import new_file, require_destination, sync_folder, write_file
 from ...errors import InputError, TopworkError
 from ...extract.store.feature_store import FeatureStore
-from .prediction_rows import STATUSES, PredictionRows, list_marks
+from .prediction_rows import STATUSES, PredictionRows, has_label_sets, list_marks
 
 if TYPE_CHECKING:
     import pyarrow
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 RESULT_SUFFIXES = (".csv", ".jsonl")
 PREDICTION_SUFFIXES = (*RESULT_SUFFIXES, ".parquet")
+LABEL_SEPARATOR = "|"
+"""Text between several labels in a cell of CSV."""
 
 
 def write_predictions(
@@ -41,8 +43,8 @@ def write_predictions(
 
     The ``.csv``, ``.jsonl`` or ``.parquet`` file has ``id``, ``label`` (or ``value``), ``status`` (ok, failed, or
     abstained), ``reason`` and, if the head has them, a probability for each class, or the `top_k` likeliest classes
-    with theirs; then the columns of the table that the items are rows of. The estimator's ``on_error`` decides what
-    happens to items that cannot be decoded.
+    with theirs; then the columns of the table that the items are rows of. Several labels are a list of names, in CSV
+    with ``|`` between them. The estimator's ``on_error`` decides what happens to items that cannot be decoded.
 
     Rows are written a batch at a time, to an unfinished file beside `path`. With a `resume_key`, which says how they
     are computed, a run that was killed is resumed by the next one with the same key.
@@ -147,8 +149,19 @@ class UnfinishedFile:
 
     def _format_csv(self, rows: list[dict[str, Any]]) -> bytes:
         stream = io.StringIO(newline="")
-        csv.DictWriter(stream, self.rows.columns, lineterminator="\n").writerows(rows)
+        cells = [{name: format_value(value) for name, value in row.items()} for row in rows]
+        csv.DictWriter(stream, self.rows.columns, lineterminator="\n").writerows(cells)
         return stream.getvalue().encode("utf-8", "surrogatepass")
+
+
+def format_value(value: Any) -> Any:
+    """Return a cell of CSV: several labels with ``|`` between them, as JSON if one has it in its name."""
+    if not isinstance(value, list):
+        return value
+    has_separator = any(LABEL_SEPARATOR in str(part) for part in value)
+    if has_separator or any(isinstance(part, float) for part in value):
+        return json.dumps(value, ensure_ascii=False)
+    return LABEL_SEPARATOR.join(map(str, value))
 
 
 def chain_mark(marks: str, mark: str) -> str:
@@ -189,16 +202,14 @@ def parquet_type(name: str, rows: PredictionRows) -> pyarrow.DataType:
         return rows.table[0].schema.field(of_source[name]).type
     if name.startswith("p_"):
         return pa.float64()
-    n_outputs = rows.estimator.n_outputs()
     if name == "value":
-        return pa.float64() if n_outputs is None else pa.list_(pa.float64())
-    if name == "label" and n_outputs is not None:
-        return pa.list_(pa.int64())
-    if name.startswith("label"):
-        types = {type(label) for label in rows.estimator.classes_.tolist()}
-        known = {str: pa.string(), int: pa.int64(), bool: pa.bool_(), float: pa.float64()}
-        return known.get(types.pop(), pa.string()) if len(types) == 1 else pa.string()
-    return pa.string()
+        return pa.float64() if rows.estimator.n_outputs() is None else pa.list_(pa.float64())
+    if not name.startswith("label"):
+        return pa.string()
+    types = {type(label) for label in rows.estimator.classes_.tolist()}
+    known = {str: pa.string(), int: pa.int64(), bool: pa.bool_(), float: pa.float64()}
+    kind = known.get(types.pop(), pa.string()) if len(types) == 1 else pa.string()
+    return pa.list_(kind) if has_label_sets(rows.estimator) else kind
 
 
 def check_suffix(path: Path, allowed: Sequence[str] = RESULT_SUFFIXES) -> None:

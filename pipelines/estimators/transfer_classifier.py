@@ -15,7 +15,7 @@ from sklearn.utils.metaestimators import available_if
 from ...errors import BundleError, ExportError, InputError
 from ...extract.graphs.pooling import AUTO
 from ...extract.preprocess.decode import MAX_PIXELS
-from ...heads.label_formats import GivenLabels, align_columns, name_columns, require_known_labels
+from ...heads.label_formats import GivenLabels, align_columns, encode_label_sets, name_columns, require_known_labels
 from ...heads.metrics import ACCURACY
 from ...heads.parameters import CLASS_WEIGHT
 from ...heads.registry import DEFAULT, resolve_head, set_class_weight
@@ -206,7 +206,10 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
             require_known_labels(targets, self.classes_)
             return targets
         if targets.ndim != 2:
-            raise InputError("one label for each item, but the head predicts several; expected lists of names")
+            if self.classes_.dtype.kind not in "UO" or targets.dtype.kind not in "UO":
+                raise InputError("one label for each item, but the head predicts several; expected lists of names")
+            labels = encode_label_sets([[label] for label in targets.tolist()])
+            targets = labels.values
         if labels.names is not None:
             return align_columns(targets, labels.names, self.classes_.tolist())
         if targets.shape[1] != len(self.classes_):

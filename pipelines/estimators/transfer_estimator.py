@@ -187,7 +187,11 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         chosen = select_for_training(items, split)
         n_items = count_items(items)
         labels = collect_labels(items, given, chosen)
+        if given is None:
+            self.require_own_labels(labels)
         targets = self.as_targets(labels.take_labelled())
+        if given is None:
+            head = self.unfitted_head(targets)
         self._require_learnable(targets)
         if sample_weight is None:
             sample_weight = list_weights(items)
@@ -288,6 +292,9 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
     def as_targets(self, labels: NDArray[Any]) -> NDArray[Any]:
         """Return labels as targets ``(n_items,)`` or ``(n_items, n_targets)``."""
 
+    def require_own_labels(self, labels: GivenLabels) -> None:
+        """Raise an InputError if the labels of a source cannot be targets."""
+
     def _require_learnable(self, targets: NDArray[Any]) -> None:
         """Raise an InputError if nothing can be learned from the targets."""
 
@@ -323,11 +330,8 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         if isinstance(X, FeatureStore):
             return X
         has_own_labels = isinstance(X, (str, Path, Table))
-        if has_own_labels or given is None or given.values.ndim != 1:
-            return self.extractor_.open(X)
-        labels = given.values.astype(object)
-        labels[~given.is_labelled] = None
-        return self.extractor_.open(X, labels.tolist())
+        labels = None if has_own_labels or given is None else given.to_item_labels()
+        return self.extractor_.open(X, labels)
 
     def _compute_training_features(
         self, items: Source | FeatureStore, chosen: NDArray[np.intp], is_labelled: NDArray[np.bool_]

@@ -18,6 +18,7 @@ from .transfer_estimator import TransferEstimator
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ...heads.label_formats import GivenLabels
     from ..bundle.bundle_files import BundleContents
 
 
@@ -85,6 +86,11 @@ class TransferRegressor(RegressorMixin, TransferEstimator):  # type: ignore[misc
         if not np.isfinite(numbers).all():
             raise InputError("values to predict are not all finite; expected a number for each item")
         return numbers
+
+    def require_own_labels(self, labels: GivenLabels) -> None:
+        """Raise an InputError for lists of labels."""
+        if labels.names is not None:
+            raise InputError("the items have lists of labels; expected a number for each item, or values as y")
 
     def _record_targets(self, rows: TrainingSet) -> None:
         self.n_targets_ = None if rows.y.ndim == 1 else rows.y.shape[1]

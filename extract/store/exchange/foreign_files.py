@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ....errors import InputError, reason
-from ...sources.table import TABLE_SUFFIXES, read_rows
+from ...sources.table_file import TABLE_SUFFIXES, is_datasets_folder, read_rows
 from ..labels import find_duplicate
 
 if TYPE_CHECKING:
@@ -28,7 +27,6 @@ SUPPORTED_LAYOUTS = (
     "…), or one of thingsvision (features.npy and file_names.txt)"
 )
 TABULAR_SUFFIXES = (".parquet", ".arrow")
-DATASETS_STATE = "state.json"
 EXPORTED_FIELDS = ("digest", "group", "status", "duplicate_of")
 """Columns of ``topwork store export`` that are neither labels nor features."""
 MATRIX_SUFFIXES = (".npy", ".txt", ".mat")
@@ -68,8 +66,7 @@ def read_foreign(source: NDArray[Any] | str | Path, name: str) -> ForeignFeature
     path = Path(source)
     if not path.exists():
         raise InputError(f"{path} does not exist; expected {SUPPORTED_LAYOUTS}")
-    is_datasets_folder = (path / DATASETS_STATE).is_file()
-    if is_datasets_folder or path.suffix in TABULAR_SUFFIXES:
+    if is_datasets_folder(path) or path.suffix in TABULAR_SUFFIXES:
         return read_exported(path)
     if not path.is_dir():
         return ForeignFeatures("array", {name: [open_foreign_matrix(path)]})
@@ -81,18 +78,12 @@ def read_foreign(source: NDArray[Any] | str | Path, name: str) -> ForeignFeature
 
 def read_exported(path: Path) -> ForeignFeatures:
     """Read rows with a list of numbers for each column of features, as ``topwork store export`` writes them."""
-    from pyarrow import types
-
     try:
-        table = read_arrow_rows(path)
+        table = read_rows(path)
     except Exception as error:
         cause = reason(error)[:MAX_REASON_LENGTH]
         raise InputError(f"{path} cannot be read: {cause}. Expected rows with lists of numbers.") from error
-    names = [
-        field.name
-        for field in table.schema
-        if types.is_fixed_size_list(field.type) or types.is_list(field.type) or types.is_large_list(field.type)
-    ]
+    names = [field.name for field in table.schema if holds_vectors(field.type)]
     if not names or not len(table):
         raise InputError(f"{path} has the columns {', '.join(table.column_names)}; expected one of lists of numbers")
     columns = {name: [lists_to_matrix(table[name], f"{path}, column {name!r}")] for name in names}
@@ -107,18 +98,12 @@ def read_exported(path: Path) -> ForeignFeatures:
     return ForeignFeatures("exported", columns, ids=ids, labels=labels)
 
 
-def read_arrow_rows(path: Path) -> pyarrow.Table:
-    """Read a Parquet or Arrow file, or the folder of ``datasets``, whose state names its files."""
-    import pyarrow as pa
-    from pyarrow import parquet
+def holds_vectors(kind: pyarrow.DataType) -> bool:
+    """Return whether a column of a type holds lists of numbers."""
+    from pyarrow import types
 
-    if path.is_dir():
-        state = json.loads((path / DATASETS_STATE).read_bytes())
-        names = [Path(entry["filename"]).name for entry in state["_data_files"]]
-        return pa.concat_tables(pa.ipc.open_stream(pa.memory_map(str(path / name))).read_all() for name in names)
-    if path.suffix == ".parquet":
-        return parquet.read_table(path)
-    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    is_list = types.is_fixed_size_list(kind) or types.is_list(kind) or types.is_large_list(kind)
+    return bool(is_list and (types.is_floating(kind.value_type) or types.is_integer(kind.value_type)))
 
 
 def lists_to_matrix(column: pyarrow.ChunkedArray, name: str) -> NDArray[Any]:

@@ -101,7 +101,7 @@ def test_lists_of_names_are_several_labels(
     assert classifier.classes_.tolist() == ["flower", "made", "outside", "sky"]
     assert classifier.predict(paths).shape == (len(paths), 4)
     assert classifier.score(paths, lists) == 1
-    with pytest.raises(InputError, match="bird"):
+    with pytest.warns(UserWarning, match="bird"):
         classifier.score(paths, [["bird"], *lists[1:]])
 
 

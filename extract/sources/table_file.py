@@ -1,0 +1,271 @@
+"""The files of tables: their rows as a table of Arrow, and the cells of a column as text."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...errors import SourceError
+from .file import check_regular
+
+if TYPE_CHECKING:
+    import pyarrow
+
+EXPECTED_OF_SUFFIX = {
+    ".csv": "UTF-8, and in each row as many cells as in the first",
+    ".tsv": "UTF-8, and in each row as many cells as in the first",
+    ".jsonl": "UTF-8, and in each line an object",
+    ".parquet": "a whole Parquet file",
+    ".arrow": "a whole file or stream of Arrow",
+}
+TABLE_SUFFIXES = tuple(EXPECTED_OF_SUFFIX)
+DATASETS_STATE = "state.json"
+"""File of a folder that ``datasets`` saved: it names the files of Arrow beside it."""
+ARROW_FILE_MAGIC = b"ARROW1"
+PROBLEM_KEY = b"problem"
+"""Metadata of a column of JSON lines that cannot be used: why."""
+MAX_BLOCK_BYTES = 2**31 - 1
+"""Bytes of text that pyarrow takes at a time."""
+SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def read_column(path: Path, table: pyarrow.Table, field: str, requested: str | None) -> list[str | None] | None:
+    """Return a column as text, None where the table has no value; None if there is no such column."""
+    name = requested or field
+    if requested is None and field not in table.column_names:
+        return None
+    return [format_cell(value, path, name) for value in read_values(path, table, name)]
+
+
+def read_values(path: Path, table: pyarrow.Table, name: str) -> list[Any]:
+    """Return the values of a column, None where a cell is empty."""
+    if table.column_names.count(name) > 1:
+        raise SourceError(f"table {path} has several columns {name!r}")
+    if name not in table.column_names:
+        raise SourceError(f"table {path} has no column {name!r}; it has {', '.join(table.column_names)}")
+    problem = (table.schema.field(name).metadata or {}).get(PROBLEM_KEY)
+    if problem:
+        raise SourceError(f"table {path} cannot be used: {problem.decode()}.")
+    return to_whole_numbers(to_python_values(path, table, name))
+
+
+def to_whole_numbers(values: list[Any]) -> list[Any]:
+    """Return whole numbers that pandas made floats, as it does beside a gap, as integers again."""
+    floats = [value for value in values if not _is_missing(value)]
+    has_gap = len(floats) < len(values)
+    if not has_gap or not all(isinstance(value, float) and value.is_integer() for value in floats):
+        return values
+    return [None if _is_missing(value) else int(value) for value in values]
+
+
+def to_python_values(path: Path, table: pyarrow.Table, name: str) -> list[Any]:
+    """Return the values of a column, None where a cell is empty."""
+    from pyarrow import ArrowException
+
+    try:
+        values: list[Any] = to_microseconds(table[name]).to_pylist()
+    except (ArrowException, ValueError, OverflowError) as error:
+        raise SourceError(
+            f"column {name!r} of table {path} holds a value that Python has no type for: "
+            f"{str(error).rstrip('.')}. Expected texts or numbers; save the column as text."
+        ) from error
+    return values
+
+
+def to_microseconds(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
+    """Return a column without nanoseconds, which become a type of pandas where it is installed, else an error."""
+    from pyarrow import duration, timestamp, types
+
+    if types.is_timestamp(column.type) and column.type.unit == "ns":
+        return column.cast(timestamp("us", column.type.tz))
+    if types.is_duration(column.type) and column.type.unit == "ns":
+        return column.cast(duration("us"))
+    return column
+
+
+def format_cell(value: Any, path: Path, name: str) -> str | None:
+    """Return a value as text; bytes that are not UTF-8 stay in it as surrogates, so that their item fails alone."""
+    if _is_missing(value):
+        return None
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    if isinstance(value, (list, dict)):
+        raise SourceError(f"column {name!r} of table {path} holds a {type(value).__name__}; expected texts or numbers")
+    return str(value)
+
+
+def has_column(path: Path, name: str) -> bool:
+    """Return whether a table has a column, without reading its rows; of JSON lines the first one is read."""
+    from pyarrow import parquet
+
+    if path.suffix.lower() == ".parquet":
+        return name in parquet.read_schema(path).names
+    with open(path, encoding="utf-8-sig", errors="replace") as stream:
+        return name in re.findall(r"\w+", stream.readline())
+
+
+def read_rows(path: Path) -> pyarrow.Table:
+    """Read a table; the cells of text files are read as text. Raise a SourceError if it is no table, or damaged.
+
+    A folder that ``datasets`` saved is a table as well.
+    """
+    from pyarrow import ArrowException
+
+    suffix = ".arrow" if is_datasets_folder(path) else path.suffix.lower()
+    if suffix not in TABLE_SUFFIXES:
+        raise SourceError(f"source {path} is no table: expected one of {', '.join(TABLE_SUFFIXES)}")
+    try:
+        return _read_rows(path, suffix)
+    except (ArrowException, OSError, ValueError, KeyError, MemoryError) as error:
+        cause = str(error).rstrip(".") or "it does not fit into memory"
+        expected = EXPECTED_OF_SUFFIX[suffix]
+        raise SourceError(f"table {path} cannot be read: {cause}. Expected {expected}.") from error
+
+
+def _read_rows(path: Path, suffix: str) -> pyarrow.Table:
+    from pyarrow import parquet
+
+    if is_datasets_folder(path):
+        return read_datasets_folder(path)
+    size = check_regular(path)
+    if suffix == ".parquet":
+        with parquet.ParquetFile(path) as file:
+            return file.read()
+    if suffix == ".arrow":
+        return read_arrow(path)
+    if suffix == ".jsonl":
+        return read_jsonl(path)
+    return read_csv(path, size)
+
+
+def is_datasets_folder(path: Path) -> bool:
+    """Return whether a folder is one that ``datasets`` saved."""
+    return (path / DATASETS_STATE).is_file()
+
+
+def read_datasets_folder(path: Path) -> pyarrow.Table:
+    """Read the files that the state of a folder of ``datasets`` names, one below the other, mapped into memory."""
+    import pyarrow as pa
+
+    state = json.loads((path / DATASETS_STATE).read_bytes())
+    if state.get("_indices_data_files"):
+        raise ValueError("it selects rows by an index; call flatten_indices() before save_to_disk()")
+    names = [Path(entry["filename"]).name for entry in state["_data_files"]]
+    return pa.concat_tables(read_arrow(path / name) for name in names)
+
+
+def read_arrow(path: Path) -> pyarrow.Table:
+    """Read a file or a stream of Arrow, mapped into memory."""
+    import pyarrow as pa
+
+    mapped = pa.memory_map(str(path))
+    is_file = mapped.read(len(ARROW_FILE_MAGIC)) == ARROW_FILE_MAGIC
+    mapped.seek(0)
+    return (pa.ipc.open_file(mapped) if is_file else pa.ipc.open_stream(mapped)).read_all()
+
+
+def read_csv(path: Path, size: int) -> pyarrow.Table:
+    """Read a .csv or .tsv file of so many bytes; all cells are text."""
+    from pyarrow import ArrowInvalid
+
+    try:
+        table = _parse_csv(path)
+    except ArrowInvalid:  # a cell may be longer than a block; and a single thread reports the row
+        table = _parse_csv(path, block_size=min(size + 1, MAX_BLOCK_BYTES), use_threads=False)
+    if path.suffix.lower() == ".tsv" and any(has_swallowed_lines(column) for column in table.columns):
+        raise SourceError(
+            f"a cell of table {path} holds tabs and ends of lines: a quotation mark at its start was taken for "
+            "quoting. Save it as .csv, with quotation marks inside cells doubled."
+        )
+    return table
+
+
+def _parse_csv(path: Path, block_size: int | None = None, use_threads: bool = True) -> pyarrow.Table:
+    """Read all cells as text."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    read = csv.ReadOptions(block_size=block_size, use_threads=use_threads)
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
+    with csv.open_csv(path, read_options=read, parse_options=parse) as reader:
+        names = reader.schema.names
+    convert = csv.ConvertOptions(column_types={name: pa.string() for name in names}, strings_can_be_null=False)
+    return csv.read_csv(path, read_options=read, parse_options=parse, convert_options=convert)
+
+
+def has_swallowed_lines(column: Any) -> bool:
+    """Return whether a cell holds both tabs and ends of lines."""
+    return any("\t" in text and "\n" in text for text in column.to_pylist() if text)
+
+
+def read_jsonl(path: Path) -> pyarrow.Table:
+    """Read one object a line; pyarrow's own reader would take texts that look like dates for dates."""
+    import pyarrow as pa
+
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
+        if line.strip():
+            rows.append(parse_json_line(line, number))
+    columns = []
+    fields = []
+    for name in dict.fromkeys(itertools.chain.from_iterable(rows)):
+        values = [row.get(name) for row in rows]
+        problem = find_mixed_types(name, values)
+        columns.append(pa.array(format_column(values)))
+        fields.append(pa.field(name, columns[-1].type, metadata={PROBLEM_KEY: problem} if problem else None))
+    return pa.table(columns, schema=pa.schema(fields))
+
+
+def parse_json_line(line: str, number: int) -> dict[str, Any]:
+    """Parse the object in a line; raise a ValueError that names the line if there is none."""
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{error.msg} in line {number}, column {error.colno}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{error} in line {number}") from error
+    if not isinstance(row, dict):
+        raise ValueError(f"a {type(row).__name__} in line {number}")
+    return row
+
+
+def find_mixed_types(name: str, values: list[Any]) -> str:
+    """Return why a column cannot be used: it would mix up values of several types; "" if it can."""
+    types = {type(value).__name__ for value in values if not _is_missing(value)}
+    if types == {"int", "float"} or is_column_of_lists(values):
+        return ""
+    if len(types) > 1 or types & {"list", "dict"}:
+        return f"column {name!r} holds {', '.join(sorted(types))}; expected texts or numbers"
+    return ""
+
+
+def is_column_of_lists(values: list[Any]) -> bool:
+    """Return whether all values that are not missing are lists of texts and integers."""
+    present = [value for value in values if not _is_missing(value)]
+    if not present or not all(isinstance(value, list) for value in present):
+        return False
+    return all(isinstance(part, str | int) for value in present for part in value)
+
+
+def format_column(values: list[Any]) -> list[Any]:
+    """Return the values of a column as text, None for NaN; of integers beside other numbers all are floats.
+
+    The parts of lists are texts.
+    """
+    if is_column_of_lists(values):
+        return [None if _is_missing(value) else [str(part) for part in value] for value in values]
+    present = [value for value in values if not _is_missing(value)]
+    if {type(value) for value in present} == {int, float}:
+        values = [None if _is_missing(value) else float(value) for value in values]
+    texts = [None if _is_missing(value) else str(value) for value in values]
+    if any(text and SURROGATE.search(text) for text in texts):  # which pyarrow takes as bytes only
+        return [None if text is None else text.encode("utf-8", "surrogatepass") for text in texts]
+    return texts
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value != value  # NaN is not equal to itself
