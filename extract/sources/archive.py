@@ -46,7 +46,7 @@ class ArchiveSource:
         names = []
         files = set()
         self._linked: set[str] = set()
-        self._sidecars = Sidecars()
+        self._sidecars = Sidecars(path)
         with open_archive(path) as archive:
             self._is_compressed = not isinstance(archive.fileobj, io.BufferedReader)
             for member in _each_member(archive):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Set
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ...errors import DecodeError, SourceError
+from ...errors import DecodeError, SourceError, reason
 from .file import file_item
 from .identifiers import UniqueIds, storable_text
 from .item import Item, content_id
@@ -40,7 +41,7 @@ class SequenceSource:
     ) -> None:
         self.kind = kind
         check_is_sequence(items, ITEM_KINDS[kind])
-        self.items = [read_stream(item) for item in items]
+        self.items = [read_stream(item, position) for position, item in enumerate(items)]
         self.labels = _one_for_each("label", labels, len(self.items))
         own_ids = _one_for_each("id", ids, len(self.items))
         self.ids = None if own_ids is None else unique_texts(own_ids)
@@ -87,15 +88,33 @@ def make_item(value: Any, own_id: str | None, *, position: int, kind: ItemKind) 
     raise SourceError(f"item {position} is a {type(value).__name__}; expected {kind.expected}")
 
 
-def read_stream(value: Any) -> Any:
-    """Return the bytes of an open file, such as a ``BytesIO``, which is read once; any other value unchanged."""
-    is_stream = callable(getattr(value, "read", None)) and not isinstance(value, (os.PathLike, Image.Image))
-    if not is_stream:
+def is_stream(value: Any) -> bool:
+    """Return whether a value is an open file, such as a ``BytesIO``."""
+    return callable(getattr(value, "read", None)) and not isinstance(value, (os.PathLike, Image.Image))
+
+
+def read_stream(value: Any, position: int) -> Any:
+    """Return the bytes of an open file, which is read once; any other value unchanged."""
+    if not is_stream(value):
         return value
-    content = value.read()
+    name = f"item {position} is a {type(value).__name__}"
+    try:
+        content = value.read()
+    except Exception as error:  # closed, not readable, or an error of its own
+        raise SourceError(f"{name} that cannot be read: {reason(error)}; open it again, or pass its bytes") from error
     if not isinstance(content, bytes):
-        raise SourceError(f"a {type(value).__name__} that yields {type(content).__name__}; expected a file of bytes")
+        raise SourceError(f"{name} that yields {type(content).__name__}; expected a file of bytes, opened with 'rb'")
+    if not content and is_at_its_end(value):
+        raise SourceError(f"{name} that has been read or written to its end; call seek(0) on it, or pass its bytes")
     return content
+
+
+def is_at_its_end(stream: Any) -> bool:
+    """Return whether an open file that yields nothing is at its end, instead of empty."""
+    try:
+        return bool(stream.tell() > 0)
+    except Exception:  # that of a connection has no place
+        return False
 
 
 def location_item(location: str | os.PathLike[str]) -> Item:
@@ -133,6 +152,12 @@ def check_is_sequence(items: Any, kind: ItemKind) -> None:
     name = type(items).__name__
     if isinstance(items, np.ndarray) and kind.is_single_item(items):
         raise SourceError(f"an array of shape {items.shape} is one image; expected a sequence: put it into a list")
+    if isinstance(items, io.TextIOBase):
+        raise SourceError(
+            f"a {name} is a file of text; expected a sequence: pass a list of its lines without their ends"
+        )
+    if isinstance(items, (bytes, bytearray, memoryview)) or is_stream(items):
+        raise SourceError(f"a {name} is the content of one item; expected a sequence: put it into a list")
     if isinstance(items, Mapping) or hasattr(items, "columns"):
         raise SourceError(f"a {name} is no sequence of items; pass one of its columns or values")
     if isinstance(items, Set):

@@ -14,8 +14,10 @@ from .item import Item, Source
 from .table import Table
 from .url import is_url
 
-BRACES = re.compile(r"\{([^{}]*)\}")
-RANGE = re.compile(r"(\d+)\.\.(\d+)")
+NUMBER_RANGE = re.compile(r"(-?[0-9]{1,18})\.\.(-?[0-9]{1,18})(?:\.\.(-?[0-9]{1,18}))?")
+LETTER_RANGE = re.compile(r"([A-Za-z])\.\.([A-Za-z])")
+MAX_RANGE_NAMES = 1_000_000
+"""Names that one range may stand for; a typing error would fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,10 @@ def expand_pattern(source: str) -> list[str]:
     if not is_url(source) and Path(source).exists():
         return [source]
     names = expand_braces(source)
-    if is_url(source) or not any(glob.has_magic(name) for name in names):
+    if is_url(source):
+        require_no_wildcards(source)
+        return names
+    if not any(glob.has_magic(name) for name in names):
         return names
     found = []
     for name in names:
@@ -76,17 +81,70 @@ def expand_pattern(source: str) -> list[str]:
     return found
 
 
+def require_no_wildcards(url: str) -> None:
+    """Raise a SourceError for a URL with an asterisk, which only folders on disk expand."""
+    if "*" in url:
+        raise SourceError(
+            f"source {url}: * is not expanded in URLs; expected the URL of a folder, a range such as "
+            "part-{000..099}.parquet, or several URLs one after the other"
+        )
+
+
 def expand_braces(text: str) -> list[str]:
-    """Return the texts that braces stand for, as a shell does: ``{a,b}``, ``{1..3}``, ``{08..10}``."""
-    braces = BRACES.search(text)
-    if braces is None:
+    """Return the texts that braces stand for, as in bash: ``{a,b}``, ``{1..3}``, ``{10..08}``, ``{a..e}``."""
+    start = text.find("{")
+    if start < 0:
         return [text]
-    range_ = RANGE.fullmatch(braces[1])
-    parts = braces[1].split(",")
-    if range_ is not None:
-        first, last = range_.groups()
-        parts = [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
-    elif len(parts) == 1:
-        return [text]
-    before = text[: braces.start()]
-    return [f"{before}{part}{rest}" for part in parts for rest in expand_braces(text[braces.end() :])]
+    parts, end = split_braces(text, start)
+    if len(parts) == 1:
+        alternatives = expand_range(parts[0])
+    else:
+        alternatives = [expanded for part in parts for expanded in expand_braces(part)]
+    if not alternatives:  # braces that are part of a name
+        end = start
+        alternatives = ["{"]
+    return [f"{text[:start]}{part}{rest}" for part in alternatives for rest in expand_braces(text[end + 1 :])]
+
+
+def split_braces(text: str, start: int) -> tuple[list[str], int]:
+    """Return the parts between commas of the braces that open at a position, and where they close.
+
+    There are no parts if they do not close.
+    """
+    parts = []
+    depth = 0
+    part_start = start + 1
+    for position in range(start, len(text)):
+        letter = text[position]
+        depth += (letter == "{") - (letter == "}")
+        is_end = depth == 0
+        if is_end or (letter == "," and depth == 1):
+            parts.append(text[part_start:position])
+            part_start = position + 1
+        if is_end:
+            return parts, position
+    return [], start
+
+
+def expand_range(text: str) -> list[str]:
+    """Return the numbers or letters of a range, which may count down; none for any other text."""
+    letters = LETTER_RANGE.fullmatch(text)
+    if letters is not None:
+        return [chr(code) for code in count_between(ord(letters[1]), ord(letters[2]))]
+    numbers = NUMBER_RANGE.fullmatch(text)
+    if numbers is None:
+        return []
+    first, last, step = numbers.groups()
+    values = count_between(int(first), int(last), abs(int(step or 1)) or 1)
+    if len(values) > MAX_RANGE_NAMES:
+        raise SourceError(f"{{{text}}} stands for {len(values):,} names; expected at most {MAX_RANGE_NAMES:,}")
+    has_zeros = any(re.match("-?0[0-9]", bound) for bound in (first, last))
+    width = max(len(first), len(last)) if has_zeros else 0
+    return [str(value).zfill(width) for value in values]
+
+
+def count_between(first: int, last: int, step: int = 1) -> range:
+    """Return the numbers from one to another, both included, up or down."""
+    if first <= last:
+        return range(first, last + 1, step)
+    return range(first, last - 1, -step)

@@ -7,6 +7,7 @@ point.
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from ...errors import SourceError
 from .label_sets import join_labels
@@ -22,22 +23,25 @@ MAX_SIDECAR_BYTES = 1_000_000
 class Sidecars:
     """The labels that sidecars of an archive state, by the key of their sample."""
 
-    def __init__(self) -> None:
+    def __init__(self, archive: Path) -> None:
+        self.archive = archive
         self._classes: dict[str, str] = {}
         self._fields: dict[str, str] = {}
 
     def is_sidecar(self, name: str, size: int) -> bool:
         """Return whether a member may state a label."""
-        return name.endswith((CLASS_SUFFIX, JSON_SUFFIX)) and size <= MAX_SIDECAR_BYTES
+        return name.lower().endswith((CLASS_SUFFIX, JSON_SUFFIX)) and size <= MAX_SIDECAR_BYTES
 
     def add(self, name: str, content: bytes) -> None:
         """Read a sidecar; raise a SourceError if a class is not UTF-8."""
         key = sample_key(name)
-        if name.endswith(CLASS_SUFFIX):
+        if name.lower().endswith(CLASS_SUFFIX):
             try:
                 self._classes[key] = normalize_label(content.decode("utf-8").strip())
             except UnicodeDecodeError as error:
-                raise SourceError(f"the class in {name} is not UTF-8 text: {error.reason}") from error
+                raise SourceError(
+                    f"the class in {name} of archive {self.archive} is not UTF-8 text: {error.reason}; pack it again"
+                ) from error
             return
         label = read_label(content)
         if label:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import lzma
 import threading
 import zipfile
+import zlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -19,6 +21,8 @@ from .sidecars import Sidecars
 
 ENCRYPTED_FLAG = 1
 """Bit of a member's flags."""
+COMPRESSION_ERRORS = (zlib.error, lzma.LZMAError, OSError)
+"""Errors of damaged data; that of bzip2 is an OSError without a number."""
 
 
 class ZipSource:
@@ -43,10 +47,10 @@ class ZipSource:
         files = [member for member in self._archive.infolist() if is_file(member)]
         wanted = [member for member in files if is_wanted(member, kind)]
         self._members = sorted(wanted, key=lambda member: PurePosixPath(member.filename).parts)
-        self._sidecars = Sidecars()
+        self._sidecars = Sidecars(path)
         sidecars = [member for member in files if self._sidecars.is_sidecar(member.filename, member.file_size)]
         for member in sidecars:
-            self._sidecars.add(member.filename, self._read(member))
+            self._sidecars.add(member.filename, self._read_sidecar(member))
         self.ignored = len(files) - len(self._members) - len(sidecars)
         self._layout = find_layout({list_folders(member.filename) for member in self._members})
 
@@ -64,16 +68,27 @@ class ZipSource:
             read = partial(self._read, member)
             yield Item(unique(identifier), read, label=label, split=split, size=member.file_size)
 
+    def _read_sidecar(self, member: ZipInfo) -> bytes:
+        """Return the content of a sidecar; raise a SourceError if it is encrypted or damaged."""
+        try:
+            return self._read(member)
+        except DecodeError as error:
+            raise SourceError(f"{error}. It may state the label of an item; pack the archive again.") from error
+
     def _read(self, member: ZipInfo) -> bytes:
         """Return the content of a member; raise a DecodeError if it is encrypted or damaged."""
+        name = f"member {member.filename} of archive {self.path}"
         check_size(member.file_size)
         if member.flag_bits & ENCRYPTED_FLAG:
-            raise DecodeError("this member of the archive is encrypted; expected one without a password")
+            raise DecodeError(f"{name} is encrypted; expected one without a password")
         try:
             with self._lock:
                 return self._archive.read(member)
-        except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError) as error:
-            raise DecodeError(f"this member of the archive is damaged: {reason(error)}") from error
+        except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, *COMPRESSION_ERRORS) as error:
+            is_of_the_disk = isinstance(error, OSError) and error.errno is not None
+            if is_of_the_disk:
+                raise
+            raise DecodeError(f"{name} is damaged: {reason(error)}") from error
 
 
 def is_file(member: ZipInfo) -> bool:

@@ -48,7 +48,7 @@ def wait_for_lock(path: Path, patience: float) -> IO[str]:
             return stream
         if time.monotonic() >= deadline:
             raise StoreLockedError(
-                f"{path.parent} is being written by another process ({_read_holder(path)}). Wait until it has ended; "
+                f"{path.parent} is being written by another process ({read_holder(path)}). Wait until it has ended; "
                 f"if its host no longer exists, remove {path}."
             )
         time.sleep(SECONDS_BETWEEN_ATTEMPTS)
@@ -93,10 +93,10 @@ def is_still_at(path: Path, stream: IO[str]) -> bool:
 def is_held_by_another_host(path: Path) -> bool:
     """Return whether the lock file names another host."""
     this_host = socket.gethostname()
-    return _read_holder(path).get("host", this_host) != this_host
+    return read_holder(path).get("host", this_host) != this_host
 
 
-def _read_holder(path: Path) -> dict[str, object]:
+def read_holder(path: Path) -> dict[str, object]:
     """Return the process id and host in the file; empty if its holder was killed while writing them."""
     with contextlib.suppress(OSError, ValueError):
         holder: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))

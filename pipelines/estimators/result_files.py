@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ...atomic import new_file, require_destination, sync_folder, write_file
 from ...errors import InputError, TopworkError
 from ...extract.store.feature_store import FeatureStore
+from ...extract.store.lock import open_locked, read_holder
 from .prediction_rows import STATUSES, PredictionRows, has_label_sets, list_marks
 
 if TYPE_CHECKING:
@@ -47,19 +49,38 @@ def write_predictions(
     with ``|`` between them. The estimator's ``on_error`` decides what happens to items that cannot be decoded.
 
     Rows are written a batch at a time, to an unfinished file beside `path`. With a `resume_key`, which says how they
-    are computed, a run that was killed is resumed by the next one with the same key.
+    are computed, a run that was killed is resumed by the next one with the same key. Raise an InputError if another
+    process or thread is writing the same file.
     """
     check_suffix(path, PREDICTION_SUFFIXES)
     data = source if isinstance(source, FeatureStore) else estimator.extractor_.open(source)
     rows = PredictionRows(estimator, data, top_k)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = UnfinishedFile(path, rows, resume_key)
+    with exclude_other_writers(path):
+        unfinished = UnfinishedFile(path, rows, resume_key)
+        try:
+            unfinished.write()
+        except TopworkError:
+            unfinished.remove()
+            raise
+        return unfinished.finish()
+
+
+@contextlib.contextmanager
+def exclude_other_writers(path: Path) -> Iterator[None]:
+    """Hold the lock of predictions that are being written; raise an InputError if another process or thread has it."""
+    lock = path.with_name(f".{path.name}.unfinished.lock")
+    stream = open_locked(lock)
+    if stream is None:
+        raise InputError(
+            f"{path} is being written by another run ({read_holder(lock)}); wait until it has ended, or choose another "
+            f"--out. If its host no longer exists, remove {lock}."
+        )
     try:
-        unfinished.write()
-    except TopworkError:
-        unfinished.remove()
-        raise
-    return unfinished.finish()
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        stream.close()
 
 
 @dataclass

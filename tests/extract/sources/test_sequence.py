@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +15,7 @@ import pytest
 from PIL import Image
 from topwork.errors import DecodeError, SourceError
 from topwork.extract.sources.item import content_digest
+from topwork.extract.sources.opening import open_source
 from topwork.extract.sources.sequence import SequenceSource
 
 ARRAY = np.random.default_rng(0).integers(0, 256, (4, 5, 3), dtype=np.uint8)
@@ -210,3 +213,58 @@ def test_bytes_and_open_files_are_items(kind: str, tmp_path: Path) -> None:
 def test_files_of_text_are_no_bytes() -> None:
     with pytest.raises(SourceError, match=r"StringIO.*file of bytes"):
         SequenceSource([io.StringIO("content")])
+
+
+@pytest.mark.parametrize("make", [bytes, bytearray, memoryview, io.BytesIO], ids=lambda make: make.__name__)
+def test_content_of_one_item_is_no_sequence(make: Callable[[bytes], object]) -> None:
+    with pytest.raises(SourceError, match=r"content of one item.*put it into a list"):
+        open_source(make(b"first\nsecond\n"))
+
+
+def test_open_file_is_no_sequence(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_text("a.png\nb.png\n")
+    with open(path, "rb") as stream, pytest.raises(SourceError, match=r"BufferedReader.*put it into a list"):
+        open_source(stream)
+    with open(path) as lines, pytest.raises(SourceError, match=r"TextIOWrapper.*list of its lines"):
+        open_source(lines)
+    with tempfile.TemporaryFile() as temporary, pytest.raises(SourceError, match="put it into a list"):
+        open_source(temporary)
+
+
+class Broken(io.RawIOBase):
+    """A connection that fails."""
+
+    def read(self, size: int = -1) -> bytes:
+        raise TimeoutError("no answer")
+
+
+def closed_stream() -> io.BytesIO:
+    stream = io.BytesIO(b"pixels")
+    stream.close()
+    return stream
+
+
+def written_stream() -> io.BytesIO:
+    stream = io.BytesIO()
+    Image.fromarray(ARRAY).save(stream, "PNG")
+    return stream
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (closed_stream, "BytesIO .*closed.*open it again"),
+        (written_stream, r"BytesIO .*its end; call seek\(0\)"),
+        (Broken, "Broken .*no answer"),
+        (lambda: open(os.devnull, "wb"), "BufferedWriter .*read"),  # noqa: SIM115
+    ],
+)
+def test_stream_that_cannot_be_read_is_named_with_its_position(make: Callable[[], object], reason: str) -> None:
+    with pytest.raises(SourceError, match=f"item 1 is a {reason}"):
+        SequenceSource([b"pixels", make()])
+
+
+def test_empty_stream_is_an_empty_item() -> None:
+    (item,) = SequenceSource([io.BytesIO()])
+    assert item.read() == b""

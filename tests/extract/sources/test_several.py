@@ -90,10 +90,39 @@ def test_existing_names_are_no_patterns(write_images: WriteImages, tmp_path: Pat
         ("{a}", ["{a}"]),
         ("{}", ["{}"]),
         ("plain", ["plain"]),
+        ("{03..01}", ["03", "02", "01"]),
+        ("{2..0}", ["2", "1", "0"]),
+        ("{9..10}", ["9", "10"]),
+        ("{9..010}", ["009", "010"]),
+        ("{00..10..5}", ["00", "05", "10"]),
+        ("{-1..1}", ["-1", "0", "1"]),
+        ("{c..a}{1..2}", ["c1", "c2", "b1", "b2", "a1", "a2"]),
+        ("{a,b{1..2},{c,d}}.tar", ["a.tar", "b1.tar", "b2.tar", "c.tar", "d.tar"]),
+        ("{a,}x", ["ax", "x"]),
+        ("{x{1,2}}", ["{x1}", "{x2}"]),
+        ("{a..1}", ["{a..1}"]),
+        ("{1,2", ["{1,2"]),
+        ("{" * 30 + "}" * 30, ["{" * 30 + "}" * 30]),
     ],
 )
 def test_braces_are_those_of_a_shell(text: str, expected: list[str]) -> None:
     assert expand_braces(text) == expected
+
+
+def test_range_of_too_many_names_is_an_error() -> None:
+    with pytest.raises(SourceError, match=r"\{0\.\.1000000000\} stands for 1,000,000,001 names"):
+        open_source("shard-{0..1000000000}.tar")
+
+
+def test_range_that_counts_down_opens_the_shards_in_this_order(shards: Path) -> None:
+    labels = [label for _, label in described(open_source(f"{shards}/part-{{002..000}}.parquet"))]
+    assert labels == ["dog", "dog", "cat", "dog", "cat", "cat"]
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/shard-*.tar", "https://a.org/{a,b}/*.csv", "memory://*"])
+def test_wildcards_in_urls_are_refused_with_a_remedy(url: str) -> None:
+    with pytest.raises(SourceError, match=r"\* is not expanded in URLs.*part-\{000\.\.099\}"):
+        open_source(url)
 
 
 @pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl", "metadata.parquet"])

@@ -61,6 +61,23 @@ def test_folders_name_what_sidecars_do_not(path: Path) -> None:
     assert [item.label for item in open_source(pack(path, members))] == ["ants", "bumblebee"]
 
 
+def test_endings_in_capitals_are_those_of_sidecars(path: Path) -> None:
+    members = {
+        "a.JPG": b"x",
+        "a.CLS": b"ant",
+        "b.PNG": b"x",
+        "b.JSON": b'{"label": "bee"}',
+        "c.jpeg": b"x",
+        "c.Cls": b"cat",
+        "c.TXT": b"a caption",
+    }
+    source = open_source(pack(path, members))
+    assert [item.label for item in source] == ["ant", "bee", "cat"]
+    assert source.ignored == 1
+    (text,) = open_source(path, kind="text")
+    assert (text.id, text.label, text.read()) == ("c.TXT", "cat", b"a caption")
+
+
 def test_class_that_is_no_text_is_an_error(path: Path) -> None:
-    with pytest.raises(SourceError, match=r"1\.cls"):
+    with pytest.raises(SourceError, match=rf"1\.cls of archive .*{path.name}"):
         open_source(pack(path, {"1.jpg": b"x", "1.cls": b"\xff"}))

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from topwork.errors import DecodeError, SourceError
 from topwork.extract.sources.folder import FolderSource
@@ -63,9 +64,59 @@ def test_damaged_member_fails_alone(tmp_path: Path) -> None:
     content = path.read_bytes()
     path.write_bytes(content.replace(b"firstfirst", b"firstFIRST", 1))
     first, second = open_source(path)
-    with pytest.raises(DecodeError, match="damaged"):
+    with pytest.raises(DecodeError, match=r"cat/0\.png of archive .*a\.zip is damaged"):
         first.read()
     assert second.read() == b"second" * 10
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damaged_data_of_every_compression_fail_alone(compression: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    noise = np.random.default_rng(0).bytes(5000)
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("cat/0.png", noise)
+        archive.writestr("cat/1.png", b"second")
+    content = bytearray(path.read_bytes())
+    content[100:400] = bytes(300)
+    path.write_bytes(content)
+    first, second = open_source(path)
+    with pytest.raises(DecodeError, match=r"cat/0\.png of archive .*a\.zip"):
+        first.read()
+    assert second.read() == b"second"
+
+
+def encrypt(path: Path, name: str) -> None:
+    """Mark a member of a zip as encrypted, in both of its headers."""
+    content = bytearray(path.read_bytes())
+    first = content.rindex(b"PK\x03\x04", 0, content.index(name.encode()))
+    content[first + 6] |= 1
+    second = content.rindex(b"PK\x01\x02", 0, content.rindex(name.encode()))
+    content[second + 8] |= 1
+    path.write_bytes(content)
+
+
+def test_encrypted_member_is_named_with_its_archive(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("cat/0.png", b"first")
+        archive.writestr("cat/0.cls", b"cat")
+    encrypt(path, "cat/0.png")
+    (item,) = open_source(path)
+    with pytest.raises(DecodeError, match=r"cat/0\.png of archive .*a\.zip is encrypted"):
+        item.read()
+    encrypt(path, "cat/0.cls")
+    with pytest.raises(SourceError, match=r"cat/0\.cls of archive .*a\.zip is encrypted.*label"):
+        open_source(path)
+
+
+def test_damaged_sidecar_is_an_error_that_names_the_archive(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("0.png", b"first")
+        archive.writestr("0.json", b'{"label": "cat"}')
+    path.write_bytes(path.read_bytes().replace(b'"cat"', b'"dog"', 1))
+    with pytest.raises(SourceError, match=r"0\.json of archive .*a\.zip is damaged"):
+        open_source(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 truncated"])

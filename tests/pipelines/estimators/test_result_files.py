@@ -231,3 +231,25 @@ def test_killed_run_is_resumed_with_the_same_result(
     assert counts == {"items": 25, "ok": 24, "failed": 1, "abstained": 0}
     assert out.read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([out.name, f"whole{suffix}"])
+
+
+def test_second_run_onto_one_file_is_refused(
+    store: FeatureStore, classifier: TransferClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out.csv"
+    iterate = prediction_rows.PredictionRows.iterate
+    refused = []
+
+    def iterate_with_another_run(self: Any, start: int = 0) -> Any:
+        if not refused:
+            refused.append(True)
+            with pytest.raises(InputError, match=rf"out\.csv is being written.*{os.getpid()}.*--out"):
+                write_predictions(classifier, store, out)
+        yield from iterate(self, start)
+
+    monkeypatch.setattr(prediction_rows.PredictionRows, "iterate", iterate_with_another_run)
+    counts = write_predictions(classifier, store, out)
+    assert refused
+    assert len(read(out)) == counts["items"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
+    write_predictions(classifier, store, out)
