@@ -17,7 +17,12 @@ from .item import Item
 from .item_kinds import ITEM_KINDS
 from .path_labels import find_layout, lies_in_system_folder, list_folders, stays_inside
 from .sidecars import Sidecars
+from .zstd import ZstdStream, is_zstd
 
+TAR_SUFFIXES = (
+    *(".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2"),
+    *(".tar.xz", ".txz", ".tar.zst", ".tzst"),
+)
 EXTENSION_TYPES = (
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),  # pax
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
@@ -128,6 +133,9 @@ class StrictHeader(tarfile.TarInfo):
         return member
 
 
+open_tar = partial(tarfile.open, tarinfo=StrictHeader, ignore_zeros=True)
+
+
 @contextlib.contextmanager
 def open_archive(path: Path) -> Iterator[tarfile.TarFile]:
     """Open an archive, and name it in every error that reading it raises.
@@ -136,14 +144,18 @@ def open_archive(path: Path) -> Iterator[tarfile.TarFile]:
     """
     try:
         check_regular(path)
-        with tarfile.open(path, "r:*", tarinfo=StrictHeader, ignore_zeros=True) as archive:
-            yield archive
+        if is_zstd(path):
+            with ZstdStream(path) as stream, open_tar(fileobj=stream, mode="r|") as archive:
+                yield archive
+        else:
+            with open_tar(path, "r:*") as archive:
+                yield archive
     except SourceError:
         raise
     except Exception as error:  # a damaged archive ends in errors of many kinds
         raise SourceError(
             f"archive {path} cannot be read: {explain(error)}. "
-            "Expected a whole .tar, .tar.gz, .tar.bz2 or .tar.xz that may be read; "
+            "Expected a whole .tar, .tar.gz, .tar.bz2, .tar.xz or .tar.zst that may be read; "
             "pack it again, or unpack what is left of it and give the folder."
         ) from error
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import SourceError
-from .archive import ArchiveSource
+from .archive import TAR_SUFFIXES, ArchiveSource
 from .array import array_source
 from .folder import FolderSource, walk_tree
 from .item import Source
@@ -23,7 +23,6 @@ from .table_file import TABLE_SUFFIXES, has_column, is_datasets_folder
 from .url import is_url, local_path
 from .zip_archive import ZipSource
 
-TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 ARCHIVE_SUFFIXES = (*TAR_SUFFIXES, ".zip")
 ARRAY_SUFFIXES = (".npy", ".npz")
 SHARD_SUFFIXES = (*TABLE_SUFFIXES, *ARCHIVE_SUFFIXES)
@@ -33,8 +32,8 @@ DATASETS_SPLITS = "dataset_dict.json"
 METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """Tables of a folder's files, as image folders of the hub of Hugging Face have them."""
 EXPECTED = (
-    "a folder, a .zip or .tar (also .gz, .bz2, .xz), a .csv, .tsv, .jsonl or .parquet table, an .npy or .npz, or a URL "
-    "of one"
+    "a folder, a .zip or .tar (also .gz, .bz2, .xz, .zst), a .csv, .tsv, .jsonl or .parquet table, an .npy or .npz, or a "
+    "URL of one"
 )
 
 
@@ -46,8 +45,8 @@ def open_source(
     Parameters
     ----------
     source : str, path, Table, iterable or Source
-        A folder, whose sub-folders name the labels; a ``.zip`` or ``.tar`` (``.gz``, ``.bz2``, ``.xz``); a table; an
-        ``.npy`` whose rows are items, or an ``.npz`` of such an array ``X`` and labels ``y``; a pattern of several
+        A folder, whose sub-folders name the labels; a ``.zip`` or ``.tar`` (``.gz``, ``.bz2``, ``.xz``, ``.zst``); a
+        table; an ``.npy`` whose rows are items, or an ``.npz`` of such an array ``X`` and labels ``y``; a pattern of several
         (``shards/*.parquet``, ``shard-{000..099}.tar``), or a folder that holds nothing else; a folder with a table
         ``metadata.csv`` (or ``.jsonl``, ``.parquet``) whose column ``file_name`` names files; the URL of any, as fsspec
         understands it; or paths, uint8 arrays and PIL images, strings, or arrays of numbers. A generator of these is

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from ...errors import SourceError
+from .archive import TAR_SUFFIXES
 from .file import ListedFile
 from .identifiers import UniqueIds, storable_text
 from .item import Item, Source
@@ -35,7 +36,7 @@ from .url import (
     without_query,
 )
 
-SOURCE_FILE_SUFFIXES = (*TABLE_SUFFIXES, ".tar", ".tar.gz", ".tgz", ".npy", ".npz")
+SOURCE_FILE_SUFFIXES = (*TABLE_SUFFIXES, *TAR_SUFFIXES, ".zip", ".npy", ".npz")
 """Endings of the files that are sources; any other URL is that of a folder."""
 
 
@@ -48,7 +49,7 @@ def file_ending(url: str) -> str:
     ('.csv', '.tar.gz', '')
     """
     parts = [part for part in url.split("::") if "://" in part]
-    path = without_query(parts[0])
+    path = without_query(parts[0]).lower()
     for ending in SOURCE_FILE_SUFFIXES:
         if path.endswith(ending):
             return ending
