@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import warnings
+from functools import cache
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError, features
 
 from ...errors import DecodeError
 from ...models.image_spec import ImageSpec
@@ -18,6 +19,18 @@ MAX_PIXELS = 89_478_485
 EXECUTED_FORMATS = ("EPS", "WMF", "EMF")
 """Formats that are programs, PostScript run by a process of its own."""
 SIXTEEN_BIT_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+PREMULTIPLIED_MODES = {"La": "LA", "RGBa": "RGBA"}
+"""Modes whose colours are multiplied by the opacity, and the same without."""
+JPEG_FORMATS = ("JPEG", "MPO")
+JPEG_END = b"\xff\xd9"
+JPEG_SCAN = b"\xda"
+"""Second byte of the mark at which the pixels of a JPEG begin."""
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+AVIF_BRANDS = (b"avif", b"avis")
+BRAND_END = 12
+"""Where the first box of such a file has named its brand."""
+BITS_PER_SAMPLE_TAG = 258
+"""Tag of a TIFF file."""
 
 
 def decode(content: Any, spec: ImageSpec, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -31,12 +44,15 @@ def decode(content: Any, spec: ImageSpec, max_pixels: int = MAX_PIXELS) -> Image
     try:
         image = open_image(content)
         check_pixels(image, max_pixels)
+        if image.format in JPEG_FORMATS and isinstance(content, (bytes, bytearray)):
+            require_end_of_jpeg(content)
         if spec.decode == "fast":
             reduce_jpeg(image, spec)
         image.load()
+        white = find_white(image)
         if spec.orientation == "exif":
             image = turn_upright(image)
-        return to_rgb(image)
+        return to_rgb(image, white)
     except DecodeError:
         raise
     except Image.DecompressionBombError as error:  # Pillow's own bound is twice as large, and names another option
@@ -57,10 +73,40 @@ def open_image(content: Any) -> Image.Image:
         raise DecodeError(f"a {type(content).__name__}; expected the bytes of an image file, pixels or a PIL image")
     if not content:
         raise DecodeError("the file is empty")
-    image = Image.open(io.BytesIO(content))
+    try:
+        image: Image.Image = Image.open(io.BytesIO(content))
+    except UnidentifiedImageError as error:
+        image = open_with_plugin(bytes(content[:BRAND_END]), io.BytesIO(content), error)
     if image.format in EXECUTED_FORMATS:
         raise DecodeError(f"{image.format} is a program that draws; expected pixels")
     return image
+
+
+def open_with_plugin(start: bytes, stream: io.BytesIO, error: UnidentifiedImageError) -> Image.Image:
+    """Open an image of a format that Pillow reads with another package; else raise its `error`, or a DecodeError."""
+    brand = start[8:] if start[4:8] == b"ftyp" else b""
+    if brand in HEIF_BRANDS:
+        if register_heif():
+            return Image.open(stream)
+        raise DecodeError(
+            "a HEIC image, which needs the package pillow-heif, which is not installed: pip install pillow-heif"
+        ) from error
+    if brand in AVIF_BRANDS and not features.check("avif"):
+        raise DecodeError(
+            "an AVIF image, which this build of Pillow cannot read: pip install --upgrade pillow"
+        ) from error
+    raise error
+
+
+@cache
+def register_heif() -> bool:
+    """Let Pillow read HEIC, and return whether the package for it is installed."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
 
 
 def image_from_array(array: np.ndarray[Any, Any]) -> Image.Image:
@@ -84,6 +130,26 @@ def check_pixels(image: Image.Image, max_pixels: int) -> None:
         raise DecodeError(f"{width} x {height} pixels are more than max_pixels={max_pixels:,}")
 
 
+def require_end_of_jpeg(content: bytes | bytearray) -> None:
+    """Raise a DecodeError for a JPEG whose end is overwritten, as by the zeros of a broken download.
+
+    Pillow would fill its lower part with grey.
+    """
+    start = find_scan(content)
+    if start is not None and content.rfind(JPEG_END) < start:
+        raise DecodeError("the end of this JPEG is missing: it is truncated, or was not downloaded completely")
+
+
+def find_scan(content: bytes | bytearray) -> int | None:
+    """Return where the pixels of a JPEG begin, behind its headers, in which there may be a smaller picture."""
+    position = 2
+    while content[position : position + 1] == b"\xff":
+        if content[position + 1 : position + 2] == JPEG_SCAN:
+            return position
+        position += 2 + int.from_bytes(content[position + 2 : position + 4], "big")
+    return None
+
+
 def reduce_jpeg(image: Image.Image, spec: ImageSpec) -> None:
     """Let the decoder of a JPEG yield a smaller image, yet one that covers the resized image, upright or not."""
     if image.format != "JPEG":
@@ -100,13 +166,15 @@ def turn_upright(image: Image.Image) -> Image.Image:
     return ImageOps.exif_transpose(image)
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert an image to RGB, scaling 16-bit grey, which Pillow would clip.
+def to_rgb(image: Image.Image, white: int) -> Image.Image:
+    """Convert an image to RGB, scaling grey of up to 16 bits, in which `white` is the largest value, not clipping it.
 
     Raise a DecodeError if the range of the pixel values is not defined, or beyond 16 bits.
     """
     if image.mode in SIXTEEN_BIT_MODES:
-        image = scale_to_8_bits(image)
+        image = scale_to_8_bits(image, white)
+    elif image.mode in PREMULTIPLIED_MODES:
+        image = image.convert(PREMULTIPLIED_MODES[image.mode])
     elif image.mode == "F":
         raise DecodeError("floating-point pixels have no defined range; expected 8 or 16 bits per channel")
     elif image.mode == "P" and "transparency" in image.info:
@@ -114,14 +182,22 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def scale_to_8_bits(image: Image.Image) -> Image.Image:
-    """Divide pixels of 16 bits by 257, rounded; raise a DecodeError for larger values."""
+def find_white(image: Image.Image) -> int:
+    """Return the largest value of 16-bit grey: 65,535, or less in a TIFF of fewer bits."""
+    tags = getattr(image, "tag_v2", {})
+    bits = int(tags.get(BITS_PER_SAMPLE_TAG, (16,))[0])
+    return int(2 ** min(bits, 16)) - 1
+
+
+def scale_to_8_bits(image: Image.Image, white: int) -> Image.Image:
+    """Scale pixels from 0 to `white` to 8 bits, rounded; raise a DecodeError for values beyond 16 bits."""
     values = np.asarray(image)
-    if values.min() < 0 or values.max() > 65535:
+    if values.min() < 0 or values.max() > white:
         raise DecodeError(f"pixel values from {values.min()} to {values.max()}; expected at most 16 bits")
     scaled = values.astype(np.uint32)
-    scaled += 128  # in place: each copy of the largest image takes 360 MB
-    scaled //= 257
+    scaled *= 255  # in place: each copy of the largest image takes 360 MB
+    scaled += white // 2
+    scaled //= white
     return Image.fromarray(scaled.astype(np.uint8))
 
 

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif"),
-    *(".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif"),
+    *(".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"),
+    *(".avif", ".heic", ".heif"),
 )
 
 

@@ -32,8 +32,8 @@ DATASETS_SPLITS = "dataset_dict.json"
 METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 """Tables of a folder's files, as image folders of the hub of Hugging Face have them."""
 EXPECTED = (
-    "a folder, a .zip or .tar (also .gz, .bz2, .xz, .zst), a .csv, .tsv, .jsonl or .parquet table, an .npy or .npz, or a "
-    "URL of one"
+    "a folder, a .zip or .tar (also .gz, .bz2, .xz, .zst), a .csv, .tsv, .jsonl or .parquet table, an .npy or .npz, or "
+    "the URL of one"
 )
 
 
@@ -46,8 +46,8 @@ def open_source(
     ----------
     source : str, path, Table, iterable or Source
         A folder, whose sub-folders name the labels; a ``.zip`` or ``.tar`` (``.gz``, ``.bz2``, ``.xz``, ``.zst``); a
-        table; an ``.npy`` whose rows are items, or an ``.npz`` of such an array ``X`` and labels ``y``; a pattern of several
-        (``shards/*.parquet``, ``shard-{000..099}.tar``), or a folder that holds nothing else; a folder with a table
+        table; an ``.npy`` whose rows are items, or an ``.npz`` of such an array ``X`` and labels ``y``; a pattern of
+        several (``shards/*.parquet``, ``shard-{000..099}.tar``), or a folder of nothing else; a folder with a table
         ``metadata.csv`` (or ``.jsonl``, ``.parquet``) whose column ``file_name`` names files; the URL of any, as fsspec
         understands it; or paths, uint8 arrays and PIL images, strings, or arrays of numbers. A generator of these is
         iterated over once, and what it yields is kept.
