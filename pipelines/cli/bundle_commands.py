@@ -12,7 +12,14 @@ import typer
 
 from ...errors import InputError
 from ...heads.registry import DEFAULT
-from .arguments import load_bundle, open_data, open_items
+from .arguments import (
+    choose_stored_cut,
+    load_bundle,
+    open_data,
+    open_items,
+    open_store,
+    require_stored_cut,
+)
 from .options import (
     SOURCES_HELP,
     BackboneOption,
@@ -66,28 +73,24 @@ def fit(
     from ..estimators.item_features import count_pending
 
     require_bundle_place(out, overwrite=overwrite)
-    data = columns.add_to(open_data(source, table))
+    data = open_data(source, table)
     estimator_class, parameters = task.to_estimator()
     parameters |= {"head": head, **execution.to_parameters()}
+    of_rows: dict[str, Any] = {}
     if isinstance(data, FeatureStore):
         if backbone is not None or store is not None or model != BackboneOptions():
             raise InputError(
                 f"{source} is a feature store and has a backbone: --backbone, --weights, … and --store do not apply"
             )
         require_chosen_columns(data, cut)
+        of_rows = columns.read_from(data)
         estimator = estimator_class.from_graph(data.graph, **chosen_columns(cut), **parameters)
     else:
-        estimator = estimator_class(
-            model.to_spec(backbone),
-            cut.layers,
-            cut.pools,
-            store=store,
-            normalize=cut.normalize,
-            views=views,
-            **parameters,
-        )
+        data = columns.add_to(data)
+        chosen = choose_backbone(model, backbone, cut, store)
+        estimator = estimator_class(**chosen, store=store, views=views, **parameters)
     with progress_bar("extract"):
-        estimator.fit(data, split=parse_split(split))
+        estimator.fit(data, split=parse_split(split), **of_rows)
     estimator.save(out, overwrite=overwrite)
     pending = count_pending(data) if isinstance(data, FeatureStore) else 0
     facts = {**summarize_fit(estimator, out, head), "pending": pending}
@@ -95,6 +98,23 @@ def fit(
         print_json(facts)
     else:
         print_fit(estimator, facts)
+
+
+def choose_backbone(
+    model: BackboneOptions, backbone: str | None, cut: CutOptions, store: Path | None
+) -> dict[str, Any]:
+    """Return backbone, layers and poolings: those that are asked for, and else those of an existing store."""
+    from ...extract.store.description import is_store
+
+    is_named = backbone is not None or model != BackboneOptions()
+    if is_named or store is None or not is_store(store):
+        named = model.to_spec(backbone)
+        return {"backbone": named, "layer": cut.layers, "pool": cut.pools, "normalize": cut.normalize}
+    opened = open_store(store)
+    require_chosen_columns(opened, cut)
+    own = choose_stored_cut(opened, cut)
+    require_stored_cut(opened, own["layer"], normalize=cut.normalize)
+    return {"backbone": opened.graph, **own}
 
 
 def require_chosen_columns(store: FeatureStore, cut: CutOptions) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +22,15 @@ from .options import (
     grouped,
     parse_split,
 )
-from .output import print_ledger, print_outcome, print_plan, print_result, progress_bar, require_success
+from .output import (
+    is_at_terminal,
+    print_ledger,
+    print_outcome,
+    print_plan,
+    print_result,
+    progress_bar,
+    require_success,
+)
 
 if TYPE_CHECKING:
     from ...extract.engine.ledger import Ledger
@@ -119,7 +126,7 @@ def may_prune(store: FeatureStore, source: Source, *, is_dry: bool, as_json: boo
         text = f"would remove {n_absent} of {len(known)} items of {store.path}, which are not in this source"
         print_result({"pruned": n_absent}, text, as_json=as_json)
         return False
-    is_asked = n_absent > 0 and sys.stdin.isatty() and not as_json
+    is_asked = n_absent > 0 and is_at_terminal(as_json=as_json)
     return not is_asked or typer.confirm(f"Remove {n_absent} of {len(known)} items of {store.path}?")
 
 

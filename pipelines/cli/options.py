@@ -21,6 +21,7 @@ from ...errors import InputError
 if TYPE_CHECKING:
     from ...extract.sources.several import SourceNames
     from ...extract.sources.table import Table
+    from ...extract.store.feature_store import FeatureStore
     from ...models.loading import BackboneSpec
 
 DEFAULT_BACKBONE = "topwork:tiny"
@@ -218,12 +219,23 @@ class TaskOptions:
 
 @dataclass(frozen=True)
 class TrainingColumns:
-    """Columns of a table that only training uses."""
+    """Columns of a table, or labels of a store, that only training uses."""
 
     group_column: Annotated[
-        str | None, option("Column of groups: items of a group are held out together.", TABLE_PANEL)
+        str | None,
+        option(
+            "Column of groups: items of a group are held out together; of a store, labels of that name.", TABLE_PANEL
+        ),
     ] = None
-    weight_column: Annotated[str | None, option("Column of the weights of items in training.", TABLE_PANEL)] = None
+    weight_column: Annotated[
+        str | None,
+        option("Column of the weights of items in training; of a store, labels of that name.", TABLE_PANEL),
+    ] = None
+
+    def read_from(self, store: FeatureStore) -> dict[str, Any]:
+        """Return the arguments of ``fit`` that labels of a store state."""
+        named = {"groups": self.group_column, "sample_weight": self.weight_column}
+        return {argument: store.get_labels(name) for argument, name in named.items() if name is not None}
 
     def add_to(self, data: Any) -> Any:
         """Return a table with these columns; raise an InputError for any other source."""
@@ -235,7 +247,7 @@ class TrainingColumns:
         if isinstance(data, str) and Path(data).suffix in TABLE_SUFFIXES:
             data = Table(data)
         if not isinstance(data, Table):
-            raise InputError("--group-column and --weight-column name columns of a table; the source is none")
+            raise InputError("--group-column and --weight-column are for a table or a store; the source is neither")
         return replace(data, group=self.group_column, weight=self.weight_column)
 
 

@@ -33,6 +33,11 @@ def print_json(value: dict[str, Any]) -> None:
     typer.echo(json.dumps(value, default=str))
 
 
+def is_at_terminal(*, as_json: bool) -> bool:
+    """Return whether a person can be asked."""
+    return sys.stdin.isatty() and not as_json
+
+
 def require_success(failed: int, items: int) -> None:
     """Raise a StoppedError, after the outcome was printed, if every item failed."""
     if items and failed == items:

@@ -13,6 +13,7 @@ from .arguments import open_store
 from .options import ExecutionOptions, JsonOption, SourceArgument, StoreArgument, TableOptions, grouped
 from .output import (
     format_size,
+    is_at_terminal,
     print_failures,
     print_json,
     print_ledger,
@@ -103,6 +104,8 @@ def compact(
     facts = {"parts": parts, "rows": opened.n_rows}
     if dry_run:
         print_result(facts, f"would merge {parts} parts into one; {opened.n_rows} rows", as_json=as_json)
+        return
+    if is_at_terminal(as_json=as_json) and not typer.confirm(f"Merge {parts} parts of {opened.path} into one?"):
         return
     opened.compact()
     print_result(facts, f"merged {parts} parts into one; {opened.n_rows} rows", as_json=as_json)

@@ -7,7 +7,9 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
+import pyarrow as pa
 import pytest
 import topwork
 from topwork import FeatureStore
@@ -234,3 +236,31 @@ def test_predictions_of_broken_files_alone_exit_with_1(work: Path, broken: Path,
     assert "2 failed" in result.stdout
     assert len((tmp_path / "p.csv").read_text().splitlines()) == 3
     assert "2 of 2" in topwork_command("predict", work / "bundle", broken, code=1).stderr
+
+
+def test_fit_goes_on_with_the_backbone_of_a_store(work: Path, tmp_path: Path) -> None:
+    topwork_command("extract", work / "photos", "--layer", "layer2", "--pool", "max", "--store", tmp_path / "s")
+    facts = topwork_json("fit", work / "photos", "--store", tmp_path / "s", "--out", tmp_path / "b")
+    assert facts["columns"] == ["layer2"]
+    assert topwork.load(tmp_path / "b").extractor_.columns == FeatureStore.open(tmp_path / "s").columns
+    wrong = ["fit", work / "photos", "--store", tmp_path / "s", "--layer", "layer1", "--out", tmp_path / "c"]
+    assert "has no layer layer1" in topwork_command(*wrong, code=2).stderr
+
+
+def test_groups_and_weights_of_a_store_are_labels(work: Path, tmp_path: Path) -> None:
+    shutil.copytree(work / "store", tmp_path / "s")
+    store = FeatureStore.open(tmp_path / "s")
+    animals = [f"{label} {number % 2}" for number, label in enumerate(store.labels)]
+    weights = np.linspace(1, 2, len(animals)).tolist()
+    store.set_labels(pa.table({"id": store.ids, "animal": animals, "weight": weights}))
+    named = ["--group-column", "animal", "--weight-column", "weight", "--out", tmp_path / "b"]
+    facts = topwork_json("fit", tmp_path / "s", *named)
+    classifier = topwork.TransferClassifier.from_store(store)
+    classifier.fit(store, groups=animals, sample_weight=weights)
+    assert facts["report"]["held_out"] == classifier.fit_report_.held_out
+    without = topwork.TransferClassifier.from_store(store).fit(store)
+    loaded = topwork.load(tmp_path / "b")
+    np.testing.assert_array_equal(loaded.predict_proba(store), classifier.predict_proba(store))
+    assert (loaded.predict_proba(store) != without.predict_proba(store)).any()
+    unknown = ["fit", tmp_path / "s", "--group-column", "herd", "--out", tmp_path / "c"]
+    assert "no labels 'herd'" in topwork_command(*unknown, code=2).stderr

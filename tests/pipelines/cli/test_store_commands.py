@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import shutil
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from topwork import FeatureStore
+from topwork.pipelines.cli.main import app
+from typer.testing import CliRunner
 
 from .running import BROKEN_ID, LEDGER_FIELDS, topwork_command, topwork_json
 
@@ -117,3 +120,15 @@ def test_views_half_precision_and_pruning(store: Path) -> None:
 
 def test_parts_are_merged_once(store: Path) -> None:
     assert topwork_json("store", "compact", store) == {"parts": 1, "rows": 24}
+
+
+@pytest.mark.parametrize(("answer", "is_merged"), [("n", False), ("y", True)])
+def test_compact_asks_at_a_terminal(answer: str, is_merged: bool, work: Path) -> None:
+    arguments = ["store", "compact", str(work / "store")]
+    with (
+        patch("topwork.pipelines.cli.store_commands.is_at_terminal", return_value=True),
+        patch.object(FeatureStore, "compact") as merge,
+    ):
+        result = CliRunner().invoke(app, arguments, input=f"{answer}\n")
+    assert "Merge 1 parts" in result.stdout
+    assert merge.called == is_merged
