@@ -137,7 +137,7 @@ def require_end_of_jpeg(content: bytes | bytearray) -> None:
     """
     start = find_scan(content)
     if start is not None and content.rfind(JPEG_END) < start:
-        raise DecodeError("the end of this JPEG is missing: it is truncated, or was not downloaded completely")
+        raise DecodeError("image file is truncated: the end of the JPEG is missing, as after a broken download")
 
 
 def find_scan(content: bytes | bytearray) -> int | None:

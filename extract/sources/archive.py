@@ -133,9 +133,6 @@ class StrictHeader(tarfile.TarInfo):
         return member
 
 
-open_tar = partial(tarfile.open, tarinfo=StrictHeader, ignore_zeros=True)
-
-
 @contextlib.contextmanager
 def open_archive(path: Path) -> Iterator[tarfile.TarFile]:
     """Open an archive, and name it in every error that reading it raises.
@@ -145,10 +142,13 @@ def open_archive(path: Path) -> Iterator[tarfile.TarFile]:
     try:
         check_regular(path)
         if is_zstd(path):
-            with ZstdStream(path) as stream, open_tar(fileobj=stream, mode="r|") as archive:
+            with (
+                ZstdStream(path) as stream,
+                tarfile.open(fileobj=stream, mode="r|", tarinfo=StrictHeader, ignore_zeros=True) as archive,
+            ):
                 yield archive
         else:
-            with open_tar(path, "r:*") as archive:
+            with tarfile.open(path, "r:*", tarinfo=StrictHeader, ignore_zeros=True) as archive:
                 yield archive
     except SourceError:
         raise

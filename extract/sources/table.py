@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...errors import DecodeError, SourceError
+from .embedded import EmbeddedFiles, holds_bytes, holds_paths
 from .file import file_item
 from .identifiers import UniqueIds, storable_text
 from .item import Item, content_id
 from .item_kinds import ITEM_KINDS
 from .path_labels import name_split
-from .table_file import is_datasets_folder, read_column, read_rows
+from .table_file import PATH_COLUMN, is_datasets_folder, open_cells, read_column, read_rows
 from .table_labels import read_row_labels
 from .url import is_url, url_item
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 TYPED_SUFFIXES = (".parquet", ".arrow")
 CONTENT_COLUMNS = ("path", "image", "img", "bytes", "content")
 """Columns of typed tables that may hold files themselves."""
-CONTENT_FIELD = "content of a file"
-"""What such a column is called while it is read."""
 METADATA_COLUMN = "file_name"
 """Column of files in the tables of image folders of the hub of Hugging Face."""
 
@@ -72,7 +71,7 @@ OPTIONAL_FIELDS = ("group", "weight")
 
 
 class TableSource:
-    """The rows of a table, which is read at once, in their order.
+    """The rows of a table, which is read at once, in their order; files in it are read when they are needed.
 
     A path is its own id; a text has an id made from its content's digest, unless there is a column of ids.
     """
@@ -81,14 +80,14 @@ class TableSource:
 
     def __init__(self, table: Table, kind: str = "image") -> None:
         self.path = Path(table.file)
-        rows = read_rows(self.path)
+        rows = read_rows(self.path, keep=list_columns(table))
         self.rows = rows
-        if table.path is None and "path" not in rows.column_names and METADATA_COLUMN in rows.column_names:
-            table = replace(table, path=METADATA_COLUMN)
         content = find_content_column(self.path, rows, table)
         if content is not None:
-            rows = rows.set_column(rows.column_names.index(content), CONTENT_FIELD, rows[content])
+            rows = rows.drop_columns([content])
             table = replace(table, path=None)
+        elif table.path is None and "path" not in rows.column_names and METADATA_COLUMN in rows.column_names:
+            table = replace(table, path=METADATA_COLUMN)
         self._columns = {field: read_column(self.path, rows, field, getattr(table, field)) for field in TABLE_FIELDS}
         for field in OPTIONAL_FIELDS:
             name = getattr(table, field)
@@ -101,29 +100,27 @@ class TableSource:
         is_path_requested = table.path is not None and table.text is None
         self._has_texts = "text" in content_columns and self._columns["text"] is not None and not is_path_requested
         contents = self._columns["text" if self._has_texts else "path"]
-        self._bytes = None
+        self._files = None
         if content is not None and not self._has_texts:
-            contents = self._bytes = rows[CONTENT_FIELD].to_pylist()
-        if contents is None:
+            self._files = EmbeddedFiles(open_cells(self.path, self.rows, content), self.file_item)
+        elif contents is None:
             wanted = " or ".join(map(repr, content_columns))
             raise SourceError(
                 f"table {self.path} has the columns {', '.join(rows.column_names)}; expected one called {wanted}, "
-                "or its name (--text-column, --path-column)"
+                f"or its name (--text-column, --path-column){describe_columns_of_bytes(rows)}"
             )
-        self._contents = contents
+        self._contents = contents or []
 
     def __len__(self) -> int:
         """Return the number of rows."""
-        return len(self._contents)
+        return len(self.rows)
 
     def __iter__(self) -> Iterator[Item]:
         """Yield the items in the table's order."""
         unique = UniqueIds()
-        make_item: Callable[[Any], Item] = text_item if self._has_texts else self.file_item
-        if self._bytes is not None:
-            make_item = self.content_item
-        for row, content in enumerate(self._contents):
-            item = make_item(content)
+        make_item = text_item if self._has_texts else self.file_item
+        items = map(make_item, self._contents) if self._files is None else iter(self._files)
+        for row, item in enumerate(items):
             split = self._storable_cell("split", row)
             if split is not None:
                 split = name_split(split)
@@ -151,33 +148,32 @@ class TableSource:
             return url_item(name)
         return file_item(storable_text(Path(name).as_posix()), str(self.path.parent / name))
 
-    def content_item(self, content: bytes | dict[str, Any] | None) -> Item:
-        """Return the file that a cell holds, as bytes or with its path, as an item."""
-        path = None
-        if isinstance(content, dict):
-            path = content.get("path")
-            content = content.get("bytes")
-        if content is None:
-            return self.file_item(path)
-        read = partial(bytes, content)
-        return Item(storable_text(path) if path else content_id("bytes", bytes(content)), read)
+
+def list_columns(table: Table) -> set[str]:
+    """Return the names of the columns of a table that are read as values."""
+    labels = [table.label] if isinstance(table.label, str) else list(table.label or ())
+    named = [table.text, table.id, table.split, table.group, table.weight, *labels]
+    return {*TABLE_FIELDS, "label", *(name for name in named if name)} - {"path"}
 
 
-def find_content_column(path: Path, table: pyarrow.Table, named: Table) -> str | None:
+def find_content_column(path: Path, rows: pyarrow.Table, table: Table) -> str | None:
     """Return the column of a typed table that holds files: their bytes, or ``datasets``' pairs of bytes and path."""
-    from pyarrow import types
-
     if path.suffix.lower() not in TYPED_SUFFIXES and not is_datasets_folder(path):
         return None
-    candidates = CONTENT_COLUMNS if named.path is None else (named.path,)
+    candidates = CONTENT_COLUMNS if table.path is None else (table.path,)
     for name in candidates:
-        if table.column_names.count(name) == 1:
-            kind = table.schema.field(name).type
-            has_bytes = types.is_struct(kind) and kind.get_field_index("bytes") >= 0
-            is_bytes = name != "path" and (types.is_binary(kind) or types.is_large_binary(kind))  # paths may be bytes
-            if has_bytes or is_bytes:
+        is_single = rows.column_names.count(name) == 1
+        if is_single and holds_bytes(rows.schema.field(name).type):
+            has_paths = name == PATH_COLUMN and holds_paths(open_cells(path, rows, name))
+            if not has_paths:
                 return name
     return None
+
+
+def describe_columns_of_bytes(rows: pyarrow.Table) -> str:
+    """Return a hint at the columns of bytes that a table has, to be added to an error."""
+    names = [field.name for field in rows.schema if holds_bytes(field.type)]
+    return f". Files may be in {', '.join(names)}: --path-column {names[0]}" if names else ""
 
 
 def text_item(text: str | None) -> Item:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import SourceError
+from .embedded import ArrowCells, Cells, ParquetCells, holds_bytes, holds_paths
 from .file import check_regular
 
 if TYPE_CHECKING:
@@ -27,6 +29,10 @@ DATASETS_STATE = "state.json"
 ARROW_FILE_MAGIC = b"ARROW1"
 PROBLEM_KEY = b"problem"
 """Metadata of a column of JSON lines that cannot be used: why."""
+PATH_COLUMN = "path"
+"""Column of paths, which may be bytes, or of files themselves."""
+LEFT_OUT = {b"left out": b"yes"}
+"""Metadata of a column whose values are the contents of files, which are not in memory."""
 MAX_BLOCK_BYTES = 2**31 - 1
 """Bytes of text that pyarrow takes at a time."""
 SURROGATE = re.compile("[\ud800-\udfff]")
@@ -107,10 +113,11 @@ def has_column(path: Path, name: str) -> bool:
         return name in re.findall(r"\w+", stream.readline())
 
 
-def read_rows(path: Path) -> pyarrow.Table:
+def read_rows(path: Path, keep: Collection[str] | None = None) -> pyarrow.Table:
     """Read a table; the cells of text files are read as text. Raise a SourceError if it is no table, or damaged.
 
-    A folder that ``datasets`` saved is a table as well.
+    A folder that ``datasets`` saved is a table as well. If the columns to `keep` are named, others of a Parquet file
+    that hold the contents of files are left out: their cells are empty, see :func:`open_cells`.
     """
     from pyarrow import ArrowException
 
@@ -118,27 +125,51 @@ def read_rows(path: Path) -> pyarrow.Table:
     if suffix not in TABLE_SUFFIXES:
         raise SourceError(f"source {path} is no table: expected one of {', '.join(TABLE_SUFFIXES)}")
     try:
-        return _read_rows(path, suffix)
+        return _read_rows(path, suffix, keep)
     except (ArrowException, OSError, ValueError, KeyError, MemoryError) as error:
         cause = str(error).rstrip(".") or "it does not fit into memory"
         expected = EXPECTED_OF_SUFFIX[suffix]
         raise SourceError(f"table {path} cannot be read: {cause}. Expected {expected}.") from error
 
 
-def _read_rows(path: Path, suffix: str) -> pyarrow.Table:
-    from pyarrow import parquet
-
+def _read_rows(path: Path, suffix: str, keep: Collection[str] | None) -> pyarrow.Table:
     if is_datasets_folder(path):
         return read_datasets_folder(path)
     size = check_regular(path)
     if suffix == ".parquet":
-        with parquet.ParquetFile(path) as file:
-            return file.read()
+        return read_parquet(path, keep)
     if suffix == ".arrow":
         return read_arrow(path)
     if suffix == ".jsonl":
         return read_jsonl(path)
     return read_csv(path, size)
+
+
+def read_parquet(path: Path, keep: Collection[str] | None) -> pyarrow.Table:
+    """Read a Parquet file, without the columns of the contents of files beside those to `keep`; None keeps all."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(path) as file:
+        fields = list(file.schema_arrow)
+        left_out = []
+        if keep is not None:
+            left_out = [field.name for field in fields if field.name not in keep and holds_bytes(field.type)]
+        if PATH_COLUMN in left_out and holds_paths(ParquetCells(path, PATH_COLUMN)):
+            left_out.remove(PATH_COLUMN)
+        if not left_out:
+            return file.read()
+        n_rows = file.metadata.num_rows
+        rows = file.read(columns=[field.name for field in fields if field.name not in left_out])
+    columns = [pa.nulls(n_rows, field.type) if field.name in left_out else rows[field.name] for field in fields]
+    described = [field.with_metadata(LEFT_OUT) if field.name in left_out else field for field in fields]
+    return pa.table(columns, schema=pa.schema(described, rows.schema.metadata))
+
+
+def open_cells(path: Path, rows: pyarrow.Table, name: str) -> Cells:
+    """Return the values of a column of a table that was read, from the file if they were left out."""
+    is_left_out = rows.schema.field(name).metadata == LEFT_OUT
+    return ParquetCells(path, name) if is_left_out else ArrowCells(rows[name])
 
 
 def is_datasets_folder(path: Path) -> bool:
