@@ -473,11 +473,14 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         The file's labels have the values of ``predict``: integers are int64, or uint64 if they are beyond it, booleans
         int64, floats float32 or float64, and texts strings. Labels of any other type are an ExportError.
 
-        Linear heads, ``knn``, ``centroid``, ``svm`` and ``mlp`` are written with the decisions and ties of
-        scikit-learn's ``predict``. All labels are compared before the file is written, those of ties as well. Where
+        All named heads, trees, forests, boosted trees and ``GaussianNB`` are written with the decisions and ties of
+        scikit-learn's ``predict``. All labels are compared before the file is written, those of ties as well: rows of
+        zeros, on the axes, of small integers, between classes, and rows that the head remembers. Where
         scikit-learn computes in float32 and its rounding decides between classes, the file may decide as ``predict``
-        does for the same features in float64. Where ties are decided by the order of scikit-learn's sums or of its
-        neighbours, as for ``svm`` and ``knn`` with equal rows in several classes, the comparison ends in a ParityError.
+        does for the same features in float64. Of fitted rows that are equally near, ``knn`` takes those that
+        scikit-learn takes in one thread; in several threads it may take others if there are more than 256 rows. Where
+        the rounding of sums or exponentials decides, as for ``svm`` and ``gp`` with equal rows in several classes, the
+        comparison ends in a ParityError.
         """
         check_is_fitted(self, "head_")
         export_fused(self._fitted_pipeline(), Path(path))

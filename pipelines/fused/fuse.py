@@ -21,15 +21,17 @@ from .graph_builder import GraphBuilder, Prediction
 from .head_converters import find_converter, find_regressor_converter
 from .labels import to_onnx_labels, with_positions
 from .parity import FittedPipeline, require_head_parity, require_parity
+from .preparation import add_step, can_prepare
 from .temperature import apply_temperature, split_calibrated
 
-FUSIBLE = tuple(name for name in HEADS if name not in ("gp", "hgb"))
-"""Names of heads that can be written as ONNX; for the others skl2onnx has no converter that works."""
+FUSIBLE = tuple(HEADS)
+"""Names of heads that can be written as ONNX."""
 CLASSIFIER_OUTPUTS = ("label", "probabilities")
 REGRESSOR_OUTPUTS = ("value",)
 ABSTAIN_KEY = "topwork.abstain_below"
 """Metadata of a classifier that abstains; the graph outputs the most probable label all the same."""
 HEAD_PREFIX = "head/"
+FIRST_STEPS_PREFIX = "first_steps/"
 LAST_STEP_PREFIX = "last_step/"
 OUTPUT_PREFIX = "output/"
 FEATURES = "features"
@@ -145,7 +147,7 @@ def convert_classifier(head: Any, n_features: int, opset: int, *, in_double: boo
     if convert is not None:
         model = convert_steps_before(head, n_features, opset)
         graph = GraphBuilder(model.graph, LAST_STEP_PREFIX, in_double=in_double)
-        features = graph.cast(model.graph.output[0].name, np.float64)
+        features = graph.widen(model.graph.output[0].name)
         return model, convert(graph, last, features)
     changed = with_positions(head)
     n_outputs = 1
@@ -171,7 +173,7 @@ def convert_regressor(head: Any, n_features: int, opset: int) -> Any:
             return model
         model = convert_steps_before(head, n_features, opset)
         graph = GraphBuilder(model.graph, LAST_STEP_PREFIX)
-        features = graph.cast(model.graph.output[0].name, np.float64)
+        features = graph.widen(model.graph.output[0].name)
         values = graph.cast(convert(graph, last, features), np.float32)
         del model.graph.output[:]
         add_output(model, values, np.float32, shape=[None, None])
@@ -197,9 +199,17 @@ def find_last_step(head: Any) -> Any:
 
 def convert_steps_before(head: Any, n_features: int, opset: int) -> Any:
     """Convert what a pipeline does before its last step; for any other head the features are unchanged."""
-    if not hasattr(head, "steps") or len(head.steps) == 1:
-        return make_unchanged(n_features, opset)
-    return run_skl2onnx(head[:-1], n_features, opset=opset, options={})
+    steps = [step for _, step in getattr(head, "steps", [])[:-1]]
+    if not all(map(can_prepare, steps)):
+        return run_skl2onnx(head[:-1], n_features, opset=opset, options={})
+    model = make_unchanged(n_features, opset)
+    graph = GraphBuilder(model.graph, FIRST_STEPS_PREFIX)
+    features = model.graph.output[0].name
+    for step in steps:
+        features = add_step(graph, step, features, n_features)
+    del model.graph.output[:]
+    add_output(model, features, np.float32, shape=[None, n_features])
+    return model
 
 
 def make_unchanged(n_features: int, opset: int) -> Any:
@@ -210,7 +220,8 @@ def make_unchanged(n_features: int, opset: int) -> Any:
     unchanged = helper.make_tensor_value_info("unchanged", TensorProto.FLOAT, [None, n_features])
     node = helper.make_node("Identity", [FEATURES], ["unchanged"])
     graph = helper.make_graph([node], "head", [features], [unchanged])
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", ML_OPSET)]
+    return helper.make_model(graph, opset_imports=opsets)
 
 
 def add_output(model: Any, name: str, dtype: Any, *, shape: list[int | None]) -> None:

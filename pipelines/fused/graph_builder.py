@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,18 @@ class Prediction:
     probabilities: Value | None = None
 
 
+@dataclass(frozen=True)
+class TypedValue:
+    """The name of a value in the graph, and its type of numpy."""
+
+    name: Value
+    dtype: Any
+
+
+Step = Callable[["GraphBuilder", list[Value], list[Value]], list[Value]]
+"""Adds to the body of a loop what computes new states from states and the items of sequences."""
+
+
 class GraphBuilder:
     """Appends nodes to a graph, whose values and constants begin with a prefix.
 
@@ -32,6 +45,7 @@ class GraphBuilder:
         self._graph = graph
         self._prefix = prefix
         self._count = 0
+        self._originals: dict[Value, Value] = {}
 
     def add(self, operator: str, *inputs: Value, **attributes: Any) -> Value:
         """Append a node with one output, and return the name of that."""
@@ -55,7 +69,7 @@ class GraphBuilder:
         from onnx import numpy_helper
 
         name = self._next_name("constant")
-        self._graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        self._graph.initializer.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
         return name
 
     def numbers(self, value: Any) -> Value:
@@ -70,7 +84,18 @@ class GraphBuilder:
         """Convert values to a type of numpy."""
         from onnx import helper
 
+        if np.dtype(dtype) == np.float32 and value in self._originals:
+            return self._originals[value]
         return self.add("Cast", value, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+
+    def widen(self, value: Value) -> Value:
+        """Convert a float32 matrix to float64, such that a cast back to float32 is the matrix itself.
+
+        ONNX Runtime removes a cast back and forth, even if the body of a loop still needs the value between.
+        """
+        wide = self.cast(value, np.float64)
+        self._originals[wide] = value
+        return wide
 
     def affine(self, rows: Value, weights: NDArray[Any], constant: NDArray[Any]) -> Value:
         """Return ``rows @ weights + constant``."""
@@ -100,9 +125,92 @@ class GraphBuilder:
         flat = self.add("Reshape", self.is_positive(decisions), self.constant(np.array([-1], np.int64)))
         return self.cast(flat, np.int64)
 
+    def add_complement(self, probabilities: Value) -> Value:
+        """Return the probabilities of two classes from those of the second, as two columns."""
+        complement = self.add("Sub", self.numbers(1.0), probabilities)
+        return self.add("Concat", complement, probabilities, axis=1)
+
+    def normalise_rows(self, values: Value, width: int) -> Value:
+        """Divide rows by their sums; where all values are zero, all of them become equal."""
+        total = self.sum_rows(values, width)
+        is_zero = self.add("Equal", total, self.numbers(0.0))
+        filled = self.add("Where", is_zero, self.numbers(1.0), values)
+        divisor = self.add("Where", is_zero, self.numbers(float(width)), total)
+        return self.add("Div", filled, divisor)
+
     def columns(self, rows: Value, positions: Any) -> Value:
         """Return some columns of a matrix."""
         return self.add("Gather", rows, self.constant(np.asarray(positions, dtype=np.int64)), axis=1)
+
+    def shape_like(self, rows: Value, width: int) -> Value:
+        """Return the shape of a matrix with as many rows as another one, and a width of its own."""
+        n_rows = self.add("Gather", self.add("Shape", rows), self.constant(np.array([0], np.int64)), axis=0)
+        return self.add("Concat", n_rows, self.constant(np.array([width], np.int64)), axis=0)
+
+    def fill(self, rows: Value, width: int, value: NDArray[Any]) -> Value:
+        """Return a matrix with as many rows as another one, that holds a scalar everywhere."""
+        return self.add("Expand", self.constant(value), self.shape_like(rows, width))
+
+    def loop(
+        self,
+        step: Step,
+        states: Sequence[TypedValue],
+        sequences: Sequence[TypedValue],
+        *,
+        collected: Sequence[Any] = (),
+    ) -> list[Value]:
+        """Return the states after a step for each item of sequences, along their first axis.
+
+        What a step returns after the states is `collected` of all steps, in values of these types.
+        """
+        from onnx import GraphProto, helper
+
+        name = self._next_name("Scan")
+        body = GraphProto(name=name)
+        builder = GraphBuilder(body, f"{name}/", in_double=self.in_double)
+        inputs = [builder._add_input(value.dtype) for value in (*states, *sequences)]
+        results = step(builder, inputs[: len(states)], inputs[len(states) :])
+        dtypes = [*(state.dtype for state in states), *collected]
+        for result, dtype in zip(results, dtypes, strict=True):
+            builder._add_output(result, dtype)
+        outputs = [self._next_name("result") for _ in dtypes]
+        names = [value.name for value in (*states, *sequences)]
+        node = helper.make_node("Scan", names, outputs, name=name, body=body, num_scan_inputs=len(sequences))
+        self._graph.node.append(node)
+        return outputs
+
+    def choose(self, condition: Value, make: Callable[[GraphBuilder], Value], otherwise: Value, *, dtype: Any) -> Value:
+        """Return a value that is computed only if a condition is true, else one that there is."""
+        from onnx import GraphProto, helper
+
+        name = self._next_name("If")
+        then_branch = GraphProto(name=f"{name}/then")
+        else_branch = GraphProto(name=f"{name}/else")
+        on_true = GraphBuilder(then_branch, f"{name}/then/", in_double=self.in_double)
+        on_false = GraphBuilder(else_branch, f"{name}/else/", in_double=self.in_double)
+        on_true._add_output(make(on_true), dtype)
+        on_false._add_output(on_false.add("Identity", otherwise), dtype)
+        node = helper.make_node(
+            "If", [condition], [f"{name}/result"], name=name, then_branch=then_branch, else_branch=else_branch
+        )
+        self._graph.node.append(node)
+        return f"{name}/result"
+
+    def _add_input(self, dtype: Any) -> Value:
+        """Append an input of the graph, and return its name."""
+        from onnx import helper
+
+        name = self._next_name("input")
+        element_type = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        self._graph.input.append(helper.make_tensor_value_info(name, element_type, None))
+        return name
+
+    def _add_output(self, value: Value, dtype: Any) -> None:
+        """Make a value an output of the graph."""
+        from onnx import helper
+
+        element_type = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        self._graph.output.append(helper.make_tensor_value_info(value, element_type, None))
 
     def _next_name(self, kind: str) -> Value:
         self._count += 1

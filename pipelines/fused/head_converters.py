@@ -12,11 +12,35 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .gaussian_process import (
+    convert_gaussian_process,
+    convert_gaussian_process_regressor,
+    is_gaussian_process,
+    is_gaussian_process_regressor,
+)
 from .graph_builder import GraphBuilder, Prediction, Value
 from .linear_decisions import add_linear_decisions, find_decision_type
+from .naive_bayes import convert_gaussian_naive_bayes, is_gaussian_naive_bayes
+from .neighbors import (
+    convert_centroid,
+    convert_neighbors,
+    convert_neighbors_regressor,
+    is_centroid,
+    is_plain_neighbors,
+    is_plain_neighbors_regressor,
+)
 from .pairwise_heads import add_kernel, convert_one_vs_one, convert_support_vectors
+from .trees import (
+    convert_decision_trees,
+    convert_gradient_boosting,
+    convert_histogram_boosting,
+    convert_histogram_boosting_regressor,
+    is_decision_tree,
+    is_gradient_boosting,
+    is_histogram_boosting,
+    is_histogram_boosting_regressor,
+)
 
 Converter = Callable[[GraphBuilder, Any, Value], Prediction]
 """Adds the prediction of a fitted classifier for a float64 matrix of features."""
@@ -45,6 +69,11 @@ def list_converters() -> list[tuple[Callable[[Any], bool], Converter]]:
         (is_support_vector_machine, convert_support_vectors),
         (is_one_vs_one, convert_one_vs_one),
         (is_one_vs_rest, convert_one_vs_rest),
+        (is_gaussian_process, convert_gaussian_process),
+        (is_gaussian_naive_bayes, convert_gaussian_naive_bayes),
+        (is_decision_tree, convert_decision_trees),
+        (is_gradient_boosting, convert_gradient_boosting),
+        (is_histogram_boosting, convert_histogram_boosting),
     ]
 
 
@@ -81,15 +110,6 @@ def has_linear_decisions(model: Any) -> bool:
     return type(model) in list_linear_types()
 
 
-def is_centroid(model: Any) -> bool:
-    """Check for a classifier by the nearest centroid in Euclidean distance."""
-    from sklearn.neighbors import NearestCentroid
-
-    from ...heads.centroid import Centroid
-
-    return type(model) in (NearestCentroid, Centroid) and model.metric == "euclidean"
-
-
 def is_perceptron(model: Any) -> bool:
     """Check for topwork's multilayer perceptron."""
     from ...heads.mlp.mlp_head import MLPHead
@@ -115,18 +135,6 @@ def is_scaled_support_vector_regressor(model: Any) -> bool:
     is_standardised = type(model.transformer_) is StandardScaler and model.transformer_.scale_ is not None
     has_named_kernel = isinstance(model.regressor_.kernel, str) and model.regressor_.kernel != "precomputed"
     return is_standardised and has_named_kernel and not model.regressor_._sparse
-
-
-def is_plain_neighbors(model: Any) -> bool:
-    """Check for a vote of the nearest neighbours in Euclidean distance, equal or weighted by its inverse."""
-    from sklearn.neighbors import KNeighborsClassifier
-
-    if type(model) is not KNeighborsClassifier:
-        return False
-    is_euclidean = model.effective_metric_ == "euclidean"
-    is_dense = isinstance(model._fit_X, np.ndarray)
-    has_named_weights = isinstance(model.weights, str)
-    return is_euclidean and is_dense and has_named_weights and not model.outputs_2d_
 
 
 def is_support_vector_machine(model: Any) -> bool:
@@ -174,24 +182,8 @@ def convert_one_vs_rest(graph: GraphBuilder, model: Any, features: Value) -> Pre
         return Prediction(positions)
     apart = add_own_probabilities(graph, parts[0], decisions)
     if len(parts) == 1:
-        return Prediction(positions, add_complement(graph, apart))
-    return Prediction(positions, normalise_rows(graph, apart, n_classes=len(parts)))
-
-
-def convert_centroid(graph: GraphBuilder, model: Any, features: Value) -> Prediction:
-    """Choose the nearest centroid by the distance that ``predict`` uses, which ``predict_proba`` does not.
-
-    The two are the plain one, and one divided by the standard deviation within the classes. With other priors than
-    equal ones, both use the latter.
-    """
-    log_prior = np.log(model.class_prior_)
-    within_class_std = np.where(model.within_class_std_dev_ == 0, 1.0, model.within_class_std_dev_)
-    logits = add_closeness(graph, features, model.centroids_ / within_class_std**2, model.centroids_, 2 * log_prior)
-    decisions = logits
-    has_uniform_prior = np.isclose(model.class_prior_, 1 / len(log_prior)).all()
-    if has_uniform_prior:
-        decisions = add_closeness(graph, features, model.centroids_, model.centroids_, 0 * log_prior)
-    return Prediction(graph.argmax(decisions), graph.add("Softmax", logits, axis=1))
+        return Prediction(positions, graph.add_complement(apart))
+    return Prediction(positions, graph.normalise_rows(apart, len(parts)))
 
 
 def convert_perceptron(graph: GraphBuilder, model: Any, features: Value) -> Prediction:
@@ -206,6 +198,12 @@ def find_regressor_converter(model: Any) -> RegressorConverter | None:
         return convert_perceptron_regressor
     if is_scaled_support_vector_regressor(model):
         return convert_scaled_support_vector_regressor
+    if is_gaussian_process_regressor(model):
+        return convert_gaussian_process_regressor
+    if is_plain_neighbors_regressor(model):
+        return convert_neighbors_regressor
+    if is_histogram_boosting_regressor(model):
+        return convert_histogram_boosting_regressor
     return None
 
 
@@ -224,44 +222,6 @@ def convert_scaled_support_vector_regressor(graph: GraphBuilder, model: Any, fea
     return graph.add("Add", scaled, graph.numbers(scaler.mean_))
 
 
-def convert_neighbors(graph: GraphBuilder, model: Any, features: Value) -> Prediction:
-    """Choose the class of most of the nearest rows, of equally many votes the first class."""
-    n_classes = len(model.classes_)
-    count = model.n_neighbors
-    rows = np.asarray(model._fit_X, dtype=np.float64)
-    closeness = add_closeness(graph, features, rows, rows, np.zeros(len(rows)))
-    _, nearest = graph.add_pair("TopK", closeness, graph.constant(np.array([count], np.int64)), axis=1)
-    one_hot = np.eye(n_classes)[model._y.ravel()]  # (n_fitted, n_classes)
-    ballots = graph.add("Gather", graph.numbers(one_hot), nearest, axis=0)  # (n_rows, count, n_classes)
-    weights = graph.numbers(np.ones((1, 1, count)))
-    if model.weights == "distance":
-        weights = add_inverse_distances(graph, features, nearest, rows=rows, count=count)
-    votes = graph.add("MatMul", weights, ballots)  # (n_rows, 1, n_classes)
-    flat = graph.add("Reshape", votes, graph.constant(np.array([-1, n_classes], np.int64)))  # (n_rows, n_classes)
-    return Prediction(graph.argmax(flat), normalise_rows(graph, flat, n_classes=n_classes))
-
-
-def add_inverse_distances(
-    graph: GraphBuilder, features: Value, nearest: Value, *, rows: NDArray[Any], count: int
-) -> Value:
-    """Return the inverse distances to the nearest rows, ``(n_rows, 1, count)``.
-
-    If some distances are zero, their weights are one, and those of other rows zero.
-    """
-    n_features = rows.shape[1]
-    neighbors = graph.add("Gather", graph.numbers(rows), nearest, axis=0)  # (n_rows, count, n_features)
-    own = graph.add("Reshape", features, graph.constant(np.array([-1, 1, n_features], np.int64)))
-    difference = graph.add("Sub", neighbors, own)
-    squares = graph.sum_rows(graph.add("Mul", difference, difference), n_features)  # (n_rows, count, 1)
-    shape = graph.constant(np.array([-1, 1, count], np.int64))
-    distances = graph.add("Sqrt", graph.add("Reshape", squares, shape))
-    is_zero = graph.add("Equal", distances, graph.numbers(0.0))
-    zeros = graph.cast(is_zero, np.float64)
-    has_zero = graph.add("Greater", graph.add("MatMul", zeros, graph.numbers(np.ones((count, 1)))), graph.numbers(0.0))
-    inverse = graph.add("Div", graph.numbers(1.0), graph.add("Where", is_zero, graph.numbers(1.0), distances))
-    return graph.add("Where", has_zero, zeros, inverse)
-
-
 def choose_class(graph: GraphBuilder, decisions: Value, *, n_decisions: int) -> Value:
     """Return the position of the highest decision; a single one is for the second class if it is above zero."""
     if n_decisions > 1:
@@ -274,11 +234,11 @@ def add_probabilities(graph: GraphBuilder, model: Any, *, decisions: Value, n_de
     if not hasattr(model, "predict_proba"):
         return None
     if n_decisions == 1:
-        return add_complement(graph, add_own_probabilities(graph, model, decisions))
+        return graph.add_complement(add_own_probabilities(graph, model, decisions))
     is_trained_apart = hasattr(model, "loss")  # SGDClassifier: one loss for each class against the others
     if is_trained_apart:
         apart = add_own_probabilities(graph, model, decisions)
-        return normalise_rows(graph, apart, n_classes=n_decisions)
+        return graph.normalise_rows(apart, n_decisions)
     return graph.add("Softmax", decisions, axis=1)
 
 
@@ -297,21 +257,6 @@ def add_own_probabilities(graph: GraphBuilder, model: Any, decisions: Value) -> 
     return graph.cast(graph.add("Div", one, graph.add("Add", one, exponential)), np.float64)
 
 
-def add_complement(graph: GraphBuilder, probabilities: Value) -> Value:
-    """Return the probabilities of two classes from those of the second, as two columns."""
-    complement = graph.add("Sub", graph.numbers(1.0), probabilities)
-    return graph.add("Concat", complement, probabilities, axis=1)
-
-
-def normalise_rows(graph: GraphBuilder, values: Value, *, n_classes: int) -> Value:
-    """Divide rows by their sums; where all values are zero, all classes become equally probable."""
-    total = graph.sum_rows(values, n_classes)
-    is_zero = graph.add("Equal", total, graph.numbers(0.0))
-    filled = graph.add("Where", is_zero, graph.numbers(1.0), values)
-    divisor = graph.add("Where", is_zero, graph.numbers(float(n_classes)), total)
-    return graph.add("Div", filled, divisor)
-
-
 def add_perceptron(graph: GraphBuilder, model: Any, features: Value) -> Value:
     """Return the outputs of a multilayer perceptron."""
     centred = graph.add("Sub", features, graph.numbers(model.mean_))
@@ -321,14 +266,3 @@ def add_perceptron(graph: GraphBuilder, model: Any, features: Value) -> Value:
         values = graph.add("Relu", graph.affine(values, weights, constant))
     weights, constant = output
     return graph.affine(values, weights, constant)
-
-
-def add_closeness(
-    graph: GraphBuilder, features: Value, scaled: NDArray[Any], points: NDArray[Any], offset: NDArray[Any]
-) -> Value:
-    """Return the negative squared distances to points plus an offset, up to a term that all points share.
-
-    `scaled` are the points divided by the variances that the distances are in units of.
-    """
-    constant = offset - (scaled * points).sum(axis=1)
-    return graph.affine(features, 2 * scaled.T, constant)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .graph_builder import GraphBuilder, Prediction, Value
+from .distances import add_squares
+from .graph_builder import GraphBuilder, Prediction, TypedValue, Value
 from .linear_decisions import add_linear_decisions
 
 
@@ -77,37 +78,52 @@ def convert_support_vectors(graph: GraphBuilder, model: Any, features: Value) ->
 def add_pair_decisions(graph: GraphBuilder, model: Any, features: Value) -> Value:
     """Return libsvm's decisions ``(n_rows, n_pairs)``.
 
-    The decision between classes i and j sums the kernels of the support vectors of class i with their coefficients
-    against j, and of those of class j with their coefficients against i. One product for each class has all of these.
+    The decision between two classes sums the kernels of the support vectors of the first one with their coefficients
+    against the second, then those of the second with their coefficients against the first, one after the other.
     """
     n_classes = len(model.classes_)
-    kernels = add_kernel(graph, model, features)  # (n_rows, n_support)
+    n_pairs = n_classes * (n_classes - 1) // 2
+    first, second = np.triu_indices(n_classes, 1)
+    position_of_pair = np.zeros((n_classes, n_classes), np.int64)
+    position_of_pair[first, second] = np.arange(n_pairs)
+    position_of_pair += position_of_pair.T
+    kernels = graph.add("Transpose", add_kernel(graph, model, features))  # (n_support, n_rows)
+    totals = graph.add("Transpose", graph.fill(features, n_pairs, np.array(0.0)))  # (n_pairs, n_rows)
     ends = np.cumsum(model._n_support)
-    sums = []
-    for start, end in zip([0, *ends[:-1]], ends, strict=True):
-        own = graph.columns(kernels, np.arange(start, end))
-        sums.append(graph.add("MatMul", own, graph.numbers(model._dual_coef_[:, start:end].T)))
-    together = graph.add("Concat", *sums, axis=1)  # (n_rows, n_classes * (n_classes - 1))
-    width = n_classes - 1
-    pairs = list(combinations(range(n_classes), 2))
-    of_first = graph.columns(together, [i * width + j - 1 for i, j in pairs])
-    of_second = graph.columns(together, [j * width + i for i, j in pairs])
-    total = graph.add("Add", of_first, of_second)
-    return graph.add("Add", total, graph.numbers(model._intercept_))
+    for number, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
+        own_pairs = np.delete(position_of_pair[number], number)
+        positions = graph.constant(own_pairs[:, None])  # (n_classes - 1, 1)
+        coefficients = model._dual_coef_[:, start:end]  # (n_classes - 1, n_own)
+        own_kernels = graph.add("Gather", kernels, graph.constant(np.arange(start, end)), axis=0)
+        own_totals = graph.add("GatherND", totals, positions)  # (n_classes - 1, n_rows)
+        sums = add_weighted_sums(graph, own_totals, kernels=own_kernels, coefficients=coefficients)
+        totals = graph.add("ScatterND", totals, positions, sums)
+    return graph.add("Add", graph.add("Transpose", totals), graph.numbers(model._intercept_))
+
+
+def add_weighted_sums(
+    graph: GraphBuilder, totals: Value, *, kernels: Value, coefficients: NDArray[np.float64]
+) -> Value:
+    """Add the kernels of support vectors times their coefficients to totals, ``(n_sums, n_rows)``, in their order."""
+
+    def add_vector(inner: GraphBuilder, states: list[Value], items: list[Value]) -> list[Value]:
+        weights = inner.add("Reshape", items[1], inner.constant(np.array([-1, 1], np.int64)))
+        return [inner.add("Add", states[0], inner.add("Mul", items[0], weights))]
+
+    weights = graph.constant(coefficients.T.astype(np.float64))  # (n_own, n_sums)
+    sequences = [TypedValue(kernels, np.float64), TypedValue(weights, np.float64)]
+    return graph.loop(add_vector, [TypedValue(totals, np.float64)], sequences)[0]
 
 
 def add_kernel(graph: GraphBuilder, model: Any, features: Value) -> Value:
     """Return the kernel between rows and support vectors."""
     vectors = np.asarray(model.support_vectors_, dtype=np.float64)
+    if model.kernel == "rbf":
+        distance = add_squares(graph, features, graph.numbers(vectors.T), dtype=np.float64)
+        return graph.add("Exp", graph.add("Mul", distance, graph.numbers(-model._gamma)))
     product = graph.add("MatMul", features, graph.numbers(vectors.T))
     if model.kernel == "linear":
         return product
-    if model.kernel == "rbf":
-        own_square = graph.sum_rows(graph.add("Mul", features, features), vectors.shape[1])
-        squares = graph.add("Add", own_square, graph.numbers((vectors**2).sum(axis=1)))
-        distance = graph.add("Sub", squares, graph.add("Mul", product, graph.numbers(2.0)))
-        positive = graph.add("Max", distance, graph.numbers(0.0))
-        return graph.add("Exp", graph.add("Mul", positive, graph.numbers(-model._gamma)))
     scaled = graph.add("Mul", product, graph.numbers(model._gamma))
     shifted = graph.add("Add", scaled, graph.numbers(model.coef0))
     if model.kernel == "poly":

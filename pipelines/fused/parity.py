@@ -10,6 +10,7 @@ import numpy as np
 
 from ...errors import ParityError
 from ...extract.preprocess.by_kind import preprocessor_for
+from .tied_rows import approach_boundaries, make_tied_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,9 +24,8 @@ BATCH_SIZES = (1, 2, 5, 32)
 MAX_DIFFERENCE = 1e-4
 """Largest difference of a probability between the fused graph and backbone and head run separately, in float32."""
 FEATURE_SCALES = (0.1, 0.5, 1.0, 2.0, -1.0)
-N_BISECTIONS = 12
-MAX_FITTED_ROWS = 200
-"""Number of fitted rows that a head of nearest neighbours is compared on, before they approach boundaries."""
+ROWS_AT_ONCE = 64
+"""Number of rows of a batch: what a head computes for them stays in the cache of a processor."""
 RELATIVE_NUDGE = 1e-3
 """Size of a change of the features, relative to their mean absolute value, that rounding might cause."""
 MAX_STEADY_CHANGE = 0.05
@@ -77,37 +77,12 @@ def require_head_parity(pipeline: FittedPipeline, head: Session, body: Session) 
     feed = pipeline.random_feeds(BATCH_SIZES[-1])[-1]
     features = np.concatenate(body.run(feed), axis=1)
     rows = np.concatenate([scale * features for scale in FEATURE_SCALES]).astype(np.float32)
-    rows = np.concatenate([rows, find_fitted_rows(pipeline)])
     if pipeline.classes is not None:
         rows = np.concatenate([rows, *approach_boundaries(pipeline.head, rows)])
-    compare_outputs(pipeline, rows, head.run({"features": rows}))
-
-
-def find_fitted_rows(pipeline: FittedPipeline) -> NDArray[np.float32]:
-    """Return rows that a head of nearest neighbours compares with, where neighbours of several classes may tie."""
-    last = pipeline.head.steps[-1][1] if hasattr(pipeline.head, "steps") else pipeline.head
-    rows = getattr(last, "_fit_X", None)
-    if not isinstance(rows, np.ndarray) or rows.shape[1] != pipeline.n_features:
-        return np.empty((0, pipeline.n_features), np.float32)
-    return rows[:MAX_FITTED_ROWS].astype(np.float32)
-
-
-def approach_boundaries(head: Any, rows: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-    """Bisect between each row and one of another class, and return the midpoints of each step."""
-    labels = head.predict(rows)
-    if len(np.unique(labels)) < 2:
-        return []
-    partners = [np.flatnonzero(labels != label)[0] for label in labels]
-    near = rows
-    far = rows[partners]
-    midpoints = []
-    for _ in range(N_BISECTIONS):
-        middle = ((near + far) / 2).astype(np.float32)
-        midpoints.append(middle)
-        is_near_class = (head.predict(middle) == head.predict(near))[:, None]
-        near = np.where(is_near_class, middle, near)
-        far = np.where(is_near_class, far, middle)
-    return midpoints
+    rows = np.concatenate([rows, make_tied_rows(pipeline.head, pipeline.n_features)])
+    starts = range(0, len(rows), ROWS_AT_ONCE)
+    parts = [head.run({"features": rows[start : start + ROWS_AT_ONCE]}) for start in starts]
+    compare_outputs(pipeline, rows, [np.concatenate(outputs) for outputs in zip(*parts, strict=True)])
 
 
 def compare_outputs(pipeline: FittedPipeline, features: NDArray[np.float32], outputs: list[NDArray[Any]]) -> None:
@@ -157,11 +132,15 @@ def compare_labels(head: Any, features: NDArray[np.float32], found: NDArray[Any]
     """Compare the labels of all rows, those of ties as well.
 
     The graph decides in float64, scikit-learn in float32 for some heads. Where their rounding alone decides, the label
-    must be what scikit-learn's ``predict`` of the head returns for the same features as float64.
+    must be what scikit-learn's ``predict`` of the head returns for the same features as float64. Of more rows that are
+    equally near, the nearest neighbours must be those that scikit-learn finds in one thread: in several it depends on
+    their number.
     """
     is_wrong = found != head.predict(features)
     if is_wrong.any():
         is_wrong[is_wrong] = found[is_wrong] != predict_in_double(head, features[is_wrong])
+    if is_wrong.any():
+        is_wrong[is_wrong] = found[is_wrong] != predict_in_one_thread(head, features[is_wrong])
     if is_wrong.any():
         raise ParityError(
             f"{is_wrong.sum()} of {len(is_wrong)} labels of the fused graph differ from backbone and head run "
@@ -177,6 +156,15 @@ def predict_in_double(head: Any, features: NDArray[np.float32]) -> NDArray[Any]:
         features = head[:-1].transform(features)
         last = head.steps[-1][1]
     labels: NDArray[Any] = last.predict(features.astype(np.float64))
+    return labels
+
+
+def predict_in_one_thread(head: Any, features: NDArray[np.float32]) -> NDArray[Any]:
+    """Return the labels of a head that computes in one thread."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        labels: NDArray[Any] = head.predict(features)
     return labels
 
 

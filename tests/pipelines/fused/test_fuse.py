@@ -31,6 +31,7 @@ from topwork.pipelines.fused.fuse import FUSIBLE
 KINDS = {"str": ["flower", "roof", "sky"], "negative int": [-5, 0, 7], "bool": [False, True, True]}
 KINDS_OF_LABELS = ["str", "negative int", pytest.param("bool", marks=pytest.mark.coverage)]
 """Booleans are written by the code that writes integers."""
+WITH_SLOW_ONES_MARKED = [pytest.param(name, marks=pytest.mark.coverage) if name == "hgb" else name for name in FUSIBLE]
 Outputs = list[NDArray[Any]]
 
 
@@ -52,7 +53,7 @@ def assert_same(classifier: TransferClassifier, outputs: Outputs, paths: list[Pa
 
 
 @pytest.mark.parametrize("kind", KINDS_OF_LABELS)
-@pytest.mark.parametrize("head", FUSIBLE)
+@pytest.mark.parametrize("head", WITH_SLOW_ONES_MARKED)
 def test_fused_file_equals_predict_on_photographs(
     head: str, kind: str, graph: ExportedGraph, paths: list[Path], pixels: NDArray[np.uint8], tmp_path: Path
 ) -> None:
@@ -65,7 +66,7 @@ def test_fused_file_equals_predict_on_photographs(
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize("head", [name for name in FUSIBLE if name not in ("ridge", "svm")])
+@pytest.mark.parametrize("head", [name for name in FUSIBLE if name not in ("ridge", "svm", "hgb")])
 def test_probabilities_of_an_unsure_head_are_kept(
     head: str, classes: int, graph: ExportedGraph, paths: list[Path], pixels: NDArray[np.uint8], tmp_path: Path
 ) -> None:
@@ -102,7 +103,7 @@ def test_several_layers_are_fused_in_their_order(
     assert_same(classifier, run(tmp_path / "model.onnx", pixels), paths)
 
 
-@pytest.mark.parametrize("head", FUSIBLE)
+@pytest.mark.parametrize("head", WITH_SLOW_ONES_MARKED)
 def test_batch_size_is_dynamic(
     head: str, graph: ExportedGraph, photos: Path, pixels: NDArray[np.uint8], tmp_path: Path
 ) -> None:
@@ -162,7 +163,7 @@ def run_on_text(path: Path, sentences: list[str], max_length: int) -> Outputs:
     return list(session.run(None, {name: np.array(rows, np.int64) for name, rows in feed.items()}))
 
 
-@pytest.mark.parametrize("head", FUSIBLE)
+@pytest.mark.parametrize("head", WITH_SLOW_ONES_MARKED)
 def test_fused_file_for_text_equals_predict(head: str, text_graph: ExportedGraph, texts: Texts, tmp_path: Path) -> None:
     sentences, labels = texts
     classifier = TransferClassifier(text_graph, head=head, layer=["last", "encoder.layer.0"], cv=0).fit(
