@@ -127,13 +127,15 @@ class PredictionRows:
         if not self.classes:
             return []
         names = self._probability_columns()
+        probabilities = self.estimator.predict_proba_features(matrix)
+        rounded = np.round(np.asarray(probabilities, np.float64), PROBABILITY_DECIMALS).tolist()
+        if self.top_k is None:
+            return [dict(zip(names, of_classes, strict=True)) for of_classes in rounded]
+        orders = np.argsort(-probabilities, axis=1, kind="stable")[:, : self.top_k].tolist()
         rows = []
-        for of_classes in self.estimator.predict_proba_features(matrix):
-            rounded = [round(probability, PROBABILITY_DECIMALS) for probability in of_classes.tolist()]
-            if self.top_k is not None:
-                order = np.argsort(-of_classes, kind="stable")[: self.top_k]
-                rounded = [value for best in order for value in (self.classes[best], rounded[best])]
-            rows.append(dict(zip(names, rounded, strict=True)))
+        for of_classes, order in zip(rounded, orders, strict=True):
+            values = [value for best in order for value in (self.classes[best], of_classes[best])]
+            rows.append(dict(zip(names, values, strict=True)))
         return rows
 
     def _add_source_columns(self, rows: list[dict[str, Any]], start: int) -> None:

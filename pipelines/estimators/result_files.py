@@ -169,20 +169,23 @@ class UnfinishedFile:
         return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows).encode("utf-8", "surrogatepass")
 
     def _format_csv(self, rows: list[dict[str, Any]]) -> bytes:
+        names = self.rows.columns
+        cells = [[row.get(name) for name in names] for row in rows]
+        if has_label_sets(self.rows.estimator):
+            place = names.index("label")
+            for row_cells in cells:
+                row_cells[place] = format_labels(row_cells[place])
         stream = io.StringIO(newline="")
-        cells = [{name: format_value(value) for name, value in row.items()} for row in rows]
-        csv.DictWriter(stream, self.rows.columns, lineterminator="\n").writerows(cells)
+        csv.writer(stream, lineterminator="\n").writerows(cells)
         return stream.getvalue().encode("utf-8", "surrogatepass")
 
 
-def format_value(value: Any) -> Any:
-    """Return a cell of CSV: several labels with ``|`` between them, as JSON if one has it in its name."""
-    if not isinstance(value, list):
-        return value
-    has_separator = any(LABEL_SEPARATOR in str(part) for part in value)
-    if has_separator or any(isinstance(part, float) for part in value):
-        return json.dumps(value, ensure_ascii=False)
-    return LABEL_SEPARATOR.join(map(str, value))
+def format_labels(labels: Any) -> Any:
+    """Return several labels as a cell of CSV, with ``|`` between them, or as JSON if one has it in its name."""
+    if not isinstance(labels, list):
+        return labels
+    has_separator = any(LABEL_SEPARATOR in str(label) for label in labels)
+    return json.dumps(labels, ensure_ascii=False) if has_separator else LABEL_SEPARATOR.join(map(str, labels))
 
 
 def chain_mark(marks: str, mark: str) -> str:
@@ -200,18 +203,16 @@ def write_parquet(lines: Path, path: Path, rows: PredictionRows) -> None:
         while batch := [json.loads(line) for line in islice(stream, rows.batch_rows)]:
             columns = []
             for field_ in schema:
-                values = [as_type(row.get(field_.name), field_.type) for row in batch]
+                values = [row.get(field_.name) for row in batch]
+                if field_.type == pa.string():
+                    values = [as_text(value) for value in values]
                 columns.append(pa.array(values, field_.type))
             writer.write_table(pa.table(columns, schema=schema))
 
 
-def as_type(value: Any, kind: pyarrow.DataType) -> Any:
-    """Return a value as a type of Parquet takes it: labels of several types are texts."""
-    import pyarrow as pa
-
-    if value is not None and kind == pa.string() and not isinstance(value, str):
-        return str(value)
-    return value
+def as_text(value: Any) -> str | None:
+    """Return a value as text: labels of several types are texts in Parquet."""
+    return None if value is None else str(value)
 
 
 def parquet_type(name: str, rows: PredictionRows) -> pyarrow.DataType:
