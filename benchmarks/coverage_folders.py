@@ -64,15 +64,36 @@ def save_preprocessor(size: int, folder: Path) -> None:
 
 
 def save_tokenizer(config: Any, folder: Path) -> None:
-    """Save a tokeniser of whole words whose padding has the id that the network expects."""
+    """Save a tokeniser whose padding has the id that the network expects.
+
+    It is one of whole words; or one of bytes, where transformers makes that of every tokeniser of the architecture.
+    """
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
+    from transformers import AutoTokenizer
 
     words = [f"word{number}" for number in range(WORDS - SPARE)]
-    words[getattr(config, "pad_token_id", None) or 0] = "[PAD]"
-    words[-1] = "[UNK]"
-    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    vocabulary = number_tokens(words, config)
+    of_words = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    of_words.pre_tokenizer = pre_tokenizers.Whitespace()
+    save_fast_tokenizer(of_words, folder)
+    if not AutoTokenizer.from_pretrained(folder)("word1 word2")["input_ids"]:
+        letters = [chr(code) for code in range(ord("!"), ord("!") + WORDS - SPARE)]
+        of_bytes = Tokenizer(models.BPE(number_tokens(letters, config), []))
+        of_bytes.pre_tokenizer = pre_tokenizers.ByteLevel()
+        save_fast_tokenizer(of_bytes, folder)
+
+
+def number_tokens(tokens: list[str], config: Any) -> dict[str, int]:
+    """Return the ids of tokens, of which two give way to those for padding and unknown text."""
+    tokens[getattr(config, "pad_token_id", None) or 0] = "[PAD]"
+    tokens[-1] = "[UNK]"
+    return {token: number for number, token in enumerate(tokens)}
+
+
+def save_fast_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Save a tokeniser as transformers does."""
+    from transformers import PreTrainedTokenizerFast
+
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", model_max_length=48
     )
