@@ -43,11 +43,12 @@ coverage: .venv/ready
 	$(BIN)/python benchmarks/image_processors.py
 	$(BIN)/python benchmarks/coverage.py
 
-# About a quarter of an hour: 80 jobs are interrupted, 200 bits of stores flipped, bundles loaded 2,000 times.
+# About an hour: 80 jobs are interrupted, 200 bits of stores flipped, bundles loaded 2,000 times, predictions killed.
 torture: .venv/ready
 	$(BIN)/python benchmarks/torture.py
 	$(BIN)/python benchmarks/bit_flips.py
 	$(BIN)/python benchmarks/soak.py
+	$(BIN)/python benchmarks/predictions.py
 
 docs: .venv/ready
 	$(BIN)/sphinx-build -q -b html docs docs/_build
