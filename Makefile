@@ -27,6 +27,7 @@ bench: .venv/bench
 	$(BIN)/python benchmarks/large_networks.py
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/heads.py
+	$(BIN)/python benchmarks/familiar.py
 	$(BIN)/python benchmarks/texts.py
 	$(BIN)/python benchmarks/images.py
 	$(BIN)/python benchmarks/fidelity.py

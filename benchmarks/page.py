@@ -15,7 +15,10 @@ from typing import Any
 from topwork.hardware import available_cores, installed, instruction_sets, processor
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
-SUBJECTS = ("Images", "Texts", "Heads", "Fidelity", "Memory", "Large networks", "Jobs", "Store", "Start-up")
+SUBJECTS = (
+    *("Images", "Texts", "Heads", "Unfamiliar items", "Fidelity"),
+    *("Memory", "Large networks", "Jobs", "Store", "Start-up"),
+)
 PACKAGES = ("numpy", "onnxruntime", "openvino", "onnxruntime-ep-openvino", "pillow", "tokenizers", "torch")
 
 INTRODUCTION = """# Benchmarks

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -23,10 +24,12 @@ from ...atomic import (
 from ...errors import BundleError, InputError
 from ...extract.graphs.editing import select_columns
 from ...extract.graphs.exported_graph import ExportedGraph
+from ...heads.familiarity import Familiarity
 from ...heads.fit_report import FitReport
 from ...heads.persistence import load_head, save_head
 from .manifest import (
     BUNDLE_FORMAT,
+    FAMILIAR_FILE,
     GRAPH_FILE,
     LEARNED_FILE,
     MANIFEST,
@@ -46,9 +49,10 @@ class BundleContents:
     """The parts of a fitted pipeline that a bundle stores.
 
     The head was fitted on `columns` of the graph, in this order, and on `n_rows` rows, the hashes of whose ids are
-    `learned_ids`, ascending (None if they are not known). `head_name` is its name in the registry, None if it was given
-    as an estimator. `properties` are what the estimator adds to the manifest, such as ``task`` and ``classes``, as JSON
-    can hold it; the lineage is as of :func:`topwork.pipelines.bundle.lineage.describe_training`.
+    `learned_ids`, ascending (None if they are not known); `familiarity` compares new features with them (None if it
+    cannot). `head_name` is its name in the registry, None if it was given as an estimator. `properties` are what the
+    estimator adds to the manifest, such as ``task`` and ``classes``, as JSON can hold it; the lineage is as of
+    :func:`topwork.pipelines.bundle.lineage.describe_training`.
     """
 
     graph: ExportedGraph
@@ -60,6 +64,7 @@ class BundleContents:
     fit_report: FitReport | None
     lineage: dict[str, Any]
     learned_ids: NDArray[np.uint64] | None
+    familiarity: Familiarity | None
 
 
 def require_bundle_place(path: Path, *, overwrite: bool) -> None:
@@ -83,8 +88,8 @@ def write_bundle(contents: BundleContents, path: Path, provider: str = "auto", *
     """Write a bundle into a folder, atomically; an existing bundle is replaced with `overwrite` alone.
 
     The folder holds ``bundle.json``, ``extractor.onnx`` with its certificate (of `provider`, too) and canaries, the
-    head (see :mod:`topwork.heads.persistence`), ``learned.npy``, and for text ``inputs/tokenizer.json``. Raise a
-    BundleError if something else is at `path`.
+    head (see :mod:`topwork.heads.persistence`), ``learned.npy``, ``familiar.npz``, and for text
+    ``inputs/tokenizer.json``. Raise a BundleError if something else is at `path`.
     """
     require_bundle_place(path, overwrite=overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,6 +121,8 @@ def write_files(contents: BundleContents, folder: Path, provider: str) -> None:
     types = save_head(contents.head, folder)
     if contents.learned_ids is not None:
         np.save(folder / LEARNED_FILE, contents.learned_ids)
+    if contents.familiarity is not None:
+        np.savez(folder / FAMILIAR_FILE, **contents.familiarity.to_arrays())
     # The manifest, with the digests of all of these.
     manifest = build_manifest(contents, digest_files(folder), types)
     write_file(folder / MANIFEST, json.dumps(manifest, indent=1, default=str).encode())
@@ -166,7 +173,17 @@ def read_bundle(path: Path, trusted: Sequence[str] = ()) -> BundleContents:
         fit_report=fit_report,
         lineage=manifest.get("lineage", {}),
         learned_ids=learned_ids,
+        familiarity=read_familiarity(path) if FAMILIAR_FILE in manifest["files"] else None,
     )
+
+
+def read_familiarity(path: Path) -> Familiarity:
+    """Read what tells whether features are familiar; raise a BundleError if the file cannot be read."""
+    try:
+        with np.load(path / FAMILIAR_FILE, allow_pickle=False) as arrays:
+            return Familiarity.from_arrays(arrays)
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile) as error:
+        raise BundleError(f"{path / FAMILIAR_FILE} cannot be read: {error!r}. Save the bundle again.") from error
 
 
 def check_inputs(graph: ExportedGraph) -> None:

@@ -16,6 +16,8 @@ MANIFEST = "bundle.json"
 GRAPH_FILE = "extractor.onnx"
 LEARNED_FILE = "learned.npy"
 """The hashes of the ids that the head was trained on, see :func:`topwork.pipelines.bundle.lineage.hash_ids`."""
+FAMILIAR_FILE = "familiar.npz"
+"""The training rows that new features are compared with, see :mod:`topwork.heads.familiarity`."""
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

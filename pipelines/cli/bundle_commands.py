@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from ..estimators.transfer_estimator import TransferEstimator
 
 MAX_PRINTED_PREDICTIONS = 50
+MAX_UNFAMILIAR_SHARE = 0.2
+"""From a larger share of unfamiliar items on there is a warning; about 0.05 is expected of ordinary items."""
 
 
 @grouped
@@ -161,8 +163,15 @@ def summarize_fit(estimator: TransferEstimator, out: Path, head: str) -> dict[st
         "left_out": estimator.left_out_,
         "unlabelled": estimator.n_unlabelled_,
         "not_evaluated": estimator.not_evaluated_,
+        "familiarity": summarize_familiarity(estimator),
         "report": None if report is None else {**asdict(report), "gap_is_large": report.gap_is_large},
     }
+
+
+def summarize_familiarity(estimator: TransferEstimator) -> dict[str, Any] | None:
+    """Return how many rows new features will be compared with, and the limit of their distance."""
+    found = estimator.familiarity_
+    return None if found is None else {"rows": len(found.rows), "neighbors": found.n_neighbors, "limit": found.limit}
 
 
 def print_fit(estimator: TransferEstimator, facts: dict[str, Any]) -> None:
@@ -186,6 +195,8 @@ def print_fit(estimator: TransferEstimator, facts: dict[str, Any]) -> None:
         typer.echo(estimator.fit_report_)
     elif facts["not_evaluated"]:
         typer.echo(f"not evaluated: {facts['not_evaluated']}")
+    if facts["familiarity"] is None:
+        typer.echo("unfamiliar items will not be recognised: too few different items to train on")
     typer.echo(f"saved {facts['bundle']}")
 
 
@@ -400,6 +411,13 @@ def predict(
     top_k: Annotated[
         int | None, typer.Option(help="Write the K likeliest classes, instead of the probabilities of all.")
     ] = None,
+    refuse_unfamiliar: Annotated[
+        bool,
+        typer.Option(
+            "--refuse-unfamiliar",
+            help="Predict nothing for items that are unlike those of the training (column familiar).",
+        ),
+    ] = False,
     split: SplitOption = None,
     trust: TrustOption = None,
     as_json: JsonOption = False,
@@ -411,17 +429,47 @@ def predict(
         check_suffix(out, PREDICTION_SUFFIXES)
         require_file_place(out)
     estimator = load_bundle(bundle, trust, execution)
+    if refuse_unfamiliar:
+        estimator.require_familiarity()
     data = open_items(source, table, estimator, parse_split(split))
     if out is None:
-        print_predictions(estimator, data, top_k, as_json=as_json)
+        print_predictions(estimator, data, top_k, refuse_unfamiliar=refuse_unfamiliar, as_json=as_json)
         return
-    key = describe_run(bundle, source=source, table=table, split=split, top_k=top_k)
+    options = {"table": table, "split": split, "top_k": top_k, "refuse_unfamiliar": refuse_unfamiliar}
+    key = describe_run(bundle, source=source, **options)
     with progress_bar("predict"):
-        counts = write_predictions(estimator, data, out, top_k=top_k, resume_key=key)
-    abstained = f", {counts['abstained']} abstained" if counts["abstained"] else ""
-    text = f"{counts['items']} items: {counts['ok']} predicted, {counts['failed']} failed{abstained}; wrote {out}"
+        counts = write_predictions(
+            estimator, data, out, top_k=top_k, refuse_unfamiliar=refuse_unfamiliar, resume_key=key
+        )
+    text = f"{describe_counts(counts, refuse_unfamiliar=refuse_unfamiliar)}; wrote {out}"
     print_result(counts, text, as_json=as_json)
+    warn_of_unfamiliar_items(counts.get("unfamiliar", 0), counts["items"] - counts["failed"])
     require_success(counts["failed"], counts["items"])
+
+
+def describe_counts(counts: dict[str, int], *, refuse_unfamiliar: bool) -> str:
+    """Return the number of items by status in words; items are familiar or not only if the bundle knows."""
+    predicted = f"{counts['ok']} predicted"
+    others = ""
+    if counts["abstained"]:
+        others += f", {counts['abstained']} abstained"
+    if refuse_unfamiliar:
+        others += f", {counts['unfamiliar']} unfamiliar"
+    elif "unfamiliar" in counts:
+        predicted += f" ({counts['unfamiliar']} unfamiliar)"
+    return f"{counts['items']} items: {predicted}, {counts['failed']} failed{others}"
+
+
+def warn_of_unfamiliar_items(unfamiliar: int, items: int) -> None:
+    """Print a warning on standard error if a large share of the items with features is unfamiliar."""
+    if unfamiliar > MAX_UNFAMILIAR_SHARE * items:
+        share = unfamiliar / items
+        typer.echo(
+            f"warning: {unfamiliar} of {items} items ({share:.0%}) are unlike those that the head was trained on; "
+            "about 5% are expected. What is predicted for them cannot be relied on: leave it out with "
+            "--refuse-unfamiliar, or train on items like these.",
+            err=True,
+        )
 
 
 def describe_run(bundle: Path, **options: Any) -> str:
@@ -434,14 +482,19 @@ def describe_run(bundle: Path, **options: Any) -> str:
 
 
 def print_predictions(
-    estimator: TransferEstimator, data: Source | FeatureStore, top_k: int | None, *, as_json: bool
+    estimator: TransferEstimator,
+    data: Source | FeatureStore,
+    top_k: int | None,
+    *,
+    refuse_unfamiliar: bool,
+    as_json: bool,
 ) -> None:
     """Print the predictions of the first items as a table, with the probability of the label."""
     from ..estimators.prediction_rows import PredictionRows
 
     if top_k is None and has_probabilities(estimator):
         top_k = 1
-    predictions = PredictionRows(estimator, data, top_k)
+    predictions = PredictionRows(estimator, data, top_k, refuse_unfamiliar=refuse_unfamiliar)
     rows: list[dict[str, Any]] = []
     with progress_bar("predict"):
         for some_rows, _ in predictions.iterate():
@@ -457,6 +510,9 @@ def print_predictions(
         print_table(names, cells)
     if len(rows) > len(shown) and not as_json:
         typer.echo(f"the first {len(shown)} items; write all to a file with --out")
+    n_unfamiliar = sum(row.get("familiar") is False for row in rows)
+    n_failed = sum(row["status"] == "failed" for row in rows)
+    warn_of_unfamiliar_items(n_unfamiliar, len(rows) - n_failed)
     require_success(sum(row["status"] == "failed" for row in shown), len(shown))
 
 

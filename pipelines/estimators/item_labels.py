@@ -92,6 +92,13 @@ def find_originals(X: Source | FeatureStore) -> NDArray[np.bool_]:
     return np.array([item.group is None for item in X], bool)
 
 
+def find_unaltered(X: Source | FeatureStore, kept: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Return a mask of the rows that are no views, given the position of the item of each row."""
+    is_first = np.zeros(len(kept), bool)
+    is_first[np.unique(kept, return_index=True)[1]] = True  # views have the position of their item, and follow it
+    return find_originals(X)[kept] & is_first
+
+
 def list_ids(X: Source | FeatureStore) -> NDArray[Any]:
     """Return the ids of items, or of the rows of a store, as an array of objects."""
     ids = X.ids if isinstance(X, FeatureStore) else [item.id for item in X]

@@ -30,9 +30,9 @@ PROBABILITY_DECIMALS = 6
 MIN_BATCH_ROWS = 16
 MAX_BATCH_ROWS = 1024
 MAX_BATCH_PROBABILITIES = 200_000
-OWN_COLUMNS = ("id", "label", "value", "status", "reason")
+OWN_COLUMNS = ("id", "label", "value", "status", "reason", "familiar")
 """Columns of predictions; a column of the source with such a name is called ``source_…``."""
-STATUSES = ("ok", "failed", "abstained")
+STATUSES = ("ok", "failed", "abstained", "unfamiliar")
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,21 @@ class Features:
 class PredictionRows:
     """The rows of predictions of a source or store: their columns, and their values in batches.
 
-    With `top_k`, the likeliest classes are listed instead of the probabilities of all.
+    With `top_k`, the likeliest classes are listed instead of the probabilities of all. With `refuse_unfamiliar`, items
+    that are not familiar have no answer; raise an InputError if the estimator does not know which are.
     """
 
-    def __init__(self, estimator: TransferEstimator, data: Source | FeatureStore, top_k: int | None = None) -> None:
+    def __init__(
+        self,
+        estimator: TransferEstimator,
+        data: Source | FeatureStore,
+        top_k: int | None = None,
+        *,
+        refuse_unfamiliar: bool = False,
+    ) -> None:
+        if refuse_unfamiliar:
+            estimator.require_familiarity()
+        self.refuse_unfamiliar = refuse_unfamiliar
         self.estimator: Any = estimator
         self.data = data
         self.answer_column = "value" if isinstance(estimator, RegressorMixin) else "label"
@@ -70,10 +81,17 @@ class PredictionRows:
         self.batch_rows = max(MIN_BATCH_ROWS, min(MAX_BATCH_ROWS, MAX_BATCH_PROBABILITIES // max(1, len(self.classes))))
 
     @property
+    def statuses(self) -> tuple[str, ...]:
+        """The statuses that rows are counted by; ``unfamiliar`` is known of some estimators only."""
+        return STATUSES if self.estimator.familiarity_ is not None else STATUSES[:-1]
+
+    @property
     def columns(self) -> list[str]:
         """Names of the columns, in order."""
-        names = ["id", self.answer_column, "status", "reason", *self._probability_columns()]
-        return names + list(self.source_columns().values())
+        names = ["id", self.answer_column, "status", "reason"]
+        if self.estimator.familiarity_ is not None:
+            names.append("familiar")
+        return names + self._probability_columns() + list(self.source_columns().values())
 
     def _probability_columns(self) -> list[str]:
         if self.top_k is None:
@@ -102,14 +120,15 @@ class PredictionRows:
 
     def _describe(self, features: Features) -> list[dict[str, Any]]:
         answers = iter(self._list_answers(features.matrix))
+        familiarities = iter(self._list_familiarities(features.matrix))
         probabilities = iter(self._list_probabilities(features.matrix))
         rows: list[dict[str, Any]] = []
         for item_id, reason in zip(features.ids, features.reasons, strict=True):
             row: dict[str, Any] = {"id": item_id, self.answer_column: None, "status": "failed", "reason": reason}
             if reason is None:
-                answer = next(answers)
-                row[self.answer_column] = answer
-                row["status"] = "abstained" if answer is None else "ok"
+                familiarity = next(familiarities)
+                row |= self._answer(next(answers), familiarity)
+                row |= familiarity
                 row |= next(probabilities, {})
             rows.append(row)
         return rows
@@ -122,6 +141,18 @@ class PredictionRows:
             return listed
         names = np.array(self.estimator.classes_.tolist(), object)
         return [names[row == 1].tolist() for row in answers]
+
+    def _answer(self, answer: Any, familiarity: dict[str, bool]) -> dict[str, Any]:
+        """Return the answer and status of an item with features."""
+        if self.refuse_unfamiliar and not familiarity["familiar"]:
+            return {self.answer_column: None, "status": "unfamiliar"}
+        return {self.answer_column: answer, "status": "abstained" if answer is None else "ok"}
+
+    def _list_familiarities(self, matrix: NDArray[np.float32]) -> list[dict[str, bool]]:
+        """Return the column ``familiar`` of each row, which is empty if the estimator does not know it."""
+        if self.estimator.familiarity_ is None:
+            return [{}] * len(matrix)
+        return [{"familiar": value} for value in self.estimator.familiarity_.are_familiar(matrix).tolist()]
 
     def _list_probabilities(self, matrix: NDArray[np.float32]) -> list[dict[str, Any]]:
         if not self.classes:

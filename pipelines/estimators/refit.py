@@ -147,7 +147,14 @@ def build_training_set(parent: TransferEstimator, store: FeatureStore, labelled:
     if store.n_views:
         groups = np.unique(np.array(labelled.groups), return_inverse=True)[1]
     names = parent.classes_.tolist() if is_classifier(parent) and targets.ndim == 2 else None
-    return TrainingSet(matrix, targets, groups=groups, ids=np.array(labelled.ids, object), label_names=names)
+    return TrainingSet(
+        matrix,
+        targets,
+        groups=groups,
+        ids=np.array(labelled.ids, object),
+        label_names=names,
+        is_original=labelled.find_originals(),
+    )
 
 
 def align_targets(parent: TransferEstimator, labelled: LabelledRows) -> NDArray[Any]:

@@ -18,7 +18,7 @@ from ...atomic import new_file, require_destination, sync_folder, write_file
 from ...errors import InputError, TopworkError
 from ...extract.store.feature_store import FeatureStore
 from ...extract.store.lock import open_locked, read_holder
-from .prediction_rows import STATUSES, PredictionRows, has_label_sets, list_marks
+from .prediction_rows import PredictionRows, has_label_sets, list_marks
 
 if TYPE_CHECKING:
     import pyarrow
@@ -39,14 +39,17 @@ def write_predictions(
     path: Path,
     *,
     top_k: int | None = None,
+    refuse_unfamiliar: bool = False,
     resume_key: str = "",
 ) -> dict[str, int]:
     """Predict the items of a source or store, write a table, and return the number of ``items``, and of them by status.
 
-    The ``.csv``, ``.jsonl`` or ``.parquet`` file has ``id``, ``label`` (or ``value``), ``status`` (ok, failed, or
-    abstained), ``reason`` and, if the head has them, a probability for each class, or the `top_k` likeliest classes
-    with theirs; then the columns of the table that the items are rows of. Several labels are a list of names, in CSV
-    with ``|`` between them. The estimator's ``on_error`` decides what happens to items that cannot be decoded.
+    The ``.csv``, ``.jsonl`` or ``.parquet`` file has ``id``, ``label`` (or ``value``), ``status`` (ok, failed,
+    abstained or unfamiliar), ``reason``, ``familiar`` if the estimator knows it, and, if the head has them, a
+    probability for each class, or the `top_k` likeliest classes with theirs; then the columns of the table that the
+    items are rows of. Several labels are a list of names, in CSV with ``|`` between them. The estimator's ``on_error``
+    decides what happens to items that cannot be decoded. Items that are not familiar are counted as ``unfamiliar``;
+    they have a label, and are counted by it as well, unless `refuse_unfamiliar`.
 
     Rows are written a batch at a time, to an unfinished file beside `path`. With a `resume_key`, which says how they
     are computed, a run that was killed is resumed by the next one with the same key. Raise an InputError if another
@@ -54,7 +57,7 @@ def write_predictions(
     """
     check_suffix(path, PREDICTION_SUFFIXES)
     data = source if isinstance(source, FeatureStore) else estimator.extractor_.open(source)
-    rows = PredictionRows(estimator, data, top_k)
+    rows = PredictionRows(estimator, data, top_k, refuse_unfamiliar=refuse_unfamiliar)
     path.parent.mkdir(parents=True, exist_ok=True)
     with exclude_other_writers(path):
         unfinished = UnfinishedFile(path, rows, resume_key)
@@ -91,7 +94,7 @@ class Written:
     rows: int = 0
     size: int = 0
     marks: str = ""
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATUSES, 0))
+    counts: dict[str, int] = field(default_factory=dict)
 
 
 class UnfinishedFile:
@@ -137,18 +140,19 @@ class UnfinishedFile:
         self.account.unlink(missing_ok=True)
 
     def _find_written(self, key: str) -> Written:
-        """Return the account of a run that was killed, if it is of the same key and the same items."""
+        """Return the account of a run that was killed, if it is of the same key and the same items, or a new one."""
+        nothing = Written(key, counts=dict.fromkeys(self.rows.statuses, 0))
         try:
             found = Written(**json.loads(self.account.read_bytes()))
             is_whole = self.lines.stat().st_size >= found.size
         except (OSError, ValueError, TypeError):
-            return Written(key)
+            return nothing
         if not key or found.key != key or not is_whole:
-            return Written(key)
+            return nothing
         marks = ""
         for mark in list_marks(self.rows.data, found.rows):
             marks = chain_mark(marks, mark)
-        return found if marks == found.marks else Written(key)
+        return found if marks == found.marks else nothing
 
     def _note(self, rows: list[dict[str, Any]], marks: list[str], size: int) -> None:
         written = self.written
@@ -156,6 +160,8 @@ class UnfinishedFile:
         written.size = size
         for row in rows:
             written.counts[row["status"]] += 1
+            if row.get("familiar") is False and row["status"] != "unfamiliar":
+                written.counts["unfamiliar"] += 1
         for mark in marks:
             written.marks = chain_mark(written.marks, mark)
         if written.key:
@@ -224,6 +230,8 @@ def parquet_type(name: str, rows: PredictionRows) -> pyarrow.DataType:
         return rows.table[0].schema.field(of_source[name]).type
     if name.startswith("p_"):
         return pa.float64()
+    if name == "familiar":
+        return pa.bool_()
     if name == "value":
         return pa.float64() if rows.estimator.n_outputs() is None else pa.list_(pa.float64())
     if not name.startswith("label"):

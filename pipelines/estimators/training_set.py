@@ -23,7 +23,7 @@ class TrainingSet:
     """Features ``(n_rows, n_features)`` and targets ``(n_rows,)`` or ``(n_rows, n_targets)``, with what else is known.
 
     The optional arrays have shape ``(n_rows,)``. Rows of a group, such as the views of an item, are held out together;
-    ids are those of the items. The columns of several labels may have names.
+    ids are those of the items. The columns of several labels may have names. Rows that are not original are views.
     """
 
     X: NDArray[Any]
@@ -32,6 +32,7 @@ class TrainingSet:
     groups: NDArray[Any] | None = None
     ids: NDArray[Any] | None = None
     label_names: list[Any] | None = None
+    is_original: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -45,7 +46,17 @@ class TrainingSet:
             groups=take_rows(self.groups, rows),
             ids=take_rows(self.ids, rows),
             label_names=self.label_names,
+            is_original=take_rows(self.is_original, rows),
         )
+
+    def find_rows_with_weight(self) -> NDArray[np.intp]:
+        """Return the positions of the rows that are no views, and whose weight is positive."""
+        is_chosen = np.ones(len(self), bool)
+        if self.is_original is not None:
+            is_chosen &= self.is_original
+        if self.sample_weight is not None:
+            is_chosen &= self.sample_weight > 0
+        return np.flatnonzero(is_chosen)
 
 
 def take_rows(values: NDArray[Any] | None, rows: NDArray[np.intp]) -> NDArray[Any] | None:

@@ -90,6 +90,8 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
         Accuracy on the training rows and on held-out rows.
     failures_ : list of (str, str)
         Id and reason of items that could not be used.
+    familiarity_ : Familiarity or None
+        Training rows that ``familiar`` compares items with, and the limit of the distance; None if there are too few.
 
     Examples
     --------

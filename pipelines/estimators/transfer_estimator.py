@@ -12,7 +12,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, is_classifier
 from sklearn.utils.validation import check_is_fitted
 
 from ...errors import InputError, reason
@@ -25,6 +25,7 @@ from ...extract.sources.table import Table
 from ...extract.sources.views import require_views
 from ...extract.store.description import is_store
 from ...extract.store.feature_store import FeatureStore
+from ...heads.familiarity import MIN_REFERENCE_ROWS, Familiarity, learn_familiarity
 from ...heads.fit_report import fit_report
 from ...heads.label_formats import GivenLabels, read_labels
 from ...heads.metrics import compute_score
@@ -41,7 +42,16 @@ from .item_features import (
     require_same_features,
     select_items,
 )
-from .item_labels import collect_labels, count_items, find_originals, list_groups, list_ids, list_weights, number_groups
+from .item_labels import (
+    collect_labels,
+    count_items,
+    find_originals,
+    find_unaltered,
+    list_groups,
+    list_ids,
+    list_weights,
+    number_groups,
+)
 from .item_splits import count_left_out, select_for_scoring, select_for_training
 from .training_set import TrainingSet, check_item_vector, fit_head, take_rows, weight_arguments
 
@@ -219,6 +229,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
             groups=number_groups(items, kept, item_groups),
             ids=list_ids(items)[kept],
             label_names=labels.names,
+            is_original=find_unaltered(items, kept),
         )
         self.train(head, rows)
         return self
@@ -231,10 +242,21 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         rows = self._encode_labels(given)
         self.head_ = self._fit_head(head, rows)
         self._record_targets(rows)
+        self.familiarity_ = self._learn_familiarity(rows)
         self.n_rows_ = len(rows)
         self.lineage_ = describe_training(self.extractor_, given.ids, given.y)
         self.learned_ = None if given.ids is None else hash_ids(given.ids)
         self._report_fit(head, rows)
+
+    def _learn_familiarity(self, rows: TrainingSet) -> Familiarity | None:
+        """Return what tells whether features are like those of the rows; None if there are too few rows."""
+        return learn_familiarity(
+            rows.X,
+            rows.y,
+            rows.groups,
+            candidates=rows.find_rows_with_weight(),
+            by_class=is_classifier(self) and rows.y.ndim == 1,
+        )
 
     def _report_fit(self, head: Any, rows: TrainingSet) -> None:
         """Evaluate the fitted head on held-out rows; if that is impossible, keep the head and record the reason."""
@@ -375,6 +397,73 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
     def predict_features(self, matrix: NDArray[np.float32]) -> NDArray[Any]:
         """Predict the targets of features ``(n_items, n_features)``; there may be no items."""
 
+    def familiar(self, X: Any) -> NDArray[np.bool_]:
+        """Check which items are like those that the head was trained on.
+
+        An item is familiar if its features are not farther from the training rows than about 95 % of other rows like
+        these are. Answers for other items cannot be relied on, however probable they are called.
+
+        Parameters
+        ----------
+        X : sequence, path or FeatureStore
+            As for ``predict``.
+
+        Returns
+        -------
+        ndarray of shape (n_items,)
+            Booleans.
+
+        Raises
+        ------
+        InputError
+            If no limit is known: the head was trained on fewer than 50 different items, or its bundle was saved by a
+            version that kept none.
+        """
+        familiarity = self.require_familiarity()
+        return familiarity.are_familiar(self._compute_features(X).matrix)
+
+    def measure_unfamiliarity(self, X: Any) -> NDArray[np.float32]:
+        """Measure how far items are from those that the head was trained on.
+
+        Parameters
+        ----------
+        X : sequence, path or FeatureStore
+            As for ``predict``.
+
+        Returns
+        -------
+        ndarray of shape (n_items,)
+            Larger for items that are less familiar; those up to ``familiarity_.limit`` are familiar. Infinite for
+            features that are not finite.
+
+        Raises
+        ------
+        InputError
+            If the training rows are not known, as for ``familiar``.
+
+        Notes
+        -----
+        The distance to a class is the mean distance to its 3 nearest training rows (Sun et al. 2022,
+        https://arxiv.org/abs/2204.06507, use that to the k-th), in standard deviations of each feature. The result is
+        the distance to the nearest class, less half of what the second nearest one is farther away: items between two
+        classes are less familiar. For values and several labels it is the distance to the 3 nearest rows of all.
+
+        At most 10,000 training rows are kept, each class in its share; views are not. The limit is calibrated on
+        training rows, each compared with those of other groups.
+        """
+        familiarity = self.require_familiarity()
+        return familiarity.measure(self._compute_features(X).matrix)
+
+    def require_familiarity(self) -> Familiarity:
+        """Return what tells whether features are familiar; raise an InputError if it is not known."""
+        check_is_fitted(self, "head_")
+        if self.familiarity_ is None:
+            raise InputError(
+                f"which items are familiar is not known: the head was trained on fewer than {MIN_REFERENCE_ROWS} "
+                "different items, or an earlier version of topwork saved the bundle. Fit it again, on more items."
+            )
+        return self.familiarity_
+
     def _score(self, X: Any, y: Any, sample_weight: Any, split: Any) -> float:
         """Return the score on labelled items without their views; without `y`, on the source's own labels."""
         check_is_fitted(self, "head_")
@@ -430,6 +519,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
             fit_report=self.fit_report_,
             lineage=self.lineage_,
             learned_ids=self.learned_,
+            familiarity=self.familiarity_,
         )
         write_bundle(contents, Path(path), self.extractor_.provider, overwrite=overwrite)
 
@@ -452,6 +542,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         self.n_unlabelled_ = 0
         self.lineage_ = contents.lineage
         self.learned_ = contents.learned_ids
+        self.familiarity_ = contents.familiarity
 
     def to_onnx(self, path: str | Path) -> None:
         """Write backbone and head as one ONNX file.
