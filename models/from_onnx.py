@@ -109,7 +109,7 @@ def read_model(path: Path) -> Any:
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:
-        raise InputError(f"{path} is not an ONNX file: {reason(error)}") from error
+        raise InputError(f"{path} is not an ONNX file: {reason(error)}; expected an exported model") from error
     if not model.graph.node or not model.graph.output:
         raise InputError(f"{path} is not an ONNX file with a model in it: it has no operations")
     if any(entry.key == TOPWORK_KEY for entry in model.metadata_props):

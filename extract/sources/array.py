@@ -39,8 +39,13 @@ def array_source(path: Path, kind: str) -> SequenceSource:
 
 def read_arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
     """Return the rows, and the labels if there are any."""
-    loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-    if isinstance(loaded, np.ndarray) != (path.suffix == ".npy"):
+    try:
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        if "contains pickled" not in str(error):  # as numpy says of any other file
+            raise
+        raise ValueError("it is no array, or one of Python objects; expected numbers that numpy saved") from None
+    if isinstance(loaded, np.ndarray) != (path.suffix.lower() == ".npy"):
         raise ValueError(f"its content is not that of a file that ends in {path.suffix}")
     if isinstance(loaded, np.ndarray):
         return loaded, None

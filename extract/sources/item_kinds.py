@@ -37,6 +37,10 @@ class ItemKind:
         base = name.rpartition("/")[2]
         return base.lower().endswith(self.suffixes) and not base.startswith(".")
 
+    def describe_files(self) -> str:
+        """Return which files are items, for error messages."""
+        return f"expected files in it, or in its folders, that end in {', '.join(self.suffixes)}"
+
     def is_single_item(self, array: NDArray[Any]) -> bool:
         """Return whether an array is one item instead of a sequence of items."""
         return array.ndim in (1, 2, 3) and array.shape[-1] in self.color_channels

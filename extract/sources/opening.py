@@ -14,6 +14,7 @@ from .archive import TAR_SUFFIXES, ArchiveSource
 from .array import array_source
 from .folder import FolderSource, walk_tree
 from .item import Source
+from .item_kinds import ITEM_KINDS
 from .path_labels import find_file_splits, name_split
 from .remote import FetchedSource, RemoteFolder, RemoteTable, file_ending
 from .sequence import SequenceSource
@@ -35,6 +36,13 @@ EXPECTED = (
     "a folder, a .zip or .tar (also .gz, .bz2, .xz, .zst), a .csv, .tsv, .jsonl or .parquet table, an .npy or .npz, or "
     "the URL of one"
 )
+
+
+OWN_FOLDERS = {
+    ("store.json", "log"): "a feature store, whose features are computed: fit, evaluate and predict take it as it is",
+    ("bundle.json",): "a bundle of topwork, which comes before the source, as in `topwork predict BUNDLE SOURCE`",
+}
+"""What the folders that topwork writes contain, and what to do with them."""
 
 
 def open_source(
@@ -82,7 +90,9 @@ def open_source(
     else:
         opened = open_path(Path(source), kind)
     if not len(opened):
-        raise SourceError(f"source {place} holds no {kind} items ({opened.ignored} other files)")
+        has_rows = str(place).lower().endswith((*TABLE_SUFFIXES, *ARRAY_SUFFIXES))
+        expected = "expected at least one row" if has_rows else ITEM_KINDS[kind].describe_files()
+        raise SourceError(f"source {place} holds no {kind} items ({opened.ignored} other files); {expected}")
     return opened
 
 
@@ -127,6 +137,7 @@ def open_path(path: Path, kind: str) -> Source:
     Raise a SourceError if it does not exist, or is of an unknown kind.
     """
     check_exists(path)
+    check_is_source(path, kind)
     name = path.name.lower()
     if name.endswith(TABLE_SUFFIXES) and path.is_file():
         return TableSource(Table(path), kind)
@@ -170,6 +181,18 @@ def open_datasets_splits(path: Path, kind: str) -> Source:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SourceError(f"source {path}: its {DATASETS_SPLITS} names no splits; save the data set again") from error
     return SeveralSources([open_path(path / name, kind) for name in names], splits)
+
+
+def check_is_source(path: Path, kind: str) -> None:
+    """Raise a SourceError for a folder that topwork wrote, and for a file that is an item itself."""
+    for names, description in OWN_FOLDERS.items():
+        if all((path / name).exists() for name in names):
+            raise SourceError(f"source {path} is {description}; expected a folder, archive or table of items")
+    is_array = path.name.lower().endswith(ARRAY_SUFFIXES)
+    if path.is_file() and not is_array and ITEM_KINDS[kind].matches(path.name):
+        raise SourceError(
+            f"source {path} is one {kind} item; expected the folder that it lies in, or a .csv table with a column path"
+        )
 
 
 def check_exists(path: Path) -> None:

@@ -52,6 +52,7 @@ def find_rows(known: Sequence[str | None], splits: str | Sequence[str]) -> list[
     wanted = [name_split(name) for name in ([splits] if isinstance(splits, str) else splits)]
     missing = [name for name in wanted if name not in known]
     if missing or not wanted:
-        existing = ", ".join(sorted({split for split in known if split is not None})) or "none"
-        raise InputError(f"no item has the split {', '.join(missing)!r}; the splits are: {existing}")
+        existing = ", ".join(sorted({split for split in known if split is not None}))
+        remedy = f"expected one of {existing}" if existing else "the items have no splits: leave the split out"
+        raise InputError(f"no item has the split {', '.join(missing)!r}; {remedy}")
     return [position for position, split in enumerate(known) if split in wanted]

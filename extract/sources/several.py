@@ -76,7 +76,7 @@ def expand_pattern(source: str) -> list[str]:
     for name in names:
         matches = sorted(glob.glob(name, recursive=True))
         if not matches:
-            raise SourceError(f"source {name}: no file or folder matches this pattern")
+            raise SourceError(f"source {name}: no file or folder matches this pattern; check its spelling")
         found.extend(matches)
     return found
 

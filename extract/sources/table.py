@@ -107,7 +107,7 @@ class TableSource:
             wanted = " or ".join(map(repr, content_columns))
             raise SourceError(
                 f"table {self.path} has the columns {', '.join(rows.column_names)}; expected one called {wanted}, "
-                f"or its name (--text-column, --path-column){describe_columns_of_bytes(rows)}"
+                f"or its name (--text-column, --path-column){suggest_column(rows, kind)}"
             )
         self._contents = contents or []
 
@@ -170,10 +170,14 @@ def find_content_column(path: Path, rows: pyarrow.Table, table: Table) -> str | 
     return None
 
 
-def describe_columns_of_bytes(rows: pyarrow.Table) -> str:
-    """Return a hint at the columns of bytes that a table has, to be added to an error."""
+def suggest_column(rows: pyarrow.Table, kind: str) -> str:
+    """Return what may be meant where a table has no column of items, to be added to an error."""
     names = [field.name for field in rows.schema if holds_bytes(field.type)]
-    return f". Files may be in {', '.join(names)}: --path-column {names[0]}" if names else ""
+    if names:
+        return f". Files may be in {', '.join(names)}: --path-column {names[0]}"
+    if "text" in rows.column_names:
+        return f". This backbone expects {kind} input; for text choose another, such as --backbone hf:NAME"
+    return ""
 
 
 def text_item(text: str | None) -> Item:

@@ -123,9 +123,16 @@ def read_rows(path: Path, keep: Collection[str] | None = None) -> pyarrow.Table:
 
     suffix = ".arrow" if is_datasets_folder(path) else path.suffix.lower()
     if suffix not in TABLE_SUFFIXES:
-        raise SourceError(f"source {path} is no table: expected one of {', '.join(TABLE_SUFFIXES)}")
+        raise SourceError(
+            f"source {path} is no table, but columns are named; expected one of {', '.join(TABLE_SUFFIXES)}, or no "
+            "names of columns"
+        )
     try:
         return _read_rows(path, suffix, keep)
+    except FileNotFoundError as error:
+        raise SourceError(
+            f"table {path} does not exist; check its name. Expected a {', '.join(TABLE_SUFFIXES)}"
+        ) from error
     except (ArrowException, OSError, ValueError, KeyError, MemoryError) as error:
         cause = str(error).rstrip(".") or "it does not fit into memory"
         expected = EXPECTED_OF_SUFFIX[suffix]
@@ -270,7 +277,7 @@ def find_mixed_types(name: str, values: list[Any]) -> str:
     if types == {"int", "float"} or is_column_of_lists(values):
         return ""
     if len(types) > 1 or types & {"list", "dict"}:
-        return f"column {name!r} holds {', '.join(sorted(types))}; expected texts or numbers"
+        return f"column {name!r} holds {', '.join(sorted(types))}; expected texts in all rows, or numbers in all"
     return ""
 
 

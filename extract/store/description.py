@@ -76,7 +76,9 @@ def require_place(path: Path) -> None:
     existing = next(folder for folder in folders if folder.exists())
     is_occupied = existing == path and existing.is_dir() and any(path.iterdir())
     if is_occupied or not existing.is_dir():
-        raise StoreError(f"{existing} exists already; open a store with FeatureStore.open, or choose another folder")
+        if is_store(existing):
+            raise StoreError(f"{existing} exists already, a feature store; open it, or choose another folder")
+        raise StoreError(f"{existing} exists already and is no feature store; choose another folder")
 
 
 @contextlib.contextmanager

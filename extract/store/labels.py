@@ -63,7 +63,7 @@ def label_table(labels: Any, name: str) -> pyarrow.Table:
     if not id_columns or not others:
         names = ", ".join(table.column_names) or "none"
         raise InputError(
-            f"labels with the columns {names}; expected 'id' (or 'path'), and one or more columns of labels"
+            f"labels with the columns {names}; expected 'id' (or 'path'), and one or more columns of labels: rename one"
         )
     ids = read_id_cells(table[id_columns[0]], id_columns[0])
     duplicate = find_duplicate(ids)

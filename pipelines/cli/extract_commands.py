@@ -64,12 +64,15 @@ def extract(
     """Compute the features of a source's items that a store does not have yet."""
     from ...extract.runtime.providers import find_providers
     from ...extract.sources.selected import select_source
+    from ...extract.sources.views import require_views
     from ...extract.store.description import is_store, require_place
     from ...extract.store.feature_store import FeatureStore
 
     # Validate.
     if dry_run and not (keep.prune and is_store(store)):
         raise InputError("--dry-run: expected an existing store, and --prune; --plan forecasts what is computed")
+    if keep.views is not None:
+        require_views(keep.views)
     existing = open_store(store) if is_store(store) else None
     known = None if keep.add_columns else existing
     extraction = make_extraction(backbone, model, cut=cut, execution=execution, store=known)

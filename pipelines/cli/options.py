@@ -78,8 +78,8 @@ class BackboneOptions:
         from ...models.loading import BackboneSpec
 
         overrides = InputOverrides(
-            mean=parse_numbers(self.mean),
-            std=parse_numbers(self.std),
+            mean=parse_numbers(self.mean, "--mean"),
+            std=parse_numbers(self.std, "--std"),
             size=parse_size(self.size),
             crop=self.crop,
             interpolation=self.interpolation,
@@ -244,7 +244,7 @@ class TrainingColumns:
 
         if self.group_column is None and self.weight_column is None:
             return data
-        if isinstance(data, str) and Path(data).suffix in TABLE_SUFFIXES:
+        if isinstance(data, str) and Path(data).suffix.lower() in TABLE_SUFFIXES:
             data = Table(data)
         if not isinstance(data, Table):
             raise InputError("--group-column and --weight-column are for a table or a store; the source is neither")
@@ -315,14 +315,14 @@ def list_parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
     return parameters
 
 
-def parse_numbers(text: str | None) -> tuple[float, ...] | None:
+def parse_numbers(text: str | None, option_name: str) -> tuple[float, ...] | None:
     """Read numbers separated by commas; a single one applies to all three channels."""
     if text is None:
         return None
     try:
         values = tuple(float(part) for part in text.split(","))
     except ValueError as error:
-        raise InputError(f"{text!r}: expected numbers separated by commas, such as 0.5,0.5,0.5") from error
+        raise InputError(f"{option_name} {text}: expected numbers separated by commas, such as 0.5,0.5,0.5") from error
     return values * 3 if len(values) == 1 else values
 
 

@@ -193,7 +193,8 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
     def _require_learnable(self, targets: NDArray[Any]) -> None:
         if targets.ndim == 1 and len(targets) and len(set(targets.tolist())) < 2:
             raise InputError(
-                f"all {len(targets)} items have the label {targets.tolist()[0]!r}; expected at least two classes"
+                f"all {len(targets)} items have the label {targets.tolist()[0]!r}; expected at least two classes: add "
+                "items with another label"
             )
 
     def as_known_targets(self, labels: GivenLabels) -> NDArray[Any]:

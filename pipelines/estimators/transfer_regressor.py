@@ -84,7 +84,11 @@ class TransferRegressor(RegressorMixin, TransferEstimator):  # type: ignore[misc
         try:
             numbers = labels.astype(np.float64)
         except (TypeError, ValueError) as error:
-            raise InputError(f"values to predict: {error}; expected a number for each item") from error
+            value = find_non_number(labels)
+            raise InputError(
+                f"the value to predict {value!r} is no number; expected a number for each item, or a classification "
+                "(--task classification, TransferClassifier)"
+            ) from error
         if not np.isfinite(numbers).all():
             raise InputError("values to predict are not all finite; expected a number for each item")
         return numbers
@@ -122,3 +126,13 @@ class TransferRegressor(RegressorMixin, TransferEstimator):  # type: ignore[misc
 
     def _fitted_pipeline(self) -> FittedPipeline:
         return FittedPipeline(self.extractor_.graph, self.extractor_.columns, self.head_)
+
+
+def find_non_number(labels: NDArray[Any]) -> Any:
+    """Return the first label that is no number; None if that cannot be told."""
+    for label in labels.ravel().tolist():
+        try:
+            float(label)
+        except (TypeError, ValueError):
+            return label
+    return None
