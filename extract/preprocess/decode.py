@@ -144,8 +144,12 @@ def find_scan(content: bytes | bytearray) -> int | None:
     """Return where the pixels of a JPEG begin, behind its headers, in which there may be a smaller picture."""
     position = 2
     while content[position : position + 1] == b"\xff":
-        if content[position + 1 : position + 2] == JPEG_SCAN:
+        marker = content[position + 1 : position + 2]
+        if marker == JPEG_SCAN:
             return position
+        if marker == b"\xff":  # a byte that fills up
+            position += 1
+            continue
         position += 2 + int.from_bytes(content[position + 2 : position + 4], "big")
     return None
 

@@ -94,27 +94,30 @@ def is_stream(value: Any) -> bool:
 
 
 def read_stream(value: Any, position: int) -> Any:
-    """Return the bytes of an open file, which is read once; any other value unchanged."""
+    """Return the bytes of an open file from its place on, and go back to this place; any other value unchanged."""
     if not is_stream(value):
         return value
     name = f"item {position} is a {type(value).__name__}"
+    start = find_place(value)
     try:
         content = value.read()
+        if start is not None:
+            value.seek(start)
     except Exception as error:  # closed, not readable, or an error of its own
         raise SourceError(f"{name} that cannot be read: {reason(error)}; open it again, or pass its bytes") from error
     if not isinstance(content, bytes):
         raise SourceError(f"{name} that yields {type(content).__name__}; expected a file of bytes, opened with 'rb'")
-    if not content and is_at_its_end(value):
+    if not content and start:
         raise SourceError(f"{name} that has been read or written to its end; call seek(0) on it, or pass its bytes")
     return content
 
 
-def is_at_its_end(stream: Any) -> bool:
-    """Return whether an open file that yields nothing is at its end, instead of empty."""
+def find_place(stream: Any) -> int | None:
+    """Return the place of an open file at which it can be read again; None for a connection, which has none."""
     try:
-        return bool(stream.tell() > 0)
-    except Exception:  # that of a connection has no place
-        return False
+        return int(stream.tell()) if stream.seekable() else None
+    except Exception:  # closed, or without these methods
+        return None
 
 
 def location_item(location: str | os.PathLike[str]) -> Item:

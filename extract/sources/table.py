@@ -173,6 +173,8 @@ def find_content_column(path: Path, rows: pyarrow.Table, table: Table) -> str | 
 def suggest_column(rows: pyarrow.Table, kind: str) -> str:
     """Return what may be meant where a table has no column of items, to be added to an error."""
     names = [field.name for field in rows.schema if holds_bytes(field.type)]
+    if len(rows.column_names) == 1 and ";" in rows.column_names[0]:
+        return ". Its cells are divided by semicolons: save it with commas"
     if names:
         return f". Files may be in {', '.join(names)}: --path-column {names[0]}"
     if "text" in rows.column_names:

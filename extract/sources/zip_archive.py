@@ -21,6 +21,8 @@ from .sidecars import Sidecars
 
 ENCRYPTED_FLAG = 1
 """Bit of a member's flags."""
+WINDOWS = 0
+"""System of members that programs of Windows packed."""
 COMPRESSION_ERRORS = (zlib.error, lzma.LZMAError, OSError)
 """Errors of damaged data; that of bzip2 is an OSError without a number."""
 
@@ -44,7 +46,10 @@ class ZipSource:
                 "again, or unpack what is left of it and give the folder."
             ) from error
         self._lock = threading.Lock()
-        files = [member for member in self._archive.infolist() if is_file(member)]
+        members = self._archive.infolist()
+        for member in members:
+            member.filename = normalize_name(member)
+        files = [member for member in members if is_file(member)]
         wanted = [member for member in files if is_wanted(member, kind)]
         self._members = sorted(wanted, key=lambda member: PurePosixPath(member.filename).parts)
         self._sidecars = Sidecars(path)
@@ -89,6 +94,13 @@ class ZipSource:
             if is_of_the_disk:
                 raise
             raise DecodeError(f"{name} is damaged: {reason(error)}") from error
+
+
+def normalize_name(member: ZipInfo) -> str:
+    """Return the name of a member; some programs of Windows write backslashes between folders."""
+    if member.create_system == WINDOWS:
+        return member.filename.replace("\\", "/")
+    return member.filename
 
 
 def is_file(member: ZipInfo) -> bool:

@@ -373,7 +373,10 @@ def parse_model_args(
     return arguments
 
 
-SOURCES_HELP = "A folder (its sub-folders are labels), a .tar[.gz], a .csv, .tsv, .jsonl or .parquet table, or an .npy"
+SOURCES_HELP = (
+    "A folder (its sub-folders are labels), a .zip or .tar, a .csv, .tsv, .jsonl or .parquet table, an .npy, a URL, or "
+    "a pattern as 'shard-{000..099}.tar'"
+)
 BACKBONES_HELP = "timm:NAME, torchvision:NAME, hf:ID or hf:FOLDER, onnx:FILE, topwork:tiny"
 SourceArgument = Annotated[str, typer.Argument(help=f"{SOURCES_HELP}.")]
 SourcesArgument = Annotated[list[str], typer.Argument(help=f"{SOURCES_HELP}; several are read one after the other.")]

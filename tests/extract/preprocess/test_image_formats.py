@@ -206,6 +206,19 @@ def test_jpeg_without_its_end_fails_instead_of_being_grey(
         decode(content[:length] + filling, spec)
 
 
+def test_jpeg_with_a_small_picture_and_filling_bytes_in_its_headers() -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "a description"
+    small = encoded(Image.fromarray(NOISE[:8, :8]), "JPEG")
+    content = encoded(Image.fromarray(NOISE), "JPEG", exif=exif, comment=small[:60_000])
+    assert content.index(b"\xff\xd9") < content.rindex(b"\xff\xda")
+    place = content.index(b"\xff\xdb", 20 + len(small))
+    filled = content[:place] + b"\xff\xff\xff" + content[place:]
+    np.testing.assert_array_equal(pixels(filled), pixels(content))
+    with pytest.raises(DecodeError, match="truncated"):
+        decode(filled[:-200] + bytes(200), SPEC)
+
+
 def test_jpeg_with_something_behind_its_end_is_whole() -> None:
     content = encoded(Image.fromarray(NOISE), "JPEG")
     for behind in (b"\x00" * 100, b"a film of two seconds", content):

@@ -353,11 +353,24 @@ def write_files(folder: Path) -> None:
     with tarfile.open(folder / "texts.tar", "w") as plain, tarfile.open(folder / "texts.tar.gz") as archive:
         for member in archive:
             plain.addfile(member, archive.extractfile(member))
+    with zipfile.ZipFile(folder / "TEXTS.ZIP", "w") as packed, tarfile.open(folder / "texts.tar.xz", "w:xz") as plain:
+        for name in ("x/a.txt", "y/b.txt"):
+            packed.writestr(name, name[2])
+            member = tarfile.TarInfo(name)
+            member.size = 1
+            plain.addfile(member, io.BytesIO(name[2].encode()))
     np.save(folder / "rows.npy", np.arange(6.0).reshape(2, 3))
     np.savez(folder / "rows.npz", X=np.arange(6.0).reshape(2, 3), y=["x", "y"])
 
 
-KINDS = {"texts.tar.gz": "text", "texts.tar": "text", "rows.npy": "tensor", "rows.npz": "tensor"}
+KINDS = {
+    "texts.tar.gz": "text",
+    "texts.tar": "text",
+    "texts.tar.xz": "text",
+    "TEXTS.ZIP": "text",
+    "rows.npy": "tensor",
+    "rows.npz": "tensor",
+}
 
 
 @pytest.mark.parametrize("name", KINDS)

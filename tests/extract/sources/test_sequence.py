@@ -265,6 +265,22 @@ def test_stream_that_cannot_be_read_is_named_with_its_position(make: Callable[[]
         SequenceSource([b"pixels", make()])
 
 
+def test_stream_may_be_read_again_from_where_it_was() -> None:
+    stream = io.BytesIO(b"header pixels")
+    stream.seek(7)
+    for _ in range(2):
+        assert [item.read() for item in SequenceSource([stream])] == [b"pixels"]
+
+
+def test_connection_is_read_once() -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"pixels")
+    os.close(writing)
+    with open(reading, "rb") as stream:
+        source = SequenceSource([stream])
+    assert [item.read() for item in source] == [item.read() for item in source] == [b"pixels"]
+
+
 def test_empty_stream_is_an_empty_item() -> None:
     (item,) = SequenceSource([io.BytesIO()])
     assert item.read() == b""

@@ -119,6 +119,11 @@ def test_table_without_content_is_refused_and_the_option_named(kind: str, wanted
         open_source(path, kind=kind)
 
 
+def test_semicolons_are_named(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"columns path;label; .*divided by semicolons: save it with commas"):
+        items(csv_of(tmp_path / "a.csv", "path;label\na.png;cat\n"), "image")
+
+
 @pytest.mark.parametrize("suffix", TABLE_SUFFIXES)
 def test_paths_are_relative_to_the_folder_of_the_table(suffix: str, write_images: Callable[..., Path]) -> None:
     root = write_images(labels=("cat", "dog"), each=1)

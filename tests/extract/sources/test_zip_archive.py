@@ -56,6 +56,24 @@ def test_members_outside_the_root_are_left_out(tmp_path: Path) -> None:
     assert source.ignored == 2
 
 
+def test_backslashes_of_windows_are_folders(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in ("train\\cat\\0.png", "val\\dog\\1.png", "..\\up.png"):
+            member = zipfile.ZipInfo(name)
+            member.create_system = 0
+            archive.writestr(member, name)
+        member = zipfile.ZipInfo("one\\name.png")
+        member.create_system = 3
+        archive.writestr(member, b"x")
+    source = open_source(tmp_path / "a.zip")
+    assert described(source)[1:] == [
+        ("train/cat/0.png", "cat", "train", 15, b"train\\cat\\0.png"),
+        ("val/dog/1.png", "dog", "val", 13, b"val\\dog\\1.png"),
+    ]
+    assert next(iter(source)).id == "one\\name.png"
+    assert source.ignored == 1
+
+
 def test_damaged_member_fails_alone(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w") as archive:
