@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ...extract.sources.item import Source
     from ...extract.sources.table import Table
     from ...extract.store.feature_store import FeatureStore
+    from ..estimators.stored_items import StoredItems
     from ..estimators.transfer_classifier import TransferClassifier
     from ..estimators.transfer_estimator import TransferEstimator
     from ..estimators.transfer_regressor import TransferRegressor
@@ -39,17 +40,16 @@ def open_data(source: str, table: TableOptions) -> str | Table | FeatureStore:
 
 def open_items(
     source: str, table: TableOptions, estimator: TransferEstimator, splits: list[str] | None
-) -> Source | FeatureStore:
+) -> Source | StoredItems:
     """Return the items of a source, of a single file, or the rows of a store, to be predicted."""
     from ...extract.sources.item_kinds import ITEM_KINDS
     from ...extract.sources.selected import select_source
     from ...extract.store.feature_store import FeatureStore
+    from ..estimators.stored_items import StoredItems
 
     data = open_data(source, table)
     if isinstance(data, FeatureStore):
-        if splits is not None:
-            raise InputError(f"{source} is a feature store: --split does not apply to its predictions")
-        return data
+        return StoredItems.select(data, splits)
     kind = estimator.extractor_.graph.input_spec.kind
     is_single_file = kind != "tensor" and ITEM_KINDS[kind].matches(source) and Path(source).is_file()
     items = estimator.extractor_.open([Path(source)] if is_single_file else data)

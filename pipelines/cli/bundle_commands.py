@@ -44,6 +44,7 @@ from .output import print_failures, print_json, print_result, print_table, progr
 if TYPE_CHECKING:
     from ...extract.sources.item import Source
     from ...extract.store.feature_store import FeatureStore
+    from ..estimators.stored_items import StoredItems
     from ..estimators.transfer_estimator import TransferEstimator
 
 MAX_PRINTED_PREDICTIONS = 50
@@ -483,7 +484,7 @@ def describe_run(bundle: Path, **options: Any) -> str:
 
 def print_predictions(
     estimator: TransferEstimator,
-    data: Source | FeatureStore,
+    data: Source | StoredItems,
     top_k: int | None,
     *,
     refuse_unfamiliar: bool,

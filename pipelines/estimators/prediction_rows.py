@@ -17,7 +17,7 @@ from ...extract.sources.selected import SelectedSource
 from ...extract.sources.table import TableSource
 from ...extract.store.feature_store import FeatureStore
 from .item_features import require_same_features
-from .item_labels import find_originals
+from .stored_items import StoredItems
 
 if TYPE_CHECKING:
     import pyarrow
@@ -58,7 +58,7 @@ class PredictionRows:
     def __init__(
         self,
         estimator: TransferEstimator,
-        data: Source | FeatureStore,
+        data: Source | FeatureStore | StoredItems,
         top_k: int | None = None,
         *,
         refuse_unfamiliar: bool = False,
@@ -67,7 +67,7 @@ class PredictionRows:
             estimator.require_familiarity()
         self.refuse_unfamiliar = refuse_unfamiliar
         self.estimator: Any = estimator
-        self.data = data
+        self.data = StoredItems.select(data) if isinstance(data, FeatureStore) else data
         self.answer_column = "value" if isinstance(estimator, RegressorMixin) else "label"
         self.classes: list[Any] = []
         if self.answer_column == "label" and hasattr(estimator.head_, "predict_proba"):
@@ -193,7 +193,7 @@ def is_plain(kind: pyarrow.DataType) -> bool:
     return any(check(kind) for check in checks)
 
 
-def find_table(data: Source | FeatureStore) -> tuple[pyarrow.Table, list[int] | None] | None:
+def find_table(data: Source | FeatureStore | StoredItems) -> tuple[pyarrow.Table, list[int] | None] | None:
     """Return the table that items are rows of, and the numbers of these rows, None for all; None without a table."""
     if isinstance(data, TableSource):
         return data.rows, None
@@ -204,9 +204,9 @@ def find_table(data: Source | FeatureStore) -> tuple[pyarrow.Table, list[int] | 
     return None
 
 
-def iterate_features(extractor: Extractor, data: Source | FeatureStore, *, size: int, start: int) -> Iterator[Features]:
+def iterate_features(extractor: Extractor, data: Source | StoredItems, *, size: int, start: int) -> Iterator[Features]:
     """Yield features of the items of a source, or of the rows and failed items of a store, in batches of a size."""
-    if isinstance(data, FeatureStore):
+    if isinstance(data, StoredItems):
         yield from read_features(extractor, data, size=size, start=start)
         return
     n_items = len(data)
@@ -223,20 +223,17 @@ def iterate_features(extractor: Extractor, data: Source | FeatureStore, *, size:
             )
 
 
-def read_features(extractor: Extractor, store: FeatureStore, *, size: int, start: int) -> Iterator[Features]:
-    """Yield the features of the rows of a store without its views, then its failed items, in batches of a size."""
-    require_same_features(store, extractor)
-    matrices = [store.matrix(column.name) for column in extractor.columns]
-    ids = store.ids
-    rows = np.flatnonzero(find_originals(store))
-    failures = store.failures()
-    for first in range(start, len(rows) + len(failures), size):
-        chosen = rows[first : first + size]
-        n_failed = min(first + size, len(rows) + len(failures)) - max(first, len(rows))
-        begin = max(0, first - len(rows))
-        failed = failures[begin : begin + max(0, n_failed)]
+def read_features(extractor: Extractor, items: StoredItems, *, size: int, start: int) -> Iterator[Features]:
+    """Yield the features of the rows of a store, then its failed items, in batches of a size."""
+    require_same_features(items.store, extractor)
+    matrices = [items.store.matrix(column.name) for column in extractor.columns]
+    ids = items.list_ids()
+    n_rows = len(items.rows)
+    for first in range(start, len(items), size):
+        chosen = items.rows[first : first + size]
+        failed = items.failures[max(0, first - n_rows) : max(0, first + size - n_rows)]
         parts = [np.asarray(matrix[chosen], np.float32) for matrix in matrices]
-        batch_ids = [ids[row] for row in chosen.tolist()] + [item_id for item_id, _ in failed]
+        batch_ids = ids[first : first + size]
         reasons: list[str | None] = [None] * len(chosen)
         yield Features(
             ids=batch_ids,
@@ -246,18 +243,10 @@ def read_features(extractor: Extractor, store: FeatureStore, *, size: int, start
         )
 
 
-def list_marks(data: Source | FeatureStore, count: int) -> Iterator[str]:
+def list_marks(data: Source | StoredItems, count: int) -> Iterator[str]:
     """Yield what identifies each of the first items, as :class:`Features` has it; for a store nothing is computed."""
-    if isinstance(data, FeatureStore):
-        ids = store_ids(data)
-        yield from ids[:count]
+    if isinstance(data, StoredItems):
+        yield from data.list_ids()[:count]
         return
     for item in islice(data, count):
         yield f"{item.id}|{item.size}|{item.mtime_ns}"
-
-
-def store_ids(store: FeatureStore) -> list[str]:
-    """Return the ids of a store's rows without its views, then of its failed items."""
-    ids = store.ids
-    rows = [ids[row] for row in np.flatnonzero(find_originals(store)).tolist()]
-    return rows + [item_id for item_id, _ in store.failures()]

@@ -19,6 +19,7 @@ from ...errors import InputError, TopworkError
 from ...extract.store.feature_store import FeatureStore
 from ...extract.store.lock import open_locked, read_holder
 from .prediction_rows import PredictionRows, has_label_sets, list_marks
+from .stored_items import StoredItems
 
 if TYPE_CHECKING:
     import pyarrow
@@ -35,7 +36,7 @@ LABEL_SEPARATOR = "|"
 
 def write_predictions(
     estimator: TransferEstimator,
-    source: str | Table | Source | FeatureStore,
+    source: str | Table | Source | FeatureStore | StoredItems,
     path: Path,
     *,
     top_k: int | None = None,
@@ -56,7 +57,7 @@ def write_predictions(
     process or thread is writing the same file.
     """
     check_suffix(path, PREDICTION_SUFFIXES)
-    data = source if isinstance(source, FeatureStore) else estimator.extractor_.open(source)
+    data = source if isinstance(source, FeatureStore | StoredItems) else estimator.extractor_.open(source)
     rows = PredictionRows(estimator, data, top_k, refuse_unfamiliar=refuse_unfamiliar)
     path.parent.mkdir(parents=True, exist_ok=True)
     with exclude_other_writers(path):

@@ -264,3 +264,15 @@ def test_groups_and_weights_of_a_store_are_labels(work: Path, tmp_path: Path) ->
     assert (loaded.predict_proba(store) != without.predict_proba(store)).any()
     unknown = ["fit", tmp_path / "s", "--group-column", "herd", "--out", tmp_path / "c"]
     assert "no labels 'herd'" in topwork_command(*unknown, code=2).stderr
+
+
+def test_splits_of_a_store_are_predicted_apart(work: Path, tmp_path: Path) -> None:
+    shutil.copytree(work / "store", tmp_path / "s")
+    store = FeatureStore.open(tmp_path / "s")
+    splits = ["test" if number < 5 else "train" for number in range(len(store.ids))]
+    store.set_labels(pa.table({"id": [*store.ids, BROKEN_ID], "split": [*splits, "test"]}))
+    predict = ["predict", work / "bundle", tmp_path / "s", "--split", "test", "--out", tmp_path / "out.csv"]
+    assert topwork_json(*predict)["items"] == 6
+    with open(tmp_path / "out.csv", newline="") as stream:
+        assert [row["id"] for row in csv.DictReader(stream)] == [*store.ids[:5], BROKEN_ID]
+    assert "no item has the split 'val'" in topwork_command(*predict[:4], "val", code=2).stderr
