@@ -67,7 +67,7 @@ LAZY_SIBLINGS = {
     "models.from_topwork": "the network of topwork:tiny imports torch",
     "models.sentence_folder": "the modules of sentence-transformers import torch",
     "pipelines.cli": "a command imports what it runs: the command line starts without scikit-learn and ONNX Runtime",
-    "pipelines.fused.head_converters": "converters for the heads of topwork import the heads with scikit-learn",
+    "pipelines.fused": "converters for the heads of topwork import the heads with scikit-learn",
 }
 """Modules (or packages) that import modules of topwork inside functions, and why."""
 
