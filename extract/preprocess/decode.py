@@ -30,7 +30,9 @@ AVIF_BRANDS = (b"avif", b"avis")
 BRAND_END = 12
 """Where the first box of such a file has named its brand."""
 BITS_PER_SAMPLE_TAG = 258
-"""Tag of a TIFF file."""
+PHOTOMETRIC_TAG = 262
+"""Tags of a TIFF file."""
+WHITE_IS_ZERO = 0
 
 
 def decode(content: Any, spec: ImageSpec, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -49,10 +51,10 @@ def decode(content: Any, spec: ImageSpec, max_pixels: int = MAX_PIXELS) -> Image
         if spec.decode == "fast":
             reduce_jpeg(image, spec)
         image.load()
-        white = find_white(image)
+        levels = find_levels(image)
         if spec.orientation == "exif":
             image = turn_upright(image)
-        return to_rgb(image, white)
+        return to_rgb(image, levels)
     except DecodeError:
         raise
     except Image.DecompressionBombError as error:  # Pillow's own bound is twice as large, and names another option
@@ -170,13 +172,13 @@ def turn_upright(image: Image.Image) -> Image.Image:
     return ImageOps.exif_transpose(image)
 
 
-def to_rgb(image: Image.Image, white: int) -> Image.Image:
-    """Convert an image to RGB, scaling grey of up to 16 bits, in which `white` is the largest value, not clipping it.
+def to_rgb(image: Image.Image, levels: tuple[int, int]) -> Image.Image:
+    """Convert an image to RGB; grey of up to 16 bits is scaled from its `levels` of black and white, not clipped.
 
     Raise a DecodeError if the range of the pixel values is not defined, or beyond 16 bits.
     """
     if image.mode in SIXTEEN_BIT_MODES:
-        image = scale_to_8_bits(image, white)
+        image = scale_to_8_bits(image, *levels)
     elif image.mode in PREMULTIPLIED_MODES:
         image = image.convert(PREMULTIPLIED_MODES[image.mode])
     elif image.mode == "F":
@@ -186,22 +188,27 @@ def to_rgb(image: Image.Image, white: int) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def find_white(image: Image.Image) -> int:
-    """Return the largest value of 16-bit grey: 65,535, or less in a TIFF of fewer bits."""
+def find_levels(image: Image.Image) -> tuple[int, int]:
+    """Return the values of black and white in 16-bit grey; a TIFF may have fewer bits, or both the other way round."""
     tags = getattr(image, "tag_v2", {})
     bits = int(tags.get(BITS_PER_SAMPLE_TAG, (16,))[0])
-    return int(2 ** min(bits, 16)) - 1
+    largest = int(2 ** min(bits, 16)) - 1
+    is_inverted = tags.get(PHOTOMETRIC_TAG) == WHITE_IS_ZERO
+    return (largest, 0) if is_inverted else (0, largest)
 
 
-def scale_to_8_bits(image: Image.Image, white: int) -> Image.Image:
-    """Scale pixels from 0 to `white` to 8 bits, rounded; raise a DecodeError for values beyond 16 bits."""
+def scale_to_8_bits(image: Image.Image, black: int, white: int) -> Image.Image:
+    """Scale pixels between two values to 8 bits, rounded; raise a DecodeError for values beyond 16 bits."""
+    largest = max(black, white)
     values = np.asarray(image)
-    if values.min() < 0 or values.max() > white:
+    if values.min() < 0 or values.max() > largest:
         raise DecodeError(f"pixel values from {values.min()} to {values.max()}; expected at most 16 bits")
-    scaled = values.astype(np.uint32)
-    scaled *= 255  # in place: each copy of the largest image takes 360 MB
-    scaled += white // 2
-    scaled //= white
+    scaled = values.astype(np.int32)
+    scaled -= black  # in place: each copy of the largest image takes 360 MB
+    np.abs(scaled, out=scaled)
+    scaled *= 255
+    scaled += largest // 2
+    scaled //= largest
     return Image.fromarray(scaled.astype(np.uint8))
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from itertools import accumulate, chain
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ...errors import DecodeError, SourceError, reason
 from .identifiers import storable_text
@@ -172,13 +172,20 @@ class ParquetCells:
         self._kept = kept
 
 
+class Name(NamedTuple):
+    """What the file in a cell is called: an identifier, or where the cell has no content, its path, if any."""
+
+    identifier: str = ""
+    path: str | None = None
+
+
 class EmbeddedFiles:
     """The files in the cells of a column as items; `file_item` makes an item of a cell that has a path alone."""
 
     def __init__(self, cells: Cells, file_item: Callable[[str | None], Item]) -> None:
         self._cells = cells
         self._file_item = file_item
-        self._names: list[tuple[str | None, bool]] | None = None
+        self._names: list[Name] | None = None
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -186,29 +193,22 @@ class EmbeddedFiles:
 
     def __iter__(self) -> Iterator[Item]:
         """Yield the items; their names are remembered, as they may be digests of the contents."""
-        if self._names is not None:
-            yield from map(self._make_item, range(len(self)), self._names)
-            return
-        paths = self._cells.list_paths()
+        paths = self._cells.list_paths() if self._names is None else None
         if paths is not None:
-            self._names = [(storable_text(path), True) for path in paths]
+            self._names = [Name(storable_text(path)) for path in paths]
+        if self._names is not None:
             yield from map(self._make_item, range(len(self)), self._names)
             return
         names = []
         for row, cell in enumerate(self._cells.iterate()):
-            path, content = split_cell(cell)
-            name = storable_text(path) if path else None
-            if content is not None and name is None:
-                name = content_id("bytes", content)
-            names.append((name if content is not None else path, content is not None))
+            names.append(name_cell(cell))
             yield self._make_item(row, names[-1])
         self._names = names
 
-    def _make_item(self, row: int, name: tuple[str | None, bool]) -> Item:
-        identifier, has_content = name
-        if not has_content or identifier is None:
-            return self._file_item(identifier)
-        return Item(identifier, partial(self._read, row))
+    def _make_item(self, row: int, name: Name) -> Item:
+        if not name.identifier:
+            return self._file_item(name.path)
+        return Item(name.identifier, partial(self._read, row))
 
     def _read(self, row: int) -> bytes:
         try:
@@ -216,6 +216,14 @@ class EmbeddedFiles:
         except SourceError as error:
             raise DecodeError(str(error)) from error
         return content or b""
+
+
+def name_cell(cell: Any) -> Name:
+    """Return the name of the file in a cell: its path, or an identifier made from its content."""
+    path, content = split_cell(cell)
+    if content is None:
+        return Name(path=path)
+    return Name(storable_text(path) if path else content_id("bytes", content))
 
 
 def split_cell(cell: Any) -> tuple[str | None, bytes | None]:

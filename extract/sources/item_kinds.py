@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif"),
     *(".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"),
-    *(".avif", ".heic", ".heif"),
+    *(".avif", ".heic", ".heif", ".hif"),
 )
 
 

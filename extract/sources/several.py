@@ -138,9 +138,14 @@ def expand_range(text: str) -> list[str]:
     values = count_between(int(first), int(last), abs(int(step or 1)) or 1)
     if len(values) > MAX_RANGE_NAMES:
         raise SourceError(f"{{{text}}} stands for {len(values):,} names; expected at most {MAX_RANGE_NAMES:,}")
-    has_zeros = any(re.match("-?0[0-9]", bound) for bound in (first, last))
-    width = max(len(first), len(last)) if has_zeros else 0
+    width = find_width(first, last)
     return [str(value).zfill(width) for value in values]
+
+
+def find_width(first: str, last: str) -> int:
+    """Return the digits of each number of a range: as many as the longer bound has if one begins with zeros."""
+    has_zeros = any(re.match("-?0[0-9]", bound) for bound in (first, last))
+    return max(len(first), len(last)) if has_zeros else 0
 
 
 def count_between(first: int, last: int, step: int = 1) -> range:

@@ -88,28 +88,27 @@ class TableSource:
             table = replace(table, path=None)
         elif table.path is None and "path" not in rows.column_names and METADATA_COLUMN in rows.column_names:
             table = replace(table, path=METADATA_COLUMN)
-        self._columns = {field: read_column(self.path, rows, field, getattr(table, field)) for field in TABLE_FIELDS}
-        for field in OPTIONAL_FIELDS:
-            name = getattr(table, field)
-            self._columns[field] = None if name is None else read_column(self.path, rows, field, name)
-
+        self._columns = self._read_columns(rows, table)
         self._labels = read_row_labels(self.path, rows, table.label, table.label_separator)
 
         # Texts are taken where the kind of input has them, unless only the column of paths was named.
-        content_columns = ITEM_KINDS[kind].content_columns
+        has_texts = "text" in ITEM_KINDS[kind].content_columns and self._columns["text"] is not None
         is_path_requested = table.path is not None and table.text is None
-        self._has_texts = "text" in content_columns and self._columns["text"] is not None and not is_path_requested
-        contents = self._columns["text" if self._has_texts else "path"]
+        self._has_texts = has_texts and not is_path_requested
+        self._contents = self._columns["text" if self._has_texts else "path"] or []
         self._files = None
         if content is not None and not self._has_texts:
             self._files = EmbeddedFiles(open_cells(self.path, self.rows, content), self.file_item)
-        elif contents is None:
-            wanted = " or ".join(map(repr, content_columns))
-            raise SourceError(
-                f"table {self.path} has the columns {', '.join(rows.column_names)}; expected one called {wanted}, "
-                f"or its name (--text-column, --path-column){suggest_column(rows, kind)}"
-            )
-        self._contents = contents or []
+        elif not self._has_texts and self._columns["path"] is None:
+            raise SourceError(describe_missing_column(self.path, rows, kind))
+
+    def _read_columns(self, rows: pyarrow.Table, table: Table) -> dict[str, list[str | None] | None]:
+        """Return the cells of each field but the label as texts, None where there is no such column."""
+        columns = {field: read_column(self.path, rows, field, getattr(table, field)) for field in TABLE_FIELDS}
+        for field in OPTIONAL_FIELDS:
+            name = getattr(table, field)
+            columns[field] = None if name is None else read_column(self.path, rows, field, name)
+        return columns
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -170,16 +169,22 @@ def find_content_column(path: Path, rows: pyarrow.Table, table: Table) -> str | 
     return None
 
 
-def suggest_column(rows: pyarrow.Table, kind: str) -> str:
-    """Return what may be meant where a table has no column of items, to be added to an error."""
-    names = [field.name for field in rows.schema if holds_bytes(field.type)]
-    if len(rows.column_names) == 1 and ";" in rows.column_names[0]:
-        return ". Its cells are divided by semicolons: save it with commas"
-    if names:
-        return f". Files may be in {', '.join(names)}: --path-column {names[0]}"
-    if "text" in rows.column_names:
-        return f". This backbone expects {kind} input; for text choose another, such as --backbone hf:NAME"
-    return ""
+def describe_missing_column(path: Path, rows: pyarrow.Table, kind: str) -> str:
+    """Return the error of a table without a column of items, with what may be meant."""
+    names = rows.column_names
+    wanted = " or ".join(map(repr, ITEM_KINDS[kind].content_columns))
+    bytes_names = [field.name for field in rows.schema if holds_bytes(field.type)]
+    hint = ""
+    if len(names) == 1 and ";" in names[0]:
+        hint = ". Its cells are divided by semicolons: save it with commas"
+    elif bytes_names:
+        hint = f". Files may be in {', '.join(bytes_names)}: --path-column {bytes_names[0]}"
+    elif "text" in names:
+        hint = f". This backbone expects {kind} input; for text choose another, such as --backbone hf:NAME"
+    return (
+        f"table {path} has the columns {', '.join(names)}; expected one called {wanted}, "
+        f"or its name (--text-column, --path-column){hint}"
+    )
 
 
 def text_item(text: str | None) -> Item:

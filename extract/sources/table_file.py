@@ -159,18 +159,29 @@ def read_parquet(path: Path, keep: Collection[str] | None) -> pyarrow.Table:
 
     with parquet.ParquetFile(path) as file:
         fields = list(file.schema_arrow)
-        left_out = []
-        if keep is not None:
-            left_out = [field.name for field in fields if field.name not in keep and holds_bytes(field.type)]
-        if PATH_COLUMN in left_out and holds_paths(ParquetCells(path, PATH_COLUMN)):
-            left_out.remove(PATH_COLUMN)
+        left_out = find_contents(path, file.schema_arrow, keep)
         if not left_out:
             return file.read()
         n_rows = file.metadata.num_rows
         rows = file.read(columns=[field.name for field in fields if field.name not in left_out])
-    columns = [pa.nulls(n_rows, field.type) if field.name in left_out else rows[field.name] for field in fields]
-    described = [field.with_metadata(LEFT_OUT) if field.name in left_out else field for field in fields]
-    return pa.table(columns, schema=pa.schema(described, rows.schema.metadata))
+    columns = []
+    for position, field in enumerate(fields):
+        if field.name in left_out:
+            fields[position] = field.with_metadata(LEFT_OUT)
+            columns.append(pa.nulls(n_rows, field.type))
+        else:
+            columns.append(rows[field.name])
+    return pa.table(columns, schema=pa.schema(fields, rows.schema.metadata))
+
+
+def find_contents(path: Path, schema: pyarrow.Schema, keep: Collection[str] | None) -> set[str]:
+    """Return the columns of a Parquet file that hold the contents of files, beside those to `keep`; None keeps all."""
+    if keep is None:
+        return set()
+    names = {field.name for field in schema if holds_bytes(field.type)} - set(keep)
+    if PATH_COLUMN in names and holds_paths(ParquetCells(path, PATH_COLUMN)):
+        names.remove(PATH_COLUMN)
+    return names
 
 
 def open_cells(path: Path, rows: pyarrow.Table, name: str) -> Cells:

@@ -37,14 +37,7 @@ class ZipSource:
     def __init__(self, path: Path, kind: str = "image") -> None:
         self.path = path
         self.kind = kind
-        try:
-            check_regular(path)
-            self._archive = ZipFile(path)
-        except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-            raise SourceError(
-                f"archive {path} cannot be read: {reason(error)}. Expected a whole .zip that may be read; pack it "
-                "again, or unpack what is left of it and give the folder."
-            ) from error
+        self._archive = open_zip(path)
         self._lock = threading.Lock()
         members = self._archive.infolist()
         for member in members:
@@ -94,6 +87,18 @@ class ZipSource:
             if is_of_the_disk:
                 raise
             raise DecodeError(f"{name} is damaged: {reason(error)}") from error
+
+
+def open_zip(path: Path) -> ZipFile:
+    """Open an archive; raise a SourceError if it is none, damaged, or may not be read."""
+    try:
+        check_regular(path)
+        return ZipFile(path)
+    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        raise SourceError(
+            f"archive {path} cannot be read: {reason(error)}. Expected a whole .zip that may be read; pack it "
+            "again, or unpack what is left of it and give the folder."
+        ) from error
 
 
 def normalize_name(member: ZipInfo) -> str:

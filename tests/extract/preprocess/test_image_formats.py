@@ -100,6 +100,13 @@ def test_tiff_of_12_bits_is_scaled_by_its_own_range() -> None:
     np.testing.assert_array_equal(found[:, :, 0], np.rot90(np.round(values / 4095 * 255), -1))
 
 
+def test_tiff_of_16_bits_whose_white_is_zero_is_not_a_negative() -> None:
+    values = WIDE[:, :, 0]
+    tags = {256: [24], 257: [20], 258: [16], 262: [0], 277: [1], 278: [20]}
+    found = pixels(write_tiff(tags, [values.tobytes()], TAG_OF_STRIPS))
+    np.testing.assert_array_equal(found[:, :, 0], np.round((65535 - values.astype(int)) / 257))
+
+
 @pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits", "raw"])
 def test_first_page_of_a_compressed_tiff_of_16_bits(compression: str) -> None:
     first, second = (Image.fromarray(np.ascontiguousarray(WIDE[:, :, channel])) for channel in (0, 1))
