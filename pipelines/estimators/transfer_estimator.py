@@ -570,8 +570,8 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         scikit-learn computes in float32 and its rounding decides between classes, the file may decide as ``predict``
         does for the same features in float64. Of fitted rows that are equally near, ``knn`` takes those that
         scikit-learn takes in one thread; in several threads it may take others if there are more than 256 rows. Where
-        the rounding of sums or exponentials decides, as for ``svm`` and ``gp`` with equal rows in several classes, the
-        comparison ends in a ParityError.
+        the rounding of sums or exponentials decides, as for ``gp`` with equal rows in several classes, and for ``svm``
+        with more than 15 features, the comparison ends in a ParityError.
         """
         check_is_fitted(self, "head_")
         export_fused(self._fitted_pipeline(), Path(path))

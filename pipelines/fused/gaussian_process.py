@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .distances import add_squares
+from .distances import add_distances
 from .graph_builder import GraphBuilder, Prediction, TypedValue, Value
 
 MAX_BYTES = 2**30
@@ -83,7 +83,7 @@ def is_gaussian_process_regressor(model: Any) -> bool:
 def convert_gaussian_process(graph: GraphBuilder, model: Any, features: Value) -> Prediction:
     """Choose the class that is most probable against the others; of two classes by the sign of the latent mean."""
     parts = list_binary_parts(model)
-    squares = add_squares(graph, features, graph.numbers(parts[0].X_train_.T), dtype=np.float64)
+    squares = add_distances(graph, features, np.asarray(parts[0].X_train_, dtype=np.float64))
     kernels = [add_kernel(graph, part, squares) for part in parts]
     means = []
     for part, kernel in zip(parts, kernels, strict=True):
@@ -97,7 +97,7 @@ def convert_gaussian_process(graph: GraphBuilder, model: Any, features: Value) -
 
 def convert_gaussian_process_regressor(graph: GraphBuilder, model: Any, features: Value) -> Value:
     """Return the mean of a Gaussian process for values, ``(n_rows, n_targets)``."""
-    squares = add_squares(graph, features, graph.numbers(model.X_train_.T), dtype=np.float64)
+    squares = add_distances(graph, features, np.asarray(model.X_train_, dtype=np.float64))
     weights = model.alpha_.reshape(len(model.X_train_), -1)
     means = graph.add("MatMul", add_kernel(graph, model, squares), graph.numbers(weights))
     scaled = graph.add("Mul", means, graph.numbers(np.atleast_1d(model._y_train_std)))

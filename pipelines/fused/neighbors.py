@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .distances import add_closeness
+from .distances import add_closeness, add_distances
 from .graph_builder import GraphBuilder, Prediction, TypedValue, Value
 
 
@@ -118,15 +118,6 @@ def add_nearest(graph: GraphBuilder, features: Value, rows: NDArray[np.float64],
         return inner.add("ScatterND", nearest, tied, decided)
 
     return graph.choose(has_ties, decide, nearest, dtype=np.int64)
-
-
-def add_distances(graph: GraphBuilder, features: Value, rows: NDArray[np.float64]) -> Value:
-    """Return squared distances to fitted rows, of the same terms in the same order as in scikit-learn."""
-    own = graph.sum_rows(graph.add("Mul", features, features), rows.shape[1])  # (n_rows, 1)
-    product = graph.add("MatMul", features, graph.numbers(rows.T))
-    partial_sum = graph.add("Sub", own, graph.add("Add", product, product))
-    lengths = [row @ row for row in rows]
-    return graph.add("Max", graph.add("Add", partial_sum, graph.numbers(lengths)), graph.numbers(0.0))
 
 
 def add_heap(graph: GraphBuilder, distances: Value, *, n_fitted: int, count: int) -> Value:

@@ -8,9 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .distances import add_squares
+from .distances import add_distances, add_squares
 from .graph_builder import GraphBuilder, Prediction, TypedValue, Value
 from .linear_decisions import add_linear_decisions
+from .rounding import add_exponential
+
+MAX_FEATURES_IN_ORDER = 15
+"""Number of features up to which BLAS adds their products from the first to the last."""
 
 
 def convert_one_vs_one(graph: GraphBuilder, model: Any, features: Value) -> Prediction:
@@ -119,8 +123,8 @@ def add_kernel(graph: GraphBuilder, model: Any, features: Value) -> Value:
     """Return the kernel between rows and support vectors."""
     vectors = np.asarray(model.support_vectors_, dtype=np.float64)
     if model.kernel == "rbf":
-        distance = add_squares(graph, features, graph.numbers(vectors.T), dtype=np.float64)
-        return graph.add("Exp", graph.add("Mul", distance, graph.numbers(-model._gamma)))
+        distance = add_kernel_distances(graph, features, vectors)
+        return add_exponential(graph, graph.add("Mul", distance, graph.numbers(-model._gamma)))
     product = graph.add("MatMul", features, graph.numbers(vectors.T))
     if model.kernel == "linear":
         return product
@@ -129,3 +133,15 @@ def add_kernel(graph: GraphBuilder, model: Any, features: Value) -> Value:
     if model.kernel == "poly":
         return graph.add("Pow", shifted, graph.numbers(float(model.degree)))
     return graph.add("Tanh", shifted)
+
+
+def add_kernel_distances(graph: GraphBuilder, features: Value, vectors: NDArray[np.float64]) -> Value:
+    """Return squared distances to support vectors, ``(n_rows, n_support)``.
+
+    Few features are added one after the other, as in BLAS. It adds more of them in an order of its own, in several sums
+    at a time, so that they might as well come from a matrix product.
+    """
+    n_features = vectors.shape[1]
+    if n_features > MAX_FEATURES_IN_ORDER:
+        return add_distances(graph, features, vectors)
+    return add_squares(graph, features, graph.numbers(vectors.T))
