@@ -207,7 +207,7 @@ def import_(
         Path | None, typer.Option(help="A .txt with one id per line, a .npy, or a table with a column id or path.")
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option(help="A table with a column id or path; every other column holds labels.")
+        Path | None, typer.Option(help="A table of labels, with a column id or path, or else in the order of the rows.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -11,12 +11,13 @@ import numpy as np
 
 from ....errors import InputError
 from ...graphs.cut import Column
+from ...sources.table_file import read_rows
 from ..block_matrix import BlockMatrix
 from ..compaction import ROWS_PER_CHECKSUM, write_compacted
 from ..content import StoreContent
 from ..delta import SourceDelta
 from ..description import new_store, require_place
-from ..labels import are_by_id, label_table
+from ..labels import LABEL_ID_COLUMNS, are_by_id, label_table
 from ..log import Log
 from ..part import ROW_FIELDS, format_part_name, rows_to_table
 from ..segment import Segment
@@ -48,7 +49,12 @@ def import_features(
     require_place(path)
     found = read_foreign(source, name)
     matrices = {column: stack_files(column, files) for column, files in found.columns.items()}
-    item_ids = choose_ids(found, ids, len(next(iter(matrices.values()))))
+    n_rows = len(next(iter(matrices.values())))
+    if isinstance(labels, (str, Path)):
+        labels = read_rows(Path(labels))
+        if ids is None and found.ids is None and len(labels) == n_rows:
+            ids = find_id_cells(labels)
+    item_ids = choose_ids(found, ids, n_rows)
     given_labels = None
     if labels is None:
         labels = found.labels
@@ -101,7 +107,12 @@ def choose_ids(found: ForeignFeatures, ids: Sequence[Any] | str | Path | None, n
 
 
 def tabulate_own_labels(labels: Any, item_ids: Sequence[str]) -> pyarrow.Table:
-    """Return labels as a table, after checking that they are of these items."""
+    """Return labels as a table, after checking that they are of these items; without ids they are in their order."""
+    import pyarrow as pa
+
+    is_table = isinstance(labels, pa.Table)
+    if is_table and find_id_cells(labels) is None and len(labels) == len(item_ids):
+        labels = labels.add_column(0, "id", [item_ids])
     if not are_by_id(labels):
         if len(labels) != len(item_ids):
             raise InputError(f"{len(item_ids)} items but {len(labels)} labels; expected one label for each item")
@@ -111,6 +122,15 @@ def tabulate_own_labels(labels: Any, item_ids: Sequence[str]) -> pyarrow.Table:
     if unknown:
         raise InputError(f"labels name {len(unknown)} ids that have no features, such as {min(unknown)!r}")
     return table
+
+
+def find_id_cells(labels: pyarrow.Table) -> list[Any] | None:
+    """Return the ids in a table of labels, None if it has no column of them."""
+    for name in LABEL_ID_COLUMNS:
+        if name in labels.column_names:
+            cells: list[Any] = labels[name].to_pylist()
+            return cells
+    return None
 
 
 def compute_row_digests(matrices: Mapping[str, BlockMatrix], item_ids: Sequence[str]) -> list[str]:

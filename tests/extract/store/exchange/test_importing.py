@@ -411,3 +411,17 @@ def test_exported_store_comes_back_the_same(store: FeatureStore, tmp_path: Path)
         table.select(["id", "label"]),
     )
     assert (again.fingerprint, again.ids, again.labels) == (store.fingerprint, store.ids, store.labels)
+
+
+def test_array_with_a_table_beside_it(matrix: NDArray[np.float32], tmp_path: Path) -> None:
+    np.save(tmp_path / "features.npy", matrix)
+    (tmp_path / "named.csv").write_text("path,label\n" + "".join(f"{name},{name[6]}\n" for name in IDS))
+    (tmp_path / "in_order.csv").write_text("label,split\n" + "".join(f"{n},train\n" for n in "aabbca"))
+    (tmp_path / "short.csv").write_text("label\na\nb\n")
+    named = FeatureStore.import_features(tmp_path / "a", tmp_path / "features.npy", labels=tmp_path / "named.csv")
+    assert (named.ids, named.labels) == (IDS, list("012345"))
+    in_order = FeatureStore.import_features(tmp_path / "b", tmp_path / "features.npy", labels=tmp_path / "in_order.csv")
+    assert (in_order.ids, in_order.labels) == ([str(n) for n in range(6)], list("aabbca"))
+    assert in_order.splits == ["train"] * 6
+    with pytest.raises(InputError, match=r"'id' \(or 'path'\)"):
+        FeatureStore.import_features(tmp_path / "c", tmp_path / "features.npy", labels=tmp_path / "short.csv")
