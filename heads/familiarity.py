@@ -132,27 +132,17 @@ def learn_familiarity(
     The limit is what :data:`FAMILIAR_SHARE` of the rows do not exceed if each is compared with the others, where those
     of its own group do not count.
     """
-    # Choose the rows, and order them by class.
     chosen = choose_rows(X, y, candidates)
     if len(chosen) < MIN_REFERENCE_ROWS:
         return None
-    classes = np.unique(y[chosen], return_inverse=True)[1] if by_class else np.zeros(len(chosen), np.intp)
+    classes = np.zeros(len(chosen), np.intp)
+    if by_class:
+        classes = np.unique(y[chosen], return_inverse=True)[1]
     order = np.argsort(classes, kind="stable")
-    chosen = chosen[order]
-    classes = classes[order]
-
-    # Standardise them, and leave out those that occur before.
-    values = X[chosen]
-    moments = MeanVariance.of(values, np.ones(len(values)))
-    standardised = standardise(values, moments.mean, moments.scale)
-    rows = standardised.astype(np.float16)
-    distinct = find_distinct_rows(rows)
-    starts = np.unique(classes[distinct], return_index=True)[1]
-    reference = Familiarity(rows[distinct], starts, moments.mean, moments.scale, limit=math.inf)
-
-    # Calibrate the limit.
-    row_groups = np.arange(len(chosen)) if groups is None else groups[chosen]
-    measured = compare_with_others(reference, standardised[distinct], row_groups[distinct])
+    reference, distinct = build_reference(X[chosen[order]], classes[order])
+    kept = chosen[order[distinct]]
+    row_groups = kept if groups is None else groups[kept]
+    measured = compare_with_others(reference, X, kept, row_groups)
     if len(measured) < MIN_REFERENCE_ROWS:
         return None
     return replace(reference, limit=find_limit(measured, FAMILIAR_SHARE))
@@ -167,14 +157,28 @@ def choose_rows(X: Array, y: Array, candidates: NDArray[np.intp] | None) -> NDAr
     return chosen[is_finite]
 
 
-def compare_with_others(reference: Familiarity, standardised: NDArray[np.float32], groups: Array) -> Array:
+def build_reference(values: Array, classes: Array) -> tuple[Familiarity, NDArray[np.intp]]:
+    """Return rows to compare with, without a limit, and their positions; values are ordered by class.
+
+    Rows that equal one before them are left out.
+    """
+    moments = MeanVariance.of(values, np.ones(len(values)))
+    rows = standardise(values, moments.mean, moments.scale).astype(np.float16)
+    distinct = find_distinct_rows(rows)
+    starts = np.unique(classes[distinct], return_index=True)[1]
+    return Familiarity(rows[distinct], starts, moments.mean, moments.scale, limit=math.inf), distinct
+
+
+def compare_with_others(reference: Familiarity, X: Array, kept: NDArray[np.intp], groups: Array) -> Array:
     """Return how unfamiliar some of the reference rows would be if those of their own group were not known.
 
-    There are at most :data:`MAX_CALIBRATION_ROWS`; rows without others are left out.
+    `kept` are the positions in `X` of the reference rows, which have the groups. At most :data:`MAX_CALIBRATION_ROWS`
+    are compared; rows without others are left out.
     """
-    order = np.random.default_rng(0).permutation(len(standardised))
+    order = np.random.default_rng(0).permutation(len(kept))
     rows = np.sort(order[:MAX_CALIBRATION_ROWS])
-    nearest = reference.find_nearest_classes(standardised[rows], own_groups=groups[rows], groups=groups)
+    standardised = standardise(X[kept[rows]], reference.mean, reference.scale)
+    nearest = reference.find_nearest_classes(standardised, own_groups=groups[rows], groups=groups)
     has_others = np.isfinite(nearest[:, 0])
     return subtract_lead(nearest[has_others], reference.lead_weight)
 

@@ -511,9 +511,8 @@ def print_predictions(
         print_table(names, cells)
     if len(rows) > len(shown) and not as_json:
         typer.echo(f"the first {len(shown)} items; write all to a file with --out")
-    n_unfamiliar = sum(row.get("familiar") is False for row in rows)
-    n_failed = sum(row["status"] == "failed" for row in rows)
-    warn_of_unfamiliar_items(n_unfamiliar, len(rows) - n_failed)
+    is_familiar = [row["familiar"] for row in rows if "familiar" in row]
+    warn_of_unfamiliar_items(is_familiar.count(False), len(is_familiar))
     require_success(sum(row["status"] == "failed" for row in shown), len(shown))
 
 

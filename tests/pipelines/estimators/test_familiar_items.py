@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -26,6 +28,7 @@ from topwork.pipelines.estimators import prediction_rows
 from topwork.pipelines.estimators.refit import RefitWarning
 from topwork.pipelines.estimators.result_files import write_predictions
 
+from ..cli.running import topwork_command, topwork_json
 from ..conftest import REGIONS
 from .test_result_files import predict_until_killed
 
@@ -160,6 +163,39 @@ def test_columns_of_other_scales_are_compared_together(graph: ExportedGraph, man
     found = TransferClassifier(graph, ["layer1", "layer3"], head="centroid", cv=0).fit(many[1], many[2])
     assert found.familiar(many[1]).mean() >= 0.9
     assert found.familiar(paths_in(digits)).mean() < 0.2
+
+
+def test_command_counts_warns_and_refuses(bundle: Path, many: Photographs, digits: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    told = topwork_command("predict", bundle, digits, "--out", out)
+    assert told.stdout.startswith("30 items: 30 predicted (30 unfamiliar), 0 failed; wrote")
+    assert "warning: 30 of 30 items (100%)" in told.stderr
+    assert {row["familiar"] for row in read(out)} == {"False"}
+    told = topwork_command("predict", bundle, digits, "--out", out, "--refuse-unfamiliar")
+    assert told.stdout.startswith("30 items: 0 predicted, 0 failed, 30 unfamiliar; wrote")
+    assert {(row["label"], row["status"]) for row in read(out)} == {("", "unfamiliar")}
+    counts = topwork_json("predict", bundle, digits, "--out", out, "--refuse-unfamiliar")
+    assert counts == {"items": 30, "ok": 0, "failed": 0, "abstained": 0, "unfamiliar": 30}
+    assert "warning" not in topwork_command("predict", bundle, many[0], "--out", out).stderr
+
+
+def test_command_prints_what_is_unfamiliar(bundle: Path, digits: Path) -> None:
+    told = topwork_command("predict", bundle, digits / "00.png")
+    assert told.stdout.split() == ["id", "label", "familiar", "p_1", *told.stdout.split()[4:6], "False", ANY]
+    assert "warning: 1 of 1 items" in told.stderr
+    (row,) = topwork_json("predict", bundle, digits / "00.png", "--refuse-unfamiliar")["predictions"]
+    assert (row["label"], row["status"], row["familiar"]) == (None, "unfamiliar", False)
+    assert "unfamiliar" in topwork_command("predict", bundle, digits / "00.png", "--refuse-unfamiliar").stdout
+
+
+@pytest.mark.parametrize("place", [[], ["--out", "no.csv"]])
+def test_command_refuses_nothing_that_it_cannot_know(place: list[str], photos: Path, tmp_path: Path) -> None:
+    told = topwork_command("fit", photos, "--out", tmp_path / "bundle", "--head", "centroid")
+    assert "unfamiliar items will not be recognised" in told.stdout
+    with contextlib.chdir(tmp_path):
+        told = topwork_command("predict", "bundle", photos, "--refuse-unfamiliar", *place, code=2)
+    assert "50 different items" in told.stderr
+    assert not (tmp_path / "no.csv").exists()
 
 
 def test_few_items_have_no_column_and_are_an_error_only_where_they_matter(
