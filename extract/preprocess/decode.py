@@ -23,6 +23,8 @@ PREMULTIPLIED_MODES = {"La": "LA", "RGBa": "RGBA"}
 """Modes whose colours are multiplied by the opacity, and the same without."""
 JPEG_FORMATS = ("JPEG", "MPO")
 JPEG_END = b"\xff\xd9"
+PNG_END = b"IEND"
+OVERWRITTEN_END = bytes(4)
 JPEG_SCAN = b"\xda"
 """Second byte of the mark at which the pixels of a JPEG begin."""
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
@@ -46,8 +48,8 @@ def decode(content: Any, spec: ImageSpec, max_pixels: int = MAX_PIXELS) -> Image
     try:
         image = open_image(content)
         check_pixels(image, max_pixels)
-        if image.format in JPEG_FORMATS and isinstance(content, (bytes, bytearray)):
-            require_end_of_jpeg(content)
+        if isinstance(content, (bytes, bytearray)):
+            require_end(content, image.format)
         if spec.decode == "fast":
             reduce_jpeg(image, spec)
         image.load()
@@ -132,14 +134,21 @@ def check_pixels(image: Image.Image, max_pixels: int) -> None:
         raise DecodeError(f"{width} x {height} pixels are more than max_pixels={max_pixels:,}")
 
 
-def require_end_of_jpeg(content: bytes | bytearray) -> None:
-    """Raise a DecodeError for a JPEG whose end is overwritten, as by the zeros of a broken download.
+def require_end(content: bytes | bytearray, image_format: str | None) -> None:
+    """Raise a DecodeError for a JPEG or PNG whose end is overwritten, as by the zeros of a broken download.
 
-    Pillow would fill its lower part with grey.
+    Pillow would fill its lower part with grey, or with whatever zeros mean. A PNG that only lacks its end is whole.
     """
-    start = find_scan(content)
-    if start is not None and content.rfind(JPEG_END) < start:
-        raise DecodeError("image file is truncated: the end of the JPEG is missing, as after a broken download")
+    is_overwritten = False
+    if image_format in JPEG_FORMATS:
+        start = find_scan(content)
+        is_overwritten = start is not None and content.rfind(JPEG_END) < start
+    elif image_format == "PNG":
+        is_overwritten = content.endswith(OVERWRITTEN_END) and PNG_END not in content
+    if is_overwritten:
+        raise DecodeError(
+            f"image file is truncated: the end of the {image_format} is missing, as after a broken download"
+        )
 
 
 def find_scan(content: bytes | bytearray) -> int | None:

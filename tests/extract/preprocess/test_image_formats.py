@@ -213,6 +213,17 @@ def test_jpeg_without_its_end_fails_instead_of_being_grey(
         decode(content[:length] + filling, spec)
 
 
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_png_whose_end_is_overwritten_fails(share: float) -> None:
+    slope = np.add.outer(np.arange(300), np.arange(300)).astype(np.uint8)
+    content = encoded(slope, "PNG")
+    length = int(share * len(content))
+    with pytest.raises(DecodeError, match="truncated"):
+        decode(content[:length] + bytes(len(content) - length), SPEC)
+    np.testing.assert_array_equal(pixels(content[:-12])[:, :, 0], slope)
+    np.testing.assert_array_equal(pixels(content + bytes(100))[:, :, 0], slope)
+
+
 def test_jpeg_with_a_small_picture_and_filling_bytes_in_its_headers() -> None:
     exif = Image.Exif()
     exif[0x010E] = "a description"
