@@ -40,7 +40,10 @@ EXPECTED = (
 
 OWN_FOLDERS = {
     ("store.json", "log"): "a feature store, whose features are computed: fit, evaluate and predict take it as it is",
-    ("bundle.json",): "a bundle of topwork, which comes before the source, as in `topwork predict BUNDLE SOURCE`",
+    (
+        "bundle.json",
+        "extractor.json",
+    ): "a bundle of topwork, which comes before the source, as in `topwork predict BUNDLE SOURCE`",
 }
 """What the folders that topwork writes contain, and what to do with them."""
 

@@ -141,6 +141,13 @@ def test_table_of_a_folders_files_names_the_labels(write_images: WriteImages, na
     assert described(open_source(root)) == described(open_source(table)) == expected
 
 
+@pytest.mark.parametrize("name", ["store.json", "bundle.json"])
+def test_files_named_like_those_of_topwork_do_not_make_a_folder_its_own(write_images: WriteImages, name: str) -> None:
+    root = write_images(each=1)
+    (root / name).write_text("{}")
+    assert len(open_source(root)) == 2
+
+
 def test_table_of_something_else_does_not_name_labels(write_images: WriteImages) -> None:
     root = write_images(each=1)
     (root / "metadata.csv").write_text("camera,date\nx,2020\n")
