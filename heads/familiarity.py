@@ -9,7 +9,6 @@ Mendes Júnior et al. (2017, https://doi.org/10.1007/s10994-016-5610-8) recognis
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
@@ -210,23 +209,30 @@ def find_distinct_rows(rows: Array) -> NDArray[np.intp]:
     return np.array(list(first_positions.values()), np.intp)
 
 
-def measure_class_distances(to_rows: Array, starts: Sequence[int] | Array, n_neighbors: int) -> Array:
+def measure_class_distances(to_rows: Array, starts: Array, n_neighbors: int) -> Array:
     """Return the mean distance to the k nearest rows of each class, as ``(n_queries, n_classes)``.
 
     `to_rows` has the distance of each query to each row, ordered by class; of fewer finite ones the mean is that of
     those, and infinite if there are none.
     """
-    ends = [*starts[1:], to_rows.shape[1]]
     distances = np.empty((len(to_rows), len(starts)), np.float32)
-    for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        nearest = to_rows[:, start:end]
-        if end - start > n_neighbors:
-            nearest = np.partition(nearest, n_neighbors - 1, axis=1)[:, :n_neighbors]
-        is_finite = np.isfinite(nearest)
-        count = is_finite.sum(axis=1)
-        total = np.where(is_finite, nearest, 0.0).sum(axis=1)
-        distances[:, number] = np.where(count > 0, total / np.maximum(count, 1), np.inf)
+    n_rows_of_class = np.diff(starts, append=to_rows.shape[1])
+    for n_rows in np.unique(n_rows_of_class).tolist():
+        classes = np.flatnonzero(n_rows_of_class == n_rows)
+        columns = starts[classes, None] + np.arange(n_rows)
+        nearest = to_rows[:, columns]  # (n_queries, n_classes, n_rows)
+        if n_rows > n_neighbors:
+            nearest = np.partition(nearest, n_neighbors - 1, axis=2)[:, :, :n_neighbors]
+        distances[:, classes] = average_finite(nearest)
     return distances
+
+
+def average_finite(values: Array) -> Array:
+    """Return the mean of the finite values along the last axis, infinite if there are none."""
+    is_finite = np.isfinite(values)
+    count = is_finite.sum(axis=-1)
+    total = np.where(is_finite, values, 0.0).sum(axis=-1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.inf)
 
 
 def find_two_smallest(distances: Array) -> Array:
