@@ -63,6 +63,32 @@ def list_groups(X: Source | FeatureStore) -> list[str] | None:
     return [f"item {item.id}" if item.held_out_with is None else f"group {item.held_out_with}" for item in X]
 
 
+def read_weights_and_groups(
+    X: Source | FeatureStore, weights: Any, groups: Any
+) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
+    """Return the given weights and groups ``(n_items,)``, or else those of the source; None where there are none."""
+    n_items = count_items(X)
+    if weights is None:
+        weights = list_weights(X)
+    if groups is None:
+        groups = list_groups(X)
+    item_weights = check_item_vector(weights, "sample_weight", n_items, dtype=float)
+    return item_weights, check_item_vector(groups, "groups", n_items)
+
+
+def check_item_vector(values: Any, name: str, n_items: int, dtype: Any = None) -> NDArray[Any] | None:
+    """Return weights or groups as an array ``(n_items,)``, or None if none were given.
+
+    Raise an InputError, which names the parameter, if there are more or fewer values than items.
+    """
+    if values is None:
+        return None
+    array = np.asarray(values, dtype)
+    if array.shape != (n_items,):
+        raise InputError(f"{n_items} items but {name} of shape {array.shape}; expected one for each item")
+    return array
+
+
 def list_weights(X: Source | FeatureStore) -> list[float] | None:
     """Return the weight of each item as its source states it; None without weights.
 

@@ -64,19 +64,6 @@ def take_rows(values: NDArray[Any] | None, rows: NDArray[np.intp]) -> NDArray[An
     return None if values is None else values[rows]
 
 
-def check_item_vector(values: Any, name: str, n_items: int, dtype: Any = None) -> NDArray[Any] | None:
-    """Return weights or groups as an array ``(n_items,)``, or None if none were given.
-
-    Raise an InputError, which names the parameter, if there are more or fewer values than items.
-    """
-    if values is None:
-        return None
-    array = np.asarray(values, dtype)
-    if array.shape != (n_items,):
-        raise InputError(f"{n_items} items but {name} of shape {array.shape}; expected one for each item")
-    return array
-
-
 def find_last_step(head: Any) -> Any:
     """Return the last step of a pipeline, or else the head itself."""
     return head.steps[-1][1] if isinstance(head, Pipeline) else head

@@ -43,17 +43,17 @@ from .item_features import (
     select_items,
 )
 from .item_labels import (
+    check_item_vector,
     collect_labels,
     count_items,
     find_originals,
     find_unaltered,
-    list_groups,
     list_ids,
-    list_weights,
     number_groups,
+    read_weights_and_groups,
 )
 from .item_splits import count_left_out, select_for_scoring, select_for_training
-from .training_set import TrainingSet, check_item_vector, fit_head, take_rows, weight_arguments
+from .training_set import TrainingSet, fit_head, take_rows, weight_arguments
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -183,38 +183,23 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         """
         self.__dict__.pop("head_", None)  # if this fit fails, an earlier head must not be used with new features
         # Check the parameters, before anything is computed.
-        self._check_parameters()
-        self.extractor_ = self._build_extractor()
         given = None if y is None else read_labels(y)
-        head = self.unfitted_head(None if given is None else given.values)
-        self.extractor_.check_parameters()
-        if sample_weight is not None:
-            weight_arguments(head)
+        head = self._check_before_fit(given, sample_weight)
         self._fit_extractor(X)
 
         # Read and check what is given for each item.
         items = self._open(X, given)
         chosen = select_for_training(items, split)
-        n_items = count_items(items)
         labels = collect_labels(items, given, chosen)
-        if given is None:
-            self.require_own_labels(labels)
         targets = self.as_targets(labels.take_labelled())
         if given is None:
+            self.require_own_labels(labels)
             head = self.unfitted_head(targets)
         self._require_learnable(targets)
-        if sample_weight is None:
-            sample_weight = list_weights(items)
-            if sample_weight is not None:
-                weight_arguments(head)
-        if groups is None:
-            groups = list_groups(items)
-        item_weights = check_item_vector(sample_weight, "sample_weight", n_items, dtype=float)
-        item_groups = check_item_vector(groups, "groups", n_items)
-        self.left_out_ = count_left_out(items, chosen)
-        self.n_unlabelled_ = len(chosen) - len(targets)
-        if self.n_unlabelled_:
-            warnings.warn(f"{self.n_unlabelled_} of {len(chosen)} items have no label and are left out", stacklevel=2)
+        item_weights, item_groups = read_weights_and_groups(items, sample_weight, groups)
+        if item_weights is not None:
+            weight_arguments(head)
+        self._note_items_without_use(items, chosen, labels)
 
         # Compute the features of the labelled items, and train the head on them.
         features = self._compute_training_features(items, chosen, labels.is_labelled)
@@ -233,6 +218,25 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         )
         self.train(head, rows)
         return self
+
+    def _check_before_fit(self, given: GivenLabels | None, sample_weight: Any) -> Any:
+        """Check the parameters, build the extractor, and return the unfitted head."""
+        self._check_parameters()
+        self.extractor_ = self._build_extractor()
+        head = self.unfitted_head(None if given is None else given.values)
+        self.extractor_.check_parameters()
+        if sample_weight is not None:
+            weight_arguments(head)
+        return head
+
+    def _note_items_without_use(
+        self, items: Source | FeatureStore, chosen: NDArray[np.intp], labels: GivenLabels
+    ) -> None:
+        """Count the items of other splits, and those without a label, of which the user is warned."""
+        self.left_out_ = count_left_out(items, chosen)
+        self.n_unlabelled_ = int((~labels.is_labelled).sum())
+        if self.n_unlabelled_:
+            warnings.warn(f"{self.n_unlabelled_} of {len(chosen)} items have no label and are left out", stacklevel=3)
 
     def train(self, head: Any, given: TrainingSet) -> None:
         """Fit and evaluate the head, and record what it was trained on.
