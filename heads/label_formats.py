@@ -264,3 +264,17 @@ def list_some(labels: list[Any]) -> str:
     """Return the first labels as a text."""
     shown = ", ".join(map(repr, labels[:SHOWN_LABELS]))
     return f"{shown}, …" if len(labels) > SHOWN_LABELS else shown
+
+
+def stack_label_probabilities(probabilities: Any, head: Any) -> Array:
+    """Return the probabilities that a head predicts as one array.
+
+    For several labels, nearest neighbours return an array for each label, with a column for each of its values.
+    """
+    if not isinstance(probabilities, list):
+        return np.asarray(probabilities)
+    columns = []
+    for of_label, values in zip(probabilities, head.classes_, strict=True):
+        is_one = np.asarray(values) == 1
+        columns.append(of_label[:, is_one].sum(axis=1))
+    return np.column_stack(columns)

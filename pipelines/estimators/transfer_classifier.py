@@ -15,7 +15,14 @@ from sklearn.utils.metaestimators import available_if
 from ...errors import BundleError, ExportError, InputError
 from ...extract.graphs.pooling import AUTO
 from ...extract.preprocess.decode import MAX_PIXELS
-from ...heads.label_formats import GivenLabels, align_columns, encode_label_sets, name_columns, require_known_labels
+from ...heads.label_formats import (
+    GivenLabels,
+    align_columns,
+    encode_label_sets,
+    name_columns,
+    require_known_labels,
+    stack_label_probabilities,
+)
 from ...heads.metrics import ACCURACY
 from ...heads.parameters import CLASS_WEIGHT
 from ...heads.registry import DEFAULT, resolve_head, set_class_weight
@@ -276,15 +283,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
         """Return probabilities for features ``(n_items, n_features)``."""
         if not len(matrix):
             return np.empty((0, len(self.classes_)))
-        probabilities = self.head_.predict_proba(matrix)
-        if not isinstance(probabilities, list):
-            return np.asarray(probabilities)
-        # Nearest neighbours return one array for each label, with a column for each of its values.
-        columns = []
-        for of_label, values in zip(probabilities, self.head_.classes_, strict=True):
-            is_one = np.asarray(values) == 1
-            columns.append(of_label[:, is_one].sum(axis=1))
-        return np.column_stack(columns)
+        return stack_label_probabilities(self.head_.predict_proba(matrix), self.head_)
 
     @_head_has("decision_function")  # type: ignore[untyped-decorator]
     def decision_function(self, X: Any) -> NDArray[np.floating[Any]]:
@@ -350,8 +349,6 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
         return own
 
     def _fitted_pipeline(self) -> FittedPipeline:
-        if self.multilabel_:
-            raise ExportError("several labels for each item cannot be written as ONNX; expected one label for each")
         if self.has_coded_labels():
             raise ExportError("labels of several types cannot be written as ONNX; expected labels of one type")
         return FittedPipeline(
@@ -360,6 +357,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
             head=self.head_,
             classes=self.classes_,
             abstain_below=self.abstain_below,
+            is_multilabel=self.multilabel_,
         )
 
 

@@ -559,7 +559,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         ExportError
-            If there is no ONNX converter for the head, or it predicts several labels, or labels of several types.
+            If there is no ONNX converter for the head, or it predicts labels of several types.
         ParityError
             If the outputs of the file differ from those of backbone and head run separately.
 
@@ -567,6 +567,9 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         -----
         The file's labels have the values of ``predict``: integers are int64, or uint64 if they are beyond it, booleans
         int64, floats float32 or float64, and texts strings. Labels of any other type are an ExportError.
+
+        A file of several labels of each item has the output ``labels``, int64 of shape (n_items, n_labels), and their
+        names in its metadata, as JSON under ``topwork.labels``.
 
         All named heads, trees, forests, boosted trees and ``GaussianNB`` are written with the decisions and ties of
         scikit-learn's ``predict``. All labels are compared before the file is written, those of ties as well: rows of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ from ...heads.registry import HEADS
 from .graph_builder import GraphBuilder, Prediction
 from .head_converters import find_converter, find_regressor_converter
 from .labels import to_onnx_labels, with_positions
+from .multilabel import add_label_matrix
 from .parity import FittedPipeline, require_head_parity, require_parity
 from .preparation import add_step, can_prepare
 from .temperature import apply_temperature, split_calibrated
@@ -27,9 +29,12 @@ from .temperature import apply_temperature, split_calibrated
 FUSIBLE = tuple(HEADS)
 """Names of heads that can be written as ONNX."""
 CLASSIFIER_OUTPUTS = ("label", "probabilities")
+MULTILABEL_OUTPUTS = ("labels", "probabilities")
 REGRESSOR_OUTPUTS = ("value",)
 ABSTAIN_KEY = "topwork.abstain_below"
 """Metadata of a classifier that abstains; the graph outputs the most probable label all the same."""
+LABELS_KEY = "topwork.labels"
+"""Metadata of a classifier of several labels: their names in the order of the columns, as JSON."""
 HEAD_PREFIX = "head/"
 FIRST_STEPS_PREFIX = "first_steps/"
 LAST_STEP_PREFIX = "last_step/"
@@ -46,8 +51,9 @@ def export_fused(pipeline: FittedPipeline, path: Path) -> None:
     The graph has the inputs of the extractor's: uint8 images ``(batch, height, width, 3)``, resized and cropped as the
     input specification in its metadata says; token ids and attention mask, for which the tokenizer is written beside
     the file, as in ``model.tokenizer.json``; or tensors. It outputs ``label`` and, if the head has them,
-    ``probabilities`` in the order of the classes; or ``value``. Boolean labels become int64, the nearest type that ONNX
-    has. Raise an ExportError if there is no ONNX converter for the head, and a ParityError if the graphs differ.
+    ``probabilities`` in the order of the classes; or ``labels``, zeros and ones for each of several labels, and their
+    ``probabilities``; or ``value``. Boolean labels become int64, the nearest type that ONNX has. Raise an ExportError
+    if there is no ONNX converter for the head, and a ParityError if the graphs differ.
     """
     # Convert the backbone and the head.
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,8 +62,9 @@ def export_fused(pipeline: FittedPipeline, path: Path) -> None:
     head = convert_and_compare_head(pipeline, body_session, find_opset(body))
 
     # Merge them.
-    outputs = REGRESSOR_OUTPUTS if pipeline.classes is None else CLASSIFIER_OUTPUTS
-    merged = merge_models(body, head, names=names, outputs=outputs)
+    merged = merge_models(body, head, names=names, outputs=name_outputs(pipeline))
+    if pipeline.classes is not None and pipeline.is_multilabel:
+        merged.metadata_props.add(key=LABELS_KEY, value=json.dumps(pipeline.classes.tolist()))
     if pipeline.abstain_below is not None:
         merged.metadata_props.add(key=ABSTAIN_KEY, value=str(pipeline.abstain_below))
     content = merged.SerializeToString()
@@ -67,6 +74,13 @@ def export_fused(pipeline: FittedPipeline, path: Path) -> None:
     for name, text in pipeline.graph.input_spec.serving_files().items():
         write_file(path.with_name(f"{path.stem}.{name}"), text)
     write_file(path, content)
+
+
+def name_outputs(pipeline: FittedPipeline) -> tuple[str, ...]:
+    """Return the names of the outputs of a fused graph."""
+    if pipeline.classes is None:
+        return REGRESSOR_OUTPUTS
+    return MULTILABEL_OUTPUTS if pipeline.is_multilabel else CLASSIFIER_OUTPUTS
 
 
 def load_body(graph: ExportedGraph, columns: Sequence[str]) -> tuple[Any, Session]:
@@ -107,7 +121,8 @@ def convert_and_compare_head(pipeline: FittedPipeline, body: Session, opset: int
 
 def convert_head_in(pipeline: FittedPipeline, body: Session, opset: int, *, in_double: bool) -> Any:
     """Convert the head of a pipeline in one precision of decisions, and compare it."""
-    model = convert_head(pipeline.head, pipeline.n_features, opset, in_double=in_double)
+    convert = convert_multilabel_head if pipeline.is_multilabel else convert_head
+    model = convert(pipeline.head, pipeline.n_features, opset, in_double=in_double)
     base, _ = split_calibrated(pipeline.head)
     with naming_head(base):
         session = open_session(model.SerializeToString(), "cpu")
@@ -137,6 +152,20 @@ def convert_head(head: Any, n_features: int, opset: int, in_double: bool = False
     if prediction.probabilities is not None:
         probabilities = graph.cast(prediction.probabilities, np.float32)
         add_output(model, probabilities, np.float32, shape=[None, len(labels)])
+    return model
+
+
+def convert_multilabel_head(head: Any, n_features: int, opset: int, in_double: bool = False) -> Any:
+    """Convert a fitted classifier of several labels; the outputs are zeros and ones, and probabilities if any."""
+    with naming_head(head):
+        model = convert_steps_before(head, n_features, opset)
+        graph = GraphBuilder(model.graph, LAST_STEP_PREFIX, in_double=in_double)
+        features = graph.widen(model.graph.output[0].name)
+        prediction = add_label_matrix(graph, find_last_step(head), features, n_features)
+    del model.graph.output[:]
+    add_output(model, prediction.positions, np.int64, shape=[None, None])
+    if prediction.probabilities is not None:
+        add_output(model, graph.cast(prediction.probabilities, np.float32), np.float32, shape=[None, None])
     return model
 
 

@@ -91,7 +91,7 @@ def convert_gaussian_process(graph: GraphBuilder, model: Any, features: Value) -
     variances = [add_variance(graph, part, kernel) for part, kernel in zip(parts, kernels, strict=True)]
     apart = add_averages(graph, join(graph, means), join(graph, variances))  # (n_rows, n_parts)
     if len(parts) == 1:
-        return Prediction(graph.choose_of_two(means[0]), graph.add_complement(apart))
+        return Prediction(graph.choose_of_two(means[0]), graph.add_complement(apart), apart)
     return Prediction(graph.argmax(apart), graph.normalise_rows(apart, len(parts)))
 
 

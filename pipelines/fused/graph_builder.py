@@ -15,10 +15,16 @@ Value = str
 
 @dataclass(frozen=True)
 class Prediction:
-    """Values of a graph: positions of the classes ``(n_rows,)``, and probabilities ``(n_rows, n_classes)`` if any."""
+    """Values of a graph: positions of the classes ``(n_rows,)``, and probabilities ``(n_rows, n_classes)`` if any.
+
+    Of two classes some classifiers also have the score, ``(n_rows, 1)``, that scikit-learn's ``OneVsRestClassifier``
+    compares with a threshold. Several labels of each row have zeros and ones instead of positions, and as many
+    probabilities.
+    """
 
     positions: Value
     probabilities: Value | None = None
+    score: Value | None = None
 
 
 @dataclass(frozen=True)

@@ -170,6 +170,7 @@ def convert_linear(graph: GraphBuilder, model: Any, features: Value) -> Predicti
     return Prediction(
         choose_class(graph, decisions, n_decisions=n_decisions),
         add_probabilities(graph, model, decisions=decisions, n_decisions=n_decisions),
+        score=decisions if n_decisions == 1 else None,
     )
 
 

@@ -49,7 +49,10 @@ def convert_centroid(graph: GraphBuilder, model: Any, features: Value) -> Predic
     if has_uniform_prior:
         plain = add_distances(graph, features, model.centroids_)
         positions = graph.argmax(graph.add("Neg", plain))
-    return Prediction(positions, graph.add("Softmax", logits, axis=1))
+    score = None
+    if len(model.classes_) == 2:
+        score = graph.add("Sub", graph.columns(logits, [1]), graph.columns(logits, [0]))
+    return Prediction(positions, graph.add("Softmax", logits, axis=1), score)
 
 
 def convert_neighbors(graph: GraphBuilder, model: Any, features: Value) -> Prediction:

@@ -76,7 +76,8 @@ def convert_support_vectors(graph: GraphBuilder, model: Any, features: Value) ->
     for_second = graph.add("Sub", graph.numbers(1.0), for_first)
     first = graph.add("MatMul", for_first, graph.numbers(to_first))
     second = graph.add("MatMul", for_second, graph.numbers(to_second))
-    return Prediction(graph.argmax(graph.add("Add", first, second)))
+    score = graph.add("Neg", decisions) if n_classes == 2 else None
+    return Prediction(graph.argmax(graph.add("Add", first, second)), score=score)
 
 
 def add_pair_decisions(graph: GraphBuilder, model: Any, features: Value) -> Value:

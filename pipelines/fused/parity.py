@@ -10,6 +10,7 @@ import numpy as np
 
 from ...errors import ParityError
 from ...extract.preprocess.by_kind import preprocessor_for
+from ...heads.label_formats import stack_label_probabilities
 from .tied_rows import approach_boundaries, make_tied_rows
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ class FittedPipeline:
     """The parts of a fused graph, with which it is also compared.
 
     `columns` are those that the head was fitted on, in the order of its features; `classes`, an array ``(n_classes,)``,
-    is None for a regressor; below the probability `abstain_below` a classifier predicts no label.
+    is None for a regressor, and names the labels if each row has several; below the probability `abstain_below` a
+    classifier predicts no label.
     """
 
     graph: ExportedGraph
@@ -45,6 +47,7 @@ class FittedPipeline:
     head: Any
     classes: NDArray[Any] | None = None
     abstain_below: float | None = None
+    is_multilabel: bool = False
 
     @property
     def n_features(self) -> int:
@@ -90,9 +93,11 @@ def compare_outputs(pipeline: FittedPipeline, features: NDArray[np.float32], out
     if pipeline.classes is None:
         compare_values(pipeline.head, features, np.asarray(outputs[0]))
         return
-    if hasattr(pipeline.head, "predict_proba"):
+    if len(outputs) > 1:
         compare_probabilities(pipeline.head, features, outputs[1])
-    labels = np.asarray(outputs[0]).astype(pipeline.classes.dtype)
+    labels = np.asarray(outputs[0])
+    if not pipeline.is_multilabel:
+        labels = labels.astype(pipeline.classes.dtype)
     compare_labels(pipeline.head, features, labels)
 
 
@@ -118,8 +123,12 @@ def compare_probabilities(head: Any, features: NDArray[np.float32], found: NDArr
 
     Where the last digits of the features decide which neighbours vote, there is no right answer to compare with.
     """
-    expected = head.predict_proba(features)
-    is_steady = find_steady(head.predict_proba, features, expected).all(axis=1)
+
+    def predict(rows: NDArray[np.float32]) -> NDArray[Any]:
+        return stack_label_probabilities(head.predict_proba(rows), head)
+
+    expected = predict(features)
+    is_steady = find_steady(predict, features, expected).all(axis=1)
     differences = np.abs(expected - found)[is_steady]
     if not (differences <= MAX_DIFFERENCE).all():
         raise ParityError(
@@ -136,17 +145,22 @@ def compare_labels(head: Any, features: NDArray[np.float32], found: NDArray[Any]
     equally near, the nearest neighbours must be those that scikit-learn finds in one thread: in several it depends on
     their number.
     """
-    is_wrong = found != head.predict(features)
-    if is_wrong.any():
-        is_wrong[is_wrong] = found[is_wrong] != predict_in_double(head, features[is_wrong])
-    if is_wrong.any():
-        is_wrong[is_wrong] = found[is_wrong] != predict_in_one_thread(head, features[is_wrong])
+    is_wrong = find_different_rows(found, head.predict(features))
+    for predict in (predict_in_double, predict_in_one_thread):
+        if is_wrong.any():
+            is_wrong[is_wrong] = find_different_rows(found[is_wrong], predict(head, features[is_wrong]))
     if is_wrong.any():
         raise ParityError(
             f"{is_wrong.sum()} of {len(is_wrong)} labels of the fused graph differ from backbone and head run "
             "separately; expected none. Where classes tie, or rounding decides between them, another head may do. "
             "Nothing was written."
         )
+
+
+def find_different_rows(found: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return a mask of the rows that differ, in any of several labels."""
+    is_different: NDArray[np.bool_] = (found != expected).reshape(len(found), -1).any(axis=1)
+    return is_different
 
 
 def predict_in_double(head: Any, features: NDArray[np.float32]) -> NDArray[Any]:

@@ -18,8 +18,8 @@ MAX_AXES = 64
 
 def approach_boundaries(head: Any, rows: Rows) -> list[Rows]:
     """Bisect between each row and one of another class, and return the midpoints of each step."""
-    labels = head.predict(rows)
-    if len(np.unique(labels)) < 2:
+    labels = number_labels(head.predict(rows))
+    if labels.max() == 0:
         return []
     partners = [np.flatnonzero(labels != label)[0] for label in labels]
     near = rows
@@ -28,10 +28,18 @@ def approach_boundaries(head: Any, rows: Rows) -> list[Rows]:
     for _ in range(N_BISECTIONS):
         middle = ((near + far) / 2).astype(np.float32)
         midpoints.append(middle)
-        is_near_class = (head.predict(middle) == head.predict(near))[:, None]
+        is_equal = (head.predict(middle) == head.predict(near)).reshape(len(middle), -1)
+        is_near_class = is_equal.all(axis=1)[:, None]
         near = np.where(is_near_class, middle, near)
         far = np.where(is_near_class, far, middle)
     return midpoints
+
+
+def number_labels(labels: NDArray[Any]) -> NDArray[np.int64]:
+    """Return a number for each row; rows with the same label, or the same set of labels, have the same number."""
+    axis = 0 if labels.ndim > 1 else None
+    numbers: NDArray[np.int64] = np.unique(labels, axis=axis, return_inverse=True)[1].reshape(-1)
+    return numbers
 
 
 def make_tied_rows(head: Any, n_features: int) -> Rows:

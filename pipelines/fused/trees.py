@@ -134,7 +134,7 @@ def convert_histogram_boosting(graph: GraphBuilder, model: Any, features: Value)
     scores = convert_histogram_boosting_regressor(graph, model, features)
     if model.n_trees_per_iteration_ > 1:
         return Prediction(graph.argmax(scores), graph.add("Softmax", scores, axis=1))
-    return Prediction(graph.choose_of_two(scores), graph.add_complement(graph.add("Sigmoid", scores)))
+    return Prediction(graph.choose_of_two(scores), graph.add_complement(graph.add("Sigmoid", scores)), scores)
 
 
 def convert_histogram_boosting_regressor(graph: GraphBuilder, model: Any, features: Value) -> Value:
