@@ -308,23 +308,22 @@ def test_foreign_features_are_familiar_or_not(tmp_path: Path) -> None:
     assert not classifier.familiar(store)[120:].any()
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_resumed_run_writes_the_same_familiarity(
-    suffix: str, classifier: TransferClassifier, many: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    classifier: TransferClassifier, many: Photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prediction_rows, "MIN_BATCH_ROWS", 16)
     monkeypatch.setattr(prediction_rows, "MAX_BATCH_ROWS", 16)
     store = FeatureStore.create(tmp_path / "store", classifier.extractor_)
     extract_features([str(path) for path in many[1]], store)
-    whole = write_predictions(classifier, store, tmp_path / f"whole{suffix}")
-    out = tmp_path / f"out{suffix}"
+    whole = write_predictions(classifier, store, tmp_path / "whole.parquet")
+    out = tmp_path / "out.parquet"
     for _ in range(2):
         process = get_context("fork").Process(target=predict_until_killed, args=(classifier, store, out, "run", 2))
         process.start()
         process.join()
         assert not out.exists()
     assert write_predictions(classifier, store, out, resume_key="run") == whole
-    assert out.read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
+    assert out.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
 
 
 @pytest.mark.filterwarnings("ignore:.*have no label")
