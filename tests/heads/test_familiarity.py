@@ -211,3 +211,24 @@ def test_arrays_hold_everything(learned: Familiarity) -> None:
         Familiarity.from_arrays({name: value for name, value in arrays.items() if name != "limit"})
     with pytest.raises(ValueError, match="mean of"):
         Familiarity.from_arrays({**arrays, "mean": arrays["mean"][1:]})
+
+
+def test_classes_of_few_rows_are_compared_with_what_they_have() -> None:
+    X, _ = draw_clusters(90, seed=13)
+    y = np.repeat(np.arange(60), np.tile([1, 2], 30))  # classes of one row and of two
+    found = learn(X, y)
+    scaler = StandardScaler().fit(X)
+    rows = scaler.transform(X) / 4
+    queries = draw_clusters(30, seed=14)[0]
+    to_rows = np.linalg.norm(scaler.transform(queries)[:, None] / 4 - rows, axis=2)
+    nearest = np.sort([to_rows[:, y == label].mean(axis=1) for label in range(60)], axis=0)
+    expected = nearest[0] - 0.5 * (nearest[1] - nearest[0])
+    assert np.abs(found.measure(queries) - expected).max() < 2e-3
+    assert np.isfinite(found.limit)
+
+
+def test_classes_of_one_group_each_are_calibrated_on_the_others() -> None:
+    X, y = draw_clusters(120, seed=15)
+    found = learn(X, y, groups=y)
+    assert found.limit > learn(X, y).limit
+    assert found.are_familiar(draw_clusters(200, seed=16)[0]).mean() > 0.95
