@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .distances import add_distances, add_squares
-from .graph_builder import GraphBuilder, Prediction, TypedValue, Value
+from .graph_builder import GraphBuilder, Prediction, Value
 from .linear_decisions import add_linear_decisions
 from .rounding import add_exponential
 
@@ -96,6 +96,8 @@ def add_pair_decisions(graph: GraphBuilder, model: Any, features: Value) -> Valu
     totals = graph.add("Transpose", graph.fill(features, n_pairs, np.array(0.0)))  # (n_pairs, n_rows)
     ends = np.cumsum(model._n_support)
     for number, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
+        if start == end:
+            continue
         own_pairs = np.delete(position_of_pair[number], number)
         positions = graph.constant(own_pairs[:, None])  # (n_classes - 1, 1)
         coefficients = model._dual_coef_[:, start:end]  # (n_classes - 1, n_own)
@@ -110,14 +112,13 @@ def add_weighted_sums(
     graph: GraphBuilder, totals: Value, *, kernels: Value, coefficients: NDArray[np.float64]
 ) -> Value:
     """Add the kernels of support vectors times their coefficients to totals, ``(n_sums, n_rows)``, in their order."""
-
-    def add_vector(inner: GraphBuilder, states: list[Value], items: list[Value]) -> list[Value]:
-        weights = inner.add("Reshape", items[1], inner.constant(np.array([-1, 1], np.int64)))
-        return [inner.add("Add", states[0], inner.add("Mul", items[0], weights))]
-
-    weights = graph.constant(coefficients.T.astype(np.float64))  # (n_own, n_sums)
-    sequences = [TypedValue(kernels, np.float64), TypedValue(weights, np.float64)]
-    return graph.loop(add_vector, [TypedValue(totals, np.float64)], sequences)[0]
+    n_sums, n_own = coefficients.shape
+    first = graph.add("Reshape", totals, graph.constant(np.array([1, n_sums, -1], np.int64)))
+    by_vector = graph.add("Reshape", kernels, graph.constant(np.array([n_own, 1, -1], np.int64)))
+    terms = graph.add("Mul", by_vector, graph.numbers(coefficients.T[:, :, None]))  # (n_own, n_sums, n_rows)
+    joined = graph.add("Concat", first, terms, axis=0)
+    sums = graph.add("CumSum", joined, graph.constant(np.array(0, np.int64)))
+    return graph.add("Gather", sums, graph.constant(np.array(n_own, np.int64)), axis=0)
 
 
 def add_kernel(graph: GraphBuilder, model: Any, features: Value) -> Value:
