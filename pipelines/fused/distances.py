@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,14 +34,3 @@ def add_squares(graph: GraphBuilder, features: Value, by_feature: Value) -> Valu
     zeros = graph.add("Expand", graph.constant(np.array(0.0)), graph.add("Concat", n_rows, n_fitted, axis=0))
     sequences = [TypedValue(name, np.float64) for name in (graph.add("Transpose", features), by_feature)]
     return graph.loop(add_square, [TypedValue(zeros, np.float64)], sequences)[0]
-
-
-def add_closeness(
-    graph: GraphBuilder, features: Value, scaled: NDArray[Any], points: NDArray[Any], offset: NDArray[Any]
-) -> Value:
-    """Return the negative squared distances to points plus an offset, up to a term that all points share.
-
-    `scaled` are the points divided by the variances that the distances are in units of.
-    """
-    constant = offset - (scaled * points).sum(axis=1)
-    return graph.affine(features, 2 * scaled.T, constant)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import ExportError
+from .distances import add_distances
 from .graph_builder import GraphBuilder, Prediction, Value
 from .head_converters import add_perceptron, find_converter, has_linear_decisions, is_perceptron
 from .linear_decisions import add_linear_decisions
@@ -90,7 +91,8 @@ def add_label_votes(graph: GraphBuilder, model: Any, features: Value) -> Predict
     count = model.n_neighbors
     columns = [np.asarray(values)[codes] == 1 for values, codes in zip(model.classes_, model._y.T, strict=True)]
     has_label = np.column_stack(columns).astype(np.float64)  # (n_fitted, n_labels)
-    nearest = add_nearest(graph, features, np.asarray(model._fit_X, dtype=np.float64), count=count)
+    distances = add_distances(graph, features, np.asarray(model._fit_X, dtype=np.float64))
+    nearest = add_nearest(graph, distances, n_fitted=len(has_label), count=count)
     ballots = graph.add("Gather", graph.numbers(has_label), nearest, axis=0)  # (n_rows, count, n_labels)
     votes = graph.add("MatMul", graph.numbers(np.ones((1, 1, count))), ballots)  # (n_rows, 1, n_labels)
     flat = graph.add("Reshape", votes, graph.constant(np.array([-1, has_label.shape[1]], np.int64)))

@@ -6,9 +6,8 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .distances import add_closeness, add_distances
+from .distances import add_distances
 from .graph_builder import GraphBuilder, Prediction, TypedValue, Value
 
 
@@ -60,16 +59,16 @@ def convert_neighbors(graph: GraphBuilder, model: Any, features: Value) -> Predi
     n_classes = len(model.classes_)
     count = model.n_neighbors
     rows = np.asarray(model._fit_X, dtype=np.float64)
-    if has_heap(model):
-        nearest = add_nearest(graph, features, rows, count=count)
-    else:
-        closeness = add_closeness(graph, features, rows, rows, np.zeros(len(rows)))
-        _, nearest = graph.add_pair("TopK", closeness, graph.constant(np.array([count], np.int64)), axis=1)
+    distances = add_distances(graph, features, rows)  # (n_rows, n_fitted)
+    nearest = add_nearest(graph, distances, n_fitted=len(rows), count=count)
     one_hot = np.eye(n_classes)[model._y.ravel()]  # (n_fitted, n_classes)
-    ballots = graph.add("Gather", graph.numbers(one_hot), nearest, axis=0)  # (n_rows, count, n_classes)
     weights = graph.numbers(np.ones((1, 1, count)))
     if model.weights == "distance":
-        weights = add_inverse_distances(graph, features, nearest, rows=rows, count=count)
+        own = graph.add("GatherElements", distances, nearest, axis=1)  # (n_rows, count)
+        ascending, order = graph.add_pair("TopK", own, graph.constant(np.array([count], np.int64)), axis=1, largest=0)
+        nearest = graph.add("GatherElements", nearest, order, axis=1)
+        weights = add_inverse_distances(graph, ascending, count=count)
+    ballots = graph.add("Gather", graph.numbers(one_hot), nearest, axis=0)  # (n_rows, count, n_classes)
     votes = graph.add("MatMul", weights, ballots)  # (n_rows, 1, n_classes)
     flat = graph.add("Reshape", votes, graph.constant(np.array([-1, n_classes], np.int64)))  # (n_rows, n_classes)
     return Prediction(graph.argmax(flat), graph.normalise_rows(flat, n_classes))
@@ -88,7 +87,8 @@ def convert_neighbors_regressor(graph: GraphBuilder, model: Any, features: Value
     """Return the mean of the nearest rows, ``(n_rows, n_targets)``."""
     count = model.n_neighbors
     values = model._y.reshape(len(model._y), -1)  # (n_fitted, n_targets)
-    nearest = add_nearest(graph, features, np.asarray(model._fit_X, dtype=np.float64), count=count)
+    distances = add_distances(graph, features, np.asarray(model._fit_X, dtype=np.float64))
+    nearest = add_nearest(graph, distances, n_fitted=len(values), count=count)
     chosen = graph.add("Gather", graph.numbers(values), nearest, axis=0)  # (n_rows, count, n_targets)
     mean = graph.add("MatMul", graph.numbers(np.full((1, 1, count), 1 / count)), chosen)  # (n_rows, 1, n_targets)
     return graph.add("Reshape", mean, graph.constant(np.array([-1, values.shape[1]], np.int64)))
@@ -99,13 +99,12 @@ def has_heap(model: Any) -> bool:
     return bool(model._fit_method == "brute" and model._fit_X.dtype == np.float32)
 
 
-def add_nearest(graph: GraphBuilder, features: Value, rows: NDArray[np.float64], *, count: int) -> Value:
-    """Return the positions of the nearest fitted rows, ``(n_rows, count)``.
+def add_nearest(graph: GraphBuilder, distances: Value, *, n_fitted: int, count: int) -> Value:
+    """Return the positions of the nearest fitted rows, ``(n_rows, count)``, from the distances to all of them.
 
     Where more rows are as near as the last of them, they are those that remain in a heap to which all are offered.
     """
-    distances = add_distances(graph, features, rows)  # (n_rows, n_fitted)
-    n_smallest = min(count + 1, len(rows))
+    n_smallest = min(count + 1, n_fitted)
     size = graph.constant(np.array([n_smallest], np.int64))
     smallest, order = graph.add_pair("TopK", distances, size, axis=1, largest=0)
     if n_smallest == count:
@@ -117,7 +116,7 @@ def add_nearest(graph: GraphBuilder, features: Value, rows: NDArray[np.float64],
     has_ties = graph.add("Greater", graph.add("Size", tied), graph.constant(np.array(0, np.int64)))
 
     def decide(inner: GraphBuilder) -> Value:
-        decided = add_heap(inner, inner.add("GatherND", distances, tied), n_fitted=len(rows), count=count)
+        decided = add_heap(inner, inner.add("GatherND", distances, tied), n_fitted=n_fitted, count=count)
         return inner.add("ScatterND", nearest, tied, decided)
 
     return graph.choose(has_ties, decide, nearest, dtype=np.int64)
@@ -183,18 +182,11 @@ def push_to_heap(graph: GraphBuilder, states: list[Value], items: list[Value], *
     ]
 
 
-def add_inverse_distances(
-    graph: GraphBuilder, features: Value, nearest: Value, *, rows: NDArray[Any], count: int
-) -> Value:
-    """Return the inverse distances to the nearest rows, ``(n_rows, 1, count)``.
+def add_inverse_distances(graph: GraphBuilder, squares: Value, *, count: int) -> Value:
+    """Return the inverse distances, ``(n_rows, 1, count)``, from squared ones.
 
     If some distances are zero, their weights are one, and those of other rows zero.
     """
-    n_features = rows.shape[1]
-    neighbors = graph.add("Gather", graph.numbers(rows), nearest, axis=0)  # (n_rows, count, n_features)
-    own = graph.add("Reshape", features, graph.constant(np.array([-1, 1, n_features], np.int64)))
-    difference = graph.add("Sub", neighbors, own)
-    squares = graph.sum_rows(graph.add("Mul", difference, difference), n_features)  # (n_rows, count, 1)
     shape = graph.constant(np.array([-1, 1, count], np.int64))
     distances = graph.add("Sqrt", graph.add("Reshape", squares, shape))
     is_zero = graph.add("Equal", distances, graph.numbers(0.0))
