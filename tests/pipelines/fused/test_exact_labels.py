@@ -259,4 +259,5 @@ def test_no_label_of_banking77_differs(name: str, banking77: Task, numbers: Any,
 @pytest.mark.parametrize("classes", [2, 10])
 @pytest.mark.parametrize("name", FUSIBLE)
 def test_no_label_of_digits_differs(name: str, classes: int, numbers: Any, tmp_path: Path) -> None:
-    assert count_differences(name, load_digits_task(classes, 1000), numbers(64), tmp_path / "model.onnx") == 0
+    n_rows = 300 if name == "gp" else 1000
+    assert count_differences(name, load_digits_task(classes, n_rows), numbers(64), tmp_path / "model.onnx") == 0
