@@ -257,7 +257,8 @@ In the {draws} draws of Banking77 the AUROC of the distance lies between {least:
 that of the largest probability by {gain:.3f} in the mean, and in every draw by at least {least_gain:.3f}.
 
 The form of the distance and the number k of neighbours were chosen by the mean AUROC of other draws (seeds {first} to
-{last}; those reported have the seeds from 0), and with regard to far-off items, for which the lead is of no use:
+{last}; those reported have the seeds from 0), and with regard to far-off items, for which the lead is of no use.
+The items of the two image tasks were looked at then, so their rows are not fully independent of that choice:
 
 {choice}
 """
