@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -73,8 +74,7 @@ class Familiarity:
         second class, both distances are that to the first.
         """
         distances = np.empty((len(queries), 2), np.float32)
-        rows = self.rows.astype(np.float32)
-        squares = (rows**2).sum(axis=1)
+        rows, squares = self._comparison
         n_at_once = max(1, MAX_DISTANCES_AT_ONCE // len(rows))
         for start in range(0, len(queries), n_at_once):
             part = slice(start, start + n_at_once)
@@ -86,6 +86,12 @@ class Familiarity:
                 to_rows[own_groups[part, None] == groups] = np.inf
             distances[part] = find_two_smallest(measure_class_distances(to_rows, self.starts, self.n_neighbors))
         return distances
+
+    @cached_property
+    def _comparison(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The rows in float32, and the sums of their squares."""
+        rows = self.rows.astype(np.float32)
+        return rows, (rows**2).sum(axis=1)
 
     def are_familiar(self, X: Array) -> NDArray[np.bool_]:
         """Check which features ``(n_rows, n_features)`` are as near to the training rows as such rows usually are."""

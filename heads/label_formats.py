@@ -94,7 +94,7 @@ def read_own_labels(labels: list[Any]) -> GivenLabels:
     """Return the labels of a source or store; where one item has a list of them, each has several."""
     if not any(isinstance(label, list) for label in labels):
         return read_labels(labels)
-    return encode_label_sets([[label] if isinstance(label, str) else label for label in labels])
+    return encode_label_sets([label if isinstance(label, list) or label is None else [str(label)] for label in labels])
 
 
 def is_data_frame(y: Any) -> bool:

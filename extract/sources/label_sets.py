@@ -73,7 +73,7 @@ def join_columns(names: Sequence[str], cells: Sequence[str | None]) -> str | Non
     """
     own = []
     for name, cell in zip(names, cells, strict=True):
-        if not cell:
+        if not cell or not cell.strip():
             return None
         value = cell.strip().lower()
         if value not in (*TRUE_CELLS, *FALSE_CELLS):

@@ -15,11 +15,11 @@ from .array import array_source
 from .folder import FolderSource, walk_tree
 from .item import Source
 from .item_kinds import ITEM_KINDS
-from .path_labels import find_file_splits, name_split
+from .path_labels import find_file_splits, is_system_folder, name_split
 from .remote import FetchedSource, RemoteFolder, RemoteTable, file_ending
 from .sequence import SequenceSource
 from .several import SeveralSources, SourceNames, expand_pattern
-from .table import METADATA_COLUMN, Table, TableSource
+from .table import METADATA_COLUMN, FolderTable, Table, TableSource
 from .table_file import TABLE_SUFFIXES, has_column, is_datasets_folder
 from .url import is_url, local_path
 from .zip_archive import ZipSource
@@ -103,7 +103,7 @@ def open_several(names: Sequence[str | Path | Table], kind: str) -> SeveralSourc
     """Return the items of several sources; files that are named after splits state those of their items."""
     places = [str(name.file if isinstance(name, Table) else name) for name in names]
     sources = [open_source(name, kind=kind) for name in names]
-    return SeveralSources(sources, find_file_splits([Path(place).name for place in places]))
+    return SeveralSources(sources, find_file_splits([Path(place).as_posix() for place in places]))
 
 
 def rename_source(source: str | Path | Table, name: str) -> str | Table:
@@ -161,9 +161,14 @@ def open_contents(path: Path, kind: str) -> Source:
         return TableSource(Table(path), kind)
     if (path / DATASETS_SPLITS).is_file():
         return open_datasets_splits(path, kind)
-    for name in METADATA_FILES:
-        if (path / name).is_file() and has_column(path / name, METADATA_COLUMN):
-            return TableSource(Table(path / name, path=METADATA_COLUMN), kind)
+    metadata = find_metadata(path)
+    if metadata is not None:
+        return FolderTable(metadata, kind)
+    folders = [child for child in sorted(path.iterdir()) if child.is_dir() and not is_system_folder(child.name)]
+    tables = [table for table in map(find_metadata, folders) if table is not None]
+    if tables and len(tables) == len(folders):
+        of_folders = [FolderTable(table, kind) for table in tables]
+        return SeveralSources(of_folders, find_file_splits([f"{child.name}/{METADATA_FILES[0]}" for child in folders]))
     folder = FolderSource(path, kind)
     if len(folder):
         return folder
@@ -174,6 +179,12 @@ def open_contents(path: Path, kind: str) -> Source:
         return folder
     sources = [open_path(path / name, kind) for name in shards]
     return SeveralSources(sources, find_file_splits(shards))
+
+
+def find_metadata(folder: Path) -> Path | None:
+    """Return the table in a folder that names its files, None if there is none."""
+    tables = [folder / name for name in METADATA_FILES if (folder / name).is_file()]
+    return next((table for table in tables if has_column(table, METADATA_COLUMN)), None)
 
 
 def open_datasets_splits(path: Path, kind: str) -> Source:

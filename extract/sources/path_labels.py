@@ -30,6 +30,8 @@ DOUBTFUL_SPLIT_NAMES = {
 """Split of names that may also be those of classes: of folders, where a folder for training lies beside them."""
 ALL_SPLIT_NAMES = SPLIT_NAMES | DOUBTFUL_SPLIT_NAMES
 """Split of each name that a cell of a table has, in lower case."""
+SPLIT_WORD = re.compile(rf"(?<![^-_.\s])(?:{'|'.join(sorted(ALL_SPLIT_NAMES, key=len, reverse=True))})(?![^-_.\s])")
+"""Name of a split between the ends of a file's name, hyphens, underscores, points and spaces."""
 HELD_OUT_SPLITS = frozenset(ALL_SPLIT_NAMES.values()) - {TRAINING_SPLIT}
 """Splits whose items are never trained on."""
 SYSTEM_FOLDERS = frozenset({"@eaDir", "__MACOSX", "$RECYCLE.BIN", "System Volume Information", "lost+found"})
@@ -94,23 +96,38 @@ def find_layout(folders: Iterable[tuple[str, ...]]) -> FolderLayout:
 def find_file_splits(names: Sequence[str]) -> list[str | None]:
     """Return the split that the name of each file states, if one of them is for training; else None for all.
 
-    The first folder or word that is the name of a split counts.
+    The first folder or word that is the name of a split counts; folders that all files lie in say nothing.
 
     Examples
     --------
     >>> find_file_splits(["data/train-00000-of-00002.parquet", "data/validation.parquet", "data/other.parquet"])
     ['train', 'val', None]
+    >>> find_file_splits(["/test/a/train.csv", "/test/a/held_out.csv"])
+    ['train', 'holdout']
     """
+    shared = find_shared_folders(names)
+    names = ["/".join(PurePosixPath(name).parts[shared:]) for name in names]
     splits = [find_split_word(name) for name in names]
     return splits if TRAINING_SPLIT in splits else [None] * len(names)
+
+
+def find_shared_folders(names: Sequence[str]) -> int:
+    """Return how many of the outermost folders all files have in common."""
+    folders = [PurePosixPath(name).parts[:-1] for name in names]
+    count = 0
+    for level in zip(*folders, strict=False):
+        if len(set(level)) > 1:
+            break
+        count += 1
+    return count
 
 
 def find_split_word(name: str) -> str | None:
     """Return the split that the first suitable folder or word of a file's name states, None if there is none."""
     for part in PurePosixPath(name.lower()).parts:
-        for word in (part, *re.split(r"[-_.\s]", part)):
-            if word in ALL_SPLIT_NAMES:
-                return ALL_SPLIT_NAMES[word]
+        found = SPLIT_WORD.search(part)
+        if found is not None:
+            return ALL_SPLIT_NAMES[found.group()]
     return None
 
 

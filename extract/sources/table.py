@@ -14,7 +14,7 @@ from .file import file_item
 from .identifiers import UniqueIds, storable_text
 from .item import Item, content_id
 from .item_kinds import ITEM_KINDS
-from .path_labels import name_split
+from .path_labels import find_layout, list_folders, name_split
 from .table_file import PATH_COLUMN, is_datasets_folder, open_cells, read_column, read_rows
 from .table_labels import read_row_labels
 from .url import is_url, url_item
@@ -146,6 +146,22 @@ class TableSource:
         if is_url(name):
             return url_item(name)
         return file_item(storable_text(Path(name).as_posix()), str(self.path.parent / name))
+
+
+class FolderTable(TableSource):
+    """The rows of a folder's own table; folders state the split, and the label if the table has no column of labels."""
+
+    def __init__(self, path: Path, kind: str = "image") -> None:
+        super().__init__(Table(path, path=METADATA_COLUMN), kind)
+        self._layout = find_layout({list_folders(name) for name in self._contents if name})
+
+    def __iter__(self) -> Iterator[Item]:
+        """Yield the items in the table's order."""
+        for name, item in zip(self._contents, super().__iter__(), strict=True):
+            label, split = self._layout.label_and_split(name or "")
+            if self._labels is not None:
+                label = item.label
+            yield replace(item, label=label, split=item.split or split)
 
 
 def list_columns(table: Table) -> set[str]:

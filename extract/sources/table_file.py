@@ -26,6 +26,7 @@ EXPECTED_OF_SUFFIX = {
 TABLE_SUFFIXES = tuple(EXPECTED_OF_SUFFIX)
 DATASETS_STATE = "state.json"
 """File of a folder that ``datasets`` saved: it names the files of Arrow beside it."""
+DATASETS_INFO = "dataset_info.json"
 ARROW_FILE_MAGIC = b"ARROW1"
 PROBLEM_KEY = b"problem"
 """Metadata of a column of JSON lines that cannot be used: why."""
@@ -105,10 +106,13 @@ def format_cell(value: Any, path: Path, name: str) -> str | None:
 
 def has_column(path: Path, name: str) -> bool:
     """Return whether a table has a column, without reading its rows; of JSON lines the first one is read."""
-    from pyarrow import parquet
+    from pyarrow import ArrowException, parquet
 
     if path.suffix.lower() == ".parquet":
-        return name in parquet.read_schema(path).names
+        try:
+            return name in parquet.read_schema(path).names
+        except ArrowException as error:
+            raise SourceError(f"table {path} cannot be read: {error}. Expected a whole Parquet file.") from error
     with open(path, encoding="utf-8-sig", errors="replace") as stream:
         return name in re.findall(r"\w+", stream.readline())
 
@@ -133,7 +137,7 @@ def read_rows(path: Path, keep: Collection[str] | None = None) -> pyarrow.Table:
         raise SourceError(
             f"table {path} does not exist; check its name. Expected a {', '.join(TABLE_SUFFIXES)}"
         ) from error
-    except (ArrowException, OSError, ValueError, KeyError, MemoryError) as error:
+    except (ArrowException, OSError, ValueError, KeyError, OverflowError, MemoryError) as error:
         cause = str(error).rstrip(".") or "it does not fit into memory"
         expected = EXPECTED_OF_SUFFIX[suffix]
         raise SourceError(f"table {path} cannot be read: {cause}. Expected {expected}.") from error
@@ -192,7 +196,7 @@ def open_cells(path: Path, rows: pyarrow.Table, name: str) -> Cells:
 
 def is_datasets_folder(path: Path) -> bool:
     """Return whether a folder is one that ``datasets`` saved."""
-    return (path / DATASETS_STATE).is_file()
+    return (path / DATASETS_STATE).is_file() and (path / DATASETS_INFO).is_file()
 
 
 def read_datasets_folder(path: Path) -> pyarrow.Table:

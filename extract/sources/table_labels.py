@@ -28,6 +28,8 @@ def read_row_labels(
 
     A `separator` divides the labels in a cell; several `columns` hold a yes or no each.
     """
+    if separator == "":
+        raise SourceError("the separator of labels is empty; expected a text such as '|' (--label-separator)")
     if columns is not None and not isinstance(columns, str):
         cells = [[format_cell(value, path, name) for value in read_values(path, rows, name)] for name in columns]
         return [join_columns(columns, row) for row in zip(*cells, strict=True)]

@@ -9,6 +9,7 @@ without such locks nothing is held, and a reader whose files were removed is tol
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -22,6 +23,9 @@ from ...errors import StoreLockedError
 
 LOCK_FILE = "write.lock"
 SECONDS_BETWEEN_ATTEMPTS = 0.1
+
+HELD_ERRORS = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
+"""Errors of a lock that another process has; any other means that the file system has no locks."""
 
 
 @contextlib.contextmanager
@@ -78,8 +82,8 @@ def try_lock(stream: IO[str]) -> bool:
             import fcntl
 
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
+    except OSError as error:
+        return error.errno not in HELD_ERRORS  # a file system without locks holds none
     return True
 
 

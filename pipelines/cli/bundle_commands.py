@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -293,11 +294,12 @@ def evaluate(
 ) -> None:
     """Measure how well a bundle predicts labelled items: on each held-out split apart, if there are some."""
     from ..estimators.evaluation import predict_labelled, summarize
-    from ..estimators.result_files import check_suffix, write_rows
+    from ..estimators.result_files import check_suffix, require_file_place, write_rows
 
     for path in (confusion, mistakes):
         if path is not None:
             check_suffix(path)
+            require_file_place(path)
     estimator = load_bundle(bundle, trust, execution)
     require_confusions(estimator, confusion)
     data = open_data(source, table)
@@ -437,7 +439,7 @@ def predict(
         print_predictions(estimator, data, top_k, refuse_unfamiliar=refuse_unfamiliar, as_json=as_json)
         return
     options = {"table": table, "split": split, "top_k": top_k, "refuse_unfamiliar": refuse_unfamiliar}
-    key = describe_run(bundle, source=source, **options)
+    key = describe_run(bundle, source=source, state=describe_state(source), execution=execution, **options)
     with progress_bar("predict"):
         counts = write_predictions(
             estimator, data, out, top_k=top_k, refuse_unfamiliar=refuse_unfamiliar, resume_key=key
@@ -479,7 +481,21 @@ def describe_run(bundle: Path, **options: Any) -> str:
     from ..bundle.manifest import MANIFEST
 
     described = {name: str(value) for name, value in options.items()}
-    return digest({"bundle": (bundle / MANIFEST).read_text("utf-8"), **described})
+    version = metadata.version("topwork")
+    return digest({"bundle": (bundle / MANIFEST).read_text("utf-8"), "version": version, **described})
+
+
+def describe_state(source: str) -> str:
+    """Return what changes with the content of a file or store; the files in a folder are compared one by one."""
+    from ...extract.store.description import is_store
+
+    if is_store(source):
+        return open_store(source).log.entries()[-1].digest
+    path = Path(source)
+    if not path.is_file():
+        return ""
+    status = path.stat()
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def print_predictions(

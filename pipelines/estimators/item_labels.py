@@ -11,6 +11,7 @@ from ...extract.sources.item import Source
 from ...extract.sources.label_sets import split_labels
 from ...extract.store.feature_store import FeatureStore
 from ...heads.label_formats import GivenLabels, read_own_labels
+from ...heads.targets import is_missing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -68,22 +69,50 @@ def read_weights_and_groups(
 ) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
     """Return the given weights and groups ``(n_items,)``, or else those of the source; None where there are none."""
     n_items = count_items(X)
+    if groups is None:
+        item_groups = check_item_vector(list_groups(X), "groups", n_items)
+    else:
+        item_groups = separate_missing_groups(check_item_vector(groups, "groups", n_items))
     if weights is None:
         weights = list_weights(X)
-    if groups is None:
-        groups = list_groups(X)
-    item_weights = check_item_vector(weights, "sample_weight", n_items, dtype=float)
-    return item_weights, check_item_vector(groups, "groups", n_items)
+    return check_item_weights(weights, n_items), item_groups
 
 
-def check_item_vector(values: Any, name: str, n_items: int, dtype: Any = None) -> NDArray[Any] | None:
+def check_item_weights(weights: Any, n_items: int) -> NDArray[Any] | None:
+    """Return weights as float64 ``(n_items,)``, or None; raise an InputError for what is no number of at least 0."""
+    given = check_item_vector(weights, "sample_weight", n_items)
+    if given is None:
+        return None
+    try:
+        array = given.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"sample_weight: {error}; expected a number of at least 0 for each item") from error
+    is_wrong = ~((array >= 0) & np.isfinite(array))
+    if is_wrong.any():
+        value = given[is_wrong].tolist()[0]
+        raise InputError(f"sample_weight holds {value!r}; expected a number of at least 0 for each item")
+    return array
+
+
+def separate_missing_groups(groups: Any) -> NDArray[np.intp]:
+    """Return groups as numbers ``(n_items,)``; each item without one is a group of its own."""
+    values = groups.tolist()
+    number_of: dict[Any, int] = {}
+    numbers = []
+    for position, value in enumerate(values):
+        key = ("item", position) if is_missing(value) else ("group", value)
+        numbers.append(number_of.setdefault(key, len(number_of)))
+    return np.array(numbers, np.intp)
+
+
+def check_item_vector(values: Any, name: str, n_items: int) -> NDArray[Any] | None:
     """Return weights or groups as an array ``(n_items,)``, or None if none were given.
 
     Raise an InputError, which names the parameter, if there are more or fewer values than items.
     """
     if values is None:
         return None
-    array = np.asarray(values, dtype)
+    array = np.asarray(values)
     if array.shape != (n_items,):
         raise InputError(f"{n_items} items but {name} of shape {array.shape}; expected one for each item")
     return array

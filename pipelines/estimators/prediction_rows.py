@@ -14,6 +14,7 @@ from sklearn.base import RegressorMixin
 from ...errors import InputError
 from ...extract.sources.item import Source
 from ...extract.sources.selected import SelectedSource
+from ...extract.sources.several import SeveralSources
 from ...extract.sources.table import TableSource
 from ...extract.store.feature_store import FeatureStore
 from .item_features import require_same_features
@@ -104,9 +105,12 @@ class PredictionRows:
             return {}
         taken = {*OWN_COLUMNS, *self._probability_columns()}
         names: dict[str, str] = {}
-        for field in self.table[0].schema:
-            if is_plain(field.type):
-                names[field.name] = f"source_{field.name}" if field.name in taken else field.name
+        for name in self.table[0].column_names:
+            new_name = name
+            while new_name in taken:
+                new_name = f"source_{new_name}"
+            taken.add(new_name)
+            names[name] = new_name
         return names
 
     def iterate(self, start: int = 0) -> Iterator[tuple[list[dict[str, Any]], list[str]]]:
@@ -173,9 +177,11 @@ class PredictionRows:
         if self.table is None:
             return
         table, positions = self.table
-        numbers = range(start, start + len(rows)) if positions is None else positions[start : start + len(rows)]
         names = self.source_columns()
-        taken = table.select(list(names)).take(list(numbers)).to_pylist()
+        if positions is None:
+            taken = table.slice(start, len(rows)).to_pylist()
+        else:
+            taken = table.take(positions[start : start + len(rows)]).to_pylist()
         for row, values in zip(rows, taken, strict=True):
             row |= {names[name]: value for name, value in values.items()}
 
@@ -193,10 +199,46 @@ def is_plain(kind: pyarrow.DataType) -> bool:
     return any(check(kind) for check in checks)
 
 
+def join_tables(found: list[tuple[pyarrow.Table, list[int] | None] | None]) -> pyarrow.Table | None:
+    """Return tables one below the other; None if a source has none, or columns of one name have several types."""
+    import pyarrow as pa
+
+    tables = []
+    for part in found:
+        if part is None:
+            return None
+        table, positions = part
+        tables.append(table if positions is None else table.take(positions))
+    try:
+        return pa.concat_tables(tables, promote_options="default")
+    except pa.ArrowException:
+        return None
+
+
+def keep_plain_columns(table: pyarrow.Table) -> pyarrow.Table:
+    """Return the columns with plain values, each name once; categories, dates and times as text."""
+    import pyarrow as pa
+    from pyarrow import types
+
+    columns: dict[str, Any] = {}
+    for number, field in enumerate(table.schema):
+        column = table.column(number)
+        if types.is_dictionary(field.type):
+            column = column.cast(field.type.value_type)
+        elif types.is_temporal(field.type):
+            column = column.cast(pa.string())
+        if is_plain(column.type):
+            columns.setdefault(field.name, column)
+    return pa.table(columns)
+
+
 def find_table(data: Source | FeatureStore | StoredItems) -> tuple[pyarrow.Table, list[int] | None] | None:
     """Return the table that items are rows of, and the numbers of these rows, None for all; None without a table."""
     if isinstance(data, TableSource):
-        return data.rows, None
+        return keep_plain_columns(data.rows), None
+    if isinstance(data, SeveralSources):
+        joined = join_tables([find_table(source) for source in data.sources])
+        return None if joined is None else (joined, None)
     if isinstance(data, SelectedSource):
         inner = find_table(data.source)
         if inner is not None:

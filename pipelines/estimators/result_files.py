@@ -65,7 +65,7 @@ def write_predictions(
         try:
             unfinished.write()
         except TopworkError:
-            unfinished.remove()
+            unfinished.remove_unless_resumable()
             raise
         return unfinished.finish()
 
@@ -135,8 +135,10 @@ class UnfinishedFile:
         self.account.unlink(missing_ok=True)
         return {"items": self.written.rows, **self.written.counts}
 
-    def remove(self) -> None:
-        """Remove what was written, after an error that would occur again."""
+    def remove_unless_resumable(self) -> None:
+        """Remove what was written after an error, unless the next run can go on from there."""
+        if self.written.key and self.written.rows:
+            return
         self.lines.unlink(missing_ok=True)
         self.account.unlink(missing_ok=True)
 
@@ -240,7 +242,7 @@ def parquet_type(name: str, rows: PredictionRows) -> pyarrow.DataType:
     types = {type(label) for label in rows.estimator.classes_.tolist()}
     known = {str: pa.string(), int: pa.int64(), bool: pa.bool_(), float: pa.float64()}
     kind = known.get(types.pop(), pa.string()) if len(types) == 1 else pa.string()
-    return pa.list_(kind) if has_label_sets(rows.estimator) else kind
+    return pa.list_(kind) if name == "label" and has_label_sets(rows.estimator) else kind
 
 
 def check_suffix(path: Path, allowed: Sequence[str] = RESULT_SUFFIXES) -> None:

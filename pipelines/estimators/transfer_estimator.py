@@ -43,7 +43,7 @@ from .item_features import (
     select_items,
 )
 from .item_labels import (
-    check_item_vector,
+    check_item_weights,
     collect_labels,
     count_items,
     find_originals,
@@ -476,7 +476,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         positions = np.arange(count_items(items))
         if y is None or split is not None:
             positions = select_for_scoring(items, split)
-        item_weights = check_item_vector(sample_weight, "sample_weight", count_items(items), dtype=float)
+        item_weights = check_item_weights(sample_weight, count_items(items))
         labels = collect_labels(items, given, positions)
         targets = self.as_known_targets(labels)
         labelled = positions[labels.is_labelled]

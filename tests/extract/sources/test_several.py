@@ -152,3 +152,44 @@ def test_table_of_something_else_does_not_name_labels(write_images: WriteImages)
     root = write_images(each=1)
     (root / "metadata.csv").write_text("camera,date\nx,2020\n")
     assert [label for _, label in described(open_source(root))] == ["cat", "dog"]
+
+
+@pytest.mark.parametrize("pattern", ["{train,held_out}.csv", "*.csv"])
+def test_names_of_files_are_splits(pattern: str, tmp_path: Path) -> None:
+    for name in ("train", "held_out"):
+        (tmp_path / f"{name}.csv").write_text("text\na\n")
+    items = list(open_source(str(tmp_path / pattern), kind="text"))
+    assert sorted(item.split or "" for item in items) == ["holdout", "train"]
+
+
+@pytest.mark.parametrize("pattern", ["{train,test}/part.csv", "*/part.csv", ""])
+def test_names_of_folders_of_files_are_splits(pattern: str, tmp_path: Path) -> None:
+    root = tmp_path / "val"  # says nothing, as all files lie in it
+    for name in ("train", "test"):
+        (root / name).mkdir(parents=True)
+        (root / name / "part.csv").write_text("text\na\n")
+    items = list(open_source(str(root / pattern), kind="text"))
+    assert sorted(item.split or "" for item in items) == ["test", "train"]
+
+
+def test_folders_state_what_their_table_does_not(write_images: WriteImages) -> None:
+    root = write_images("m/train", labels=("ants", "bees")).parent
+    write_images("m/test", labels=("ants", "bees"))
+    names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
+    (root / "metadata.csv").write_text("file_name,license\n" + "".join(f"{name},MIT\n" for name in names))
+    found = [(item.label, item.split) for item in open_source(root)]
+    assert sorted(set(found)) == [("ants", "test"), ("ants", "train"), ("bees", "test"), ("bees", "train")]
+    (root / "metadata.csv").write_text("file_name,label\n" + "".join(f"{name},insect\n" for name in names))
+    assert {item.label for item in open_source(root)} == {"insect"}
+    assert {item.split for item in open_source(root)} == {"train", "test"}
+
+
+def test_each_split_may_have_a_table(write_images: WriteImages) -> None:
+    root = write_images("m/train", labels=("x",)).parent
+    write_images("m/validation", labels=("x",))
+    for folder in (root / "train", root / "validation"):
+        names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+        (folder / "metadata.csv").write_text("file_name,label\n" + "".join(f"{name},insect\n" for name in names))
+    items = list(open_source(root))
+    assert {(item.label, item.split) for item in items} == {("insect", "train"), ("insect", "val")}
+    assert len({item.id for item in items}) == len(items) == 6

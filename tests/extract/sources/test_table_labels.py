@@ -146,3 +146,13 @@ def test_labels_with_the_separator_of_several_are_errors() -> None:
     for labels in ([join_labels(["a"])], [["a\x1fb"]]):
         with pytest.raises(SourceError, match="control character"):
             list(open_source(["text"], labels=labels, kind="text"))
+
+
+def test_empty_separator_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="separator of labels is empty"):
+        labels_of(Table(write_lines(tmp_path / "a.jsonl", ["a"]), label_separator=""))
+
+
+def test_blank_cells_of_several_columns_are_no_label(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", "text,cold,warm", "r1,0, ", "r2,0,1")
+    assert labels_of(Table(path, label=["cold", "warm"])) == [None, ["warm"]]

@@ -177,3 +177,24 @@ def test_threads_share_a_classifier(graph: ExportedGraph, paths: list[Path], nam
 
     with ThreadPoolExecutor(16) as pool:
         assert all(pool.map(answer, range(32)))
+
+
+def test_items_without_a_group_are_groups_of_their_own(
+    classifier: TransferClassifier, paths: list[Path], names: NDArray[np.str_]
+) -> None:
+    groups: list[Any] = [f"g{number // 2}" for number in range(len(paths))]
+    alone = [None if number > 5 else group for number, group in enumerate(groups)]
+    expected = [f"own {number}" if number > 5 else group for number, group in enumerate(groups)]
+    classifier.set_params(cv=2)
+    found = classifier.fit(paths, names, groups=alone).fit_report_
+    assert found == classifier.fit(paths, names, groups=expected).fit_report_
+
+
+@pytest.mark.parametrize("wrong", ["abc", None, -1, float("nan"), float("inf")])
+def test_weights_are_numbers_of_at_least_zero(
+    classifier: TransferClassifier, paths: list[Path], names: NDArray[np.str_], wrong: Any
+) -> None:
+    weights: list[Any] = [1.0] * len(paths)
+    weights[3] = wrong
+    with pytest.raises(InputError, match=r"sample_weight.*at least 0"):
+        classifier.fit(paths, names, sample_weight=weights)

@@ -145,3 +145,9 @@ def test_unlearned_labels_are_left_out_with_a_warning(
 def test_regressor_refuses_lists(graph: ExportedGraph, table: Path) -> None:
     with pytest.raises(InputError, match="lists of labels"):
         TransferRegressor(graph, "layer2", cv=0).fit(table)
+
+
+def test_likeliest_labels_in_parquet_are_names(classifier: TransferClassifier, table: Path, tmp_path: Path) -> None:
+    write_predictions(classifier.fit(table), str(table), tmp_path / "out.parquet", top_k=2)
+    rows = parquet.read_table(tmp_path / "out.parquet").to_pylist()
+    assert {row["label_1"] for row in rows} <= set(NAMES)

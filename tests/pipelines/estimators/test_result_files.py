@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 from topwork import Extractor, FeatureStore, Table, TransferClassifier, extract_features
-from topwork.errors import InputError, StoppedError
+from topwork.errors import InputError, StoppedError, TopworkError
 from topwork.extract.graphs.exported_graph import ExportedGraph
 from topwork.pipelines.estimators import prediction_rows
 from topwork.pipelines.estimators.result_files import write_predictions
@@ -253,3 +253,42 @@ def test_second_run_onto_one_file_is_refused(
     assert len(read(out)) == counts["items"]
     assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
     write_predictions(classifier, store, out)
+
+
+def test_columns_of_tables_keep_their_values_under_other_names(
+    classifier: TransferClassifier, paths: list[Path], tmp_path: Path
+) -> None:
+    for name in ("s1", "s2"):
+        lines = [f"{path},A,B,{name}" for path in paths[:2]]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["path,label,source_label,part", *lines]))
+    write_predictions(classifier, str(tmp_path / "s{1,2}.csv"), tmp_path / "out.csv")
+    with open(tmp_path / "out.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["part"] for row in rows] == ["s1", "s1", "s2", "s2"]
+    assert {(row["source_label"], row["source_source_label"]) for row in rows} == {("A", "B")}
+
+
+def test_column_that_a_table_has_twice_is_carried_once(
+    classifier: TransferClassifier, paths: list[Path], tmp_path: Path
+) -> None:
+    (tmp_path / "t.csv").write_text(f"path,note,note\n{paths[0]},first,second\n")
+    write_predictions(classifier, str(tmp_path / "t.csv"), tmp_path / "out.csv")
+    with open(tmp_path / "out.csv", newline="") as stream:
+        assert next(csv.DictReader(stream))["note"] == "first"
+
+
+def test_rows_before_an_error_are_kept_for_the_next_run(
+    classifier: TransferClassifier, paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("topwork.pipelines.estimators.prediction_rows.MAX_BATCH_ROWS", 1)
+    monkeypatch.setattr("topwork.pipelines.estimators.prediction_rows.MIN_BATCH_ROWS", 1)
+    (tmp_path / "t.csv").write_text("path\n" + "".join(f"{path}\n" for path in paths[:6]) + "absent.png\n")
+    classifier.set_params(on_error="raise")
+    classifier.extractor_.set_params(on_error="raise")
+    with pytest.raises(TopworkError):
+        write_predictions(classifier, str(tmp_path / "t.csv"), tmp_path / "out.csv", resume_key="run")
+    assert (tmp_path / ".out.csv.unfinished").is_file()
+    classifier.extractor_.set_params(on_error="record")
+    counts = write_predictions(classifier, str(tmp_path / "t.csv"), tmp_path / "out.csv", resume_key="run")
+    assert (counts["items"], counts["failed"]) == (7, 1)
+    assert not (tmp_path / ".out.csv.unfinished").exists()
