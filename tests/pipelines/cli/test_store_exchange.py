@@ -17,12 +17,13 @@ IDS = ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
 
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
-    """Return a folder with ``x.npy``, two rows of which are equal, ``ids.txt`` and ``labels.csv``."""
+    """Return a folder with ``x.npy``, two rows of which are equal, ``ids.txt``, ``labels.csv`` and ``few.csv``."""
     matrix = np.arange(12, dtype=np.float32).reshape(4, 3)
     matrix[3] = matrix[0]
     np.save(tmp_path / "x.npy", matrix)
     (tmp_path / "ids.txt").write_text("".join(f"{name}\n" for name in IDS))
     (tmp_path / "labels.csv").write_text("id,label\n" + "".join(f"{name},{name > 'b'}\n" for name in IDS))
+    (tmp_path / "few.csv").write_text(f"id,label\n{IDS[0]},x\n")
     return tmp_path
 
 
@@ -91,7 +92,7 @@ def test_export_is_parquet_of_all_columns_by_default(store: Path, work: Path) ->
         ("store import {store} {work}/x.npy", "{store}"),
         ("store import {work}/out {work}/none.npy", "{work}/none.npy"),
         ("store import {work}/out {work}/x.npy --ids {work}/none.txt", "{work}/none.txt"),
-        ("store import {work}/out {work}/x.npy --labels {work}/labels.csv", "ids"),
+        ("store import {work}/out {work}/x.npy --labels {work}/few.csv", "ids"),
         ("extract {work} --store {store}", "backbone"),
         ("extract {work} --store {store} --plan", "backbone"),
         ("fit {store} --out {work}/out", "backbone"),
