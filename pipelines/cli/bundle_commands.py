@@ -438,8 +438,9 @@ def predict(
     if out is None:
         print_predictions(estimator, data, top_k, refuse_unfamiliar=refuse_unfamiliar, as_json=as_json)
         return
-    options = {"table": table, "split": split, "top_k": top_k, "refuse_unfamiliar": refuse_unfamiliar}
-    key = describe_run(bundle, source=source, state=describe_state(source), execution=execution, **options)
+    options: dict[str, Any] = {"table": table, "split": split, "top_k": top_k, "refuse_unfamiliar": refuse_unfamiliar}
+    options |= {"precision": execution.precision, "provider": execution.provider, "state": describe_state(source)}
+    key = describe_run(bundle, source=source, **options)
     with progress_bar("predict"):
         counts = write_predictions(
             estimator, data, out, top_k=top_k, refuse_unfamiliar=refuse_unfamiliar, resume_key=key

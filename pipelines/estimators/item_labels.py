@@ -54,14 +54,12 @@ def list_labels(X: Source | FeatureStore) -> list[Any]:
     return [split_labels(item.label) for item in X]
 
 
-def list_groups(X: Source | FeatureStore) -> list[str] | None:
-    """Return the group of each item as its source states it, its own id where there is none; None without groups."""
+def list_groups(X: Source | FeatureStore) -> list[str | None] | None:
+    """Return the group of each item as its source states it, None where there is none; None without groups."""
     if isinstance(X, FeatureStore):
         return None
     groups = [item.held_out_with for item in X]
-    if all(group is None for group in groups):
-        return None
-    return [f"item {item.id}" if item.held_out_with is None else f"group {item.held_out_with}" for item in X]
+    return None if all(group is None for group in groups) else groups
 
 
 def read_weights_and_groups(
@@ -70,11 +68,12 @@ def read_weights_and_groups(
     """Return the given weights and groups ``(n_items,)``, or else those of the source; None where there are none."""
     n_items = count_items(X)
     if groups is None:
-        item_groups = check_item_vector(list_groups(X), "groups", n_items)
-    else:
-        item_groups = separate_missing_groups(check_item_vector(groups, "groups", n_items))
+        groups = list_groups(X)
     if weights is None:
         weights = list_weights(X)
+    item_groups = check_item_vector(groups, "groups", n_items)
+    if item_groups is not None:
+        item_groups = separate_missing_groups(item_groups)
     return check_item_weights(weights, n_items), item_groups
 
 
@@ -94,7 +93,7 @@ def check_item_weights(weights: Any, n_items: int) -> NDArray[Any] | None:
     return array
 
 
-def separate_missing_groups(groups: Any) -> NDArray[np.intp]:
+def separate_missing_groups(groups: NDArray[Any]) -> NDArray[np.intp]:
     """Return groups as numbers ``(n_items,)``; each item without one is a group of its own."""
     values = groups.tolist()
     number_of: dict[Any, int] = {}
