@@ -51,7 +51,7 @@ class ArchiveSource:
         names = []
         files = set()
         self._linked: set[str] = set()
-        self._sidecars = Sidecars(path)
+        self._sidecars = Sidecars(f"archive {path}")
         with open_archive(path) as archive:
             self._is_compressed = not isinstance(archive.fileobj, io.BufferedReader)
             for member in _each_member(archive):

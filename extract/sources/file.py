@@ -12,6 +12,7 @@ from pathlib import Path
 from ...errors import DecodeError
 from .item import Item
 from .path_labels import FolderLayout
+from .sidecars import Sidecars
 
 MAX_ITEM_BYTES = 2**31
 """Largest file that is read as one item: a sparse file of terabytes takes no space on the disk."""
@@ -31,9 +32,10 @@ class ListedFile:
     size: int | None
     mtime_ns: int | None
 
-    def item(self, identifier: str, read: Callable[[], bytes], layout: FolderLayout) -> Item:
-        """Return the file as an item; its folders name label and split."""
+    def item(self, identifier: str, read: Callable[[], bytes], layout: FolderLayout, sidecars: Sidecars) -> Item:
+        """Return the file as an item; its sidecar or its folders name the label, its folders the split."""
         label, split = layout.label_and_split(self.name)
+        label = sidecars.find_label(self.name) or label
         return Item(identifier, read, label=label, split=split, size=self.size, mtime_ns=self.mtime_ns)
 
 

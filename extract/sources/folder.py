@@ -1,4 +1,4 @@
-"""A folder of image, text or tensor files; the names of its sub-folders are the labels."""
+"""A folder of image, text or tensor files; its sidecars or its sub-folders name the labels."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 from ...errors import SourceError
@@ -16,6 +17,7 @@ from .identifiers import UniqueIds, storable_text
 from .item import Item
 from .item_kinds import ITEM_KINDS
 from .path_labels import find_layout, is_system_folder, list_folders
+from .sidecars import Sidecars
 
 NOT_KNOWN = -1
 """Size and time of a link that leads nowhere."""
@@ -25,8 +27,8 @@ class FolderSource:
     """All items below a folder, which is listed at once, sorted by path; files are read when they are needed.
 
     Links are followed, except into a folder that they lie in. Folders that are hidden, or that systems make for
-    thumbnails and the like, are not entered. The `kind` decides which files are items: those with an
-    image's ending, ``.txt``, or ``.npy``.
+    thumbnails and the like, are not entered. Labels in sidecars (``.cls``, ``.json``) precede those of folders, as in
+    archives. The `kind` decides which files are items: those with an image's ending, ``.txt``, or ``.npy``.
     """
 
     def __init__(self, root: Path, kind: str = "image") -> None:
@@ -34,11 +36,17 @@ class FolderSource:
         self.kind = kind
         self.ignored = 0
         self._files = FileList()
+        self._sidecars = Sidecars(f"folder {root}")
+        sidecars = {}
         for folder, entry in walk_tree(str(root), kind):
             if ITEM_KINDS[kind].matches(entry.name):
                 self._files.add(folder, entry)
+            elif self._sidecars.is_sidecar(entry.name, size_and_time(entry)[0] or 0):
+                name = storable_text(folder.prefix + entry.name)
+                sidecars[name] = partial(read_file, entry.path)
             else:
                 self.ignored += 1
+        self._sidecars.add_those_of((file.name for file in self._files), sidecars)
         self._layout = find_layout(list_folders(prefix) for prefix in self._files.prefixes)
 
     def __len__(self) -> int:
@@ -52,7 +60,7 @@ class FolderSource:
             identifier = file.name
             if identifier in self._files.escaped_ids:
                 identifier = unique(identifier)
-            yield file.item(identifier, partial(read_file, file.path), self._layout)
+            yield file.item(identifier, partial(read_file, file.path), self._layout, self._sidecars)
 
 
 @dataclass(frozen=True)
@@ -153,9 +161,8 @@ class FileList:
 
     def __iter__(self) -> Iterator[ListedFile]:
         """Yield the files in the order in which they were added."""
-        starts = [start for start, _, _ in self._folders]
-        ends = [*starts[1:], len(self.names)]
-        for (start, folder, prefix), end in zip(self._folders, ends, strict=True):
+        bounds = [*(start for start, _, _ in self._folders), len(self.names)]
+        for (start, end), (_, folder, prefix) in zip(pairwise(bounds), self._folders, strict=True):
             for number in range(start, end):
                 name = self.names[number]
                 path = os.path.join(folder, name)

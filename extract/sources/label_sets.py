@@ -58,6 +58,17 @@ def split_labels(label: Any) -> Any:
     return names.split(UNIT_SEPARATOR) if names else []
 
 
+def are_names(values: Iterable[Any]) -> bool:
+    """Return whether values can be the names of several labels: texts or integers."""
+    return all(isinstance(value, str | int) for value in values)
+
+
+def require_separator(separator: str) -> None:
+    """Raise a SourceError for an empty separator of labels."""
+    if separator == "":
+        raise SourceError("the separator of labels is empty; expected a text such as '|' (--label-separator)")
+
+
 def split_cell(cell: str | None, separator: str) -> str | None:
     """Return the labels that a separator divides as one text; None for an empty cell."""
     if not cell or not cell.strip():

@@ -21,6 +21,7 @@ from .identifiers import UniqueIds, storable_text
 from .item import Item, Source
 from .item_kinds import ITEM_KINDS
 from .path_labels import find_layout, lies_in_system_folder, list_folders
+from .sidecars import Sidecars
 from .table import Table, TableSource
 from .table_file import TABLE_SUFFIXES
 from .url import (
@@ -68,15 +69,20 @@ class RemoteFolder:
         self.kind = kind
         self.ignored = 0
         self._files: list[ListedFile] = []
+        self._sidecars = Sidecars(f"folder {url}")
+        sidecars = {}
         for file in list_folder(url):
             if lies_in_system_folder(file.name):
                 continue
             if ITEM_KINDS[kind].matches(file.name):
                 self._files.append(file)
+            elif self._sidecars.is_sidecar(file.name, file.size or 0):
+                sidecars[file.name] = self._fetch_later(file)
             else:
                 self.ignored += 1
         self._files.sort(key=lambda file: file.name.split("/"))
         self._layout = find_layout({list_folders(file.name) for file in self._files})
+        self._sidecars.add_those_of((file.name for file in self._files), sidecars)
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -86,7 +92,11 @@ class RemoteFolder:
         """Yield the items, sorted by path."""
         unique = UniqueIds()
         for file in self._files:
-            yield file.item(unique(file.name), partial(fetch, self.url, file.path, file.size), self._layout)
+            yield file.item(unique(file.name), self._fetch_later(file), self._layout, self._sidecars)
+
+    def _fetch_later(self, file: ListedFile) -> Callable[[], bytes]:
+        """Return a function that fetches a file."""
+        return partial(fetch, self.url, file.path, file.size)
 
 
 def list_folder(url: str) -> list[ListedFile]:

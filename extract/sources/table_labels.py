@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import SourceError
 from .identifiers import storable_text
-from .label_sets import join_columns, join_labels, require_single_label, split_cell
+from .label_sets import are_names, join_columns, join_labels, require_separator, require_single_label, split_cell
 from .path_labels import normalize_label
 from .table_file import format_cell, read_column, read_values
 
@@ -28,8 +28,8 @@ def read_row_labels(
 
     A `separator` divides the labels in a cell; several `columns` hold a yes or no each.
     """
-    if separator == "":
-        raise SourceError("the separator of labels is empty; expected a text such as '|' (--label-separator)")
+    if separator is not None:
+        require_separator(separator)
     if columns is not None and not isinstance(columns, str):
         cells = [[format_cell(value, path, name) for value in read_values(path, rows, name)] for name in columns]
         return [join_columns(columns, row) for row in zip(*cells, strict=True)]
@@ -60,12 +60,10 @@ def has_lists(rows: pyarrow.Table, name: str) -> bool:
 
 def join_list(values: list[Any], class_names: list[str] | None, path: Path, name: str) -> str:
     """Return the labels in a list as one text; raise a SourceError if they are neither texts nor integers."""
-    for value in values:
-        if not isinstance(value, str | int):
-            raise SourceError(
-                f"column {name!r} of table {path} holds a list of {type(value).__name__}; expected lists of texts or "
-                "integers as labels"
-            )
+    if not are_names(values):
+        raise SourceError(
+            f"column {name!r} of table {path} holds the list {values}; expected lists of texts or integers as labels"
+        )
     if class_names is None:
         return join_labels(values)
     names = [name_class(str(value), class_names, path) for value in values]

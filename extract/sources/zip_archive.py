@@ -45,7 +45,7 @@ class ZipSource:
         files = [member for member in members if is_file(member)]
         wanted = [member for member in files if is_wanted(member, kind)]
         self._members = sorted(wanted, key=lambda member: PurePosixPath(member.filename).parts)
-        self._sidecars = Sidecars(path)
+        self._sidecars = Sidecars(f"archive {path}")
         sidecars = [member for member in files if self._sidecars.is_sidecar(member.filename, member.file_size)]
         for member in sidecars:
             self._sidecars.add(member.filename, self._read_sidecar(member))

@@ -18,7 +18,7 @@ from .content import StoreContent
 from .description import STORE_FILE, add_first_columns, is_store, new_store, read_identity, require_place
 from .exchange.exporting import export_store
 from .exchange.importing import import_features
-from .labels import LabelChange, label_history, label_table
+from .labels import LabelChange, divide_cells, label_history, label_table
 from .repair import Repair, find_damaged_files, repair
 from .writer import open_writer
 
@@ -211,7 +211,9 @@ class FeatureStore(StoreContent):
         with open_writer(self, patience) as writer:
             writer.compact()
 
-    def set_labels(self, labels: Any, name: str = "label", *, patience: float = 0.0) -> int:
+    def set_labels(
+        self, labels: Any, name: str = "label", *, separator: str | None = None, patience: float = 0.0
+    ) -> int:
         """Set labels, which take precedence over those of the source; features are not touched.
 
         Parameters
@@ -223,6 +225,8 @@ class FeatureStore(StoreContent):
             NaN restores the label of the source.
         name : str
             Name of the labels in a mapping.
+        separator : str, optional
+            Text between several labels in a cell of the column `name`, such as "|". Lists need none.
         patience : float
             Seconds to wait for another process that is writing.
 
@@ -237,6 +241,8 @@ class FeatureStore(StoreContent):
             If an id is not in the store or occurs twice, or labels of one name would be of several types.
         """
         table = label_table(labels, name)
+        if separator is not None:
+            table = divide_cells(table, name, separator)
         with open_writer(self, patience) as writer:
             writer.set_labels(table)
         return len(table)

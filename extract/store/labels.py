@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import InputError
-from ..sources.label_sets import join_labels, split_labels
+from ..sources.label_sets import are_names, join_labels, require_separator, split_cell, split_labels
 from ..sources.table_file import read_rows
 from .log import Action, Log
 from .part import read_table
@@ -143,8 +143,8 @@ def _pair_labels(ids: Sequence[Any], labels: Sequence[Any], name: str) -> pyarro
         return pa.table({"id": id_array, name: pa.array(values, from_pandas=True)})
     except (pa.ArrowException, UnicodeEncodeError, OverflowError) as error:
         raise InputError(
-            f"labels cannot be stored: {error}. Expected only text, only numbers (integers of 64 bits with a sign, "
-            "int64), or only booleans."
+            f"labels cannot be stored: {error}. Expected only text, only lists of text, only numbers (integers of 64 "
+            "bits with a sign, int64), or only booleans."
         ) from error
 
 
@@ -189,10 +189,26 @@ def join_lists(column: pyarrow.ChunkedArray, name: str) -> pyarrow.ChunkedArray:
 
     joined = []
     for labels in column.to_pylist():
-        if not all(isinstance(label, str | int) for label in labels or ()):
+        if not are_names(labels or ()):
             raise InputError(f"column {name!r} of the labels holds {labels}; expected lists of texts or integers")
         joined.append(None if labels is None else join_labels(labels))
     return pa.chunked_array([joined], pa.string())
+
+
+def divide_cells(table: pyarrow.Table, name: str, separator: str) -> pyarrow.Table:
+    """Return a table in which a separator has divided the texts of one column into several labels each."""
+    import pyarrow as pa
+    from pyarrow import types
+
+    require_separator(separator)
+    if name not in table.column_names:
+        columns = ", ".join(label_columns(table))
+        raise InputError(f"labels have no column {name!r} to divide at {separator!r}; expected one of {columns}")
+    column = table[name]
+    if not types.is_string(column.type):
+        raise InputError(f"column {name!r} of the labels holds {column.type}; expected text to divide at {separator!r}")
+    divided = [split_cell(cell, separator) for cell in column.to_pylist()]
+    return table.set_column(table.column_names.index(name), name, pa.array(divided, pa.string()))
 
 
 def narrow_integers(column: pyarrow.ChunkedArray, name: str) -> pyarrow.ChunkedArray:

@@ -319,7 +319,8 @@ def require_one_type(items: Segment, table: pyarrow.Table, name: str) -> None:
     if len(types) > 1:
         raise InputError(
             f"labels {name!r} would be {' and '.join(sorted(types))}, together with those of other items; give all "
-            "items labels of one type, or use another name. No label was changed."
+            "items labels of one type (one label among lists is a list as well), or use another name. No label was "
+            "changed."
         )
 
 

@@ -30,6 +30,7 @@ from .options import (
     DataArgument,
     ExecutionOptions,
     JsonOption,
+    LabelSeparatorOption,
     OverwriteOption,
     SplitOption,
     StoreArgument,
@@ -212,6 +213,7 @@ def refit(
     label_column: Annotated[
         str | None, typer.Option(help="Column of labels; by default label, or the only one.")
     ] = None,
+    label_separator: LabelSeparatorOption = None,
     held_out: Annotated[
         float | None,
         typer.Option(
@@ -238,6 +240,7 @@ def refit(
             store,
             labels,
             label_column=label_column,
+            label_separator=label_separator,
             held_out=held_out,
             seed=seed,
             warm=not anew,

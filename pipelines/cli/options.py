@@ -392,6 +392,9 @@ BackboneOption = Annotated[
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there already.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+LabelSeparatorOption = Annotated[
+    str | None, typer.Option(help="Text between several labels in a cell of the table, such as '|'.")
+]
 SplitOption = Annotated[
     str | None,
     typer.Option(help="Splits to use, as val,test; by default train on what is not held out, evaluate what is."),

@@ -10,7 +10,15 @@ import typer
 
 from ...errors import StoreDamagedError
 from .arguments import open_store
-from .options import ExecutionOptions, JsonOption, SourceArgument, StoreArgument, TableOptions, grouped
+from .options import (
+    ExecutionOptions,
+    JsonOption,
+    LabelSeparatorOption,
+    SourceArgument,
+    StoreArgument,
+    TableOptions,
+    grouped,
+)
 from .output import (
     format_size,
     is_at_terminal,
@@ -141,11 +149,12 @@ def label(
     labels: Annotated[
         Path, typer.Argument(help="A .csv, .tsv, .jsonl or .parquet table with a column id (or path), and labels.")
     ],
+    label_separator: LabelSeparatorOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Set labels from a table: every column but the id is a column of labels, such as label or split."""
     opened = open_store(store)
-    count = opened.set_labels(labels)
+    count = opened.set_labels(labels, separator=label_separator)
     facts = {"items": count, "labels": opened.label_names}
     text = f"{count} items have new labels; the store has {', '.join(opened.label_names)}"
     print_result(facts, text, as_json=as_json)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...errors import InputError
 from ...extract.sources.label_sets import split_labels
-from ...extract.store.labels import are_by_id, label_table
+from ...extract.store.labels import are_by_id, divide_cells, label_table
 from ...heads.label_formats import read_own_labels
 from ...heads.targets import are_missing, to_label_array
 
@@ -44,20 +44,29 @@ class LabelledRows:
         return np.array([group == item_id for group, item_id in zip(self.groups, self.ids, strict=True)], bool)
 
 
-def select_labelled_rows(store: FeatureStore, labels: Any = None, column: str | None = None) -> LabelledRows:
+def select_labelled_rows(
+    store: FeatureStore, labels: Any = None, column: str | None = None, separator: str | None = None
+) -> LabelledRows:
     """Return the rows of a store that have a label; the store is not changed.
 
     Labels are given by id (mapping, path, table, pandas.Series), in addition to the store's own, or as a sequence with
-    one for each row, None for none. Raise an InputError if an id is not in the store, the `column` of a table is
-    ambiguous, the number of labels is wrong, or labels would be of several types.
+    one for each row, None for none. A `separator` divides the texts of a table into several labels each. Raise an
+    InputError if an id is not in the store, the `column` of a table is ambiguous, the number of labels is wrong, or
+    labels would be of several types.
     """
     if column is not None and labels is None:
         raise InputError(f"label_column={column!r} without labels; expected a table that has the column (--labels)")
+    if separator is not None and not are_by_id(labels):
+        raise InputError(f"label_separator={separator!r} without a table of labels; expected one (--labels)")
     splits = list(store.splits)
     if labels is None or are_by_id(labels):
         values = list(store.labels)
         if labels is not None:
-            apply_table(label_table(labels, LABEL_COLUMN), column, values=values, splits=splits, store=store)
+            table = label_table(labels, LABEL_COLUMN)
+            name = find_label_column(table, column)
+            if name is not None and separator is not None:
+                table = divide_cells(table, name, separator)
+            apply_table(table, name, values=values, splits=splits, store=store)
             values = [split_labels(label) for label in values]
         rows = np.flatnonzero([label is not None for label in values])
         found, names = unify_labels(take_items(values, rows))
@@ -89,10 +98,12 @@ def select_by_position(labels: NDArray[Any], n_rows: int) -> tuple[NDArray[np.in
 
 
 def apply_table(
-    table: pyarrow.Table, column: str | None, values: list[Any], splits: list[Any], store: FeatureStore
+    table: pyarrow.Table, name: str | None, values: list[Any], splits: list[Any], store: FeatureStore
 ) -> None:
-    """Override the store's labels and splits, in place, by those of a table of ids; an empty label removes one."""
-    name = find_label_column(table, column)
+    """Override the store's labels and splits, in place, by those of a table of ids; an empty label removes one.
+
+    The labels are in the column `name`, if there is one.
+    """
     ids = table["id"].to_pylist()
     require_known_ids(ids, store)
     if name is not None:

@@ -39,6 +39,7 @@ def refit(
     labels: Any = None,
     *,
     label_column: str | None = None,
+    label_separator: str | None = None,
     held_out: float | None = None,
     seed: int | None = None,
     warm: bool = True,
@@ -63,6 +64,8 @@ def refit(
         None for none. The store itself is not changed.
     label_column : str, optional
         Column of a table; by default ``label``, or the only one.
+    label_separator : str, optional
+        Text between several labels in a cell of that column, such as "|".
     held_out : float, optional
         Share of the items to evaluate on, chosen by their ids; 0 trains on all. By default as the parent's were; else
         the rows whose split is "val" or "test"; else 0.2.
@@ -93,7 +96,7 @@ def refit(
     parent, parent_digest = load_parent(bundle, trusted)
     opened = store if isinstance(store, FeatureStore) else FeatureStore.open(store)
     require_same_features(opened, parent.extractor_)
-    labelled = select_labelled_rows(opened, labels, label_column)
+    labelled = select_labelled_rows(opened, labels, label_column, label_separator)
     rows = build_training_set(parent, opened, labelled)
 
     # Divide them into rows to learn from and rows to evaluate on.

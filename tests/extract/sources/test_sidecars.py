@@ -1,4 +1,4 @@
-"""Labels in files beside the items of a tar or zip, as archives of WebDataset have them."""
+"""Labels in files beside items, as WebDataset has them: in a folder, a tar or a zip."""
 
 from __future__ import annotations
 
@@ -14,6 +14,12 @@ from topwork.extract.sources.opening import open_source
 
 
 def pack(path: Path, members: dict[str, bytes]) -> Path:
+    if not path.suffix:
+        for name, content in members.items():
+            file = path / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+        return path
     if path.suffix == ".zip":
         with zipfile.ZipFile(path, "w") as archive:
             for name, content in members.items():
@@ -27,7 +33,7 @@ def pack(path: Path, members: dict[str, bytes]) -> Path:
     return path
 
 
-@pytest.fixture(params=["a.tar", "a.tar.gz", "a.zip"])
+@pytest.fixture(params=["a", "a.tar", "a.tar.gz", "a.zip"])
 def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path / str(request.param)
 
@@ -79,5 +85,31 @@ def test_endings_in_capitals_are_those_of_sidecars(path: Path) -> None:
 
 
 def test_class_that_is_no_text_is_an_error(path: Path) -> None:
-    with pytest.raises(SourceError, match=rf"1\.cls of archive .*{path.name}"):
+    with pytest.raises(SourceError, match=rf"1\.cls of (archive|folder) .*{path.name}"):
         open_source(pack(path, {"1.jpg": b"x", "1.cls": b"\xff"}))
+
+
+def test_folder_reads_only_sidecars_of_items(tmp_path: Path) -> None:
+    folder = pack(tmp_path / "a", {"bees/1.jpg": b"x", "bees/1.json": b'{"label": "ant"}', "bees/notes.cls": b"\xff"})
+    (folder / "annotations.json").mkdir()
+    (item,) = open_source(folder)
+    assert item.label == "ant"
+
+
+def test_sidecar_that_cannot_be_read_is_an_error_that_names_it(tmp_path: Path) -> None:
+    folder = pack(tmp_path / "a", {"bees/1.jpg": b"x"})
+    (folder / "bees" / "1.cls").symlink_to("gone")
+    with pytest.raises(SourceError, match=r"bees/1\.cls of folder .* cannot be read: .*No such file"):
+        open_source(folder)
+
+
+def test_remote_folder_has_the_labels_of_a_local_one(tmp_path: Path) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    members = {"bees/1.jpg": b"x", "bees/1.json": b'{"label": ["ant", "small"]}', "bees/2.jpg": b"y", "x.cls": b"z"}
+    folder = pack(tmp_path / "a", members)
+    files = fsspec.filesystem("memory")
+    for name, content in members.items():
+        files.pipe_file(f"/sidecars/{name}", content)
+    local, remote = open_source(folder), open_source("memory://sidecars/")
+    assert [item.label for item in remote] == [item.label for item in local] == ["\x1fant\x1fsmall", "bees"]
+    assert remote.ignored == local.ignored == 0

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 from pyarrow import parquet
 from topwork import FeatureStore, Table, TransferClassifier, TransferRegressor, load
-from topwork.errors import InputError
+from topwork.errors import InputError, SourceError
 from topwork.extract.graphs.exported_graph import ExportedGraph
 from topwork.pipelines.estimators.evaluation import evaluate
 from topwork.pipelines.estimators.refit import refit
@@ -98,6 +99,42 @@ def test_user_labels_of_a_store_are_lists(
     assert store.labels[:2] == [["cold", "warm"], []]
     store.export(tmp_path / "export.parquet", format="parquet")
     assert parquet.read_table(tmp_path / "export.parquet")["label"].to_pylist() == store.labels
+
+
+def test_separator_divides_the_cells_of_a_table_of_labels(
+    classifier: TransferClassifier, table: Path, paths: list[Path], sets: list[list[str]], tmp_path: Path
+) -> None:
+    classifier.set_params(store=tmp_path / "store").fit(table)
+    store = FeatureStore.open(tmp_path / "store")
+    cells = dict.fromkeys(store.ids, "plant | warm") | {store.ids[0]: "|"}
+    rows = "".join(f"{item_id},{cell},a|b\n" for item_id, cell in cells.items())
+    (tmp_path / "labels.csv").write_text(f"id,label,note\n{rows}")
+
+    child = refit(classifier, store, tmp_path / "labels.csv", label_separator="|", held_out=0, warm=False)
+    np.testing.assert_array_equal(child.predict(paths).max(axis=0), [0, 1, 1])
+    assert store.labels == [sorted(labels) for labels in sets]
+
+    store.set_labels(tmp_path / "labels.csv", separator="|")
+    assert store.labels == [[], *[["plant", "warm"]] * (len(cells) - 1)]
+    assert set(store.get_labels("note")) == {"a|b"}
+
+
+def test_separator_needs_a_column_of_text(
+    classifier: TransferClassifier, table: Path, paths: list[Path], tmp_path: Path
+) -> None:
+    classifier.set_params(store=tmp_path / "store").fit(table)
+    store = FeatureStore.open(tmp_path / "store")
+    first = store.ids[0]
+    with pytest.raises(InputError, match=r"no column 'label' to divide at '\|'; expected one of note"):
+        store.set_labels(pa.table({"id": [first], "note": ["a|b"]}), separator="|")
+    with pytest.raises(InputError, match="holds int64; expected text"):
+        store.set_labels({first: 1}, separator="|")
+    with pytest.raises(SourceError, match="the separator of labels is empty"):
+        store.set_labels({first: "a"}, separator="")
+    with pytest.raises(InputError, match="without a table of labels"):
+        refit(classifier, store, label_separator="|")
+    with pytest.raises(InputError, match="one label among lists is a list as well"):
+        store.set_labels({first: "plant"})
 
 
 def test_refit_learns_from_lists(
