@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .heads.linear.linear_probe import LinearProbe, LinearProbeCV
     from .heads.mlp.mlp_head import MLPHead
     from .heads.mlp.mlp_regressor import MLPHeadRegressor
+    from .heads.transferability import Transferability, measure_transferability
     from .models.backbone import Backbone
     from .models.image_spec import ImageSpec
     from .models.input_spec import InputOverrides
@@ -54,11 +55,13 @@ __all__ = [
     "TextSpec",
     "TransferClassifier",
     "TransferRegressor",
+    "Transferability",
     "extract_features",
     "few_shot_curve",
     "layers",
     "load",
     "load_backbone",
+    "measure_transferability",
     "refit",
 ]
 
@@ -83,11 +86,13 @@ __getattr__, __dir__, _ = lazy_exports(
         "TextSpec": ".models.text_spec",
         "TransferClassifier": ".pipelines.estimators.transfer_classifier",
         "TransferRegressor": ".pipelines.estimators.transfer_regressor",
+        "Transferability": ".heads.transferability",
         "extract_features": ".extract.jobs.job",
         "few_shot_curve": ".heads.few_shot",
         "layers": ".extract.graphs.cutting",
         "load": ".pipelines.estimators.load",
         "load_backbone": ".models.loading",
+        "measure_transferability": ".heads.transferability",
         "refit": ".pipelines.estimators.refit",
     },
 )

@@ -13,6 +13,16 @@ if TYPE_CHECKING:
     from .mlp.mlp_head import MLPHead
     from .mlp.mlp_regressor import MLPHeadRegressor
     from .registry import resolve_head
+    from .transferability import (
+        Transferability,
+        effective_rank,
+        h_score,
+        logme,
+        measure_transferability,
+        nearest_neighbor_score,
+        regularised_h_score,
+        transrate,
+    )
 
 __all__ = [
     "FewShotPoint",
@@ -21,8 +31,16 @@ __all__ = [
     "LinearProbeCV",
     "MLPHead",
     "MLPHeadRegressor",
+    "Transferability",
+    "effective_rank",
     "few_shot_curve",
+    "h_score",
+    "logme",
+    "measure_transferability",
+    "nearest_neighbor_score",
+    "regularised_h_score",
     "resolve_head",
+    "transrate",
 ]
 
 __getattr__, __dir__, _ = lazy_exports(
@@ -34,7 +52,15 @@ __getattr__, __dir__, _ = lazy_exports(
         "LinearProbeCV": ".linear.linear_probe",
         "MLPHead": ".mlp.mlp_head",
         "MLPHeadRegressor": ".mlp.mlp_regressor",
+        "Transferability": ".transferability",
+        "effective_rank": ".transferability",
         "few_shot_curve": ".few_shot",
+        "h_score": ".transferability",
+        "logme": ".transferability",
+        "measure_transferability": ".transferability",
+        "nearest_neighbor_score": ".transferability",
+        "regularised_h_score": ".transferability",
         "resolve_head": ".registry",
+        "transrate": ".transferability",
     },
 )

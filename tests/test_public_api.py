@@ -29,11 +29,13 @@ PUBLIC = [
     "TextSpec",
     "TransferClassifier",
     "TransferRegressor",
+    "Transferability",
     "extract_features",
     "few_shot_curve",
     "layers",
     "load",
     "load_backbone",
+    "measure_transferability",
     "refit",
 ]
 PACKAGES = ("extract", "heads", "models", "pipelines")
