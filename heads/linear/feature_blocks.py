@@ -19,7 +19,7 @@ ROWS_PER_BLOCK = 4096
 MIN_ROWS_PER_BLOCK = 1024
 MAX_RESIDENT_BYTES = 2**29
 """Centred features of up to this size are kept in memory; larger ones are read block by block in every pass."""
-MAX_SIZE_IN_FLOAT64 = 2**20
+MAX_SIZE_IN_FLOAT64 = 2**17
 """Up to so many numbers a matrix is computed with in float64: it costs no time, and a tiny loss is not rounded away."""
 SMALLEST_RELATIVE_VARIANCE = 1e-7
 """Share of the largest variance; in float32, smaller ones of a Gram matrix are rounding."""

@@ -28,8 +28,10 @@ MAX_UNDERESTIMATE = 20
 """Factor by which the quadratic model may underestimate the distance to the minimum of the objective."""
 OBJECTIVE_FLOOR = 1e-8
 """An objective below this is as good as zero: where labels never or always apply, there is no minimum."""
-MAX_RELATIVE_STEP_AT_END = 5e-3
-"""A search continues while its next step is longer than this share of the length of the weights."""
+MIN_STEP_LIMIT = 5e-3
+"""A search continues while its next step is longer than a share of the length of the weights: of at least this much."""
+STEP_LIMIT_TO_ROOT_OF_TOLERANCE = 1.6
+"""The share, for loose tolerances: an excess of the objective grows with the square of the distance."""
 MIN_RELATIVE_CURVATURE = 1e-12
 """Cosine of a step and the change of the gradient below which a pair is rounding."""
 
@@ -126,7 +128,8 @@ def is_near_minimum(here: Solution, direction: Tensor, *, slope: float, toleranc
     length = float(direction[:-1].norm())  # of the weights: the last row are the intercepts
     length_of_weights = float(here.point[:-1].norm())
     estimated_excess = -slope / 2 * MAX_UNDERESTIMATE
-    is_short = length <= MAX_RELATIVE_STEP_AT_END * length_of_weights
+    step_limit = max(MIN_STEP_LIMIT, STEP_LIMIT_TO_ROOT_OF_TOLERANCE * tolerance**0.5)
+    is_short = length <= step_limit * length_of_weights
     return is_short and estimated_excess <= tolerance * max(abs(here.value), OBJECTIVE_FLOOR)
 
 
@@ -170,11 +173,17 @@ class CurvaturePairs:
         self._preconditioned = start.point.new_zeros(shape)  # the inverse times each change
         self._step_change = np.zeros((MAX_PAIRS, MAX_PAIRS))  # products of steps with changes
         self._change_change = np.zeros((MAX_PAIRS, MAX_PAIRS))  # of changes with the inverse times changes
-        self._order: list[int] = []  # rows of the pairs, the oldest first
-        if start.steps:
-            preconditioned_changes = inverse(torch.stack(start.changes))
-            for step, change, preconditioned in zip(start.steps, start.changes, preconditioned_changes, strict=True):
-                self.append(step, change, preconditioned)
+        n_pairs = len(start.steps)
+        self._order = list(range(n_pairs))  # rows of the pairs, the oldest first
+        if n_pairs == 0:
+            return
+        steps = torch.stack(start.steps)
+        changes = torch.stack(start.changes)
+        self._steps[:n_pairs] = steps.flatten(1)
+        self._changes[:n_pairs] = changes.flatten(1)
+        self._preconditioned[:n_pairs] = inverse(changes).flatten(1)
+        self._step_change[:n_pairs, :n_pairs] = to_float64(self._steps[:n_pairs] @ self._changes[:n_pairs].T)
+        self._change_change[:n_pairs, :n_pairs] = to_float64(self._preconditioned[:n_pairs] @ self._changes[:n_pairs].T)
 
     def append(self, step: Tensor, change: Tensor, preconditioned_change: Tensor) -> None:
         """Add a pair, in place of the oldest if there are too many."""
@@ -183,10 +192,12 @@ class CurvaturePairs:
         self._steps[row] = step.flatten()
         self._changes[row] = change.flatten()
         self._preconditioned[row] = preconditioned_change.flatten()
-        self._step_change[:, row] = to_float64(self._steps @ self._changes[row])
-        self._step_change[row] = to_float64(self._changes @ self._steps[row])
-        self._change_change[:, row] = to_float64(self._preconditioned @ self._changes[row])
-        self._change_change[row] = to_float64(self._changes @ self._preconditioned[row])
+        used = len(self._order)  # rows are filled from the first
+        self._step_change[:used, row] = to_float64(self._steps[:used] @ self._changes[row])
+        self._step_change[row, :used] = to_float64(self._changes[:used] @ self._steps[row])
+        products = to_float64(self._preconditioned[:used] @ self._changes[row])
+        self._change_change[:used, row] = products
+        self._change_change[row, :used] = products  # the inverse is symmetric
 
     def precondition(self, found: Evaluation) -> Tensor:
         """Return the L-BFGS approximation of the inverse Hessian, times a gradient.
@@ -198,22 +209,24 @@ class CurvaturePairs:
         latest = self._order[-1]
         scale = self._step_change[latest, latest] / self._change_change[latest, latest]
         step_weights, change_weights = self.weigh(found.gradient.flatten(), scale)
-        correction = step_weights @ self._steps - scale * change_weights @ self._preconditioned
+        used = len(self._order)
+        correction = step_weights @ self._steps[:used] - scale * change_weights @ self._preconditioned[:used]
         result: Tensor = scale * found.preconditioned + correction.view(found.preconditioned.shape)
         return result
 
     def weigh(self, gradient: Tensor, scale: float) -> Tensor:
-        """Return the weights ``(2, MAX_PAIRS)`` of steps and of preconditioned changes, zero for unused rows."""
+        """Return the weights ``(2, n_pairs)`` of steps and of preconditioned changes, by row."""
         import torch
 
         order = np.array(self._order)  # the oldest pair first
         by_age = np.ix_(order, order)
-        weights = np.zeros((2, MAX_PAIRS))
+        used = len(order)
+        weights = np.zeros((2, used))
         weights[:, order] = solve_compact_form(
             self._step_change[by_age],
             scale * self._change_change[by_age],
-            step_gradient=to_float64(self._steps @ gradient)[order],
-            change_gradient=scale * to_float64(self._preconditioned @ gradient)[order],
+            step_gradient=to_float64(self._steps[:used] @ gradient)[order],
+            change_gradient=scale * to_float64(self._preconditioned[:used] @ gradient)[order],
         )
         return torch.tensor(weights, dtype=gradient.dtype, device=gradient.device)
 

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
+from sklearn.metrics import get_scorer, get_scorer_names
 
+from ...errors import InputError
 from ..folds import NO_FOLD, find_held_out_rows
-from ..parameters import POSITIVE_NUMBER, Constraint, Constraints, is_integer, one_of
+from ..parameters import BOOLEAN, POSITIVE_NUMBER, Constraint, Constraints, is_integer, one_of
 from .lbfgs import Solution
 from .linear_estimator import Array, LinearEstimator
-from .penalty_path import LogisticProblem, PenaltyPath
+from .penalty_choice import choose_penalty
+from .penalty_path import FoldFits, FoldScoring, LogisticProblem, PenaltyPath
 from .stacked_loss import RowTargets
 
 SMALLEST_EXPONENT_OF_C = -6
 LARGEST_EXPONENT_OF_C = 0
 C_OF_SINGLE_PENALTY = 1e-3
 """The middle of the grid, on a logarithmic scale."""
+
+ACCURACY = "accuracy"
+LOG_LOSS = "neg_log_loss"
+"""The scorings that are computed in passes over blocks of rows."""
 
 
 class LinearProbe(LinearEstimator):
@@ -127,8 +135,9 @@ class LinearProbeCV(LinearEstimator):
     """A linear probe that chooses its penalty by cross-validation.
 
     Penalties go from strong to weak: all rows start on the line through their last two solutions, and then all folds,
-    side by side, from the solution for all rows, with what was learned about the curvature. Parameters and attributes
-    that are not described here are those of :class:`LinearProbe`.
+    side by side, from the solution for all rows, with what was learned about the curvature. These fits have a tolerance
+    of at least 1e-3; the chosen penalty is then fitted with `tol`. Parameters and attributes that are not described
+    here are those of :class:`LinearProbe`.
 
     Parameters
     ----------
@@ -137,8 +146,16 @@ class LinearProbeCV(LinearEstimator):
     cv : int, splitter or iterable of (train, test), default=5
         As scikit-learn has it: an integer divides each class by its share, in the order of the rows, and keeps
         ``groups`` together. A row may be held out once at most, and a fold trains on all that it does not hold out.
+    scoring : str or callable, optional
+        What the penalty is chosen by: a scorer of scikit-learn, by its name or as ``scorer(estimator, X, y)``. By
+        default "accuracy" for classes (of equal ones, the lowest log loss decides), and "neg_log_loss" for several
+        labels. Rows have the weights that they have in ``fit``, by class too. With other scorings than these two, the
+        held-out rows of a fold are read into memory.
+    race : bool, default=True
+        Whether the search ends after two penalties in a row whose scores were beyond one standard error of the best;
+        ``cv_results_`` is NaN for those that were not fitted. If not, all are fitted.
     selection : {"best", "one_standard_error"}, default="best"
-        Take the lowest mean loss of held-out rows, or the strongest penalty within a standard error of it (Breiman et
+        Take the best mean score of held-out rows, or the strongest penalty within a standard error of it (Breiman et
         al. 1984).
     standardize : bool, default=True
     fit_intercept : bool, default=True
@@ -155,10 +172,10 @@ class LinearProbeCV(LinearEstimator):
     C_ : float
         The chosen one.
     cv_results_ : dict of ndarray
-        For each of ``Cs``, ascending: ``C``; ``mean_loss``, ``std_loss``, ``mean_accuracy`` of the held-out rows over
-        folds; ``loss`` and ``accuracy`` of shape (n_penalties, n_folds), NaN in a fold whose rows are all of classes
-        that no other fold has; ``n_iter``. A fold that leaves one class to train on is left out. Empty where nothing
-        can be held out, or there is one penalty.
+        For each of ``Cs``, ascending: ``C``; ``score``, ``loss`` and ``accuracy`` of held-out rows, of shape
+        (n_penalties, n_folds), NaN in a fold whose rows are all of classes that no other fold has; their means and
+        standard deviations over folds, as ``mean_score`` and ``std_score``; ``n_iter``. A fold that leaves one class to
+        train on is left out. Empty where nothing can be held out, or there is one penalty.
     """
 
     _constraints: ClassVar[Constraints] = {
@@ -168,6 +185,11 @@ class LinearProbeCV(LinearEstimator):
             "an integer of at least 2, or a splitter",
             lambda value: not isinstance(value, int | np.integer) or (is_integer(value) and int(value) >= 2),
         ),
+        "scoring": Constraint(
+            "None, the name of a scorer of scikit-learn, or a callable",
+            lambda value: value is None or callable(value) or value in get_scorer_names(),
+        ),
+        "race": BOOLEAN,
         "selection": one_of("best", "one_standard_error"),
     }
 
@@ -176,6 +198,8 @@ class LinearProbeCV(LinearEstimator):
         Cs: Any = 10,
         *,
         cv: Any = 5,
+        scoring: Any = None,
+        race: bool = True,
         selection: str = "best",
         standardize: bool = True,
         fit_intercept: bool = True,
@@ -187,6 +211,8 @@ class LinearProbeCV(LinearEstimator):
     ) -> None:
         self.Cs = Cs
         self.cv = cv
+        self.scoring = scoring
+        self.race = race
         self.selection = selection
         self.standardize = standardize
         self.fit_intercept = fit_intercept
@@ -236,11 +262,44 @@ class LinearProbeCV(LinearEstimator):
             self.cv_results_ = {}
             return self._solve(self.C_, X, rows, None)
         problem = self._make_problem(X, rows)
-        path = problem.cross_validate(Cs, rows.n_folds)
-        chosen = choose_penalty(path, self.selection)
+        scoring = self._make_scoring(problem, X, rows)
+        path = problem.cross_validate(Cs, rows.n_folds, scoring, race=self.race)
+        is_judged = path.is_judged
+        if not is_judged.any():
+            raise InputError(
+                f"{type(self).__name__}: scoring={self.scoring!r} gave no number in any fold; expected some"
+            )
+        chosen = choose_penalty(path.scores[:, is_judged], path.losses[:, is_judged], self.selection)
         self.C_ = Cs[chosen]
         self.cv_results_ = summarise_path(Cs, path)
-        return problem, replace(path.solutions[chosen], converged=path.converged)
+        solution = problem.solve(self.C_, path.fits[chosen].whole)
+        return problem, replace(solution, converged=solution.converged and all(fit.converged for fit in path.fits))
+
+    def _make_scoring(self, problem: LogisticProblem, X: Array, rows: RowTargets) -> FoldScoring:
+        """Return what scores the held-out rows of each fold."""
+        scoring = self.scoring
+        if scoring is None:
+            scoring = LOG_LOSS if self.multilabel_ else ACCURACY
+        if scoring == ACCURACY:
+            return lambda folds: folds.accuracies
+        if scoring == LOG_LOSS:
+            return lambda folds: -folds.losses
+        scorer = get_scorer(scoring)
+        labels = rows.codes.astype(np.dtype(self.label_dtype_)) if self.multilabel_ else self.classes_[rows.codes]
+        is_judged = rows.can_be_judged() & (rows.weights > 0)
+        is_weighted = len(np.unique(rows.weights[is_judged])) > 1
+        head = copy(self)
+
+        def score(folds: FoldFits) -> Array:
+            scores = []
+            for fold, solution in enumerate(folds.solutions):
+                held = np.flatnonzero(is_judged & (rows.folds == fold))
+                head.coef_, head.intercept_ = problem.to_coefficients(solution.point)
+                weights = {"sample_weight": rows.weights[held]} if is_weighted else {}
+                scores.append(scorer(head, X[held], labels[held], **weights) if len(held) else np.nan)
+            return np.array(scores)
+
+        return score
 
     def _assign_folds(self, rows: RowTargets, groups: Any) -> RowTargets:
         """Return the rows with their folds; a fold that trains on one class is left out.
@@ -286,29 +345,16 @@ def find_middle(Cs: Sequence[float]) -> float:
     return Cs[len(Cs) // 2]
 
 
-def choose_penalty(path: PenaltyPath, selection: str) -> int:
-    """Return the number of the penalty with the best loss, or of the strongest within a standard error of it."""
-    losses = path.losses[:, path.is_judged]  # (n_penalties, n_judged_folds)
-    n_folds = losses.shape[1]
-    mean = losses.mean(axis=1)
-    best = int(mean.argmin())
-    if selection == "best" or n_folds == 1:
-        return best
-    standard_error = losses[best].std(ddof=1) / np.sqrt(n_folds)
-    is_close = mean <= mean[best] + standard_error
-    return int(np.flatnonzero(is_close)[0])
-
-
 def summarise_path(Cs: Sequence[float], path: PenaltyPath) -> dict[str, Array]:
     """Return the attribute ``cv_results_`` of :class:`LinearProbeCV`."""
-    losses = path.losses[:, path.is_judged]
-    accuracies = path.accuracies[:, path.is_judged]
-    return {
-        "C": np.array(Cs),
-        "mean_loss": losses.mean(axis=1),
-        "std_loss": losses.std(axis=1),
-        "mean_accuracy": accuracies.mean(axis=1),
-        "loss": path.losses,
-        "accuracy": path.accuracies,
-        "n_iter": path.n_iter,
-    }
+    n_unfitted = len(Cs) - len(path.fits)
+    results = {"C": np.array(Cs)}
+    by_fold = {"score": path.scores, "loss": path.losses, "accuracy": path.accuracies}
+    for name, found in by_fold.items():
+        values = np.pad(found, ((0, n_unfitted), (0, 0)), constant_values=np.nan)  # (n_penalties, n_folds)
+        judged = values[:, path.is_judged]
+        results[name] = values
+        results[f"mean_{name}"] = judged.mean(axis=1)
+        results[f"std_{name}"] = judged.std(axis=1)
+    results["n_iter"] = np.pad(path.n_iter, ((0, n_unfitted), (0, 0)))
+    return results

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from ..folds import NO_FOLD
 from .feature_blocks import FeatureBlocks, compute_eigenbasis
 from .lbfgs import Evaluation, Solution, minimise, run_searches, to_float64
+from .penalty_choice import is_race_over
 from .sampled_hessian import InverseHessian, SampledHessian
 from .stacked_loss import Objective, RowTargets, StackedLoss
 
@@ -21,37 +22,83 @@ if TYPE_CHECKING:
 ITERATIONS_PER_ROUND = 8
 """After so many iterations the inverse Hessian is estimated again, and from then on with a block for each class."""
 ITERATIONS_PER_ROUND_BY_CLASSES = 60
+ROUGH_TOLERANCE = 1e-3
+"""Tolerance of the fits that are only compared with each other; a looser one flatters weak penalties, as folds start
+from the solution for all rows."""
+
+FoldScoring = Callable[["FoldFits"], "NDArray[np.float64]"]
+"""Returns the score of each fold's held-out rows, the higher the better; NaN where there is none."""
 
 
 @dataclass(frozen=True)
-class PenaltyPath:
-    """The results of cross-validation over penalties, with the solution of all rows for each penalty.
+class FoldFits:
+    """The fits of all folds for one penalty, with losses and accuracies of the held-out rows ``(n_folds,)``.
 
-    Losses and accuracies are those of the held-out rows; NaN for a fold in which nothing could be learned about them.
+    These are NaN for a fold in which nothing could be learned about them.
     """
 
-    losses: NDArray[np.float64]  # (n_penalties, n_folds)
-    accuracies: NDArray[np.float64]  # (n_penalties, n_folds)
     solutions: list[Solution]
-    n_iter: NDArray[np.intp]  # evaluations of the objective, (n_penalties, n_folds)
-    converged: bool
-
-    @property
-    def is_judged(self) -> NDArray[np.bool_]:
-        """Which folds have held-out rows that something could be learned about."""
-        return np.asarray(np.isfinite(self.losses).all(axis=0))
+    losses: NDArray[np.float64]
+    accuracies: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class PenaltyFit:
-    """The results for one penalty; the offsets ``(n_folds, rank + 1, n_outputs)`` lead from the whole to the folds."""
+    """The results for one penalty: the solution for all rows, and the fits and scores of the folds."""
 
     whole: Solution
-    offsets: Tensor
-    losses: NDArray[np.float64]
-    accuracies: NDArray[np.float64]
-    n_iter: list[int]
-    converged: bool
+    folds: FoldFits
+    scores: NDArray[np.float64]  # (n_folds,)
+
+    @property
+    def offsets(self) -> Tensor:
+        """What leads from the whole to the folds ``(n_folds, rank + 1, n_outputs)``."""
+        import torch
+
+        return torch.stack([solution.point for solution in self.folds.solutions]) - self.whole.point
+
+    @property
+    def converged(self) -> bool:
+        """Whether all searches ended at a minimum."""
+        return all(solution.converged for solution in [self.whole, *self.folds.solutions])
+
+
+@dataclass(frozen=True)
+class PenaltyPath:
+    """The results of cross-validation for penalties from strong to weak, up to where a race was over."""
+
+    fits: list[PenaltyFit]
+
+    @property
+    def losses(self) -> NDArray[np.float64]:
+        """The mean losses of held-out rows ``(n_penalties, n_folds)``."""
+        return np.array([fit.folds.losses for fit in self.fits])
+
+    @property
+    def accuracies(self) -> NDArray[np.float64]:
+        """The accuracies of held-out rows ``(n_penalties, n_folds)``."""
+        return np.array([fit.folds.accuracies for fit in self.fits])
+
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        """The scores of held-out rows ``(n_penalties, n_folds)``."""
+        return np.array([fit.scores for fit in self.fits])
+
+    @property
+    def n_iter(self) -> NDArray[np.intp]:
+        """Number of evaluations of the objective ``(n_penalties, n_folds)``."""
+        return np.array([[solution.n_evaluations for solution in fit.folds.solutions] for fit in self.fits])
+
+    @property
+    def is_judged(self) -> NDArray[np.bool_]:
+        """Which folds have held-out rows that something could be learned about."""
+        has_scores = np.isfinite(self.scores).all(axis=0)
+        return np.asarray(has_scores & np.isfinite(self.losses).all(axis=0))
+
+    def is_race_over(self) -> bool:
+        """Check whether weaker penalties than the last are hopeless."""
+        is_judged = self.is_judged
+        return is_race_over(self.scores[:, is_judged], self.losses[:, is_judged])
 
 
 class LogisticProblem:
@@ -70,7 +117,6 @@ class LogisticProblem:
     ) -> None:
         self.tolerance = tolerance
         self.max_iter = max_iter
-        self._inverts_by_classes = False
 
         order, edges = order_rows(X, rows)
         is_reordered = len(order) < len(X) or (np.diff(order) < 0).any()
@@ -90,7 +136,7 @@ class LogisticProblem:
 
     def solve(self, C: float, start: Solution) -> Solution:
         """Return the solution for all rows."""
-        [solution], _ = self.solve_folds(C, [start], [NO_FOLD])
+        [solution], _ = self.solve_folds(C, [start], [NO_FOLD], tolerance=self.tolerance)
         return solution
 
     def choose_start(self, point: Tensor) -> Solution:
@@ -102,40 +148,55 @@ class LogisticProblem:
         return Solution(points[int(np.argmin(values))])
 
     def solve_folds(
-        self, C: float, starts: Sequence[Solution], folds: Sequence[int], inverse: InverseHessian | None = None
+        self,
+        C: float,
+        starts: Sequence[Solution],
+        folds: Sequence[int],
+        *,
+        tolerance: float,
+        inverse: InverseHessian | None = None,
     ) -> tuple[list[Solution], InverseHessian | None]:
-        """Return the solution for each fold, and the last inverse Hessian; one may be given for the first round."""
+        """Return the solution for each fold, and the last inverse Hessian; one may be given for the first round.
+
+        From the second round on, exact solutions use a block of the Hessian for each class.
+        """
+        import torch
+
+        is_exact = tolerance < ROUGH_TOLERANCE
         objectives = [self.loss.make_objective(C, fold) for fold in folds]
         solutions = [replace(start, converged=False, n_evaluations=0) for start in starts]
         active = list(range(len(objectives)))
         while active and solutions[active[0]].n_evaluations < self.max_iter:
             is_first_round = solutions[0].n_evaluations == 0
+            has_blocks = is_exact and not is_first_round
             if inverse is None or not is_first_round:
-                inverse = self.invert_hessian([solutions[k].point for k in active], objectives[0].penalty)
-            advanced = self.run_round(inverse, [objectives[k] for k in active], [solutions[k] for k in active])
+                invert = self.hessian.invert_by_classes if has_blocks else self.hessian.invert_by_directions
+                points = torch.stack([solutions[k].point for k in active])
+                inverse = invert(points.mean(0), objectives[0].penalty)
+            advanced = self.run_round(
+                inverse,
+                [objectives[k] for k in active],
+                [solutions[k] for k in active],
+                tolerance=tolerance,
+                max_iter=ITERATIONS_PER_ROUND_BY_CLASSES if has_blocks else ITERATIONS_PER_ROUND,
+            )
             for k, solution in zip(active, advanced, strict=True):
-                solutions[k] = add_round(solutions[k], solution, self.tolerance)
+                solutions[k] = add_round(solutions[k], solution, tolerance)
             active = [k for k in active if not solutions[k].converged]
-            if active:
-                self._inverts_by_classes = True
         return solutions, inverse
 
-    def invert_hessian(self, points: Sequence[Tensor], penalty: Tensor) -> InverseHessian:
-        """Return the approximate inverse Hessian at the mean of some points."""
-        import torch
-
-        invert = self.hessian.invert_by_directions
-        if self._inverts_by_classes:
-            invert = self.hessian.invert_by_classes
-        return invert(torch.stack(list(points)).mean(0), penalty)
-
     def run_round(
-        self, inverse: InverseHessian, objectives: Sequence[Objective], starts: Sequence[Solution]
+        self,
+        inverse: InverseHessian,
+        objectives: Sequence[Objective],
+        starts: Sequence[Solution],
+        *,
+        tolerance: float,
+        max_iter: int,
     ) -> list[Solution]:
         """Let the searches of some objectives advance for some iterations."""
-        max_iter = ITERATIONS_PER_ROUND_BY_CLASSES if self._inverts_by_classes else ITERATIONS_PER_ROUND
         searches = [
-            minimise(start, objective.penalty, inverse, tolerance=self.tolerance, max_iter=max_iter)
+            minimise(start, objective.penalty, inverse, tolerance=tolerance, max_iter=max_iter)
             for objective, start in zip(objectives, starts, strict=True)
         ]
 
@@ -144,50 +205,39 @@ class LogisticProblem:
 
         return run_searches(searches, evaluate)
 
-    def cross_validate(self, Cs: Sequence[float], n_folds: int) -> PenaltyPath:
-        """Fit all penalties, ascending; each starts from those before."""
-        fits: list[PenaltyFit] = []
+    def cross_validate(self, Cs: Sequence[float], n_folds: int, scoring: FoldScoring, *, race: bool) -> PenaltyPath:
+        """Fit penalties, ascending, roughly; each starts from those before. A race ends where the rest is hopeless."""
+        path = PenaltyPath([])
         for C in Cs:
-            fits.append(self.fit_penalty(C, n_folds, before=fits[-2:]))
-        return PenaltyPath(
-            losses=np.array([fit.losses for fit in fits]),
-            accuracies=np.array([fit.accuracies for fit in fits]),
-            solutions=[fit.whole for fit in fits],
-            n_iter=np.array([fit.n_iter for fit in fits]),
-            converged=all(fit.converged for fit in fits),
-        )
+            whole, folds = self.fit_penalty(C, n_folds, before=path.fits[-2:])
+            path.fits.append(PenaltyFit(whole, folds, scores=scoring(folds)))
+            if race and path.is_race_over():
+                break
+        return path
 
-    def fit_penalty(self, C: float, n_folds: int, before: Sequence[PenaltyFit]) -> PenaltyFit:
+    def fit_penalty(self, C: float, n_folds: int, before: Sequence[PenaltyFit]) -> tuple[Solution, FoldFits]:
         """Fit a penalty on all rows, and then on all folds at once, each time from the line through the last two fits.
 
         Folds start from the solution for all rows, moved by the extrapolated offsets of the folds' former solutions.
         """
-        import torch
+        tolerance = max(self.tolerance, ROUGH_TOLERANCE)
 
         # Fit all rows, with what is known about the curvature.
         start = Solution(self.loss.zeros())
         if before:
             start = replace(before[-1].whole, point=extrapolate([fit.whole.point for fit in before]))
-        [whole], inverse = self.solve_folds(C, [start], [NO_FOLD])
+        [whole], inverse = self.solve_folds(C, [start], [NO_FOLD], tolerance=tolerance)
 
         # Fit the folds.
         starts = [whole] * n_folds
         if before:
             offsets = extrapolate([fit.offsets for fit in before])
             starts = [replace(whole, point=whole.point + offset) for offset in offsets]
-        solutions, _ = self.solve_folds(C, starts, range(n_folds), inverse)
+        solutions, _ = self.solve_folds(C, starts, range(n_folds), tolerance=tolerance, inverse=inverse)
 
         # Judge.
-        points = [solution.point for solution in solutions]
-        losses, accuracies = self.loss.judge_held_out(points)
-        return PenaltyFit(
-            whole=whole,
-            offsets=torch.stack(points) - whole.point,
-            losses=losses,
-            accuracies=accuracies,
-            n_iter=[solution.n_evaluations for solution in solutions],
-            converged=all(solution.converged for solution in [whole, *solutions]),
-        )
+        losses, accuracies = self.loss.judge_held_out([solution.point for solution in solutions])
+        return whole, FoldFits(solutions, losses=losses, accuracies=accuracies)
 
     def to_coefficients(self, point: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the weights ``(n_outputs, n_features)`` and intercepts of features as they were given."""

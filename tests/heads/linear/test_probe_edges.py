@@ -44,7 +44,14 @@ def test_folds_with_one_class_tell_nothing_and_are_left_out() -> None:
 
 @pytest.mark.parametrize(
     "cv",
-    [[(range(100), range(100, 200))] * 2, [(range(50), range(100, 200))], TimeSeriesSplit(3), ShuffleSplit(3), 1, True],
+    [
+        [(range(100), range(100, 200))] * 2,
+        [(range(50), range(100, 200))],
+        TimeSeriesSplit(3),
+        ShuffleSplit(3, random_state=0),
+        1,
+        True,
+    ],
 )
 def test_folds_that_are_no_partition_are_refused(cv: Any) -> None:
     X, y = np.random.default_rng(0).standard_normal((200, 5)), np.arange(200) % 3
