@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from .extract.jobs.job import extract_features
     from .extract.sources.table import Table
     from .extract.store.feature_store import FeatureStore
-    from .heads.few_shot import few_shot_curve
     from .heads.linear.linear_probe import LinearProbe, LinearProbeCV
     from .heads.mlp.mlp_head import MLPHead
     from .heads.mlp.mlp_regressor import MLPHeadRegressor
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from .pipelines.estimators.refit import refit
     from .pipelines.estimators.transfer_classifier import TransferClassifier
     from .pipelines.estimators.transfer_regressor import TransferRegressor
+    from .pipelines.selection.learning_curve import few_shot_curve
 
 __version__ = "0.1.0"
 
@@ -88,7 +88,7 @@ __getattr__, __dir__, _ = lazy_exports(
         "TransferRegressor": ".pipelines.estimators.transfer_regressor",
         "Transferability": ".heads.transferability",
         "extract_features": ".extract.jobs.job",
-        "few_shot_curve": ".heads.few_shot",
+        "few_shot_curve": ".pipelines.selection.learning_curve",
         "layers": ".extract.graphs.cutting",
         "load": ".pipelines.estimators.load",
         "load_backbone": ".models.loading",

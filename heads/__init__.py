@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from ..lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from .few_shot import FewShotPoint, few_shot_curve
+    from .few_shot import few_shot_curve
     from .fit_report import FitReport
+    from .learning_curve import FewShotPoint, LearningCurve
     from .linear.linear_probe import LinearProbe, LinearProbeCV
     from .mlp.mlp_head import MLPHead
     from .mlp.mlp_regressor import MLPHeadRegressor
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FewShotPoint",
     "FitReport",
+    "LearningCurve",
     "LinearProbe",
     "LinearProbeCV",
     "MLPHead",
@@ -46,8 +48,9 @@ __all__ = [
 __getattr__, __dir__, _ = lazy_exports(
     __name__,
     {
-        "FewShotPoint": ".few_shot",
+        "FewShotPoint": ".learning_curve",
         "FitReport": ".fit_report",
+        "LearningCurve": ".learning_curve",
         "LinearProbe": ".linear.linear_probe",
         "LinearProbeCV": ".linear.linear_probe",
         "MLPHead": ".mlp.mlp_head",

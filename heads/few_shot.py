@@ -1,4 +1,4 @@
-"""Few-shot curves: how accuracy grows with the number of labels."""
+"""Few-shot curves: heads that are trained on few labels and on more."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from .folds import draw_splits, rank_within_classes
-from .label_formats import read_labels
+from .learning_curve import FewShotPoint, LearningCurve
 from .metrics import score_head
 from .registry import DEFAULT, resolve_head, within_rows
 from .targets import encode_labels, to_label_array
@@ -20,32 +20,6 @@ from .targets import encode_labels, to_label_array
 Array = NDArray[Any]
 
 MAX_RANDOM_SEED = 2**31
-
-
-@dataclass(frozen=True)
-class FewShotPoint:
-    """Accuracy of a head that was trained on a number of labels for each class.
-
-    Parameters
-    ----------
-    shots : int or "all"
-        Labels for each class; a class that has fewer gives all of its rows.
-    n_rows : float
-        Rows that were trained on, averaged over draws.
-    scores, training_scores : ndarray of shape (n_draws,)
-        Accuracy on held-out rows, and on those that were trained on.
-    """
-
-    shots: int | str
-    n_rows: float
-    scores: Array
-    training_scores: Array
-
-    def __str__(self) -> str:
-        return (
-            f"{self.shots:>6} labels a class ({self.n_rows:>7,.0f} rows): "
-            f"{self.scores.mean():.3f} ± {self.scores.std():.3f}, in training {self.training_scores.mean():.3f}"
-        )
 
 
 @dataclass(frozen=True)
@@ -68,17 +42,17 @@ def few_shot_curve(
     groups: Any = None,
     random_state: int | None = 0,
     n_jobs: int | None = None,
-) -> list[FewShotPoint]:
+) -> LearningCurve:
     """Train a head on few labels and on more, several times each, and score it on held-out rows.
 
     In each draw some rows are held out, and each number of shots takes the rows of the one before and more.
 
     Parameters
     ----------
-    X : array of shape (n_rows, n_features) or FeatureStore
+    X : array of shape (n_rows, n_features)
         Features.
     y : array of shape (n_rows,)
-        Labels; with a store None for its own.
+        Labels.
     head : str or estimator
         A name from ``topwork heads``, or any scikit-learn classifier.
     shots : sequence of int or "all"
@@ -93,8 +67,9 @@ def few_shot_curve(
 
     Returns
     -------
-    list of FewShotPoint
-        One for each of `shots`.
+    LearningCurve
+        A sequence of one :class:`FewShotPoint` for each of `shots`, in their order, with the slope at its end:
+        ``explain()`` says whether more labels would help.
 
     Raises
     ------
@@ -104,15 +79,19 @@ def few_shot_curve(
     Examples
     --------
     >>> from sklearn.datasets import load_digits
-    >>> for point in few_shot_curve(*load_digits(return_X_y=True), "centroid", (1, "all"), draws=3):
+    >>> curve = few_shot_curve(*load_digits(return_X_y=True), "centroid", (1, 32, "all"), draws=3)
+    >>> for point in curve:
     ...     print(point.shots, round(point.n_rows), point.scores.mean() > 0.5)
     1 10 True
+    32 320 True
     all 1347 True
+    >>> bool(curve.slope.gain < 0.05)
+    True
     """
     # Validate.
-    if hasattr(X, "matrix") and hasattr(X, "columns"):
-        X, y = read_store(X, y)
     X = np.asarray(X)
+    if X.ndim != 2:
+        raise InputError(f"features of shape {X.shape}; expected a matrix: topwork.few_shot_curve also takes a store")
     y = to_label_array(y)
     if y.ndim != 1 or len(y) != len(X):
         raise InputError(f"{len(X)} rows but labels of shape {y.shape}; expected one label for each row")
@@ -133,18 +112,9 @@ def few_shot_curve(
     )
 
     results_of_shots = zip(*results, strict=True)
-    return [summarise_draws(shot, of_draws) for shot, of_draws in zip(shots, results_of_shots, strict=True)]
-
-
-def read_store(store: Any, y: Any) -> tuple[Any, Any]:
-    """Return the features and labels of a feature store, by default its own, of the rows that have a label."""
-    names = [column.name for column in store.columns]
-    if len(names) > 1:
-        raise InputError(f"the store has the features {', '.join(names)}; expected one matrix: store.matrix(name)")
-    labels = read_labels(store.labels if y is None else y)
-    if len(labels.values) != len(store.ids) or not labels.is_labelled.any():
-        raise InputError(f"{len(store.ids)} rows but {labels.is_labelled.sum()} labels; expected a label for each row")
-    return np.asarray(store.matrix(names[0]))[labels.is_labelled], labels.take_labelled()
+    points = [summarise_draws(shot, of_draws) for shot, of_draws in zip(shots, results_of_shots, strict=True)]
+    train, held = splits[0]
+    return LearningCurve(tuple(points), held_out_ratio=len(held) / len(train))
 
 
 def check_shots(shots: Sequence[int | str]) -> None:

@@ -11,10 +11,12 @@ if TYPE_CHECKING:
     from .estimators.refit import refit
     from .estimators.transfer_classifier import TransferClassifier
     from .estimators.transfer_regressor import TransferRegressor
+    from .selection.learning_curve import few_shot_curve
 
 __all__ = [
     "TransferClassifier",
     "TransferRegressor",
+    "few_shot_curve",
     "load",
     "refit",
 ]
@@ -24,6 +26,7 @@ __getattr__, __dir__, _ = lazy_exports(
     {
         "TransferClassifier": ".estimators.transfer_classifier",
         "TransferRegressor": ".estimators.transfer_regressor",
+        "few_shot_curve": ".selection.learning_curve",
         "load": ".estimators.load",
         "refit": ".estimators.refit",
     },

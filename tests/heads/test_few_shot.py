@@ -66,6 +66,7 @@ def test_default_head_is_trained_on_one_label_for_each_class(digits: Data) -> No
         ({"y": ["a"] * 599 + ["b"]}, "label 'b' has 1 row"),
         ({"y": ["a"] * 3}, "600 rows but labels"),
         ({"head": "nothing"}, "does not exist"),
+        ({"X": np.ones(600)}, "shape \\(600,\\)"),
     ],
 )
 def test_what_cannot_be_is_refused(change: dict[str, Any], message: str, digits: Data) -> None:

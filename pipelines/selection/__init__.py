@@ -1,0 +1,1 @@
+"""Workflows that choose: learning curves of stores."""
