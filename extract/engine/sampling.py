@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ...models.input_spec import InputSpec
     from ..graphs.export import Samples
-    from ..preprocess.preprocessor import Prepared, Preprocessor
+    from ..preprocess.preprocessor import Prepared
     from ..sources.item import Item
 
 DRAW_SEED = 0
@@ -31,6 +31,13 @@ ITEMS_TRIED = 20
 """Items that are tried for the certificate of a graph."""
 MIN_SPARE_ITEMS = 20
 """Items that are at least at hand to replace those that cannot be used."""
+
+
+class CanPrepare(Protocol):
+    """A preprocessor, or another way to prepare one item."""
+
+    def prepare(self, content: Any) -> Prepared:
+        """Return the array of an item; raise a DecodeError if it cannot be used."""
 
 
 def make_sampler(X: Any, max_pixels: int = MAX_PIXELS) -> Samples:
@@ -64,10 +71,15 @@ def draw_items(
     An item that cannot be prepared, such as an image of more than `max_pixels`, is replaced by another one. Fewer than
     `count` items are returned if the source does not have as many, none from an iterator or None.
     """
+    preprocessors = [preprocessor_for(spec, max_pixels) for spec in specs]
+    return draw_prepared(X, preprocessors, count, kind=specs[0].kind)
+
+
+def draw_prepared(X: Any, preprocessors: Sequence[CanPrepare], count: int, *, kind: str) -> list[tuple[Prepared, ...]]:
+    """Draw usable items of a source of one kind of items as :func:`draw_items`, and prepare each in some ways."""
     if not is_reiterable(X):
         return []
-    source = open_source(X, kind=specs[0].kind)
-    preprocessors = [preprocessor_for(spec, max_pixels) for spec in specs]
+    source = open_source(X, kind=kind)
     # Draw positions, and read the items there in one pass through the source.
     n_spare = max(MIN_SPARE_ITEMS, count // 4)
     positions = np.random.default_rng(DRAW_SEED).permutation(len(source))[: count + n_spare].tolist()
@@ -84,14 +96,14 @@ def draw_items(
     return drawn
 
 
-def prepare_usable(items: Iterable[Item], preprocessors: Sequence[Preprocessor]) -> list[tuple[Prepared, ...]]:
+def prepare_usable(items: Iterable[Item], preprocessors: Sequence[CanPrepare]) -> list[tuple[Prepared, ...]]:
     """Prepare items in each way, on all cores; items that fail are left out."""
     with ThreadPoolExecutor(available_cores()) as pool:
         prepared = list(pool.map(lambda item: prepare_in_each_way(item, preprocessors), items))
     return [ways for ways in prepared if ways is not None]
 
 
-def prepare_in_each_way(item: Item, preprocessors: Sequence[Preprocessor]) -> tuple[Prepared, ...] | None:
+def prepare_in_each_way(item: Item, preprocessors: Sequence[CanPrepare]) -> tuple[Prepared, ...] | None:
     """Read an item and prepare it by each preprocessor; None if it cannot be used."""
     try:
         content = item.read()

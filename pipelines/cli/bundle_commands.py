@@ -552,9 +552,21 @@ def format_prediction(row: dict[str, Any], name: str) -> str:
     return "" if value is None else str(value)
 
 
+@grouped
 def export(
     bundle: BundleArgument,
     out: Annotated[Path, typer.Argument(help="The ONNX file to write.")],
+    table: TableOptions,
+    input_form: Annotated[
+        str | None,
+        typer.Option(
+            "--input",
+            help="Form of the input. Images: model-size (default), or any-size, resized in the graph; texts: tokens.",
+        ),
+    ] = None,
+    items: Annotated[
+        str | None, typer.Option(help="A source with some items of which the file is compared as well.")
+    ] = None,
     trust: TrustOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -562,7 +574,10 @@ def export(
     from ..estimators.result_files import require_file_place
 
     require_file_place(out)
-    load_bundle(bundle, trust).to_onnx(out)
+    source = table.to_source(items) if items else None
+    written = load_bundle(bundle, trust).to_onnx(out, input=input_form, items=source)
     size = out.stat().st_size
+    outputs = list(written.outputs)
+    facts = {"model": str(out), "bytes": size, "input": written.input, "outputs": outputs, "items": written.n_items}
     text = f"wrote {out}, {size / 1e6:.1f} MB; its output matches backbone and head run separately"
-    print_result({"model": str(out), "bytes": size}, text, as_json=as_json)
+    print_result(facts, text, as_json=as_json)

@@ -358,6 +358,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
             classes=self.classes_,
             abstain_below=self.abstain_below,
             is_multilabel=self.multilabel_,
+            familiarity=self.familiarity_,
         )
 
 

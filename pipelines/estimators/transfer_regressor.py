@@ -125,7 +125,7 @@ class TransferRegressor(RegressorMixin, TransferEstimator):  # type: ignore[misc
         self.n_targets_ = contents.properties["n_targets"]
 
     def _fitted_pipeline(self) -> FittedPipeline:
-        return FittedPipeline(self.extractor_.graph, self.extractor_.columns, self.head_)
+        return FittedPipeline(self.extractor_.graph, self.extractor_.columns, self.head_, familiarity=self.familiarity_)
 
 
 def find_non_number(labels: NDArray[Any]) -> Any:

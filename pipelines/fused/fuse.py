@@ -7,22 +7,30 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...atomic import write_file
-from ...errors import ExportError, ParityError, reason
+from ...errors import ExportError, InputError, ParityError, reason
 from ...extract.graphs.editing import select_columns
 from ...extract.graphs.exported_graph import ExportedGraph
+from ...extract.preprocess.decode import MAX_PIXELS
 from ...extract.runtime.session import Session, open_session
+from ...heads.familiarity import Familiarity
 from ...heads.registry import HEADS
+from ...models.image_spec import ImageSpec
+from ...models.input_spec import InputSpec
+from .any_size import make_resizing_model, prepend_resizing
+from .familiarity_graph import add_familiarity
 from .graph_builder import GraphBuilder, Prediction
 from .head_converters import find_converter, find_regressor_converter
+from .item_parity import draw_images, require_item_parity, require_pixel_parity, require_resized_parity
 from .labels import to_onnx_labels, with_positions
 from .multilabel import add_label_matrix
-from .parity import FittedPipeline, require_head_parity, require_parity
+from .parity import FittedPipeline, require_familiarity_parity, require_head_parity, require_parity
 from .preparation import add_step, can_prepare
 from .temperature import apply_temperature, split_calibrated
 
@@ -31,49 +39,151 @@ FUSIBLE = tuple(HEADS)
 CLASSIFIER_OUTPUTS = ("label", "probabilities")
 MULTILABEL_OUTPUTS = ("labels", "probabilities")
 REGRESSOR_OUTPUTS = ("value",)
+FAMILIAR = "familiar"
+"""Output of all files that know which items are like those of the training."""
+ANY_SIZE = "any-size"
+INPUT_FORMS = {"image": ("model-size", ANY_SIZE), "text": ("tokens",), "tensor": ("tensor",)}
+"""Forms of the input of a file by the kind of input, the default first."""
 ABSTAIN_KEY = "topwork.abstain_below"
 """Metadata of a classifier that abstains; the graph outputs the most probable label all the same."""
+CLASSES_KEY = "topwork.classes"
+"""Metadata of a classifier: its classes in the order of the probabilities, as JSON."""
+PREPROCESSING_KEY = "topwork.preprocessing"
+"""Metadata of any file: what has to be done to an item, as JSON; ``input`` is the form of the input."""
+IN_SERVING_FILES = ("files", "prompt")
+"""Fields of an input specification that the files for other programs contain."""
 LABELS_KEY = "topwork.labels"
 """Metadata of a classifier of several labels: their names in the order of the columns, as JSON."""
 HEAD_PREFIX = "head/"
 FIRST_STEPS_PREFIX = "first_steps/"
 LAST_STEP_PREFIX = "last_step/"
 OUTPUT_PREFIX = "output/"
+FAMILIARITY_PREFIX = "familiarity/"
 FEATURES = "features"
 """Name of the input of a head's graph."""
 ML_OPSET = 3
 """Version of the operators of ONNX's domain ``ai.onnx.ml``."""
 
 
-def export_fused(pipeline: FittedPipeline, path: Path) -> None:
+@dataclass(frozen=True)
+class FusedFile:
+    """An ONNX file that was written: its path, what its input is, its outputs, and how many given items agree."""
+
+    path: Path
+    input: str
+    outputs: tuple[str, ...]
+    n_items: int
+
+
+def export_fused(
+    pipeline: FittedPipeline,
+    path: Path,
+    input_form: str | None = None,
+    *,
+    items: Any = None,
+    max_pixels: int = MAX_PIXELS,
+) -> FusedFile:
     """Write a fitted pipeline as one ONNX file, and compare it with backbone and head run separately.
 
     The graph has the inputs of the extractor's: uint8 images ``(batch, height, width, 3)``, resized and cropped as the
     input specification in its metadata says; token ids and attention mask, for which the tokenizer is written beside
-    the file, as in ``model.tokenizer.json``; or tensors. It outputs ``label`` and, if the head has them,
-    ``probabilities`` in the order of the classes; or ``labels``, zeros and ones for each of several labels, and their
-    ``probabilities``; or ``value``. Boolean labels become int64, the nearest type that ONNX has. Raise an ExportError
-    if there is no ONNX converter for the head, and a ParityError if the graphs differ.
+    the file, as in ``model.tokenizer.json``, and into its metadata; or tensors. With the form "any-size" the graph
+    itself resizes images. It outputs ``label`` and, if the head has them, ``probabilities`` in the order of the
+    classes; or ``labels``, zeros and ones for each of several labels, and their ``probabilities``; or ``value``; and
+    ``familiar`` if that is known. Boolean labels become int64, the nearest type that ONNX has. Raise an ExportError if
+    there is no ONNX converter for the head, a ParityError if the graphs differ, and an InputError for a form that the
+    backbone does not have.
     """
+    spec = pipeline.graph.input_spec
+    form = choose_input_form(spec, input_form)
     # Convert the backbone and the head.
     path.parent.mkdir(parents=True, exist_ok=True)
     names = [column.name for column in pipeline.columns]
     body, body_session = load_body(pipeline.graph, names)
-    head = convert_and_compare_head(pipeline, body_session, find_opset(body))
+    opset = find_opset(body)
+    head = convert_and_compare_head(pipeline, body_session, opset)
 
     # Merge them.
     merged = merge_models(body, head, names=names, outputs=name_outputs(pipeline))
-    if pipeline.classes is not None and pipeline.is_multilabel:
-        merged.metadata_props.add(key=LABELS_KEY, value=json.dumps(pipeline.classes.tolist()))
-    if pipeline.abstain_below is not None:
-        merged.metadata_props.add(key=ABSTAIN_KEY, value=str(pipeline.abstain_below))
-    content = merged.SerializeToString()
-    require_parity(pipeline, body_session, open_session(content, "cpu"))
+    if pipeline.familiarity is not None:
+        require_familiarity_parity(pipeline.familiarity, open_familiarity(pipeline.familiarity, opset))
+        append_familiarity(merged, HEAD_PREFIX + FEATURES, pipeline.familiarity)
+    merged.metadata_props.extend(describe_pipeline(pipeline, form))
+    fused = open_session(merged.SerializeToString(), "cpu")
+    require_parity(pipeline, body_session, fused)
+
+    # Compare real items.
+    n_items = 0
+    if form == ANY_SIZE:
+        assert isinstance(spec, ImageSpec)
+        images = draw_images(items, spec, max_pixels)
+        n_items = len(images)
+        resizing = make_resizing_model(spec, merged)
+        require_pixel_parity(open_session(resizing.SerializeToString(), "cpu"), spec, images)
+        prepend_resizing(merged, spec)
+        fused = open_session(merged.SerializeToString(), "cpu")
+        require_resized_parity(pipeline, body_session, fused, images)
+    elif items is not None:
+        n_items = require_item_parity(pipeline, body_session, fused, items, max_pixels)
 
     # Write the file, after the files that it needs.
-    for name, text in pipeline.graph.input_spec.serving_files().items():
+    for name, text in spec.serving_files().items():
         write_file(path.with_name(f"{path.stem}.{name}"), text)
-    write_file(path, content)
+    write_file(path, merged.SerializeToString())
+    outputs = tuple(output.name for output in merged.graph.output)
+    return FusedFile(path, form, outputs=outputs, n_items=n_items)
+
+
+def choose_input_form(spec: InputSpec, wanted: str | None) -> str:
+    """Return the form of a graph's input, by default the first of its kind; an InputError if it has no such form."""
+    forms = INPUT_FORMS[spec.kind]
+    if wanted is None:
+        return forms[0]
+    if wanted not in forms:
+        raise InputError(
+            f"input={wanted!r}, but the backbone takes {spec.kind} input; expected {' or '.join(map(repr, forms))}"
+        )
+    return wanted
+
+
+def describe_pipeline(pipeline: FittedPipeline, form: str) -> list[Any]:
+    """Return entries of metadata: classes, preprocessing with the files that it needs, and when to abstain."""
+    from onnx import StringStringEntryProto
+
+    spec = pipeline.graph.input_spec
+    preprocessing = {name: value for name, value in spec.to_json().items() if name not in IN_SERVING_FILES}
+    entries = {PREPROCESSING_KEY: json.dumps({"input": form, **preprocessing})}
+    for name, content in spec.serving_files().items():
+        entries[f"topwork.{Path(name).stem}"] = content.decode()
+    if pipeline.classes is not None:
+        key = LABELS_KEY if pipeline.is_multilabel else CLASSES_KEY
+        entries[key] = json.dumps(pipeline.classes.tolist())
+    if pipeline.abstain_below is not None:
+        entries[ABSTAIN_KEY] = str(pipeline.abstain_below)
+    return [StringStringEntryProto(key=key, value=value) for key, value in entries.items()]
+
+
+def append_familiarity(model: Any, features: str, known: Familiarity) -> None:
+    """Give a model an output that tells whether the value `features` is familiar, in place."""
+    graph = GraphBuilder(model.graph, FAMILIARITY_PREFIX)
+    found = add_familiarity(graph, features, known)
+    model.graph.node.append(make_identity(found, FAMILIAR))
+    add_output(model, FAMILIAR, np.bool_, shape=[None])
+
+
+def open_familiarity(known: Familiarity, opset: int) -> Session:
+    """Return a graph that tells whether features are familiar."""
+    model = make_unchanged(len(known.mean), opset)
+    del model.graph.output[:]
+    append_familiarity(model, FEATURES, known)
+    return open_session(model.SerializeToString(), "cpu")
+
+
+def make_identity(value: str, name: str) -> Any:
+    """Return a node that gives a value another name."""
+    from onnx import helper
+
+    return helper.make_node("Identity", [value], [name])
 
 
 def name_outputs(pipeline: FittedPipeline) -> tuple[str, ...]:
@@ -290,14 +400,14 @@ def merge_models(body: Any, head: Any, names: Sequence[str], outputs: Sequence[s
     `outputs`.
     """
     import onnx
-    from onnx import compose, helper
+    from onnx import compose
 
     head = compose.add_prefix(head, HEAD_PREFIX)
     concatenate_inputs(head.graph, body.graph.output, names)
     align_versions(body, head)
     merged = compose.merge_models(body, head, io_map=[(name, name) for name in names])
     for output, name in zip(merged.graph.output, outputs, strict=False):
-        merged.graph.node.append(helper.make_node("Identity", [output.name], [name]))
+        merged.graph.node.append(make_identity(output.name, name))
         output.name = name
     del merged.metadata_props[:]
     merged.metadata_props.extend(body.metadata_props)

@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     from ...extract.graphs.exported_graph import ExportedGraph
     from ...extract.preprocess.preprocessor import Feed
     from ...extract.runtime.session import Session
+    from ...heads.familiarity import Familiarity
 
 BATCH_SIZES = (1, 2, 5, 32)
 MAX_DIFFERENCE = 1e-4
 """Largest difference of a probability between the fused graph and backbone and head run separately, in float32."""
+FAMILIARITY_SCALES = (0.0, 0.5, 1.0, 1.2, 1.5, 2.0, 10.0)
+"""Factors of the deviations from the mean: rows between those that are known, and farther and farther away."""
 FEATURE_SCALES = (0.1, 0.5, 1.0, 2.0, -1.0)
 ROWS_AT_ONCE = 64
 """Number of rows of a batch: what a head computes for them stays in the cache of a processor."""
@@ -39,7 +42,7 @@ class FittedPipeline:
 
     `columns` are those that the head was fitted on, in the order of its features; `classes`, an array ``(n_classes,)``,
     is None for a regressor, and names the labels if each row has several; below the probability `abstain_below` a
-    classifier predicts no label.
+    classifier predicts no label; `familiarity` tells which features are familiar, if that is known.
     """
 
     graph: ExportedGraph
@@ -48,6 +51,7 @@ class FittedPipeline:
     classes: NDArray[Any] | None = None
     abstain_below: float | None = None
     is_multilabel: bool = False
+    familiarity: Familiarity | None = None
 
     @property
     def n_features(self) -> int:
@@ -68,7 +72,47 @@ def require_parity(pipeline: FittedPipeline, body: Session, fused: Session) -> N
     for batch_size in BATCH_SIZES:
         for feed in pipeline.random_feeds(batch_size):
             features = np.concatenate(body.run(feed), axis=1)
-            compare_outputs(pipeline, features, fused.run(feed))
+            compare_with_head(pipeline, features, fused.run(feed))
+
+
+def compare_with_head(
+    pipeline: FittedPipeline,
+    features: NDArray[np.float32],
+    outputs: list[NDArray[Any]],
+    tolerance: float = MAX_DIFFERENCE,
+) -> None:
+    """Raise a ParityError if all outputs of a fused graph differ from what head and familiarity say of features."""
+    if pipeline.familiarity is not None:
+        compare_familiarity(pipeline.familiarity, features, outputs[-1])
+        outputs = outputs[:-1]
+    compare_outputs(pipeline, features, outputs, tolerance=tolerance)
+
+
+def require_familiarity_parity(known: Familiarity, session: Session) -> None:
+    """Compare a graph that tells which features are familiar with :meth:`Familiarity.are_familiar`.
+
+    They are rows that it knows, moved away from the mean, and some that are not finite. Raise a ParityError if an
+    answer differs.
+    """
+    rows = known.rows[:: max(1, len(known.rows) // ROWS_AT_ONCE)].astype(np.float64)
+    moved = [scale * rows * known.scale + known.mean for scale in FAMILIARITY_SCALES]
+    others = np.tile(known.mean, (2, 1))
+    others[0, 0] = np.nan
+    others[1, 0] = np.inf
+    features = np.concatenate([*moved, others]).astype(np.float32)
+    compare_familiarity(known, features, session.run({"features": features})[0])
+
+
+def compare_familiarity(known: Familiarity, features: NDArray[np.float32], found: NDArray[np.bool_]) -> None:
+    """Raise a ParityError if features are called familiar that are not; rows at the limit itself are left out."""
+    measured = known.measure(features)
+    is_clear = np.abs(measured - known.limit) > RELATIVE_NUDGE * max(1.0, abs(known.limit))
+    is_wrong = (found != (measured <= known.limit)) & is_clear
+    if is_wrong.any():
+        raise ParityError(
+            f"{is_wrong.sum()} of {len(features)} rows are familiar to the graph alone or to the bundle alone; "
+            "expected none. Nothing was written."
+        )
 
 
 def require_head_parity(pipeline: FittedPipeline, head: Session, body: Session) -> None:
@@ -88,20 +132,25 @@ def require_head_parity(pipeline: FittedPipeline, head: Session, body: Session) 
     compare_outputs(pipeline, rows, [np.concatenate(outputs) for outputs in zip(*parts, strict=True)])
 
 
-def compare_outputs(pipeline: FittedPipeline, features: NDArray[np.float32], outputs: list[NDArray[Any]]) -> None:
+def compare_outputs(
+    pipeline: FittedPipeline,
+    features: NDArray[np.float32],
+    outputs: list[NDArray[Any]],
+    tolerance: float = MAX_DIFFERENCE,
+) -> None:
     """Raise a ParityError if outputs of a graph differ from what the head predicts for features."""
     if pipeline.classes is None:
-        compare_values(pipeline.head, features, np.asarray(outputs[0]))
+        compare_values(pipeline.head, features, np.asarray(outputs[0]), tolerance=tolerance)
         return
     if len(outputs) > 1:
-        compare_probabilities(pipeline.head, features, outputs[1])
+        compare_probabilities(pipeline.head, features, outputs[1], tolerance=tolerance)
     labels = np.asarray(outputs[0])
     if not pipeline.is_multilabel:
         labels = labels.astype(pipeline.classes.dtype)
     compare_labels(pipeline.head, features, labels)
 
 
-def compare_values(head: Any, features: NDArray[np.float32], found: NDArray[Any]) -> None:
+def compare_values(head: Any, features: NDArray[np.float32], found: NDArray[Any], *, tolerance: float) -> None:
     """Compare values, relative to the largest one; those that a nudge changes are left out."""
     largest = max(float(np.abs(head.predict(features)).max()), 1e-12)
 
@@ -111,14 +160,14 @@ def compare_values(head: Any, features: NDArray[np.float32], found: NDArray[Any]
     expected = predict(features)
     is_steady = find_steady(predict, features, expected)
     differences = np.abs(expected - found / largest)[is_steady]
-    if not (differences <= MAX_DIFFERENCE).all():
+    if not (differences <= tolerance).all():
         raise ParityError(
             f"values of the fused graph differ by {differences.max():.2g} of the largest from backbone and "
-            f"head run separately; expected at most {MAX_DIFFERENCE:.0e}. Nothing was written."
+            f"head run separately; expected at most {tolerance:.0e}. Nothing was written."
         )
 
 
-def compare_probabilities(head: Any, features: NDArray[np.float32], found: NDArray[Any]) -> None:
+def compare_probabilities(head: Any, features: NDArray[np.float32], found: NDArray[Any], *, tolerance: float) -> None:
     """Compare probabilities; those that a nudge changes are left out.
 
     Where the last digits of the features decide which neighbours vote, there is no right answer to compare with.
@@ -130,10 +179,10 @@ def compare_probabilities(head: Any, features: NDArray[np.float32], found: NDArr
     expected = predict(features)
     is_steady = find_steady(predict, features, expected).all(axis=1)
     differences = np.abs(expected - found)[is_steady]
-    if not (differences <= MAX_DIFFERENCE).all():
+    if not (differences <= tolerance).all():
         raise ParityError(
             f"probabilities of the fused graph differ by {differences.max():.2g} from backbone and head run "
-            f"separately; expected at most {MAX_DIFFERENCE:.0e}. Nothing was written."
+            f"separately; expected at most {tolerance:.0e}. Nothing was written."
         )
 
 

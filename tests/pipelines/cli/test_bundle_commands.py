@@ -66,10 +66,21 @@ def test_predict_writes_a_table_with_the_broken_file(suffix: str, work: Path, tm
 
 def test_export_writes_a_file_that_runs(work: Path, tmp_path: Path) -> None:
     facts = topwork_json("export", work / "bundle", tmp_path / "model.onnx")
-    assert facts == {"model": str(tmp_path / "model.onnx"), "bytes": (tmp_path / "model.onnx").stat().st_size}
+    assert facts.pop("bytes") == (tmp_path / "model.onnx").stat().st_size
+    outputs = ["label", "probabilities"]
+    assert facts == {"model": str(tmp_path / "model.onnx"), "input": "model-size", "outputs": outputs, "items": 0}
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     assert [output.name for output in session.get_outputs()] == ["label", "probabilities"]
     assert "wrote" in topwork_command("export", work / "bundle", tmp_path / "model.onnx").stdout
+
+
+def test_export_of_any_size_is_compared_with_given_items(work: Path, photos: Path, tmp_path: Path) -> None:
+    arguments = ["--input", "any-size", "--items", photos]
+    facts = topwork_json("export", work / "bundle", tmp_path / "model.onnx", *arguments)
+    assert (facts["input"], facts["items"]) == ("any-size", 5 + 24)
+    refused = topwork_command("export", work / "bundle", tmp_path / "other.onnx", "--input", "tokens", code=2)
+    assert "any-size" in refused.stderr
+    assert not (tmp_path / "other.onnx").exists()
 
 
 @pytest.mark.parametrize("command", ["fit", "evaluate"])

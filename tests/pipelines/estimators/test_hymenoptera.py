@@ -14,6 +14,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import topwork
+from PIL import Image, ImageOps
 from topwork import BackboneSpec, InputOverrides, TransferClassifier
 from topwork.extract.preprocess.decode import decode
 from topwork.extract.preprocess.resize import to_pixels
@@ -88,7 +89,30 @@ def test_fused_file_agrees_with_predict(
     name = session.get_inputs()[0].name
     for row in rows:
         pixels = to_pixels(decode((tmp_path / "photographs" / row["id"]).read_bytes(), spec), spec)
-        labels, probabilities = session.run(None, {name: pixels[None]})
+        labels, probabilities, familiar = session.run(None, {name: pixels[None]})
         assert labels[0] == row["label"]
+        assert str(familiar[0]).lower() == row["familiar"].lower()
         expected = [float(row["p_ants"]), float(row["p_bees"])]
         np.testing.assert_allclose(probabilities[0], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_fused_file_of_any_size_agrees_with_predict(
+    step: int, trained: tuple[Path, dict[str, Any]], hymenoptera: Path, tmp_path: Path
+) -> None:
+    photographs = sorted((hymenoptera / "val").rglob("*.jpg"))[::step]
+    assert len(photographs) == (153 if step == 1 else 39)
+    arguments = ["--input", "any-size", "--items", hymenoptera / "train" / "ants"]
+    facts = topwork_json("export", trained[0] / "bundle", tmp_path / "model.onnx", *arguments)
+    assert (facts["input"], facts["items"]) == ("any-size", 5 + 64)  # sample photographs and given ones
+
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    outputs = []
+    for path in photographs:
+        upright = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+        outputs.append(session.run(None, {"pixels": np.asarray(upright)[None]}))
+    labels, probabilities, familiar = (np.concatenate(values) for values in zip(*outputs, strict=True))
+    classifier = topwork.load(trained[0] / "bundle")
+    assert labels.tolist() == classifier.predict(photographs).tolist()
+    np.testing.assert_allclose(probabilities, classifier.predict_proba(photographs), atol=1e-3)
+    assert familiar.tolist() == classifier.familiar(photographs).tolist()
