@@ -194,7 +194,7 @@ def score_held_out_rows(X: Array, y: Array, partitions: Sequence[Folds], task: s
     Their mean is the accuracy or R2. Rows are judged if they are held out, and their class can be learned; a row has
     the mean of all partitions in which it is.
     """
-    totals = np.zeros((len(PENALTIES), len(y)))
+    totals: NDArray[np.float64] = np.zeros((len(PENALTIES), len(y)))
     counts = np.zeros(len(y))
     for train, held in chain.from_iterable(partitions):
         judged = select_learnable_rows(y, train, held) if task == CLASSIFICATION else held
@@ -225,7 +225,7 @@ def sum_by_unit(contributions: Array, groups: Any) -> HeldOutScores:
         return HeldOutScores(contributions, np.ones(n_rows))
     unit_of_row = np.unique(groups, return_inverse=True)[1]
     sizes = np.bincount(unit_of_row).astype(np.float64)
-    sums = np.stack([np.bincount(unit_of_row, weights=values) for values in contributions])
+    sums: NDArray[np.float64] = np.stack([np.bincount(unit_of_row, weights=values) for values in contributions])
     return HeldOutScores(sums, sizes)
 
 

@@ -1,12 +1,15 @@
-"""The layers that a search compares: few, spread over the depth of a model, at the ends of its blocks."""
+"""What a search compares: a few layers, spread over the depth of a model at the ends of its blocks, and poolings."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from .layer import LAST, Layer
+from .pooling import AUTO, applicable_poolings
 
 N_CANDIDATES = 8
+CANDIDATE_POOLINGS = {"map": (AUTO, "max", "avg2x2"), "tokens": (AUTO, "mean", "max", "cls")}
+"""Poolings that are compared, for each kind of layer; a vector is not pooled."""
 
 
 def choose_candidate_layers(layers: Sequence[Layer], n_candidates: int = N_CANDIDATES) -> list[Layer]:
@@ -60,3 +63,13 @@ def find_block_ends(layers: Sequence[Layer]) -> list[Layer]:
 def count_modules(layer: Layer) -> int:
     """Return how many modules a layer lies in."""
     return layer.name.count(".")
+
+
+def choose_candidate_poolings(layers: Sequence[Layer]) -> tuple[str, ...]:
+    """Return the poolings to compare that apply to all of some layers, the model's own (``auto``) first."""
+    pooled = [layer for layer in layers if layer.kind != "vector"]
+    if not pooled:
+        return (AUTO,)
+    wanted = CANDIDATE_POOLINGS[pooled[0].kind]
+    applicable = [{AUTO, *applicable_poolings(layer)} for layer in pooled]
+    return tuple(pool for pool in wanted if all(pool in own for own in applicable))

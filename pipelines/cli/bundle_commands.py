@@ -118,12 +118,16 @@ def choose_backbone(
     opened = open_store(store)
     require_chosen_columns(opened, cut)
     own = choose_stored_cut(opened, cut)
+    if cut.is_automatic:
+        return {"backbone": opened.graph, **own}
     require_stored_cut(opened, own["layer"], normalize=cut.normalize)
     return {"backbone": opened.graph, **own}
 
 
 def require_chosen_columns(store: FeatureStore, cut: CutOptions) -> None:
     """Raise an InputError if a store has several layers or poolings, and the options do not choose among them."""
+    if cut.is_automatic:
+        return
     layers = list(dict.fromkeys(column.layer for column in store.columns))
     if len(layers) > 1 and not cut.layer:
         raise InputError(
@@ -162,12 +166,28 @@ def summarize_fit(estimator: TransferEstimator, out: Path, head: str) -> dict[st
         "n": estimator.n_rows_,
         "classes": None if classes is None else classes.tolist(),
         "columns": [column.name for column in estimator.extractor_.columns],
+        "search": summarize_search(estimator),
         "failed": len(estimator.failures_),
         "left_out": estimator.left_out_,
         "unlabelled": estimator.n_unlabelled_,
         "not_evaluated": estimator.not_evaluated_,
         "familiarity": summarize_familiarity(estimator),
         "report": None if report is None else {**asdict(report), "gap_is_large": report.gap_is_large},
+    }
+
+
+def summarize_search(estimator: TransferEstimator) -> dict[str, Any] | None:
+    """Return which layer and pooling were chosen, among how many, and how good they are; None without a search."""
+    search = estimator.search_
+    if search is None:
+        return None
+    return {
+        "layer": ",".join(search.chosen.layers),
+        "pool": search.chosen.pool,
+        "score": search.score,
+        "interval": list(search.interval),
+        "candidates": {name: found.score for name, found in search.scores.items()},
+        "n": search.n_items,
     }
 
 
@@ -183,6 +203,8 @@ def print_fit(estimator: TransferEstimator, facts: dict[str, Any]) -> None:
     if facts["classes"] is not None:
         items += f" of {len(facts['classes'])} classes"
     typer.echo(f"{facts['head']} on {', '.join(facts['columns'])}: {items}")
+    if estimator.search_ is not None:
+        typer.echo(estimator.search_.explain(estimator.metric))
     if facts["unlabelled"]:
         typer.echo(f"{facts['unlabelled']} items without a label are left out")
     print_failures(estimator.failures_)

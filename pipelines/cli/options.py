@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from ...models.loading import BackboneSpec
 
 DEFAULT_BACKBONE = "topwork:tiny"
+AUTOMATIC = "auto"
+"""Layer that ``fit`` searches for."""
 BACKBONE_PANEL = "Backbone"
 CUT_PANEL = "Cut"
 RUN_PANEL = "Run"
@@ -102,7 +104,11 @@ class CutOptions:
 
     layer: Annotated[
         str | None,
-        option("Layers to cut at, separated by commas; by default those of an existing store, else last.", CUT_PANEL),
+        option(
+            "Layers to cut at, separated by commas; by default those of an existing store, else last. auto: fit "
+            "compares several.",
+            CUT_PANEL,
+        ),
     ] = None
     pool: Annotated[
         str | None,
@@ -118,6 +124,11 @@ class CutOptions:
     def layers(self) -> list[str]:
         """The layers; ``last`` by default."""
         return parse_names(self.layer or "last")
+
+    @property
+    def is_automatic(self) -> bool:
+        """Whether layer and pooling are to be searched for."""
+        return self.layer == AUTOMATIC
 
     @property
     def pools(self) -> list[str]:

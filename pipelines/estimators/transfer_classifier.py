@@ -60,7 +60,10 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
     Parameters
     ----------
     backbone, layer, pool
-        As for :class:`topwork.Extractor`.
+        As for :class:`topwork.Extractor`. With the layer "auto", ``fit`` compares layers at the ends of the backbone's
+        blocks (of an existing store, all of its columns) on at most 3,000 items, then, where `pool` is "auto",
+        poolings of the best three, and their concatenations, and takes the cheapest that is as good as the best within
+        one standard error; see ``search_``.
     head : str or estimator
         A name from ``topwork heads``, or any scikit-learn classifier.
     store : path, optional
@@ -95,6 +98,8 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
         Number of items that the head was trained on.
     fit_report_ : FitReport or None
         Accuracy on the training rows and on held-out rows.
+    search_ : CutSearch or None
+        What was compared, if the layer is "auto"; its ``score`` is that of rows that took no part in the choice.
     failures_ : list of (str, str)
         Id and reason of items that could not be used.
     familiarity_ : Familiarity or None

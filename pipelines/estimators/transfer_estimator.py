@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ...errors import InputError, reason
 from ...extract.extractor.extractor import Extractor, ItemFeatures
+from ...extract.graphs.exported_graph import ExportedGraph
 from ...extract.graphs.pooling import AUTO
 from ...extract.preprocess.decode import MAX_PIXELS
 from ...extract.sources.item import Source
@@ -29,11 +30,14 @@ from ...heads.familiarity import MIN_REFERENCE_ROWS, Familiarity, learn_familiar
 from ...heads.fit_report import fit_report
 from ...heads.label_formats import GivenLabels, read_labels
 from ...heads.metrics import compute_score
-from ...heads.registry import DEFAULT, resolve_head, set_head_parameters
+from ...heads.registry import CLASSIFICATION, DEFAULT, resolve_head, set_head_parameters
+from ...heads.targets import encode_labels
 from ..bundle.bundle_files import BundleContents, write_bundle
 from ..bundle.lineage import describe_training, hash_ids
 from ..fused.fuse import FusedFile, export_fused
 from ..fused.parity import FittedPipeline
+from .candidate_features import draw_sample, is_automatic, open_candidates, split_columns
+from .cut_search import Candidate, CutSearch, Features, search_cut
 from .foreign_extractor import ForeignBackbone, ForeignExtractor
 from .item_features import (
     compute_features,
@@ -58,7 +62,6 @@ from .training_set import TrainingSet, fit_head, take_rows, weight_arguments
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ...extract.graphs.exported_graph import ExportedGraph
     from ...models.backbone import Backbone
     from ...models.loading import BackboneSpec
 
@@ -67,6 +70,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
     """A frozen backbone with a head; subclasses define what the targets are."""
 
     metric: str
+    search_: CutSearch | None
 
     def __init__(
         self,
@@ -184,6 +188,8 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         self.__dict__.pop("head_", None)  # if this fit fails, an earlier head must not be used with new features
         # Check the parameters, before anything is computed.
         given = None if y is None else read_labels(y)
+        self._check_parameters()
+        self.search_ = self.search_cut(X, y, groups=groups, split=split) if self._chooses_layer else None
         head = self._check_before_fit(given, sample_weight)
         self._fit_extractor(X)
 
@@ -220,8 +226,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         return self
 
     def _check_before_fit(self, given: GivenLabels | None, sample_weight: Any) -> Any:
-        """Check the parameters, build the extractor, and return the unfitted head."""
-        self._check_parameters()
+        """Build the extractor, and return the unfitted head, after checking what does not depend on the items."""
         self.extractor_ = self._build_extractor()
         head = self.unfitted_head(None if given is None else given.values)
         self.extractor_.check_parameters()
@@ -337,27 +342,102 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
 
     # Features.
 
+    @property
+    def _chooses_layer(self) -> bool:
+        """Whether ``fit`` searches for the layer and pooling."""
+        return is_automatic(self.layer)
+
     def _build_extractor(self) -> Extractor:
-        names = signature(Extractor).parameters
+        options = self._extractor_options()
+        if self._chooses_layer and self.search_ is not None:
+            chosen = self.search_.chosen
+            options |= {"layer": chosen.layers, "pool": chosen.pool}
         kind = ForeignExtractor if isinstance(self.backbone, ForeignBackbone) else Extractor
-        return kind(**{name: getattr(self, name) for name in names})
+        return kind(**options)
+
+    def _extractor_options(self) -> dict[str, Any]:
+        """Return the parameters that are those of an extractor."""
+        return {name: getattr(self, name) for name in signature(Extractor).parameters}
+
+    # The search for layer and pooling.
+
+    def search_cut(self, X: Any, y: Any = None, groups: Any = None, split: Any = None) -> CutSearch:
+        """Find the layer and pooling whose features a head learns most from; the parameters are those of ``fit``.
+
+        Raise an InputError if there is nothing to compare.
+        """
+        features = self.collect_candidates(X, y, groups=groups, split=split)
+        return search_cut(features, self._task(features.targets))
+
+    def collect_candidates(self, X: Any, y: Any = None, groups: Any = None, split: Any = None) -> Features:
+        """Compute the features of all layers that are compared, of labelled items or a sample of them."""
+        given = None if y is None else read_labels(y)
+        extractor, candidates = self._open_candidates(X)
+        items = self._open(X, given, extractor)
+
+        # Draw items that may be trained on.
+        chosen = select_for_training(items, split)
+        labels = collect_labels(items, given, chosen)
+        if given is None:
+            self.require_own_labels(labels)
+        targets = self.as_targets(labels.take_labelled())
+        self._require_learnable(targets)
+        positions = chosen[labels.is_labelled]
+        is_original = find_originals(items)[positions]
+        positions, targets = positions[is_original], targets[is_original]
+        if self._task(targets) == CLASSIFICATION:
+            targets = encode_labels(targets)[1]
+        drawn = draw_sample(targets)
+        positions, targets = positions[drawn], targets[drawn]
+
+        # Compute their features.
+        if isinstance(items, FeatureStore):
+            computed = compute_features(extractor, items)
+            computed = computed._replace(matrix=computed.matrix[positions], kept=np.arange(len(positions)))
+        elif self._has_store:
+            source = SelectedSource(items, positions.tolist())
+            computed = compute_stored_features(extractor, source, Path(self.store or ""))
+        else:
+            computed = compute_features(extractor, SelectedSource(items, positions.tolist()))
+        kept = positions[computed.kept]
+        _, item_groups = read_weights_and_groups(items, None, groups)
+        return Features(
+            matrices=split_columns(computed.matrix, extractor.columns),
+            targets=targets[computed.kept],
+            groups=number_groups(items, kept, item_groups),
+            candidates=candidates,
+        )
+
+    def _open_candidates(self, X: Any) -> tuple[Extractor, list[Candidate]]:
+        """Return an extractor of the layers that are compared, and the candidates."""
+        store = X if isinstance(X, FeatureStore) else None
+        if store is None and self._has_store:
+            store = FeatureStore.open(self.store or "")
+        options = self._extractor_options()
+        del options["layer"]
+        return open_candidates(store=store, **options)
+
+    @property
+    def _has_store(self) -> bool:
+        """Whether ``fit`` adds to a store that is there already."""
+        return self.store is not None and is_store(self.store)
 
     def _fit_extractor(self, X: Any) -> None:
         """Make the extractor compute as the store does, or else fit it on the items."""
         if isinstance(X, FeatureStore):
             require_same_features(X, self.extractor_)
-        elif self.store is not None and is_store(self.store):
-            FeatureStore.open(self.store).admit(self.extractor_)
+        elif self._has_store:
+            FeatureStore.open(self.store or "").admit(self.extractor_)
         else:
             self.extractor_.fit(X)
 
-    def _open(self, X: Any, given: GivenLabels | None) -> Source | FeatureStore:
+    def _open(self, X: Any, given: GivenLabels | None, extractor: Extractor | None = None) -> Source | FeatureStore:
         """Return the items as a source, which is listed once, so that features and labels are of the same items."""
         if isinstance(X, FeatureStore):
             return X
         has_own_labels = isinstance(X, (str, Path, Table))
         labels = None if has_own_labels or given is None else given.to_item_labels()
-        return self.extractor_.open(X, labels)
+        return (extractor or self.extractor_).open(X, labels)
 
     def _compute_training_features(
         self, items: Source | FeatureStore, chosen: NDArray[np.intp], is_labelled: NDArray[np.bool_]
@@ -543,6 +623,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         self.n_rows_ = contents.n_rows
         self.fit_report_ = contents.fit_report
         self.not_evaluated_ = None
+        self.search_ = None
         self.n_unlabelled_ = 0
         self.lineage_ = contents.lineage
         self.learned_ = contents.learned_ids

@@ -28,7 +28,10 @@ class TransferRegressor(RegressorMixin, TransferEstimator):  # type: ignore[misc
     Parameters
     ----------
     backbone, layer, pool
-        As for :class:`topwork.Extractor`.
+        As for :class:`topwork.Extractor`. With the layer "auto", ``fit`` compares layers at the ends of the backbone's
+        blocks (of an existing store, all of its columns) on at most 3,000 items, then, where `pool` is "auto",
+        poolings of the best three, and their concatenations, and takes the cheapest that is as good as the best within
+        one standard error; see ``search_``.
     head : str or estimator
         A name from ``topwork heads`` that predicts values (``linear`` is a ridge regression whose penalty is chosen by
         leave-one-out), or any scikit-learn regressor.
@@ -46,6 +49,8 @@ class TransferRegressor(RegressorMixin, TransferEstimator):  # type: ignore[misc
         Number of items that the head was trained on.
     fit_report_ : FitReport or None
         R2 on the training rows and on held-out rows.
+    search_ : CutSearch or None
+        What was compared, if the layer is "auto"; its ``score`` is that of rows that took no part in the choice.
     failures_ : list of (str, str)
         Id and reason of items that could not be used.
     familiarity_ : Familiarity or None

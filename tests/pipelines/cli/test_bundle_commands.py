@@ -287,3 +287,11 @@ def test_splits_of_a_store_are_predicted_apart(work: Path, tmp_path: Path) -> No
     with open(tmp_path / "out.csv", newline="") as stream:
         assert [row["id"] for row in csv.DictReader(stream)] == [*store.ids[:5], BROKEN_ID]
     assert "no item has the split 'val'" in topwork_command(*predict[:4], "val", code=2).stderr
+
+
+def test_fit_chooses_the_layer(work: Path, tmp_path: Path) -> None:
+    found = topwork_json("fit", work / "photos.tar", "--layer", "auto", "--head", "centroid", "--out", tmp_path / "b")
+    search = found["search"]
+    assert search["layer"] == ",".join(found["columns"])
+    assert search["n"] == 24
+    assert search["candidates"]["last"] > 0.9

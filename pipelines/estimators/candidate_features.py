@@ -1,0 +1,94 @@
+"""The features that a search compares: those of a store's or graph's layers, or of some layers of a backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...extract.extractor.extractor import Extractor
+from ...extract.graphs.candidate_layers import choose_candidate_layers, choose_candidate_poolings
+from ...extract.graphs.cutting import layers as list_layers
+from ...extract.graphs.exported_graph import ExportedGraph
+from ...extract.graphs.pooling import AUTO
+from ...extract.store.feature_store import FeatureStore
+from ...heads.folds import find_strata
+from ...models.loading import BackboneSpec, load_backbone
+from .cut_search import Candidate, list_candidates
+from .foreign_extractor import ForeignBackbone, ForeignExtractor
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ...extract.graphs.cut import Column
+    from ...models.backbone import Backbone
+
+    Array = NDArray[Any]
+
+MAX_ITEMS = 3000
+"""Items by which layers are compared; of more, a sample."""
+
+
+def open_candidates(
+    backbone: str | BackboneSpec | Backbone | ExportedGraph | ForeignBackbone,
+    store: FeatureStore | None,
+    pool: str | Sequence[str],
+    **options: Any,
+) -> tuple[Extractor, list[Candidate]]:
+    """Return an extractor of the features that are compared, and the candidates.
+
+    They are all columns of a store, or of a graph that was exported before, or else some layers of the backbone, with
+    several poolings if `pool` is "auto". The options are further parameters of the extractor.
+    """
+    if isinstance(backbone, ForeignBackbone):
+        names = [column.name for column in backbone.columns]
+        parameters: dict[str, Any] = {"backbone": backbone, "layer": names, **options}
+        extractor: Extractor = ForeignExtractor(**parameters)
+        return extractor, list_candidates(extractor.columns)
+    if store is not None:
+        backbone = store.graph
+    if isinstance(backbone, ExportedGraph):
+        del options["normalize"]
+        extractor = Extractor.from_graph(backbone, **options)
+        return extractor, list_candidates(extractor.columns)
+
+    loaded = load_named(backbone)
+    layers = choose_candidate_layers(list_layers(loaded))
+    has_own_first = is_automatic(pool)
+    pools = choose_candidate_poolings(layers) if has_own_first else pool
+    if options["precision"] == AUTO:
+        options["precision"] = "fp32"
+    extractor = Extractor(loaded, layer=[layer.name for layer in layers], pool=pools, **options)
+    depths = {layer.name: layer.flops for layer in layers}
+    return extractor, list_candidates(extractor.columns, depths, has_own_first=has_own_first)
+
+
+def is_automatic(names: str | Sequence[str]) -> bool:
+    """Return whether a parameter, of one name or several, is "auto"."""
+    return names == AUTO or (not isinstance(names, str) and list(names) == [AUTO])
+
+
+def load_named(backbone: str | BackboneSpec | Backbone) -> Backbone:
+    """Return a backbone, loaded if it is named."""
+    if isinstance(backbone, str):
+        return load_backbone(backbone)
+    return backbone.load() if isinstance(backbone, BackboneSpec) else backbone
+
+
+def draw_sample(targets: Array, size: int = MAX_ITEMS) -> NDArray[np.intp]:
+    """Return the positions of at most so many items, each class or combination of labels in its share."""
+    if len(targets) <= size:
+        return np.arange(len(targets))
+    generator = np.random.default_rng(0)
+    strata = find_strata(targets)[0]
+    order = np.lexsort((generator.random(len(targets)), strata))
+    places = np.arange(size) * len(targets) // size
+    return np.sort(order[places])
+
+
+def split_columns(matrix: Array, columns: Sequence[Column]) -> dict[str, Array]:
+    """Return the features of each column of a matrix in which they are concatenated."""
+    ends = np.cumsum([column.width for column in columns])
+    parts = np.split(matrix, ends[:-1], axis=1)
+    return {column.name: part for column, part in zip(columns, parts, strict=True)}
