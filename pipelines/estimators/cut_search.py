@@ -173,6 +173,7 @@ def search_cut(features: Features, task: str) -> CutSearch:
     Returns
     -------
     CutSearch
+        With the scores of all candidates; those that are hopeless are judged by fewer items.
 
     Raises
     ------
