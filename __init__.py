@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from .pipelines.estimators.refit import refit
     from .pipelines.estimators.transfer_classifier import TransferClassifier
     from .pipelines.estimators.transfer_regressor import TransferRegressor
+    from .pipelines.selection.apply_findings import apply_findings
+    from .pipelines.selection.audit import audit
+    from .pipelines.selection.findings import Finding, Findings
     from .pipelines.selection.learning_curve import few_shot_curve
 
 __version__ = "0.1.0"
@@ -42,6 +45,8 @@ __all__ = [
     "Column",
     "Extractor",
     "FeatureStore",
+    "Finding",
+    "Findings",
     "ImageSpec",
     "InputOverrides",
     "Layer",
@@ -56,6 +61,8 @@ __all__ = [
     "TransferClassifier",
     "TransferRegressor",
     "Transferability",
+    "apply_findings",
+    "audit",
     "extract_features",
     "few_shot_curve",
     "layers",
@@ -73,6 +80,8 @@ __getattr__, __dir__, _ = lazy_exports(
         "Column": ".extract.graphs.cut",
         "Extractor": ".extract.extractor.extractor",
         "FeatureStore": ".extract.store.feature_store",
+        "Finding": ".pipelines.selection.findings",
+        "Findings": ".pipelines.selection.findings",
         "ImageSpec": ".models.image_spec",
         "InputOverrides": ".models.input_spec",
         "Layer": ".extract.graphs.layer",
@@ -87,6 +96,8 @@ __getattr__, __dir__, _ = lazy_exports(
         "TransferClassifier": ".pipelines.estimators.transfer_classifier",
         "TransferRegressor": ".pipelines.estimators.transfer_regressor",
         "Transferability": ".heads.transferability",
+        "apply_findings": ".pipelines.selection.apply_findings",
+        "audit": ".pipelines.selection.audit",
         "extract_features": ".extract.jobs.job",
         "few_shot_curve": ".pipelines.selection.learning_curve",
         "layers": ".extract.graphs.cutting",

@@ -11,11 +11,18 @@ if TYPE_CHECKING:
     from .estimators.refit import refit
     from .estimators.transfer_classifier import TransferClassifier
     from .estimators.transfer_regressor import TransferRegressor
+    from .selection.apply_findings import apply_findings
+    from .selection.audit import audit
+    from .selection.findings import Finding, Findings
     from .selection.learning_curve import few_shot_curve
 
 __all__ = [
+    "Finding",
+    "Findings",
     "TransferClassifier",
     "TransferRegressor",
+    "apply_findings",
+    "audit",
     "few_shot_curve",
     "load",
     "refit",
@@ -24,8 +31,12 @@ __all__ = [
 __getattr__, __dir__, _ = lazy_exports(
     __name__,
     {
+        "Finding": ".selection.findings",
+        "Findings": ".selection.findings",
         "TransferClassifier": ".estimators.transfer_classifier",
         "TransferRegressor": ".estimators.transfer_regressor",
+        "apply_findings": ".selection.apply_findings",
+        "audit": ".selection.audit",
         "few_shot_curve": ".selection.learning_curve",
         "load": ".estimators.load",
         "refit": ".estimators.refit",

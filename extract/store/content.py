@@ -33,6 +33,10 @@ NO_BACKBONE = (
 )
 
 
+EXCLUDED_LABELS = "excluded"
+"""Name of the labels that exclude items: what has one, such as the reason, counts as without a label."""
+
+
 class StoreContent:
     """The content of a store at the moment of opening, or after :meth:`refresh`; parts are read on access.
 
@@ -138,8 +142,15 @@ class StoreContent:
 
     @property
     def labels(self) -> list[Any]:
-        """Labels of the rows of every matrix: those that the user set, else those of the source."""
-        return self.index.labels("label")
+        """Labels of the rows of every matrix: those that the user set, else those of the source.
+
+        None for rows without a label, and for items with labels of the name ``excluded`` (:data:`EXCLUDED_LABELS`).
+        """
+        labels = self.index.labels("label")
+        if EXCLUDED_LABELS not in self.label_names:
+            return labels
+        reasons = self.index.labels(EXCLUDED_LABELS)
+        return [label if reason is None else None for label, reason in zip(labels, reasons, strict=True)]
 
     @property
     def label_names(self) -> list[str]:

@@ -11,7 +11,7 @@ import warnings
 import typer
 
 from ...errors import TopworkError
-from . import backbone_commands, bundle_commands, extract_commands, overview_commands, store_commands
+from . import audit_commands, backbone_commands, bundle_commands, extract_commands, overview_commands, store_commands
 
 ENVIRONMENT_ERRNOS = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO, errno.EDQUOT)
 """Operating system errors that are caused by the machine and not by the request."""
@@ -47,6 +47,7 @@ store_app.command("label")(store_commands.label)
 store_app.command("compact")(store_commands.compact)
 store_app.command("export")(store_commands.export)
 store_app.command("import")(store_commands.import_)
+app.command("audit")(audit_commands.audit)
 app.command("fit")(bundle_commands.fit)
 app.command("refit")(bundle_commands.refit)
 app.command("evaluate")(bundle_commands.evaluate)

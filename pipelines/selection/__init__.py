@@ -1,1 +1,1 @@
-"""Workflows that choose: learning curves of stores."""
+"""Workflows that choose and check: learning curves and audits of stores."""
