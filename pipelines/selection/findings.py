@@ -101,9 +101,9 @@ class Findings:
 
     def to_frame(self) -> Any:
         """Return a pandas.DataFrame with a row for each finding."""
-        import pandas as pd
+        import pandas  # type: ignore[import-untyped]
 
-        return pd.DataFrame([asdict(finding) for finding in self.findings], columns=list_columns())
+        return pandas.DataFrame([asdict(finding) for finding in self.findings], columns=list_columns())
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as values that JSON has."""
