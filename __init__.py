@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .pipelines.selection.audit import audit
     from .pipelines.selection.findings import Finding, Findings
     from .pipelines.selection.learning_curve import few_shot_curve
+    from .pipelines.selection.probe import LayerProbe
 
 __version__ = "0.1.0"
 
@@ -50,6 +51,7 @@ __all__ = [
     "ImageSpec",
     "InputOverrides",
     "Layer",
+    "LayerProbe",
     "Ledger",
     "LinearProbe",
     "LinearProbeCV",
@@ -85,6 +87,7 @@ __getattr__, __dir__, _ = lazy_exports(
         "ImageSpec": ".models.image_spec",
         "InputOverrides": ".models.input_spec",
         "Layer": ".extract.graphs.layer",
+        "LayerProbe": ".pipelines.selection.probe",
         "Ledger": ".extract.engine.ledger",
         "LinearProbe": ".heads.linear.linear_probe",
         "LinearProbeCV": ".heads.linear.linear_probe",

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from .selection.audit import audit
     from .selection.findings import Finding, Findings
     from .selection.learning_curve import few_shot_curve
+    from .selection.probe import LayerProbe
 
 __all__ = [
     "Finding",
     "Findings",
+    "LayerProbe",
     "TransferClassifier",
     "TransferRegressor",
     "apply_findings",
@@ -33,6 +35,7 @@ __getattr__, __dir__, _ = lazy_exports(
     {
         "Finding": ".selection.findings",
         "Findings": ".selection.findings",
+        "LayerProbe": ".selection.probe",
         "TransferClassifier": ".estimators.transfer_classifier",
         "TransferRegressor": ".estimators.transfer_regressor",
         "apply_findings": ".selection.apply_findings",

@@ -11,7 +11,15 @@ import warnings
 import typer
 
 from ...errors import TopworkError
-from . import audit_commands, backbone_commands, bundle_commands, extract_commands, overview_commands, store_commands
+from . import (
+    audit_commands,
+    backbone_commands,
+    bundle_commands,
+    extract_commands,
+    overview_commands,
+    probe_commands,
+    store_commands,
+)
 
 ENVIRONMENT_ERRNOS = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO, errno.EDQUOT)
 """Operating system errors that are caused by the machine and not by the request."""
@@ -48,6 +56,7 @@ store_app.command("compact")(store_commands.compact)
 store_app.command("export")(store_commands.export)
 store_app.command("import")(store_commands.import_)
 app.command("audit")(audit_commands.audit)
+app.command("probe")(probe_commands.probe)
 app.command("fit")(bundle_commands.fit)
 app.command("refit")(bundle_commands.refit)
 app.command("evaluate")(bundle_commands.evaluate)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...errors import LayerError
 from ...extract.extractor.extractor import Extractor
 from ...extract.graphs.candidate_layers import choose_candidate_layers, choose_candidate_poolings
 from ...extract.graphs.cutting import layers as list_layers
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ...extract.graphs.cut import Column
+    from ...extract.graphs.layer import Layer
     from ...models.backbone import Backbone
 
     Array = NDArray[Any]
@@ -33,16 +35,17 @@ MAX_ITEMS = 3000
 def open_candidates(
     backbone: str | BackboneSpec | Backbone | ExportedGraph | ForeignBackbone,
     store: FeatureStore | None,
+    layer: Sequence[str] | None,
     pool: str | Sequence[str],
     **options: Any,
 ) -> tuple[Extractor, list[Candidate]]:
     """Return an extractor of the features that are compared, and the candidates.
 
     They are all columns of a store, or of a graph that was exported before, or else some layers of the backbone, with
-    several poolings if `pool` is "auto". The options are further parameters of the extractor.
+    several poolings if `pool` is "auto". Layers can be named; the options are further parameters of the extractor.
     """
     if isinstance(backbone, ForeignBackbone):
-        names = [column.name for column in backbone.columns]
+        names = layer or [column.name for column in backbone.columns]
         parameters: dict[str, Any] = {"backbone": backbone, "layer": names, **options}
         extractor: Extractor = ForeignExtractor(**parameters)
         return extractor, list_candidates(extractor.columns)
@@ -51,10 +54,13 @@ def open_candidates(
     if isinstance(backbone, ExportedGraph):
         del options["normalize"]
         extractor = Extractor.from_graph(backbone, **options)
+        if layer is not None:
+            extractor.set_params(layer=layer)
         return extractor, list_candidates(extractor.columns)
 
     loaded = load_named(backbone)
-    layers = choose_candidate_layers(list_layers(loaded))
+    listed = list_layers(loaded)
+    layers = choose_candidate_layers(listed) if layer is None else find_named_layers(listed, layer)
     has_own_first = is_automatic(pool)
     pools = choose_candidate_poolings(layers) if has_own_first else pool
     if options["precision"] == AUTO:
@@ -62,6 +68,15 @@ def open_candidates(
     extractor = Extractor(loaded, layer=[layer.name for layer in layers], pool=pools, **options)
     depths = {layer.name: layer.flops for layer in layers}
     return extractor, list_candidates(extractor.columns, depths, has_own_first=has_own_first)
+
+
+def find_named_layers(listed: Sequence[Layer], names: Sequence[str]) -> list[Layer]:
+    """Return the layers of some names, in order of execution; raise a LayerError for one that is not listed."""
+    known = {layer.name for layer in listed}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise LayerError(f"{unknown[0]!r} is no layer of the backbone; `topwork layers` lists them all")
+    return [layer for layer in listed if layer.name in names]
 
 
 def is_automatic(names: str | Sequence[str]) -> bool:

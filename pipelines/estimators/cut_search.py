@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,9 @@ from ...heads.feature_comparison import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ...extract.extractor.extractor import Extractor
     from ...extract.graphs.cut import Column
+    from ...extract.sources.item import Source
 
     Array = NDArray[Any]
 
@@ -119,14 +121,35 @@ class CutSearch:
         )
 
 
-@dataclass
+@dataclass(frozen=True)
 class Features:
-    """Features of labelled items to compare by: a matrix for each column, targets, and groups."""
+    """Features of labelled items to compare by.
+
+    Parameters
+    ----------
+    matrices : mapping of str to ndarray of shape (n_items, n_features)
+        Features of each column.
+    targets : ndarray of shape (n_items,) or (n_items, n_targets)
+        Codes of classes, zeros and ones, or values.
+    groups : ndarray of shape (n_items,) or None
+        Items of a group are held out together.
+    candidates : sequence of Candidate
+        What to compare.
+    items : Source or None
+        The items themselves; None for the rows of a store.
+    seconds : float
+        Time that computing the features took.
+    extractor : Extractor or None
+        Computes all of them.
+    """
 
     matrices: Mapping[str, Array]
     targets: Array
     groups: Array | None
-    candidates: Sequence[Candidate] = field(default_factory=list)
+    candidates: Sequence[Candidate] = ()
+    items: Source | None = None
+    seconds: float = 0.0
+    extractor: Extractor | None = None
 
     def join(self, candidate: Candidate) -> Array:
         """Return the features of a candidate ``(n_items, n_features)``."""

@@ -177,7 +177,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
                 f"head is a {type(head).__name__}, which is no classifier; expected one that predicts labels"
             )
         abstains = self.abstain_below is not None
-        if self._task(y) == "multilabel" and (self.calibrate or abstains):
+        if self.find_task(y) == "multilabel" and (self.calibrate or abstains):
             raise InputError("calibrate and abstain_below are for one label for each item; y has several")
         if abstains and not self.calibrate and not hasattr(head, "predict_proba"):
             raise InputError(
@@ -191,7 +191,8 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
 
     # Targets.
 
-    def _task(self, y: Any) -> str:
+    def find_task(self, y: Any) -> str:
+        """Return "multilabel" for a matrix of targets, else "classification"."""
         return "multilabel" if y is not None and np.ndim(y) == 2 else "classification"
 
     def n_outputs(self) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -36,7 +37,7 @@ from ..bundle.bundle_files import BundleContents, write_bundle
 from ..bundle.lineage import describe_training, hash_ids
 from ..fused.fuse import FusedFile, export_fused
 from ..fused.parity import FittedPipeline
-from .candidate_features import draw_sample, is_automatic, open_candidates, split_columns
+from .candidate_features import MAX_ITEMS, draw_sample, is_automatic, open_candidates, split_columns
 from .cut_search import Candidate, CutSearch, Features, search_cut
 from .foreign_extractor import ForeignBackbone, ForeignExtractor
 from .item_features import (
@@ -296,7 +297,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
 
     def unfitted_head(self, y: Any) -> Any:
         """Return the head, unfitted; an unsuitable one is reported before features are computed."""
-        return set_head_parameters(resolve_head(self.head, self._task(y)), self.head_params or {})
+        return set_head_parameters(resolve_head(self.head, self.find_task(y)), self.head_params or {})
 
     def _check_parameters(self) -> None:
         """Raise an InputError if a parameter that does not concern the features is wrong."""
@@ -312,7 +313,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
     # Targets.
 
     @abstractmethod
-    def _task(self, y: Any) -> str:
+    def find_task(self, y: Any) -> str:
         """Return the task that the head must support, one of :data:`topwork.heads.registry.TASKS`."""
 
     @abstractmethod
@@ -367,12 +368,24 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         Raise an InputError if there is nothing to compare.
         """
         features = self.collect_candidates(X, y, groups=groups, split=split)
-        return search_cut(features, self._task(features.targets))
+        return search_cut(features, self.find_task(features.targets))
 
-    def collect_candidates(self, X: Any, y: Any = None, groups: Any = None, split: Any = None) -> Features:
-        """Compute the features of all layers that are compared, of labelled items or a sample of them."""
+    def collect_candidates(
+        self,
+        X: Any,
+        y: Any = None,
+        groups: Any = None,
+        split: Any = None,
+        *,
+        layers: Sequence[str] | None = None,
+        max_items: int = MAX_ITEMS,
+    ) -> Features:
+        """Compute the features of all layers that are compared, of labelled items or a sample of them.
+
+        The layers are those at the ends of a backbone's blocks, or those that are named.
+        """
         given = None if y is None else read_labels(y)
-        extractor, candidates = self._open_candidates(X)
+        extractor, candidates = self._open_candidates(X, layers)
         items = self._open(X, given, extractor)
 
         # Draw items that may be trained on.
@@ -385,12 +398,13 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         positions = chosen[labels.is_labelled]
         is_original = find_originals(items)[positions]
         positions, targets = positions[is_original], targets[is_original]
-        if self._task(targets) == CLASSIFICATION:
+        if self.find_task(targets) == CLASSIFICATION:
             targets = encode_labels(targets)[1]
-        drawn = draw_sample(targets)
+        drawn = draw_sample(targets, max_items)
         positions, targets = positions[drawn], targets[drawn]
 
         # Compute their features.
+        started = time.perf_counter()
         if isinstance(items, FeatureStore):
             computed = compute_features(extractor, items)
             computed = computed._replace(matrix=computed.matrix[positions], kept=np.arange(len(positions)))
@@ -399,6 +413,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
             computed = compute_stored_features(extractor, source, Path(self.store or ""))
         else:
             computed = compute_features(extractor, SelectedSource(items, positions.tolist()))
+        seconds = time.perf_counter() - started
         kept = positions[computed.kept]
         _, item_groups = read_weights_and_groups(items, None, groups)
         return Features(
@@ -406,16 +421,18 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
             targets=targets[computed.kept],
             groups=number_groups(items, kept, item_groups),
             candidates=candidates,
+            items=None if isinstance(items, FeatureStore) else SelectedSource(items, kept.tolist()),
+            seconds=seconds,
+            extractor=extractor,
         )
 
-    def _open_candidates(self, X: Any) -> tuple[Extractor, list[Candidate]]:
+    def _open_candidates(self, X: Any, layers: Sequence[str] | None) -> tuple[Extractor, list[Candidate]]:
         """Return an extractor of the layers that are compared, and the candidates."""
         store = X if isinstance(X, FeatureStore) else None
         if store is None and self._has_store:
             store = FeatureStore.open(self.store or "")
         options = self._extractor_options()
-        del options["layer"]
-        return open_candidates(store=store, **options)
+        return open_candidates(store=store, **options | {"layer": layers})
 
     @property
     def _has_store(self) -> bool:

@@ -77,7 +77,8 @@ class TransferRegressor(RegressorMixin, TransferEstimator):  # type: ignore[misc
             )
         return head
 
-    def _task(self, y: Any) -> str:
+    def find_task(self, y: Any) -> str:
+        """Return "regression"."""
         return "regression"
 
     def n_outputs(self) -> int | None:
