@@ -292,11 +292,11 @@ class LayerProbe(BaseEstimator):  # type: ignore[misc]
 
     def _probe(self, name: str, backbone: BackboneLike, X: Any, y: Any, groups: Any, split: Any) -> BackboneProbe:
         """Compare the layers of one backbone, or the columns of a store."""
-        estimator = self._make_estimator(backbone)
         layers: Sequence[str] | None = None if isinstance(self.layers, str) else self.layers
         if self.layers == ALL and not isinstance(X, FeatureStore):
-            estimator.backbone = load_named(estimator.backbone)
-            layers = [layer.name for layer in list_layers(estimator.backbone)]
+            backbone = load_named(backbone)
+            layers = [layer.name for layer in list_layers(backbone)]
+        estimator = self._make_estimator(backbone)
         features = estimator.collect_candidates(
             X, y, groups=groups, split=split, layers=layers, max_items=self.max_items
         )
