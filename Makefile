@@ -30,6 +30,7 @@ bench: .venv/bench
 	$(BIN)/python benchmarks/familiar.py
 	$(BIN)/python benchmarks/texts.py
 	$(BIN)/python benchmarks/images.py
+	$(BIN)/python benchmarks/any_size.py
 	$(BIN)/python benchmarks/fidelity.py
 	$(BIN)/python benchmarks/banking77.py
 

@@ -76,7 +76,6 @@ def add_resizing(graph: GraphBuilder, spec: ImageSpec) -> Value:
         planes = graph.add("Gather", planes, add_nearest_pixels(graph, columns), axis=3)
         planes = graph.cast(graph.add("Gather", planes, add_nearest_pixels(graph, rows), axis=2), np.float32)
     else:
-        planes = graph.cast(planes, np.float32)
         planes = add_interpolation(graph, planes, rows, columns, interpolation=spec.interpolation)
 
     # Fill what lies outside of it.

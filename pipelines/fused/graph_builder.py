@@ -38,9 +38,6 @@ class TypedValue:
 Step = Callable[["GraphBuilder", list[Value], list[Value]], list[Value]]
 """Adds to the body of a loop what computes new states from states and the items of sequences."""
 
-Make = Callable[["GraphBuilder"], Value]
-"""Adds to a branch what computes its value."""
-
 
 class GraphBuilder:
     """Appends nodes to a graph, whose values and constants begin with a prefix.
@@ -188,8 +185,8 @@ class GraphBuilder:
         self._graph.node.append(node)
         return outputs
 
-    def choose(self, condition: Value, make: Make, otherwise: Make, *, dtype: Any) -> Value:
-        """Return the value that one of two branches computes, the first if a condition is true."""
+    def choose(self, condition: Value, make: Callable[[GraphBuilder], Value], otherwise: Value, *, dtype: Any) -> Value:
+        """Return a value that is computed only if a condition is true, else one that there is."""
         from onnx import GraphProto, helper
 
         name = self._next_name("If")
@@ -198,7 +195,7 @@ class GraphBuilder:
         on_true = GraphBuilder(then_branch, f"{name}/then/", in_double=self.in_double)
         on_false = GraphBuilder(else_branch, f"{name}/else/", in_double=self.in_double)
         on_true._add_output(make(on_true), dtype)
-        on_false._add_output(otherwise(on_false), dtype)
+        on_false._add_output(on_false.add("Identity", otherwise), dtype)
         node = helper.make_node(
             "If", [condition], [f"{name}/result"], name=name, then_branch=then_branch, else_branch=else_branch
         )

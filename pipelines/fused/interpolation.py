@@ -32,30 +32,32 @@ class Axis:
 
 
 def add_interpolation(graph: GraphBuilder, planes: Value, rows: Axis, columns: Axis, *, interpolation: str) -> Value:
-    """Return the wanted pixels of planes ``(batch, 3, height, width)``, float32 levels as those are.
+    """Return the wanted pixels of planes ``(batch, 3, height, width)``, uint8, as float32 levels.
 
     Either the columns or the rows are computed first and rounded. Pillow computes columns first; since version 13 rows
-    where the image loses more than twice as many rows as columns.
+    where the image loses more than twice as many rows as columns. A batch is computed in one order and no image in the
+    other: OpenVINO 2026.4 computes a branch of ``If`` wrongly when it is run for the first time.
     """
     by_column = split_weights(graph, add_weights(graph, columns, interpolation))
     by_row = split_weights(graph, add_weights(graph, rows, interpolation))
 
-    def compute_columns(inner: GraphBuilder, levels: Value) -> Value:
-        products = [inner.add("MatMul", levels, inner.add("Transpose", part)) for part in by_column]
-        return add_rounded_sum(inner, *products)
+    def compute_columns(levels: Value) -> Value:
+        products = [graph.add("MatMul", levels, graph.add("Transpose", part)) for part in by_column]
+        return add_rounded_sum(graph, *products)
 
-    def compute_rows(inner: GraphBuilder, levels: Value) -> Value:
-        products = [inner.add("MatMul", part, levels) for part in by_row]
-        return add_rounded_sum(inner, *products)
+    def compute_rows(levels: Value) -> Value:
+        products = [graph.add("MatMul", part, levels) for part in by_row]
+        return add_rounded_sum(graph, *products)
 
     if not can_begin_with_rows():
-        return compute_rows(graph, compute_columns(graph, planes))
-    return graph.choose(
-        add_row_order(graph, rows, columns),
-        lambda inner: compute_columns(inner, compute_rows(inner, planes)),
-        lambda inner: compute_rows(inner, compute_columns(inner, planes)),
-        dtype=np.float32,
-    )
+        return compute_rows(compute_columns(graph.cast(planes, np.float32)))
+    zero = graph.constant(np.array([0], np.int64))
+    n_images = graph.add("Gather", graph.add("Shape", planes), zero)
+    n_by_rows = graph.add("Where", add_row_order(graph, rows, columns), n_images, zero)
+    rows_first = graph.cast(graph.add("Slice", planes, zero, n_by_rows, zero), np.float32)
+    columns_first = graph.cast(graph.add("Slice", planes, n_by_rows, n_images, zero), np.float32)
+    finished = [compute_columns(compute_rows(rows_first)), compute_rows(compute_columns(columns_first))]
+    return graph.add("Concat", *finished, axis=0)
 
 
 def can_begin_with_rows() -> bool:

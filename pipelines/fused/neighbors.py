@@ -119,7 +119,7 @@ def add_nearest(graph: GraphBuilder, distances: Value, *, n_fitted: int, count: 
         decided = add_heap(inner, inner.add("GatherND", distances, tied), n_fitted=n_fitted, count=count)
         return inner.add("ScatterND", nearest, tied, decided)
 
-    return graph.choose(has_ties, decide, lambda inner: inner.add("Identity", nearest), dtype=np.int64)
+    return graph.choose(has_ties, decide, nearest, dtype=np.int64)
 
 
 def add_heap(graph: GraphBuilder, distances: Value, *, n_fitted: int, count: int) -> Value:

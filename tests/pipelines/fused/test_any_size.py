@@ -14,6 +14,7 @@ from onnx import helper
 from PIL import Image
 from sklearn.datasets import load_sample_image
 from topwork.extract.preprocess.resize import to_pixels
+from topwork.extract.runtime.session import open_session
 from topwork.models.image_spec import INTERPOLATIONS, ImageSpec
 from topwork.pipelines.fused.any_size import make_resizing_model
 from topwork.pipelines.fused.interpolation import FIRST_PILLOW_WITH_ROWS_FIRST
@@ -31,6 +32,10 @@ SPECS: dict[str, dict[str, Any]] = {
     "border": {"size": (65, 44), "resize": (65, 44), "fit": "border"},
     "border and floor": {"size": (65, 44), "resize": (58, 40), "fit": "border", "crop_rounding": "floor"},
 }
+VERSIONS = helper.make_model(
+    helper.make_graph([], "", [], []), opset_imports=[helper.make_opsetid("", 18)], ir_version=10
+)
+"""A model with the versions of the smallest operator set that is tested."""
 Pixels = NDArray[np.uint8]
 
 
@@ -53,10 +58,7 @@ def images() -> dict[str, Pixels]:
 
 
 def open_resizing(spec: ImageSpec) -> onnxruntime.InferenceSession:
-    versions = helper.make_model(
-        helper.make_graph([], "", [], []), opset_imports=[helper.make_opsetid("", 18)], ir_version=10
-    )
-    model = make_resizing_model(spec, versions)
+    model = make_resizing_model(spec, VERSIONS)
     onnx.checker.check_model(model, full_check=True)
     return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
@@ -123,3 +125,14 @@ def test_order_of_rows_and_columns_is_that_of_pillow(
     expected = Image.fromarray(high).resize(between, cubic).resize((50, 50), cubic)
     found = open_resizing(spec).run(None, {"pixels": high[None]})[0][0]
     assert np.array_equal(found, np.asarray(expected))
+
+
+@pytest.mark.needs("openvino")
+def test_openvino_is_within_a_level_from_the_first_image_on(images: dict[str, Pixels]) -> None:
+    spec = ImageSpec(**SPECS["shorter"])
+    session = open_session(make_resizing_model(spec, VERSIONS).SerializeToString(), "openvino")
+    for image in (images["wide"], images["very high"], images["noise"]):
+        found = session.run({"pixels": image[None]})[0][0]
+        expected = to_pixels(Image.fromarray(image), spec)
+        differences = np.abs(found.astype(int) - expected.astype(int))
+        assert (differences <= 1).mean() >= 0.999

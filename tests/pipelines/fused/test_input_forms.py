@@ -169,7 +169,8 @@ def test_file_that_resizes_otherwise_is_not_written(
 ) -> None:
     def choose_nearest(graph: Any, planes: str, rows: Axis, columns: Axis, *, interpolation: str) -> str:
         chosen = graph.add("Gather", planes, add_nearest_pixels(graph, columns), axis=3)
-        return str(graph.add("Gather", chosen, add_nearest_pixels(graph, rows), axis=2))
+        chosen = graph.add("Gather", chosen, add_nearest_pixels(graph, rows), axis=2)
+        return str(graph.cast(chosen, np.float32))
 
     monkeypatch.setattr(any_size, "add_interpolation", choose_nearest)
     with pytest.raises(ParityError, match="427 x 640"):
