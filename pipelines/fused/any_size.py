@@ -70,20 +70,18 @@ def add_resizing(graph: GraphBuilder, spec: ImageSpec) -> Value:
     rows, is_row = add_axis(graph, height, resized[0], length=spec.size[0], rounding=spec.crop_rounding)
     columns, is_column = add_axis(graph, width, resized[1], length=spec.size[1], rounding=spec.crop_rounding)
 
-    # Interpolate, or choose the nearest.
+    # Compute them, or the colour outside of it.
     planes = graph.add("Transpose", PIXELS, perm=[0, 3, 1, 2])  # (batch, 3, height, width)
     if spec.interpolation == NEAREST:
         planes = graph.add("Gather", planes, add_nearest_pixels(graph, columns), axis=3)
-        planes = graph.cast(graph.add("Gather", planes, add_nearest_pixels(graph, rows), axis=2), np.float32)
+        levels = graph.cast(graph.add("Gather", planes, add_nearest_pixels(graph, rows), axis=2), np.float32)
     else:
-        planes = add_interpolation(graph, planes, rows, columns, interpolation=spec.interpolation)
-
-    # Fill what lies outside of it.
+        levels = add_interpolation(graph, planes, rows, columns, interpolation=spec.interpolation)
     across = graph.add("Reshape", is_column, graph.constant(np.array([1, -1], np.int64)))
     down = graph.add("Reshape", is_row, graph.constant(np.array([-1, 1], np.int64)))
     fill = graph.constant(np.array(spec.fill, np.float32).reshape(3, 1, 1))
-    planes = graph.add("Where", graph.add("And", down, across), planes, fill)
-    return graph.cast(graph.add("Transpose", planes, perm=[0, 2, 3, 1]), np.uint8)
+    filled = graph.add("Where", graph.add("And", down, across), levels, fill)  # (batch, 3, *spec.size)
+    return graph.cast(graph.add("Transpose", filled, perm=[0, 2, 3, 1]), np.uint8)
 
 
 def add_length(graph: GraphBuilder, axis: int) -> Value:
@@ -91,26 +89,28 @@ def add_length(graph: GraphBuilder, axis: int) -> Value:
     return graph.add("Gather", graph.add("Shape", PIXELS), graph.constant(np.array(axis, np.int64)))
 
 
-def add_resized_sides(graph: GraphBuilder, height: Value, width: Value, *, spec: ImageSpec) -> tuple[Value, Value]:
+def add_resized_sides(graph: GraphBuilder, height: Value, width: Value, *, spec: ImageSpec) -> list[Value]:
     """Return height and width of an image after resizing, as :meth:`ImageSpec.resized`."""
-    target_height, target_width = spec.resized_sides
     if spec.fit == "squash":
-        return graph.constant(np.array(target_height, np.int64)), graph.constant(np.array(target_width, np.int64))
-    one = graph.constant(np.array(1, np.int64))
+        return [graph.constant(np.array(side, np.int64)) for side in spec.resized_sides]
     if spec.fit == "shorter":
         shorter = add_smaller(graph, height, width)
         wanted = graph.constant(np.array(spec.resize, np.int64))
         sides = [graph.add("Div", graph.add("Mul", wanted, side), shorter) for side in (height, width)]
     else:
-        lengths = [graph.cast(side, np.float64) for side in (height, width)]
-        ratios = [
-            graph.add("Div", length, graph.numbers(float(target)))
-            for length, target in zip(lengths, spec.resized_sides, strict=True)
-        ]
-        ratio = graph.add("Max" if spec.fit == "border" else "Min", *ratios)
-        sides = [graph.cast(graph.add("Round", graph.add("Div", length, ratio)), np.int64) for length in lengths]
-    at_least_one = [graph.add("Where", graph.add("Less", side, one), one, side) for side in sides]
-    return at_least_one[0], at_least_one[1]
+        sides = add_proportional_sides(graph, height, width, spec=spec)
+    one = graph.constant(np.array(1, np.int64))
+    return [graph.add("Where", graph.add("Less", side, one), one, side) for side in sides]
+
+
+def add_proportional_sides(graph: GraphBuilder, height: Value, width: Value, *, spec: ImageSpec) -> list[Value]:
+    """Return the sides of an image that covers two given sides, or just fits into them, rounded."""
+    lengths = [graph.cast(side, np.float64) for side in (height, width)]
+    ratios = []
+    for length, target in zip(lengths, spec.resized_sides, strict=True):
+        ratios.append(graph.add("Div", length, graph.numbers(float(target))))
+    ratio = graph.add("Max" if spec.fit == "border" else "Min", *ratios)
+    return [graph.cast(graph.add("Round", graph.add("Div", length, ratio)), np.int64) for length in lengths]
 
 
 def add_smaller(graph: GraphBuilder, first: Value, second: Value) -> Value:

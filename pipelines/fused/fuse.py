@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...atomic import write_file
 from ...errors import ExportError, InputError, ParityError, reason
@@ -118,11 +119,7 @@ def export_fused(
         assert isinstance(spec, ImageSpec)
         images = draw_images(items, spec, max_pixels)
         n_items = len(images)
-        resizing = make_resizing_model(spec, merged)
-        require_pixel_parity(open_session(resizing.SerializeToString(), "cpu"), spec, images)
-        prepend_resizing(merged, spec)
-        fused = open_session(merged.SerializeToString(), "cpu")
-        require_resized_parity(pipeline, body_session, fused, images)
+        prepend_and_compare_resizing(pipeline, merged, body_session, images=images)
     elif items is not None:
         n_items = require_item_parity(pipeline, body_session, fused, items, max_pixels)
 
@@ -132,6 +129,18 @@ def export_fused(
     write_file(path, merged.SerializeToString())
     outputs = tuple(output.name for output in merged.graph.output)
     return FusedFile(path, form, outputs=outputs, n_items=n_items)
+
+
+def prepend_and_compare_resizing(
+    pipeline: FittedPipeline, model: Any, body: Session, *, images: Sequence[NDArray[np.uint8]]
+) -> None:
+    """Let a fused model resize images, in place, and compare it on some; raise a ParityError if it differs."""
+    spec = pipeline.graph.input_spec
+    assert isinstance(spec, ImageSpec)
+    resizing = make_resizing_model(spec, model)
+    require_pixel_parity(open_session(resizing.SerializeToString(), "cpu"), spec, images)
+    prepend_resizing(model, spec)
+    require_resized_parity(pipeline, body, open_session(model.SerializeToString(), "cpu"), images)
 
 
 def choose_input_form(spec: InputSpec, wanted: str | None) -> str:

@@ -101,13 +101,24 @@ def add_weights(graph: GraphBuilder, axis: Axis, interpolation: str) -> Value:
     """Return the weights of the original pixels in each wanted one, float64 ``(length, original)``.
 
     They are computed as in ``precompute_coeffs`` of Pillow's Resample.c, in the same order in float64: a filter that is
-    as much wider as the image becomes smaller, so that it also removes aliasing.
+    as much wider as the image becomes smaller, so that it also removes aliasing. Their sum is one; they are rounded.
     """
-    # Find the centre and the reach of the filter for each wanted pixel.
+    values = add_filter_values(graph, axis, interpolation)
+    one_row = graph.constant(np.array([1], np.int64))
+    width = graph.add("Reshape", axis.original, one_row)
+    ones = graph.add("Expand", graph.numbers(1.0), graph.add("Concat", width, one_row, axis=0))  # (original, 1)
+    weights = graph.add("Div", values, graph.add("MatMul", values, ones))
+    steps = graph.numbers(WEIGHT_STEPS)
+    return graph.add("Div", graph.add("Round", graph.add("Mul", weights, steps)), steps)
+
+
+def add_filter_values(graph: GraphBuilder, axis: Axis, interpolation: str) -> Value:
+    """Return the values of a filter over each wanted pixel at the original ones, float64 ``(length, original)``."""
     half_width, compute = FILTERS[interpolation]
     half = graph.numbers(0.5)
-    zero = graph.numbers(0.0)
     one = graph.numbers(1.0)
+
+    # Find the centre and the reach of the filter for each wanted pixel.
     scale = add_scale(graph, axis)
     stretch = graph.add("Max", scale, one)
     column = graph.add("Reshape", axis.positions, graph.constant(np.array([-1, 1], np.int64)))  # (length, 1)
@@ -116,19 +127,12 @@ def add_weights(graph: GraphBuilder, axis: Axis, interpolation: str) -> Value:
     lowest = graph.add("Floor", graph.add("Add", graph.add("Sub", center, reach), half))
     end = graph.add("Floor", graph.add("Add", graph.add("Add", center, reach), half))
 
-    # Compute the weights of the pixels within it.
+    # Compute its values within it.
     pixels = graph.cast(add_range(graph, axis.original), np.float64)  # (original,)
     offset = graph.add("Add", graph.add("Sub", pixels, center), half)  # (length, original)
-    weights = compute(graph, graph.add("Mul", offset, graph.add("Div", one, stretch)))
+    values = compute(graph, graph.add("Mul", offset, graph.add("Div", one, stretch)))
     is_outside = graph.add("Or", graph.add("Less", pixels, lowest), graph.add("Not", graph.add("Less", pixels, end)))
-    weights = graph.add("Where", is_outside, zero, weights)
-
-    # Let their sum be one, and round them.
-    width = graph.add("Reshape", axis.original, graph.constant(np.array([1], np.int64)))
-    ones = graph.add("Expand", one, graph.add("Concat", width, graph.constant(np.array([1], np.int64)), axis=0))
-    total = graph.add("MatMul", weights, ones)  # (length, 1)
-    steps = graph.add("Mul", graph.add("Div", weights, total), graph.numbers(WEIGHT_STEPS))
-    return graph.add("Div", graph.add("Round", steps), graph.numbers(WEIGHT_STEPS))
+    return graph.add("Where", is_outside, graph.numbers(0.0), values)
 
 
 def add_nearest_pixels(graph: GraphBuilder, axis: Axis) -> Value:
