@@ -65,8 +65,7 @@ class Solution:
 
         Returns whether the pair was added.
         """
-        smallest = MIN_RELATIVE_CURVATURE * dot(change, change) ** 0.5 * dot(step, step) ** 0.5
-        if not dot(step, change) > smallest:
+        if not are_convex(step[None], change[None])[0]:
             return False
         self.steps = [*self.steps, step][-MAX_PAIRS:]
         self.changes = [*self.changes, change][-MAX_PAIRS:]
@@ -74,13 +73,29 @@ class Solution:
 
     def with_penalty(self, penalty: Tensor) -> Solution:
         """Return a solution to start from, with the pairs that the same steps would have under another penalty."""
+        import torch
+
         moved = Solution(self.point, penalty=penalty)
-        if self.penalty is None:
+        if self.penalty is None or not self.steps:
             return moved
-        difference = penalty - self.penalty
-        for step, change in zip(self.steps, self.changes, strict=True):
-            moved.add_pair(step, change + difference * step)
+        steps = torch.stack(self.steps)
+        changes = torch.stack(self.changes) + (penalty - self.penalty) * steps
+        is_kept = torch.tensor(are_convex(steps, changes), device=steps.device)
+        moved.steps = list(steps[is_kept])
+        moved.changes = list(changes[is_kept])
         return moved
+
+
+def are_convex(steps: Tensor, changes: Tensor) -> list[bool]:
+    """Check which pairs ``(n_pairs, rank + 1, n_outputs)`` agree with the objective's convexity, beyond rounding."""
+    import torch
+
+    products = (steps * changes).flatten(1).sum(1, dtype=torch.float64)
+    squares = steps.square().flatten(1).sum(1, dtype=torch.float64)
+    squared_changes = changes.square().flatten(1).sum(1, dtype=torch.float64)
+    smallest = MIN_RELATIVE_CURVATURE * (squares * squared_changes).sqrt()
+    convex: list[bool] = (products > smallest).tolist()
+    return convex
 
 
 Search = Generator["Tensor", Evaluation, Solution]
@@ -167,68 +182,76 @@ class CurvaturePairs:
     def __init__(self, start: Solution, inverse: InverseHessian) -> None:
         import torch
 
-        shape = (MAX_PAIRS, start.point.numel())
-        self._steps = start.point.new_zeros(shape)
-        self._changes = start.point.new_zeros(shape)
-        self._preconditioned = start.point.new_zeros(shape)  # the inverse times each change
-        self._step_change = np.zeros((MAX_PAIRS, MAX_PAIRS))  # products of steps with changes
-        self._change_change = np.zeros((MAX_PAIRS, MAX_PAIRS))  # of changes with the inverse times changes
+        size = start.point.numel()
         n_pairs = len(start.steps)
+        self._changes = start.point.new_zeros(MAX_PAIRS, size)
+        self._directions = start.point.new_zeros(MAX_PAIRS, 2, size)  # each step, and the inverse times its change
         self._order = list(range(n_pairs))  # rows of the pairs, the oldest first
+        self._step_change = np.zeros((MAX_PAIRS, MAX_PAIRS))  # products of steps with changes, the oldest first
+        self._change_change = np.zeros((MAX_PAIRS, MAX_PAIRS))  # of changes with the inverse times changes
         if n_pairs == 0:
             return
-        steps = torch.stack(start.steps)
         changes = torch.stack(start.changes)
-        self._steps[:n_pairs] = steps.flatten(1)
         self._changes[:n_pairs] = changes.flatten(1)
-        self._preconditioned[:n_pairs] = inverse(changes).flatten(1)
-        self._step_change[:n_pairs, :n_pairs] = to_float64(self._steps[:n_pairs] @ self._changes[:n_pairs].T)
-        self._change_change[:n_pairs, :n_pairs] = to_float64(self._preconditioned[:n_pairs] @ self._changes[:n_pairs].T)
+        self._directions[:n_pairs, 0] = torch.stack(start.steps).flatten(1)
+        self._directions[:n_pairs, 1] = inverse(changes).flatten(1)
+        products = self._directions[:n_pairs] @ self._changes[:n_pairs].T  # (n_pairs, 2, n_pairs)
+        self._step_change[:n_pairs, :n_pairs] = to_float64(products[:, 0])
+        self._change_change[:n_pairs, :n_pairs] = to_float64(products[:, 1])
 
     def append(self, step: Tensor, change: Tensor, preconditioned_change: Tensor) -> None:
         """Add a pair, in place of the oldest if there are too many."""
-        row = len(self._order) if len(self._order) < MAX_PAIRS else self._order.pop(0)
+        row = len(self._order)
+        if row == MAX_PAIRS:
+            row = self._order.pop(0)
+            for products in (self._step_change, self._change_change):
+                products[:-1, :-1] = products[1:, 1:].copy()
         self._order.append(row)
-        self._steps[row] = step.flatten()
         self._changes[row] = change.flatten()
-        self._preconditioned[row] = preconditioned_change.flatten()
-        used = len(self._order)  # rows are filled from the first
-        self._step_change[:used, row] = to_float64(self._steps[:used] @ self._changes[row])
-        self._step_change[row, :used] = to_float64(self._changes[:used] @ self._steps[row])
-        products = to_float64(self._preconditioned[:used] @ self._changes[row])
-        self._change_change[:used, row] = products
-        self._change_change[row, :used] = products  # the inverse is symmetric
+        self._directions[row, 0] = step.flatten()
+        self._directions[row, 1] = preconditioned_change.flatten()
+        n_pairs = len(self._order)
+        last = n_pairs - 1
+        with_change = self._multiply_directions(self._changes[row])  # (n_pairs, 2)
+        with_step = to_float64(self._changes[:n_pairs] @ self._directions[row, 0])
+        self._step_change[:n_pairs, last] = with_change[:, 0]
+        self._step_change[last, :n_pairs] = with_step[self._order]
+        self._change_change[:n_pairs, last] = with_change[:, 1]
+        self._change_change[last, :n_pairs] = with_change[:, 1]  # the inverse is symmetric
 
     def precondition(self, found: Evaluation) -> Tensor:
         """Return the L-BFGS approximation of the inverse Hessian, times a gradient.
 
         The compact form, equation 3.1 of Byrd, Nocedal and Schnabel (1994).
         """
-        if not self._order:
+        import torch
+
+        n_pairs = len(self._order)
+        if n_pairs == 0:
             return found.preconditioned
-        latest = self._order[-1]
-        scale = self._step_change[latest, latest] / self._change_change[latest, latest]
-        step_weights, change_weights = self.weigh(found.gradient.flatten(), scale)
-        used = len(self._order)
-        correction = step_weights @ self._steps[:used] - scale * change_weights @ self._preconditioned[:used]
+        step_change = self._step_change[:n_pairs, :n_pairs]
+        change_change = self._change_change[:n_pairs, :n_pairs]
+        scale = step_change[-1, -1] / change_change[-1, -1]
+        products = self._multiply_directions(found.gradient.flatten())  # (n_pairs, 2)
+        step_weights, change_weights = solve_compact_form(
+            step_change,
+            scale * change_change,
+            step_gradient=products[:, 0],
+            change_gradient=scale * products[:, 1],
+        )
+        weights = np.empty(products.shape)
+        weights[self._order, 0] = step_weights
+        weights[self._order, 1] = -scale * change_weights
+        rows = self._directions[: len(weights)].flatten(0, 1)  # (n_pairs * 2, size)
+        correction = torch.tensor(weights.ravel(), dtype=rows.dtype, device=rows.device) @ rows
         result: Tensor = scale * found.preconditioned + correction.view(found.preconditioned.shape)
         return result
 
-    def weigh(self, gradient: Tensor, scale: float) -> Tensor:
-        """Return the weights ``(2, n_pairs)`` of steps and of preconditioned changes, by row."""
-        import torch
-
-        order = np.array(self._order)  # the oldest pair first
-        by_age = np.ix_(order, order)
-        used = len(order)
-        weights = np.zeros((2, used))
-        weights[:, order] = solve_compact_form(
-            self._step_change[by_age],
-            scale * self._change_change[by_age],
-            step_gradient=to_float64(self._steps[:used] @ gradient)[order],
-            change_gradient=scale * to_float64(self._preconditioned[:used] @ gradient)[order],
-        )
-        return torch.tensor(weights, dtype=gradient.dtype, device=gradient.device)
+    def _multiply_directions(self, vector: Tensor) -> NDArray[np.float64]:
+        """Return the products ``(n_pairs, 2)`` of directions with a vector, of the oldest pair first."""
+        rows = self._directions[: len(self._order)].flatten(0, 1)  # (n_pairs * 2, size)
+        products = to_float64(rows @ vector)
+        return products.reshape(-1, 2)[self._order]
 
 
 def solve_compact_form(
@@ -239,13 +262,11 @@ def solve_compact_form(
     change_gradient: NDArray[Any],
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the weights of steps and of scaled changes in the compact form."""
-    from scipy.linalg import solve_triangular
-
     upper = np.triu(step_change)
-    change_weights = solve_triangular(upper, step_gradient)
+    change_weights = np.linalg.solve(upper, step_gradient)
     diagonal = np.diag(np.diag(step_change))
     inner = (diagonal + change_change) @ change_weights - change_gradient
-    step_weights = solve_triangular(upper, inner, trans="T")
+    step_weights = np.linalg.solve(upper.T, inner)
     return step_weights, change_weights
 
 

@@ -24,6 +24,9 @@ MIN_ROWS_PER_DIRECTION_OF_CLASS = 2
 MAX_WEIGHTS_OF_FULL_HESSIAN = 1024
 """Up to so many weights, the Hessian is not divided into blocks."""
 ROWS_PER_WEIGHT_OF_FULL_HESSIAN = 8
+MIN_ROWS_PER_WEIGHT_OF_FULL_HESSIAN = 4
+MAX_SQUARED_SIZE_OF_BLOCK_PER_ROW = 16
+"""With fewer rows than these two demand, passes over them cost less than the Hessian that would save some."""
 MAX_BYTES_OF_BLOCKS = 2**29
 """Of the blocks of all classes; larger ones are replaced by their diagonals."""
 SMALLEST_CURVATURE = 1e-6
@@ -48,6 +51,7 @@ class SampledHessian:
         has_intercept: bool,
     ) -> None:
         self.has_sigmoids = has_sigmoids
+        self.n_rows = len(blocks)
         n_wanted = max(MIN_SAMPLED_ROWS, MIN_SAMPLED_ROWS_PER_DIRECTION * len(basis.variances))
         step = max(1, len(blocks) // n_wanted)
         self.rows = sample_rows(blocks, basis, step, intercept=float(has_intercept))  # (n_sampled, rank + 1)
@@ -64,16 +68,21 @@ class SampledHessian:
     def invert_by_classes(self, point: Tensor, penalty: Tensor) -> InverseHessian:
         """Invert a block of the Hessian for each class, as if classes were independent.
 
-        Rows are drawn in proportion to their curvature, evenly along the data. Blocks that would be too large together
-        are replaced by their diagonals. Where there are few weights, the whole Hessian is inverted.
+        Rows are drawn in proportion to their curvature, evenly along the data. Blocks that would be too large together,
+        or cost more than they save, are replaced by their diagonals. Where there are few weights, the whole Hessian is
+        inverted.
         """
         size, n_outputs = point.shape
-        if size**2 * n_outputs * point.element_size() > MAX_BYTES_OF_BLOCKS:
-            return self.invert_by_directions(point, penalty)
-        if size * n_outputs <= MAX_WEIGHTS_OF_FULL_HESSIAN and not self.has_sigmoids:
+        n_weights = size * n_outputs
+        if n_weights <= MAX_WEIGHTS_OF_FULL_HESSIAN and not self.has_sigmoids:
+            if self.n_rows < MIN_ROWS_PER_WEIGHT_OF_FULL_HESSIAN * n_weights:
+                return self.invert_by_directions(point, penalty)
             inverse = invert_positive_definite(self.compute_whole(point, penalty))
             return lambda vectors: multiply_flattened(inverse, vectors)
 
+        has_few_rows = size**2 > MAX_SQUARED_SIZE_OF_BLOCK_PER_ROW * self.n_rows
+        if has_few_rows or size * n_weights * point.element_size() > MAX_BYTES_OF_BLOCKS:
+            return self.invert_by_directions(point, penalty)
         n_rows = max(MIN_ROWS_PER_DIRECTION_OF_CLASS * size, len(self.rows) // n_outputs)
         inverses = point.new_empty(n_outputs, size, size)
         for output, curvature in enumerate(self._compute_curvatures(point).T):
