@@ -17,7 +17,7 @@ from ..parameters import BOOLEAN, POSITIVE_NUMBER, Constraint, Constraints, is_i
 from .lbfgs import Solution
 from .linear_estimator import Array, LinearEstimator
 from .penalty_choice import choose_penalty
-from .penalty_path import FoldFits, FoldScoring, LogisticProblem, PenaltyPath
+from .penalty_path import FoldJudgement, FoldScoring, LogisticProblem, PenaltyPath
 from .stacked_loss import RowTargets
 
 SMALLEST_EXPONENT_OF_C = -6
@@ -134,10 +134,10 @@ class LinearProbe(LinearEstimator):
 class LinearProbeCV(LinearEstimator):
     """A linear probe that chooses its penalty by cross-validation.
 
-    Penalties go from strong to weak: all rows start on the line through their last two solutions, and then all folds,
-    side by side, from the solution for all rows, with what was learned about the curvature. These fits have a tolerance
-    of at least 1e-3; the chosen penalty is then fitted with `tol`. Parameters and attributes that are not described
-    here are those of :class:`LinearProbe`.
+    Penalties go from strong to weak, all folds side by side: each starts on the line through its last two solutions,
+    with what was learned about the curvature. These fits have a tolerance of at least 5e-3; the chosen penalty is then
+    fitted on all rows with `tol`. Parameters and attributes that are not described here are those of
+    :class:`LinearProbe`.
 
     Parameters
     ----------
@@ -272,8 +272,8 @@ class LinearProbeCV(LinearEstimator):
         chosen = choose_penalty(path.scores[:, is_judged], path.losses[:, is_judged], self.selection)
         self.C_ = Cs[chosen]
         self.cv_results_ = summarise_path(Cs, path)
-        solution = problem.solve(self.C_, path.fits[chosen].whole)
-        return problem, replace(solution, converged=solution.converged and all(fit.converged for fit in path.fits))
+        solution = problem.solve(self.C_, Solution(path.fits[chosen].mean_point))
+        return problem, replace(solution, converged=solution.converged and path.converged)
 
     def _make_scoring(self, problem: LogisticProblem, X: Array, rows: RowTargets) -> FoldScoring:
         """Return what scores the held-out rows of each fold."""
@@ -281,18 +281,18 @@ class LinearProbeCV(LinearEstimator):
         if scoring is None:
             scoring = LOG_LOSS if self.multilabel_ else ACCURACY
         if scoring == ACCURACY:
-            return lambda folds: folds.accuracies
+            return lambda _, judgement: judgement.accuracies
         if scoring == LOG_LOSS:
-            return lambda folds: -folds.losses
+            return lambda _, judgement: -judgement.losses
         scorer = get_scorer(scoring)
         labels = rows.codes.astype(np.dtype(self.label_dtype_)) if self.multilabel_ else self.classes_[rows.codes]
         is_judged = rows.can_be_judged() & (rows.weights > 0)
         is_weighted = len(np.unique(rows.weights[is_judged])) > 1
         head = copy(self)
 
-        def score(folds: FoldFits) -> Array:
+        def score(solutions: Sequence[Solution], _: FoldJudgement) -> Array:
             scores = []
-            for fold, solution in enumerate(folds.solutions):
+            for fold, solution in enumerate(solutions):
                 held = np.flatnonzero(is_judged & (rows.folds == fold))
                 head.coef_, head.intercept_ = problem.to_coefficients(solution.point)
                 weights = {"sample_weight": rows.weights[held]} if is_weighted else {}

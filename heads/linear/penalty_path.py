@@ -22,62 +22,47 @@ if TYPE_CHECKING:
 ITERATIONS_PER_ROUND = 8
 """After so many iterations the inverse Hessian is estimated again, and from then on with a block for each class."""
 ITERATIONS_PER_ROUND_BY_CLASSES = 60
-ROUGH_TOLERANCE = 1e-3
-"""Tolerance of the fits that are only compared with each other; a looser one flatters weak penalties, as folds start
-from the solution for all rows."""
+ROUGH_TOLERANCE = 5e-3
+"""Tolerance of fits that are only compared with each other."""
 
-FoldScoring = Callable[["FoldFits"], "NDArray[np.float64]"]
+FoldScoring = Callable[["Sequence[Solution]", "FoldJudgement"], "NDArray[np.float64]"]
 """Returns the score of each fold's held-out rows, the higher the better; NaN where there is none."""
 
 
 @dataclass(frozen=True)
-class FoldFits:
-    """The fits of all folds for one penalty, with losses and accuracies of the held-out rows ``(n_folds,)``.
+class FoldJudgement:
+    """Mean losses and accuracies of held-out rows ``(n_folds,)``; NaN for a fold in which nothing could be learned."""
 
-    These are NaN for a fold in which nothing could be learned about them.
-    """
-
-    solutions: list[Solution]
     losses: NDArray[np.float64]
     accuracies: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class PenaltyFit:
-    """The results for one penalty: the solution for all rows, and the fits and scores of the folds."""
+    """The results for one penalty: the mean of the folds' solutions, and how each does on held-out rows."""
 
-    whole: Solution
-    folds: FoldFits
+    mean_point: Tensor
+    judgement: FoldJudgement
     scores: NDArray[np.float64]  # (n_folds,)
-
-    @property
-    def offsets(self) -> Tensor:
-        """What leads from the whole to the folds ``(n_folds, rank + 1, n_outputs)``."""
-        import torch
-
-        return torch.stack([solution.point for solution in self.folds.solutions]) - self.whole.point
-
-    @property
-    def converged(self) -> bool:
-        """Whether all searches ended at a minimum."""
-        return all(solution.converged for solution in [self.whole, *self.folds.solutions])
+    n_iter: list[int]
+    converged: bool
 
 
 @dataclass(frozen=True)
 class PenaltyPath:
-    """The results of cross-validation for penalties from strong to weak, up to where a race was over."""
+    """The results for penalties from strong to weak, up to where a race was over."""
 
     fits: list[PenaltyFit]
 
     @property
     def losses(self) -> NDArray[np.float64]:
         """The mean losses of held-out rows ``(n_penalties, n_folds)``."""
-        return np.array([fit.folds.losses for fit in self.fits])
+        return np.array([fit.judgement.losses for fit in self.fits])
 
     @property
     def accuracies(self) -> NDArray[np.float64]:
         """The accuracies of held-out rows ``(n_penalties, n_folds)``."""
-        return np.array([fit.folds.accuracies for fit in self.fits])
+        return np.array([fit.judgement.accuracies for fit in self.fits])
 
     @property
     def scores(self) -> NDArray[np.float64]:
@@ -87,7 +72,12 @@ class PenaltyPath:
     @property
     def n_iter(self) -> NDArray[np.intp]:
         """Number of evaluations of the objective ``(n_penalties, n_folds)``."""
-        return np.array([[solution.n_evaluations for solution in fit.folds.solutions] for fit in self.fits])
+        return np.array([fit.n_iter for fit in self.fits])
+
+    @property
+    def converged(self) -> bool:
+        """Whether all searches ended at a minimum."""
+        return all(fit.converged for fit in self.fits)
 
     @property
     def is_judged(self) -> NDArray[np.bool_]:
@@ -136,7 +126,7 @@ class LogisticProblem:
 
     def solve(self, C: float, start: Solution) -> Solution:
         """Return the solution for all rows."""
-        [solution], _ = self.solve_folds(C, [start], [NO_FOLD], tolerance=self.tolerance)
+        [solution] = self.solve_folds(C, [start], [NO_FOLD], tolerance=self.tolerance)
         return solution
 
     def choose_start(self, point: Tensor) -> Solution:
@@ -148,31 +138,21 @@ class LogisticProblem:
         return Solution(points[int(np.argmin(values))])
 
     def solve_folds(
-        self,
-        C: float,
-        starts: Sequence[Solution],
-        folds: Sequence[int],
-        *,
-        tolerance: float,
-        inverse: InverseHessian | None = None,
-    ) -> tuple[list[Solution], InverseHessian | None]:
-        """Return the solution for each fold, and the last inverse Hessian; one may be given for the first round.
+        self, C: float, starts: Sequence[Solution], folds: Sequence[int], *, tolerance: float
+    ) -> list[Solution]:
+        """Return the solution for each fold.
 
-        From the second round on, exact solutions use a block of the Hessian for each class.
+        The inverse Hessian is estimated again in every round. From the second round on, exact solutions use a block of
+        it for each class.
         """
-        import torch
-
-        is_exact = tolerance < ROUGH_TOLERANCE
         objectives = [self.loss.make_objective(C, fold) for fold in folds]
         solutions = [replace(start, converged=False, n_evaluations=0) for start in starts]
         active = list(range(len(objectives)))
+        has_blocks = False
         while active and solutions[active[0]].n_evaluations < self.max_iter:
-            is_first_round = solutions[0].n_evaluations == 0
-            has_blocks = is_exact and not is_first_round
-            if inverse is None or not is_first_round:
-                invert = self.hessian.invert_by_classes if has_blocks else self.hessian.invert_by_directions
-                points = torch.stack([solutions[k].point for k in active])
-                inverse = invert(points.mean(0), objectives[0].penalty)
+            inverse = self.invert_hessian(
+                [solutions[k].point for k in active], objectives[0].penalty, by_classes=has_blocks
+            )
             advanced = self.run_round(
                 inverse,
                 [objectives[k] for k in active],
@@ -183,7 +163,13 @@ class LogisticProblem:
             for k, solution in zip(active, advanced, strict=True):
                 solutions[k] = add_round(solutions[k], solution, tolerance)
             active = [k for k in active if not solutions[k].converged]
-        return solutions, inverse
+            has_blocks = tolerance < ROUGH_TOLERANCE
+        return solutions
+
+    def invert_hessian(self, points: Sequence[Tensor], penalty: Tensor, *, by_classes: bool) -> InverseHessian:
+        """Return the approximate inverse Hessian at the mean of some points."""
+        invert = self.hessian.invert_by_classes if by_classes else self.hessian.invert_by_directions
+        return invert(average(points), penalty)
 
     def run_round(
         self,
@@ -206,38 +192,38 @@ class LogisticProblem:
         return run_searches(searches, evaluate)
 
     def cross_validate(self, Cs: Sequence[float], n_folds: int, scoring: FoldScoring, *, race: bool) -> PenaltyPath:
-        """Fit penalties, ascending, roughly; each starts from those before. A race ends where the rest is hopeless."""
-        path = PenaltyPath([])
-        for C in Cs:
-            whole, folds = self.fit_penalty(C, n_folds, before=path.fits[-2:])
-            path.fits.append(PenaltyFit(whole, folds, scores=scoring(folds)))
-            if race and path.is_race_over():
-                break
-        return path
+        """Fit penalties, ascending, on all folds at once, roughly. A race ends where the rest is hopeless.
 
-    def fit_penalty(self, C: float, n_folds: int, before: Sequence[PenaltyFit]) -> tuple[Solution, FoldFits]:
-        """Fit a penalty on all rows, and then on all folds at once, each time from the line through the last two fits.
-
-        Folds start from the solution for all rows, moved by the extrapolated offsets of the folds' former solutions.
+        Each fold starts on the line through its last two solutions.
         """
         tolerance = max(self.tolerance, ROUGH_TOLERANCE)
+        path = PenaltyPath([])
+        starts = [Solution(self.loss.zeros())] * n_folds
+        last_points: list[Tensor] = []
+        for C in Cs:
+            solutions = self.solve_folds(C, starts, range(n_folds), tolerance=tolerance)
+            path.fits.append(self.judge(solutions, scoring))
+            if race and path.is_race_over():
+                break
+            points = [solution.point for solution in solutions]
+            starts = [
+                replace(solution, point=extrapolate(before, solution.point))
+                for before, solution in zip(last_points or points, solutions, strict=True)
+            ]
+            last_points = points
+        return path
 
-        # Fit all rows, with what is known about the curvature.
-        start = Solution(self.loss.zeros())
-        if before:
-            start = replace(before[-1].whole, point=extrapolate([fit.whole.point for fit in before]))
-        [whole], inverse = self.solve_folds(C, [start], [NO_FOLD], tolerance=tolerance)
-
-        # Fit the folds.
-        starts = [whole] * n_folds
-        if before:
-            offsets = extrapolate([fit.offsets for fit in before])
-            starts = [replace(whole, point=whole.point + offset) for offset in offsets]
-        solutions, _ = self.solve_folds(C, starts, range(n_folds), tolerance=tolerance, inverse=inverse)
-
-        # Judge.
-        losses, accuracies = self.loss.judge_held_out([solution.point for solution in solutions])
-        return whole, FoldFits(solutions, losses=losses, accuracies=accuracies)
+    def judge(self, solutions: Sequence[Solution], scoring: FoldScoring) -> PenaltyFit:
+        """Judge the folds' solutions for one penalty by their held-out rows."""
+        points = [solution.point for solution in solutions]
+        judgement = FoldJudgement(*self.loss.judge_held_out(points))
+        return PenaltyFit(
+            mean_point=average(points),
+            judgement=judgement,
+            scores=scoring(solutions, judgement),
+            n_iter=[solution.n_evaluations for solution in solutions],
+            converged=all(solution.converged for solution in solutions),
+        )
 
     def to_coefficients(self, point: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the weights ``(n_outputs, n_features)`` and intercepts of features as they were given."""
@@ -285,6 +271,13 @@ def add_round(before: Solution, after: Solution, tolerance: float) -> Solution:
     )
 
 
-def extrapolate(points: Sequence[Tensor]) -> Tensor:
-    """Return the next point on the line through the last two, or the only point."""
-    return points[-1] + (points[-1] - points[0])
+def extrapolate(before: Tensor, last: Tensor) -> Tensor:
+    """Return the next point on the line through two."""
+    return last + (last - before)
+
+
+def average(points: Sequence[Tensor]) -> Tensor:
+    """Return the mean of points."""
+    import torch
+
+    return torch.stack(list(points)).mean(0)

@@ -29,6 +29,8 @@ MAX_SQUARED_SIZE_OF_BLOCK_PER_ROW = 16
 """With fewer rows than these two demand, passes over them cost less than the Hessian that would save some."""
 MAX_BYTES_OF_BLOCKS = 2**29
 """Of the blocks of all classes; larger ones are replaced by their diagonals."""
+MAX_RIDGES = 6
+"""Number of attempts to invert with a ridge, each ten times the last; the first is the rounding of the diagonal."""
 SMALLEST_CURVATURE = 1e-6
 RELATIVE_RIDGE = 1e-5
 """Share of a block's mean diagonal that is added to it, as a sample may have too few rows."""
@@ -157,10 +159,18 @@ def sample_block(rows: Tensor, curvature: Tensor, n_drawn: int) -> Tensor:
 
 
 def invert_positive_definite(matrix: Tensor) -> Tensor:
-    """Return the inverse by Cholesky's decomposition."""
+    """Return the inverse by Cholesky's decomposition; if rounding prevents that, with a ridge, added in place."""
     import torch
 
-    return torch.cholesky_inverse(torch.linalg.cholesky(matrix))
+    ridge = torch.finfo(matrix.dtype).eps * matrix.diagonal().amax()
+    factor, failure = torch.linalg.cholesky_ex(matrix)
+    for _ in range(MAX_RIDGES):
+        if not failure.any():
+            break
+        matrix.diagonal().add_(ridge)
+        ridge *= 10
+        factor, failure = torch.linalg.cholesky_ex(matrix)
+    return torch.cholesky_inverse(factor)
 
 
 def multiply_flattened(inverse: Tensor, vectors: Tensor) -> Tensor:
