@@ -28,6 +28,7 @@ bench: .venv/bench
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/heads.py
 	$(BIN)/python benchmarks/familiar.py
+	$(BIN)/python benchmarks/audit.py
 	$(BIN)/python benchmarks/texts.py
 	$(BIN)/python benchmarks/images.py
 	$(BIN)/python benchmarks/any_size.py

@@ -21,6 +21,8 @@ VARIANCE_FLOOR = 0.1
 MIN_ROWS_OF_SCALE = 10
 """A class with fewer rows has the scale of all rows."""
 ZERO_DISTANCE = 1e-6
+MAX_CHANCE_SHARE = 0.002
+"""Share of rows that may have a close neighbour by chance."""
 MAD_OF_NORMAL = 0.6745
 """Median absolute deviation of a standard normal variable."""
 ROWS_AT_ONCE = 4096
@@ -74,8 +76,10 @@ class Neighbors:
         """Return pairs ``(n_pairs, 2)`` of rows that are closer than usual, and their distances in relation to that.
 
         A pair is close if its distance is less than `limit` times the median distance to a nearest neighbour in the
-        class of each row, see :meth:`measure_scales`. The first row of a pair precedes the second.
+        class of each row, see :meth:`measure_scales`, and at most what :meth:`find_chance_limit` returns. The first row
+        of a pair precedes the second.
         """
+        limit = min(limit, self.find_chance_limit())
         scales = self.measure_scales(classes)
         firsts = np.repeat(np.arange(len(self.positions)), self.positions.shape[1])
         seconds = self.positions.ravel()
@@ -87,6 +91,19 @@ class Neighbors:
         pairs = np.sort(np.stack([firsts, seconds], axis=1)[is_close], axis=1)
         distinct, first_places = np.unique(pairs, axis=0, return_index=True)
         return distinct, ratios[is_close][first_places]
+
+    def find_chance_limit(self) -> float:
+        """Return the distance, in relation to the median nearest one, that few rows are below by chance alone.
+
+        In `d` dimensions the share of rows whose nearest neighbour is closer than a part of the median is that part to
+        the power of `d`, so that data of few dimensions have many close pairs. The dimension is estimated from the
+        distances to the neighbours (Levina and Bickel 2004). Cosine distances are squares of lengths.
+        """
+        if self.distances.shape[1] < 2:
+            return np.inf
+        logarithms = np.log(np.maximum(np.sqrt(self.distances), ZERO_DISTANCE))
+        mean_ratio = float(np.median(np.mean(logarithms[:, -1:] - logarithms[:, :-1], axis=1)))
+        return MAX_CHANCE_SHARE ** (2 * mean_ratio)
 
     def measure_isolation(self, classes: Array | None = None) -> NDArray[np.float64]:
         """Return how isolated each row is: the mean distance to its neighbours, as a robust score, shape ``(n_rows,)``.

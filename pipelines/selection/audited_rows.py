@@ -13,7 +13,7 @@ from ...extract.store.content import EXCLUDED_LABELS
 from ...extract.store.feature_store import FeatureStore
 from ...heads.targets import encode_labels, is_missing
 from ..estimators.item_labels import check_item_vector, find_originals
-from ..estimators.labelled_rows import LabelledRows, select_labelled_rows
+from ..estimators.labelled_rows import LabelledRows, select_labelled_rows, take_items
 from ..estimators.transfer_regressor import TransferRegressor
 
 if TYPE_CHECKING:
@@ -112,9 +112,9 @@ def select_rows(
         store=store,
         rows=rows,
         columns=choose_columns(store, columns),
-        ids=[store.ids[row] for row in rows.tolist()],
+        ids=take_items(store.ids, rows),
         contents=number_contents(store, rows),
-        splits=[store.splits[row] for row in rows.tolist()],
+        splits=take_items(store.splits, rows),
         groups=list_groups(store, groups, rows),
         labelled=labelled,
         labels=values,
@@ -144,8 +144,7 @@ def choose_columns(store: FeatureStore, columns: Sequence[str] | None) -> tuple[
 
 def number_contents(store: FeatureStore, rows: NDArray[np.intp]) -> NDArray[np.intp]:
     """Return a number for each row that is equal for rows of the same content."""
-    digests = store.index.column("digest")
-    chosen = np.array([digests[row] for row in rows.tolist()])
+    chosen = np.array(take_items(store.index.column("digest"), rows))
     numbers: NDArray[np.intp] = np.unique(chosen, return_inverse=True)[1]
     return numbers
 
@@ -155,7 +154,7 @@ def list_groups(store: FeatureStore, groups: Any, rows: NDArray[np.intp]) -> lis
     if groups is None:
         return [None] * len(rows)
     if hasattr(groups, "get"):
-        return [groups.get(store.ids[row]) for row in rows.tolist()]
+        return [groups.get(item_id) for item_id in take_items(store.ids, rows)]
     given = check_item_vector(list(groups), "groups", store.n_rows)
     assert given is not None
     return [None if is_missing(group) else group for group in given[rows].tolist()]

@@ -70,6 +70,14 @@ def test_near_copies_are_close_and_others_are_not(digits: tuple[NDArray[np.float
     assert (ratios < 0.13).all()
 
 
+def test_the_limit_is_lower_in_few_dimensions() -> None:
+    generator = np.random.default_rng(0)
+    for n_features, lowest, highest in ((3, 0.0, 0.02), (40, 0.5, 0.9)):
+        found = Neighbors.of(generator.standard_normal((1000, n_features)))
+        assert lowest <= found.find_chance_limit() <= highest
+        assert len(found.find_close_pairs(0.3)[0]) < 10
+
+
 def test_a_class_has_its_own_scale() -> None:
     generator = np.random.default_rng(0)
     tight = generator.standard_normal((50, 8)) * 0.01 + np.eye(8)[0]
