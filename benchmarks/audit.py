@@ -108,6 +108,9 @@ def judge_set(name: str, X: np.ndarray, y: np.ndarray, change: Callable[..., np.
     measured: dict[str, list[list[float]]] = {}
     for seed in range(SEEDS):
         generator = np.random.default_rng(seed)
+        # In the order of the true classes, the errors of a kind would all be in one fold.
+        order = generator.permutation(len(y))
+        X, y = X[order], y[order]
         is_changed = generator.random(len(y)) < ERROR_SHARE
         labels = np.where(is_changed, change(X, y, generator), y)
         probabilities = predict_out_of_fold(X, labels, y.max() + 1, make_folds(labels, None, N_FOLDS))

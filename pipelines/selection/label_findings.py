@@ -49,12 +49,16 @@ def find_label_errors(rows: AuditedRows, units: NDArray[np.intp], task: str, not
 
 
 def make_unit_folds(units: NDArray[np.intp], codes: NDArray[Any] | None) -> list[tuple[Any, Any]]:
-    """Return folds that keep units together; each has its share of the classes of the units' first rows."""
+    """Return folds that keep units together; each has its share of the classes of the units' first rows.
+
+    Units are shuffled: in data that are ordered by the true class, errors of a kind would be in one fold.
+    """
     firsts, unit_of_row = np.unique(units, return_index=True, return_inverse=True)[1:]
+    order = np.random.default_rng(0).permutation(len(firsts))
     by_class = codes is not None
-    strata = codes[firsts] if codes is not None else firsts
+    strata = codes[firsts[order]] if codes is not None else order
     folds = make_folds(strata, None, N_FOLDS, by_class=by_class)
-    is_held_of_fold = [np.isin(unit_of_row, held) for _, held in folds]
+    is_held_of_fold = [np.isin(unit_of_row, order[held]) for _, held in folds]
     return [(np.flatnonzero(~is_held), np.flatnonzero(is_held)) for is_held in is_held_of_fold]
 
 
