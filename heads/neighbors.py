@@ -103,7 +103,7 @@ class Neighbors:
             return np.inf
         logarithms = np.log(np.maximum(np.sqrt(self.distances), ZERO_DISTANCE))
         mean_ratio = float(np.median(np.mean(logarithms[:, -1:] - logarithms[:, :-1], axis=1)))
-        return MAX_CHANCE_SHARE ** (2 * mean_ratio)
+        return float(MAX_CHANCE_SHARE ** (2 * mean_ratio))
 
     def measure_isolation(self, classes: Array | None = None) -> NDArray[np.float64]:
         """Return how isolated each row is: the mean distance to its neighbours, as a robust score, shape ``(n_rows,)``.
