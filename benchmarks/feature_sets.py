@@ -11,6 +11,7 @@ import numpy as np
 import topwork
 from data_sets import banking77, hymenoptera, unpacked
 from resnet20 import resnet20
+from sklearn.datasets import load_digits
 
 
 class FeatureSet(NamedTuple):
@@ -65,6 +66,29 @@ def hymenoptera_mobilenet(data: Path, work: Path) -> FeatureSet:
             parts += [extractor.fit_transform(images), np.array([image.parent.name for image in images])]
         _save(path, FeatureSet(*parts))
     return _load(path)
+
+
+def digits() -> FeatureSet:
+    """Return the pixels of scikit-learn's digits: 1,400 x 64, 10 classes, 140 rows each."""
+    data = load_digits()
+    X = data.data.astype(np.float32)
+    features = FeatureSet(X, data.target, X, data.target)
+    train = draw_rows(data.target, 140)
+    test = np.setdiff1d(np.arange(len(X)), train)
+    return features._replace(X=X[train], y=data.target[train], X_test=X[test], y_test=data.target[test])
+
+
+def fewer_rows(features: FeatureSet, rows_per_class: int) -> FeatureSet:
+    """Return so many rows of each class to train on, and all to judge by."""
+    rows = draw_rows(features.y, rows_per_class)
+    return features._replace(X=features.X[rows], y=features.y[rows])
+
+
+def draw_rows(y: np.ndarray, rows_per_class: int, seed: int = 0) -> np.ndarray:
+    """Draw so many rows of each class, and return their numbers in a random order."""
+    generator = np.random.default_rng(seed)
+    drawn = [generator.choice(np.flatnonzero(y == name), rows_per_class, replace=False) for name in np.unique(y)]
+    return generator.permutation(np.concatenate(drawn))
 
 
 def synthetic(n_rows: int, n_features: int, n_classes: int, n_test: int = 10_000, seed: int = 0) -> FeatureSet:
