@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import topwork
+import torch
 from topwork.models.weights import load_weights
 from torch import Tensor, nn
 from torch.nn import functional
@@ -46,8 +47,10 @@ class ResNet20(nn.Module):
         return self.linear(self.layer3(self.layer2(self.layer1(x))).mean((2, 3)))
 
 
-def resnet20(weights: Path, decode: str) -> topwork.Backbone:
-    """Return the backbone with the published weights."""
+def resnet20(weights: Path | None, decode: str) -> topwork.Backbone:
+    """Return the backbone with the published weights, or without a file with random ones."""
+    torch.manual_seed(0)
     module = ResNet20()
-    load_weights(module, weights)
+    if weights is not None:
+        load_weights(module, weights)
     return topwork.load_backbone(module, input_spec=topwork.ImageSpec(size=(32, 32), resize=32), decode=decode)

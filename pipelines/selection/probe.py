@@ -25,6 +25,7 @@ from ...heads.feature_comparison import (
     compare_features,
     estimate_choice,
 )
+from ...heads.metrics import ACCURACY, R2
 from ...heads.registry import REGRESSION
 from ...heads.transferability import Transferability, measure_transferability
 from ...models.loading import RANDOM_WEIGHTS, BackboneSpec
@@ -32,6 +33,7 @@ from ..estimators.candidate_features import MAX_ITEMS, load_named, split_columns
 from ..estimators.cut_search import Candidate, CutSearch, Features, search_cut
 from ..estimators.transfer_classifier import TransferClassifier
 from ..estimators.transfer_regressor import TransferRegressor
+from .depth_curve import draw_depth_curve
 from .raw_inputs import describe_inputs
 
 if TYPE_CHECKING:
@@ -370,13 +372,38 @@ class LayerProbe(BaseEstimator):  # type: ignore[misc]
 
         return pd.DataFrame([row.to_dict() for row in self.table_])
 
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the score of each layer over its depth.
+
+        Parameters
+        ----------
+        ax : matplotlib axes, optional
+            Where to draw; a new figure by default.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            The axes.
+
+        Raises
+        ------
+        MissingPackageError
+            If matplotlib is not installed (``pip install 'topwork[plots]'``).
+        """
+        return draw_depth_curve(self.table_, self.best_, self.baselines_, self.metric, ax)
+
+    @property
+    def metric(self) -> str:
+        """Name of the score: "accuracy" or "R2"."""
+        return R2 if self.task == REGRESSION else ACCURACY
+
     def to_dict(self) -> dict[str, Any]:
         """Return everything that was found, as JSON can hold it."""
         return {
             "best": asdict(self.best_),
             "table": [row.to_dict() for row in self.table_],
             "baselines": [asdict(baseline) for baseline in self.baselines_],
-            "metric": "R2" if self.task == REGRESSION else "accuracy",
+            "metric": self.metric,
             "n": self.n_items_,
             "seconds": self.seconds_,
         }

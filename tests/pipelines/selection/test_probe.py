@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from PIL import Image
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from topwork import FeatureStore, LayerProbe, TensorSpec, TransferClassifier, load_backbone
-from topwork.errors import InputError, LayerError
+from topwork.errors import InputError, LayerError, MissingPackageError
 from topwork.models.text_spec import TextSpec
 from topwork.pipelines.selection.probe import RANDOM, RAW
 from topwork.pipelines.selection.raw_inputs import N_TENSOR_FEATURES, RAW_SIDE, describe_inputs
@@ -85,6 +86,26 @@ def test_result_as_json_and_table(probe: LayerProbe) -> None:
     assert len(frame) == len(found["table"]) == len(probe.table_)
     assert {"layer", "pool", "score", "logme", "effective_rank", "seconds"} <= set(frame.columns)
     assert clone(probe).get_params()["backbone"] == "topwork:tiny"
+
+
+def test_curve_shows_layers_recommendation_and_baselines(probe: LayerProbe) -> None:
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    pyplot.switch_backend("agg")
+    axes = probe.plot()
+    x, y = axes.lines[0].get_data()
+    own = [row for row in probe.table_ if row.pool == "auto" and "," not in row.layer]
+    np.testing.assert_allclose(x, [row.depth for row in own])
+    np.testing.assert_allclose(y, [row.score for row in own])
+    labels = axes.get_legend_handles_labels()[1]
+    assert labels == ["topwork:tiny", f"recommended: {probe.best_.layer} ({probe.best_.pool})", RAW, RANDOM]
+    assert probe.plot(axes) is axes
+    pyplot.close(axes.figure)
+
+
+def test_plot_without_matplotlib_names_what_to_install(probe: LayerProbe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(MissingPackageError, match=r"topwork\[plots\]"):
+        probe.plot()
 
 
 def test_columns_of_a_store_are_compared_without_the_backbone(
