@@ -31,6 +31,8 @@ MIN_ROWS_OF_CLASS = 5
 """Rows of a class, on average, with which a comparison begins."""
 HOPELESS = 3.0
 """Standard errors of the difference to the best, beyond which a candidate is dropped before all rows are used."""
+MOST_GIVEN_AWAY = 0.01
+"""Largest difference to the best score that a cheaper candidate may have, even where the standard error is larger."""
 NORMAL_QUANTILE = 1.96
 """Of a confidence interval of 95 %."""
 
@@ -98,7 +100,7 @@ class HeldOutScores:
 
 @dataclass(frozen=True)
 class Choice:
-    """Which candidate is the best, and which is the cheapest that is as good within one standard error.
+    """Which candidate is the best, and which is the cheapest that is as good.
 
     `differences` are the scores less that of the best, `errors` the standard errors of these paired differences.
     """
@@ -265,7 +267,7 @@ def estimate_variance(sums: Array, sizes: Array) -> float:
 def choose_features(scores: Mapping[str, HeldOutScores], cost: Callable[[str], Any]) -> Choice:
     """Choose the cheapest of the candidates that were judged by all rows and are as good as the best.
 
-    As good means within one standard error of the paired difference to the best.
+    As good means that the paired difference to the best is within one standard error, and at most one point.
 
     Parameters
     ----------
@@ -300,8 +302,9 @@ def select_finalists(scores: Mapping[str, HeldOutScores]) -> dict[str, HeldOutSc
 
 
 def choose_cheapest(differences: Array, errors: Array, costs: Sequence[Any]) -> int:
-    """Return the position of the cheapest candidate within one standard error of the best."""
-    eligible = [place for place in range(len(costs)) if differences[place] >= -errors[place]]
+    """Return the position of the cheapest candidate that is as good as the best."""
+    margins = np.minimum(errors, MOST_GIVEN_AWAY)
+    eligible = [place for place in range(len(costs)) if differences[place] >= -margins[place]]
     return min(eligible, key=lambda place: (costs[place], -differences[place]))
 
 

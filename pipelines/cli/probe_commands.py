@@ -27,7 +27,8 @@ from .options import (
 from .output import format_duration, print_json, print_table, progress_bar
 
 if TYPE_CHECKING:
-    from ..selection.probe import LayerProbe, ProbedFeatures
+    from ..selection.probe import LayerProbe
+    from ..selection.probe_result import ProbedFeatures
 
 MAX_LAYER_LENGTH = 20
 """Longer names of layers are shortened in tables, so that these fit into 80 columns."""

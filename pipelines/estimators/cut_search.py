@@ -84,7 +84,7 @@ class CutSearch:
     scores : dict of str to HeldOutScores
         How a head does on each.
     choice : Choice
-        The best candidate, and the cheapest that is as good within one standard error.
+        The best candidate, and the cheapest that is as good.
     score : float
         Accuracy or R2 of the chosen candidate on rows that took no part in the choice.
     interval : Interval

@@ -63,7 +63,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
         As for :class:`topwork.Extractor`. With the layer "auto", ``fit`` compares layers at the ends of the backbone's
         blocks (of an existing store, all of its columns) on at most 3,000 items, then, where `pool` is "auto",
         poolings of the best three, and their concatenations, and takes the cheapest that is as good as the best within
-        one standard error; see ``search_``.
+        one standard error, and one point; see ``search_``.
     head : str or estimator
         A name from ``topwork heads``, or any scikit-learn classifier.
     store : path, optional

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import MissingPackageError
 
 if TYPE_CHECKING:
-    from .probe import Baseline, ProbedFeatures, Recommendation
+    from .probe_result import Baseline, ProbedFeatures, Recommendation
 
 LINE_STYLES = ("--", ":", "-.")
 BAND_OPACITY = 0.15

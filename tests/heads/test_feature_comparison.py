@@ -73,6 +73,19 @@ def test_cheapest_within_one_standard_error_is_chosen() -> None:
     assert choose_features(scores, {"worse": 0, "similar": 2, "best": 1}.__getitem__).chosen == "best"
 
 
+def test_not_more_than_a_point_is_given_away_for_a_lower_cost() -> None:
+    """With few rows the standard error is several points."""
+    best = np.repeat([1.0, 0.0], [54, 6])
+    worse = np.repeat([1.0, 0.0], [53, 7])
+    scores = {
+        "cheap": HeldOutScores(worse[np.newaxis], np.ones(60)),
+        "best": HeldOutScores(best[np.newaxis], np.ones(60)),
+    }
+    choice = choose_features(scores, {"cheap": 0, "best": 1}.__getitem__)
+    assert -choice.differences["cheap"] <= choice.errors["cheap"]
+    assert choice.chosen == "best"
+
+
 def test_choice_among_noise_is_not_flattered() -> None:
     """The best of many candidates that know nothing has a high score; rows that did not choose it say the truth."""
     highest = []
