@@ -76,11 +76,9 @@ def test_cheapest_within_one_standard_error_is_chosen() -> None:
 def test_not_more_than_a_point_is_given_away_for_a_lower_cost() -> None:
     """With few rows the standard error is several points."""
     best = np.repeat([1.0, 0.0], [54, 6])
-    worse = np.repeat([1.0, 0.0], [53, 7])
-    scores = {
-        "cheap": HeldOutScores(worse[np.newaxis], np.ones(60)),
-        "best": HeldOutScores(best[np.newaxis], np.ones(60)),
-    }
+    worse = np.repeat([0.0, 1.0, 0.0], [2, 53, 5])
+    contributions = {"cheap": worse, "best": best}
+    scores = {name: HeldOutScores(own[np.newaxis], np.ones(60)) for name, own in contributions.items()}
     choice = choose_features(scores, {"cheap": 0, "best": 1}.__getitem__)
     assert -choice.differences["cheap"] <= choice.errors["cheap"]
     assert choice.chosen == "best"
