@@ -34,7 +34,7 @@ SIZES = {
     "banking77": "Banking77, MiniLM",
     "synthetic-20000x384x60": "synthetic",
     "cifar10": "CIFAR-10, ResNet-20",
-    "synthetic-100000x128x20": "synthetic",
+    "synthetic-100000x64x10": "synthetic",
 }
 REFERENCES = {
     "banking77": ("Banking77, MiniLM", 0.925),
