@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ..lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
+    from .auto_head import AutoHead
     from .few_shot import few_shot_curve
     from .fit_report import FitReport
     from .learning_curve import FewShotPoint, LearningCurve
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "AutoHead",
     "FewShotPoint",
     "FitReport",
     "LearningCurve",
@@ -48,6 +50,7 @@ __all__ = [
 __getattr__, __dir__, _ = lazy_exports(
     __name__,
     {
+        "AutoHead": ".auto_head",
         "FewShotPoint": ".learning_curve",
         "FitReport": ".fit_report",
         "LearningCurve": ".learning_curve",

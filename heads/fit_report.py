@@ -109,14 +109,18 @@ def fit_report(
 
 
 def find_known_scores(head: Any) -> Array | None:
-    """Return the accuracy in each fold that a cross-validated linear probe has for its chosen penalty.
+    """Return the accuracy in each fold that a head has of itself: one that chose itself, or its penalty.
 
-    None for other heads, and with ``class_weight``: the probe's accuracies are weighted by it.
+    None for other heads, for several labels of a head that chose itself, and with ``class_weight``: the accuracies are
+    weighted by it.
     """
+    if getattr(head, "class_weight", None) is not None:
+        return None
+    own_scores: Array | None = getattr(head, "fold_scores_", None)
+    if own_scores is not None:
+        return own_scores if len(own_scores) else None
     results = getattr(head, "cv_results_", None)
     if not isinstance(results, dict) or "accuracy" not in results or not hasattr(head, "C_"):
-        return None
-    if getattr(head, "class_weight", None) is not None:
         return None
     chosen = int(np.flatnonzero(results["C"] == head.C_)[0])
     scores: Array = results["accuracy"][chosen]

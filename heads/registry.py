@@ -188,11 +188,25 @@ def make_mlp_regressor() -> Any:
     return MLPHeadRegressor(random_state=0)
 
 
+def make_auto_classifier() -> Any:
+    """Return a head that chooses itself."""
+    from .auto_head import AutoHead
+
+    return AutoHead()
+
+
 NAMED_HEADS = (
     NamedHead(
         "linear",
         "the default: its penalty is cross-validated",
         make_linear_probe,
+        make_regressor=make_ridge_regressor,
+        learns_labels_together=True,
+    ),
+    NamedHead(
+        "auto",
+        "compares linear, lda, centroid, ridge and knn",
+        make_auto_classifier,
         make_regressor=make_ridge_regressor,
         learns_labels_together=True,
     ),

@@ -39,6 +39,7 @@ SAVED_TYPES = (
     SavedType("linear_probe_cv", "topwork.heads.linear.linear_probe", "LinearProbeCV", ("topwork.heads.linear_probe",)),
     SavedType("mlp_classifier", "topwork.heads.mlp.mlp_head", "MLPHead", ("topwork.heads.mlp",)),
     SavedType("mlp_regressor", "topwork.heads.mlp.mlp_regressor", "MLPHeadRegressor", ("topwork.heads.mlp_regressor",)),
+    SavedType("auto_head", "topwork.heads.auto_head", "AutoHead", (), is_plain=False),
     SavedType("centroid", "topwork.heads.centroid", "Centroid", ("topwork.heads.centroid",), is_plain=False),
     SavedType(
         "gp_classifier",

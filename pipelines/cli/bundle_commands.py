@@ -163,6 +163,8 @@ def summarize_fit(estimator: TransferEstimator, out: Path, head: str) -> dict[st
     return {
         "bundle": str(out),
         "head": head,
+        "head_choice": getattr(estimator.head_, "reason_", None),
+        "head_comparison": getattr(estimator.head_, "comparison_", None),
         "n": estimator.n_rows_,
         "classes": None if classes is None else classes.tolist(),
         "columns": [column.name for column in estimator.extractor_.columns],
@@ -205,6 +207,8 @@ def print_fit(estimator: TransferEstimator, facts: dict[str, Any]) -> None:
     typer.echo(f"{facts['head']} on {', '.join(facts['columns'])}: {items}")
     if estimator.search_ is not None:
         typer.echo(estimator.search_.explain(estimator.metric))
+    if facts["head_choice"]:
+        typer.echo(f"chosen: {facts['head_choice']}")
     if facts["unlabelled"]:
         typer.echo(f"{facts['unlabelled']} items without a label are left out")
     print_failures(estimator.failures_)

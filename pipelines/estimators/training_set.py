@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn import config_context
+from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
 from ...errors import InputError, TopworkError, reason
+from ...heads.auto_head import AutoHead, find_chosen
 from ...heads.calibration import fit_calibrated
 from ...heads.registry import within_rows
 
@@ -98,11 +100,23 @@ def fit_head(head: Any, rows: TrainingSet, calibrate: bool = False) -> Any:
         raise InputError(f"the head ({name}) cannot be fitted to {len(rows)} rows: {reason(error)}") from error
 
 
+def choose_head(head: Any, rows: TrainingSet) -> Any:
+    """Return the head that one which chooses itself would take, unfitted; any other head unchanged.
+
+    What is calibrated is the chosen head: in each fold of the calibration another one might be chosen.
+    """
+    if not isinstance(head, AutoHead):
+        return head
+    return clone(find_chosen(head.fit(rows.X, rows.y, rows.sample_weight, rows.groups)))
+
+
 def _fit_head(head: Any, rows: TrainingSet, calibrate: bool) -> Any:
     weight_names = [] if rows.sample_weight is None else weight_arguments(head)
     takes_groups = has_fit_parameter(head, "groups")
     with config_context(enable_metadata_routing=False):
         if calibrate:
+            head = choose_head(head, rows)
+            takes_groups = has_fit_parameter(head, "groups")
             return fit_calibrated(
                 head,
                 X=rows.X,

@@ -15,6 +15,7 @@ from sklearn.utils.metaestimators import available_if
 from ...errors import BundleError, ExportError, InputError
 from ...extract.graphs.pooling import AUTO
 from ...extract.preprocess.decode import MAX_PIXELS
+from ...heads.auto_head import AutoHead
 from ...heads.label_formats import (
     GivenLabels,
     align_columns,
@@ -184,6 +185,8 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
                 f"abstain_below={self.abstain_below} with head {self.head!r}, which has no probabilities; expected one "
                 "that has, or calibrate=True"
             )
+        if abstains and isinstance(head, AutoHead):
+            head.set_params(probabilities=True)
         return head
 
     def _fit_head(self, head: Any, rows: TrainingSet) -> Any:
@@ -322,7 +325,10 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
                     f"the label {label!r} is a {type(label).__name__}, which a bundle cannot hold; expected strings, "
                     "numbers or booleans"
                 )
+        reason = getattr(self.head_, "reason_", None)
+        choice = {} if reason is None else {"head_choice": reason}
         return {
+            **choice,
             "task": "multilabel" if self.multilabel_ else "classification",
             "classes": classes,
             "label_dtype": self.label_dtype_,

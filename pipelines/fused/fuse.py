@@ -20,6 +20,7 @@ from ...extract.graphs.editing import select_columns
 from ...extract.graphs.exported_graph import ExportedGraph
 from ...extract.preprocess.decode import MAX_PIXELS
 from ...extract.runtime.session import Session, open_session
+from ...heads.auto_head import find_chosen
 from ...heads.familiarity import Familiarity
 from ...heads.registry import HEADS
 from ...models.image_spec import ImageSpec
@@ -255,6 +256,7 @@ def convert_head(head: Any, n_features: int, opset: int, in_double: bool = False
     Its outputs are labels and probabilities, labels only, or values. Raise an ExportError if the head or its labels
     cannot be written.
     """
+    head = find_chosen(head)
     if not hasattr(head, "classes_"):
         return convert_regressor(head, n_features, opset)
     labels = to_onnx_labels(head.classes_)
@@ -276,6 +278,7 @@ def convert_head(head: Any, n_features: int, opset: int, in_double: bool = False
 
 def convert_multilabel_head(head: Any, n_features: int, opset: int, in_double: bool = False) -> Any:
     """Convert a fitted classifier of several labels; the outputs are zeros and ones, and probabilities if any."""
+    head = find_chosen(head)
     with naming_head(head):
         model = convert_steps_before(head, n_features, opset)
         graph = GraphBuilder(model.graph, LAST_STEP_PREFIX, in_double=in_double)

@@ -10,6 +10,7 @@ import numpy as np
 
 from ...errors import ParityError
 from ...extract.preprocess.by_kind import preprocessor_for
+from ...heads.auto_head import find_chosen
 from ...heads.label_formats import stack_label_probabilities
 from .tied_rows import approach_boundaries, make_tied_rows
 
@@ -52,6 +53,10 @@ class FittedPipeline:
     abstain_below: float | None = None
     is_multilabel: bool = False
     familiarity: Familiarity | None = None
+
+    def __post_init__(self) -> None:
+        """Take the head that a head which chooses itself has chosen."""
+        object.__setattr__(self, "head", find_chosen(self.head))
 
     @property
     def n_features(self) -> int:

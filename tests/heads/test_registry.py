@@ -19,9 +19,10 @@ from topwork.errors import InputError
 from topwork.heads.registry import HEADS, resolve_head
 from topwork.heads.saved_types import SAVED_TYPES, SKLEARN_TYPES
 
-NAMES = ("linear", "logreg", "ridge", "lda", "knn", "centroid", "svm", "gp", "hgb", "mlp")
+NAMES = ("linear", "auto", "logreg", "ridge", "lda", "knn", "centroid", "svm", "gp", "hgb", "mlp")
 ACCURACY = {
     "linear": 0.90,
+    "auto": 0.90,
     "gp": 0.80,
     "hgb": 0.85,
     "mlp": 0.90,
