@@ -355,7 +355,9 @@ LABELS_TEMPLATE = """`audit.py`: {share:.0%} of the labels were changed, at rand
 is most often taken for; means of {seeds} draws. All rankings judge the same out-of-fold probabilities. Listed are the
 labels that topwork gives a probability of an error of at least {limit:g}, and those that cleanlab's
 `find_label_issues` lists, whatever its ranking. Labels that were wrong before count as mistakes of the audit.
-ResNet-20 was trained on the `train` images.
+ResNet-20 was trained on the `train` images. The penalty of the classifier,
+the ranking and its prior were chosen by draws on the same sets and on scikit-learn's digits, so that the figures
+are not fully independent of that choice.
 
 {rows}"""
 
