@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from .pipelines.estimators.refit import refit
     from .pipelines.estimators.transfer_classifier import TransferClassifier
     from .pipelines.estimators.transfer_regressor import TransferRegressor
+    from .pipelines.selection.advice import Advice
+    from .pipelines.selection.advise import advise
     from .pipelines.selection.apply_findings import apply_findings
     from .pipelines.selection.audit import audit
     from .pipelines.selection.findings import Finding, Findings
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Advice",
     "Backbone",
     "BackboneSpec",
     "Column",
@@ -63,6 +66,7 @@ __all__ = [
     "TransferClassifier",
     "TransferRegressor",
     "Transferability",
+    "advise",
     "apply_findings",
     "audit",
     "extract_features",
@@ -77,6 +81,7 @@ __all__ = [
 __getattr__, __dir__, _ = lazy_exports(
     __name__,
     {
+        "Advice": ".pipelines.selection.advice",
         "Backbone": ".models.backbone",
         "BackboneSpec": ".models.loading",
         "Column": ".extract.graphs.cut",
@@ -99,6 +104,7 @@ __getattr__, __dir__, _ = lazy_exports(
         "TransferClassifier": ".pipelines.estimators.transfer_classifier",
         "TransferRegressor": ".pipelines.estimators.transfer_regressor",
         "Transferability": ".heads.transferability",
+        "advise": ".pipelines.selection.advise",
         "apply_findings": ".pipelines.selection.apply_findings",
         "audit": ".pipelines.selection.audit",
         "extract_features": ".extract.jobs.job",

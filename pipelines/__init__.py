@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from .estimators.refit import refit
     from .estimators.transfer_classifier import TransferClassifier
     from .estimators.transfer_regressor import TransferRegressor
+    from .selection.advice import Advice
+    from .selection.advise import advise
     from .selection.apply_findings import apply_findings
     from .selection.audit import audit
     from .selection.findings import Finding, Findings
@@ -18,11 +20,13 @@ if TYPE_CHECKING:
     from .selection.probe import LayerProbe
 
 __all__ = [
+    "Advice",
     "Finding",
     "Findings",
     "LayerProbe",
     "TransferClassifier",
     "TransferRegressor",
+    "advise",
     "apply_findings",
     "audit",
     "few_shot_curve",
@@ -33,11 +37,13 @@ __all__ = [
 __getattr__, __dir__, _ = lazy_exports(
     __name__,
     {
+        "Advice": ".selection.advice",
         "Finding": ".selection.findings",
         "Findings": ".selection.findings",
         "LayerProbe": ".selection.probe",
         "TransferClassifier": ".estimators.transfer_classifier",
         "TransferRegressor": ".estimators.transfer_regressor",
+        "advise": ".selection.advise",
         "apply_findings": ".selection.apply_findings",
         "audit": ".selection.audit",
         "few_shot_curve": ".selection.learning_curve",

@@ -1,4 +1,4 @@
-"""``topwork probe``: which layer of which backbone to use."""
+"""``topwork probe`` and ``advise``: which layer of which backbone to use, and what the data allow."""
 
 from __future__ import annotations
 
@@ -58,20 +58,10 @@ def probe(
 
     Without --layer about eight, spread over depth, are compared; --layer all compares all of them.
     """
-    from ...extract.store.feature_store import FeatureStore
     from ..selection.probe import LayerProbe
 
-    data = open_data(source, table)
-    of_rows: dict[str, Any] = {}
-    if isinstance(data, FeatureStore):
-        if backbone is not None or store is not None or model != BackboneOptions():
-            raise InputError(
-                f"{source} is a feature store and has a backbone: --backbone, --weights, … and --store do not apply"
-            )
-        of_rows = columns.read_from(data)
-    else:
-        data = columns.add_to(data)
-    of_rows.pop("sample_weight", None)
+    is_named = backbone is not None or store is not None or model != BackboneOptions()
+    data, of_rows = open_probed(source, table, columns, is_named=is_named)
     compared = LayerProbe(
         list_backbones(model, backbone),
         task=task,
@@ -89,6 +79,58 @@ def probe(
         print_json(compared.to_dict())
     else:
         print_probe(compared, source)
+
+
+@grouped
+def advise(
+    source: DataArgument,
+    model: BackboneOptions,
+    execution: ExecutionOptions,
+    table: TableOptions,
+    columns: TrainingColumns,
+    backbone: Annotated[str | None, typer.Option(help=f"{BACKBONES_HELP}; by default topwork:tiny.")] = None,
+    task: Annotated[str, typer.Option(help="classification (labels) or regression (values).")] = "classification",
+    split: SplitOption = None,
+    max_items: Annotated[int, typer.Option(help="Measure on a sample of so many items.")] = 3000,
+    as_json: JsonOption = False,
+) -> None:
+    """Say whether your data are many or few, and like or unlike the backbone's own, and what follows from it."""
+    from ..selection.advise import advise as advise_on
+
+    is_named = backbone is not None or model != BackboneOptions()
+    data, of_rows = open_probed(source, table, columns, is_named=is_named)
+    with progress_bar("advise"):
+        advice = advise_on(
+            data,
+            backbone=model.to_spec(backbone),
+            task=task,
+            split=parse_split(split),
+            max_items=max_items,
+            **execution.to_parameters(),
+            **of_rows,
+        )
+    if as_json:
+        print_json(advice.to_dict())
+    else:
+        typer.echo(str(advice))
+
+
+def open_probed(
+    source: str, table: TableOptions, columns: TrainingColumns, *, is_named: bool
+) -> tuple[Any, dict[str, Any]]:
+    """Return a source or store, and the groups of its rows; a backbone that is named is refused for a store."""
+    from ...extract.store.feature_store import FeatureStore
+
+    data = open_data(source, table)
+    if not isinstance(data, FeatureStore):
+        return columns.add_to(data), {}
+    if is_named:
+        raise InputError(
+            f"{source} is a feature store and has a backbone: --backbone, --weights, … and --store do not apply"
+        )
+    of_rows = columns.read_from(data)
+    of_rows.pop("sample_weight", None)
+    return data, of_rows
 
 
 def list_backbones(model: BackboneOptions, backbone: str | None) -> list[Any]:

@@ -141,6 +141,8 @@ class Features:
         Time that computing the features took.
     extractor : Extractor or None
         Computes all of them.
+    n_labelled : int
+        All items that have a label and may be trained on, of which these may be a sample.
     """
 
     matrices: Mapping[str, Array]
@@ -150,6 +152,7 @@ class Features:
     items: Source | None = None
     seconds: float = 0.0
     extractor: Extractor | None = None
+    n_labelled: int = 0
 
     def join(self, candidate: Candidate) -> Array:
         """Return the features of a candidate ``(n_items, n_features)``."""

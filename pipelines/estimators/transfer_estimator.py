@@ -400,6 +400,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         positions, targets = positions[is_original], targets[is_original]
         if self.find_task(targets) == CLASSIFICATION:
             targets = encode_labels(targets)[1]
+        n_labelled = len(targets)
         drawn = draw_sample(targets, max_items)
         positions, targets = positions[drawn], targets[drawn]
 
@@ -424,6 +425,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
             items=None if isinstance(items, FeatureStore) else SelectedSource(items, kept.tolist()),
             seconds=seconds,
             extractor=extractor,
+            n_labelled=n_labelled,
         )
 
     def _open_candidates(self, X: Any, layers: Sequence[str] | None) -> tuple[Extractor, list[Candidate]]:

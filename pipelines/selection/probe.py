@@ -82,8 +82,16 @@ class LayerProbe(BaseEstimator):  # type: ignore[misc]
         All features that were compared.
     baselines_ : list of Baseline
         Raw inputs, and random weights.
-    n_items_ : int
-        Items that were compared by.
+    n_items_, n_labelled_ : int
+        Items that were compared by, and all that have a label and may be trained on.
+    features_ : ndarray of float32, shape (n_items, n_features)
+        The recommended features of the items that were compared by.
+    targets_ : ndarray of shape (n_items,) or (n_items, n_targets)
+        Their targets; labels as positions among the sorted classes.
+    groups_ : ndarray of shape (n_items,) or None
+        Their groups.
+    seconds_of_backbone_ : float or None
+        Time that 1,000 items take in the whole backbone; None for a store.
     seconds_ : dict of str to float
         Time that the search took, by part: ``extract``, ``heads``, ``baselines``, ``store``.
     store_ : FeatureStore or None
@@ -177,6 +185,11 @@ class LayerProbe(BaseEstimator):  # type: ignore[misc]
             best=choice.best,
         )
         self.n_items_ = winner.search.n_items
+        self.n_labelled_ = winner.features.n_labelled
+        self.features_ = winner.features.join(chosen)
+        self.targets_ = winner.features.targets
+        self.groups_ = winner.features.groups
+        self.seconds_of_backbone_ = winner.seconds
 
         # Compare them with what needs no trained backbone, and store those of all items.
         self.baselines_ = self._measure_baselines(winner, chosen) if self.baselines else []
