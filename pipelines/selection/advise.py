@@ -108,7 +108,7 @@ def draw_learning_curve(features: NDArray[Any], targets: NDArray[Any], groups: N
     features, targets = features[is_learnable], targets[is_learnable]
     groups = None if groups is None else groups[is_learnable]
     largest = int(counts.max())
-    shots = [*(count for count in SHOTS if 2 * count < largest), "all"]
+    shots: list[int | str] = [*(count for count in SHOTS if 2 * count < largest), "all"]
     return few_shot_curve(features, targets, CURVE_HEAD, shots, draws=CURVE_DRAWS, groups=groups)
 
 
