@@ -18,10 +18,10 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .centroid import Centroid
+from .closed_form import predict_discriminant, predict_ridge
 from .folds import Folds, make_folds, select_learnable_rows
 from .linear.linear_probe import LinearProbe, LinearProbeCV
 from .parameters import BOOLEAN, CLASS_WEIGHT, Constraint, Constraints, check_parameters, is_integer
-from .shrunk_covariance import predict_discriminant, predict_ridge
 from .targets import encode_labels, keep_label_types, validate_labels
 
 Array = NDArray[Any]

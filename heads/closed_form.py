@@ -1,123 +1,99 @@
-"""Linear heads in closed form, for a path of penalties at once: the fast head by which feature matrices are compared.
+"""Linear heads in closed form, for several penalties at once, to compare them or features by held-out rows.
 
-Classes are predicted by linear discriminant analysis, whose covariance is shrunk towards a multiple of the identity
-(Friedman 1989, "Regularized discriminant analysis"); values and several labels by ridge regression. One decomposition
-of the training rows serves all penalties.
+The predictions are those of scikit-learn's estimators on standardised features: ``LinearDiscriminantAnalysis`` with the
+solver "lsqr" and a fixed shrinkage (Friedman 1989, "Regularized discriminant analysis"), ``RidgeClassifier`` and
+``Ridge``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
 
-from .registry import CLASSIFICATION, MULTILABEL
+from .standardisation import MeanVariance
 
 Array = NDArray[Any]
-
-PENALTIES = (1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)
-"""Shares of the identity in the shrunken covariance; in ridge regression, penalties relative to the mean variance."""
-SMALLEST_EIGENVALUE = 1e-10
-"""Directions with less than this share of the largest variance are taken as having none."""
-LABEL_THRESHOLD = 0.5
-"""Outputs of ridge regression from here on are the label 1."""
+FloatArray = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Directions:
-    """Principal directions of centred rows: an orthonormal basis ``(n_features, n_directions)`` and the variances.
+def predict_discriminant(
+    X: Array, codes: Array, *, train: Array, held: Array, shrinkages: Sequence[float]
+) -> list[Array]:
+    """Return the codes that discriminant analysis predicts for held-out rows, for each shrinkage."""
+    rows, new_rows, n_features = standardise_fold(X, train, held)
+    classes, own_codes, counts = np.unique(codes[train], return_inverse=True, return_counts=True)
+    means = sum_by_class(rows, own_codes, len(classes)) / counts[:, None]  # (n_classes, rank)
+    within = rows - means[own_codes]
+    covariance = within.T @ within / len(rows)
+    mean_variance = covariance.trace() / n_features
+    predictions = []
+    for shrinkage in shrinkages:
+        shrunk = add_to_diagonal((1 - shrinkage) * covariance, shrinkage * mean_variance)
+        weights = cho_solve(cho_factor(shrunk, overwrite_a=True), means.T)  # (rank, n_classes)
+        intercepts = np.log(counts / len(rows)) - np.einsum("ij,ji->i", means, weights) / 2
+        predictions.append(classes[(new_rows @ weights + intercepts).argmax(axis=1)])
+    return predictions
 
-    `mean_variance` is that of all features.
-    """
 
-    basis: NDArray[np.float64]
-    variances: NDArray[np.float64]
-    mean_variance: float
+def predict_ridge(X: Array, codes: Array, *, train: Array, held: Array, penalties: Sequence[float]) -> list[Array]:
+    """Return the codes that ridge classification predicts for held-out rows, for each penalty."""
+    classes, own_codes = np.unique(codes[train], return_inverse=True)
+    targets = 2.0 * (own_codes[:, None] == np.arange(len(classes))) - 1.0
+    rows, new_rows, _ = standardise_fold(X, train, held)
+    return [classes[values.argmax(axis=1)] for values in solve_ridge(rows, targets, new_rows, penalties)]
 
 
-def predict_held_out(X: Array, y: Array, train: Array, held: Array, task: str) -> Array:
-    """Fit to the rows `train` and predict the rows `held`, for each of the :data:`PENALTIES`.
+def predict_values(X: Array, y: Array, *, train: Array, held: Array, penalties: Sequence[float]) -> list[FloatArray]:
+    """Return the values ``(n_held,)`` or ``(n_held, n_targets)`` that ridge regression predicts, for each penalty."""
+    rows, new_rows, _ = standardise_fold(X, train, held)
+    return solve_ridge(rows, y[train].astype(np.float64), new_rows, penalties)
 
-    Parameters
-    ----------
-    X : ndarray of shape (n_rows, n_features)
-        Features, which are standardised by the training rows.
-    y : ndarray of shape (n_rows,) or (n_rows, n_targets)
-        Codes of classes, zeros and ones, or values.
-    train, held : ndarray of int
-        Positions of rows.
-    task : str
-        One of :data:`topwork.heads.registry.TASKS`.
 
-    Returns
-    -------
-    ndarray of shape (n_penalties, n_held) or (n_penalties, n_held, n_targets)
-        Predictions, of the kind of `y`.
+def solve_ridge(
+    rows: FloatArray, targets: FloatArray, new_rows: FloatArray, penalties: Sequence[float]
+) -> list[FloatArray]:
+    """Return the values of new rows for each penalty, given centred rows."""
+    mean = targets.mean(axis=0)
+    gram = rows.T @ rows
+    sums = rows.T @ (targets - mean)
+    predictions = []
+    for penalty in penalties:
+        weights = cho_solve(cho_factor(add_to_diagonal(gram, penalty), overwrite_a=True), sums)
+        predictions.append(mean + new_rows @ weights)
+    return predictions
+
+
+def standardise_fold(X: Array, train: Array, held: Array) -> tuple[FloatArray, FloatArray, int]:
+    """Return training and held-out rows, standardised by the former, and the number of features.
+
+    If there are more features than training rows, the rows are coordinates in the space that the latter span.
     """
     rows = X[train].astype(np.float64)
-    mean = rows.mean(axis=0)
-    scale = rows.std(axis=0)
-    scale[scale == 0] = 1.0
-    rows = (rows - mean) / scale
-    new_rows = (X[held].astype(np.float64) - mean) / scale
-    if task == CLASSIFICATION:
-        return discriminate(rows, y[train], new_rows)
-    values = regress(rows, y[train].astype(np.float64), new_rows)
-    if task == MULTILABEL:
-        return (values >= LABEL_THRESHOLD).astype(y.dtype)
-    return values
+    moments = MeanVariance.of(rows, np.ones(len(rows)))
+    rows = (rows - moments.mean) / moments.scale
+    new_rows = (X[held].astype(np.float64) - moments.mean) / moments.scale
+    n_features = X.shape[1]
+    if n_features > len(train):
+        basis = np.linalg.qr(rows.T)[0]  # (n_features, n_train)
+        return rows @ basis, new_rows @ basis, n_features
+    return rows, new_rows, n_features
 
 
-def discriminate(rows: Array, y: Array, new_rows: Array) -> Array:
-    """Predict classes by linear discriminant analysis with several shrunken covariances."""
-    classes, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
-    means = np.zeros((len(classes), rows.shape[1]))
-    np.add.at(means, codes, rows)
-    means /= counts[:, np.newaxis]
-    directions = find_directions(rows - means[codes])
-    priors = np.log(counts / len(y))
-
-    # The inverse of a shrunken covariance is a multiple of the identity, and a correction in each direction.
-    new_inside = new_rows @ directions.basis
-    means_inside = means @ directions.basis
-    products = new_rows @ means.T
-    squares = (means**2).sum(axis=1)
-    predictions = []
-    for share in PENALTIES:
-        floor = max(share * directions.mean_variance, np.finfo(np.float64).tiny)
-        outside = 1.0 / floor
-        correction = 1.0 / ((1 - share) * directions.variances + floor) - outside
-        scores = outside * products + (new_inside * correction) @ means_inside.T
-        norms = outside * squares + (means_inside**2) @ correction
-        predictions.append(classes[np.argmax(scores - norms / 2 + priors, axis=1)])
-    return np.stack(predictions)
+def sum_by_class(rows: FloatArray, codes: Array, n_classes: int) -> FloatArray:
+    """Return the sums of the rows of each class, ``(n_classes, n_columns)``."""
+    indicators = np.zeros((n_classes, len(rows)))
+    indicators[codes, np.arange(len(rows))] = 1.0
+    sums: FloatArray = indicators @ rows
+    return sums
 
 
-def regress(rows: Array, y: Array, new_rows: Array) -> Array:
-    """Predict values by ridge regression with several penalties."""
-    mean = y.mean(axis=0)
-    directions = find_directions(rows)
-    inside = rows @ directions.basis
-    covariances = inside.T @ (y - mean) / len(rows)
-    new_inside = new_rows @ directions.basis
-    predictions = []
-    for share in PENALTIES:
-        denominators = directions.variances + share * directions.mean_variance
-        predictions.append(mean + (new_inside / denominators) @ covariances)
-    return np.stack(predictions)
-
-
-def find_directions(centred: Array) -> Directions:
-    """Return the principal directions of centred rows, from the smaller of the two matrices of products."""
-    n_rows, n_features = centred.shape
-    mean_variance = float((centred**2).mean())
-    if n_features <= n_rows:
-        variances, basis = np.linalg.eigh(centred.T @ centred / n_rows)
-        return Directions(basis, np.maximum(variances, 0.0), mean_variance)
-    variances, rotation = np.linalg.eigh(centred @ centred.T / n_rows)
-    has_variance = variances > SMALLEST_EIGENVALUE * max(variances[-1], np.finfo(np.float64).tiny)
-    variances = variances[has_variance]
-    basis = centred.T @ rotation[:, has_variance] / np.sqrt(variances * n_rows)
-    return Directions(basis, variances, mean_variance)
+def add_to_diagonal(matrix: FloatArray, value: float) -> FloatArray:
+    """Return a copy of a square matrix with a number added to its diagonal, and never singular."""
+    result = matrix.copy()
+    smallest = np.finfo(np.float64).eps * len(matrix) * max(float(matrix.diagonal().max()), 1.0)
+    result.flat[:: len(matrix) + 1] += max(value, smallest)
+    return result

@@ -11,14 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from .closed_form import PENALTIES, predict_held_out
+from .closed_form import predict_discriminant, predict_values
 from .folds import Folds, make_folds, select_learnable_rows
-from .registry import CLASSIFICATION, REGRESSION
+from .registry import CLASSIFICATION, MULTILABEL, REGRESSION
 
 Array = NDArray[Any]
 Matrices = Mapping[str, Array]
 """Features of the same rows by name."""
 
+PENALTIES = (1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)
+"""Shares of the identity in the shrunken covariance; in ridge regression, penalties for each row."""
+LABEL_THRESHOLD = 0.5
+"""Values of ridge regression from here on are the label 1."""
 N_FOLDS = 5
 N_RESAMPLES = 500
 FIRST_ROWS = 750
@@ -116,7 +120,8 @@ def compare_features(
 ) -> dict[str, HeldOutScores]:
     """Cross-validate a head on each of several feature matrices, all on the same folds.
 
-    The head is that of :mod:`topwork.heads.closed_form`. Candidates that are hopeless on a share of the rows, by more
+    The head is a discriminant analysis, or for several labels and values ridge regression, with the best of seven
+    penalties, see :mod:`topwork.heads.closed_form`. Candidates that are hopeless on a share of the rows, by more
     than three standard errors of the difference to the best, keep the scores that they have there (successive halving,
     Jamieson and Talwalkar 2016, https://arxiv.org/abs/1502.07943).
 
@@ -206,6 +211,15 @@ def score_held_out_rows(X: Array, y: Array, partitions: Sequence[Folds], task: s
             counts[judged] += 1
     judged_rows = np.flatnonzero(counts)
     return totals[:, judged_rows] / counts[judged_rows], judged_rows
+
+
+def predict_held_out(X: Array, y: Array, train: Array, held: Array, task: str) -> Array:
+    """Return what a head predicts for held-out rows, ``(n_penalties, n_held)`` or with a further axis of targets."""
+    if task == CLASSIFICATION:
+        return np.stack(predict_discriminant(X, y, train=train, held=held, shrinkages=PENALTIES))
+    penalties = [penalty * len(train) for penalty in PENALTIES]
+    values = np.stack(predict_values(X, y, train=train, held=held, penalties=penalties))
+    return (values >= LABEL_THRESHOLD).astype(y.dtype) if task == MULTILABEL else values
 
 
 def rate_predictions(predictions: Array, y: Array, rows: Array, task: str) -> Array:

@@ -16,9 +16,9 @@ from sklearn.preprocessing import StandardScaler
 from topwork.errors import InputError
 from topwork.heads import AutoHead
 from topwork.heads.auto_head import Result, choose
+from topwork.heads.closed_form import predict_discriminant, predict_ridge
 from topwork.heads.fit_report import fit_report
 from topwork.heads.folds import make_folds
-from topwork.heads.shrunk_covariance import predict_discriminant, predict_ridge
 
 Array = NDArray[Any]
 

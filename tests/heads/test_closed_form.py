@@ -11,7 +11,7 @@ from sklearn.datasets import load_diabetes, load_wine
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
-from topwork.heads.closed_form import LABEL_THRESHOLD, PENALTIES, predict_held_out
+from topwork.heads.feature_comparison import LABEL_THRESHOLD, PENALTIES, predict_held_out
 from topwork.heads.registry import CLASSIFICATION, MULTILABEL, REGRESSION
 
 Array = NDArray[Any]
