@@ -183,8 +183,8 @@ class AutoHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     --------
     >>> from sklearn.datasets import load_iris
     >>> head = AutoHead().fit(*load_iris(return_X_y=True))
-    >>> head.name_, len(head.comparison_)
-    ('linear', 5)
+    >>> [each["name"] for each in head.comparison_], head.reason_.startswith(head.name_)
+    (['linear', 'lda', 'centroid', 'ridge', 'knn'], True)
     """
 
     _constraints: ClassVar[Constraints] = {

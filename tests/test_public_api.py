@@ -11,6 +11,7 @@ import topwork
 from numpydoc.validate import validate
 
 PUBLIC = [
+    "Advice",
     "Backbone",
     "BackboneSpec",
     "Column",
@@ -21,6 +22,7 @@ PUBLIC = [
     "ImageSpec",
     "InputOverrides",
     "Layer",
+    "LayerProbe",
     "Ledger",
     "LinearProbe",
     "LinearProbeCV",
@@ -32,6 +34,7 @@ PUBLIC = [
     "TransferClassifier",
     "TransferRegressor",
     "Transferability",
+    "advise",
     "apply_findings",
     "audit",
     "extract_features",

@@ -148,9 +148,9 @@ class LinearProbeCV(LinearEstimator):
         ``groups`` together. A row may be held out once at most, and a fold trains on all that it does not hold out.
     scoring : str or callable, optional
         What the penalty is chosen by: a scorer of scikit-learn, by its name or as ``scorer(estimator, X, y)``. By
-        default "accuracy" for classes (of equal ones, the lowest log loss decides), and "neg_log_loss" for several
-        labels. Rows have the weights that they have in ``fit``, by class too. With other scorings than these two, the
-        held-out rows of a fold are read into memory.
+        default "accuracy" for classes, and "neg_log_loss" for several labels. Of scores within one standard error of
+        their difference to the best, the one with the lowest log loss is taken. Rows have the weights that they have in
+        ``fit``, by class too. With other scorings than these two, the held-out rows of a fold are read into memory.
     race : bool, default=True
         Whether the search ends after two penalties in a row whose scores were beyond one standard error of the best;
         ``cv_results_`` is NaN for those that were not fitted. If not, all are fitted.

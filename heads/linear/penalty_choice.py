@@ -9,6 +9,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+ROUNDING = 1e-9
+"""A single row that is predicted otherwise makes a difference of exactly one standard error."""
 N_PENALTIES_BEHIND = 2
 """So many penalties in a row score worse than the best before a race is over."""
 MAX_LOSS_SHARE_OF_FIRST = 0.5
@@ -38,15 +40,28 @@ def is_race_over(scores: NDArray[np.float64], losses: NDArray[np.float64]) -> bo
 def choose_penalty(scores: NDArray[np.float64], losses: NDArray[np.float64], selection: str) -> int:
     """Return the number of the penalty with the best score, or of the strongest within a standard error of it.
 
-    Of penalties with equal scores, the best is that with the lowest loss.
+    Of penalties whose difference to the highest score is within its standard error, the best is that with the lowest
+    loss: of few rows one decides between accuracies, and another order of the rows decides otherwise.
     """
     mean_scores = scores.mean(axis=1)
     mean_losses = losses.mean(axis=1)
-    best = int(np.lexsort((mean_losses, -mean_scores))[0])
+    is_equal = are_equal_to_best(scores)
+    best = int(np.flatnonzero(is_equal)[mean_losses[is_equal].argmin()])
     if selection == "best" or scores.shape[1] == 1:
         return best
     is_close = mean_scores >= mean_scores[best] - compute_standard_error(scores[best])
     return int(np.flatnonzero(is_close)[0])
+
+
+def are_equal_to_best(scores: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Check which penalties score within one standard error of the paired difference to the best."""
+    differences = scores[scores.mean(axis=1).argmax()] - scores  # (n_penalties, n_folds)
+    if scores.shape[1] < 2:
+        is_equal: NDArray[np.bool_] = differences[:, 0] == 0
+        return is_equal
+    errors = differences.std(axis=1, ddof=1) / np.sqrt(scores.shape[1])
+    is_equal = differences.mean(axis=1) <= errors * (1 + ROUNDING)
+    return is_equal
 
 
 def compute_standard_error(scores: NDArray[np.float64]) -> float:

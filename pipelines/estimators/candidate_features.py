@@ -79,9 +79,9 @@ def find_named_layers(listed: Sequence[Layer], names: Sequence[str]) -> list[Lay
     return [layer for layer in listed if layer.name in names]
 
 
-def is_automatic(names: str | Sequence[str]) -> bool:
+def is_automatic(names: Any) -> bool:
     """Return whether a parameter, of one name or several, is "auto"."""
-    return names == AUTO or (not isinstance(names, str) and list(names) == [AUTO])
+    return names == AUTO or (isinstance(names, list | tuple) and list(names) == [AUTO])
 
 
 def load_named(backbone: str | BackboneSpec | Backbone) -> Backbone:

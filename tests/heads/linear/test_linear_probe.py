@@ -273,7 +273,7 @@ def test_new_class_starts_as_the_one_that_it_was_taken_for(digits: Data) -> None
 
 def test_warm_start_keeps_the_chosen_penalty(digits: Data) -> None:
     X, y = digits
-    probe = LinearProbeCV(6, warm_start=True).fit(X[:1500], y[:1500])
+    probe = LinearProbeCV((1e-3, 1e-2, 0.1), warm_start=True).fit(X[:1500], y[:1500])
     chosen, curve = probe.C_, probe.cv_results_
     probe.fit(X, y)
     assert chosen == probe.C_

@@ -77,7 +77,7 @@ def test_policy_that_stops_exits_with_1(command: str, policy: str, work: Path, t
         ("store info {work}/photos", "{work}/photos"),
         (
             "fit {work}/photos --out {tmp}/b --head nothing",
-            "linear, logreg, ridge, lda, knn, centroid, svm, gp, hgb, mlp",
+            "linear, auto, logreg, ridge, lda, knn, centroid, svm, gp, hgb, mlp",
         ),
         ("fit {work}/photos/sky --out {tmp}/b", "8 of 8 items"),
         ("fit {work}/store --out {tmp}/b --layer layer2", "layer2"),

@@ -152,7 +152,7 @@ WRONG_OPTIONS = [
     ("extract {p}/photos --store {t}/s --views -1", "views=-1", "expected the number of views"),
     ("extract {p}/photos --store {t}/s --add-columns", "no store at {t}/s", "--add-columns"),
     ("extract {p}/photos --store {p}/store --layer layer9", "has no layer layer9; it has last", "Leave out --layer"),
-    ("fit {p}/photos --out {t}/b --head svn", "head 'svn' does not exist", "known: linear, logreg, ridge"),
+    ("fit {p}/photos --out {t}/b --head svn", "head 'svn' does not exist", "known: linear, auto, logreg, ridge"),
     ("fit {p}/photos --out {t}/b --head logreg --head-arg C", "--head-arg C", "expected key=value, such as C=0.1"),
     ("fit {p}/photos --out {t}/b --class-weight heavy", "--class-weight heavy", "expected balanced"),
     ("fit {p}/photos --out {t}/b --abstain-below 2", "abstain_below=2.0", "expected a probability"),
@@ -234,7 +234,7 @@ def test_message_says_what_is_wrong_and_what_to_do(
     [
         ("--head logreg --head-arg K=1", "no parameter 'K'", "expected one of C, class_weight"),
         ("--head logreg --head-arg C=high", "'C' parameter", "must be a float"),
-        ("--head knn --class-weight balanced", "class_weight='balanced'", "expected one of linear, logreg"),
+        ("--head knn --class-weight balanced", "class_weight='balanced'", "expected one of linear, auto, logreg"),
         ("--task regression", "'flower' is no number", "--task classification"),
     ],
 )

@@ -48,8 +48,9 @@ def compare(head: Any, graph: Any, labels: NDArray[np.int64], path: Path) -> Tra
     assert found[0].dtype == np.int64
     assert np.array_equal(found[0], classifier.predict(given))
     names = [output.name for output in session.get_outputs()]
-    assert names == ["labels"] if head in ("ridge", "svm") else ["labels", "probabilities"]
-    if len(found) == 2:
+    expected = ["labels"] if head in ("ridge", "svm") else ["labels", "probabilities"]
+    assert names == [*expected, *(["familiar"] if classifier.familiarity_ is not None else [])]
+    if "probabilities" in names:
         assert np.abs(found[1] - classifier.predict_proba(given)).max() < 1e-4
     return classifier
 
