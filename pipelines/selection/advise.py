@@ -50,12 +50,18 @@ def advise(
 
     Parameters
     ----------
-    X, y, groups, split
+    X : sequence, path or FeatureStore
         As for :meth:`topwork.LayerProbe.fit`. A store should have several layers, the last of the backbone among them.
+    y : array-like of shape (n_items,) or (n_items, n_targets), optional
+        As for :meth:`topwork.LayerProbe.fit`.
     backbone : str, BackboneSpec or Backbone
         What :class:`topwork.LayerProbe` takes; not used for a store.
     task : {"classification", "regression"}
         Whether labels or values are predicted.
+    groups : sequence, optional
+        Group of each item; items of a group are held out together.
+    split : str or sequence of str, optional
+        Splits to use; by default all that are not held out.
     **options
         Other parameters of :class:`topwork.LayerProbe`.
 
