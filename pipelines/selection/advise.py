@@ -50,8 +50,9 @@ def advise(
 
     Parameters
     ----------
-    X : sequence, path or FeatureStore
+    X : sequence, path, FeatureStore or LayerProbe
         As for :meth:`topwork.LayerProbe.fit`. A store should have several layers, the last of the backbone among them.
+        Of a probe that was fitted, the conclusions are drawn; the other parameters do not matter.
     y : array-like of shape (n_items,) or (n_items, n_targets), optional
         As for :meth:`topwork.LayerProbe.fit`.
     backbone : str, BackboneSpec or Backbone
@@ -82,6 +83,8 @@ def advise(
     is at most two points worse than the best one. Size is measured by the learning curve of the recommended features: a
     data set is large if doubling it would add less than one point, and it has 50 items a class or more.
     """
+    if isinstance(X, LayerProbe):
+        return draw_conclusions(X)
     if isinstance(backbone, list | tuple):
         raise InputError("advise takes one backbone; LayerProbe compares several")
     probe = LayerProbe(backbone, task=task, **options).fit(X, y, groups=groups, split=split)

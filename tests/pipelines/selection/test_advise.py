@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_diabetes, load_digits
 from topwork import LayerProbe, advise
 from topwork.errors import InputError
-from topwork.pipelines.selection.advise import draw_conclusions
 from topwork.pipelines.selection.probe import RANDOM
 from topwork.pipelines.selection.probe_result import Baseline, ProbedFeatures, Recommendation
 
@@ -72,7 +71,7 @@ def digits() -> tuple[Array, Array]:
 )
 def test_four_cases(scores: dict[str, float], n_rows: int, case: tuple[str, str], digits: tuple[Array, Array]) -> None:
     X, y = digits
-    advice = draw_conclusions(probe_of(scores, X[:n_rows], y[:n_rows]))
+    advice = advise(probe_of(scores, X[:n_rows], y[:n_rows]))
     assert advice.case == case
     assert advice.size.n_classes == 10
     assert advice.similarity.best_layer == ("last" if scores["last"] > scores["middle"] else "middle")
@@ -85,7 +84,7 @@ def test_four_cases(scores: dict[str, float], n_rows: int, case: tuple[str, str]
 
 def test_costs_are_those_of_all_items(digits: tuple[Array, Array]) -> None:
     X, y = digits
-    advice = draw_conclusions(probe_of({"last": 0.9}, X[:100], y[:100], n_labelled_=5000))
+    advice = advise(probe_of({"last": 0.9}, X[:100], y[:100], n_labelled_=5000))
     costs = advice.estimate_costs()
     assert costs is not None
     assert costs["extract"] == pytest.approx(100)
@@ -100,7 +99,7 @@ def test_warnings_name_mismatch_small_classes_and_over_fitting() -> None:
     features = generator.normal(size=(len(targets), 200)).astype(np.float32)
     baseline = Baseline(RANDOM, score=0.5, low=0.4, high=0.6, gain=0.01, error=0.02)
     probe = probe_of({"last": 0.5}, features, targets, baselines_=[baseline])
-    warnings = draw_conclusions(probe).warnings
+    warnings = advise(probe).warnings
     assert [text.split(":")[0] for text in warnings] == [
         "the backbone brings little",
         "1 of 3 classes have fewer than 5 items; label more of them",
@@ -110,7 +109,7 @@ def test_warnings_name_mismatch_small_classes_and_over_fitting() -> None:
 
 def test_values_have_no_learning_curve() -> None:
     X, y = load_diabetes(return_X_y=True)
-    advice = draw_conclusions(probe_of({"first": 0.2, "last": 0.4}, X, y, task="regression"))
+    advice = advise(probe_of({"first": 0.2, "last": 0.4}, X, y, task="regression"))
     assert advice.curve is None
     assert advice.case == ("small", "similar")
     assert not advice.is_certain
