@@ -245,7 +245,7 @@ def write_page(page: Path, results: dict[str, dict[str, Any]]) -> None:
             [[name, "; ".join(draw["chosen"] for draw in result["draws"])] for name, result in done.items()],
         ),
         taus=table(["data", *SCORE_NAMES, "the probe's own"], tau_rows(done)),
-        costs=table(["data", "items", "time of the fit / time of the deepest layer's features"], costs),
+        costs=table(COST_COLUMNS, costs) if costs else "Not measured yet: `--costs` does, on quiet cores.",
         machine=machine(),
     )
     page.write_text(text, encoding="utf-8")
@@ -279,6 +279,7 @@ def draw_curves(results: dict[str, dict[str, Any]], path: Path) -> None:
     pyplot.close(figure)
 
 
+COST_COLUMNS = ["data", "items", "time of the fit / time of the deepest layer's features"]
 BASELINES = {"raw": "raw inputs", "random": "random weights"}
 SCORE_NAMES = ("LogME", "H-score", "regularised H-score", "TransRate", "nearest neighbours", "effective rank")
 TEMPLATE = """# Which layer
