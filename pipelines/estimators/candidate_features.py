@@ -96,7 +96,8 @@ def draw_sample(targets: Array, size: int = MAX_ITEMS) -> NDArray[np.intp]:
     if len(targets) <= size:
         return np.arange(len(targets))
     generator = np.random.default_rng(0)
-    strata = find_strata(targets)[0]
+    is_vector_of_values = targets.ndim == 1 and targets.dtype.kind == "f"
+    strata = find_strata(targets[:, np.newaxis] if is_vector_of_values else targets)[0]
     order = np.lexsort((generator.random(len(targets)), strata))
     places = np.arange(size) * len(targets) // size
     return np.sort(order[places])

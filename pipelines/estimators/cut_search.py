@@ -216,7 +216,9 @@ def search_cut(features: Features, task: str) -> CutSearch:
     candidates: dict[str, Candidate] = {}
 
     def compare(new: Sequence[Candidate]) -> None:
-        """Compare candidates with the best so far."""
+        """Compare candidates, if there are any, with the best so far."""
+        if not new:
+            return
         best = [candidates[name] for name in rank_candidates(scores)[:1]]
         compared = {candidate.name: candidate for candidate in [*best, *new]}
         matrices = {name: features.join(candidate) for name, candidate in compared.items()}

@@ -190,7 +190,10 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         # Check the parameters, before anything is computed.
         given = None if y is None else read_labels(y)
         self._check_parameters()
-        self.search_ = self.search_cut(X, y, groups=groups, split=split) if self._chooses_layer else None
+        self.search_ = None
+        if self._chooses_layer:
+            self.unfitted_head(None if given is None else given.values)  # an unsuitable head is named before the search
+            self.search_ = self.search_cut(X, y, groups=groups, split=split)
         head = self._check_before_fit(given, sample_weight)
         self._fit_extractor(X)
 

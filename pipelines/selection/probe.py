@@ -24,6 +24,7 @@ from ...heads.feature_comparison import (
     choose_features,
     compare_features,
     estimate_choice,
+    estimate_variance,
 )
 from ...heads.metrics import ACCURACY, R2
 from ...heads.registry import REGRESSION
@@ -260,7 +261,7 @@ class LayerProbe(BaseEstimator):  # type: ignore[misc]
         if random_features is not None:
             search = search_cut(random_features, winner.task)
             scores[RANDOM] = search.scores[search.choice.best]
-        own = winner.compare({chosen.name: winner.features.join(chosen)})[chosen.name]
+        own = winner.search.scores[chosen.name]
         self.seconds_["baselines"] = time.perf_counter() - started
         return [measure_gain(name, found, own) for name, found in scores.items()]
 
@@ -431,5 +432,5 @@ def measure_gain(name: str, baseline: HeldOutScores, own: HeldOutScores) -> Base
     n_rows = own.sizes.sum()
     paired = own.best_sums - baseline.best_sums
     gain = float(paired.sum() / n_rows)
-    error = float(np.sqrt(((paired - gain * own.sizes) ** 2).sum()) / n_rows)
+    error = estimate_variance(paired, own.sizes) ** 0.5
     return Baseline(name=name, score=baseline.score, low=low, high=high, gain=gain, error=error)

@@ -118,6 +118,14 @@ def test_sample_has_each_class_in_its_share() -> None:
     assert len(np.unique(drawn)) == 1000
     np.testing.assert_allclose(np.bincount(targets[drawn]), [800, 150, 50], atol=1)
     np.testing.assert_array_equal(draw_sample(targets[:10], 1000), np.arange(10))
+    values = np.random.default_rng(0).normal(size=5000)
+    assert len(np.unique(draw_sample(values, 1000))) == 1000
+    assert len(np.unique(draw_sample(np.stack([values, values], axis=1), 1000))) == 1000
+
+
+def test_unsuitable_head_is_named_before_anything_is_computed() -> None:
+    with pytest.raises(InputError, match="head 'svn' does not exist"):
+        TransferClassifier("nowhere:net", layer="auto", head="svn").fit([], [])
 
 
 def test_rows_of_a_held_out_split_choose_nothing(
