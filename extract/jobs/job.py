@@ -55,6 +55,7 @@ def extract_features(
     progress: Listener | None = None,
     config: RunConfig | None = None,
     patience: float = 0.0,
+    compact: bool = True,
 ) -> Ledger:
     """Add the features of a source's items to a store.
 
@@ -99,6 +100,9 @@ def extract_features(
         Instead of `on_error`, `provider`, `batch_size`, `max_pixels` and `progress`.
     patience : float
         Seconds to wait for another process that is writing.
+    compact : bool
+        Whether the new parts are merged with the others at the end, so that a matrix is one memory map. Without it a
+        few items are added to a large store sooner.
 
     Returns
     -------
@@ -149,6 +153,8 @@ def extract_features(
     else:
         with open_writer(store, patience) as writer:
             update_store(writer, counter, opened, prune=prune, was_done=is_done)
+            if compact:
+                compact_if_possible(writer)
     # Close the account.
     ledger.absent = len(store.index.settle()) - ledger.items
     ledger.note_memory()
@@ -167,7 +173,7 @@ def check_precision(store: FeatureStore, config: RunConfig) -> None:
 
 
 def update_store(writer: StoreWriter, counter: Counter, source: Source, *, prune: bool, was_done: bool) -> None:
-    """Bring a store up to date with a source: features, labels and splits, pruned items, merged parts.
+    """Bring a store up to date with a source: features, labels and splits, pruned items.
 
     `was_done` says that nothing was to be computed before the lock was held; another process may have written since.
     """
@@ -184,7 +190,6 @@ def update_store(writer: StoreWriter, counter: Counter, source: Source, *, prune
         writer.set_labels(source_label_table(pending.relabelled), BY_SOURCE)
     if prune:
         counter.ledger.pruned = writer.prune(source)
-    compact_if_possible(writer)
 
 
 def compact_if_possible(writer: StoreWriter) -> None:

@@ -1,8 +1,9 @@
-"""Some of the items of a source, by their splits."""
+"""Some of the items of a source, by their splits; or all of them without their labels."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from ...errors import InputError
 from .item import Item, Source
@@ -35,6 +36,27 @@ class SelectedSource:
         for position, item in enumerate(self.source):
             if position in self._positions:
                 yield item
+
+
+class UnlabelledSource:
+    """The items of a source, whose labels are not looked at."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    @property
+    def ignored(self) -> int:
+        """Number of files of the source that are of another kind."""
+        return self.source.ignored
+
+    def __len__(self) -> int:
+        """Return the number of items."""
+        return len(self.source)
+
+    def __iter__(self) -> Iterator[Item]:
+        """Yield the items, in the order of the source."""
+        for item in self.source:
+            yield replace(item, label=None)
 
 
 def select_source(source: Source, splits: str | Sequence[str] | None) -> Source:

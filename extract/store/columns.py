@@ -22,13 +22,14 @@ from ..graphs.editing import merge_graphs, select_columns
 from ..graphs.same_model import require_same_computation
 from ..preprocess.by_kind import preprocessor_for
 from ..runtime.providers import is_found_on_items, parse_family
-from .block_matrix import BlockMatrix, gather_columns
+from .block_matrix import BlockMatrix
 from .content import StoreContent
+from .filled_rows import FilledRows
 from .log import Action
-from .part import Row, parse_part_number, read_items, rows_to_table, write_part
+from .part import Row, rows_to_table, write_part
 from .pending import group_items
 from .segment import NO_PLACE, parse_digests
-from .state import StoredColumn, assign_keys
+from .state import UnfinishedColumns, assign_keys
 from .writer import StoreWriter
 
 if TYPE_CHECKING:
@@ -70,66 +71,63 @@ def require_addable_precision(store: StoreContent, wanted: str) -> str:
 
 
 def fill_columns(
-    writer: StoreWriter, graph: ExportedGraph, names: list[str], source: Source, config: RunConfig
+    *,
+    writer: StoreWriter,
+    graph: ExportedGraph,
+    names: list[str],
+    source: Source,
+    config: RunConfig,
+    is_partial: bool = False,
 ) -> Ledger:
     """Compute the named columns for all rows of a store, and add them when every row has them.
 
     An item that fails stops the run, whatever its error policy; what was computed is kept. `graph` may compute other
-    columns, too; items of the source that the store does not know are ignored.
+    columns, too; items of the source that the store does not know are ignored. With `is_partial`, rows may be missing
+    in the source, and other unfinished columns are kept beside these.
     """
     with tempfile.TemporaryDirectory() as folder:
         new_graph = select_columns(graph, names, Path(folder) / "graph.onnx")
         session = new_graph.open(config.provider, available_cores())
-        filling = Filling(writer, new_graph)
+        filling = Filling(writer, new_graph, keeps_others=is_partial)
         ledger = filling.compute(source, session, config)
+        if is_partial and len(filling.filled.find_missing()):
+            return ledger
         filling.check_every_row_is_computed()
         merged = extend_store_graph(writer=writer, filling=filling, new_graph=new_graph, provider=config.provider)
         writer.add_columns(filling.columns, filling.matrices(), merged)
     return ledger
 
 
-def start_filling(writer: StoreWriter, graph: ExportedGraph) -> tuple[StoredColumn, ...]:
+def start_filling(writer: StoreWriter, graph: ExportedGraph, *, keeps_others: bool) -> UnfinishedColumns:
     """Return the columns to fill: those of an interrupted run, or new ones, which are added to the log."""
     state = writer.state
     dtype = state.columns[0].column.dtype
     wanted = [replace(column, dtype=dtype) for column in graph.metadata.columns]
-    if [stored.column for stored in state.filling.columns] == wanted:
-        return state.filling.columns
-    known_columns = (*state.columns, *state.filling.columns)
+    for filling in state.fillings:
+        if [stored.column for stored in filling.columns] == wanted:
+            return filling
+    known_columns = [*state.columns, *(stored for filling in state.fillings for stored in filling.columns)]
     newest_key = max(int(stored.key[1:]) for stored in known_columns)
     columns = assign_keys(wanted, first=newest_key + 1)
-    details = {"graph": "", "columns": [stored.to_json() for stored in columns]}
+    details = {
+        "graph": "",
+        "columns": [stored.to_json() for stored in columns],
+        "keeps_unfinished": keeps_others,
+    }
     writer.append(Action.ADD_COLUMNS, [], details)
-    return writer.state.filling.columns
+    return writer.state.fillings[-1]
 
 
 class Filling:
-    """Columns that are being added, and where the new features of each item are; `graph` computes them alone.
+    """Columns that are being added; `graph` computes them alone."""
 
-    Attributes
-    ----------
-    columns : tuple of StoredColumn
-        The new columns.
-    parts, rows : ndarray of int32, shape (n_items,)
-        The part with the new features of each item, and the row there; -1 where they are not computed yet.
-    """
-
-    def __init__(self, writer: StoreWriter, graph: ExportedGraph) -> None:
+    def __init__(self, writer: StoreWriter, graph: ExportedGraph, *, keeps_others: bool) -> None:
         self.writer = writer
-        self.columns = start_filling(writer, graph)
+        unfinished = start_filling(writer, graph, keeps_others=keeps_others)
+        self.key = unfinished.key
+        self.columns = unfinished.columns
         self.items = writer.index.settle()
-        self.parts = np.full(len(self.items), NO_PLACE, np.int32)
-        self.rows = self.parts.copy()
-        for part in writer.state.filling.parts:
-            digests = read_items(writer.store.path / part)["digest"].to_pylist()
-            self._note(part, digests)
-
-    def _note(self, part: str, digests: list[str]) -> None:
-        """Note where the features of contents are: one in each row of a part."""
-        rows = {digest: row for row, digest in enumerate(digests)}
-        for digest, place in self.items.find_digests(digests):
-            self.parts[place] = parse_part_number(part)
-            self.rows[place] = rows[digest]
+        self.filled = FilledRows(writer.store.path, self.items, unfinished)
 
     def compute(self, source: Source, session: Session, config: RunConfig) -> Ledger:
         """Compute what is missing, a part at a time."""
@@ -159,7 +157,7 @@ class Filling:
         for some_items in group_items(source):
             places = self.items.find_places([item.id for item in some_items])
             for item, place in zip(some_items, places.tolist(), strict=True):
-                if place != NO_PLACE and is_original[place] and self.parts[place] == NO_PLACE:
+                if place != NO_PLACE and is_original[place] and self.filled.parts[place] == NO_PLACE:
                     yield item
 
     def write_window(self, results: list[Result]) -> None:
@@ -174,8 +172,8 @@ class Filling:
         for stored, vectors in zip(self.columns, vectors_by_column, strict=True):
             matrices[stored.key] = np.stack(vectors).astype(stored.column.dtype)
         files = write_part(self.writer.store.path / part, rows_to_table(rows), matrices)
-        self.writer.append(Action.FILL_COLUMNS, files, {"part": part, "items": len(rows)})
-        self._note(part, [row.digest for row in rows])
+        self.writer.append(Action.FILL_COLUMNS, files, {"part": part, "items": len(rows), "filling": self.key})
+        self.filled.note(part, [row.digest for row in rows])
 
     def check_same_content(self, result: Result) -> None:
         """Raise an error if an item failed, or has other content than its row in the store."""
@@ -192,7 +190,7 @@ class Filling:
 
     def check_every_row_is_computed(self) -> None:
         """Raise an error if a row of the store lacks the new features."""
-        missing = np.flatnonzero(self.items.has_features & (self.parts == NO_PLACE))
+        missing = self.filled.find_missing()
         if len(missing):
             raise InputError(
                 f"{len(missing)} items of {self.writer.store.path} are not in this source, the first is "
@@ -202,13 +200,7 @@ class Filling:
 
     def matrices(self) -> dict[str, BlockMatrix]:
         """Return the features of the new columns by key, in the order of the rows."""
-        has_features = self.items.has_features
-        return gather_columns(
-            root=self.writer.store.path,
-            columns=self.columns,
-            parts=self.parts[has_features],
-            rows=self.rows[has_features],
-        )
+        return self.filled.gather(self.items.has_features)
 
 
 def extend_store_graph(

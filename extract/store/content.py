@@ -17,6 +17,7 @@ from ..graphs.cut import Column
 from ..graphs.exported_graph import INPUTS_FOLDER, ExportedGraph
 from .block_matrix import BlockMatrix, gather_column
 from .description import STORE_FILE
+from .filled_rows import FilledRows
 from .index import Index
 from .lock import ReaderLock
 from .log import Log, LogEntry
@@ -214,15 +215,32 @@ class StoreContent:
         Parameters
         ----------
         column : str or Column
-            As for :meth:`matrix`.
+            As for :meth:`matrix`; or one that is being added, and that these items have already.
 
         Raises
         ------
         InputError
             If there is no such column, or an id has no features.
         """
-        matrix = self._open_all_rows(self._find_column(column))
-        return np.asarray(matrix[self._find_rows(ids)])
+        matrix = self.find_features(ids, column)
+        if matrix is None:
+            self._find_column(column)
+        return np.asarray(matrix)
+
+    def find_features(self, ids: Sequence[str], column: str | Column) -> NDArray[Any] | None:
+        """Return what :meth:`take` returns; None if the store lacks the column for one of the items."""
+        name = column.name if isinstance(column, Column) else column
+        rows = self._find_rows(ids)
+        if name in {own.name for own in self.columns}:
+            return np.asarray(self._open_all_rows(self._find_column(column))[rows])
+        items = self.index.settle()
+        places = items.find_places(list(ids))
+        for filling in self.state.fillings:
+            key = filling.find_key(column)
+            filled = FilledRows(self.path, items, filling)
+            if key is not None and filled.has_all(places):
+                return np.asarray(filled.gather(places)[key])
+        return None
 
     def iter_batches(self, column: str | Column, batch_size: int = 1024) -> Iterator[tuple[list[str], NDArray[Any]]]:
         """Yield ids and features ``(n, n_features)`` of the rows, in their order.

@@ -112,8 +112,15 @@ class FeatureStore(StoreContent):
         return cls.open(path)
 
     @classmethod
-    def open_or_create(cls, path: str | Path, extractor: FeatureExtractor, dtype: str = DTYPES[0]) -> FeatureStore:
+    def open_or_create(
+        cls, path: str | Path, extractor: FeatureExtractor, dtype: str = DTYPES[0], *, adds_columns: bool = False
+    ) -> FeatureStore:
         """Open a store after checking that an extractor's features belong there, or create it; see :meth:`create`.
+
+        Parameters
+        ----------
+        adds_columns : bool
+            Whether columns may be missing, as :meth:`add_columns` is to add them.
 
         Raises
         ------
@@ -127,7 +134,7 @@ class FeatureStore(StoreContent):
                 if not is_store(path):  # otherwise another process created it first
                     raise
         store = cls.open(path)
-        store.admit(extractor)
+        store.admit(extractor, adds_columns=adds_columns)
         return store
 
     @classmethod
@@ -158,10 +165,12 @@ class FeatureStore(StoreContent):
         provider: str = "auto",
         config: RunConfig | None = None,
         patience: float = 0.0,
+        partial: bool = False,
     ) -> Ledger:
         """Add the columns of an extractor that the store lacks; only they are computed, for all rows.
 
-        An interrupted run is resumed with what it computed. The columns appear when every row has them.
+        An interrupted run is resumed with what it computed. The columns appear when every row has them; those of
+        another interrupted run are given up, unless `partial` is set.
 
         Parameters
         ----------
@@ -178,24 +187,33 @@ class FeatureStore(StoreContent):
             store.
         patience : float
             Seconds to wait for another process that is writing.
+        partial : bool
+            Whether the source may lack rows of the store. The columns then stay unfinished, beside others, until later
+            runs have computed the rest; :meth:`take` returns what they have.
 
         Raises
         ------
         IdentityError
             If the backbone, its input or the precision is another one.
         InputError
-            If an item is not in the source, or has other content there.
+            If an item is not in the source, and `partial` is not set; or has other content there.
         """
         given = RunConfig(provider=provider, owner="FeatureStore.add_columns")
         config = choose_config(given, config, "FeatureStore.add_columns")
-        names = find_new_columns(self, extractor)
+        find_new_columns(self, extractor)
         items = open_source(source, ids=ids, kind=self.graph.input_spec.kind)
         items_and_views = ViewedSource(items, self.n_views)
         with open_writer(self, patience) as writer:
+            names = find_new_columns(self, extractor)  # another process may have added them
             if not names:
                 return Ledger()
             return fill_columns(
-                writer=writer, graph=extractor.graph, names=names, source=items_and_views, config=config
+                writer=writer,
+                graph=extractor.graph,
+                names=names,
+                source=items_and_views,
+                config=config,
+                is_partial=partial,
             )
 
     def compact(self, patience: float = 0.0) -> None:
@@ -303,8 +321,13 @@ class FeatureStore(StoreContent):
         """
         return repair(self, patience)
 
-    def admit(self, extractor: FeatureExtractor) -> None:
+    def admit(self, extractor: FeatureExtractor, *, adds_columns: bool = False) -> None:
         """Check that an extractor's features belong here, and let it adopt the store's precision and settings.
+
+        Parameters
+        ----------
+        adds_columns : bool
+            Whether columns may be missing, as :meth:`add_columns` is to add them.
 
         Raises
         ------
@@ -315,6 +338,10 @@ class FeatureStore(StoreContent):
             If a store of an earlier version was filled by a provider that computes other features than the model.
         """
         extractor.adopt(self.graph)
+        own_names = {column.name for column in self.columns}
+        if adds_columns and not own_names.issuperset(column.name for column in extractor.columns):
+            find_new_columns(self, extractor)
+            return
         self.require_columns(extractor.identity, extractor.columns)
         require_same_computation(extractor.graph, self.graph, f"the backbone is not that of {self.path}")
         self.graph.adopt_canaries(extractor.graph)

@@ -28,17 +28,30 @@ class StoredColumn:
 class UnfinishedColumns:
     """Columns that not every row has yet, and the parts with the features computed so far."""
 
-    columns: tuple[StoredColumn, ...] = ()
+    columns: tuple[StoredColumn, ...]
     parts: tuple[str, ...] = ()
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> UnfinishedColumns:
         """Read the fields of an entry of the log."""
-        return cls(_read_columns(fields.get("columns", ())), tuple(fields.get("parts", ())))
+        return cls(_read_columns(fields["columns"]), tuple(fields["parts"]))
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields for an entry of the log."""
         return {"columns": [column.to_json() for column in self.columns], "parts": list(self.parts)}
+
+    @property
+    def key(self) -> str:
+        """Key of the first column, by which the log names them."""
+        return self.columns[0].key
+
+    def find_key(self, column: str | Column) -> str | None:
+        """Return the key of a column, given with all its fields but the dtype, or by its name; None without it."""
+        for stored in self.columns:
+            own = stored.column
+            if own.name == column or (isinstance(column, Column) and replace(column, dtype=own.dtype) == own):
+                return stored.key
+        return None
 
 
 @dataclass(frozen=True)
@@ -55,7 +68,7 @@ class StoreState:
         SHA-256 of every file that is needed, by its path within the store.
     newest_part : int
         The highest number that a part has had.
-    filling : UnfinishedColumns
+    fillings : tuple of UnfinishedColumns
         Columns that are being added.
     """
 
@@ -64,13 +77,14 @@ class StoreState:
     compacted: str | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     newest_part: int = 0
-    filling: UnfinishedColumns = UnfinishedColumns()
+    fillings: tuple[UnfinishedColumns, ...] = ()
 
     def apply(self, entry: LogEntry) -> StoreState:
         """Return the state after an entry of the log."""
         state = replace(self, files={**self.files, **entry.files})
         if entry.action == Action.ADD_COLUMNS:
-            return state.add_columns(_read_columns(entry.details["columns"], entry.details["graph"]))
+            columns = _read_columns(entry.details["columns"], entry.details["graph"])
+            return state.add_columns(columns, keeps_unfinished=entry.details.get("keeps_unfinished", False))
         part = entry.details.get("part")
         if part is None:
             return state
@@ -78,34 +92,60 @@ class StoreState:
         if entry.action == Action.CHECKPOINT:
             return state.reset_to(entry)
         if entry.action == Action.FILL_COLUMNS:
-            return replace(state, filling=replace(self.filling, parts=(*self.filling.parts, part)))
+            return state.add_filled_part(part, entry.details.get("filling"))
         return replace(state, parts=(*state.parts, part), compacted=None)
 
-    def add_columns(self, columns: tuple[StoredColumn, ...]) -> StoreState:
-        """Return the state with new columns; those without a graph are unfinished and replace earlier such ones."""
+    def add_columns(self, columns: tuple[StoredColumn, ...], keeps_unfinished: bool = False) -> StoreState:
+        """Return the state with new columns; those without a graph are unfinished, and replace earlier such ones."""
         if columns[0].graph:
             return replace(self, columns=(*self.columns, *columns))
-        abandoned_folders = tuple(f"{part}/" for part in self.filling.parts)
-        files = {path: sha for path, sha in self.files.items() if not path.startswith(abandoned_folders)}
-        return replace(self, files=files, filling=UnfinishedColumns(columns))
+        state = self if keeps_unfinished else self.without_fillings()
+        return replace(state, fillings=(*state.fillings, UnfinishedColumns(columns)))
+
+    def without_fillings(self) -> StoreState:
+        """Return the state without unfinished columns and their files."""
+        abandoned = self.find_filled_files()
+        files = {path: sha for path, sha in self.files.items() if path not in abandoned}
+        return replace(self, files=files, fillings=())
+
+    def add_filled_part(self, part: str, key: str | None) -> StoreState:
+        """Return the state with a part of the unfinished columns of a key; logs without keys have one set of them."""
+        fillings = tuple(
+            replace(filling, parts=(*filling.parts, part)) if key in (filling.key, None) else filling
+            for filling in self.fillings
+        )
+        return replace(self, fillings=fillings)
+
+    @property
+    def filled_parts(self) -> tuple[str, ...]:
+        """The parts with features of unfinished columns."""
+        return tuple(part for filling in self.fillings for part in filling.parts)
+
+    def find_filled_files(self) -> dict[str, str]:
+        """Return SHA-256 of the files with features of unfinished columns, by path."""
+        folders = tuple(f"{part}/" for part in self.filled_parts)
+        return {path: sha for path, sha in self.files.items() if path.startswith(folders)}
 
     def reset_to(self, checkpoint: LogEntry) -> StoreState:
         """Return the state that a checkpoint describes, in which nothing before it is needed."""
         part = checkpoint.details["part"]
+        unfinished = checkpoint.details.get("fillings", [])
+        if "filling" in checkpoint.details:  # of a version that knew one set of unfinished columns
+            unfinished = [checkpoint.details["filling"]]
         return replace(
             self,
             columns=_read_columns(checkpoint.details["columns"]),
             parts=(part,),
             compacted=part,
             files=checkpoint.files,
-            filling=UnfinishedColumns.from_json(checkpoint.details.get("filling", {})),
+            fillings=tuple(UnfinishedColumns.from_json(fields) for fields in unfinished),
         )
 
     def describe_columns(self) -> dict[str, Any]:
         """Return the fields of a checkpoint from which :meth:`reset_to` reads the columns."""
         details: dict[str, Any] = {"columns": [stored.to_json() for stored in self.columns]}
-        if self.filling.columns:
-            details["filling"] = self.filling.to_json()
+        if self.fillings:
+            details["fillings"] = [filling.to_json() for filling in self.fillings]
         return details
 
 

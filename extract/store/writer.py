@@ -29,7 +29,7 @@ from .lock import try_exclude_readers, write_lock
 from .log import Action, LogEntry
 from .part import Row, format_part_name, open_matrix, write_part, write_table
 from .segment import NO_PLACE, USER_LABEL_PREFIX, Segment
-from .state import StoredColumn, StoreState, UnfinishedColumns, replay
+from .state import StoredColumn, StoreState, replay
 
 if TYPE_CHECKING:
     import pyarrow
@@ -157,9 +157,11 @@ class StoreWriter:
 
     def forget_filled_parts(self, parts: Collection[str]) -> None:
         """Discard the features of unfinished columns in some parts, so that they are computed again."""
-        filling = self.state.filling
-        kept = tuple(part for part in filling.parts if part not in parts)
-        self.state = replace(self.state, filling=replace(filling, parts=kept))
+        fillings = []
+        for filling in self.state.fillings:
+            kept = tuple(part for part in filling.parts if part not in parts)
+            fillings.append(replace(filling, parts=kept))
+        self.state = replace(self.state, fillings=tuple(fillings))
 
     def compact(self, link: bool = True, rows_per_checksum: int = ROWS_PER_CHECKSUM) -> None:
         """Merge all parts into one, with a file for each column in row order; a compacted store is left as it is.
@@ -168,12 +170,8 @@ class StoreWriter:
         """
         if self.state.compacted is not None or not self.state.parts:
             return
-        filled_folders = tuple(f"{part}/" for part in self.state.filling.parts)
-        kept_files = {
-            path: sha
-            for path, sha in self.state.files.items()
-            if not path.startswith("parts/") or path.startswith(filled_folders)
-        }
+        other_files = {path: sha for path, sha in self.state.files.items() if not path.startswith("parts/")}
+        kept_files = {**other_files, **self.state.find_filled_files()}
         self._write_checkpoint(
             state=self.state, new_matrices={}, kept_files=kept_files, link=link, rows_per_checksum=rows_per_checksum
         )
@@ -188,10 +186,12 @@ class StoreWriter:
         root = self.store.path
         graph_name = graph.path.relative_to(root).as_posix()
         all_columns = tuple(replace(stored, graph=graph_name) for stored in (*self.state.columns, *columns))
+        others = tuple(filling for filling in self.state.fillings if filling.columns != tuple(columns))
+        state = replace(self.state, columns=all_columns, fillings=others)
         files = {path: sha for path, sha in self.state.files.items() if not path.startswith(("parts/", "graphs/"))}
+        files |= state.find_filled_files()
         for path in graph.list_files():
             files[path.relative_to(root).as_posix()] = digest_of_file(path)
-        state = replace(self.state, columns=all_columns, filling=UnfinishedColumns())
         self._write_checkpoint(state=state, new_matrices=matrices, kept_files=files)
 
     def _write_checkpoint(
@@ -282,7 +282,7 @@ def remove_unnamed_files(root: Path, newest_part: int) -> None:
 
 def remove_replaced_files(root: Path, state: StoreState) -> None:
     """Remove parts, graphs and labels that a state does not need, unless a reader has the store open."""
-    used_parts = (*state.parts, *state.filling.parts)
+    used_parts = (*state.parts, *state.filled_parts)
     unused_parts = [folder for folder in list_parts(root) if f"parts/{folder.name}" not in used_parts]
     other_files = [*root.glob("graphs/*"), *root.glob(f"{LABELS_FOLDER}/*")]
     unused_files = [path for path in other_files if path.relative_to(root).as_posix() not in state.files]

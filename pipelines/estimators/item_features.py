@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...errors import StoreLockedError, StoreWriteError, reason
 from ...extract.extractor.extractor import Extractor, ItemFeatures
 from ...extract.jobs.job import extract_features
 from ...extract.sources.item import Source
+from ...extract.sources.selected import UnlabelledSource
 from ...extract.sources.views import ViewedSource
 from ...extract.store.feature_store import FeatureStore
+from ...extract.store.pending import Pending
 from .foreign_extractor import ForeignExtractor
 
 if TYPE_CHECKING:
@@ -30,16 +34,21 @@ def compute_features(extractor: Extractor, X: Any) -> ItemFeatures:
     if not isinstance(X, FeatureStore):
         return extractor.compute(X)
     require_same_features(X, extractor)
-    n_pending = count_pending(X)
-    if n_pending:
-        warnings.warn(
-            f"{n_pending} items of {X.path} are pending and were left out, as after a repair: compute them again with "
-            "extract_features (`topwork extract`) and their source",
-            stacklevel=2,
-        )
+    warn_of_pending(X)
     matrices = [np.asarray(X.matrix(column.name), np.float32) for column in extractor.columns]
     matrix = matrices[0] if len(matrices) == 1 else np.concatenate(matrices, axis=1)
     return ItemFeatures(matrix, np.arange(len(matrix)), X.failures())
+
+
+def warn_of_pending(store: FeatureStore) -> None:
+    """Warn of items of a store that have to be computed again."""
+    n_pending = count_pending(store)
+    if n_pending:
+        warnings.warn(
+            f"{n_pending} items of {store.path} are pending and were left out, as after a repair: compute them again "
+            "with extract_features (`topwork extract`) and their source",
+            stacklevel=3,
+        )
 
 
 def count_pending(store: FeatureStore) -> int:
@@ -64,7 +73,7 @@ def compute_stored_features(extractor: Extractor, source: Source, path: Path, vi
     The store at `path` is created or added to. `views` is the number of augmented versions of each image, by default as
     many as the store has.
     """
-    store = FeatureStore.open_or_create(path, extractor)
+    store = FeatureStore.open_or_create(path, extractor, adds_columns=True)
     ledger = extract_features(
         source,
         store,
@@ -72,11 +81,65 @@ def compute_stored_features(extractor: Extractor, source: Source, path: Path, vi
         patience=LOCK_PATIENCE_SECONDS,
         views=views,
     )
-    # Select the rows of the source's items, in the order of the source.
+    warn_of_pending(store)
+    return take_features(extractor, source, store, ids_of_rows=store.groups, failures=ledger.failures)
+
+
+def compute_kept_features(extractor: Extractor, source: Source, path: Path) -> ItemFeatures:
+    """Return the features of items to predict, from the store at `path`, to which those are added that it lacks.
+
+    Neither labels nor views are added, and no row is replaced: an item whose id has other content in the store is
+    computed and not kept. If the store cannot be written, nothing is kept.
+    """
+    store = FeatureStore.open(path)
+    store.admit(extractor, adds_columns=True)
+    pending = Pending(store.index)
+    pending.find_changed(source, store.index)
+    is_kept = np.fromiter((item.id not in pending.changed for item in source), bool, len(source))
+    if not is_kept.all():
+        return compute_features(extractor, source)
+    unlabelled = UnlabelledSource(source)
+    try:
+        ledger = extract_features(
+            unlabelled,
+            store,
+            config=extractor.run_config,
+            patience=LOCK_PATIENCE_SECONDS,
+            views=0,
+            compact=False,
+        )
+        features = take_features(extractor, unlabelled, store, ids_of_rows=store.ids, failures=ledger.failures)
+    except (StoreLockedError, StoreWriteError) as error:
+        warnings.warn(f"features of new items are not kept in {path}: {reason(error)}", stacklevel=4)
+        return compute_features(extractor, source)
+    if features.failures:
+        warnings.warn(f"{len(features.failures)} of {len(source)} items failed and have no row", stacklevel=4)
+    return features
+
+
+def take_features(
+    extractor: Extractor,
+    source: Source,
+    store: FeatureStore,
+    *,
+    ids_of_rows: Sequence[str],
+    failures: list[tuple[str, str]],
+) -> ItemFeatures:
+    """Return the features of a source's items from a store that has their rows, adding the columns that it lacks.
+
+    `ids_of_rows` are the items that the rows belong to. The features are in the order of the source.
+    """
     positions = {item.id: position for position, item in enumerate(source)}
-    pairs = sorted((positions[item_id], row) for row, item_id in enumerate(store.groups) if item_id in positions)
+    pairs = sorted((positions[item_id], row) for row, item_id in enumerate(ids_of_rows) if item_id in positions)
     kept, rows = np.array(pairs, np.intp).reshape(-1, 2).T
-    return ItemFeatures(compute_features(extractor, store).matrix[rows], kept, ledger.failures)
+    own_ids = store.ids
+    ids = [own_ids[row] for row in rows]
+    matrices = [store.find_features(ids, column) for column in extractor.columns]
+    if any(matrix is None for matrix in matrices):
+        store.add_columns(extractor, source, config=extractor.run_config, patience=LOCK_PATIENCE_SECONDS, partial=True)
+        matrices = [store.take(ids, column) for column in extractor.columns]
+    matrix = np.concatenate(matrices, axis=1, dtype=np.float32)
+    return ItemFeatures(matrix, kept, failures)
 
 
 def compute_viewed_features(extractor: Extractor, source: Source, views: int) -> ItemFeatures:

@@ -68,7 +68,9 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
     head : str or estimator
         A name from ``topwork heads``, or any scikit-learn classifier.
     store : path, optional
-        A feature store that ``fit`` creates or adds to; features that it contains are not computed again.
+        A feature store that is created or added to, so that the backbone runs once for each item and layer: it gets
+        the items of ``fit`` with their labels, and those of ``predict`` and ``score`` without. With the precision
+        "auto" a new store is in float32, to which other layers can be added.
     normalize, precision, provider, batch_size, on_error, max_pixels
         As for :class:`topwork.Extractor`.
     views : int

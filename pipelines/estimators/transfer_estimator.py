@@ -42,6 +42,7 @@ from .cut_search import Candidate, CutSearch, Features, search_cut
 from .foreign_extractor import ForeignBackbone, ForeignExtractor
 from .item_features import (
     compute_features,
+    compute_kept_features,
     compute_stored_features,
     compute_viewed_features,
     require_same_features,
@@ -449,8 +450,10 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         if isinstance(X, FeatureStore):
             require_same_features(X, self.extractor_)
         elif self._has_store:
-            FeatureStore.open(self.store or "").admit(self.extractor_)
+            FeatureStore.open(self.store or "").admit(self.extractor_, adds_columns=True)
         else:
+            if self.store is not None and self.precision == AUTO:
+                self.extractor_.set_params(precision="fp32")  # so that other layers can be added to the new store
             self.extractor_.fit(X)
 
     def _open(self, X: Any, given: GivenLabels | None, extractor: Extractor | None = None) -> Source | FeatureStore:
@@ -483,15 +486,21 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
             features = compute_features(self.extractor_, items)
             features = features._replace(matrix=features.matrix[positions], kept=np.arange(len(positions)))
         else:
-            features = compute_features(self.extractor_, SelectedSource(items, positions.tolist()))
+            features = self._compute_features_of(SelectedSource(items, positions.tolist()))
         self.failures_ = features.failures
         return features
 
     def _compute_features(self, X: Any) -> ItemFeatures:
         check_is_fitted(self, "head_")
-        features = compute_features(self.extractor_, X)
+        features = self._compute_features_of(X)
         self.failures_ = features.failures
         return features
+
+    def _compute_features_of(self, X: Any) -> ItemFeatures:
+        """Return the features of items to predict, which are kept in the estimator's store, if it has one."""
+        if self._has_store and not isinstance(X, FeatureStore):
+            return compute_kept_features(self.extractor_, self.extractor_.open(X), Path(self.store or ""))
+        return compute_features(self.extractor_, X)
 
     # Prediction.
 

@@ -14,6 +14,7 @@ from topwork.extract.engine import batching
 from topwork.extract.extractor.extractor import Extractor
 from topwork.extract.graphs import model_file
 from topwork.extract.jobs.job import extract_features
+from topwork.extract.sources.selected import SelectedSource
 from topwork.extract.store import columns
 from topwork.extract.store.feature_store import FeatureStore
 from topwork.extract.store.log import Action
@@ -114,6 +115,46 @@ def test_run_that_is_given_up_leaves_nothing(
     assert ([column.name for column in store.columns], store.verify()) == (["last", "layer1"], [])
     assert sorted(path.name for path in (store.path / "parts").iterdir()) == [Path(store.state.parts[0]).name]
     assert len(list((store.path / "graphs").iterdir())) == 3
+
+
+def test_columns_of_a_part_of_the_source_are_finished_by_the_rest(store: FeatureStore, images: Path) -> None:
+    layers = {name: Extractor("topwork:tiny", layer=name) for name in ("layer1", "layer2")}
+    paths = {"cat": images / "cat", "dog": images / "dog"}
+    ids = {name: [row_id for row_id in store.ids if row_id.startswith(name)] for name in paths}
+    for extractor in layers.values():  # both are begun before one is finished
+        cats = SelectedSource(extractor.open(images), range(5))
+        assert store.add_columns(extractor, cats, partial=True).computed == 5
+        assert store.add_columns(extractor, cats, partial=True).computed == 0
+    store = FeatureStore.open(store.path)
+    assert ([column.name for column in store.columns], store.verify()) == (["last"], [])
+    np.testing.assert_allclose(store.take(ids["cat"], "layer2"), expected(images, ids["cat"]), rtol=1e-5, atol=1e-6)
+    assert store.find_features(ids["dog"], "layer2") is None
+    with pytest.raises(InputError, match="layer2"):
+        store.take(store.ids, "layer2")
+
+    store.compact()
+    for extractor in layers.values():
+        dogs = SelectedSource(extractor.open(images), range(5, 12))
+        assert store.add_columns(extractor, dogs, partial=True).computed == 5  # one is a copy, one is broken
+    store = FeatureStore.open(store.path)
+    assert ([column.name for column in store.columns], store.verify()) == (["last", "layer1", "layer2"], [])
+    np.testing.assert_allclose(store.matrix("layer2"), expected(images, store.ids), rtol=1e-5, atol=1e-6)
+    assert (len(store.state.parts), store.state.filled_parts) == (1, ())
+
+
+def test_damaged_part_of_unfinished_columns_is_computed_again(store: FeatureStore, images: Path) -> None:
+    for name in ("layer1", "layer2"):
+        extractor = Extractor("topwork:tiny", layer=name)
+        store.add_columns(extractor, SelectedSource(extractor.open(images), range(5)), partial=True)
+    damaged = store.path / store.state.fillings[0].parts[0] / f"{store.state.fillings[0].key}.npy"
+    damaged.write_bytes(damaged.read_bytes()[:-4])
+    assert store.repair().lost == ()
+    cats = [row_id for row_id in store.ids if row_id.startswith("cat")]
+    assert store.find_features(cats, "layer1") is None
+    np.testing.assert_allclose(store.take(cats, "layer2"), expected(images, cats), rtol=1e-5, atol=1e-6)
+    extractor = Extractor("topwork:tiny", layer="layer1")
+    assert store.add_columns(extractor, images, partial=True).computed > 5
+    assert (FeatureStore.open(store.path).verify(), store.n_rows) == ([], 11)
 
 
 def test_nothing_is_computed_twice(store: FeatureStore, images: Path) -> None:
