@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ...errors import InputError, StoreError
 from ..engine.ledger import Ledger
 from ..engine.run_config import RunConfig, choose_config
@@ -25,6 +27,7 @@ from .writer import open_writer
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from .block_matrix import BlockMatrix
     from .description import FeatureExtractor
 
 DTYPES = ("float32", "float16")
@@ -349,3 +352,90 @@ class FeatureStore(StoreContent):
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the path: the store is opened again where it is unpickled."""
         return FeatureStore.open, (self.path,)
+
+    # Rows, as scikit-learn takes them from a matrix.
+
+    __iter__: None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Numbers of rows and of features of all columns, by which scikit-learn's searches and folds take rows."""
+        return self.n_rows, sum(column.width for column in self.columns)
+
+    def __getitem__(self, key: Any) -> StoredRows:
+        """Return some of the rows, by an array of their positions or a mask.
+
+        Raises
+        ------
+        InputError
+            If it is another key.
+        """
+        rows = key[0] if isinstance(key, tuple) and len(key) == 2 and key[1] is Ellipsis else key
+        if not isinstance(rows, np.ndarray | list | slice):
+            raise InputError(f"{rows!r} of a store: expected an array of rows; `take` returns features by id")
+        return StoredRows(self, np.arange(self.n_rows)[rows])
+
+
+class StoredRows(FeatureStore):
+    """Some rows of a store, in any order, which can stand for it where features and labels are read.
+
+    Parameters
+    ----------
+    whole : FeatureStore
+        The store; it is not changed.
+    rows : ndarray of int, shape (n_rows,)
+        Positions of the rows.
+    """
+
+    def __init__(self, whole: FeatureStore, rows: NDArray[np.intp]) -> None:
+        super().__init__(whole.path, whole.identity)
+        self.whole = whole
+        self.rows = rows
+
+    def _take(self, values: Sequence[Any]) -> list[Any]:
+        return [values[row] for row in self.rows.tolist()]
+
+    @property
+    def n_rows(self) -> int:
+        """Number of these rows."""
+        return len(self.rows)
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids of these rows."""
+        return self._take(self.whole.ids)
+
+    @property
+    def splits(self) -> list[Any]:
+        """Splits of these rows."""
+        return self._take(self.whole.splits)
+
+    @property
+    def groups(self) -> list[str]:
+        """Groups of these rows."""
+        return self._take(self.whole.groups)
+
+    @property
+    def labels(self) -> list[Any]:
+        """Labels of these rows."""
+        return self._take(self.whole.labels)
+
+    def get_labels(self, name: str = "label") -> list[Any]:
+        """Return one column of labels, for these rows; see :meth:`FeatureStore.get_labels`."""
+        return self._take(self.whole.get_labels(name))
+
+    def failures(self) -> list[tuple[str, str]]:
+        """Return nothing, as items that failed have no row."""
+        return []
+
+    def matrix(
+        self, column: str | Column, ids: Sequence[str] | None = None, split: str | None = None
+    ) -> NDArray[Any] | BlockMatrix:
+        """Return one column's features of these rows; see :meth:`FeatureStore.matrix`."""
+        if ids is not None or split is not None:
+            return self.whole.matrix(column, ids, split)
+        return np.asarray(self.whole.matrix(column)[self.rows])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the path and the positions."""
+        return StoredRows, (self.whole, self.rows)

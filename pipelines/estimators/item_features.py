@@ -134,9 +134,11 @@ def take_features(
     kept, rows = np.array(pairs, np.intp).reshape(-1, 2).T
     own_ids = store.ids
     ids = [own_ids[row] for row in rows]
-    matrices = [store.find_features(ids, column) for column in extractor.columns]
-    if any(matrix is None for matrix in matrices):
-        store.add_columns(extractor, source, config=extractor.run_config, patience=LOCK_PATIENCE_SECONDS, partial=True)
+    found = [store.find_features(ids, column) for column in extractor.columns]
+    matrices = [matrix for matrix in found if matrix is not None]
+    if len(matrices) < len(found):
+        config = extractor.run_config
+        store.add_columns(extractor, source, config=config, patience=LOCK_PATIENCE_SECONDS, partial=True)
         matrices = [store.take(ids, column) for column in extractor.columns]
     matrix = np.concatenate(matrices, axis=1, dtype=np.float32)
     return ItemFeatures(matrix, kept, failures)

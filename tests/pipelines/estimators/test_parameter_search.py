@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sklearn.model_selection import GridSearchCV, cross_val_predict
-from topwork import FeatureStore, TransferClassifier
-from topwork.errors import IdentityError
+from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score
+from topwork import Extractor, FeatureStore, TransferClassifier, extract_features
+from topwork.errors import IdentityError, InputError
 from topwork.extract.engine import engine
+from topwork.extract.graphs.exported_graph import ExportedGraph
 from topwork.extract.store.lock import write_lock
 from topwork.extract.store.log import Action
+from topwork.heads.registry import resolve_head
 
 pytestmark = pytest.mark.usefixtures("graph_cache")
 LAYERS = ["layer1", "layer2", "layer3"]
@@ -159,3 +161,27 @@ def test_store_of_int8_features_gets_no_further_layer(
     estimator.fit(paths, names)
     with pytest.raises(IdentityError, match="int8"):
         estimator.set_params(layer="layer3", precision="auto").fit(paths, names)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_rows_of_a_store_are_searched_without_the_items(
+    n_jobs: int, graph: ExportedGraph, photos: Path, names: NDArray[np.str_], tmp_path: Path
+) -> None:
+    extractor = Extractor(graph, LAYERS)
+    store = FeatureStore.create(tmp_path / "store", extractor)
+    extract_features(photos, store)
+    grid = {"layer": [*LAYERS, ["layer1", "layer3"]], "head": ["centroid", "lda"]}
+    flipped = np.where(np.arange(len(names)) % 5 == 0, np.roll(names, 9), names)
+    estimator = TransferClassifier.from_store(store, "layer1", cv=0)
+    search = GridSearchCV(estimator, grid, cv=3, n_jobs=n_jobs, error_score="raise").fit(store, flipped)
+    expected = [
+        cross_val_score(
+            resolve_head(point["head"]), Extractor(graph, point["layer"]).fit_transform(photos), flipped, cv=3
+        ).mean()
+        for point in search.cv_results_["params"]
+    ]
+    np.testing.assert_allclose(search.cv_results_["mean_test_score"], expected)
+    assert search.predict(store[::2]).tolist() == search.predict(store).tolist()[::2]
+    assert search.best_estimator_.fit(store[1:], flipped[1:]).n_rows_ == len(names) - 1
+    with pytest.raises(InputError, match="'a' of a store"):
+        store["a"]
