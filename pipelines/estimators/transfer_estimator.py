@@ -410,14 +410,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
 
         # Compute their features.
         started = time.perf_counter()
-        if isinstance(items, FeatureStore):
-            computed = compute_features(extractor, items)
-            computed = computed._replace(matrix=computed.matrix[positions], kept=np.arange(len(positions)))
-        elif self._has_store:
-            source = SelectedSource(items, positions.tolist())
-            computed = compute_stored_features(extractor, source, Path(self.store or ""))
-        else:
-            computed = compute_features(extractor, SelectedSource(items, positions.tolist()))
+        computed = self._compute_at(items, positions, extractor)
         seconds = time.perf_counter() - started
         kept = positions[computed.kept]
         _, item_groups = read_weights_and_groups(items, None, groups)
@@ -482,25 +475,29 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
 
     def compute_features_at(self, items: Source | FeatureStore, positions: NDArray[np.intp]) -> ItemFeatures:
         """Return the features of the items at some positions, of which `kept` holds the places."""
-        if isinstance(items, FeatureStore):
-            features = compute_features(self.extractor_, items)
-            features = features._replace(matrix=features.matrix[positions], kept=np.arange(len(positions)))
-        else:
-            features = self._compute_features_of(SelectedSource(items, positions.tolist()))
+        features = self._compute_at(items, positions, self.extractor_)
         self.failures_ = features.failures
         return features
+
+    def _compute_at(
+        self, items: Source | FeatureStore, positions: NDArray[np.intp], extractor: Extractor
+    ) -> ItemFeatures:
+        if isinstance(items, FeatureStore):
+            features = compute_features(extractor, items)
+            return features._replace(matrix=features.matrix[positions], kept=np.arange(len(positions)))
+        return self._compute_items(SelectedSource(items, positions.tolist()), extractor)
+
+    def _compute_items(self, X: Any, extractor: Extractor) -> ItemFeatures:
+        """Return the features of items, which are kept in the estimator's store, if it has one, without labels."""
+        if self._has_store and not isinstance(X, FeatureStore):
+            return compute_kept_features(extractor, extractor.open(X), Path(self.store or ""))
+        return compute_features(extractor, X)
 
     def _compute_features(self, X: Any) -> ItemFeatures:
         check_is_fitted(self, "head_")
-        features = self._compute_features_of(X)
+        features = self._compute_items(X, self.extractor_)
         self.failures_ = features.failures
         return features
-
-    def _compute_features_of(self, X: Any) -> ItemFeatures:
-        """Return the features of items to predict, which are kept in the estimator's store, if it has one."""
-        if self._has_store and not isinstance(X, FeatureStore):
-            return compute_kept_features(self.extractor_, self.extractor_.open(X), Path(self.store or ""))
-        return compute_features(self.extractor_, X)
 
     # Prediction.
 
