@@ -199,7 +199,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         self._fit_extractor(X)
 
         # Read and check what is given for each item.
-        items = self._open(X, given)
+        items = self.open_items(X, given)
         chosen = select_for_training(items, split)
         labels = collect_labels(items, given, chosen)
         targets = self.as_targets(labels.take_labelled())
@@ -390,7 +390,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         """
         given = None if y is None else read_labels(y)
         extractor, candidates = self._open_candidates(X, layers)
-        items = self._open(X, given, extractor)
+        items = self.open_items(X, given, extractor)
 
         # Draw items that may be trained on.
         chosen = select_for_training(items, split)
@@ -449,7 +449,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
                 self.extractor_.set_params(precision="fp32")  # so that other layers can be added to the new store
             self.extractor_.fit(X)
 
-    def _open(self, X: Any, given: GivenLabels | None, extractor: Extractor | None = None) -> Source | FeatureStore:
+    def open_items(self, X: Any, given: GivenLabels | None, extractor: Extractor | None = None) -> Source | FeatureStore:
         """Return the items as a source, which is listed once, so that features and labels are of the same items."""
         if isinstance(X, FeatureStore):
             return X
@@ -580,7 +580,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         """Return the score on labelled items without their views; without `y`, on the source's own labels."""
         check_is_fitted(self, "head_")
         given = None if y is None else read_labels(y)
-        items = self._open(X, given)
+        items = self.open_items(X, given)
         positions = np.arange(count_items(items))
         if y is None or split is not None:
             positions = select_for_scoring(items, split)

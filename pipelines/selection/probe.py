@@ -26,6 +26,7 @@ from ...heads.feature_comparison import (
     estimate_choice,
     estimate_variance,
 )
+from ...heads.label_formats import read_labels
 from ...heads.metrics import ACCURACY, R2
 from ...heads.registry import REGRESSION
 from ...heads.transferability import Transferability, measure_transferability
@@ -194,7 +195,7 @@ class LayerProbe(BaseEstimator):  # type: ignore[misc]
 
         # Compare them with what needs no trained backbone, and store those of all items.
         self.baselines_ = self._measure_baselines(winner, chosen) if self.baselines else []
-        self.store_ = self._fill_store(winner, chosen, X)
+        self.store_ = self._fill_store(winner, chosen, X, y)
         return self
 
     def _check_parameters(self) -> None:
@@ -277,8 +278,8 @@ class LayerProbe(BaseEstimator):  # type: ignore[misc]
         matrices = split_columns(computed.matrix, extractor.columns)
         return replace(winner.features, matrices=matrices)
 
-    def _fill_store(self, winner: BackboneProbe, chosen: Candidate, X: Any) -> FeatureStore | None:
-        """Compute the recommended features of all items into the store, if one is named."""
+    def _fill_store(self, winner: BackboneProbe, chosen: Candidate, X: Any, y: Any) -> FeatureStore | None:
+        """Compute the recommended features of all items into the store, with their labels, if one is named."""
         if isinstance(X, FeatureStore):
             return X
         if self.store is None:
@@ -287,7 +288,8 @@ class LayerProbe(BaseEstimator):  # type: ignore[misc]
         parameters = winner.extractor.get_params() | {"precision": self.precision}
         extractor = Extractor(**parameters | {"layer": chosen.layers, "pool": chosen.pool}).fit(X)
         store = FeatureStore.open_or_create(self.store, extractor)
-        extract_features(X, store, config=extractor.run_config)
+        items = winner.estimator.open_items(X, None if y is None else read_labels(y), extractor)
+        extract_features(items, store, config=extractor.run_config)
         self.seconds_["store"] = time.perf_counter() - started
         return store
 

@@ -77,7 +77,7 @@ def test_store_has_the_recommended_features(probe: LayerProbe, digits: tuple[lis
     assert store is not None
     assert [column.layer for column in store.columns] == probe.best_.layer.split(",")
     assert sum(column.width for column in store.columns) == probe.best_.width
-    assert len(store.ids) == 120
+    assert store.labels == [str(label) for label in digits[1].tolist()]
 
 
 def test_result_as_json_and_table(probe: LayerProbe) -> None:
