@@ -21,6 +21,7 @@ from .centroid import Centroid
 from .closed_form import predict_discriminant, predict_ridge
 from .folds import Folds, make_folds, select_learnable_rows
 from .linear.linear_probe import LinearProbe, LinearProbeCV
+from .metrics import compute_standard_error
 from .parameters import BOOLEAN, CLASS_WEIGHT, Constraint, Constraints, check_parameters, is_integer
 from .targets import encode_labels, keep_label_types, validate_labels
 
@@ -378,15 +379,9 @@ def choose(results: list[Result]) -> Result:
     best = max(complete, key=lambda result: result.mean if len(result.scores) else 0.0)
     for result in complete:
         difference = best.scores - result.scores
-        if result is best or difference.mean() <= find_standard_error(difference):
+        if result is best or difference.mean() <= compute_standard_error(difference):
             return result
     return best
-
-
-def find_standard_error(differences: Array) -> float:
-    """Return the standard error of the mean of one value for each fold, zero for a single fold."""
-    n_folds = len(differences)
-    return float(differences.std(ddof=1) / np.sqrt(n_folds)) if n_folds > 1 else 0.0
 
 
 def summarise(result: Result) -> dict[str, Any]:

@@ -221,3 +221,15 @@ def hash_to_unit_interval(text: str) -> float:
     """Return a number from 0 to below 1 that depends on the text alone."""
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def draw_sample(targets: Array, size: int) -> NDArray[np.intp]:
+    """Return the positions of at most so many items, each class or combination of labels in its share."""
+    if len(targets) <= size:
+        return np.arange(len(targets))
+    generator = np.random.default_rng(0)
+    is_vector_of_values = targets.ndim == 1 and targets.dtype.kind == "f"
+    strata = find_strata(targets[:, np.newaxis] if is_vector_of_values else targets)[0]
+    order = np.lexsort((generator.random(len(targets)), strata))
+    places = np.arange(size) * len(targets) // size
+    return np.sort(order[places])

@@ -56,3 +56,11 @@ def score_head(head: Any, X: Array, y: Array, metric: str = ACCURACY, weights: A
     """Compute a metric of a fitted head's predictions, see :func:`compute_score`."""
     predictions = np.asarray(head.predict(X))
     return compute_score(metric, targets=y, predictions=predictions, weights=weights)
+
+
+def compute_standard_error(scores: NDArray[Any]) -> Any:
+    """Return the standard error of the mean over folds, which are the last axis; zero for a single fold."""
+    n_folds = scores.shape[-1]
+    if n_folds == 1:
+        return np.zeros(scores.shape[:-1])
+    return scores.std(axis=-1, ddof=1) / np.sqrt(n_folds)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..metrics import compute_standard_error
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -56,14 +58,5 @@ def choose_penalty(scores: NDArray[np.float64], losses: NDArray[np.float64], sel
 def are_equal_to_best(scores: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Check which penalties score within one standard error of the paired difference to the best."""
     differences = scores[scores.mean(axis=1).argmax()] - scores  # (n_penalties, n_folds)
-    if scores.shape[1] < 2:
-        is_equal: NDArray[np.bool_] = differences[:, 0] == 0
-        return is_equal
-    errors = differences.std(axis=1, ddof=1) / np.sqrt(scores.shape[1])
-    is_equal = differences.mean(axis=1) <= errors * (1 + ROUNDING)
+    is_equal: NDArray[np.bool_] = differences.mean(axis=1) <= compute_standard_error(differences) * (1 + ROUNDING)
     return is_equal
-
-
-def compute_standard_error(scores: NDArray[np.float64]) -> float:
-    """Return the standard error of the mean over folds."""
-    return float(scores.std(ddof=1) / np.sqrt(len(scores)))

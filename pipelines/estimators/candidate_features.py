@@ -14,7 +14,6 @@ from ...extract.graphs.cutting import layers as list_layers
 from ...extract.graphs.exported_graph import ExportedGraph
 from ...extract.graphs.pooling import AUTO
 from ...extract.store.feature_store import FeatureStore
-from ...heads.folds import find_strata
 from ...models.loading import BackboneSpec, load_backbone
 from .cut_search import Candidate, list_candidates
 from .foreign_extractor import ForeignBackbone, ForeignExtractor
@@ -89,18 +88,6 @@ def load_named(backbone: str | BackboneSpec | Backbone) -> Backbone:
     if isinstance(backbone, str):
         return load_backbone(backbone)
     return backbone.load() if isinstance(backbone, BackboneSpec) else backbone
-
-
-def draw_sample(targets: Array, size: int = MAX_ITEMS) -> NDArray[np.intp]:
-    """Return the positions of at most so many items, each class or combination of labels in its share."""
-    if len(targets) <= size:
-        return np.arange(len(targets))
-    generator = np.random.default_rng(0)
-    is_vector_of_values = targets.ndim == 1 and targets.dtype.kind == "f"
-    strata = find_strata(targets[:, np.newaxis] if is_vector_of_values else targets)[0]
-    order = np.lexsort((generator.random(len(targets)), strata))
-    places = np.arange(size) * len(targets) // size
-    return np.sort(order[places])
 
 
 def split_columns(matrix: Array, columns: Sequence[Column]) -> dict[str, Array]:

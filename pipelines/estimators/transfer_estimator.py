@@ -29,6 +29,7 @@ from ...extract.store.description import is_store
 from ...extract.store.feature_store import FeatureStore
 from ...heads.familiarity import MIN_REFERENCE_ROWS, Familiarity, learn_familiarity
 from ...heads.fit_report import fit_report
+from ...heads.folds import draw_sample
 from ...heads.label_formats import GivenLabels, read_labels
 from ...heads.metrics import compute_score
 from ...heads.registry import CLASSIFICATION, DEFAULT, resolve_head, set_head_parameters
@@ -37,7 +38,7 @@ from ..bundle.bundle_files import BundleContents, write_bundle
 from ..bundle.lineage import describe_training, hash_ids
 from ..fused.fuse import FusedFile, export_fused
 from ..fused.parity import FittedPipeline
-from .candidate_features import MAX_ITEMS, draw_sample, is_automatic, open_candidates, split_columns
+from .candidate_features import MAX_ITEMS, is_automatic, open_candidates, split_columns
 from .cut_search import Candidate, CutSearch, Features, search_cut
 from .foreign_extractor import ForeignBackbone, ForeignExtractor
 from .item_features import (
@@ -200,13 +201,9 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
 
         # Read and check what is given for each item.
         items = self.open_items(X, given)
-        chosen = select_for_training(items, split)
-        labels = collect_labels(items, given, chosen)
-        targets = self.as_targets(labels.take_labelled())
+        chosen, labels, targets = self._read_targets(items, given, split)
         if given is None:
-            self.require_own_labels(labels)
             head = self.unfitted_head(targets)
-        self._require_learnable(targets)
         item_weights, item_groups = read_weights_and_groups(items, sample_weight, groups)
         if item_weights is not None:
             weight_arguments(head)
@@ -238,6 +235,18 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         if sample_weight is not None:
             weight_arguments(head)
         return head
+
+    def _read_targets(
+        self, items: Source | FeatureStore, given: GivenLabels | None, split: Any
+    ) -> tuple[NDArray[np.intp], GivenLabels, NDArray[Any]]:
+        """Return positions of the items that may be trained on, their labels, and the targets of those with one."""
+        chosen = select_for_training(items, split)
+        labels = collect_labels(items, given, chosen)
+        targets = self.as_targets(labels.take_labelled())
+        if given is None:
+            self.require_own_labels(labels)
+        self._require_learnable(targets)
+        return chosen, labels, targets
 
     def _note_items_without_use(
         self, items: Source | FeatureStore, chosen: NDArray[np.intp], labels: GivenLabels
@@ -393,12 +402,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         items = self.open_items(X, given, extractor)
 
         # Draw items that may be trained on.
-        chosen = select_for_training(items, split)
-        labels = collect_labels(items, given, chosen)
-        if given is None:
-            self.require_own_labels(labels)
-        targets = self.as_targets(labels.take_labelled())
-        self._require_learnable(targets)
+        chosen, labels, targets = self._read_targets(items, given, split)
         positions = chosen[labels.is_labelled]
         is_original = find_originals(items)[positions]
         positions, targets = positions[is_original], targets[is_original]
@@ -449,7 +453,9 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
                 self.extractor_.set_params(precision="fp32")  # so that other layers can be added to the new store
             self.extractor_.fit(X)
 
-    def open_items(self, X: Any, given: GivenLabels | None, extractor: Extractor | None = None) -> Source | FeatureStore:
+    def open_items(
+        self, X: Any, given: GivenLabels | None, extractor: Extractor | None = None
+    ) -> Source | FeatureStore:
         """Return the items as a source, which is listed once, so that features and labels are of the same items."""
         if isinstance(X, FeatureStore):
             return X

@@ -9,6 +9,7 @@ from topwork.heads.folds import (
     are_held_out_by_name,
     check_folds,
     draw_rows_of_each_class,
+    draw_sample,
     draw_splits,
     draw_validation_rows,
     make_folds,
@@ -102,3 +103,14 @@ def test_name_is_held_out_whatever_other_rows_there_are() -> None:
     assert 150 < is_held_out.sum() < 250
     assert are_held_out_by_name(names[::-1], share=0.2, seed=0)[::-1].tolist() == is_held_out.tolist()
     assert are_held_out_by_name(names, share=0.2, seed=1).tolist() != is_held_out.tolist()
+
+
+def test_sample_has_each_class_in_its_share() -> None:
+    targets = np.repeat([0, 1, 2], [8000, 1500, 500])
+    drawn = draw_sample(targets, 1000)
+    assert len(np.unique(drawn)) == 1000
+    np.testing.assert_allclose(np.bincount(targets[drawn]), [800, 150, 50], atol=1)
+    np.testing.assert_array_equal(draw_sample(targets[:10], 1000), np.arange(10))
+    values = np.random.default_rng(0).normal(size=5000)
+    assert len(np.unique(draw_sample(values, 1000))) == 1000
+    assert len(np.unique(draw_sample(np.stack([values, values], axis=1), 1000))) == 1000

@@ -16,7 +16,6 @@ from topwork import FeatureStore, TransferClassifier, TransferRegressor, load
 from topwork.errors import InputError
 from topwork.extract.graphs.exported_graph import ExportedGraph
 from topwork.heads.registry import CLASSIFICATION
-from topwork.pipelines.estimators.candidate_features import draw_sample
 from topwork.pipelines.estimators.cut_search import Candidate, Features, search_cut
 
 Array = NDArray[Any]
@@ -110,17 +109,6 @@ def test_poolings_and_concatenations_of_the_best_layers_are_compared() -> None:
     assert found.score > 0.9
     with pytest.raises(InputError, match="no layer to compare"):
         search_cut(Features({}, targets, None), CLASSIFICATION)
-
-
-def test_sample_has_each_class_in_its_share() -> None:
-    targets = np.repeat([0, 1, 2], [8000, 1500, 500])
-    drawn = draw_sample(targets, 1000)
-    assert len(np.unique(drawn)) == 1000
-    np.testing.assert_allclose(np.bincount(targets[drawn]), [800, 150, 50], atol=1)
-    np.testing.assert_array_equal(draw_sample(targets[:10], 1000), np.arange(10))
-    values = np.random.default_rng(0).normal(size=5000)
-    assert len(np.unique(draw_sample(values, 1000))) == 1000
-    assert len(np.unique(draw_sample(np.stack([values, values], axis=1), 1000))) == 1000
 
 
 def test_unsuitable_head_is_named_before_anything_is_computed() -> None:
