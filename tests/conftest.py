@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
+import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
@@ -78,6 +80,19 @@ def graph_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     os.environ.pop("TOPWORK_CACHE")
     if before is not None:
         os.environ["TOPWORK_CACHE"] = before
+
+
+@pytest.fixture(scope="session", autouse=True)
+def operators_parsed_once() -> Iterator[None]:
+    """Spare each export what torch's exporter does anew for every model: it parses the source of 500 operators."""
+    if "torch" not in sys.modules:
+        yield
+        return
+    from torch.onnx._internal.exporter._registration import onnxscript_apis
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnxscript_apis, "get_torchlib_ops", functools.cache(onnxscript_apis.get_torchlib_ops))
+        yield
 
 
 @pytest.fixture(scope="session")

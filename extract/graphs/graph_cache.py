@@ -13,7 +13,7 @@ from pathlib import Path
 from ...errors import InputError
 from ...hardware import user_cache_folder
 from ...identity import digest
-from ...models.backbone import Backbone, Loadable
+from ...models.backbone import Backbone, Loadable, TorchBackbone
 from ...models.loading import BackboneSpec
 from .cut import Column, CutRequest
 from .export import Samples, export, no_samples, package_versions
@@ -26,6 +26,12 @@ SOURCE_PACKAGES = ("timm", "torchvision", "transformers")
 
 Exporter = Callable[[Backbone, CutRequest, Path, Samples], ExportedGraph]
 
+MAX_KEPT_BACKBONES = 4
+MAX_KEPT_BYTES = 32 * 2**20
+"""Size of the weights of a backbone up to which it is kept, to be traced once for all its cuts."""
+
+_kept_backbones: dict[str, TorchBackbone] = {}
+"""The last named backbones that were exported, by the digests of their requests; no caller ever gets one."""
 _graphs_of_process: weakref.WeakKeyDictionary[Backbone, dict[CutRequest, ExportedGraph]] = weakref.WeakKeyDictionary()
 _folder_of_process: list[tempfile.TemporaryDirectory[str]] = []
 
@@ -60,8 +66,24 @@ def graph_for(
     folder = cache_folder() / request_key(spec, request)
     if (folder / GRAPH_FILE).is_file():
         return ExportedGraph(folder / GRAPH_FILE)
-    loaded = backbone.load() if isinstance(backbone, BackboneSpec) else backbone
+    loaded = load_or_reuse(backbone) if isinstance(backbone, BackboneSpec) else backbone
     return exporter(loaded, request, folder, samples)
+
+
+def load_or_reuse(spec: BackboneSpec) -> Backbone:
+    """Load a backbone, or return the one that another cut was made of, with its traces; only small ones are kept."""
+    key = digest(spec.request())
+    loaded = _kept_backbones.pop(key, None) or spec.load()
+    if isinstance(loaded, TorchBackbone) and count_bytes(loaded) <= MAX_KEPT_BYTES:
+        if len(_kept_backbones) == MAX_KEPT_BACKBONES:
+            del _kept_backbones[next(iter(_kept_backbones))]
+        _kept_backbones[key] = loaded
+    return loaded
+
+
+def count_bytes(backbone: TorchBackbone) -> int:
+    """Return the size of a backbone's weights."""
+    return sum(tensor.nbytes for tensor in backbone.module.state_dict().values())
 
 
 def export_once_per_process(

@@ -15,6 +15,7 @@ import pytest
 import topwork
 from safetensors.torch import load_file, save_file
 from topwork.errors import InputError, ParityError
+from topwork.extract.graphs import graph_cache
 from topwork.extract.graphs.cut import CutRequest
 from topwork.extract.graphs.export import Samples, export
 from topwork.extract.graphs.exported_graph import ExportedGraph
@@ -101,6 +102,31 @@ def test_graph_is_exported_only_once() -> None:
         again = graph_for(backbone, LAYER1)
         assert again == graph
         assert (again.path.stat().st_ino, again.path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_small_named_backbone_is_loaded_once_for_all_its_cuts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOPWORK_CACHE", str(tmp_path))
+    monkeypatch.setattr(graph_cache, "_kept_backbones", {})
+    loaded = []
+
+    def note(backbone: topwork.Backbone, request: CutRequest, folder: Path, samples: Samples) -> ExportedGraph:
+        loaded.append(backbone)
+        return ExportedGraph(folder / "graph.onnx")
+
+    graph_for("topwork:tiny", LAYER1, exporter=note)
+    graph_for(BackboneSpec("topwork:tiny"), LAST, exporter=note)
+    graph_for(BackboneSpec("topwork:tiny", "random"), LAST, exporter=note)
+    assert loaded[0] is loaded[1] is not loaded[2]
+    given = topwork.load_backbone("topwork:tiny")
+    assert given not in loaded  # what a caller has may be changed
+    graph_for(given, LAST, exporter=note)
+    assert loaded[3] is given
+
+    monkeypatch.setattr(graph_cache, "MAX_KEPT_BYTES", 0)
+    graph_cache._kept_backbones.clear()
+    for request in (LAYER1, LAST):
+        graph_for("topwork:tiny", request, exporter=note)
+    assert loaded[4] is not loaded[5]
 
 
 def test_graph_in_the_cache_is_found_without_torch() -> None:

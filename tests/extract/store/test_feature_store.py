@@ -140,9 +140,9 @@ def test_unknown_column_is_refused_as_its_name_is(store: FeatureStore) -> None:
 def test_features_of_another_backbone_are_refused_and_the_field_named(
     store: FeatureStore, other: BackboneSpec, field: str
 ) -> None:
-    theirs = Extractor(other, layer=["layer2", "last"])
+    identity = {**store.graph.metadata.identity, **other.load().identity()}
     with pytest.raises(IdentityError, match=field):
-        store.require_columns(theirs.graph.metadata.identity, theirs.columns)
+        store.require_columns(identity, store.columns)
 
 
 def test_column_that_the_store_lacks_is_refused_by_name(store: FeatureStore, tiny: Extractor) -> None:

@@ -195,8 +195,8 @@ def test_destination_is_checked_before_any_item_is_computed(work: Path, tmp_path
 @pytest.mark.parametrize(
     ("options", "choice", "n_columns"),
     [
-        (["--layer", "layer2,layer3"], ["--layer", "layer3"], 1),
-        (["--layer", "layer2,layer3"], ["--layer", "layer2,layer3"], 2),
+        (["--layer", "layer2,last"], ["--layer", "last"], 1),
+        (["--layer", "layer2,last"], ["--layer", "layer2,last"], 2),
         (["--layer", "layer2", "--pool", "avg,max"], ["--pool", "max"], 1),
     ],
 )
