@@ -19,7 +19,7 @@ from .options import (
     TableOptions,
     grouped,
 )
-from .output import print_json, print_result, print_table, progress_bar, require_success
+from .output import echo, print_json, print_result, print_table, progress_bar, require_success
 
 if TYPE_CHECKING:
     from ...extract.sources.table import Table
@@ -148,20 +148,20 @@ def apply_file(path: Path, store: Any, out: Path | None, *, as_json: bool) -> No
 def print_findings(findings: Findings, out: Path | None) -> None:
     """Print how many findings of each kind there are, and the most certain of each."""
     columns = ", ".join(findings.columns)
-    typer.echo(f"{findings.n_items} items, {findings.n_labelled} with a label, by the features {columns}")
+    echo(f"{findings.n_items} items, {findings.n_labelled} with a label, by the features {columns}")
     counts = findings.counts
     print_table(["kind", "findings"], [[kind, str(count)] for kind, count in counts.items()])
     for note in findings.notes:
-        typer.echo(note)
+        echo(note)
     for kind, count in counts.items():
         for finding in findings.of_kind(kind)[:SHOWN_OF_KIND]:
-            typer.echo(f"  {kind}: {describe_finding(finding)}")
+            echo(f"  {kind}: {describe_finding(finding)}")
         if count > SHOWN_OF_KIND:
-            typer.echo(f"  … and {count - SHOWN_OF_KIND} more")
+            echo(f"  … and {count - SHOWN_OF_KIND} more")
     if out is not None:
-        typer.echo(f"wrote {out}: read it, remove the rows that are wrong, and run the command with --apply {out}")
+        echo(f"wrote {out}: read it, remove the rows that are wrong, and run the command with --apply {out}")
     elif len(findings):
-        typer.echo("write all to a file with --out")
+        echo("write all to a file with --out")
 
 
 def describe_finding(finding: Finding) -> str:

@@ -11,7 +11,7 @@ import typer
 
 from ...errors import InputError, ProviderError
 from .options import BACKBONES_HELP, BackboneOptions, CutOptions, JsonOption, TableOptions, grouped
-from .output import print_json, print_outcome, print_table
+from .output import echo, echo_lines, print_json, print_outcome, print_table
 
 if TYPE_CHECKING:
     from ...extract.graphs.certificate import Certificate
@@ -102,25 +102,23 @@ def print_certificate(certificate: Certificate) -> None:
     """Print the error of every output, and the conditions under which it was measured."""
     print_deviations(certificate)
     n_outputs = len(certificate.outputs)
-    typer.echo(f"\nall {n_outputs} outputs match the original model (tolerance {certificate.tolerance:.0e});")
+    echo_lines(f"\nall {n_outputs} outputs match the original model (tolerance {certificate.tolerance:.0e});")
     print_conditions(certificate)
-    typer.echo(f"repeated runs are identical; the batch changes an item's features by {certificate.independence:.1e}")
+    echo(f"repeated runs are identical; the batch changes an item's features by {certificate.independence:.1e}")
     for port in certificate.inputs:
-        typer.echo(f"input {port.name}: {port.type} {' x '.join(map(str, port.axes))}")
+        echo(f"input {port.name}: {port.type} {' x '.join(map(str, port.axes))}")
     for measurement in certificate.measurements:
         if not measurement.passes:
-            typer.echo(f"not used, as it computes other features: provider {measurement}")
+            echo(f"not used, as it computes other features: provider {measurement}")
     for reason in certificate.refused:
-        typer.echo(f"rejected route: {reason}")
+        echo(f"rejected route: {reason}")
 
 
 def print_conditions(certificate: Certificate) -> None:
     """Print how the graph was exported and run, and the batches that were compared."""
     batches = sorted({(deviation.case, deviation.batch) for deviation in certificate.deviations})
     listed = ", ".join(f"{case} {batch}" for case, batch in batches)
-    typer.echo(
-        f"exported by {certificate.route}, on {certificate.provider} in {certificate.precision}; batches: {listed}"
-    )
+    echo(f"exported by {certificate.route}, on {certificate.provider} in {certificate.precision}; batches: {listed}")
 
 
 def print_deviations(certificate: Certificate) -> None:

@@ -28,6 +28,7 @@ from .options import (
     BundleArgument,
     CutOptions,
     DataArgument,
+    ExcelSafeOption,
     ExecutionOptions,
     JsonOption,
     LabelSeparatorOption,
@@ -41,7 +42,16 @@ from .options import (
     grouped,
     parse_split,
 )
-from .output import print_failures, print_json, print_result, print_table, progress_bar, require_success
+from .output import (
+    echo,
+    echo_lines,
+    print_failures,
+    print_json,
+    print_result,
+    print_table,
+    progress_bar,
+    require_success,
+)
 
 if TYPE_CHECKING:
     from ...extract.sources.item import Source
@@ -204,29 +214,29 @@ def print_fit(estimator: TransferEstimator, facts: dict[str, Any]) -> None:
     items = f"{facts['n']} items"
     if facts["classes"] is not None:
         items += f" of {len(facts['classes'])} classes"
-    typer.echo(f"{facts['head']} on {', '.join(facts['columns'])}: {items}")
+    echo(f"{facts['head']} on {', '.join(facts['columns'])}: {items}")
     if estimator.search_ is not None:
-        typer.echo(estimator.search_.explain(estimator.metric))
+        echo_lines(estimator.search_.explain(estimator.metric))
     if facts["head_choice"]:
-        typer.echo(f"chosen: {facts['head_choice']}")
+        echo(f"chosen: {facts['head_choice']}")
     if facts["unlabelled"]:
-        typer.echo(f"{facts['unlabelled']} items without a label are left out")
+        echo(f"{facts['unlabelled']} items without a label are left out")
     print_failures(estimator.failures_)
     if facts["pending"]:
-        typer.echo(
+        echo(
             f"{facts['pending']} items of the store are pending and were left out: run `topwork extract` with their "
             "source, then fit again"
         )
     if facts["left_out"]:
         counts = ", ".join(f"{count} of the split {name}" for name, count in facts["left_out"].items())
-        typer.echo(f"not trained on: {counts}")
+        echo(f"not trained on: {counts}")
     if estimator.fit_report_ is not None:
-        typer.echo(estimator.fit_report_)
+        echo_lines(estimator.fit_report_)
     elif facts["not_evaluated"]:
-        typer.echo(f"not evaluated: {facts['not_evaluated']}")
+        echo(f"not evaluated: {facts['not_evaluated']}")
     if facts["familiarity"] is None:
-        typer.echo("unfamiliar items will not be recognised: too few different items to train on")
-    typer.echo(f"saved {facts['bundle']}")
+        echo("unfamiliar items will not be recognised: too few different items to train on")
+    echo(f"saved {facts['bundle']}")
 
 
 def refit(
@@ -277,21 +287,21 @@ def refit(
         print_json({"bundle": str(out), **child.lineage_})
     else:
         print_lineage(child.lineage_)
-        typer.echo(f"saved {out}")
+        echo(f"saved {out}")
 
 
 def print_lineage(lineage: dict[str, Any]) -> None:
     """Print what a head was retrained on, and its score beside that of its parent."""
     start = "warm start from the parent" if lineage["warm"] else "cold start"
     unlabelled = f"; {lineage['unlabelled']} rows without a label left out" if lineage["unlabelled"] else ""
-    typer.echo(f"trained on {lineage['rows']} rows, {start}{unlabelled}")
+    echo(f"trained on {lineage['rows']} rows, {start}{unlabelled}")
     for change, names in lineage["classes"].items():
         if names:
-            typer.echo(f"{change} classes: {', '.join(map(str, names))}")
+            echo(f"{change} classes: {', '.join(map(str, names))}")
     if lineage["metrics"]:
         print_comparison(lineage["metrics"], lineage["held_out"])
     else:
-        typer.echo("not evaluated: no rows are held out")
+        echo("not evaluated: no rows are held out")
 
 
 def print_comparison(metrics: dict[str, Any], held_out: dict[str, Any]) -> None:
@@ -300,9 +310,9 @@ def print_comparison(metrics: dict[str, Any], held_out: dict[str, Any]) -> None:
     parent = f"parent    {metrics['parent']:.4f}"
     if metrics["parent_may_have_learned_them"]:
         parent += " (may have been trained on these rows)"
-    typer.echo(f"evaluated on {held_out['n']} held-out rows ({rule})")
-    typer.echo(f"{metrics['metric']}  {metrics['held_out']:.4f}, in training {metrics['training']:.4f}")
-    typer.echo(parent)
+    echo(f"evaluated on {held_out['n']} held-out rows ({rule})")
+    echo(f"{metrics['metric']}  {metrics['held_out']:.4f}, in training {metrics['training']:.4f}")
+    echo(parent)
 
 
 @grouped
@@ -318,6 +328,7 @@ def evaluate(
     mistakes: Annotated[
         Path | None, typer.Option(help="A .csv or .jsonl file for the wrong predictions: id, truth, prediction, …")
     ] = None,
+    excel_safe: ExcelSafeOption = False,
     trust: TrustOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -342,10 +353,11 @@ def evaluate(
             print_evaluation(evaluation.measure(), evaluation.failures)
     if confusion is not None:
         rows = [row for evaluation in evaluations for row in evaluation.list_confusions()]
-        write_rows(confusion, rows)
+        write_rows(confusion, rows, excel_safe=excel_safe)
     if mistakes is not None:
         rows = [row for evaluation in evaluations for row in evaluation.list_mistakes()]
-        write_rows(mistakes, rows, () if rows else ("id", "truth", "prediction", "probability"))
+        columns = () if rows else ("id", "truth", "prediction", "probability")
+        write_rows(mistakes, rows, columns, excel_safe=excel_safe)
 
 
 def require_confusions(estimator: Any, path: Path | None) -> None:
@@ -358,7 +370,7 @@ def require_confusions(estimator: Any, path: Path | None) -> None:
 def print_evaluation(scores: dict[str, Any], failures: Sequence[tuple[str, str]]) -> None:
     """Print the measures of the items of a split, or of all, those of each label last."""
     if "split" in scores:
-        typer.echo(f"split {scores['split']}:")
+        echo(f"split {scores['split']}:")
     if "r2" in scores:
         print_regression_scores(scores)
     elif "mean_average_precision" in scores:
@@ -366,7 +378,7 @@ def print_evaluation(scores: dict[str, Any], failures: Sequence[tuple[str, str]]
     else:
         print_classification_scores(scores)
     if scores["unlabelled"]:
-        typer.echo(f"{scores['unlabelled']} items without a label are left out")
+        echo(f"{scores['unlabelled']} items without a label are left out")
     print_failures(failures)
     if "per_class" in scores:
         print_averages(scores)
@@ -376,8 +388,8 @@ def print_evaluation(scores: dict[str, Any], failures: Sequence[tuple[str, str]]
 def print_regression_scores(scores: dict[str, Any]) -> None:
     """Print the errors, and the coefficients that a single item does not have."""
     r2 = format_measure(scores["r2"])
-    typer.echo(f"R2 {r2}, mean absolute error {scores['mean_absolute_error']:.4g} on {scores['n']} items")
-    typer.echo(
+    echo(f"R2 {r2}, mean absolute error {scores['mean_absolute_error']:.4g} on {scores['n']} items")
+    echo(
         f"root mean squared error {scores['root_mean_squared_error']:.4g}, "
         f"rank correlation {format_measure(scores['rank_correlation'])}"
     )
@@ -390,26 +402,26 @@ def format_measure(value: float | None) -> str:
 
 def print_label_set_scores(scores: dict[str, Any]) -> None:
     """Print the measures of several labels for each item."""
-    typer.echo(f"all labels right {scores['accuracy']:.4f} on {scores['n']} items")
+    echo(f"all labels right {scores['accuracy']:.4f} on {scores['n']} items")
     precision = format_measure(scores["mean_average_precision"])
-    typer.echo(f"mean average precision {precision}, F1 {scores['f1_micro']:.4f} (micro)")
+    echo(f"mean average precision {precision}, F1 {scores['f1_micro']:.4f} (micro)")
 
 
 def print_classification_scores(scores: dict[str, Any]) -> None:
     """Print the accuracy, and on how many items the head abstained."""
-    typer.echo(f"accuracy {scores['accuracy']:.4f} on {scores['n']} items")
+    echo(f"accuracy {scores['accuracy']:.4f} on {scores['n']} items")
     top5 = format_measure(scores["top5_accuracy"])
     loss = format_measure(scores["log_loss"])
-    typer.echo(f"balanced accuracy {scores['balanced_accuracy']:.4f}, top-5 accuracy {top5}, log loss {loss}")
+    echo(f"balanced accuracy {scores['balanced_accuracy']:.4f}, top-5 accuracy {top5}, log loss {loss}")
     if scores["unknown"]:
-        typer.echo(f"{scores['unknown']} of them have a label that the head has not learned, and count as wrong")
+        echo(f"{scores['unknown']} of them have a label that the head has not learned, and count as wrong")
     if not scores["abstained"]:
         return
     text = f"abstained on {scores['abstained']} of them, which count as wrong"
     answered = scores["n"] - scores["abstained"]
     if answered:
         text += f"; accuracy {scores['accuracy_answered']:.4f} on the other {answered}"
-    typer.echo(text)
+    echo(text)
 
 
 def print_averages(scores: dict[str, Any]) -> None:
@@ -418,7 +430,7 @@ def print_averages(scores: dict[str, Any]) -> None:
         precision = scores[f"precision_{name}"]
         recall = scores[f"recall_{name}"]
         f1 = scores[f"f1_{name}"]
-        typer.echo(f"precision {precision:.4f}, recall {recall:.4f}, F1 {f1:.4f} ({how})")
+        echo(f"precision {precision:.4f}, recall {recall:.4f}, F1 {f1:.4f} ({how})")
 
 
 def print_classes(per_class: dict[str, Any]) -> None:
@@ -451,6 +463,7 @@ def predict(
         ),
     ] = False,
     split: SplitOption = None,
+    excel_safe: ExcelSafeOption = False,
     trust: TrustOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -468,11 +481,22 @@ def predict(
         print_predictions(estimator, data, top_k, refuse_unfamiliar=refuse_unfamiliar, as_json=as_json)
         return
     options: dict[str, Any] = {"table": table, "split": split, "top_k": top_k, "refuse_unfamiliar": refuse_unfamiliar}
-    options |= {"precision": execution.precision, "provider": execution.provider, "state": describe_state(source)}
+    options |= {
+        "excel_safe": excel_safe,
+        "precision": execution.precision,
+        "provider": execution.provider,
+        "state": describe_state(source),
+    }
     key = describe_run(bundle, source=source, **options)
     with progress_bar("predict"):
         counts = write_predictions(
-            estimator, data, out, top_k=top_k, refuse_unfamiliar=refuse_unfamiliar, resume_key=key
+            estimator,
+            data,
+            out,
+            top_k=top_k,
+            refuse_unfamiliar=refuse_unfamiliar,
+            resume_key=key,
+            excel_safe=excel_safe,
         )
     text = f"{describe_counts(counts, refuse_unfamiliar=refuse_unfamiliar)}; wrote {out}"
     print_result(counts, text, as_json=as_json)
@@ -497,7 +521,7 @@ def warn_of_unfamiliar_items(unfamiliar: int, items: int) -> None:
     """Print a warning on standard error if a large share of the items with features is unfamiliar."""
     if unfamiliar > MAX_UNFAMILIAR_SHARE * items:
         share = unfamiliar / items
-        typer.echo(
+        echo(
             f"warning: {unfamiliar} of {items} items ({share:.0%}) are unlike those that the head was trained on; "
             "about 5% are expected. What is predicted for them cannot be relied on: leave it out with "
             "--refuse-unfamiliar, or train on items like these.",
@@ -556,7 +580,7 @@ def print_predictions(
         cells = [[format_prediction(row, name) for name in names] for row in shown]
         print_table(names, cells)
     if len(rows) > len(shown) and not as_json:
-        typer.echo(f"the first {len(shown)} items; write all to a file with --out")
+        echo(f"the first {len(shown)} items; write all to a file with --out")
     is_familiar = [row["familiar"] for row in rows if "familiar" in row]
     warn_of_unfamiliar_items(is_familiar.count(False), len(is_familiar))
     require_success(sum(row["status"] == "failed" for row in shown), len(shown))

@@ -23,6 +23,7 @@ from .options import (
     parse_split,
 )
 from .output import (
+    echo,
     is_at_terminal,
     print_ledger,
     print_outcome,
@@ -143,7 +144,7 @@ def add_columns(
         ledger = store.add_columns(extraction, data, config=extraction.run_config)
     if not as_json:
         names = ", ".join(column.name for column in store.columns)
-        typer.echo(f"computed the new columns of {ledger.computed} items; the store has {names}")
+        echo(f"computed the new columns of {ledger.computed} items; the store has {names}")
 
 
 def fill_store(source: Source, store: FeatureStore, extraction: Extraction, keep: StoreOptions) -> Ledger:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import warnings
+from typing import Any
 
 import typer
 
@@ -20,6 +21,7 @@ from . import (
     probe_commands,
     store_commands,
 )
+from .output import echo
 
 ENVIRONMENT_ERRNOS = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO, errno.EDQUOT)
 """Operating system errors that are caused by the machine and not by the request."""
@@ -72,6 +74,7 @@ def main() -> None:
     """Run the command line; exit with 0, 1 (stopped by policy), 2 (usage or input) or 3 (environment)."""
     for message in PRINTED_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
+    warnings.showwarning = print_warning
     try:
         app()
     except SystemExit as error:
@@ -83,6 +86,19 @@ def main() -> None:
         subject = error.filename or "a file"
         exit_code = 3 if error.errno in ENVIRONMENT_ERRNOS else 2
         exit_with(f"{subject}: {error.strerror or error}", exit_code)
+
+
+def print_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: Any = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning on standard error, on one line, in place of :func:`warnings.showwarning`."""
+    name = "" if issubclass(category, UserWarning) else f"{category.__name__}: "
+    echo(f"topwork: warning: {name}{message}", err=True)
 
 
 def leave_if_pipe_is_closed(leaving: SystemExit) -> None:
@@ -101,5 +117,5 @@ def leave_if_pipe_is_closed(leaving: SystemExit) -> None:
 
 def exit_with(message: str, exit_code: int) -> None:
     """Print an error on standard error and leave the process."""
-    typer.echo(f"topwork: {message}", err=True)
+    echo(f"topwork: {message}", err=True)
     sys.exit(exit_code)

@@ -402,6 +402,12 @@ BackboneOption = Annotated[
     ),
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there already.")]
+ExcelSafeOption = Annotated[
+    bool,
+    typer.Option(
+        "--excel-safe", help="Write an apostrophe before texts in .csv that a spreadsheet would take for a formula."
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 LabelSeparatorOption = Annotated[
     str | None, typer.Option(help="Text between several labels in a cell of the table, such as '|'.")

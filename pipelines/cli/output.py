@@ -13,6 +13,7 @@ import typer
 
 from ...errors import StoppedError
 from ...extract.engine.progress import Progress, watch_progress
+from .terminal_text import escape_line, escape_text
 
 if TYPE_CHECKING:
     from ...extract.engine.ledger import Ledger
@@ -28,9 +29,19 @@ LEDGER_NOTES = {
 """What is printed of each of these numbers of a job, where it is not zero."""
 
 
+def echo(text: object, *, err: bool = False) -> None:
+    """Print a line on standard output, or on standard error; what a terminal would obey is escaped, line breaks too."""
+    typer.echo(escape_line(str(text)), err=err)
+
+
+def echo_lines(text: object, *, err: bool = False) -> None:
+    """Print text of several lines, in which no names from outside are; see :func:`echo`."""
+    typer.echo(escape_text(str(text)), err=err)
+
+
 def print_json(value: dict[str, Any]) -> None:
     """Print one object on standard output."""
-    typer.echo(json.dumps(value, default=str))
+    echo(json.dumps(value, default=str))
 
 
 def is_at_terminal(*, as_json: bool) -> bool:
@@ -51,7 +62,7 @@ def print_result(facts: dict[str, Any], text: str, *, as_json: bool) -> None:
     if as_json:
         print_json(facts)
     else:
-        typer.echo(text)
+        echo(text)
 
 
 def print_outcome(outcome: Any, print_text: Callable[[Any], None], *, as_json: bool) -> None:
@@ -64,12 +75,12 @@ def print_outcome(outcome: Any, print_text: Callable[[Any], None], *, as_json: b
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table in plain columns; all but the first are flush right."""
-    table = [list(header), *(list(row) for row in rows)]
+    table = [list(header), *([escape_line(cell) for cell in row] for row in rows)]
     widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
     for first, *others in table:
         cells = [first.ljust(widths[0])]
         cells += [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
-        typer.echo("  ".join(cells).rstrip())
+        echo("  ".join(cells).rstrip())
 
 
 def print_ledger(ledger: Ledger) -> None:
@@ -77,19 +88,19 @@ def print_ledger(ledger: Ledger) -> None:
     counts = [f"{ledger.items} items: {ledger.ok} ok, {ledger.failed} failed, {ledger.duplicate} duplicate"]
     if ledger.ignored:
         counts.append(f"{ledger.ignored} files of other types ignored")
-    typer.echo("; ".join(counts))
+    echo("; ".join(counts))
     print_failures(ledger.failures)
     for name, note in LEDGER_NOTES.items():
         count = getattr(ledger, name)
         if count:
-            typer.echo(note.format(count))
+            echo(note.format(count))
     if ledger.computed:
         print_speed(ledger)
         print_usage(ledger)
     elif ledger.failed:
-        typer.echo(f"nothing to compute: everything is in the store; the {ledger.failed} failed items were not retried")
+        echo(f"nothing to compute: everything is in the store; the {ledger.failed} failed items were not retried")
     else:
-        typer.echo("nothing to compute: everything is in the store")
+        echo("nothing to compute: everything is in the store")
 
 
 def print_speed(ledger: Ledger) -> None:
@@ -97,10 +108,10 @@ def print_speed(ledger: Ledger) -> None:
     facts = [f"computed {ledger.computed} in {format_duration(ledger.seconds)}", format_rate(ledger.items_per_second)]
     if ledger.provider:
         facts.append(f"on {ledger.provider} in {ledger.precision}")
-    typer.echo(", ".join(facts))
+    echo(", ".join(facts))
     stages = ledger.stages
     times = f"read {stages.read:.1f} s, decode {stages.decode:.1f} s, infer {stages.infer:.1f} s"
-    typer.echo(f"summed over threads: {times}, write {stages.write:.1f} s")
+    echo(f"summed over threads: {times}, write {stages.write:.1f} s")
 
 
 def print_usage(ledger: Ledger) -> None:
@@ -111,27 +122,27 @@ def print_usage(ledger: Ledger) -> None:
     if ledger.peak_memory is not None:
         usage.append(f"peak memory {format_size(ledger.peak_memory)}")
     if usage:
-        typer.echo("; ".join(usage))
+        echo("; ".join(usage))
 
 
 def print_plan(plan: Plan) -> None:
     """Print the forecast of a job."""
     sample = plan.sample
-    typer.echo(f"{plan.items} items: {plan.pending} to compute, {plan.items - plan.pending} in the store")
+    echo(f"{plan.items} items: {plan.pending} to compute, {plan.items - plan.pending} in the store")
     if not plan.pending:
-        typer.echo("nothing to compute: everything is in the store")
+        echo("nothing to compute: everything is in the store")
         return
     print_sample(sample)
-    typer.echo(f"time    {format_duration(plan.seconds)}, {format_rate(plan.items_per_second)}")
-    typer.echo(f"disk    {format_size(plan.disk_bytes)}")
+    echo(f"time    {format_duration(plan.seconds)}, {format_rate(plan.items_per_second)}")
+    echo(f"disk    {format_size(plan.disk_bytes)}")
     if sample.peak_memory is not None:
-        typer.echo(f"memory  {format_size(sample.peak_memory)}")
+        echo(f"memory  {format_size(sample.peak_memory)}")
 
 
 def print_sample(sample: Ledger) -> None:
     """Print which items were timed for a forecast, and where."""
     failed = f", {sample.failed} failed" if sample.failed else ""
-    typer.echo(f"timed {sample.items} of them on {sample.provider} in {sample.precision}{failed}; nothing was written")
+    echo(f"timed {sample.items} of them on {sample.provider} in {sample.precision}{failed}; nothing was written")
     print_failures(sample.failures)
 
 
@@ -168,9 +179,9 @@ def format_rate(items_per_second: float) -> str:
 def print_failures(failures: Sequence[tuple[str, str]]) -> None:
     """Print the first failures with their reasons."""
     for item_id, reason in failures[:MAX_SHOWN_FAILURES]:
-        typer.echo(f"  failed: {item_id}: {reason}")
+        echo(f"  failed: {escape_line(item_id)}: {escape_line(reason)}")
     if len(failures) > MAX_SHOWN_FAILURES:
-        typer.echo(f"  … and {len(failures) - MAX_SHOWN_FAILURES} more")
+        echo(f"  … and {len(failures) - MAX_SHOWN_FAILURES} more")
 
 
 @contextlib.contextmanager

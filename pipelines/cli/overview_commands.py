@@ -10,7 +10,7 @@ import typer
 
 from ...errors import InputError
 from .options import JsonOption
-from .output import print_json, print_table
+from .output import echo, echo_lines, print_json, print_table
 
 if TYPE_CHECKING:
     from ...heads.registry import NamedHead
@@ -25,7 +25,7 @@ def heads(as_json: JsonOption = False) -> None:
         print_json({"heads": facts})
         return
     print_heads(list(HEADS.values()))
-    typer.echo("\nclass: one per item; labels: any number per item; value: a number to predict")
+    echo_lines("\nclass: one per item; labels: any number per item; value: a number to predict")
 
 
 def print_heads(heads: list[NamedHead]) -> None:
@@ -50,20 +50,20 @@ def doctor(as_json: JsonOption = False) -> None:
         return
     print_machine(facts["machine"], facts["versions"])
     print_providers(facts["providers"])
-    typer.echo("")
+    echo("")
     for precision, choice in facts["auto"].items():
-        typer.echo(f"auto in {precision}: {choice}")
+        echo(f"auto in {precision}: {choice}")
     for problem in facts["problems"]:
-        typer.echo(f"\nproblem: {problem}")
+        echo_lines(f"\nproblem: {problem}")
 
 
 def print_machine(machine: dict[str, Any], versions: dict[str, str]) -> None:
     """Print the processor, its instruction sets, and the versions of the packages."""
     instruction_sets = ", ".join(machine["instruction_sets"]) or "not reported by the system"
     packages = ", ".join(f"{name} {version}" for name, version in versions.items())
-    typer.echo(f"{machine['processor']}, {machine['cores']} cores; {machine['system']}")
-    typer.echo(f"instruction sets: {instruction_sets}")
-    typer.echo(f"versions: {packages}\n")
+    echo(f"{machine['processor']}, {machine['cores']} cores; {machine['system']}")
+    echo(f"instruction sets: {instruction_sets}")
+    echo_lines(f"versions: {packages}\n")
 
 
 def print_providers(providers: list[dict[str, Any]]) -> None:
@@ -75,7 +75,7 @@ def print_providers(providers: list[dict[str, Any]]) -> None:
     print_table(["provider", "available", "precisions"], rows)
     for provider in providers:
         if provider["note"]:
-            typer.echo(f"  {provider['name']}: {provider['note']}")
+            echo(f"  {provider['name']}: {provider['note']}")
 
 
 def demo(
@@ -88,10 +88,10 @@ def demo(
 
     if keep is None:
         with tempfile.TemporaryDirectory(prefix="topwork-demo-") as folder:
-            run_demo(Path(folder), typer.echo)
-            typer.echo("These files were temporary and are removed; `topwork demo --keep DIR` keeps them.")
+            run_demo(Path(folder), echo_lines)
+            echo("These files were temporary and are removed; `topwork demo --keep DIR` keeps them.")
         return
     if keep.exists():
         raise InputError(f"--keep {keep}: exists already; expected the name of a new folder")
     keep.mkdir(parents=True)
-    run_demo(keep, typer.echo)
+    run_demo(keep, echo_lines)

@@ -24,7 +24,7 @@ from .options import (
     parse_names,
     parse_split,
 )
-from .output import format_duration, print_json, print_table, progress_bar
+from .output import echo, echo_lines, format_duration, print_json, print_table, progress_bar
 
 if TYPE_CHECKING:
     from ..selection.probe import LayerProbe
@@ -112,7 +112,7 @@ def advise(
     if as_json:
         print_json(advice.to_dict())
     else:
-        typer.echo(str(advice))
+        echo_lines(advice)
 
 
 def open_probed(
@@ -158,20 +158,20 @@ def print_probe(compared: LayerProbe, source: str) -> None:
     backbones = list(dict.fromkeys(row.backbone for row in compared.table_))
     for backbone in backbones:
         if len(backbones) > 1:
-            typer.echo(f"{backbone}:")
+            echo(f"{backbone}:")
         rows = [list_cells(row) for row in compared.table_ if row.backbone == backbone]
         print_table(["layer", "pool", metric, "95 %", "n", "width", "ms", "LogME", "kNN"], rows)
-    typer.echo("")
+    echo("")
     for baseline in compared.baselines_:
-        typer.echo(
+        echo(
             f"{baseline.name}: {metric} {baseline.score:.3f}; the recommended features gain "
             f"{100 * baseline.gain:+.1f} ± {100 * baseline.error:.1f} points"
         )
     named = f"--backbone {best.backbone} " if len(backbones) > 1 else ""
-    typer.echo(f"recommended: {named}--layer {best.layer} --pool {best.pool}, {best.width} features")
-    typer.echo(f"{metric} {best.score:.3f} ({best.low:.3f} to {best.high:.3f}) on items that did not choose them")
+    echo(f"recommended: {named}--layer {best.layer} --pool {best.pool}, {best.width} features")
+    echo(f"{metric} {best.score:.3f} ({best.low:.3f} to {best.high:.3f}) on items that did not choose them")
     times = ", ".join(f"{name} {format_duration(seconds)}" for name, seconds in compared.seconds_.items() if seconds)
-    typer.echo(f"{len(compared.table_)} compared on {compared.n_items_:,} items: {times}")
+    echo(f"{len(compared.table_)} compared on {compared.n_items_:,} items: {times}")
 
 
 def list_cells(row: ProbedFeatures) -> list[str]:

@@ -11,6 +11,7 @@ import typer
 from ...errors import StoreDamagedError
 from .arguments import open_store
 from .options import (
+    ExcelSafeOption,
     ExecutionOptions,
     JsonOption,
     LabelSeparatorOption,
@@ -20,6 +21,7 @@ from .options import (
     grouped,
 )
 from .output import (
+    echo,
     format_size,
     is_at_terminal,
     print_failures,
@@ -49,15 +51,15 @@ def info(store: StoreArgument, as_json: JsonOption = False) -> None:
         return
     print_store(opened, facts)
     for entry in fidelity:
-        typer.echo(str(entry))
+        echo(entry)
 
 
 def print_store(store: FeatureStore, facts: dict[str, Any]) -> None:
     """Print where the features of a store come from, its counts of items, and a table of its columns."""
     counts = [f"{facts[status]} {status}" for status in ITEM_STATUSES if facts[status] or status != "pending"]
     origin = f"backbone {facts['backbone']}" if facts["backbone"] else "foreign features"
-    typer.echo(f"{store.path}: {facts['items']} items ({', '.join(counts)})")
-    typer.echo(f"{origin}, fingerprint {store.fingerprint[:16]}")
+    echo(f"{store.path}: {facts['items']} items ({', '.join(counts)})")
+    echo(f"{origin}, fingerprint {store.fingerprint[:16]}")
     rows = [[column.name, column.pool, column.precision, str(column.width)] for column in store.columns]
     print_table(["column", "pool", "precision", "features"], rows)
 
@@ -87,7 +89,7 @@ def verify(store: StoreArgument, as_json: JsonOption = False) -> None:
             "Restore them from a backup, or run `topwork store repair` to mark their rows for recomputation."
         )
     if not as_json:
-        typer.echo("all files match their SHA-256")
+        echo("all files match their SHA-256")
 
 
 def repair(store: StoreArgument, as_json: JsonOption = False) -> None:
@@ -96,9 +98,9 @@ def repair(store: StoreArgument, as_json: JsonOption = False) -> None:
     if as_json:
         print_json({"pending": list(repaired.pending), "lost": list(repaired.lost)})
         return
-    typer.echo(f"{len(repaired.pending)} items are marked for recomputation: run `topwork extract` with their source")
+    echo(f"{len(repaired.pending)} items are marked for recomputation: run `topwork extract` with their source")
     for name in repaired.lost:
-        typer.echo(f"  lost: {name}: restore it from a backup")
+        echo(f"  lost: {name}: restore it from a backup")
 
 
 def compact(
@@ -163,6 +165,7 @@ def label(
 def failures(
     store: StoreArgument,
     out: Annotated[Path | None, typer.Option(help="A .csv or .jsonl file to write all of them to.")] = None,
+    excel_safe: ExcelSafeOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """List the failed items, with their reasons."""
@@ -174,12 +177,12 @@ def failures(
     failed = open_store(store).failures()
     rows = [{"id": item_id, "reason": reason} for item_id, reason in failed]
     if out is not None:
-        write_rows(out, rows, ("id", "reason"))
+        write_rows(out, rows, ("id", "reason"), excel_safe=excel_safe)
     if as_json:
         print_json({"failures": rows})
         return
     written = "" if out is None else f"; wrote {out}"
-    typer.echo(f"{len(failed)} failed{written}")
+    echo(f"{len(failed)} failed{written}")
     print_failures(failed)
 
 

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 RESULT_SUFFIXES = (".csv", ".jsonl")
 PREDICTION_SUFFIXES = (*RESULT_SUFFIXES, ".parquet")
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+"""Beginnings of texts that spreadsheets take for formulas."""
+LINE_BREAKS_IN_JSON = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 LABEL_SEPARATOR = "|"
 """Text between several labels in a cell of CSV."""
 
@@ -42,6 +45,7 @@ def write_predictions(
     top_k: int | None = None,
     refuse_unfamiliar: bool = False,
     resume_key: str = "",
+    excel_safe: bool = False,
 ) -> dict[str, int]:
     """Predict the items of a source or store, write a table, and return the number of ``items``, and of them by status.
 
@@ -52,6 +56,8 @@ def write_predictions(
     decides what happens to items that cannot be decoded. Items that are not familiar are counted as ``unfamiliar``;
     they have a label, and are counted by it as well, unless `refuse_unfamiliar`.
 
+    Texts in CSV that a spreadsheet would take for formulas stay as they are, unless `excel_safe`.
+
     Rows are written a batch at a time, to an unfinished file beside `path`. With a `resume_key`, which says how they
     are computed, a run that was killed is resumed by the next one with the same key. Raise an InputError if another
     process or thread is writing the same file.
@@ -61,7 +67,7 @@ def write_predictions(
     rows = PredictionRows(estimator, data, top_k, refuse_unfamiliar=refuse_unfamiliar)
     path.parent.mkdir(parents=True, exist_ok=True)
     with exclude_other_writers(path):
-        unfinished = UnfinishedFile(path, rows, resume_key)
+        unfinished = UnfinishedFile(path, rows, resume_key, excel_safe=excel_safe)
         try:
             unfinished.write()
         except TopworkError:
@@ -101,8 +107,9 @@ class Written:
 class UnfinishedFile:
     """Predictions that are being written: lines in a hidden file beside `path`, and an account of them in another."""
 
-    def __init__(self, path: Path, rows: PredictionRows, key: str) -> None:
+    def __init__(self, path: Path, rows: PredictionRows, key: str, *, excel_safe: bool = False) -> None:
         self.path = path
+        self.excel_safe = excel_safe
         self.rows = rows
         self.lines = path.with_name(f".{path.name}.unfinished")
         self.account = path.with_name(f".{path.name}.unfinished.json")
@@ -175,7 +182,7 @@ class UnfinishedFile:
     def _format(self, rows: list[dict[str, Any]]) -> bytes:
         if self.path.suffix == ".csv":
             return self._format_csv(rows)
-        return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows).encode("utf-8", "surrogatepass")
+        return format_json_lines(rows).encode("utf-8", "surrogatepass")
 
     def _format_csv(self, rows: list[dict[str, Any]]) -> bytes:
         names = self.rows.columns
@@ -184,9 +191,7 @@ class UnfinishedFile:
             place = names.index("label")
             for row_cells in cells:
                 row_cells[place] = format_labels(row_cells[place])
-        stream = io.StringIO(newline="")
-        csv.writer(stream, lineterminator="\n").writerows(cells)
-        return stream.getvalue().encode("utf-8", "surrogatepass")
+        return format_cells(cells, excel_safe=self.excel_safe).encode("utf-8", "surrogatepass")
 
 
 def format_labels(labels: Any) -> Any:
@@ -258,24 +263,54 @@ def require_file_place(path: Path) -> None:
     require_destination(path)
 
 
-def write_rows(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str] = ()) -> None:
-    """Write a ``.csv`` or ``.jsonl`` file atomically; a ``.csv`` file has `columns` even if no row has them."""
+def write_rows(
+    path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str] = (), *, excel_safe: bool = False
+) -> None:
+    """Write a ``.csv`` or ``.jsonl`` file atomically; a ``.csv`` file has `columns` even if no row has them.
+
+    With `excel_safe`, a spreadsheet takes no text in CSV for a formula.
+    """
     check_suffix(path)
     if path.suffix == ".csv":
-        text = format_csv(rows, columns)
+        text = format_csv(rows, columns, excel_safe=excel_safe)
     else:
-        text = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
+        text = format_json_lines(rows)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, text.encode())
+    write_file(path, text.encode("utf-8", "surrogatepass"))
 
 
-def format_csv(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
+def format_csv(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, excel_safe: bool = False) -> str:
     """Return rows as CSV; the header names `columns`, then the other keys of the rows as they first occur."""
     names = dict.fromkeys(columns)  # an ordered set
     for row in rows:
         names |= dict.fromkeys(row)
+    cells = [[row.get(name) for name in names] for row in rows]
+    return format_cells([list(names), *cells], excel_safe=excel_safe)
+
+
+def format_cells(rows: Sequence[Sequence[Any]], *, excel_safe: bool = False) -> str:
+    """Return rows of cells as CSV (RFC 4180, lines end with a newline alone).
+
+    With `excel_safe`, texts that a spreadsheet would take for formulas begin with an apostrophe (OWASP, "CSV
+    Injection").
+    """
     stream = io.StringIO(newline="")
-    writer = csv.DictWriter(stream, list(names), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    plain = csv.writer(stream, lineterminator="\n")
+    quoting = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for row in rows:
+        cells = [protect_from_formulas(cell) for cell in row] if excel_safe else row
+        has_return = any(isinstance(cell, str) and "\r" in cell for cell in cells)  # which csv does not quote
+        (quoting if has_return else plain).writerow(cells)
     return stream.getvalue()
+
+
+def protect_from_formulas(cell: Any) -> Any:
+    """Return a cell of CSV; a text that begins like a formula has an apostrophe before it."""
+    is_formula = isinstance(cell, str) and cell.startswith(FORMULA_STARTS)
+    return f"'{cell}" if is_formula else cell
+
+
+def format_json_lines(rows: Sequence[dict[str, Any]]) -> str:
+    """Return rows as lines of JSON, in which nothing but their ends is a line break in Unicode."""
+    text = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
+    return text.translate(LINE_BREAKS_IN_JSON)
