@@ -278,6 +278,13 @@ def estimate_variance(sums: Array, sizes: Array) -> float:
     return float((deviations**2).sum() / sizes.sum() ** 2)
 
 
+def compare_scores(one: HeldOutScores, other: HeldOutScores) -> tuple[float, float]:
+    """Return by how much one score is higher than another of the same units, and the standard error of that."""
+    paired = one.best_sums - other.best_sums
+    difference = float(paired.sum() / one.sizes.sum())
+    return difference, estimate_variance(paired, one.sizes) ** 0.5
+
+
 def choose_features(scores: Mapping[str, HeldOutScores], cost: Callable[[str], Any]) -> Choice:
     """Choose the cheapest of the candidates that were judged by all rows and are as good as the best.
 

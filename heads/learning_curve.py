@@ -15,6 +15,8 @@ Array = NDArray[Any]
 
 DOUBLINGS_OF_SLOPE = 2
 """The slope is measured over the last doublings of the rows, as curves grow flatter."""
+DOUBLINGS_OF_POWER_LAW = 3
+"""The power law of the error is fitted to the last doublings of the rows, as small samples do not follow it."""
 MIN_GAIN_PER_DOUBLING = 0.01
 """Growth of the score below which twice the labels are not worth their price."""
 CONFIDENCE = 0.95
@@ -116,6 +118,43 @@ class LearningCurve(Sequence[FewShotPoint]):
         n_rows = [point.n_rows for point in points]
         return Slope(gain, low=gain - margin, high=gain + margin, first_rows=min(n_rows), last_rows=max(n_rows))
 
+    def predict_gain(self, n_rows: float) -> Slope | None:
+        """Predict what twice as many rows would add to the score.
+
+        Error rates fall about as a power of the number of rows (Cortes et al. 1993, Hestness et al. 2017,
+        https://arxiv.org/abs/1712.00409), so the gain of a doubling shrinks, and that of the next one is less than
+        :attr:`slope`. The power is a least-squares line through the logarithms of the last three doublings.
+
+        Parameters
+        ----------
+        n_rows : float
+            Rows that there are; more than the curve has, as it holds some out, or is of a sample.
+
+        Returns
+        -------
+        Slope or None
+            From `n_rows` to twice as many; None if all points have the same number of rows. The interval is that of
+            :attr:`slope`, from a power law for each draw.
+
+        Examples
+        --------
+        >>> points = [FewShotPoint("all", rows, np.array([1 - rows**-0.5]), np.ones(1)) for rows in (25.0, 100.0)]
+        >>> gain = LearningCurve(tuple(points), held_out_ratio=1 / 3).predict_gain(400)
+        >>> round(gain.gain, 4)  # 1 / 20 - 1 / sqrt(800)
+        0.0146
+        """
+        points = select_last_doublings(self.points, DOUBLINGS_OF_POWER_LAW)
+        rows = np.array([point.n_rows for point in points])
+        if rows.min() == rows.max():
+            return None
+        half_a_row = 0.5 / (self.held_out_ratio * rows.max())
+        errors = 1 - np.stack([point.scores for point in points])  # (n_points, n_draws)
+        gains = predict_gains_by_power_law(rows, np.maximum(errors, half_a_row), n_rows)
+        mean_errors = np.maximum(errors.mean(axis=1, keepdims=True), half_a_row)
+        gain = float(predict_gains_by_power_law(rows, mean_errors, n_rows)[0])
+        margin = self._find_margin(gains)
+        return Slope(gain, low=gain - margin, high=gain + margin, first_rows=n_rows, last_rows=2 * n_rows)
+
     def _find_margin(self, values: Array) -> float:
         """Return half of the confidence interval of the mean of one value for each draw."""
         n_draws = len(values)
@@ -194,11 +233,22 @@ class LearningCurve(Sequence[FewShotPoint]):
         return "\n".join([*map(str, self.points), self.explain()])
 
 
-def select_last_doublings(points: Sequence[FewShotPoint]) -> list[FewShotPoint]:
+def predict_gains_by_power_law(rows: Array, errors: Array, n_rows: float) -> Array:
+    """Return by how much each column of error rates ``(n_points, n_draws)`` falls from some rows to twice as many."""
+    logs = np.log(rows)
+    centred = logs - logs.mean()
+    log_errors = np.log(errors)
+    powers = centred @ log_errors / (centred @ centred)  # (n_draws,)
+    expected = np.exp(log_errors.mean(axis=0) + powers * (np.log(n_rows) - logs.mean()))
+    gains: Array = expected * (1 - 2.0**powers)
+    return gains
+
+
+def select_last_doublings(points: Sequence[FewShotPoint], n_doublings: int = DOUBLINGS_OF_SLOPE) -> list[FewShotPoint]:
     """Return the points of the last doublings of the rows, at least the last two that differ in rows."""
     ordered = sorted(points, key=lambda point: point.n_rows)
     sizes = sorted({point.n_rows for point in points})
-    lowest = sizes[-1] / 2**DOUBLINGS_OF_SLOPE
+    lowest = sizes[-1] / 2**n_doublings
     if len(sizes) > 1:
         lowest = min(lowest, sizes[-2])
     return [point for point in ordered if point.n_rows >= lowest]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -37,10 +38,13 @@ class Similarity:
         The single layer with the highest score, and the last one, each with the backbone's own pooling.
     best_depth : float or None
         Share of the backbone's computation below the best layer.
-    drop : float
-        The score of the best layer less that of the last.
+    drop, drop_error : float
+        The score of the best layer less that of the last, and the standard error of the difference between the last
+        layer and the best of the others.
     gain_over_random, gain_error : float or None
-        The score less that of the same network with random weights, and its standard error.
+        The score of the recommended features less that of the same network with random weights, and its standard error.
+    gain_over_raw : float or None
+        Their score less that of the raw inputs.
     """
 
     is_similar: bool
@@ -49,8 +53,23 @@ class Similarity:
     best_depth: float | None
     last_layer: str
     drop: float
+    drop_error: float
     gain_over_random: float | None
     gain_error: float | None
+    gain_over_raw: float | None
+
+    def __str__(self) -> str:
+        where = "" if self.best_depth is None else f", after {self.best_depth:.0%} of the computation"
+        parts = [f"the best layer is {self.best_layer}{where}"]
+        if self.best_layer != self.last_layer:
+            parts.append(f"the last is {100 * self.drop:.1f} ± {100 * self.drop_error:.1f} points worse")
+        if self.gain_over_random is not None:
+            parts.append(f"{100 * self.gain_over_random:+.1f} points over random weights")
+        if self.gain_over_raw is not None:
+            parts.append(f"{100 * self.gain_over_raw:+.1f} over the raw inputs")
+        if not self.is_certain:
+            parts.append("not certain")
+        return "; ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -66,7 +85,7 @@ class Size:
     n_classes : int or None
         None for values and several labels.
     slope : Slope or None
-        What twice the labels would add.
+        What twice the labels would add, as predicted by the learning curve.
     """
 
     is_large: bool
@@ -74,6 +93,20 @@ class Size:
     n_items: int
     n_classes: int | None
     slope: Slope | None
+
+    def __str__(self) -> str:
+        items = f"{self.n_items:,} items"
+        if self.n_classes is not None:
+            items += f" of {self.n_classes} classes"
+        parts = [items]
+        if self.slope is not None:
+            gain = f"twice as many would add about {100 * self.slope.gain:.1f} points"
+            low, high = self.slope.low, self.slope.high
+            is_known = isfinite(low) and isfinite(high)
+            parts.append(f"{gain} ({100 * low:.1f} to {100 * high:.1f})" if is_known else gain)
+        if not self.is_certain:
+            parts.append("not certain")
+        return "; ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -86,6 +119,8 @@ class Advice:
     size : Size
     best : Recommendation
         The features to use without fine-tuning, and how far they get.
+    depth : float or None
+        Share of the backbone's computation that they need; None for a store.
     metric : str
         "accuracy" or "R2".
     seconds : float or None
@@ -99,6 +134,7 @@ class Advice:
     similarity: Similarity
     size: Size
     best: Recommendation
+    depth: float | None
     metric: str
     seconds: float | None
     curve: LearningCurve | None
@@ -116,11 +152,26 @@ class Advice:
         return self.size.is_certain and self.similarity.is_certain
 
     def estimate_costs(self) -> dict[str, float] | None:
-        """Estimate seconds on this machine: features of all items once, and fine-tuning the whole backbone."""
+        """Estimate the seconds that each option takes on this machine, for all items.
+
+        Returns
+        -------
+        dict of str to float, or None
+            ``extract``: the features of the last layer, once; ``frozen``: the recommended ones, once;
+            ``finetune_above``: those of the cut once, and training what is above it; ``finetune``: training everything.
+            None for a store, whose backbone did not run.
+        """
         if self.seconds is None:
             return None
         once = self.seconds * self.size.n_items / 1000
-        return {"extract": once, "finetune": EPOCHS * PASSES_PER_STEP * once}
+        below = once if self.depth is None else self.depth * once
+        passes = EPOCHS * PASSES_PER_STEP
+        return {
+            "extract": once,
+            "frozen": below,
+            "finetune_above": below + passes * (once - below),
+            "finetune": passes * once,
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON can hold it."""
@@ -143,35 +194,19 @@ class Advice:
             f"A {size} data set, {'like' if self.similarity.is_similar else 'unlike'} what the backbone was trained on"
             f"{'' if self.is_certain else ' (not certain)'}: {ACTIONS[self.case]}",
             "",
-            f"size        {self.describe_size()}",
-            f"similarity  {self.describe_similarity()}",
+            f"size        {self.size}",
+            f"similarity  {self.similarity}",
             f"frozen      --layer {self.best.layer} --pool {self.best.pool}: {self.metric} {self.best.score:.3f} "
             f"({self.best.low:.3f} to {self.best.high:.3f})",
         ]
         costs = self.estimate_costs()
         if costs is not None:
-            lines.append(
-                f"cost        {costs['extract']:,.0f} s for the features, once; about {costs['finetune']:,.0f} s to "
-                f"fine-tune everything for {EPOCHS} epochs"
-            )
+            lines.append(f"cost        {costs['frozen']:,.0f} s for these features, once")
+            if costs["frozen"] < costs["extract"]:
+                lines += [
+                    f"            {costs['extract']:,.0f} s for those of the last layer, once",
+                    f"            about {costs['finetune_above']:,.0f} s to fine-tune what is above the cut for "
+                    f"{EPOCHS} epochs",
+                ]
+            lines.append(f"            about {costs['finetune']:,.0f} s to fine-tune everything for {EPOCHS} epochs")
         return "\n".join([*lines, *(f"warning     {warning}" for warning in self.warnings)])
-
-    def describe_size(self) -> str:
-        """Return the number of items, and what more of them would add."""
-        items = f"{self.size.n_items:,} items"
-        if self.size.n_classes is not None:
-            items += f" of {self.size.n_classes} classes"
-        if self.size.slope is None:
-            return items
-        return f"{items}; twice as many would add about {100 * self.size.slope.gain:.1f} points"
-
-    def describe_similarity(self) -> str:
-        """Return where the best layer lies, and what the pretraining brings."""
-        own = self.similarity
-        where = "" if own.best_depth is None else f", after {own.best_depth:.0%} of the computation"
-        text = f"the best layer is {own.best_layer}{where}"
-        if own.best_layer != own.last_layer:
-            text += f"; the last is {100 * own.drop:.1f} points worse"
-        if own.gain_over_random is not None:
-            text += f"; {100 * own.gain_over_random:+.1f} points over random weights"
-        return text

@@ -23,8 +23,8 @@ from ...heads.feature_comparison import (
     HeldOutScores,
     choose_features,
     compare_features,
+    compare_scores,
     estimate_choice,
-    estimate_variance,
 )
 from ...heads.label_formats import read_labels
 from ...heads.metrics import ACCURACY, R2
@@ -86,6 +86,8 @@ class LayerProbe(BaseEstimator):  # type: ignore[misc]
         Raw inputs, and random weights.
     n_items_, n_labelled_ : int
         Items that were compared by, and all that have a label and may be trained on.
+    search_ : CutSearch
+        The scores of all features of the recommended backbone on held-out items.
     features_ : ndarray of float32, shape (n_items, n_features)
         The recommended features of the items that were compared by.
     targets_ : ndarray of shape (n_items,) or (n_items, n_targets)
@@ -186,6 +188,7 @@ class LayerProbe(BaseEstimator):  # type: ignore[misc]
             width=chosen.width,
             best=choice.best,
         )
+        self.search_ = winner.search
         self.n_items_ = winner.search.n_items
         self.n_labelled_ = winner.features.n_labelled
         self.features_ = winner.features.join(chosen)
@@ -431,8 +434,5 @@ def name_backbone(backbone: BackboneLike) -> str:
 def measure_gain(name: str, baseline: HeldOutScores, own: HeldOutScores) -> Baseline:
     """Return a baseline, and how much more is learned from the recommended features, on the same items."""
     low, high = baseline.interval()
-    n_rows = own.sizes.sum()
-    paired = own.best_sums - baseline.best_sums
-    gain = float(paired.sum() / n_rows)
-    error = estimate_variance(paired, own.sizes) ** 0.5
+    gain, error = compare_scores(own, baseline)
     return Baseline(name=name, score=baseline.score, low=low, high=high, gain=gain, error=error)

@@ -77,3 +77,31 @@ def test_curve_of_digits_says_that_more_labels_help_at_first_only() -> None:
     assert few[:2] == few.points[:2]
     assert len(few) == len(few.draw().splitlines()) == 4
     assert str(few).splitlines()[-1] == few.explain()
+
+
+def make_power_law(power: float, n_draws: int = 4) -> LearningCurve:
+    """Return a curve whose error is a power of the rows, twice as high in half of the draws."""
+    factors = np.resize([0.5, 1.0], n_draws)
+    points = [FewShotPoint(rows, rows, 1 - factors * rows**-power, np.ones(n_draws)) for rows in (8, 16, 32, 64, 128)]
+    return LearningCurve(tuple(points), held_out_ratio=1 / 3)
+
+
+@pytest.mark.parametrize("power", [0.3, 0.5])
+@pytest.mark.parametrize("n_rows", [128, 10_000])
+def test_gain_of_a_power_law_is_predicted(power: float, n_rows: int) -> None:
+    predicted = make_power_law(power).predict_gain(n_rows)
+    assert predicted is not None
+    assert predicted.gain == pytest.approx(0.75 * (n_rows**-power - (2 * n_rows) ** -power))
+    assert predicted.low < predicted.gain < predicted.high
+    assert (predicted.first_rows, predicted.last_rows) == (n_rows, 2 * n_rows)
+
+
+def test_gain_of_perfect_scores_is_near_zero() -> None:
+    points = [FewShotPoint(rows, rows, np.ones(3), np.ones(3)) for rows in (8, 16, 32)]
+    predicted = LearningCurve(tuple(points), held_out_ratio=1 / 3).predict_gain(32)
+    assert predicted is not None
+    assert predicted.gain == predicted.low == predicted.high == 0
+
+
+def test_gain_of_one_size_is_not_known() -> None:
+    assert make_curve([10], gain=0.0).predict_gain(10) is None
