@@ -32,7 +32,7 @@ from topwork.pipelines.selection.advise import (
 )
 from topwork.pipelines.selection.probe import RANDOM, RAW, BackboneProbe, measure_gain
 
-SIMILAR_SETS = {"hymenoptera": ((40, 100, 200, 396), 5), "Banking77": ((616, 1250, 2500), 2)}
+SIMILAR_SETS = {"hymenoptera": ((40, 100, 200, 396), 5), "Banking77": ((616, 1250), 2)}
 """Items, and draws, in which the drop to the last layer is measured."""
 SIZES = {"hymenoptera": ((20, 40, 60, 80, 100, 120, 160), 12), "Banking77": ((308, 616, 1250, 2500, 5000), 3)}
 """Items, and draws, in which the gain of twice as many is predicted and measured."""
@@ -87,8 +87,20 @@ def main() -> None:
     folder = options.work / "advise"
     folder.mkdir(exist_ok=True)
     jobs: dict[str, Callable[[], Any]] = {
-        **{f"drop, {name}": lambda name=name: measure_drops(options, name) for name in SIMILAR_SETS},
-        **{f"gain, {name}": lambda name=name: measure_gains(options, name) for name in SIZES},
+        **{
+            f"drop, {name}, {size}": lambda name=name, size=size, n_draws=n_draws: measure_drops(
+                options, name, size, n_draws
+            )
+            for name, (sizes, n_draws) in SIMILAR_SETS.items()
+            for size in sizes
+        },
+        **{
+            f"gain, {name}, {size}": lambda name=name, size=size, n_draws=n_draws: measure_gains(
+                options, name, size, n_draws
+            )
+            for name, (sizes, n_draws) in SIZES.items()
+            for size in sizes
+        },
         **{f"case, {name}": lambda name=name: measure_case(options, name) for name in CASES},
     }
     for name, measure in jobs.items():
@@ -113,21 +125,19 @@ def collect_named(options: argparse.Namespace, name: str) -> tuple[Collected, np
     return collect(name, task, items, folder), np.unique(np.asarray(labels), return_inverse=True)[1]
 
 
-def measure_drops(options: argparse.Namespace, name: str) -> list[dict[str, Any]]:
-    """Measure how much worse the last layer is than the best, in draws of several sizes."""
+def measure_drops(options: argparse.Namespace, name: str, size: int, n_draws: int) -> list[dict[str, Any]]:
+    """Measure how much worse the last layer is than the best, in draws of some items."""
     found, labels = collect_named(options, name)
-    sizes, n_draws = SIMILAR_SETS[name]
     measured = []
-    for size in sizes:
-        for seed in range(n_draws):
-            rows = np.random.default_rng(seed).permutation(len(labels))[:size]
-            similarity = measure_similarity(DrawnProbe(baselines=False).fit_rows(found, labels, rows))
-            measured.append({"size": size, "drop": similarity.drop, "error": similarity.drop_error})
-            print(name, measured[-1], flush=True)
+    for seed in range(n_draws):
+        rows = np.random.default_rng(seed).permutation(len(labels))[:size]
+        similarity = measure_similarity(DrawnProbe(baselines=False).fit_rows(found, labels, rows))
+        measured.append({"size": size, "drop": similarity.drop, "error": similarity.drop_error})
+        print(name, measured[-1], flush=True)
     return measured
 
 
-def measure_gains(options: argparse.Namespace, name: str) -> list[dict[str, Any]]:
+def measure_gains(options: argparse.Namespace, name: str, size: int, n_draws: int) -> list[dict[str, Any]]:
     """Predict what twice the items bring, and measure it; features are those of the last layer."""
     if name == "Banking77":
         features = banking77_minilm(options.data, options.work)
@@ -135,29 +145,18 @@ def measure_gains(options: argparse.Namespace, name: str) -> list[dict[str, Any]
     else:
         found, y = collect_named(options, name)
         X, fixed_test = found.matrices[found.own[-1].columns[0]], None
-    n_classes = len(np.unique(y))
-    sizes, n_draws = SIZES[name]
     measured = []
-    for size in sizes:
-        for seed in range(n_draws):
-            order = np.random.default_rng(seed).permutation(len(y))
-            X_test, y_test = fixed_test or (X[order[2 * size :]], y[order[2 * size :]])
-            half, everything = order[:size], order[: 2 * size]
-            scores = [
-                resolve_head(CURVE_HEAD).fit(X[rows], y[rows]).score(X_test, y_test) for rows in (half, everything)
-            ]
-            curve = draw_learning_curve(X[half], np.unique(y[half], return_inverse=True)[1], None)
-            predicted = curve.predict_gain(size)
-            measured.append(
-                {
-                    "size": size,
-                    "of_class": size / n_classes,
-                    "slope": curve.slope.gain,
-                    "predicted": predicted.gain,
-                    "measured": scores[1] - scores[0],
-                }
-            )
-        print(name, size, flush=True)
+    for seed in range(n_draws):
+        order = np.random.default_rng(seed).permutation(len(y))
+        X_test, y_test = fixed_test or (X[order[2 * size :]], y[order[2 * size :]])
+        half, everything = order[:size], order[: 2 * size]
+        heads = [resolve_head(CURVE_HEAD).fit(X[rows], y[rows]) for rows in (half, everything)]
+        scores = [head.score(X_test, y_test) for head in heads]
+        curve = draw_learning_curve(X[half], np.unique(y[half], return_inverse=True)[1], None)
+        facts = {"slope": curve.slope.gain, "predicted": curve.predict_gain(size).gain}
+        facts["measured"] = scores[1] - scores[0]
+        measured.append({"size": size, "of_class": size / len(np.unique(y))} | facts)
+        print(name, measured[-1], flush=True)
     return measured
 
 
@@ -174,8 +173,8 @@ def measure_case(options: argparse.Namespace, name: str) -> list[dict[str, Any]]
 
 
 def describe(results: dict[str, Any]) -> str:
-    drops = {name: results[f"drop, {name}"] for name in SIMILAR_SETS}
-    gains = {name: results[f"gain, {name}"] for name in SIZES}
+    drops = {name: join(results, f"drop, {name}, ") for name in SIMILAR_SETS}
+    gains = {name: join(results, f"gain, {name}, ") for name in SIZES}
     cases = {name: results[f"case, {name}"] for name in CASES}
     return TEMPLATE.format(
         draws=DRAWS,
@@ -188,6 +187,11 @@ def describe(results: dict[str, Any]) -> str:
         large_gain=100 * LARGE_GAIN,
         large_class=LARGE_CLASS,
     )
+
+
+def join(results: dict[str, Any], prefix: str) -> list[dict[str, Any]]:
+    """Return the draws of all sizes."""
+    return [draw for name, draws in results.items() if name.startswith(prefix) for draw in draws]
 
 
 CASE_COLUMNS = (
