@@ -100,7 +100,7 @@ def test_gain_of_perfect_scores_is_near_zero() -> None:
     points = [FewShotPoint(rows, rows, np.ones(3), np.ones(3)) for rows in (8, 16, 32)]
     predicted = LearningCurve(tuple(points), held_out_ratio=1 / 3).predict_gain(32)
     assert predicted is not None
-    assert predicted.gain == predicted.low == predicted.high == 0
+    assert (predicted.gain, predicted.low, predicted.high) == pytest.approx((0, 0, 0), abs=1e-12)
 
 
 def test_gain_of_one_size_is_not_known() -> None:

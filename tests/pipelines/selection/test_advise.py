@@ -129,11 +129,11 @@ def test_a_last_layer_that_was_dropped_early_is_compared_by_its_own_items(digits
 
 def test_of_a_sample_the_gain_is_that_of_all_items(digits: tuple[Array, Array]) -> None:
     X, y = digits
-    X = X[:, :64] + np.random.default_rng(0).normal(scale=10, size=(len(X), 64))
-    own, of_all = (advise(probe_of({"last": 0.9}, X, y, n_labelled_=n_items)).size for n_items in (1797, 100_000))
+    X, y = X[:600, :64], y[:600]
+    own, of_all = (advise(probe_of({"last": 0.9}, X, y, n_labelled_=n_items)).size for n_items in (600, 100_000))
     assert own.slope is not None
     assert of_all.slope is not None
-    assert (own.slope.first_rows, own.slope.last_rows) == (1797, 3594)
+    assert (own.slope.first_rows, own.slope.last_rows) == (600, 1200)
     assert 0 < of_all.slope.gain < 0.8 * own.slope.gain
     assert not of_all.is_certain
     assert "100,000 items of 10 classes; twice as many would add about" in str(of_all)
