@@ -71,7 +71,10 @@ def graph_for(
 
 
 def load_or_reuse(spec: BackboneSpec) -> Backbone:
-    """Load a backbone, or return the one that another cut was made of, with its traces; only small ones are kept."""
+    """Load a backbone, or return the one that another cut was made of, with its traces; only small ones are kept.
+
+    What is kept must not be given to a caller, who may change it.
+    """
     key = digest(spec.request())
     loaded = _kept_backbones.pop(key, None) or spec.load()
     if isinstance(loaded, TorchBackbone) and count_bytes(loaded) <= MAX_KEPT_BYTES:
@@ -79,6 +82,11 @@ def load_or_reuse(spec: BackboneSpec) -> Backbone:
             del _kept_backbones[next(iter(_kept_backbones))]
         _kept_backbones[key] = loaded
     return loaded
+
+
+def is_kept(backbone: Backbone) -> bool:
+    """Return whether further exports will use a loaded backbone."""
+    return any(backbone is kept for kept in _kept_backbones.values())
 
 
 def count_bytes(backbone: TorchBackbone) -> int:

@@ -34,11 +34,12 @@ def layers(
     as_json: JsonOption = False,
 ) -> None:
     """List every legal cut of a backbone, or verify that the exported layers match it."""
+    from ...extract.graphs.graph_cache import load_or_reuse
     from ...extract.graphs.pooling import applicable_poolings
 
     if not check and (items or cut.pool or cut.normalize):
         raise InputError("--items, --pool and --normalize apply to the export; expected --check with them")
-    loaded = options.to_spec(backbone).load()
+    loaded = load_or_reuse(options.to_spec(backbone))
     if check:
         source = table.to_source(items) if items else None
         certificate = check_export(loaded, cut, source)

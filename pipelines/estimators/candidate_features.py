@@ -12,6 +12,7 @@ from ...extract.extractor.extractor import Extractor
 from ...extract.graphs.candidate_layers import choose_candidate_layers, choose_candidate_poolings
 from ...extract.graphs.cutting import layers as list_layers
 from ...extract.graphs.exported_graph import ExportedGraph
+from ...extract.graphs.graph_cache import is_kept, load_or_reuse
 from ...extract.graphs.pooling import AUTO
 from ...extract.store.feature_store import FeatureStore
 from ...models.loading import BackboneSpec, load_backbone
@@ -57,14 +58,17 @@ def open_candidates(
             extractor.set_params(layer=layer)
         return extractor, list_candidates(extractor.columns)
 
-    loaded = load_named(backbone)
+    if isinstance(backbone, str):
+        backbone = BackboneSpec(backbone)
+    loaded = load_or_reuse(backbone) if isinstance(backbone, BackboneSpec) else backbone
     listed = list_layers(loaded)
     layers = choose_candidate_layers(listed) if layer is None else find_named_layers(listed, layer)
     has_own_first = is_automatic(pool)
     pools = choose_candidate_poolings(layers) if has_own_first else pool
     if options["precision"] == AUTO:
         options["precision"] = "fp32"
-    extractor = Extractor(loaded, layer=[layer.name for layer in layers], pool=pools, **options)
+    own = backbone if is_kept(loaded) else loaded  # users may change the extractor's
+    extractor = Extractor(own, layer=[layer.name for layer in layers], pool=pools, **options)
     depths = {layer.name: layer.flops for layer in layers}
     return extractor, list_candidates(extractor.columns, depths, has_own_first=has_own_first)
 

@@ -125,7 +125,7 @@ def test_columns_of_a_store_are_compared_without_the_backbone(
 
 def test_named_layers_and_several_backbones(digits: tuple[list[Array], Array]) -> None:
     images, labels = digits
-    backbones = [load_backbone("topwork:tiny"), load_backbone("topwork:tiny", weights="random")]
+    backbones = ["topwork:tiny", load_backbone("topwork:tiny", weights="random")]
     found = LayerProbe(backbones, layers=["layer2", "last"], pool="avg", baselines=False).fit(images, labels)
     assert [row.layer for row in found.table_] == ["layer2", "last", "layer2,last"] * 2
     assert len({row.backbone for row in found.table_}) == 2
@@ -135,7 +135,8 @@ def test_named_layers_and_several_backbones(digits: tuple[list[Array], Array]) -
 
 def test_values_are_probed_too(digits: tuple[list[Array], Array]) -> None:
     images, labels = digits
-    found = LayerProbe(task="regression", layers=["layer2", "last"], baselines=False).fit(images, labels.astype(float))
+    probe = LayerProbe(task="regression", layers=["layer2", "last"], pool="avg", baselines=False)
+    found = probe.fit(images, labels.astype(float))
     assert found.to_dict()["metric"] == "R2"
     assert 0.3 < found.best_.score < 1.0
     assert found.to_dict()["table"][0]["h_score"] is None
@@ -157,7 +158,7 @@ def test_unusable_parameters_are_refused(
     with pytest.raises(InputError, match=message.replace("[", r"\[")):
         LayerProbe(**parameters).fit(*digits)
     with pytest.raises(InputError, match="at least two classes"):
-        LayerProbe(layers=["last"]).fit(digits[0][:12], [1] * 12)
+        LayerProbe(layers=["layer2", "last"], pool="avg").fit(digits[0][:12], [1] * 12)
 
 
 def test_raw_inputs_of_each_kind() -> None:
