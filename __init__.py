@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .lazy_exports import lazy_exports
+from .telemetry import switch_off_telemetry
 
 if TYPE_CHECKING:
     from .extract.engine.ledger import Ledger
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from .pipelines.selection.findings import Finding, Findings
     from .pipelines.selection.learning_curve import few_shot_curve
     from .pipelines.selection.probe import LayerProbe
+
+switch_off_telemetry()
 
 __version__ = "0.1.0"
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import MissingPackageError
+from ...telemetry import without_openvino_telemetry
 from .process_runtime import keep_for_ever
 
 if TYPE_CHECKING:
@@ -159,10 +160,11 @@ if hasattr(os, "register_at_fork"):
 
 
 def import_openvino() -> Any:
-    """Import OpenVINO, or raise a MissingPackageError."""
+    """Import OpenVINO without its telemetry, or raise a MissingPackageError."""
     try:
-        import openvino
-        import openvino.opset13
+        with without_openvino_telemetry():
+            import openvino
+            import openvino.opset13
     except ImportError as error:
         raise MissingPackageError("this needs the package openvino, which is not installed") from error
     return openvino

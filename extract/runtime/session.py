@@ -176,7 +176,6 @@ def make_session_options(threads_per_run: int) -> Any:
     """Return ``onnxruntime.SessionOptions``; threads that wait do not spin, as decoding needs the cores, too."""
     import onnxruntime
 
-    onnxruntime.disable_telemetry_events()
     session_options = onnxruntime.SessionOptions()
     session_options.log_severity_level = ERRORS_ONLY
     session_options.intra_op_num_threads = threads_per_run
