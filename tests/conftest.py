@@ -17,6 +17,8 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
+from .hostile_server import HostileServer, start_hostile_server
+
 settings.register_profile("untimed", deadline=None)  # machines are shared, and nothing is timed in a test
 settings.load_profile("untimed")
 
@@ -223,3 +225,11 @@ def _save_bert(folder: Path, tokens: int) -> None:
         torch.manual_seed(0)
         model = BertModel(BertConfig(vocab_size=tokens, max_position_embeddings=LONGEST_TEXT, **sizes))
     model.save_pretrained(folder)
+
+
+@pytest.fixture
+def hostile_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HostileServer]:
+    """Return a web server without answers; downloads lose patience with it after a fraction of a second."""
+    monkeypatch.setenv("TOPWORK_READ_TIMEOUT", "0.3")
+    with start_hostile_server() as server:
+        yield server

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from ...errors import SourceError
+from ...errors import DecodeError, SourceError
+from .access import Access
 from .archive import TAR_SUFFIXES
+from .download import download_file, is_web
 from .file import ListedFile
 from .identifiers import UniqueIds, storable_text
 from .item import Item, Source
@@ -55,6 +57,11 @@ def file_ending(url: str) -> str:
         if path.endswith(ending):
             return ending
     return ""
+
+
+def is_remote_table(location: str) -> bool:
+    """Return whether a text is the URL of a table."""
+    return is_url(location) and file_ending(location) in TABLE_SUFFIXES
 
 
 class RemoteFolder:
@@ -127,7 +134,7 @@ def relative_name(path: str, root: str) -> str:
 class RemoteTable(TableSource):
     """The rows of a table at a URL, which is read at once.
 
-    Its paths are relative to the URL's folder, or absolute, or URLs themselves.
+    Its paths are relative to the URL's folder. What lies elsewhere is refused, row by row, unless the table allows it.
     """
 
     def __init__(self, table: Table, kind: str = "image") -> None:
@@ -137,15 +144,23 @@ class RemoteTable(TableSource):
         with copy.named_by_url():
             super().__init__(replace(table, file=copy.path), kind)
         self._remote_path = copy.remote_path
+        self._access = Access(self.url, copy.remote_path, hosts=tuple(table.allow_hosts), local=table.allow_local)
 
     def file_item(self, name: str | None) -> Item:
         """Return the file of a row as an item, which is fetched when it is needed."""
-        if not name or Path(name).is_absolute():
+        if not name:
             return super().file_item(name)
+        identifier = storable_text(name if is_url(name) else Path(name).as_posix())
+        try:
+            self._access.check(name)
+        except DecodeError:  # the failure of one item, when it is read
+            return Item(identifier, partial(self._access.check, name))
         if is_url(name):
-            return url_item(name)
+            return url_item(name, self._access.check_redirect)
+        if Path(name).is_absolute():
+            return super().file_item(name)
         path = resolve_path(name, table=self._remote_path)
-        return Item(storable_text(Path(name).as_posix()), partial(fetch, self.url, path))
+        return Item(identifier, partial(fetch, self.url, path, check_redirect=self._access.check_redirect))
 
 
 class FetchedSource:
@@ -186,7 +201,10 @@ class LocalCopy:
         with source_errors(url):
             system, self.remote_path = find_file_system(url)
             self.path = folder / Path(unquote(without_query(self.remote_path))).name
-            system.get_file(self.remote_path, str(self.path))
+            if is_web(system):
+                download_file(system, self.remote_path, self.path)
+            else:
+                system.get_file(self.remote_path, str(self.path))
         if not self.path.is_file():
             raise SourceError(f"source {url} is a folder, named like a file; expected a slash at the end of its URL")
 

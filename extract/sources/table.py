@@ -47,6 +47,11 @@ class Table:
         Columns of groups, which are held out together, and of the weights of items in training; none by default.
     label_separator : str or None
         Text that stands between several labels in one cell, such as ``"|"``; an empty cell is no label.
+    allow_hosts : sequence of str
+        Of a table at a URL: hosts beside its own folder whose files it may name, such as ``"images.org"``,
+        ``"localhost:8000"`` or ``"s3://bucket"``; files may redirect to these as well.
+    allow_local : bool
+        Of a table at a URL: whether it may name files of this machine.
 
     Examples
     --------
@@ -63,6 +68,8 @@ class Table:
     group: str | None = None
     weight: str | None = None
     label_separator: str | None = None
+    allow_hosts: Sequence[str] = ()
+    allow_local: bool = False
 
 
 TABLE_FIELDS = ("path", "text", "id", "split")

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
-from ...errors import SourceError, reason
+from ...errors import DecodeError, SourceError, reason
+from .download import CheckUrl, download_item, find_web_options, is_web
 from .file import STORABLE_TIMES_NS, check_size, file_item
 from .identifiers import storable_text
 from .item import Item
@@ -45,26 +46,33 @@ def local_path(url: str) -> Path | None:
     return Path(unquote(str(path)))  # as written by Path.as_uri
 
 
-def url_item(url: str) -> Item:
-    """Return a single file as an item, which is fetched when it is needed."""
+def url_item(url: str, check_redirect: CheckUrl | None = None) -> Item:
+    """Return a single file as an item, which is fetched when it is needed; the check raises for a redirect."""
     identifier = storable_text(url)
     path = local_path(url)
     if path is not None:
         return file_item(identifier, str(path))
-    return Item(identifier, partial(fetch, url))
+    return Item(identifier, partial(fetch, url, check_redirect=check_redirect))
 
 
-def fetch(url: str, path: str | None = None, size: int | None = None) -> bytes:
+def fetch(
+    url: str, path: str | None = None, size: int | None = None, *, check_redirect: CheckUrl | None = None
+) -> bytes:
     """Return the content of the file at a URL, or at another path of the URL's file system.
 
     The size is in bytes, as far as the file system reports it. Raise an OSError for any failure, which is the failure
-    of one item, and a DecodeError if the file is larger than any item.
+    of one item, and a DecodeError if the file is larger than any item, or redirects to where the check forbids.
     """
     check_size(size or 0)
     try:
         system, own_path = find_file_system(url)
-        content: bytes = system.cat_file(own_path if path is None else path)
+        wanted = own_path if path is None else path
+        if is_http(wanted) and is_web(system):
+            return download_item(system, wanted, check_redirect)
+        content: bytes = system.cat_file(wanted)
         return content
+    except DecodeError:
+        raise
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path or url} does not exist") from error
     except Exception as error:  # each file system has errors of its own
@@ -122,7 +130,7 @@ def find_file_system(url: str) -> tuple[Any, str]:
     """Return the file system of a URL, and the URL's path in it."""
     from fsspec.core import url_to_fs
 
-    system, path = url_to_fs(url)
+    system, path = url_to_fs(url, **find_web_options(url))
     return system, str(path)
 
 

@@ -276,15 +276,33 @@ class TableOptions:
         str | None, option("Text between several labels in a cell, such as '|'.", TABLE_PANEL)
     ] = None
     id_column: Annotated[str | None, option("Column of ids.", TABLE_PANEL)] = None
+    allow_hosts: Annotated[
+        str | None,
+        option(
+            "Hosts, separated by commas, whose files a table at a URL may name beside those of its own folder.",
+            TABLE_PANEL,
+        ),
+    ] = None
+    allow_local: Annotated[
+        bool, option("Let a table at a URL name files of this machine.", TABLE_PANEL, "--allow-local")
+    ] = False
 
     def to_source(self, source: str) -> str | Table:
-        """Return the source: a table if a column is named."""
+        """Return the source: a table if a column is named, or a table at a URL whose rows may name more."""
+        from ...extract.sources.remote import is_remote_table
         from ...extract.sources.table import Table
 
-        fields_: dict[str, Any] = {name.removesuffix("_column"): value for name, value in vars(self).items()}
+        access: dict[str, Any] = {
+            "allow_hosts": tuple(parse_names(self.allow_hosts or "")),
+            "allow_local": self.allow_local,
+        }
+        columns: dict[str, Any] = {
+            name.removesuffix("_column"): value for name, value in vars(self).items() if name not in access
+        }
         if self.label_column is not None and "," in self.label_column:
-            fields_["label"] = tuple(name.strip() for name in self.label_column.split(","))
-        return Table(source, **fields_) if any(fields_.values()) else source
+            columns["label"] = tuple(name.strip() for name in self.label_column.split(","))
+        is_widened = any(access.values()) and is_remote_table(source)
+        return Table(source, **columns, **access) if any(columns.values()) or is_widened else source
 
     def to_sources(self, sources: list[str]) -> str | Table | SourceNames:
         """Return one source, or the names of several."""

@@ -321,7 +321,8 @@ def test_paths_in_a_table_are_relative_to_its_url(memory: MemoryFileSystem, writ
     paths = ["own.png", "./own.png", "../photos/1.png", "memory://elsewhere/2.png", f"{local}/cat/0.png"]
     paths += [f"file://{local}/cat/1.png", "", "gone.png"]
     memory.pipe_file("/data/tables/train.csv", "\n".join(["path", *(f'"{path}"' for path in paths)]).encode())
-    items = list(open_source("memory://data/tables/train.csv"))
+    table = Table("memory://data/tables/train.csv", allow_hosts=["data", "elsewhere"], allow_local=True)
+    items = list(open_source(table))
     assert [item.id for item in items][:5] == ["own.png", "own.png#2", *paths[2:5]]
     contents = [item.read() for item in items[:6]]
     assert contents[:4] == [b"/data/tables/own.png"] * 2 + [b"/data/photos/1.png", b"/elsewhere/2.png"]

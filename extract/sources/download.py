@@ -1,0 +1,301 @@
+"""Downloads from web servers: in pieces, within limits of silence and size, retried, and resumed where possible."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import io
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from ...errors import InputError
+from .file import check_size
+
+if TYPE_CHECKING:
+    from aiohttp import ClientResponse
+
+CheckUrl = Callable[[str], None]
+"""A function that raises an error for a URL that may not be opened."""
+WEB_PROTOCOLS = ("http", "https")
+RETRIED_STATUSES = (429, 500, 502, 503, 504)
+FIRST_WAIT_SECONDS = 0.5
+"""Wait before the first retry; it doubles each time."""
+PIECE_BYTES = 2**16
+MIN_PROGRESS_BYTES = 2**20
+"""An attempt that brought this much is not counted: large files are resumed as often as it takes."""
+
+
+@dataclass(frozen=True)
+class DownloadLimits:
+    """How long a web server may be silent, in seconds, and how often a failed request is repeated."""
+
+    connect_seconds: float = 30.0
+    silence_seconds: float = 60.0
+    retries: int = 4
+
+    @classmethod
+    def from_environment(cls) -> DownloadLimits:
+        """Return the limits that the environment sets, by variables whose names begin with ``TOPWORK_``."""
+        return cls(
+            connect_seconds=read_number("TOPWORK_CONNECT_TIMEOUT", cls.connect_seconds),
+            silence_seconds=read_number("TOPWORK_READ_TIMEOUT", cls.silence_seconds),
+            retries=int(read_number("TOPWORK_RETRIES", cls.retries, minimum=0)),
+        )
+
+
+def read_number(variable: str, default: float, minimum: float = 1e-3) -> float:
+    """Return the number in an environment variable; raise an InputError for anything else."""
+    text = os.environ.get(variable) or str(default)
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not minimum <= value < float("inf"):
+        raise InputError(f"{variable}={text}: expected a number of at least {minimum:g}; unset it for {default:g}")
+    return value
+
+
+class TransientError(OSError):
+    """A failure that may pass: of the connection, or of a server that is busy."""
+
+    def __init__(self, message: str, wait_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.wait_seconds = wait_seconds
+
+
+def find_web_options(url: str) -> dict[str, Any]:
+    """Return options for the file systems of a URL: the limits of web connections, in place of a total of 5 minutes."""
+    protocols = [part.partition("://")[0] for part in url.split("::")]
+    if not any(protocol in WEB_PROTOCOLS for protocol in protocols):
+        return {}
+    try:
+        from aiohttp import ClientTimeout
+    except ImportError:  # fsspec says so
+        return {}
+    from fsspec.config import conf
+
+    limits = DownloadLimits.from_environment()
+    timeout = ClientTimeout(total=None, sock_connect=limits.connect_seconds, sock_read=limits.silence_seconds)
+    options = {}
+    for protocol in set(protocols) & set(WEB_PROTOCOLS):
+        configured = conf.get(protocol, {}).get("client_kwargs", {})
+        options[protocol] = {"client_kwargs": {"timeout": timeout, **configured}}
+    return options
+
+
+def is_web(system: Any) -> bool:
+    """Return whether a file system is that of web servers."""
+    protocol = system.protocol
+    names = (protocol,) if isinstance(protocol, str) else protocol
+    return "http" in names and hasattr(system, "set_session")
+
+
+def download_item(system: Any, url: str, check_redirect: CheckUrl | None = None) -> bytes:
+    """Return the content of an item; raise a DecodeError if it is larger than any item, an OSError for a failure."""
+    stream = io.BytesIO()
+    download(system, url, stream, is_item=True, check_redirect=check_redirect)
+    return stream.getvalue()
+
+
+def download_file(system: Any, url: str, path: Path) -> None:
+    """Write a file of any size; raise an OSError for a failure."""
+    with open(path, "wb") as stream:
+        download(system, url, stream)
+
+
+def download(
+    system: Any,
+    url: str,
+    stream: BinaryIO,
+    *,
+    is_item: bool = False,
+    check_redirect: CheckUrl | None = None,
+) -> None:
+    """Write the file at a URL to a stream."""
+    from fsspec.asyn import sync
+
+    transfer = Transfer(system, url, stream, is_item, check_redirect)
+    sync(system.loop, transfer.run)
+
+
+class Transfer:
+    """One file on its way from a web server into a stream, over as many connections as it takes."""
+
+    def __init__(self, system: Any, url: str, stream: BinaryIO, is_item: bool, check_redirect: CheckUrl | None) -> None:
+        self.system = system
+        self.url = url
+        self.stream = stream
+        self.is_item = is_item
+        self.check_redirect = check_redirect
+        self.received = 0
+        self.validator: str | None = None
+        """Identity of the version that is being received; None if it cannot be resumed."""
+
+    async def run(self) -> None:
+        """Receive the file; raise the last failure when the retries are used up."""
+        limits = DownloadLimits.from_environment()
+        failures = 0
+        while True:
+            received = self.received
+            try:
+                await self._receive(limits)
+                return
+            except TransientError as error:
+                is_progress = self.received - received >= MIN_PROGRESS_BYTES
+                failures = 1 if is_progress else failures + 1
+                wait = choose_wait(error, failures, limits)
+                if failures > limits.retries or wait is None:
+                    raise
+            await asyncio.sleep(wait)
+
+    async def _receive(self, limits: DownloadLimits) -> None:
+        """Receive the file, or what is missing of it, over one connection."""
+        import aiohttp
+
+        try:
+            async with await self._request() as response:
+                self._begin(response)
+                async for piece in response.content.iter_chunked(PIECE_BYTES):
+                    self._write(piece)
+        except aiohttp.ConnectionTimeoutError:
+            raise TransientError(f"no connection within {limits.connect_seconds:g} s") from None
+        except aiohttp.ServerTimeoutError:
+            raise TransientError(f"no data for {limits.silence_seconds:g} s") from None
+        except aiohttp.ClientPayloadError:
+            raise TransientError(self._describe_end(response)) from None
+        except aiohttp.TooManyRedirects:
+            raise OSError("too many redirects") from None
+        except (aiohttp.ServerDisconnectedError, ConnectionResetError):
+            raise TransientError("the server closed the connection") from None
+
+    async def _request(self) -> Any:
+        """Ask for the file, or for what follows the bytes that are there."""
+        session = await self.system.set_session()
+        watch_redirects(session)
+        options = dict(self.system.kwargs)
+        headers = {"Accept-Encoding": "identity", **options.pop("headers", {})}
+        if self.received and self.validator is not None:
+            headers["Range"] = f"bytes={self.received}-"
+            headers["If-Range"] = self.validator
+        address = self.system.encode_url(self.url)
+        return await session.get(address, headers=headers, trace_request_ctx=self.check_redirect, **options)
+
+    def _begin(self, response: ClientResponse) -> None:
+        """Check a response, and bring the stream to the place where its body begins."""
+        if response.status in (404, 410):
+            raise FileNotFoundError(self.url)
+        if response.status in RETRIED_STATUSES:
+            message = f"the server answered {response.status} {response.reason}"
+            raise TransientError(message, parse_retry_after(response.headers.get("Retry-After")))
+        is_continued = response.status == 206 and is_range_from(response, self.received)
+        if response.status in (206, 416) and not is_continued:
+            self.validator = None
+            raise TransientError("the server sent another range than it was asked for")
+        response.raise_for_status()
+        if not is_continued:
+            self.stream.seek(0)
+            self.stream.truncate()
+            self.received = 0
+            self.validator = find_validator(response)
+        self._check_size(self.received + (find_length(response) or 0))
+
+    def _write(self, piece: bytes) -> None:
+        self.received += len(piece)
+        self._check_size(self.received)
+        self.stream.write(piece)
+
+    def _check_size(self, size: int) -> None:
+        if self.is_item:
+            check_size(size)
+
+    def _describe_end(self, response: ClientResponse) -> str:
+        """Say how much of a body arrived."""
+        length = find_length(response)
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            return f"the compressed body ended or was damaged after {self.received:,} bytes"
+        if length is None:
+            return f"the body ended after {self.received:,} bytes, before its end"
+        total = length
+        if response.status == 206:
+            total = int(response.headers["Content-Range"].partition(" ")[2].partition("-")[0]) + length
+        return f"the body ended after {self.received:,} of {total:,} bytes"
+
+
+def choose_wait(error: TransientError, failures: int, limits: DownloadLimits) -> float | None:
+    """Return the seconds to wait before the next attempt; None if the server asks for more than a silence."""
+    if error.wait_seconds is None:
+        wait: float = FIRST_WAIT_SECONDS * 2.0 ** (failures - 1) * random.uniform(0.5, 1.0)
+        return min(wait, limits.silence_seconds)
+    return None if error.wait_seconds > limits.silence_seconds else error.wait_seconds
+
+
+def parse_retry_after(text: str | None) -> float | None:
+    """Return the seconds that a server asks to wait, which it states as such or as a date (RFC 9110, 10.2.3)."""
+    if text is None:
+        return None
+    if text.strip().isdecimal():
+        return float(text)
+    try:
+        date: datetime = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=UTC)
+    seconds: float = (date - datetime.now(UTC)).total_seconds()
+    return max(0.0, seconds)
+
+
+def find_length(response: ClientResponse) -> int | None:
+    """Return the length of a body that a server announces, None if it does not."""
+    text = response.headers.get("Content-Length", "")
+    return int(text) if text.isdecimal() else None
+
+
+def find_validator(response: ClientResponse) -> str | None:
+    """Return what proves that a file is still the same (RFC 9110, 13.1.5); None if it cannot be continued."""
+    is_encoded = response.headers.get("Content-Encoding", "identity") != "identity"
+    if is_encoded or response.headers.get("Accept-Ranges") != "bytes":
+        return None
+    tag = response.headers.get("ETag", "")
+    if tag and not tag.startswith("W/"):
+        return tag
+    return response.headers.get("Last-Modified")
+
+
+def is_range_from(response: ClientResponse, start: int) -> bool:
+    """Return whether a partial response begins at a byte."""
+    return response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+
+
+def watch_redirects(session: Any) -> None:
+    """Let the check of a request see where it is redirected; aiohttp itself keeps credentials from other hosts."""
+    config = find_redirect_watch()
+    if config not in session.trace_configs:
+        session.trace_configs.append(config)
+
+
+async def check_redirect_of_request(session: Any, context: Any, params: Any) -> None:
+    """Raise the error of a request's check for the place that it is redirected to."""
+    from yarl import URL
+
+    check: CheckUrl | None = context.trace_request_ctx
+    location = params.response.headers.get("Location") or params.response.headers.get("URI")
+    if check is not None and location is not None:
+        check(str(params.response.url.join(URL(location))))
+
+
+@functools.cache
+def find_redirect_watch() -> Any:
+    """Return the hook of aiohttp that checks redirects, which is made once."""
+    from aiohttp import TraceConfig
+
+    config = TraceConfig()
+    config.on_request_redirect.append(check_redirect_of_request)
+    config.freeze()
+    return config
