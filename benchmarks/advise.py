@@ -179,7 +179,7 @@ def describe(results: dict[str, Any]) -> str:
     return TEMPLATE.format(
         draws=DRAWS,
         cases=table(CASE_COLUMNS, [describe_case(name, draws) for name, draws in cases.items()]),
-        drops=table(["", *(f"{errors:g} errors" for errors in ERRORS)], describe_drops(drops)),
+        drops=table(["", *(f"{errors:g} x error" for errors in ERRORS)], describe_drops(drops)),
         gains=table(GAIN_COLUMNS, [row for name, draws in gains.items() for row in describe_gains(name, draws)]),
         wrong=table(["", *(f"{100 * gain:g} points" for gain in GAINS)], describe_wrong(gains)),
         max_drop=100 * MAX_DROP,
@@ -260,9 +260,10 @@ def describe_wrong(gains: dict[str, list[dict[str, Any]]]) -> list[list[str]]:
     return rows
 
 
-TEMPLATE = """`advise.py`: the case that `topwork advise` names in each of {draws} draws of the items. CIFAR-10 with
-ResNet-20 of CIFAR-10 is like what the backbone was trained on, digits with `topwork:tiny` are not. *Certain* is what
-the advice calls so. Drops and gains are in points of accuracy: lowest and highest of the draws, or the mean.
+TEMPLATE = """`python benchmarks/advise.py`: the case that `topwork advise` names in each of {draws} draws.
+CIFAR-10 with ResNet-20 of CIFAR-10 is like what the backbone was trained on, digits with `topwork:tiny` are not.
+*Certain* is what the advice calls so. Drops and gains are in points of accuracy: lowest and highest of the
+draws, or the mean.
 
 {cases}
 
@@ -270,7 +271,8 @@ The thresholds were chosen on Banking77 with MiniLM and hymenoptera with MobileN
 
 *Similarity.* Both sets are like what their backbone was trained on. The last layer may be worse than the best other one
 by {max_drop:g} points, or by {errors:g} standard errors of the paired difference: the smallest number of the table with
-which no draw is called different, whatever the points. Draws of both sets, of several sizes, that are called so:
+which no draw is called different. With it any number of points is right on these sets, so they do not decide between
+those; {max_drop:g} was kept. Draws of both sets, of several sizes, that are called different:
 
 {drops}
 
@@ -280,10 +282,10 @@ curves of the smaller half; the last column is the slope of these curves over th
 
 {gains}
 
-From {large_class} items a class on, the predictions are within a point of the measurements on both sets, so no data set
-is called large that has fewer. Where twice the items brought more than a point, by more than the standard error, a set
-is not large. Draws in which it is called so, by the threshold of the predicted gain and by items a class, of which
-{large_gain:g} points and {large_class} are used:
+Where each class has {large_class} items or more, the predictions are within a point of the measurements on both sets,
+but not below, so no data set is called large that has fewer. Where twice the items brought more than a point, by more
+than the standard error, a set is not large. Draws in which it is called so, by the threshold of the predicted gain and
+by items a class; {large_gain:g} point is used, the largest threshold with no more wrong draws than a smaller one:
 
 {wrong}
 """

@@ -19,7 +19,7 @@ from .advice import EPOCHS, PASSES_PER_STEP, Advice, Similarity, Size
 from .probe import RANDOM, RAW, LayerProbe
 from .probe_result import Baseline, ProbedFeatures
 
-# These four were chosen on Banking77 and hymenoptera alone, see `benchmarks/advise.py`.
+# Chosen on Banking77 and hymenoptera alone, which allow any MAX_DROP, see `benchmarks/advise.py`.
 MAX_DROP = 0.02
 """A task is like the one of the pretraining if the last layer is at most so much worse than the best other one, …"""
 ERRORS_OF_DROP = 2.0
