@@ -30,11 +30,17 @@ A message states what was wrong, what was expected and what to do next, in that 
 
 from __future__ import annotations
 
+from .url_secrets import hide_secrets
+
 
 class TopworkError(Exception):
     """Root of the tree; ``exit_code`` is what the command line returns."""
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        """Return the message without passwords, tokens and signatures of URLs."""
+        return hide_secrets(super().__str__())
 
 
 class InputError(TopworkError, ValueError):
@@ -135,7 +141,7 @@ def reason(error: BaseException) -> str:
     """
     while error.__cause__ is not None:
         error = error.__cause__
-    lines = [line.strip() for line in str(error).strip().splitlines()]
+    lines = [line.strip() for line in hide_secrets(str(error)).strip().splitlines()]
     if not lines:
         return type(error).__name__
     list_items = [line for line in lines[1:] if line.startswith(("- ", "-- "))]

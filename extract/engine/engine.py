@@ -25,6 +25,7 @@ import numpy as np
 
 from ...errors import DecodeError
 from ...hardware import available_cores
+from ...url_secrets import hide_secrets
 from ..preprocess.preprocessor import Prepared, Preprocessor
 from ..runtime.providers import ON_PROCESSOR
 from ..runtime.session import Session
@@ -292,7 +293,7 @@ def read_item(item: Item) -> tuple[DecodedItem, Any]:
     try:
         content = item.read()
     except OSError as error:
-        return DecodedItem(item, reason=f"{type(error).__name__}: {error.strerror or error}"), None
+        return DecodedItem(item, reason=hide_secrets(f"{type(error).__name__}: {error.strerror or error}")), None
     except DecodeError as error:
         return DecodedItem(item, reason=str(error)), None
     digest = content_digest(content)

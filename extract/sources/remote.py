@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from ...errors import DecodeError, SourceError
+from ...url_secrets import without_secrets
 from .access import Access
 from .archive import TAR_SUFFIXES
 from .download import download_file, is_web
@@ -150,7 +151,7 @@ class RemoteTable(TableSource):
         """Return the file of a row as an item, which is fetched when it is needed."""
         if not name:
             return super().file_item(name)
-        identifier = storable_text(name if is_url(name) else Path(name).as_posix())
+        identifier = storable_text(without_secrets(name) if is_url(name) else Path(name).as_posix())
         try:
             self._access.check(name)
         except DecodeError:  # the failure of one item, when it is read

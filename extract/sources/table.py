@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import DecodeError, SourceError
+from ...url_secrets import hide_secrets
 from .embedded import EmbeddedFiles, holds_bytes, holds_paths
 from .file import file_item
 from .identifiers import UniqueIds, storable_text
@@ -132,7 +133,7 @@ class TableSource:
                 split = name_split(split)
             yield replace(
                 item,
-                id=unique(self._storable_cell("id", row) or item.id),
+                id=unique(hide_secrets(self._storable_cell("id", row) or item.id)),
                 label=None if self._labels is None else self._labels[row],
                 split=split,
                 held_out_with=self._storable_cell("group", row),

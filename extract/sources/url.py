@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from ...errors import DecodeError, SourceError, reason
+from ...url_secrets import hide_secrets, without_secrets
 from .download import CheckUrl, download_item, find_web_options, is_web
 from .file import STORABLE_TIMES_NS, check_size, file_item
 from .identifiers import storable_text
@@ -48,7 +49,7 @@ def local_path(url: str) -> Path | None:
 
 def url_item(url: str, check_redirect: CheckUrl | None = None) -> Item:
     """Return a single file as an item, which is fetched when it is needed; the check raises for a redirect."""
-    identifier = storable_text(url)
+    identifier = storable_text(without_secrets(url))
     path = local_path(url)
     if path is not None:
         return file_item(identifier, str(path))
@@ -73,10 +74,10 @@ def fetch(
         return content
     except DecodeError:
         raise
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path or url} does not exist") from error
+    except FileNotFoundError:
+        raise FileNotFoundError(hide_secrets(f"{path or url} does not exist")) from None
     except Exception as error:  # each file system has errors of its own
-        raise OSError(f"{path or url} cannot be fetched: {explain(url, error)}") from error
+        raise OSError(hide_secrets(f"{path or url} cannot be fetched: {explain(url, error)}")) from None
 
 
 def list_files(url: str) -> tuple[str, dict[str, dict[str, Any]]]:
@@ -142,7 +143,7 @@ def source_errors(url: str) -> Iterator[None]:
     except SourceError:
         raise
     except Exception as error:  # each file system has errors of its own
-        raise SourceError(f"source {url} cannot be read: {explain(url, error)}") from error
+        raise SourceError(hide_secrets(f"source {url} cannot be read: {explain(url, error)}")) from None
 
 
 def modified_ns(info: dict[str, Any]) -> int | None:

@@ -13,6 +13,7 @@ import typer
 
 from ...errors import InputError
 from ...heads.registry import DEFAULT
+from ...url_secrets import hide_secrets
 from .arguments import (
     choose_stored_cut,
     load_bundle,
@@ -487,7 +488,7 @@ def predict(
         "provider": execution.provider,
         "state": describe_state(source),
     }
-    key = describe_run(bundle, source=source, **options)
+    key = describe_run(bundle, source=hide_secrets(source), **options)
     with progress_bar("predict"):
         counts = write_predictions(
             estimator,

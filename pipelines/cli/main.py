@@ -12,6 +12,7 @@ from typing import Any
 import typer
 
 from ...errors import TopworkError
+from ...url_secrets import hide_secrets
 from . import (
     audit_commands,
     backbone_commands,
@@ -117,5 +118,5 @@ def leave_if_pipe_is_closed(leaving: SystemExit) -> None:
 
 def exit_with(message: str, exit_code: int) -> None:
     """Print an error on standard error and leave the process."""
-    echo(f"topwork: {message}", err=True)
+    echo(f"topwork: {hide_secrets(message)}", err=True)
     sys.exit(exit_code)

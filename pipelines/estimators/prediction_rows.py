@@ -17,6 +17,7 @@ from ...extract.sources.selected import SelectedSource
 from ...extract.sources.several import SeveralSources
 from ...extract.sources.table import TableSource
 from ...extract.store.feature_store import FeatureStore
+from ...url_secrets import hide_secrets
 from .item_features import require_same_features
 from .stored_items import StoredItems
 
@@ -183,7 +184,8 @@ class PredictionRows:
         else:
             taken = table.take(positions[start : start + len(rows)]).to_pylist()
         for row, values in zip(rows, taken, strict=True):
-            row |= {names[name]: value for name, value in values.items()}
+            for name, value in values.items():
+                row[names[name]] = hide_secrets(value) if isinstance(value, str) else value
 
 
 def has_label_sets(estimator: Any) -> bool:

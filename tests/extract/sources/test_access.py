@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from topwork.errors import DecodeError
 from topwork.extract.sources.access import Access, Address
 from topwork.extract.sources.opening import open_source
 from topwork.extract.sources.table import Table
+from topwork.extract.store.feature_store import FeatureStore
 
 from ...hostile_server import HostileServer, give, redirect
-from ...pipelines.cli.running import topwork_json
+from ...pipelines.cli.running import topwork_command, topwork_json
 
 WriteImages = Callable[..., Path]
 TABLE = "https://a.org/data/t.csv"
@@ -178,3 +180,29 @@ def test_command_allows_local_files_only_if_asked_to(
     store = tmp_path / "store"
     ledger = topwork_json("extract", f"{hostile_server.url}/t.csv", "--store", store, *options)
     assert (ledger["ok"], ledger["failed"]) == (succeeded, 2 - succeeded)
+
+
+@needs_aiohttp
+def test_secrets_of_urls_stay_out_of_the_store(
+    hostile_server: HostileServer, write_images: WriteImages, tmp_path: Path
+) -> None:
+    """Signed again, the items are the same; a failure names them without their secrets."""
+    images = write_images(labels=("cat",), each=2) / "cat"
+    hostile_server.answers |= {f"/{n}.png": give((images / f"{n}.png").read_bytes()) for n in (0, 1)}
+    store = tmp_path / "store"
+    ledgers = []
+    for secret in ("hush1", "hush2"):
+        names = [f"http://me:{secret}@{hostile_server.host}/{n}.png?X-Amz-Signature={secret}&v=1" for n in (0, 1, 2)]
+        (tmp_path / "t.csv").write_bytes(table_of(*names))
+        result = topwork_command("extract", tmp_path / "t.csv", "--store", store, "--json")
+        assert "hush" not in result.stdout + result.stderr
+        ledgers.append(json.loads(result.stdout))
+    assert [(ledger["ok"], ledger["failed"], ledger["items"]) for ledger in ledgers] == [(2, 1, 3)] * 2
+    assert FeatureStore.open(store).ids == [f"{hostile_server.url}/{n}.png?v=1" for n in (0, 1)]
+    for path in store.rglob("*"):
+        assert path.is_dir() or b"hush" not in path.read_bytes(), path
+    assert "hush" not in topwork_command("store", "failures", store).stdout
+    refused = topwork_command(
+        "extract", f"http://me:hush@{hostile_server.host}/t.csv?token=hush", "--store", store, code=2
+    )
+    assert "hush" not in refused.stderr
