@@ -21,6 +21,7 @@
     ├── BundleError (ValueError)            a bundle that is damaged or not trusted
     ├── StoppedError (RuntimeError)         a job ended by its error policy
     └── SetupError                          the machine, not the data
+        ├── CacheError (RuntimeError)       a cache folder that others may have changed
         ├── MissingPackageError (ImportError)
         ├── ProviderError (RuntimeError)    an execution provider that is not available
         └── HubError (OSError)              pre-trained weights that cannot be fetched
@@ -119,6 +120,10 @@ class SetupError(TopworkError):
     """Something is missing on this machine."""
 
     exit_code = 3
+
+
+class CacheError(SetupError, RuntimeError):
+    """What is cached belongs to another user, can be changed by others, or is damaged."""
 
 
 class MissingPackageError(SetupError, ImportError):

@@ -78,19 +78,6 @@ def has_instructions(wanted: Iterable[str], *, precision: str) -> bool:
     return precision not in disabled_names() and not set(wanted).isdisjoint(instruction_sets())
 
 
-def user_cache_folder() -> Path:
-    """Return the folder of what can be made anew: ``TOPWORK_CACHE``, or one in the user's cache folder."""
-    if "TOPWORK_CACHE" in os.environ:
-        return Path(os.environ["TOPWORK_CACHE"])
-    if sys.platform == "win32":
-        root = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    elif sys.platform == "darwin":
-        root = Path.home() / "Library" / "Caches"
-    else:
-        root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return root / "topwork"
-
-
 def used_memory(status_file: Path = PROCESS_STATUS_FILE) -> int | None:
     """Return the bytes of memory that this process has of its own; None where the system does not report it (Windows).
 

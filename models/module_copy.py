@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, reason
-from ..hardware import user_cache_folder
+from ..user_cache import prepare_folder, user_cache_folder
 from .module_output import iterate_tensors
 
 if TYPE_CHECKING:
@@ -153,8 +153,8 @@ def copy_to_disk(tensor: Tensor) -> Tensor:
     import torch
 
     content = tensor.detach().cpu().float().contiguous()
-    user_cache_folder().mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=user_cache_folder()) as file:
+    folder = prepare_folder(user_cache_folder())
+    with tempfile.NamedTemporaryFile(dir=folder) as file:
         file.write(content.view(-1).view(torch.uint8).numpy().data)
         file.flush()
         mapped = torch.from_file(file.name, shared=False, size=content.numel(), dtype=torch.float32)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from ...atomic import write_file
 from ...hardware import available_cores, processor
 from ...identity import digest
+from ...user_cache import recall, remember
 from ..graphs.graph_cache import cache_folder
 from ..runtime.providers import find_runtime_versions
 from .batching import DEFAULT_BATCH_SIZES, BatchSizes
@@ -65,13 +64,12 @@ def tune(
     """
     bench = bench or Bench(graph, config.provider, preprocessor)
     path = locate_tuning(graph, config.provider)
-    if path.is_file():
-        tuning = read_tuning(path)
+    tuning = read_tuning(path)
+    if tuning is not None:
         return tuning.sizes, bench.open_session(tuning.runs)
     measured = measure_tuning(bench, items, pending)
     if measured is None:
         return bench.default.sizes, bench.open_session(bench.default.runs)
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_tuning(path, measured)
     return measured.sizes, bench.open_session(measured.runs)
 
@@ -90,16 +88,18 @@ def locate_tuning(graph: ExportedGraph, provider: str) -> Path:
     return cache_folder().with_name("tuning") / f"{digest(conditions)[:32]}.json"
 
 
-def read_tuning(path: Path) -> Tuning:
-    """Read a remembered tuning."""
-    values = json.loads(path.read_text(encoding="utf-8"))
+def read_tuning(path: Path) -> Tuning | None:
+    """Read a remembered tuning; None if there is none, or it is damaged."""
+    values = recall(path)
+    if values is None:
+        return None
     return Tuning(BatchSizes(values["batch_size"], values["tokens"]), values["runs"])
 
 
 def write_tuning(path: Path, tuning: Tuning) -> None:
     """Remember a tuning."""
     values = {"batch_size": tuning.sizes.batch_size, "tokens": tuning.sizes.tokens, "runs": tuning.runs}
-    write_file(path, json.dumps(values).encode())
+    remember(path, values)
 
 
 def measure_tuning(bench: Bench, items: Iterable[Item], pending: int) -> Tuning | None:

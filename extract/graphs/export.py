@@ -13,8 +13,10 @@ from ...atomic import TEMPORARY, new_folder
 from ...errors import ExportError, LayerError, ParityError, TopworkError, reason
 from ...hardware import installed
 from ...identity import COMPUTATION
+from ...user_cache import PRIVATE_MODE
 from ..preprocess.by_kind import example_feed
 from ..runtime.session import open_session
+from .cache_entry import seal_graph
 from .canaries import compute_reference_canaries, write_canaries
 from .certificate import Certificate
 from .certify import certify, check_first_token, check_padding
@@ -157,6 +159,8 @@ def save_graph(exported: Export, spec: InputSpec, folder: Path) -> ExportedGraph
         graph.write_certificate(exported.certificate)
         write_canaries(graph.canaries_path, exported.canary_items, reference=exported.canary_features)
         write_inputs(spec, temporary / INPUTS_FOLDER)
+        temporary.chmod(PRIVATE_MODE)
+        seal_graph(graph, entry=folder.name)
     return ExportedGraph(folder / GRAPH_FILE)
 
 

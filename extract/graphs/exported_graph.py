@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...atomic import write_file
-from ...hardware import available_cores, user_cache_folder
+from ...hardware import available_cores
 from ...identity import digest
 from ...models.input_kinds import input_spec_from_json
 from ...models.input_spec import InputSpec
+from ...user_cache import is_sealed, prepare_folder, seal, user_cache_folder
 from ..runtime.providers import find_providers, parse_family
 from ..runtime.session import Session, SessionOptions, open_on_first
 from .canaries import Canaries, compute_session_canaries, describe_session, write_canaries
@@ -118,8 +119,11 @@ class ExportedGraph:
         """Its canaries, or those that it adopted; None for a graph of an earlier version that has none."""
         own = Canaries(self.canaries_path) if self.canaries_path.is_file() else None
         is_complete = own is not None and own.has_reference
-        if not is_complete and self._adopted_canaries_path.is_file():
-            return Canaries(self._adopted_canaries_path)
+        if is_complete:
+            return own
+        adopted = self._adopted_canaries_path
+        if adopted.is_file() and is_sealed(adopted.with_suffix(".json"), [adopted], adopted.stem):
+            return Canaries(adopted)
         return own
 
     @property
@@ -149,8 +153,10 @@ class ExportedGraph:
             return
         if own is not None:
             other.check_former_canaries(own)
-        self._adopted_canaries_path.parent.mkdir(parents=True, exist_ok=True)
-        other.canaries.select(names, self._adopted_canaries_path)
+        adopted = self._adopted_canaries_path
+        prepare_folder(adopted.parent)
+        other.canaries.select(names, adopted)
+        seal(adopted.with_suffix(".json"), [adopted], adopted.stem)
 
     def check_former_canaries(self, canaries: Canaries) -> None:
         """Raise a DriftError if this graph computes other features than a session of another graph did before."""

@@ -11,10 +11,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ...errors import InputError
-from ...hardware import user_cache_folder
 from ...identity import digest
 from ...models.backbone import Backbone, Loadable, TorchBackbone
 from ...models.loading import BackboneSpec
+from ...user_cache import discard, prepare_folder, user_cache_folder
+from .cache_entry import is_intact
 from .cut import Column, CutRequest
 from .export import Samples, export, no_samples, package_versions
 from .exported_graph import GRAPH_FILE, ExportedGraph
@@ -63,9 +64,11 @@ def graph_for(
             f"backbone is a {type(backbone).__name__}; expected a name such as 'timm:resnet50', or what "
             "load_backbone returns (a module needs load_backbone(module, input_spec=…))"
         )
-    folder = cache_folder() / request_key(spec, request)
-    if (folder / GRAPH_FILE).is_file():
-        return ExportedGraph(folder / GRAPH_FILE)
+    folder = prepare_folder(cache_folder()) / request_key(spec, request)
+    cached = ExportedGraph(folder / GRAPH_FILE)
+    if is_intact(cached):
+        return cached
+    discard(folder)
     loaded = load_or_reuse(backbone) if isinstance(backbone, BackboneSpec) else backbone
     return exporter(loaded, request, folder, samples)
 

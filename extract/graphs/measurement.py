@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...atomic import write_file
-from ...hardware import processor, user_cache_folder
+from ...hardware import processor
 from ...identity import digest, digest_of_file
+from ...user_cache import recall, remember, user_cache_folder
 from ..runtime.providers import find_runtime_versions
 from .canaries import measure_errors, prepare_feeds
 
@@ -146,13 +147,13 @@ class MeasurementCache:
 
     def read(self) -> list[Measurement]:
         """Return the measurements, of all providers and versions."""
-        return [found for path in sorted(self.folder.glob("*.json")) for found in read_measurements(path)]
+        remembered = [recall(path) for path in sorted(self.folder.glob("*.json"))]
+        return [Measurement.from_json(fields) for fields in remembered if fields is not None]
 
     def write(self, measurement: Measurement) -> None:
         """Remember a measurement, in place of an earlier one under the same conditions."""
         conditions = replace(measurement, batch_sizes=(), relative_l2=0.0, column="", limit=0.0)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_measurements(self.folder / f"{digest(asdict(conditions))[:16]}.json", [measurement])
+        remember(self.folder / f"{digest(asdict(conditions))[:16]}.json", asdict(measurement))
 
 
 def graph_key(metadata_text: str, canaries_path: Path) -> str:

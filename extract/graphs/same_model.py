@@ -6,15 +6,13 @@ they accept is remembered for this user.
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...atomic import write_file
 from ...errors import IdentityError
-from ...hardware import user_cache_folder
 from ...identity import COMPUTATION, digest
+from ...user_cache import recall, remember, user_cache_folder
 from .canaries import find_largest_error
 from .measurement import MAX_ERROR_FP32
 
@@ -70,17 +68,14 @@ def compare_canaries(found: Canaries, expected: Canaries) -> float:
 
 def is_accepted(found: ExportedGraph, expected: ExportedGraph) -> bool:
     """Return whether canaries accepted a computation for a graph before."""
-    path = locate_accepted(expected)
-    return path.is_file() and describe_computation(found) in json.loads(path.read_text(encoding="utf-8"))
+    return describe_computation(found) in (recall(locate_accepted(expected)) or [])
 
 
 def remember_accepted(found: ExportedGraph, expected: ExportedGraph) -> None:
     """Remember that canaries accepted a computation for a graph."""
     path = locate_accepted(expected)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    accepted = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-    accepted.append(describe_computation(found))
-    write_file(path, json.dumps(accepted, indent=1).encode())
+    accepted = recall(path) or []
+    remember(path, [*accepted, describe_computation(found)])
 
 
 def describe_computation(graph: ExportedGraph) -> dict[str, Any]:

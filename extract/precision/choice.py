@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from ...atomic import write_file
 from ...errors import InputError, ProviderError
 from ...hardware import available_cores, processor
 from ...identity import digest
+from ...user_cache import recall, remember
+from ..graphs.cache_entry import is_intact
 from ..graphs.exported_graph import ExportedGraph
 from ..graphs.fidelity import FIDELITY_FORMAT, MAX_JUDGED_ITEMS, Fidelity
 from ..runtime.providers import LOWER_PRECISIONS, find_providers, find_runtime_versions, has_package
@@ -125,13 +125,21 @@ def judge_once(trial: Trial, families: Sequence[str]) -> tuple[Fidelity, ...]:
         FIDELITY_FORMAT,
     ]
     path = trial.graph.path.with_name(f"fidelity-{digest(conditions)[:16]}.json")
-    if not path.is_file():
-        judged: list[dict[str, Any]] = []
-        for family in families:
-            judged.extend(asdict(fidelity) for fidelity in judge_family(trial, family))
-        write_file(path, json.dumps(judged, indent=1).encode())
-    remembered = json.loads(path.read_text(encoding="utf-8"))
-    return tuple(Fidelity(**values) for values in remembered)
+    recalled = recall(path)
+    if recalled is not None:
+        remembered = tuple(Fidelity(**values) for values in recalled)
+        if all(has_intact_graph(trial.graph, fidelity.precision) for fidelity in remembered):
+            return remembered
+    judged: list[Fidelity] = []
+    for family in families:
+        judged.extend(judge_family(trial, family))
+    remember(path, [asdict(fidelity) for fidelity in judged])
+    return tuple(judged)
+
+
+def has_intact_graph(graph: ExportedGraph, precision: str) -> bool:
+    """Return whether a graph, whose own files are known to be intact, is there in a precision."""
+    return precision == "fp32" or is_intact(locate_lowered_graph(graph, precision))
 
 
 def judge_family(trial: Trial, family: str) -> list[Fidelity]:

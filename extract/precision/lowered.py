@@ -7,6 +7,7 @@ from typing import Any
 
 from ...errors import InputError
 from ...identity import digest
+from ..graphs.cache_entry import is_intact, seal_graph
 from ..graphs.exported_graph import ExportedGraph
 from ..graphs.graph_metadata import write_metadata
 from ..graphs.model_file import load_model, save_model
@@ -56,7 +57,7 @@ class Lowering:
     def write(self, graph: ExportedGraph) -> ExportedGraph:
         """Return the graph in this precision; it is written next to the original, once."""
         lowered = locate_lowered_graph(graph, self.precision)
-        if lowered.path.is_file():
+        if is_intact(lowered):
             return lowered
         columns = tuple(replace(column, precision=self.precision) for column in graph.metadata.columns)
         check_size(graph, self.family)
@@ -66,6 +67,7 @@ class Lowering:
         if graph.canaries is not None:
             graph.canaries.select([column.name for column in columns], lowered.canaries_path)
         save_model(model, lowered.path)
+        seal_graph(lowered, entry=lowered.path.parent.name)
         return lowered
 
 

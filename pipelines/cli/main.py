@@ -17,6 +17,7 @@ from . import (
     audit_commands,
     backbone_commands,
     bundle_commands,
+    cache_commands,
     extract_commands,
     overview_commands,
     probe_commands,
@@ -44,6 +45,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Transfer learning by feature extraction: cut a backbone, export it once, train heads from cached features.",
 )
+cache_app = typer.Typer(no_args_is_help=True, help="Check the cache of exported graphs.")
 store_app = typer.Typer(no_args_is_help=True, help="Inspect and maintain a feature store.")
 
 app.command("layers")(backbone_commands.layers)
@@ -66,6 +68,8 @@ app.command("refit")(bundle_commands.refit)
 app.command("evaluate")(bundle_commands.evaluate)
 app.command("predict")(bundle_commands.predict)
 app.command("export")(bundle_commands.export)
+app.add_typer(cache_app, name="cache")
+cache_app.command("verify")(cache_commands.verify)
 app.command("heads")(overview_commands.heads)
 app.command("doctor")(overview_commands.doctor)
 app.command("demo")(overview_commands.demo)

@@ -16,6 +16,7 @@ import topwork
 from safetensors.torch import load_file, save_file
 from topwork.errors import InputError, ParityError
 from topwork.extract.graphs import graph_cache
+from topwork.extract.graphs.cache_entry import seal_graph
 from topwork.extract.graphs.cut import CutRequest
 from topwork.extract.graphs.export import Samples, export
 from topwork.extract.graphs.exported_graph import ExportedGraph
@@ -85,6 +86,7 @@ def test_key_and_fingerprint_do_not_see_the_folder_of_the_weights(copies: tuple[
     def copy_graph(backbone: topwork.Backbone, request: CutRequest, folder: Path, samples: Samples) -> ExportedGraph:
         exported.append(digest(backbone.identity()))
         shutil.copytree(builtin.path.parent, folder)
+        seal_graph(ExportedGraph(folder / builtin.path.name), entry=folder.name)
         return ExportedGraph(folder / builtin.path.name)
 
     builtin = graph_for("topwork:tiny", LAYER1)
