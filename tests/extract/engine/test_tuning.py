@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from topwork.extract.preprocess.preprocessor import Prepared
 from topwork.extract.sources.opening import open_source
 from topwork.extract.store.feature_store import FeatureStore
 from topwork.hardware import available_cores
+from topwork.user_cache import recall
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (70, 32, 32, 3), dtype=np.uint8)
 CPU = RunConfig(provider="cpu")
@@ -65,7 +65,7 @@ def test_choice_is_remembered(tiny: Extractor, folder: Path) -> None:
     assert first.sizes.batch_size in (8, 16, 32)
     assert first.runs in (1, available_cores())
     (path,) = folder.iterdir()
-    assert json.loads(path.read_text())["batch_size"] == first.sizes.batch_size
+    assert recall(path)["batch_size"] == first.sizes.batch_size
     unused = Unused(tiny.graph, "cpu", tiny.preprocessor)
     assert find_tuning(tiny, LONG, unused) == first
     assert find_tuning(tiny, 3, unused) == first  # so that a resumed job repeats the batches of the run before
