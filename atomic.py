@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import platform
 import shutil
+import sys
 import tempfile
 import uuid
 import zlib
@@ -15,6 +17,9 @@ from pathlib import Path
 
 TEMPORARY = ".tmp-"
 """Prefix of the names of files and folders that are being written."""
+AT_FDCWD = -100
+"""For system calls: paths are relative to the working folder."""
+RENAME_EXCHANGE = 2
 PROBE_BYTES = 65_536
 """Bytes that are written to see whether there is room at a destination."""
 
@@ -98,6 +103,53 @@ def move_folder(temporary: Path, path: Path) -> None:
         raise
 
 
+def replace_folder(new: Path, path: Path) -> None:
+    """Move a complete folder to `path`; what was there is then at `new`, or gone.
+
+    Where the system exchanges two folders in one step, others see the old or the new one. Elsewhere the old one is set
+    aside for a moment: it is put back on any exception, and after a kill by :func:`restore_replaced`.
+    """
+    restore_replaced(path)
+    if path.exists() and exchange(new, path):
+        return
+    aside = _aside(path)
+    if not path.exists():
+        os.rename(new, path)
+        return
+    os.rename(path, aside)
+    try:
+        os.rename(new, path)
+    except BaseException:
+        restore_replaced(path)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def restore_replaced(path: Path) -> None:
+    """Put a folder back that a killed :func:`replace_folder` left aside; remove it if the new one is in place."""
+    aside = _aside(path)
+    if not aside.is_dir():
+        return
+    if path.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+        return
+    with contextlib.suppress(FileNotFoundError):  # another process was faster
+        os.rename(aside, path)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Exchange two paths in one step; return False if the system or its file system cannot."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if sys.platform == "linux" else None
+    if rename is None:
+        return False
+    if rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM):
+        return False
+    raise OSError(number, os.strerror(number), str(other))
+
+
 def temporary_name(prefix: str = "") -> str:
     """Return a new name that says which process of which machine writes under it."""
     return f"{TEMPORARY}{prefix}{uuid.uuid4().hex}.{_machine()}.{os.getpid()}"
@@ -126,6 +178,11 @@ def sweep(folder: Path) -> None:
     """Remove the temporary files and folders that interrupted writers left in a folder."""
     for leftover in folder.glob(f"{TEMPORARY}*"):
         _remove(leftover)
+
+
+def _aside(path: Path) -> Path:
+    """Return where a folder is while another takes its place; never swept, as it may be all that there is."""
+    return path.with_name(f".{path.name}.replaced")
 
 
 def _remove(leftover: Path) -> None:

@@ -8,7 +8,18 @@ import signal
 from pathlib import Path
 
 import pytest
-from topwork.atomic import new_file, new_folder, require_destination, sweep, temporary_name, write_file
+from topwork import atomic
+from topwork.atomic import (
+    new_file,
+    new_folder,
+    replace_folder,
+    require_destination,
+    restore_replaced,
+    sweep,
+    sweep_after_dead_processes,
+    temporary_name,
+    write_file,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -125,3 +136,52 @@ def test_destination_below_a_file_is_refused_by_its_name(tmp_path: Path) -> None
     with pytest.raises(NotADirectoryError) as error:
         require_destination(tmp_path / "file" / "a.csv")
     assert error.value.filename == str(tmp_path / "file" / "a.csv")
+
+
+def make_folder(path: Path, content: str) -> Path:
+    path.mkdir()
+    (path / "file").write_text(content)
+    return path
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_folder_is_replaced(can_exchange: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not can_exchange:
+        monkeypatch.setattr(atomic, "exchange", lambda one, other: False)
+    path = make_folder(tmp_path / "a", "old")
+    replace_folder(make_folder(tmp_path / "new", "new"), path)
+    assert (path / "file").read_text() == "new"
+    assert not (tmp_path / ".a.replaced").exists()
+    replace_folder(make_folder(tmp_path / "first", "first"), tmp_path / "b")
+    assert (tmp_path / "b" / "file").read_text() == "first"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_old_folder_is_put_back_on_any_exception(
+    error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(atomic, "exchange", lambda one, other: False)
+    path = make_folder(tmp_path / "a", "old")
+    new = make_folder(tmp_path / "new", "new")
+    rename = os.rename
+
+    def fail_for_new(source: Path, target: Path) -> None:
+        if source == new:
+            raise error
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", fail_for_new)
+    with pytest.raises(error):
+        replace_folder(new, path)
+    assert (path / "file").read_text() == "old"
+
+
+def test_kill_between_the_renames_loses_nothing(tmp_path: Path) -> None:
+    make_folder(tmp_path / ".a.replaced", "old")  # what is there then
+    sweep_after_dead_processes(tmp_path)
+    restore_replaced(tmp_path / "a")
+    assert (tmp_path / "a" / "file").read_text() == "old"
+    make_folder(tmp_path / ".a.replaced", "older")  # killed after the second one
+    restore_replaced(tmp_path / "a")
+    assert (tmp_path / "a" / "file").read_text() == "old"
+    assert names(tmp_path) == ["a"]

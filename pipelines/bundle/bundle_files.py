@@ -15,7 +15,9 @@ import numpy as np
 
 from ...atomic import (
     new_folder,
+    replace_folder,
     require_destination,
+    restore_replaced,
     sweep_after_dead_processes,
     sync_folder,
     temporary_name,
@@ -42,6 +44,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ...extract.graphs.cut import Column
+
+
+MAX_READS = 20
+"""How often a bundle is read that is replaced each time meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,7 @@ def require_bundle_place(path: Path, *, overwrite: bool) -> None:
 
     With `overwrite`, an existing bundle may be replaced, and nothing else.
     """
+    restore_replaced(path)
     is_empty_folder = path.is_dir() and not any(path.iterdir())
     if (path / MANIFEST).is_file():
         if not overwrite:
@@ -100,9 +107,7 @@ def write_bundle(contents: BundleContents, path: Path, provider: str = "auto", *
         new = temporary / "new"
         with new_folder(new) as folder:
             write_files(contents, folder, provider)
-        if path.exists():
-            path.rename(temporary / "old")
-        new.rename(path)
+        replace_folder(new, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     sync_folder(path.parent)
@@ -151,8 +156,35 @@ def read_bundle(path: Path, trusted: Sequence[str] = ()) -> BundleContents:
     """Read a bundle; nothing is unpickled, and torch is not needed.
 
     Of the types beyond those of scikit-learn, numpy and scipy that are known to be safe, the head may hold the
-    `trusted` ones. Raise a BundleError for others, or if a file is missing or changed.
+    `trusted` ones. Raise a BundleError for others, or if a file is missing or changed. A bundle that is replaced
+    meanwhile is read again.
     """
+    restore_replaced(path)
+    for _ in range(MAX_READS):
+        before = describe_version(path)
+        try:
+            contents = read_files(path, trusted)
+        except (BundleError, FileNotFoundError):
+            if describe_version(path) == before:
+                raise
+            continue
+        if describe_version(path) == before:
+            return contents
+    raise BundleError(f"{path} was replaced {MAX_READS} times while it was read. Read it when its writer has ended.")
+
+
+def describe_version(path: Path) -> tuple[int, ...] | None:
+    """Return what tells a bundle from another one in its place; None if there is none."""
+    try:
+        folder = path.stat()
+        manifest = (path / MANIFEST).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return (folder.st_ino, manifest.st_ino, manifest.st_size, manifest.st_mtime_ns)
+
+
+def read_files(path: Path, trusted: Sequence[str]) -> BundleContents:
+    """Read the files of a bundle once."""
     manifest = read_manifest(path)
     check_files(path, manifest["files"])
     graph = ExportedGraph(path / GRAPH_FILE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import pickle
@@ -10,6 +11,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ import topwork
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.neighbors import NearestCentroid
 from topwork import TransferClassifier
+from topwork.atomic import replace_folder
 from topwork.errors import BundleError, InputError
 from topwork.extract.graphs import model_file
 from topwork.extract.graphs.exported_graph import ExportedGraph
@@ -421,3 +424,33 @@ def test_files_have_the_mode_of_the_umask(umask: int, train: Train, tmp_path: Pa
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "b").rglob("*") if path.is_file()}
     assert set(modes.values()) == {0o666 & ~umask}
     assert stat.S_IMODE((tmp_path / "b").stat().st_mode) == 0o777 & ~umask
+
+
+def test_readers_see_the_old_or_the_new_bundle(train: Train, tmp_path: Path) -> None:
+    versions = [tmp_path / head for head in ("centroid", "lda")]
+    for version in versions:
+        train(version.name).save(version)
+    shutil.copytree(versions[0], tmp_path / "bundle")
+    has_ended = threading.Event()
+
+    def replace_again_and_again() -> None:
+        for number in itertools.count(1):
+            if has_ended.wait(0.02):
+                return
+            new = shutil.copytree(versions[number % 2], tmp_path / "next")
+            replace_folder(new, tmp_path / "bundle")
+            shutil.rmtree(new)
+
+    writer = threading.Thread(target=replace_again_and_again)
+    writer.start()
+    try:
+        heads = {topwork.load(tmp_path / "bundle").head for _ in range(30)}
+    finally:
+        has_ended.set()
+        writer.join()
+    assert heads <= {"centroid", "lda"}
+
+
+def test_bundle_that_a_killed_save_set_aside_is_loaded(bundle: Path) -> None:
+    bundle.rename(bundle.with_name(f".{bundle.name}.replaced"))
+    assert topwork.load(bundle).head == "centroid"
