@@ -31,6 +31,8 @@ EXTENSION_TYPES = (
 MAX_EXTENSION_BYTES = 65_536
 """Size of such a member; Python 3.11 takes minutes to look through a megabyte of digits."""
 MAX_MEMBER_BYTES = 2**62
+MAX_ZERO_BLOCKS = 2**14
+"""Blocks of zeros (8 MiB) that may follow one another, as at the end of each of several archives; usual are 20."""
 HEADER_ERRORS = (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError)  # type: ignore[attr-defined]
 
 
@@ -125,12 +127,25 @@ class StrictHeader(tarfile.TarInfo):
         start = tarfile_.fileobj.tell()
         try:
             member = super().fromtarfile(tarfile_)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            count_zero_block(tarfile_)
+            raise
         except HEADER_ERRORS as error:
             raise tarfile.ReadError(f"{error} at byte {start:,}") from error
+        tarfile_.n_zero_blocks = 0  # type: ignore[attr-defined]
         has_advanced = tarfile_.offset > start
         if not 0 <= member.size < MAX_MEMBER_BYTES or not has_advanced:
             raise tarfile.ReadError(f"the header at byte {start:,} gives a size of {member.size:,} bytes")
         return member
+
+
+def count_zero_block(archive: tarfile.TarFile) -> None:
+    """Raise a ReadError for more blocks of zeros in an archive than its ends explain: compressed, they cost nothing."""
+    n_blocks: int = getattr(archive, "n_zero_blocks", 0) + 1
+    archive.n_zero_blocks = n_blocks  # type: ignore[attr-defined]
+    if n_blocks > MAX_ZERO_BLOCKS:
+        size = MAX_ZERO_BLOCKS * tarfile.BLOCKSIZE
+        raise tarfile.ReadError(f"more than {size:,} bytes of zeros are no files")
 
 
 @contextlib.contextmanager

@@ -27,6 +27,9 @@ URL = re.compile(r"([a-z][\w+.-]+::)*[a-z][\w+.-]+://", re.IGNORECASE)
 """A drive of Windows has one letter, a protocol more."""
 MODIFICATION_FIELDS = ("mtime", "LastModified", "last_modified")
 """Names that file systems use for the time of the last modification; the time of creation proves nothing."""
+MAX_LISTED_FILES = 10_000_000
+MAX_FOLDER_DEPTH = 64
+"""Most files, and most folders inside one another, of a listing: a server could invent them without an end."""
 UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -113,11 +116,15 @@ def walk(system: Any, root: str) -> dict[str, dict[str, Any]]:
     folders = [root]
     while folders:
         folder = folders.pop()
+        if folder.count("/") - root.rstrip("/").count("/") > MAX_FOLDER_DEPTH + 1:
+            raise SourceError(f"{folder} lies more than {MAX_FOLDER_DEPTH} folders deep; name a folder below {root}")
         for info in system.ls(folder, detail=True):
             if info["type"] != "directory":
                 found[info["name"]] = info
             elif is_below(info["name"], folder):
                 folders.append(info["name"])
+        if len(found) + len(folders) > MAX_LISTED_FILES:
+            raise SourceError(f"{root} lists more than {MAX_LISTED_FILES:,} files and folders; name a folder below it")
     return found
 
 

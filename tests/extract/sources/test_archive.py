@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import tarfile
 from collections.abc import Callable
@@ -148,3 +149,10 @@ def test_a_truncated_archive_is_refused_by_name(write_images: WriteImages, name:
     archive.write_bytes(archive.read_bytes()[: archive.stat().st_size // 2])
     with pytest.raises(SourceError, match=name):
         ArchiveSource(archive)
+
+
+def test_archive_of_zeros_ends(tmp_path: Path) -> None:
+    path = tmp_path / "zeros.tar.gz"
+    path.write_bytes(gzip.compress(bytes(2**25)))
+    with pytest.raises(SourceError, match="cannot be read"):
+        open_source(path)
