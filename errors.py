@@ -138,6 +138,17 @@ class HubError(SetupError, OSError):
     """Pre-trained weights cannot be fetched."""
 
 
+class TransientError(OSError):
+    """A failure of a download that may pass: of the connection, or of a server that is busy.
+
+    The server asked to wait for so many seconds, or did not say (None).
+    """
+
+    def __init__(self, message: str, wait_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.wait_seconds = wait_seconds
+
+
 def reason(error: BaseException) -> str:
     """Return the cause of an exception in one line.
 

@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ...errors import InputError
+from ...errors import InputError, TransientError
 from .file import check_size
 
 if TYPE_CHECKING:
@@ -59,14 +59,6 @@ def read_number(variable: str, default: float, minimum: float = 1e-3) -> float:
     if not minimum <= value < float("inf"):
         raise InputError(f"{variable}={text}: expected a number of at least {minimum:g}; unset it for {default:g}")
     return value
-
-
-class TransientError(OSError):
-    """A failure that may pass: of the connection, or of a server that is busy."""
-
-    def __init__(self, message: str, wait_seconds: float | None = None) -> None:
-        super().__init__(message)
-        self.wait_seconds = wait_seconds
 
 
 def find_web_options(url: str) -> dict[str, Any]:
