@@ -22,6 +22,25 @@ AT_FDCWD = -100
 RENAME_EXCHANGE = 2
 PROBE_BYTES = 65_536
 """Bytes that are written to see whether there is room at a destination."""
+FULL_DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
+"""Error numbers of a full disk and of an exhausted quota."""
+
+
+@contextlib.contextmanager
+def name_full_disk(path: Path) -> Iterator[None]:
+    """Let the error of a full disk name `path`, which is being written, whatever file the system named.
+
+    A file in the folder of temporary files is named itself, unless `path` is there, too.
+    """
+    try:
+        yield
+    except OSError as error:
+        if type(error) is not OSError or error.errno not in FULL_DISK_ERRNOS:
+            raise
+        temporary_files = Path(tempfile.gettempdir())
+        named = Path(error.filename2 or error.filename or path)  # of a copy the second one is written
+        is_temporary = named.is_relative_to(temporary_files) and not path.absolute().is_relative_to(temporary_files)
+        raise OSError(error.errno, error.strerror, str(named if is_temporary else path)) from error
 
 
 def write_file(path: Path, content: bytes, *, exclusive: bool = False) -> None:
@@ -31,7 +50,7 @@ def write_file(path: Path, content: bytes, *, exclusive: bool = False) -> None:
     """
     temporary = path.with_name(temporary_name())
     try:
-        with open(temporary, "xb") as stream:
+        with name_full_disk(path), open(temporary, "xb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
@@ -54,8 +73,9 @@ def new_file(path: Path, *, replace: bool = False) -> Iterator[Path]:
     sweep_after_dead_processes(path.parent)
     temporary = path.with_name(temporary_name())
     try:
-        yield temporary
-        _sync_file(temporary)
+        with name_full_disk(path):
+            yield temporary
+            _sync_file(temporary)
         if replace:
             os.replace(temporary, path)
         else:
@@ -73,18 +93,13 @@ def new_folder(path: Path) -> Iterator[Path]:
     FileExistsError is raised.
     """
     temporary = path.with_name(temporary_name(f"{path.name}-"))
-    temporary.mkdir(parents=True)
+    with name_full_disk(path):
+        temporary.mkdir(parents=True)
     sweep_after_dead_processes(path.parent)
     try:
-        yield temporary
-        paths = list(temporary.rglob("*"))
-        for file in paths:
-            if file.is_file():
-                _sync_file(file)
-        sync_folder(temporary)
-        for folder in paths:
-            if folder.is_dir():
-                sync_folder(folder)
+        with name_full_disk(path):
+            yield temporary
+            _sync_files(temporary)
         move_folder(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -207,6 +222,18 @@ def _is_running(process: int) -> bool:
     except (PermissionError, OverflowError):
         return True
     return True
+
+
+def _sync_files(root: Path) -> None:
+    """Force the files of a folder and its sub-folders to disk, then the folders."""
+    paths = list(root.rglob("*"))
+    for file in paths:
+        if file.is_file():
+            _sync_file(file)
+    sync_folder(root)
+    for folder in paths:
+        if folder.is_dir():
+            sync_folder(folder)
 
 
 def _sync_file(file: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import time
 import warnings
 from collections.abc import Iterable, Iterator
@@ -10,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
+from ...atomic import FULL_DISK_ERRNOS
 from ...errors import IdentityError, InputError
 from ...hardware import available_cores
 from ..engine.batching import BatchSizes
@@ -32,9 +32,6 @@ from ..store.part import Row
 from ..store.pending import Pending
 from ..store.writer import StoreWriter, open_writer
 from .recording import Counter, Recorder
-
-DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
-"""Error numbers of a full disk and of an exhausted quota."""
 
 
 def extract_features(
@@ -197,7 +194,7 @@ def compact_if_possible(writer: StoreWriter) -> None:
     try:
         writer.compact()
     except OSError as error:
-        if error.errno not in DISK_IS_FULL:
+        if error.errno not in FULL_DISK_ERRNOS:
             raise
         warnings.warn(
             f"the disk is too full to merge the parts of {writer.store.path}; its rows are read from where they are. "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from ...atomic import (
+    name_full_disk,
     new_folder,
     replace_folder,
     require_destination,
@@ -105,7 +107,7 @@ def write_bundle(contents: BundleContents, path: Path, provider: str = "auto", *
     temporary.mkdir()
     try:
         new = temporary / "new"
-        with new_folder(new) as folder:
+        with name_full_disk(path), new_folder(new) as folder:
             write_files(contents, folder, provider)
         replace_folder(new, path)
     finally:
@@ -125,7 +127,9 @@ def write_files(contents: BundleContents, folder: Path, provider: str) -> None:
     # The head.
     types = save_head(contents.head, folder)
     if contents.learned_ids is not None:
-        np.save(folder / LEARNED_FILE, contents.learned_ids)
+        stream = io.BytesIO()
+        np.save(stream, contents.learned_ids)  # into a file it reports no error when the last bytes do not fit
+        write_file(folder / LEARNED_FILE, stream.getvalue())
     if contents.familiarity is not None:
         np.savez(folder / FAMILIAR_FILE, **contents.familiarity.to_arrays())
     # The manifest, with the digests of all of these.

@@ -11,6 +11,7 @@ from typing import Any
 
 import typer
 
+from ...atomic import FULL_DISK_ERRNOS
 from ...errors import TopworkError
 from ...url_secrets import hide_secrets
 from . import (
@@ -25,7 +26,7 @@ from . import (
 )
 from .output import echo
 
-ENVIRONMENT_ERRNOS = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO, errno.EDQUOT)
+ENVIRONMENT_ERRNOS = (*FULL_DISK_ERRNOS, errno.EACCES, errno.EROFS, errno.EIO)
 """Operating system errors that are caused by the machine and not by the request."""
 
 PRINTED_WARNINGS = (
@@ -88,9 +89,12 @@ def main() -> None:
     except TopworkError as error:
         exit_with(str(error), error.exit_code)
     except OSError as error:
-        subject = error.filename or "a file"
+        subject = error.filename2 or error.filename or "a file"
+        cause = error.strerror or error
+        if error.errno in FULL_DISK_ERRNOS:
+            cause = "the disk is full; free some space, and run the command again"
         exit_code = 3 if error.errno in ENVIRONMENT_ERRNOS else 2
-        exit_with(f"{subject}: {error.strerror or error}", exit_code)
+        exit_with(f"{subject}: {cause}", exit_code)
 
 
 def print_warning(

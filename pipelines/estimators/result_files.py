@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...atomic import new_file, require_destination, sync_folder, write_file
+from ...atomic import name_full_disk, new_file, require_destination, sync_folder, write_file
 from ...errors import InputError, TopworkError
 from ...extract.store.feature_store import FeatureStore
 from ...extract.store.lock import open_locked, read_holder
@@ -69,7 +69,8 @@ def write_predictions(
     with exclude_other_writers(path):
         unfinished = UnfinishedFile(path, rows, resume_key, excel_safe=excel_safe)
         try:
-            unfinished.write()
+            with name_full_disk(path):
+                unfinished.write()
         except TopworkError:
             unfinished.remove_unless_resumable()
             raise
