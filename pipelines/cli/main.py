@@ -24,6 +24,7 @@ from . import (
     probe_commands,
     store_commands,
 )
+from .interruption import Interruption, catch_signals
 from .output import echo
 
 ENVIRONMENT_ERRNOS = (*FULL_DISK_ERRNOS, errno.EACCES, errno.EROFS, errno.EIO)
@@ -81,9 +82,18 @@ def main() -> None:
     for message in PRINTED_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
     warnings.showwarning = print_warning
+    with catch_signals() as interruption:
+        run_app(interruption)
+
+
+def run_app(interruption: Interruption) -> None:
+    """Run the command, and turn what ends it into a message and an exit code."""
     try:
         app()
     except SystemExit as error:
+        if interruption.number:
+            echo(f"topwork: {interruption.describe(sys.argv[1:])}", err=True)
+            interruption.end_process()
         leave_if_pipe_is_closed(error)
         raise
     except TopworkError as error:
