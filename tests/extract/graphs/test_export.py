@@ -49,6 +49,7 @@ def test_file_and_certificate_are_all_there_is(graph: ExportedGraph) -> None:
         "graph.canaries.npz",
         "graph.json",
         "graph.onnx",
+        "graph.seal.json",
     ]
     assert [f.name for f in graph.path.parent.parent.iterdir()] == ["graph"]
     assert graph.certificate.versions == package_versions()

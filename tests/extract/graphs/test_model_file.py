@@ -65,6 +65,7 @@ def test_weights_are_beside_the_graph(large_graph: ExportedGraph) -> None:
         "graph.canaries.npz",
         "graph.json",
         "graph.onnx",
+        "graph.seal.json",
         "graph.weights",
     ]
     assert [path.name for path in folder.parent.iterdir()] == ["graph"]
