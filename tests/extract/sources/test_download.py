@@ -9,12 +9,13 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
-from topwork.errors import DecodeError, InputError
+from topwork.errors import DecodeError, InputError, SourceError
 from topwork.extract.sources import file as file_module
+from topwork.extract.sources import url as url_module
 from topwork.extract.sources.download import DownloadLimits, parse_retry_after
 from topwork.extract.sources.file import MAX_ITEM_BYTES
 from topwork.extract.sources.remote import LocalCopy
-from topwork.extract.sources.url import fetch
+from topwork.extract.sources.url import fetch, list_files
 
 from ...hostile_server import (
     Answer,
@@ -181,3 +182,26 @@ def test_retry_after_is_seconds_or_a_date() -> None:
     assert later is not None
     assert 25 < later <= 30
     assert parse_retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
+
+
+class Labyrinth(dict[str, Answer]):
+    """Every folder has another one."""
+
+    def get(self, path: str, default: Answer | None = None) -> Answer:  # type: ignore[override]
+        return give(b'<a href="deeper/">deeper/</a>', Content_Type="text/html")
+
+
+def test_listing_that_goes_ever_deeper_ends(hostile_server: HostileServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(url_module, "MAX_FOLDER_DEPTH", 5)
+    hostile_server.answers = Labyrinth()
+    with pytest.raises(SourceError, match="more than 5 folders deep"):
+        list_files(f"{hostile_server.url}/photos/")
+    assert len(hostile_server.requests) < 20
+
+
+def test_listing_of_too_many_files_ends(hostile_server: HostileServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(url_module, "MAX_LISTED_FILES", 10)
+    links = "".join(f'<a href="{number}.png">{number}.png</a>' for number in range(20))
+    hostile_server.answers["/photos/"] = give(links.encode(), Content_Type="text/html")
+    with pytest.raises(SourceError, match="lists more than 10 files"):
+        list_files(f"{hostile_server.url}/photos/")
