@@ -11,6 +11,8 @@ from ...errors import DecodeError
 from .url import is_url, resolve_path, without_query
 
 LOCAL_PROTOCOLS = ("file", "local")
+OWN_PROTOCOLS = (*LOCAL_PROTOCOLS, "memory")
+"""Where a table is the user's own, as one that is named by its path: on this machine, or in this process."""
 WEB_PROTOCOLS = ("http", "https")
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
@@ -58,6 +60,8 @@ class Access:
 
     def check(self, name: str) -> None:
         """Raise a DecodeError for the name of a file that the table may not name; the file is not looked for."""
+        if Address.parse(self.table).protocol in OWN_PROTOCOLS:
+            return
         if is_url(name):
             self.check_url(name)
         elif Path(name).is_absolute():

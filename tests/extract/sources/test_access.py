@@ -85,6 +85,12 @@ def test_allowed_hosts() -> None:
     Access("s3://b/t.csv", "b/t.csv", ("c",)).check("s3://c/1.png")
 
 
+@pytest.mark.parametrize("table", ["memory://bucket/t.csv", "file:///data/t.csv", "local:///data/t.csv"])
+def test_table_of_this_machine_or_process_is_the_users_own(table: str) -> None:
+    for name in ("/private/1.png", "file:///private/1.png", "../1.png", "https://b.org/1.png"):
+        Access(table, table.partition("://")[2]).check(name)
+
+
 def test_address_without_user_query_and_default_port() -> None:
     assert Address.parse("HTTPS://u:p@A.org:443/a%20b/../c?d#e") == Address("https", "a.org", "/c")
     assert Address.parse("s3://bucket/a?b#c") == Address("s3", "bucket", "/a?b#c")
