@@ -231,11 +231,7 @@ def write_page(page: Path, results: dict[str, dict[str, Any]]) -> None:
     """Write what was found, with the curve of each data set."""
     done = {name: result for name, result in results.items() if result}
     draw_curves(done, page.with_suffix(".svg"))
-    costs = [
-        [name, result["n_train"], f"{result['costs']['auto'] / result['costs']['deepest']:.2f}"]
-        for name, result in done.items()
-        if "costs" in result
-    ]
+    costs = [cost_row(name, result["n_train"], **result["costs"]) for name, result in done.items() if "costs" in result]
     text = TEMPLATE.format(
         draws=DRAWS,
         curves=page.with_suffix(".svg").name,
@@ -250,6 +246,11 @@ def write_page(page: Path, results: dict[str, dict[str, Any]]) -> None:
     )
     page.write_text(text, encoding="utf-8")
     print(text)
+
+
+def cost_row(name: str, n_items: int, *, deepest: float, auto: float) -> list[Any]:
+    """Return what a choice costs beside the features of the deepest layer, and beside the promised limit."""
+    return [name, n_items, f"{auto / deepest:.1f}", f"{auto / (2 * deepest + 60):.2f}"]
 
 
 def draw_curves(results: dict[str, dict[str, Any]], path: Path) -> None:
@@ -279,7 +280,7 @@ def draw_curves(results: dict[str, dict[str, Any]], path: Path) -> None:
     pyplot.close(figure)
 
 
-COST_COLUMNS = ["data", "items", "time of the fit / time of the deepest layer's features"]
+COST_COLUMNS = ["data", "items", "fit / features of the deepest layer", "fit / (twice these features + 60 s)"]
 BASELINES = {"raw": "raw inputs", "random": "random weights"}
 SCORE_NAMES = ("LogME", "H-score", "regularised H-score", "TransRate", "nearest neighbours", "effective rank")
 TEMPLATE = """# Which layer
@@ -319,7 +320,8 @@ cross-validation.
 ## What it costs
 
 The time of a fit with `layer="auto"`, everything included but the first export of the graphs, as a multiple of the
-time that the features of the deepest layer of the same items take, on {machine}.
+time that the features of the deepest layer of the same items take, and of what it may take: twice that and a minute. On
+{machine}.
 
 {costs}
 """
