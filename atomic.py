@@ -22,8 +22,11 @@ AT_FDCWD = -100
 RENAME_EXCHANGE = 2
 PROBE_BYTES = 65_536
 """Bytes that are written to see whether there is room at a destination."""
-FULL_DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT)
-"""Error numbers of a full disk and of an exhausted quota."""
+FULL_DISK_ERRORS = {
+    errno.ENOSPC: "the disk is full; free some space",
+    errno.EDQUOT: "the quota of the disk is used up; free some space",
+}
+"""Cause and remedy of the errors of a disk that has no room."""
 
 
 @contextlib.contextmanager
@@ -35,7 +38,7 @@ def name_full_disk(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if type(error) is not OSError or error.errno not in FULL_DISK_ERRNOS:
+        if type(error) is not OSError or error.errno not in FULL_DISK_ERRORS:
             raise
         temporary_files = Path(tempfile.gettempdir())
         named = Path(error.filename2 or error.filename or path)  # of a copy the second one is written

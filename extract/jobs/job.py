@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
-from ...atomic import FULL_DISK_ERRNOS
+from ...atomic import FULL_DISK_ERRORS
 from ...errors import IdentityError, InputError
 from ...hardware import available_cores
 from ..engine.batching import BatchSizes
@@ -194,7 +194,7 @@ def compact_if_possible(writer: StoreWriter) -> None:
     try:
         writer.compact()
     except OSError as error:
-        if error.errno not in FULL_DISK_ERRNOS:
+        if error.errno not in FULL_DISK_ERRORS:
             raise
         warnings.warn(
             f"the disk is too full to merge the parts of {writer.store.path}; its rows are read from where they are. "

@@ -8,12 +8,12 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from ...errors import DecodeError
+from .download import WEB_PROTOCOLS
 from .url import is_url, resolve_path, without_query
 
 LOCAL_PROTOCOLS = ("file", "local")
 OWN_PROTOCOLS = (*LOCAL_PROTOCOLS, "memory")
 """Where a table is the user's own, as one that is named by its path: on this machine, or in this process."""
-WEB_PROTOCOLS = ("http", "https")
 DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 

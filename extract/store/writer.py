@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...atomic import sweep
+from ...atomic import FULL_DISK_ERRORS, sweep
 from ...errors import InputError, LogDamagedError, StoreWriteError
 from ...identity import digest_of_file
 from ..engine.batching import DEFAULT_BATCH_SIZES, BatchSizes
@@ -42,8 +42,7 @@ if TYPE_CHECKING:
 
 IDS_PER_LOOKUP = 4096
 DISK_ERRORS = {
-    errno.ENOSPC: "the disk is full; free some space",
-    errno.EDQUOT: "the quota of the disk is used up; free some space",
+    **FULL_DISK_ERRORS,
     errno.EACCES: "writing is not allowed; change the permissions of the folder",
     errno.EPERM: "writing is not allowed; change the permissions of the folder",
     errno.EROFS: "its file system is read-only",

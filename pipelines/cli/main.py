@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from ...atomic import FULL_DISK_ERRNOS
+from ...atomic import FULL_DISK_ERRORS
 from ...errors import TopworkError
 from ...url_secrets import hide_secrets
 from . import (
@@ -27,7 +27,7 @@ from . import (
 from .interruption import Interruption, catch_signals
 from .output import echo
 
-ENVIRONMENT_ERRNOS = (*FULL_DISK_ERRNOS, errno.EACCES, errno.EROFS, errno.EIO)
+ENVIRONMENT_ERRNOS = (*FULL_DISK_ERRORS, errno.EACCES, errno.EROFS, errno.EIO)
 """Operating system errors that are caused by the machine and not by the request."""
 
 PRINTED_WARNINGS = (
@@ -101,8 +101,8 @@ def run_app(interruption: Interruption) -> None:
     except OSError as error:
         subject = error.filename2 or error.filename or "a file"
         cause = error.strerror or error
-        if error.errno in FULL_DISK_ERRNOS:
-            cause = "the disk is full; free some space, and run the command again"
+        if error.errno in FULL_DISK_ERRORS:
+            cause = f"{FULL_DISK_ERRORS[error.errno]}, and run the command again"
         exit_code = 3 if error.errno in ENVIRONMENT_ERRNOS else 2
         exit_with(f"{subject}: {cause}", exit_code)
 
