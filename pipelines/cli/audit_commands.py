@@ -17,7 +17,6 @@ from .options import (
     ExecutionOptions,
     JsonOption,
     TableOptions,
-    grouped,
 )
 from .output import echo, print_json, print_result, print_table, progress_bar, require_success
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 SHOWN_OF_KIND = 5
 
 
-@grouped
 def audit(
     source: DataArgument,
     model: BackboneOptions,

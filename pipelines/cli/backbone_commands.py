@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ...errors import InputError, ProviderError
-from .options import BACKBONES_HELP, BackboneOptions, CutOptions, JsonOption, TableOptions, grouped
+from .options import BACKBONES_HELP, BackboneOptions, CutOptions, JsonOption, TableOptions
 from .output import echo, echo_lines, print_json, print_outcome, print_table
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from ...models.backbone import Backbone
 
 
-@grouped
 def layers(
     backbone: Annotated[str, typer.Argument(help=f"{BACKBONES_HELP}.")],
     options: BackboneOptions,

@@ -40,7 +40,6 @@ from .options import (
     TaskOptions,
     TrainingColumns,
     TrustOption,
-    grouped,
     parse_split,
 )
 from .output import (
@@ -65,7 +64,6 @@ MAX_UNFAMILIAR_SHARE = 0.2
 """From a larger share of unfamiliar items on there is a warning; about 0.05 is expected of ordinary items."""
 
 
-@grouped
 def fit(
     source: DataArgument,
     out: Annotated[Path, typer.Option(help="The bundle to write.")],
@@ -316,7 +314,6 @@ def print_comparison(metrics: dict[str, Any], held_out: dict[str, Any]) -> None:
     echo(parent)
 
 
-@grouped
 def evaluate(
     bundle: BundleArgument,
     source: DataArgument,
@@ -443,7 +440,6 @@ def print_classes(per_class: dict[str, Any]) -> None:
     print_table(["label", "items", "precision", "recall", "F1"], rows)
 
 
-@grouped
 def predict(
     bundle: BundleArgument,
     source: Annotated[str, typer.Argument(help=f"{SOURCES_HELP}; one image or text file; or a feature store.")],
@@ -603,7 +599,6 @@ def format_prediction(row: dict[str, Any], name: str) -> str:
     return "" if value is None else str(value)
 
 
-@grouped
 def export(
     bundle: BundleArgument,
     out: Annotated[Path, typer.Argument(help="The ONNX file to write.")],

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import typer
-
 from ...errors import CacheError
 from .options import JsonOption
-from .output import print_json
+from .output import echo, print_json
 
 
 def verify(as_json: JsonOption = False) -> None:
@@ -29,6 +27,6 @@ def verify(as_json: JsonOption = False) -> None:
             "needed; remove the others."
         )
     if not as_json:
-        typer.echo(f"{folder}: all {len(found['intact'])} entries match their SHA-256")
+        echo(f"{folder}: all {len(found['intact'])} entries match their SHA-256")
         if found["unsealed"]:
-            typer.echo(f"{len(found['unsealed'])} entries without a SHA-256, of earlier versions, are not used")
+            echo(f"{len(found['unsealed'])} entries without a SHA-256, of earlier versions, are not used")

@@ -19,7 +19,6 @@ from .options import (
     SplitOption,
     StoreOptions,
     TableOptions,
-    grouped,
     parse_split,
 )
 from .output import (
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
     from ...extract.store.feature_store import FeatureStore
 
 
-@grouped
 def extract(
     source: SourcesArgument,
     store: Annotated[Path, typer.Option(help="The store; created if it does not exist.")],

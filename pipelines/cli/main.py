@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 import warnings
-from typing import Any
+from importlib import metadata
+from typing import Annotated, Any
 
 import typer
 
@@ -26,6 +27,7 @@ from . import (
 )
 from .interruption import Interruption, catch_signals
 from .output import echo
+from .registration import add_command
 
 ENVIRONMENT_ERRNOS = (*FULL_DISK_ERRORS, errno.EACCES, errno.EROFS, errno.EIO)
 """Operating system errors that are caused by the machine and not by the request."""
@@ -43,38 +45,56 @@ CLOSED_PIPE_EXIT_CODE = 128 + getattr(signal, "SIGPIPE", 13)
 app = typer.Typer(
     name="topwork",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     help="Transfer learning by feature extraction: cut a backbone, export it once, train heads from cached features.",
 )
+
+
+def print_version(is_asked: bool) -> None:
+    """Print the version and leave, if it is asked for."""
+    if is_asked:
+        echo(f"topwork {metadata.version('topwork')}")
+        raise typer.Exit
+
+
+@app.callback()
+def take_options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Take the options before a command; their callbacks do the work."""
+
+
 cache_app = typer.Typer(no_args_is_help=True, help="Check the cache of exported graphs.")
 store_app = typer.Typer(no_args_is_help=True, help="Inspect and maintain a feature store.")
 
-app.command("layers")(backbone_commands.layers)
-app.command("extract")(extract_commands.extract)
+add_command(app, "layers", backbone_commands.layers)
+add_command(app, "extract", extract_commands.extract)
 app.add_typer(store_app, name="store")
-store_app.command("info")(store_commands.info)
-store_app.command("verify")(store_commands.verify)
-store_app.command("repair")(store_commands.repair)
-store_app.command("failures")(store_commands.failures)
-store_app.command("retry")(store_commands.retry)
-store_app.command("label")(store_commands.label)
-store_app.command("compact")(store_commands.compact)
-store_app.command("export")(store_commands.export)
-store_app.command("import")(store_commands.import_)
-app.command("audit")(audit_commands.audit)
-app.command("probe")(probe_commands.probe)
-app.command("advise")(probe_commands.advise)
-app.command("fit")(bundle_commands.fit)
-app.command("refit")(bundle_commands.refit)
-app.command("evaluate")(bundle_commands.evaluate)
-app.command("predict")(bundle_commands.predict)
-app.command("export")(bundle_commands.export)
+add_command(store_app, "info", store_commands.info, group="store")
+add_command(store_app, "verify", store_commands.verify, group="store")
+add_command(store_app, "repair", store_commands.repair, group="store")
+add_command(store_app, "failures", store_commands.failures, group="store")
+add_command(store_app, "retry", store_commands.retry, group="store")
+add_command(store_app, "label", store_commands.label, group="store")
+add_command(store_app, "compact", store_commands.compact, group="store")
+add_command(store_app, "export", store_commands.export, group="store")
+add_command(store_app, "import", store_commands.import_, group="store")
+add_command(app, "audit", audit_commands.audit)
+add_command(app, "probe", probe_commands.probe)
+add_command(app, "advise", probe_commands.advise)
+add_command(app, "fit", bundle_commands.fit)
+add_command(app, "refit", bundle_commands.refit)
+add_command(app, "evaluate", bundle_commands.evaluate)
+add_command(app, "predict", bundle_commands.predict)
+add_command(app, "export", bundle_commands.export)
 app.add_typer(cache_app, name="cache")
-cache_app.command("verify")(cache_commands.verify)
-app.command("heads")(overview_commands.heads)
-app.command("doctor")(overview_commands.doctor)
-app.command("demo")(overview_commands.demo)
+add_command(cache_app, "verify", cache_commands.verify, group="cache")
+add_command(app, "heads", overview_commands.heads)
+add_command(app, "doctor", overview_commands.doctor)
+add_command(app, "demo", overview_commands.demo)
 
 
 def main() -> None:
@@ -89,7 +109,7 @@ def main() -> None:
 def run_app(interruption: Interruption) -> None:
     """Run the command, and turn what ends it into a message and an exit code."""
     try:
-        app()
+        app(prog_name="topwork")
     except SystemExit as error:
         if interruption.number:
             echo(f"topwork: {interruption.describe(sys.argv[1:])}", err=True)

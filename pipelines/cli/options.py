@@ -1,18 +1,15 @@
 """Groups of options that several commands share.
 
-A command takes a group as one argument; :func:`grouped` turns each field of it into an option of the command line.
+A command takes a group as one argument; :mod:`.registration` turns each field of it into an option of the command line.
 """
 
 from __future__ import annotations
 
 import ast
-import functools
-import inspect
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -311,37 +308,6 @@ class TableOptions:
         if len(sources) == 1:
             return self.to_source(sources[0])
         return SourceNames(tuple(self.to_source(source) for source in sources))
-
-
-def grouped(function: Callable[..., None]) -> Callable[..., None]:
-    """Replace each argument that is annotated with a group of options by one option per field."""
-    hints = get_type_hints(function, include_extras=True)
-    groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
-
-    @functools.wraps(function)
-    def command(**values: Any) -> None:
-        for name, group in groups.items():
-            members = {field.name: values.pop(field.name) for field in fields(group)}
-            values[name] = group(**members)
-        function(**values)
-
-    # Typer reads the options from the signature.
-    parameters = list_parameters(function)
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return command
-
-
-def list_parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    """Return keyword-only parameters for those of a function, with one for each field of a group of options."""
-    hints = get_type_hints(function, include_extras=True)
-    parameters: list[inspect.Parameter] = []
-    for name, parameter in inspect.signature(function).parameters.items():
-        if is_dataclass(hints[name]):
-            parameters += list_parameters(hints[name])
-        else:
-            parameters.append(parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY))
-    return parameters
 
 
 def parse_numbers(text: str | None, option_name: str) -> tuple[float, ...] | None:

@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -29,19 +30,30 @@ LEDGER_NOTES = {
 """What is printed of each of these numbers of a job, where it is not zero."""
 
 
+_is_quiet: ContextVar[bool] = ContextVar("topwork_quiet", default=False)
+
+
+def set_quiet(is_quiet: bool) -> bool:
+    """Let only errors, warnings and JSON be printed from now on, or everything again."""
+    _is_quiet.set(is_quiet)
+    return is_quiet
+
+
 def echo(text: object, *, err: bool = False) -> None:
     """Print a line on standard output, or on standard error; what a terminal would obey is escaped, line breaks too."""
-    typer.echo(escape_line(str(text)), err=err)
+    if err or not _is_quiet.get():
+        typer.echo(escape_line(str(text)), err=err)
 
 
 def echo_lines(text: object, *, err: bool = False) -> None:
     """Print text of several lines, in which no names from outside are; see :func:`echo`."""
-    typer.echo(escape_text(str(text)), err=err)
+    if err or not _is_quiet.get():
+        typer.echo(escape_text(str(text)), err=err)
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """Print one object on standard output."""
-    echo(json.dumps(value, default=str))
+    """Print one object on standard output, also where little is to be printed."""
+    typer.echo(escape_line(json.dumps(value, default=str)))
 
 
 def is_at_terminal(*, as_json: bool) -> bool:
@@ -187,7 +199,7 @@ def print_failures(failures: Sequence[tuple[str, str]]) -> None:
 @contextlib.contextmanager
 def progress_bar(title: str) -> Iterator[None]:
     """Show the progress of the jobs inside the block on standard error, if that is a terminal."""
-    if not sys.stderr.isatty():
+    if _is_quiet.get() or not sys.stderr.isatty():
         yield
         return
     from rich.console import Console

@@ -20,7 +20,6 @@ from .options import (
     SplitOption,
     TableOptions,
     TrainingColumns,
-    grouped,
     parse_names,
     parse_split,
 )
@@ -34,7 +33,6 @@ MAX_LAYER_LENGTH = 20
 """Longer names of layers are shortened in tables, so that these fit into 80 columns."""
 
 
-@grouped
 def probe(
     source: DataArgument,
     model: BackboneOptions,
@@ -81,7 +79,6 @@ def probe(
         print_probe(compared, source)
 
 
-@grouped
 def advise(
     source: DataArgument,
     model: BackboneOptions,

@@ -18,7 +18,6 @@ from .options import (
     SourceArgument,
     StoreArgument,
     TableOptions,
-    grouped,
 )
 from .output import (
     echo,
@@ -121,7 +120,6 @@ def compact(
     print_result(facts, f"merged {parts} parts into one; {opened.n_rows} rows", as_json=as_json)
 
 
-@grouped
 def retry(
     store: StoreArgument,
     source: SourceArgument,

@@ -22,8 +22,8 @@ from topwork.pipelines.cli.options import (
     CutOptions,
     ExecutionOptions,
     TableOptions,
-    grouped,
 )
+from topwork.pipelines.cli.registration import make_command
 from typer.testing import CliRunner
 
 NAMES = st.from_regex(r"[a-z_]{1,12}", fullmatch=True)
@@ -180,7 +180,7 @@ def test_model_argument_needs_a_name_and_a_value(pair: str) -> None:
 def test_groups_become_options_and_arrive_as_groups() -> None:
     taken: list[Any] = []
 
-    @grouped
+    @make_command
     def command(source: str, cut: CutOptions, run: ExecutionOptions, as_json: bool = False) -> None:
         """Take options."""
         taken.append((source, cut, run, as_json))

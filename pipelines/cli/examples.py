@@ -1,0 +1,50 @@
+"""Examples that the help of each command shows; each is a complete command line, of at most 74 characters."""
+
+from __future__ import annotations
+
+EXAMPLES = {
+    "layers": [
+        "topwork layers timm:resnet18",
+        "topwork layers timm:resnet18 --check --items photos/",
+    ],
+    "extract": [
+        "topwork extract photos/ --store features --backbone timm:resnet50",
+        "topwork extract photos/ --store features --layer layer3,last --plan",
+        "topwork extract texts.csv --store features --backbone hf:MODEL",
+    ],
+    "store info": ["topwork store info features"],
+    "store verify": ["topwork store verify features"],
+    "store repair": ["topwork store repair features"],
+    "store failures": ["topwork store failures features --out failures.csv"],
+    "store retry": ["topwork store retry features photos/"],
+    "store label": ["topwork store label features labels.csv"],
+    "store compact": ["topwork store compact features --dry-run"],
+    "store export": [
+        "topwork store export features rows.parquet",
+        "topwork store export features rows --format datasets",
+    ],
+    "store import": ["topwork store import features vectors.npy --labels labels.csv"],
+    "audit": ["topwork audit features --out findings.csv"],
+    "probe": [
+        "topwork probe photos/ --backbone timm:resnet18",
+        "topwork probe features --json",
+    ],
+    "advise": ["topwork advise photos/ --backbone timm:resnet18"],
+    "fit": [
+        "topwork fit photos/ --backbone timm:resnet18 --layer auto --out bundle",
+        "topwork fit features --head auto --out bundle",
+    ],
+    "refit": [
+        "topwork refit bundle features --labels labels.csv --out bundle-2",
+    ],
+    "evaluate": ["topwork evaluate bundle photos/test --mistakes mistakes.csv"],
+    "predict": [
+        "topwork predict bundle photo.jpg",
+        "topwork predict bundle photos/ --out predictions.csv --top-k 3",
+    ],
+    "export": ["topwork export bundle model.onnx"],
+    "cache verify": ["topwork cache verify"],
+    "heads": ["topwork heads"],
+    "doctor": ["topwork doctor"],
+    "demo": ["topwork demo --keep demo"],
+}
