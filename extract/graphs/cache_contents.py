@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,10 @@ from ...errors import InputError
 from ...user_cache import discard, user_cache_folder
 from .exported_graph import GRAPH_FILE, ExportedGraph
 
+KINDS = ("graphs", "canaries", "computations", "measured")
+"""Folders of the cache; others in it are not topwork's."""
+NAME = re.compile(r"[0-9a-f]{32}([0-9a-f]{32})?(\.json|\.npz)?")
+"""Names of entries: digests."""
 SECONDS_PER_DAY = 24 * 3600
 
 
@@ -21,7 +26,7 @@ class CacheEntry:
     Parameters
     ----------
     path : Path
-        It lies in a folder of its kind: ``graphs``, ``measured``, …
+        It lies in a folder of its kind: ``graphs``, ``canaries``, ``computations`` or ``measured``.
     bytes : int
         Size of all its files.
     written : float
@@ -57,8 +62,9 @@ def list_entries() -> list[CacheEntry]:
     """Return every entry of the cache, those of a kind together, the newest first."""
     root = user_cache_folder()
     entries: list[CacheEntry] = []
-    for kind in sorted(path for path in root.glob("*") if path.is_dir()):
-        found = [entry for path in kind.iterdir() if (entry := measure_entry(path)) is not None]
+    for kind in KINDS:
+        paths = [path for path in (root / kind).glob("*") if NAME.fullmatch(path.name)]
+        found = [entry for path in paths if (entry := measure_entry(path)) is not None]
         entries += sorted(found, key=lambda entry: -entry.written)
     return entries
 

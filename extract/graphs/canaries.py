@@ -57,7 +57,7 @@ class Canaries:
         try:
             with np.load(self.path, allow_pickle=False) as archive:
                 return dict(archive)
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
             raise StoreDamagedError(
                 f"the canaries {self.path} cannot be read: {reason(error)}. Restore them from a copy; of a store, run "
                 "`topwork store repair`."

@@ -23,6 +23,7 @@ from . import (
     extract_commands,
     overview_commands,
     probe_commands,
+    show_command,
     store_commands,
 )
 from .interruption import Interruption, catch_signals
@@ -67,7 +68,7 @@ def take_options(
     """Take the options before a command; their callbacks do the work."""
 
 
-cache_app = typer.Typer(no_args_is_help=True, help="Check the cache of exported graphs.")
+cache_app = typer.Typer(no_args_is_help=True, help="Inspect, check and empty the cache of exported graphs.")
 store_app = typer.Typer(no_args_is_help=True, help="Inspect and maintain a feature store.")
 
 add_command(app, "layers", backbone_commands.layers)
@@ -91,7 +92,10 @@ add_command(app, "evaluate", bundle_commands.evaluate)
 add_command(app, "predict", bundle_commands.predict)
 add_command(app, "export", bundle_commands.export)
 app.add_typer(cache_app, name="cache")
+add_command(cache_app, "info", cache_commands.info, group="cache")
+add_command(cache_app, "clean", cache_commands.clean, group="cache")
 add_command(cache_app, "verify", cache_commands.verify, group="cache")
+add_command(app, "show", show_command.show)
 add_command(app, "heads", overview_commands.heads)
 add_command(app, "doctor", overview_commands.doctor)
 add_command(app, "demo", overview_commands.demo)

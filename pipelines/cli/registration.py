@@ -85,7 +85,8 @@ def spell(parameter: Any) -> list[str]:
 def convert_value(value: Any, *, is_list: bool) -> Any:
     """Return a value of a file as the command line has it.
 
-    A table stands for repeated ``key=value``, and a list for names separated by commas where an option is not repeatable.
+    A table stands for repeated ``key=value``. A list stands for names separated by commas where an option cannot be
+    repeated.
     """
     if isinstance(value, Mapping):
         return [f"{key}={part}" for key, part in value.items()]

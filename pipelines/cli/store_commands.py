@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from ...extract.graphs.fidelity import Fidelity
     from ...extract.store.feature_store import FeatureStore
 
-ITEM_STATUSES = ("ok", "failed", "duplicate", "pending")
-
 
 def info(store: StoreArgument, as_json: JsonOption = False) -> None:
     """Show what a store holds."""
+    from ..show import summarize_store
+
     opened = open_store(store)
     fidelity: tuple[Fidelity, ...] = () if opened.is_foreign else opened.graph.certificate.fidelity
     facts = summarize_store(opened)
@@ -55,26 +55,14 @@ def info(store: StoreArgument, as_json: JsonOption = False) -> None:
 
 def print_store(store: FeatureStore, facts: dict[str, Any]) -> None:
     """Print where the features of a store come from, its counts of items, and a table of its columns."""
+    from ..show import ITEM_STATUSES
+
     counts = [f"{facts[status]} {status}" for status in ITEM_STATUSES if facts[status] or status != "pending"]
     origin = f"backbone {facts['backbone']}" if facts["backbone"] else "foreign features"
     echo(f"{store.path}: {facts['items']} items ({', '.join(counts)})")
     echo(f"{origin}, fingerprint {store.fingerprint[:16]}")
     rows = [[column.name, column.pool, column.precision, str(column.width)] for column in store.columns]
     print_table(["column", "pool", "precision", "features"], rows)
-
-
-def summarize_store(store: FeatureStore) -> dict[str, Any]:
-    """Return the counts of a store's items, its backbone (None for foreign features) and its columns."""
-    counts = store.index.counts()
-    by_status = {status: counts.get(status, 0) for status in ITEM_STATUSES}
-    return {
-        "items": sum(by_status.values()),
-        **by_status,
-        "items_per_second": None,
-        "fingerprint": store.fingerprint,
-        "backbone": None if store.is_foreign else store.identity["architecture"],
-        "columns": [column.to_json() for column in store.columns],
-    }
 
 
 def verify(store: StoreArgument, as_json: JsonOption = False) -> None:
@@ -223,6 +211,7 @@ def import_(
 ) -> None:
     """Create a store of features that another tool computed; heads can be trained on it."""
     from ...extract.store.feature_store import FeatureStore
+    from ..show import summarize_store
 
     store = FeatureStore.import_features(out, source, ids=ids, labels=labels)
     summary = summarize_store(store)

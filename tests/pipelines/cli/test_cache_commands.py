@@ -1,10 +1,14 @@
-"""``topwork cache verify`` names what is damaged or planted."""
+"""``topwork cache``: what it holds, what is damaged or planted in it, and how it is emptied."""
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
+from topwork.extract.graphs.cut import CutRequest
+from topwork.extract.graphs.graph_cache import graph_for
 from topwork.user_cache import remember
 
 from .running import topwork_command, topwork_json
@@ -24,3 +28,35 @@ def test_verify_tells_damaged_from_intact_and_unsealed(tmp_path: Path, monkeypat
     found = topwork_json("cache", "verify", code=3)
     assert (found["damaged"], found["intact"]) == (["tuning/b.json"], ["tuning/a.json"])
     assert "tuning/b.json" in topwork_command("cache", "verify", code=3).stderr
+
+
+def test_info_names_graphs_and_clean_removes_only_what_topwork_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("TOPWORK_CACHE", str(cache))
+    assert topwork_json("cache", "info")["bytes"] == 0
+    graph = graph_for("topwork:tiny", CutRequest(("layer1",), ("auto",), False))
+    foreign = [cache / "notes.txt", cache / "graphs" / "mine.txt", cache / "photos" / ("a" * 32) / "photo.png"]
+    for path in foreign:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine")
+
+    found = topwork_json("cache", "info")
+    assert [(entry["backbone"], entry["layers"]) for entry in found["graphs"]] == [("topwork:tiny", ["layer1"])]
+    assert found["kinds"]["graphs"]["entries"] == 1
+    assert found["bytes"] > graph.path.stat().st_size
+    assert "topwork:tiny layer1" in topwork_command("cache", "info").stdout
+
+    assert topwork_json("cache", "clean", "--older-than", 1)["entries"] == 0
+    day_before = time.time() - 2 * 24 * 3600
+    for path in [graph.path.parent, *graph.path.parent.rglob("*")]:
+        os.utime(path, (day_before, day_before))
+    assert topwork_json("cache", "clean", "--older-than", 1, "--dry-run")["entries"] == 1
+    assert graph.path.exists()
+    assert "removed 1 entries" in topwork_command("cache", "clean", "--older-than", 1).stdout
+    assert not graph.path.exists()
+    assert topwork_json("cache", "clean")["entries"] >= 0
+    assert topwork_json("cache", "info")["bytes"] == 0
+    assert [path.read_text() for path in foreign] == ["mine"] * 3
+    assert "--older-than -1" in topwork_command("cache", "clean", "--older-than", -1, code=2).stderr

@@ -1,0 +1,191 @@
+"""What a bundle, a feature store or an ONNX file is, in one screen."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..errors import BundleError, InputError
+from ..extract.graphs.certificate import Certificate
+from ..extract.graphs.exported_graph import ExportedGraph
+from ..extract.store.description import is_store
+from ..extract.store.feature_store import FeatureStore
+from .bundle.manifest import GRAPH_FILE, MANIFEST, check_files, read_manifest
+
+MAX_COUNTED_LABELS = 20
+ITEM_STATUSES = ("ok", "failed", "duplicate", "pending")
+
+
+def describe_path(path: Path) -> dict[str, Any]:
+    """Return what lies at a path, as JSON can hold it.
+
+    Nothing is run, and no type that a head holds is loaded, so that a bundle of someone else can be looked at.
+
+    Returns
+    -------
+    dict
+        ``kind`` is ``"bundle"``, ``"store"`` or ``"onnx"``; ``path``, ``bytes``, and what that kind has.
+
+    Raises
+    ------
+    InputError
+        If it is none of them.
+    """
+    if not path.exists():
+        raise InputError(f"{path} does not exist; expected a bundle, a feature store or an ONNX file")
+    if is_store(path):
+        facts = describe_store(FeatureStore.open(path))
+        kind = "store"
+    elif (path / MANIFEST).is_file():
+        facts = describe_bundle(path)
+        kind = "bundle"
+    elif path.suffix == ".onnx" and path.is_file():
+        facts = describe_onnx(path)
+        kind = "onnx"
+    else:
+        raise InputError(
+            f"{path} is neither a bundle (a folder with {MANIFEST}) nor a feature store nor an ONNX file. "
+            "`topwork extract` makes a store of a folder of items, `topwork fit` a bundle."
+        )
+    return {"kind": kind, "path": str(path), "bytes": count_bytes(path), **facts}
+
+
+def describe_bundle(path: Path) -> dict[str, Any]:
+    """Return what a bundle predicts, from what, how well, and where it comes from; check its files."""
+    manifest = read_manifest(path)
+    try:
+        check_files(path, manifest["files"])
+        damage = None
+    except BundleError as error:
+        damage = str(error)
+    training = manifest["training"]
+    return {
+        "damage": damage,
+        "task": manifest.get("task", "classification"),
+        "classes": manifest["classes"],
+        "head": manifest["head"],
+        "types": manifest.get("types", []),
+        "calibrate": manifest.get("calibrate", False),
+        "abstain_below": manifest.get("abstain_below"),
+        "rows": training["rows"],
+        "report": training["report"],
+        "lineage": manifest.get("lineage", {}),
+        "versions": {"topwork": manifest.get("topwork"), "scikit-learn": training.get("scikit-learn")},
+        **describe_origin(manifest["identity"], manifest["columns"]),
+        "certificate": None if damage else describe_certificate(ExportedGraph(path / GRAPH_FILE).certificate),
+    }
+
+
+def describe_store(store: FeatureStore) -> dict[str, Any]:
+    """Return what a store holds: items, labels, columns, and the graph that they are computed with."""
+    facts = summarize_store(store)
+    labels = {name: count_labels(store, name) for name in store.label_names}
+    facts |= {"rows": store.n_rows, "labels": labels}
+    if store.is_foreign:
+        return facts
+    certificate = describe_certificate(store.graph.certificate)
+    return {**facts, **describe_origin(store.identity, facts["columns"]), "certificate": certificate}
+
+
+def summarize_store(store: FeatureStore) -> dict[str, Any]:
+    """Return the counts of a store's items, its backbone (None for foreign features) and its columns."""
+    counts = store.index.counts()
+    by_status = {status: counts.get(status, 0) for status in ITEM_STATUSES}
+    return {
+        "items": sum(by_status.values()),
+        **by_status,
+        "items_per_second": None,
+        "fingerprint": store.fingerprint,
+        "backbone": None if store.is_foreign else store.identity["architecture"],
+        "columns": [column.to_json() for column in store.columns],
+    }
+
+
+def count_labels(store: FeatureStore, name: str) -> dict[str, Any]:
+    """Return how many rows have a label of a name, and how many each label has where there are few."""
+    values = [str(value) for value in store.get_labels(name) if value is not None]
+    counts = Counter(values)
+    return {"rows": len(values), "different": len(counts), "counts": dict(counts.most_common(MAX_COUNTED_LABELS))}
+
+
+def describe_origin(identity: dict[str, Any], columns: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the backbone of features, its input and the columns, given their identity."""
+    return {
+        "backbone": identity["architecture"],
+        "weights": identity["weights"],
+        "input": identity["input"],
+        "columns": columns,
+    }
+
+
+def describe_certificate(certificate: Certificate) -> dict[str, Any]:
+    """Return the largest error of a graph, and where it was measured."""
+    return {
+        "tolerance": certificate.tolerance,
+        "worst": asdict(certificate.worst),
+        "route": certificate.route,
+        "provider": certificate.provider,
+        "precision": certificate.precision,
+        "measurements": [
+            {
+                "provider": found.provider,
+                "precision": found.precision,
+                "relative_l2": found.relative_l2,
+                "passes": found.passes,
+            }
+            for found in certificate.measurements
+        ],
+        "fidelity": [asdict(entry) for entry in certificate.fidelity],
+        "versions": certificate.versions,
+    }
+
+
+def describe_onnx(path: Path) -> dict[str, Any]:
+    """Return inputs, outputs and size of an ONNX file, and what topwork wrote into one of its own."""
+    import onnx
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:
+        raise InputError(f"{path} cannot be read as an ONNX file: {error}. Write or copy it again.") from error
+    entries = {entry.key: entry.value for entry in model.metadata_props}
+    weights = {tensor.name for tensor in model.graph.initializer}
+    facts: dict[str, Any] = {
+        "producer": f"{model.producer_name} {model.producer_version}".strip(),
+        "opset": {item.domain or "ai.onnx": item.version for item in model.opset_import},
+        "nodes": len(model.graph.node),
+        "parameters": sum(count_elements(tensor) for tensor in model.graph.initializer),
+        "inputs": [describe_value(value) for value in model.graph.input if value.name not in weights],
+        "outputs": [describe_value(value) for value in model.graph.output],
+    }
+    if "topwork" not in entries:
+        return facts
+    origin = json.loads(entries["topwork"])
+    classes = json.loads(entries["topwork.classes"]) if "topwork.classes" in entries else None
+    return {**facts, "classes": classes, **describe_origin(origin["backbone"], origin.get("columns", []))}
+
+
+def count_elements(tensor: Any) -> int:
+    """Return the number of elements of a tensor of an ONNX file."""
+    count = 1
+    for side in tensor.dims:
+        count *= side
+    return count
+
+
+def describe_value(value: Any) -> dict[str, Any]:
+    """Return name, type and axes of an input or output; an axis of any size is a name."""
+    import onnx
+
+    tensor = value.type.tensor_type
+    axes = [side.dim_param or side.dim_value or "?" for side in tensor.shape.dim]
+    return {"name": value.name, "type": onnx.TensorProto.DataType.Name(tensor.elem_type).lower(), "axes": axes}
+
+
+def count_bytes(path: Path) -> int:
+    """Return the size of a file, or of all files in a folder."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files)
