@@ -46,12 +46,14 @@ coverage: .venv/ready
 	$(BIN)/python benchmarks/image_processors.py
 	$(BIN)/python benchmarks/coverage.py
 
-# About an hour: 80 jobs are interrupted, 200 bits of stores flipped, bundles loaded 2,000 times, predictions killed.
+# About two hours: 80 jobs are interrupted, 200 bits of stores flipped, bundles loaded 2,000 times, predictions killed;
+# images, tables, archives, ONNX files and bundles are damaged, 2,000 of each.
 torture: .venv/ready
 	$(BIN)/python benchmarks/torture.py
 	$(BIN)/python benchmarks/bit_flips.py
 	$(BIN)/python benchmarks/soak.py
 	$(BIN)/python benchmarks/predictions.py
+	$(BIN)/python benchmarks/fuzz.py --count 2000
 
 docs: .venv/ready
 	$(BIN)/sphinx-build -q -b html docs docs/_build

@@ -138,6 +138,10 @@ class HubError(SetupError, OSError):
     """Pre-trained weights cannot be fetched."""
 
 
+MALFORMED = (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError, RecursionError, MemoryError)
+"""What reading a description of values ends in where these are not of the types that are written."""
+
+
 class TransientError(OSError):
     """A failure of a download that may pass: of the connection, or of a server that is busy.
 

@@ -1,4 +1,4 @@
-"""Damaged or hostile images and archives, reproducible by their seed."""
+"""Damaged or hostile images and archives, and the ways to damage any file; reproducible by their seed."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ import io
 import random
 import struct
 import tarfile
+import warnings
+import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 SIZE = (40, 28)
-ARCHIVES = 0.35
-"""Share of the cases that are archives."""
+SHARE_OF_BOMBS = 0.02
+BOMB_BYTES = (2**20, 2**25, 2**27)
+DIRECTORY_BYTES = 400
+"""About the size of a zip's directory."""
 NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 BAIT = "bait.png"
 """An image beside the folder, which hostile names and links lead to."""
@@ -33,26 +38,68 @@ RECORDS = (b"size=-512", b"size=99999999999999999999", b"path=../bait.png", b"pa
 
 @dataclass(frozen=True)
 class Case:
-    """One damaged file, by the name that it is written under."""
+    """Files by their names below a folder, some of them damaged."""
 
     number: int
-    name: str
-    content: bytes
+    files: dict[str, bytes]
 
 
-def cases(count: int, seed: int) -> Iterator[Case]:
-    """Make the damaged files; the same ones for a seed, however many."""
+def cases(make: Callable[[random.Random], dict[str, bytes]], numbers: Iterable[int], seed: int) -> Iterator[Case]:
+    """Make damaged files; the same ones for a seed and a number, however many."""
+    for number in numbers:
+        yield Case(number, make(random.Random(f"{seed} {number}")))
+
+
+def make_image(chance: random.Random) -> dict[str, bytes]:
+    """Return a damaged image."""
     originals = images()
-    for number in range(count):
-        chance = random.Random(f"{seed} {number}")
-        if chance.random() < ARCHIVES:
-            ending = chance.choice((".tar", ".tar.gz"))
-            yield Case(number, f"case{ending}", archive(chance, originals, ending == ".tar.gz"))
-        else:
+    name = chance.choice(list(originals))
+    return {name: damaged_image(chance, originals[name], list(originals.values()))}
+
+
+def make_archive(chance: random.Random) -> dict[str, bytes]:
+    """Return a tar or zip with hostile members, or a damaged one, or one that unpacks to much more than it has."""
+    kind = chance.choice((".tar", ".tar", ".tar.gz", ".tar.gz", ".zip"))
+    if chance.random() < SHARE_OF_BOMBS:
+        return {f"case{kind}": bomb(kind, chance.choice(BOMB_BYTES))}
+    if kind == ".zip":
+        return {"case.zip": zip_archive(chance, images())}
+    return {f"case{kind}": archive(chance, images(), kind == ".tar.gz")}
+
+
+@cache
+def bomb(kind: str, size: int) -> bytes:
+    """Return an archive whose only member is zeros; a tar.gz consists of zeros alone."""
+    if kind == ".tar.gz":
+        return gzip.compress(bytes(size), mtime=0)
+    if kind == ".tar":
+        return blocks("a/zeros.png", bytes(size)) + bytes(1024)
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("a/zeros.png", bytes(size))
+    return stream.getvalue()
+
+
+def zip_archive(chance: random.Random, originals: dict[str, bytes]) -> bytes:
+    """Return a zip that has hostile names, or is damaged, or both."""
+    hostile = chance.random() < 0.6
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as packed:
+        for _ in range(chance.randint(1, 6)):
             name = chance.choice(list(originals))
-            yield Case(number, name, damaged_image(chance, originals[name], list(originals.values())))
+            shown = chance.choice((name, *NAMES)) if hostile else f"label{chance.randrange(3)}/{name}"
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # names that occur twice
+                member = zipfile.ZipInfo(shown.encode("utf-8", "replace").decode())
+                packed.writestr(member, originals[name], chance.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)))
+    content = stream.getvalue()
+    if hostile and chance.random() < 0.5:
+        return content
+    place = chance.choice((0, max(0, len(content) - DIRECTORY_BYTES)))  # sizes are at the end as well
+    return content[:place] + damaged(chance, content[place:])
 
 
+@cache
 def images() -> dict[str, bytes]:
     """Encode a small picture in every way that Pillow reads and people use."""
     rows, columns = np.mgrid[0 : SIZE[1], 0 : SIZE[0]]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import struct
+import tokenize
 import warnings
 import zipfile
 import zlib
@@ -14,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BundleError
+from ..errors import MALFORMED, BundleError
 from .saved_types import SAVED_TYPES, SKLEARN_TYPES, SavedType, find_saved_type, get_saved_type
 
 SKOPS = "head.skops"
@@ -30,7 +32,8 @@ SKOPS_SCHEMA = "schema.json"
 """Member of a skops file that names the types."""
 UNREADABLE = (
     *(zipfile.BadZipFile, zlib.error, EOFError, RuntimeError),
-    *(AttributeError, IndexError, KeyError, TypeError, ValueError),
+    *(tokenize.TokenError, SyntaxError, struct.error),
+    *MALFORMED,
 )
 """What skops raises for a file that is damaged."""
 
@@ -213,7 +216,7 @@ def load_plain(folder: Path) -> Any:
     try:
         arrays = load_file(folder / TENSORS)
         return restore_head(saved_type, content, arrays)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
+    except (OSError, SafetensorError, *MALFORMED) as error:
         raise describe_damage(file, error) from error
 
 

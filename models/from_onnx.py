@@ -7,9 +7,10 @@ stated by the user.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import InputError, reason
@@ -39,6 +40,8 @@ INTEGER_INPUTS = ("UINT8", "INT8", "UINT16", "INT16", "INT32", "INT64")
 """Types of inputs that pixels are converted to."""
 RAW_PIXELS = Normalization(mean=(0.0,) * 3, std=(1 / 255,) * 3)
 """The normalisation that leaves pixels as numbers from 0 to 255."""
+SMALLEST_SHARE_OF_BYTE = 4
+"""Number of values of ONNX's smallest type, of 2 bits, in a byte."""
 TOPWORK_KEY = "topwork"
 """Key of the metadata of graphs that topwork exported."""
 
@@ -100,7 +103,7 @@ def build(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> BuiltMo
 def read_model(path: Path) -> Any:
     """Read an ONNX model, without the weights that lie in other files.
 
-    Raise an InputError if the file is absent, damaged, empty, or made by topwork.
+    Raise an InputError if the file is absent, damaged, empty, or made by topwork, or names weights elsewhere.
     """
     import onnx
 
@@ -117,7 +120,61 @@ def read_model(path: Path) -> Any:
             f"{path} is a graph that topwork exported, and cannot be cut again. "
             f"Pass ExportedGraph(Path('{path}')) as an Extractor's backbone, or export the model anew."
         )
+    for tensor in iterate_tensors(model.graph):
+        check_tensor(path, tensor)
     return model
+
+
+def check_tensor(path: Path, tensor: Any) -> None:
+    """Raise an InputError for a weight of no known type or size, or whose place is not in a file below the folder."""
+    import onnx
+    from onnx.external_data_helper import uses_external_data
+
+    if tensor.data_type not in onnx.helper.get_all_tensor_dtypes():
+        raise damaged_weight_error(path, tensor, f"a type {tensor.data_type} that ONNX does not have")
+    if any(size < 0 for size in tensor.dims):
+        raise damaged_weight_error(path, tensor, f"the sizes {list(tensor.dims)}")
+    if uses_external_data(tensor):
+        check_place(path, tensor)
+
+
+def check_place(path: Path, tensor: Any) -> None:
+    """Raise an InputError if the place of a weight is not in a file below the folder of the model."""
+    place = {entry.key: entry.value for entry in tensor.external_data}
+    location = PurePosixPath(place.get("location", ""))
+    if location.is_absolute() or ".." in location.parts or not location.name:
+        raise damaged_weight_error(path, tensor, f"the place {str(location)!r} outside the folder of the model")
+    file = path.parent / location
+    if not file.is_file():
+        raise InputError(f"{path} keeps its weights in {location}, which is missing in the same folder")
+    try:
+        offset = int(place.get("offset", 0))
+        length = int(place.get("length", 0))
+    except ValueError as error:
+        raise damaged_weight_error(path, tensor, f"the place {place}") from error
+    if min(offset, length) < 0 or offset + max(length, count_content(tensor)) > file.stat().st_size:
+        raise damaged_weight_error(
+            path, tensor, f"the place {place} beyond the {file.stat().st_size:,} bytes of the file"
+        )
+
+
+def count_content(tensor: Any) -> int:
+    """Return the least number of bytes that the content of a weight has; types of 4 bits have two values in each."""
+    import onnx
+
+    if tensor.data_type == onnx.TensorProto.STRING:
+        return 0
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    n_bytes: int = math.prod(tensor.dims) * dtype.itemsize
+    return n_bytes // SMALLEST_SHARE_OF_BYTE if dtype.itemsize == 1 else n_bytes
+
+
+def damaged_weight_error(path: Path, tensor: Any, found: str) -> InputError:
+    """Return the error of a weight that has something it cannot have."""
+    return InputError(
+        f"the weight {tensor.name!r} of {path} has {found}; expected a weight in the file or in one of its folder. "
+        "Export the model again."
+    )
 
 
 def read_inputs(model: Any) -> list[OnnxInput]:
@@ -280,19 +337,13 @@ def is_quantizing(operation: str) -> bool:
 
 
 def digest_external_data(path: Path, model: Any) -> dict[str, Any]:
-    """Return the digests of the files that hold a model's weights outside of it, as they decide its features.
-
-    Raise an InputError if one of them is missing.
-    """
+    """Return the digests of the files that hold a model's weights outside of it, as they decide its features."""
     from onnx.external_data_helper import uses_external_data
 
     names: set[str] = set()
     for tensor in iterate_tensors(model.graph):
         if uses_external_data(tensor):
             names.update(entry.value for entry in tensor.external_data if entry.key == "location")
-    missing = sorted(name for name in names if not (path.parent / name).is_file())
-    if missing:
-        raise InputError(f"{path} keeps its weights in {', '.join(missing)}, which is missing in the same folder")
     return {f"data:{name}": digest_of_file(path.parent / name) for name in sorted(names)}
 
 

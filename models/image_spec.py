@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from ..errors import InputError
-from .input_spec import GraphInput, InputOverrides, InputSpec, Normalization
+from .input_spec import GraphInput, InputOverrides, InputSpec, Normalization, check_item_values
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 FitMode = Literal["shorter", "cover", "squash", "border"]
@@ -88,6 +88,8 @@ class ImageSpec(InputSpec):
         # Validate.
         if min(self.size) < 1 or min(self.resized_sides) < 1:
             raise InputError(f"size={self.size} and resize={self.resize}: expected positive numbers of pixels")
+        check_item_values((3, *self.size))
+        check_item_values((3, *self.resized_sides))
         for name, allowed in CHOICES.items():
             value = getattr(self, name)
             if value not in allowed:

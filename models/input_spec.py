@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -10,7 +11,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ..errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Self
+
+MAX_ITEM_VALUES = 2**28
+"""Largest number of values of one item: 1 GiB of float32."""
+
+
+def check_item_values(sizes: Sequence[int]) -> None:
+    """Raise an InputError for items of more than :data:`MAX_ITEM_VALUES`, before memory for them is taken."""
+    n_values = math.prod(sizes)
+    if n_values > MAX_ITEM_VALUES:
+        raise InputError(
+            f"items of sizes {tuple(sizes)} have {n_values:,} values each; expected at most {MAX_ITEM_VALUES:,}"
+        )
 
 
 @dataclass(frozen=True)

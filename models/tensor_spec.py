@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..errors import InputError
-from .input_spec import GraphInput, InputSpec
+from .input_spec import GraphInput, InputSpec, check_item_values
 
 FLOAT = "float32"
 DTYPES = (FLOAT, "int64", "int32")
@@ -91,4 +91,5 @@ def to_sizes(shape: Iterable[Any]) -> tuple[int, ...]:
         ) from error
     if not sizes or min(sizes) < 1:
         raise InputError(f"shape={sizes}: expected the positive sizes of one item, without the batch")
+    check_item_values(sizes)
     return sizes

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -57,7 +56,7 @@ class Canaries:
         try:
             with np.load(self.path, allow_pickle=False) as archive:
                 return dict(archive)
-        except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        except Exception as error:  # damaged archives and arrays end in errors of many kinds
             raise StoreDamagedError(
                 f"the canaries {self.path} cannot be read: {reason(error)}. Restore them from a copy; of a store, run "
                 "`topwork store repair`."

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...atomic import write_file
+from ...errors import MALFORMED, InputError
 from ...hardware import available_cores
 from ...identity import digest
 from ...models.input_kinds import input_spec_from_json
@@ -193,10 +196,13 @@ class ExportedGraph:
 
     @property
     def _written_certificate(self) -> Certificate:
-        written = Certificate.from_json(json.loads(self.certificate_path.read_text(encoding="utf-8")))
+        with explain_damage(self.certificate_path):
+            written = Certificate.from_json(json.loads(self.certificate_path.read_text(encoding="utf-8")))
         if not self.measurements_path.is_file():
             return written
-        return replace(written, measurements=(*written.measurements, *read_measurements(self.measurements_path)))
+        with explain_damage(self.measurements_path):
+            measured = read_measurements(self.measurements_path)
+        return replace(written, measurements=(*written.measurements, *measured))
 
     def write_certificate(self, certificate: Certificate) -> None:
         """Write the certificate beside the graph."""
@@ -227,6 +233,15 @@ class ExportedGraph:
     def __deepcopy__(self, memo: dict[int, Any]) -> ExportedGraph:
         """Share the file between copies of an estimator."""
         return self
+
+
+@contextmanager
+def explain_damage(path: Path) -> Iterator[None]:
+    """Raise an InputError for a file whose content is not what is written into it."""
+    try:
+        yield
+    except MALFORMED as error:
+        raise InputError(f"{path} is damaged: {error!r}. Restore it from a copy, or export the graph anew.") from error
 
 
 def write_inputs(spec: InputSpec, folder: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ...errors import InputError
+from ...errors import MALFORMED, InputError
 from ...identity import digest
 from .cut import Column, CutRequest
 from .pooling import AUTO
@@ -84,14 +84,40 @@ class GraphMetadata:
 
     @classmethod
     def from_text(cls, text: str) -> GraphMetadata:
-        """Read what :meth:`to_text` wrote; text of another format raises an InputError."""
-        fields = json.loads(text)
-        if fields["format"] != GRAPH_FORMAT:
+        """Read what :meth:`to_text` wrote; text that is damaged or of another format raises an InputError."""
+        try:
+            fields = json.loads(text)
+            found_format = fields["format"]
+            if found_format != GRAPH_FORMAT:
+                raise InputError(
+                    f"this graph has format {found_format}, expected {GRAPH_FORMAT}: another version wrote it"
+                )
+            columns = tuple(Column(**column) for column in fields["columns"])
+            metadata = cls(fields["backbone"], columns, fields.get("float32_until", ""), fields.get("versions", {}))
+            metadata.check()
+        except InputError:
+            raise
+        except MALFORMED as error:
             raise InputError(
-                f"this graph has format {fields['format']}, expected {GRAPH_FORMAT}: another version wrote it"
-            )
-        columns = tuple(Column(**column) for column in fields["columns"])
-        return cls(fields["backbone"], columns, fields.get("float32_until", ""), fields.get("versions", {}))
+                f"what this graph states about itself is damaged: {error!r}. Restore it from a copy, or export it anew."
+            ) from error
+        return metadata
+
+    def check(self) -> None:
+        """Raise a TypeError or ValueError for values of other types than are written."""
+        texts = [self.float32_until]
+        for column in self.columns:
+            texts += [column.name, column.layer, column.pool, column.precision, column.dtype]
+            if type(column.width) is not int or column.width < 1:
+                raise ValueError(f"a width {column.width!r}")
+        for text in texts:
+            if not isinstance(text, str):
+                raise TypeError(f"{text!r} instead of a text")
+        for mapping in (self.backbone, self.backbone["input"], self.versions):
+            if not isinstance(mapping, dict):
+                raise TypeError(f"{mapping!r} instead of a mapping")
+        if not self.columns:
+            raise ValueError("no columns")
 
 
 def write_metadata(model: Any, metadata: GraphMetadata) -> None:

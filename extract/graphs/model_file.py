@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...atomic import new_file, write_file
-from ...errors import WeightsError
+from ...errors import WeightsError, reason
 from ...identity import digest_of_file
 
 MAX_EMBEDDED_BYTES = 1536 * 2**20
@@ -79,7 +79,12 @@ def load_model(path: Path) -> Any:
     model = onnx.load(path, load_external_data=False)
     check_weights(path, {entry.key: entry.value for entry in model.metadata_props})
     if not is_large(model):
-        onnx.load_external_data_for_model(model, str(path.parent))
+        try:
+            onnx.load_external_data_for_model(model, str(path.parent))
+        except (OSError, ValueError, onnx.checker.ValidationError) as error:
+            raise WeightsError(
+                f"the weights of {path} cannot be read: {reason(error)}; expected them in its folder. Copy it again."
+            ) from error
         return model
     for tensor in model.graph.initializer:
         if is_outside(tensor):

@@ -36,6 +36,9 @@ LEFT_OUT = {b"left out": b"yes"}
 """Metadata of a column whose values are the contents of files, which are not in memory."""
 MAX_BLOCK_BYTES = 2**31 - 1
 """Bytes of text that pyarrow takes at a time."""
+MAX_EMPTY_CELLS = 1_000_000
+MAX_CELLS_PER_VALUE = 10
+"""Cells that a table of JSON lines may have for each value in it, beyond so many empty ones."""
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -211,13 +214,16 @@ def read_datasets_folder(path: Path) -> pyarrow.Table:
 
 
 def read_arrow(path: Path) -> pyarrow.Table:
-    """Read a file or a stream of Arrow, mapped into memory."""
+    """Read a file or a stream of Arrow, mapped into memory; raise an ArrowInvalid for lengths that reach beyond it."""
     import pyarrow as pa
 
     mapped = pa.memory_map(str(path))
     is_file = mapped.read(len(ARROW_FILE_MAGIC)) == ARROW_FILE_MAGIC
     mapped.seek(0)
-    return (pa.ipc.open_file(mapped) if is_file else pa.ipc.open_stream(mapped)).read_all()
+    reader = pa.ipc.open_file(mapped) if is_file else pa.ipc.open_stream(mapped)
+    table = reader.read_all()
+    table.validate(full=True)  # reading cells at other places would end the process
+    return table
 
 
 def read_csv(path: Path, size: int) -> pyarrow.Table:
@@ -263,14 +269,24 @@ def read_jsonl(path: Path) -> pyarrow.Table:
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
         if line.strip():
             rows.append(parse_json_line(line, number))
+    names = list(dict.fromkeys(itertools.chain.from_iterable(rows)))
+    check_sparsity(rows, names)
     columns = []
     fields = []
-    for name in dict.fromkeys(itertools.chain.from_iterable(rows)):
+    for name in names:
         values = [row.get(name) for row in rows]
         problem = find_mixed_types(name, values)
         columns.append(pa.array(format_column(values)))
         fields.append(pa.field(name, columns[-1].type, metadata={PROBLEM_KEY: problem} if problem else None))
     return pa.table(columns, schema=pa.schema(fields))
+
+
+def check_sparsity(rows: list[dict[str, Any]], names: list[str]) -> None:
+    """Raise a ValueError for a table most of whose cells are empty: a small file could have any number of them."""
+    n_cells = len(rows) * len(names)
+    n_present = sum(map(len, rows))
+    if n_cells > MAX_EMPTY_CELLS + MAX_CELLS_PER_VALUE * n_present:
+        raise ValueError(f"its {len(rows):,} rows have {len(names):,} names, most of which occur in few rows")
 
 
 def parse_json_line(line: str, number: int) -> dict[str, Any]:

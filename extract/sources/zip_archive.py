@@ -109,7 +109,9 @@ def normalize_name(member: ZipInfo) -> str:
 
 
 def is_file(member: ZipInfo) -> bool:
-    """Return whether a member is a file outside the folders that systems make."""
+    """Return whether a member is a file outside the folders that systems make; one without a name is none."""
+    if not member.filename:
+        return False
     return not member.is_dir() and not lies_in_system_folder(member.filename)
 
 

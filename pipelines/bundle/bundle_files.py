@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -193,12 +192,9 @@ def read_files(path: Path, trusted: Sequence[str]) -> BundleContents:
     check_files(path, manifest["files"])
     graph = ExportedGraph(path / GRAPH_FILE)
     check_inputs(graph)
-    fit_report = manifest["training"].get("report")
-    if fit_report is not None:
-        fit_report = FitReport(**fit_report)
     learned_ids = None
     if LEARNED_FILE in manifest["files"]:
-        learned_ids = np.load(path / LEARNED_FILE, allow_pickle=False)
+        learned_ids = read_learned_ids(path / LEARNED_FILE)
     return BundleContents(
         graph=graph,
         columns=graph.metadata.columns,
@@ -206,11 +202,33 @@ def read_files(path: Path, trusted: Sequence[str]) -> BundleContents:
         head_name=manifest["head"],
         properties=manifest,
         n_rows=manifest["training"]["rows"],
-        fit_report=fit_report,
+        fit_report=read_fit_report(path, manifest["training"].get("report")),
         lineage=manifest.get("lineage", {}),
         learned_ids=learned_ids,
         familiarity=read_familiarity(path) if FAMILIAR_FILE in manifest["files"] else None,
     )
+
+
+def read_fit_report(path: Path, fields: Any) -> FitReport | None:
+    """Return the report in a manifest, if there is one; raise a BundleError if it is damaged."""
+    if fields is None:
+        return None
+    try:
+        return FitReport(**fields)
+    except TypeError as error:
+        raise BundleError(f"{path / MANIFEST} is damaged: {error}. Save the bundle again.") from error
+
+
+def read_learned_ids(file: Path) -> NDArray[np.uint64]:
+    """Read the hashes of ids; raise a BundleError if the file cannot be read."""
+    try:
+        ids = np.load(file, allow_pickle=False)
+        if ids.ndim != 1 or ids.dtype != np.uint64:
+            raise ValueError(f"an array of shape {ids.shape} of {ids.dtype}")
+    except Exception as error:  # damaged arrays end in errors of many kinds
+        raise BundleError(f"{file} cannot be read: {error!r}. Save the bundle again.") from error
+    found: NDArray[np.uint64] = ids
+    return found
 
 
 def read_familiarity(path: Path) -> Familiarity:
@@ -218,7 +236,7 @@ def read_familiarity(path: Path) -> Familiarity:
     try:
         with np.load(path / FAMILIAR_FILE, allow_pickle=False) as arrays:
             return Familiarity.from_arrays(arrays)
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile) as error:
+    except Exception as error:  # damaged archives and arrays end in errors of many kinds
         raise BundleError(f"{path / FAMILIAR_FILE} cannot be read: {error!r}. Save the bundle again.") from error
 
 

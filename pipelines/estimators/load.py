@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from sklearn.base import clone
 
-from ...errors import BundleError
+from ...errors import MALFORMED, BundleError, InputError
 from ..bundle.bundle_files import BundleContents, read_bundle
 from ..bundle.manifest import MANIFEST
 from .transfer_classifier import TransferClassifier
 from .transfer_regressor import TransferRegressor
+
+TRIAL_ROWS = 2
 
 
 def load(path: str | Path, trusted: Sequence[str] = ()) -> TransferClassifier | TransferRegressor:
@@ -32,13 +36,36 @@ def load(path: str | Path, trusted: Sequence[str] = ()) -> TransferClassifier | 
     Raises
     ------
     BundleError
-        If the folder is not a bundle, a file is missing or changed, or the head holds a type that is not trusted.
+        If the folder is not a bundle, a file is missing or changed, the head holds a type that is not trusted, or it
+        cannot predict.
     """
     contents = read_bundle(Path(path), trusted)
     try:
-        return restore_estimator(contents)
+        estimator = restore_estimator(contents)
     except BundleError as error:
         raise BundleError(f"{Path(path) / MANIFEST}: {error}") from error
+    except InputError:
+        raise
+    except MALFORMED as error:
+        raise BundleError(f"{Path(path) / MANIFEST} is damaged: {error!r}. Save the bundle again.") from error
+    check_predicts(estimator, Path(path))
+    return estimator
+
+
+def check_predicts(estimator: TransferClassifier | TransferRegressor, path: Path) -> None:
+    """Raise a BundleError if the head cannot predict features of the graph's width; its file may be damaged."""
+    width = sum(column.width for column in estimator.extractor_.columns)
+    features = np.random.default_rng(0).normal(size=(TRIAL_ROWS, width)).astype(np.float32)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            n_predictions = len(estimator.predict_features(features))
+    except Exception as error:  # of a damaged head, of any kind
+        raise BundleError(
+            f"the head of {path} cannot predict {width} features: {error!r}. Save the bundle again."
+        ) from error
+    if n_predictions != TRIAL_ROWS:
+        raise BundleError(f"the head of {path} predicts {n_predictions} labels for {TRIAL_ROWS} items. Save it again.")
 
 
 def restore_estimator(contents: BundleContents) -> TransferClassifier | TransferRegressor:

@@ -220,3 +220,59 @@ def test_constants_of_operations_in_another_file_decide_the_request(tmp_path: Pa
     data = tmp_path / "net.data"
     data.write_bytes(data.read_bytes()[::-1])
     assert spec.request() != before
+
+
+def move(path: Path, **place: str) -> None:
+    """Let the weight of a model lie at a place in another file."""
+    model = onnx.load(path)
+    (weight,) = model.graph.initializer
+    weight.ClearField("raw_data")
+    weight.data_location = TensorProto.EXTERNAL
+    for key, value in place.items():
+        weight.external_data.add(key=key, value=value)
+    onnx.save(model, path)
+
+
+@pytest.mark.parametrize("location", ["../secret", "sub/../../secret", "/etc/hostname", "", ".", ".."])
+def test_weights_outside_the_folder_are_refused(location: str, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(bytes(64))
+    (tmp_path / "models" / "sub").mkdir(parents=True)
+    path = write(tmp_path / "models" / "net.onnx", IMAGE)
+    move(path, location=location)
+    with pytest.raises(InputError, match=r"'w' of .*outside the folder"):
+        build(str(path), pretrained=True, model_args={})
+
+
+@pytest.mark.parametrize("place", [("-1", "4"), ("0", "-4"), ("x", "4"), ("0", ""), ("6", "4"), ("0", str(2**70))])
+def test_weights_beyond_their_file_are_refused(place: tuple[str, str], tmp_path: Path) -> None:
+    (tmp_path / "net.data").write_bytes(bytes(8))
+    path = write(tmp_path / "net.onnx", IMAGE)
+    offset, length = place
+    move(path, location="net.data", offset=offset, length=length)
+    with pytest.raises(InputError, match=r"'w' of .*the place"):
+        build(str(path), pretrained=True, model_args={})
+
+
+@pytest.mark.parametrize("change", [{"data_type": 0}, {"data_type": 99}, {"dims": [-1]}])
+def test_weights_that_cannot_be_are_refused(change: dict[str, Any], tmp_path: Path) -> None:
+    path = write(tmp_path / "net.onnx", IMAGE)
+    model = onnx.load(path)
+    model.graph.initializer[0].MergeFrom(TensorProto(**change))
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(InputError, match=r"'w' of "):
+        build(str(path), pretrained=True, model_args={})
+
+
+@pytest.mark.parametrize("port", [("x", TensorProto.FLOAT, [65536, 3, 16, 24]), ("x", TensorProto.FLOAT, [2000, 4])])
+def test_fixed_batches_of_many_items_are_refused(port: Port, tmp_path: Path) -> None:
+    path = write(tmp_path / "net.onnx", port)
+    options = {"mean": (0, 0, 0), "std": (1, 1, 1)} if len(port[2]) == 4 else {}
+    with pytest.raises(InputError, match="batches of exactly"):
+        topwork.layers(topwork.load_backbone(f"onnx:{path}", **options))
+
+
+@pytest.mark.parametrize("axes", [["n", 3, 2**40, 16], ["n", 3, 2**20, 2**20], ["n", 2**62], ["n", 2**15, 2**15]])
+def test_items_that_do_not_fit_into_memory_are_refused(axes: list[Any], tmp_path: Path) -> None:
+    path = write(tmp_path / "net.onnx", ("x", TensorProto.FLOAT, axes))
+    with pytest.raises(InputError, match=r"expected at most 268,435,456"):
+        build(str(path), pretrained=True, model_args={})

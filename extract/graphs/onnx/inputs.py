@@ -28,11 +28,15 @@ if TYPE_CHECKING:
 ROUNDING_ERROR = 1e-3
 """Largest distance from an integer that is ascribed to the computation of a normalised pixel."""
 
+MAX_FIXED_BATCH = 1024
+
 
 def find_data_input(backbone: OnnxBackbone) -> str:
     """Return the input that takes the items; raise an InputError if the file does not fit its input specification."""
     spec = backbone.input_spec
     inputs = read_inputs(read_model(backbone.path))
+    for port in inputs:
+        check_batch(backbone, port)
     if spec.item_shape is None:
         wanted = [port.name for port in spec.graph_inputs]
         if not {port.name for port in inputs}.issuperset(wanted):
@@ -44,6 +48,16 @@ def find_data_input(backbone: OnnxBackbone) -> str:
         raise unexpected_inputs(backbone, inputs, f"one input of shape {shapes}")
     check_type(backbone, inputs[0])
     return inputs[0].name
+
+
+def check_batch(backbone: OnnxBackbone, port: OnnxInput) -> None:
+    """Raise an InputError for a fixed batch size that makes each item, which is repeated as often, expensive."""
+    size = port.axes[0] if port.axes else None
+    if size is not None and not 1 <= size <= MAX_FIXED_BATCH:
+        raise InputError(
+            f"{backbone.path} takes batches of exactly {size:,} items; expected any number, or at most "
+            f"{MAX_FIXED_BATCH:,}. Export the model with a free first axis."
+        )
 
 
 def list_item_shapes(spec: InputSpec) -> list[tuple[int, ...]]:

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -99,3 +100,37 @@ def test_graph_of_another_maker_is_refused(graph: ExportedGraph, tmp_path: Path)
 
 def test_copies_share_the_file(graph: ExportedGraph) -> None:
     assert copy.deepcopy(graph) is graph
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"columns": None},
+        {"columns": []},
+        {"columns": ["x"]},
+        {"columns": [{"name": "last"}]},
+        {"backbone": []},
+        {"backbone": {"input": None}},
+        {"versions": 1},
+        {"float32_until": 3},
+    ],
+)
+def test_damaged_description_is_refused(change: dict[str, Any], graph: ExportedGraph) -> None:
+    fields = {**json.loads(graph.metadata.to_text()), **change}
+    with pytest.raises(InputError, match="damaged"):
+        GraphMetadata.from_text(json.dumps(fields))
+
+
+@pytest.mark.parametrize("field", ["width", "name", "pool"])
+@pytest.mark.parametrize("value", [None, -1, [], 1.5])
+def test_damaged_column_is_refused(field: str, value: Any, graph: ExportedGraph) -> None:
+    fields = json.loads(graph.metadata.to_text())
+    fields["columns"][0][field] = value
+    with pytest.raises(InputError, match="damaged"):
+        GraphMetadata.from_text(json.dumps(fields))
+
+
+@pytest.mark.parametrize("text", ["", "[", "1", "[]", "[" * 100_000])
+def test_description_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="damaged"):
+        GraphMetadata.from_text(text)

@@ -6,6 +6,7 @@ import csv
 import datetime
 import io
 import json
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -406,3 +407,28 @@ def test_files_in_a_parquet_column_are_items(form: str, tmp_path: Path) -> None:
     assert all(len(item.id) < 50 for item in found)
     with pytest.raises((DecodeError, OSError)):
         found[1].read()
+
+
+@pytest.mark.parametrize("form", ["file", "stream"])
+def test_arrow_with_lengths_beyond_its_end_is_refused(form: str, tmp_path: Path) -> None:
+    table = pa.table({"text": ["one", "two", "three"], "id": ["a", "b", "c"]})
+    path = tmp_path / "a.arrow"
+    open_writer = pa.ipc.new_file if form == "file" else pa.ipc.new_stream
+    with open_writer(path, table.schema) as writer:
+        writer.write_table(table)
+    content = path.read_bytes()
+    offsets = struct.pack("<4i", 0, 3, 6, 11)
+    assert offsets in content
+    path.write_bytes(content.replace(offsets, struct.pack("<4i", 0, 3, 2**20, 2**20 + 5)))
+    with pytest.raises(SourceError, match=r"a\.arrow.*offset"):
+        items(path)
+
+
+def test_json_lines_whose_rows_have_nothing_in_common_are_refused(tmp_path: Path) -> None:
+    first = json.dumps({"text": "one", **{f"column {number}": 1 for number in range(2000)}})
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join([first, *['{"text": "two"}'] * 2000]))
+    with pytest.raises(SourceError, match=r"2,001 rows have 2,001 names"):
+        items(path)
+    path.write_text("\n".join([first, *['{"text": "two"}'] * 100]))
+    assert len(items(path)) == 101

@@ -142,3 +142,13 @@ def test_damaged_archive_is_an_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.zip").write_bytes(content)
     with pytest.raises(SourceError, match=r"a\.zip"):
         open_source(tmp_path / "a.zip")
+
+
+def test_member_without_a_name_is_no_item(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("cat/0.png", b"first")
+        archive.writestr("x", b"second")
+    content = (tmp_path / "a.zip").read_bytes()
+    (tmp_path / "a.zip").write_bytes(content.replace(b"x", b"\0"))  # names end at a zero byte
+    (item,) = open_source(tmp_path / "a.zip")
+    assert item.id == "cat/0.png"

@@ -454,3 +454,46 @@ def test_readers_see_the_old_or_the_new_bundle(train: Train, tmp_path: Path) -> 
 def test_bundle_that_a_killed_save_set_aside_is_loaded(bundle: Path) -> None:
     bundle.rename(bundle.with_name(f".{bundle.name}.replaced"))
     assert topwork.load(bundle).head == "centroid"
+
+
+def replace_file(bundle: Path, name: str, content: bytes) -> None:
+    """Replace a file of a bundle, and its digest."""
+    (bundle / name).write_bytes(content)
+    edit(bundle, lambda manifest: manifest["files"].update({name: hashlib.sha256(content).hexdigest()}))
+
+
+@pytest.mark.parametrize("content", [b"", b"nothing", b"\x93NUMPY\x01\0\x10\0{'descr': '<u8'   "])
+def test_damaged_hashes_of_ids_are_refused_though_their_digest_is_right(content: bytes, bundle: Path) -> None:
+    replace_file(bundle, "learned.npy", content)
+    with pytest.raises(BundleError, match=r"learned\.npy"):
+        topwork.load(bundle)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff", b"[" * 100_000, b'{"refused": 1.5}'])
+def test_damaged_certificate_is_refused_though_its_digest_is_right(content: bytes, bundle: Path, photos: Path) -> None:
+    replace_file(bundle, "extractor.json", content)
+    with pytest.raises(InputError, match=r"extractor\.json is damaged"):
+        topwork.load(bundle).predict(photos)
+
+
+@pytest.mark.parametrize(
+    "change", [{"classes": 1}, {"calibrate": {"x": 1}, "head": None}, {"training": {"rows": 1, "report": 3}}]
+)
+def test_manifest_with_values_of_other_types_is_refused(change: dict[str, Any], bundle: Path) -> None:
+    edit(bundle, lambda manifest: manifest.update(change))
+    with pytest.raises(BundleError):
+        topwork.load(bundle)
+
+
+def test_head_that_cannot_predict_is_refused_though_its_digest_is_right(
+    classifiers: dict[str, TransferClassifier], tmp_path: Path
+) -> None:
+    import safetensors.numpy
+
+    classifiers["linear"].save(tmp_path / "bundle")
+    file = tmp_path / "bundle" / "head.safetensors"
+    arrays = safetensors.numpy.load(file.read_bytes())
+    arrays["coef_"] = arrays["coef_"][:, 1:]
+    replace_file(tmp_path / "bundle", file.name, safetensors.numpy.save(arrays))
+    with pytest.raises(BundleError, match="cannot predict"):
+        topwork.load(tmp_path / "bundle")
