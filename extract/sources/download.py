@@ -5,17 +5,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import io
-import os
-import random
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ...errors import InputError, TransientError
+from ...errors import TransientError
 from .file import check_size
+from .retries import DownloadLimits, choose_wait, parse_retry_after
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
@@ -24,41 +20,9 @@ CheckUrl = Callable[[str], None]
 """A function that raises an error for a URL that may not be opened."""
 WEB_PROTOCOLS = ("http", "https")
 RETRIED_STATUSES = (429, 500, 502, 503, 504)
-FIRST_WAIT_SECONDS = 0.5
-"""Wait before the first retry; it doubles each time."""
 PIECE_BYTES = 2**16
 MIN_PROGRESS_BYTES = 2**20
 """An attempt that brought this much is not counted: large files are resumed as often as it takes."""
-
-
-@dataclass(frozen=True)
-class DownloadLimits:
-    """How long a web server may be silent, in seconds, and how often a failed request is repeated."""
-
-    connect_seconds: float = 30.0
-    silence_seconds: float = 60.0
-    retries: int = 4
-
-    @classmethod
-    def from_environment(cls) -> DownloadLimits:
-        """Return the limits that the environment sets, by variables whose names begin with ``TOPWORK_``."""
-        return cls(
-            connect_seconds=read_number("TOPWORK_CONNECT_TIMEOUT", cls.connect_seconds),
-            silence_seconds=read_number("TOPWORK_READ_TIMEOUT", cls.silence_seconds),
-            retries=int(read_number("TOPWORK_RETRIES", cls.retries, minimum=0)),
-        )
-
-
-def read_number(variable: str, default: float, minimum: float = 1e-3) -> float:
-    """Return the number in an environment variable; raise an InputError for anything else."""
-    text = os.environ.get(variable) or str(default)
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not minimum <= value < float("inf"):
-        raise InputError(f"{variable}={text}: expected a number of at least {minimum:g}; unset it for {default:g}")
-    return value
 
 
 def find_web_options(url: str) -> dict[str, Any]:
@@ -217,30 +181,6 @@ class Transfer:
         if response.status == 206:
             total = int(response.headers["Content-Range"].partition(" ")[2].partition("-")[0]) + length
         return f"the body ended after {self.received:,} of {total:,} bytes"
-
-
-def choose_wait(error: TransientError, failures: int, limits: DownloadLimits) -> float | None:
-    """Return the seconds to wait before the next attempt; None if the server asks for more than a silence."""
-    if error.wait_seconds is None:
-        wait: float = FIRST_WAIT_SECONDS * 2.0 ** (failures - 1) * random.uniform(0.5, 1.0)
-        return min(wait, limits.silence_seconds)
-    return None if error.wait_seconds > limits.silence_seconds else error.wait_seconds
-
-
-def parse_retry_after(text: str | None) -> float | None:
-    """Return the seconds that a server asks to wait, which it states as such or as a date (RFC 9110, 10.2.3)."""
-    if text is None:
-        return None
-    if text.strip().isdecimal():
-        return float(text)
-    try:
-        date: datetime = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    if date.tzinfo is None:
-        date = date.replace(tzinfo=UTC)
-    seconds: float = (date - datetime.now(UTC)).total_seconds()
-    return max(0.0, seconds)
 
 
 def find_length(response: ClientResponse) -> int | None:

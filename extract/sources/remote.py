@@ -24,6 +24,7 @@ from .identifiers import UniqueIds, storable_text
 from .item import Item, Source
 from .item_kinds import ITEM_KINDS
 from .path_labels import find_layout, lies_in_system_folder, list_folders
+from .retries import repeat
 from .sidecars import Sidecars
 from .table import Table, TableSource
 from .table_file import TABLE_SUFFIXES
@@ -205,7 +206,7 @@ class LocalCopy:
             if is_web(system):
                 download_file(system, self.remote_path, self.path)
             else:
-                system.get_file(self.remote_path, str(self.path))
+                repeat(partial(system.get_file, self.remote_path, str(self.path)))
         if not self.path.is_file():
             raise SourceError(f"source {url} is a folder, named like a file; expected a slash at the end of its URL")
 

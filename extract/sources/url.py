@@ -18,10 +18,12 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from ...errors import DecodeError, SourceError, reason
 from ...url_secrets import hide_secrets, without_secrets
+from .clouds import read_item
 from .download import CheckUrl, download_item, find_web_options, is_web
 from .file import STORABLE_TIMES_NS, check_size, file_item
 from .identifiers import storable_text
 from .item import Item
+from .retries import repeat
 
 URL = re.compile(r"([a-z][\w+.-]+::)*[a-z][\w+.-]+://", re.IGNORECASE)
 """A drive of Windows has one letter, a protocol more."""
@@ -73,8 +75,7 @@ def fetch(
         wanted = own_path if path is None else path
         if is_http(wanted) and is_web(system):
             return download_item(system, wanted, check_redirect)
-        content: bytes = system.cat_file(wanted)
-        return content
+        return read_item(system, wanted)
     except DecodeError:
         raise
     except FileNotFoundError:
@@ -92,7 +93,7 @@ def list_files(url: str) -> tuple[str, dict[str, dict[str, Any]]]:
         system, root = find_file_system(url)
         system.invalidate_cache()
         if has_own_find(system):
-            found = system.find(root, detail=True)
+            found = repeat(partial(system.find, root, detail=True))
         else:
             found = walk(system, root)
         if not found and not system.exists(root):
@@ -118,7 +119,7 @@ def walk(system: Any, root: str) -> dict[str, dict[str, Any]]:
         folder = folders.pop()
         if folder.count("/") - root.rstrip("/").count("/") > MAX_FOLDER_DEPTH + 1:
             raise SourceError(f"{folder} lies more than {MAX_FOLDER_DEPTH} folders deep; name a folder below {root}")
-        for info in system.ls(folder, detail=True):
+        for info in repeat(partial(system.ls, folder, detail=True)):
             if info["type"] != "directory":
                 found[info["name"]] = info
             elif is_below(info["name"], folder):

@@ -5,14 +5,11 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import re
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 
 import pytest
 from topwork.errors import DecodeError, InputError, SourceError
 from topwork.extract.sources import file as file_module
 from topwork.extract.sources import url as url_module
-from topwork.extract.sources.download import DownloadLimits, parse_retry_after
 from topwork.extract.sources.file import MAX_ITEM_BYTES
 from topwork.extract.sources.remote import LocalCopy
 from topwork.extract.sources.url import fetch, list_files
@@ -161,27 +158,6 @@ def test_range_that_lies_is_not_appended(hostile_server: HostileServer) -> None:
 
     hostile_server.answers["/a.tar"] = in_turn(cut(CONTENT, pieces=2), send_from_start, give(CONTENT))
     assert LocalCopy(f"{hostile_server.url}/a.tar").path.read_bytes() == CONTENT
-
-
-def test_limits_are_set_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TOPWORK_CONNECT_TIMEOUT", "5")
-    monkeypatch.setenv("TOPWORK_READ_TIMEOUT", "")
-    monkeypatch.setenv("TOPWORK_RETRIES", "0")
-    assert DownloadLimits.from_environment() == DownloadLimits(5.0, 60.0, 0)
-    for value in ("soon", "-1", "0", "nan", "inf"):
-        monkeypatch.setenv("TOPWORK_READ_TIMEOUT", value)
-        with pytest.raises(InputError, match=f"TOPWORK_READ_TIMEOUT={value}"):
-            DownloadLimits.from_environment()
-
-
-def test_retry_after_is_seconds_or_a_date() -> None:
-    assert parse_retry_after("7") == 7
-    assert parse_retry_after(None) is None
-    assert parse_retry_after("soon") is None
-    later = parse_retry_after(format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True))
-    assert later is not None
-    assert 25 < later <= 30
-    assert parse_retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
 
 
 class Labyrinth(dict[str, Answer]):

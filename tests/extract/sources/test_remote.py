@@ -279,7 +279,7 @@ def test_any_failure_to_fetch_is_one_of_the_item(memory: MemoryFileSystem, monke
 
     memory.pipe_file("/photos/a.png", b"x")
     (item,) = open_source("memory://photos")
-    monkeypatch.setattr(MemoryFileSystem, "cat_file", fail)
+    monkeypatch.setattr(MemoryFileSystem, "_open", fail)
     with pytest.raises(OSError, match=r"a\.png .*the cloud is gone"):
         item.read()
     with pytest.raises(OSError, match="unheard://"):
