@@ -19,7 +19,7 @@ from ...models.input_kinds import input_spec_from_json
 from ...models.input_spec import InputSpec
 from ...user_cache import is_sealed, prepare_folder, seal, user_cache_folder
 from ..runtime.providers import find_providers, parse_family
-from ..runtime.session import Session, SessionOptions, open_on_first
+from ..runtime.session import Graph, Session, SessionOptions, open_on_first
 from .canaries import Canaries, compute_session_canaries, describe_session, write_canaries
 from .certificate import Certificate
 from .graph_metadata import GraphMetadata, read_entries, read_metadata
@@ -98,7 +98,12 @@ class ExportedGraph:
         options = SessionOptions(
             precision=family, threads=available_cores(), runs=runs, float32_until=self.metadata.float32_until
         )
-        return open_on_first(self.path, right, options, check.check)
+        return open_on_first(self._loadable, right, options, check.check)
+
+    @property
+    def _loadable(self) -> Graph:
+        """What a session loads, now and again in forked processes."""
+        return self.path
 
     def check_batch_size(self, session: Session, batch_size: int) -> None:
         """Compare a session with the model in batches of a size, unless it was before; see :meth:`open`."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ...errors import ProviderError, TopworkError, reason
 from ...hardware import available_cores
@@ -26,6 +26,17 @@ CUDA_FLOAT32_OPTIONS = {"use_tf32": "0"}
 """Provider options of CUDA for float32: by default it rounds the factors of products to 10 bits (TF32)."""
 ERRORS_ONLY = 3
 """Log severity of ONNX Runtime."""
+
+
+class ReplaceableFile(Protocol):
+    """An ONNX file that others may replace, see :class:`topwork.extract.graphs.pinned_graph.PinnedGraph`."""
+
+    def load(self, load: Callable[[Path], Any]) -> Any:
+        """Return what a function makes of the path where the file is now."""
+
+
+Graph = Path | bytes | ReplaceableFile
+"""An ONNX file or its content."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +106,7 @@ def accept_any(session: Session) -> None:
 
 
 def open_on_first(
-    graph: Path | bytes,
+    graph: Graph,
     providers: Sequence[Provider],
     options: SessionOptions,
     check: Callable[[Session], None] = accept_any,
@@ -120,7 +131,7 @@ def open_on_first(
 
 
 def open_and_check(
-    graph: Path | bytes, provider: Provider, options: SessionOptions, check: Callable[[Session], None]
+    graph: Graph, provider: Provider, options: SessionOptions, check: Callable[[Session], None]
 ) -> Session:
     """Load a graph on one provider, and check the session."""
     session = open_on_provider(graph, provider, options)
@@ -128,14 +139,14 @@ def open_and_check(
     return session
 
 
-def open_on_provider(graph: Path | bytes, provider: Provider, options: SessionOptions) -> Session:
+def open_on_provider(graph: Graph, provider: Provider, options: SessionOptions) -> Session:
     """Load a graph on one provider: in OpenVINO itself where its plug-in cannot, else in ONNX Runtime."""
     runs = options.runs_on(provider)
     runtime = ProcessRuntime(lambda: load_runtime(graph, provider, options))
     return Session(runtime, provider.name, precision=options.precision, runs=runs)
 
 
-def load_runtime(graph: Path | bytes, provider: Provider, options: SessionOptions) -> Any:
+def load_runtime(graph: Graph, provider: Provider, options: SessionOptions) -> Any:
     """Load a graph in this process, in OpenVINO or in ONNX Runtime."""
     runtime = load_uncounted(graph, provider, options)
     if provider.name == OPENVINO:
@@ -143,8 +154,10 @@ def load_runtime(graph: Path | bytes, provider: Provider, options: SessionOption
     return runtime
 
 
-def load_uncounted(graph: Path | bytes, provider: Provider, options: SessionOptions) -> Any:
+def load_uncounted(graph: Graph, provider: Provider, options: SessionOptions) -> Any:
     """Load a graph as :func:`load_runtime` does, without counting it among the sessions of this process."""
+    if not isinstance(graph, Path | bytes):
+        return graph.load(partial(load_uncounted, provider=provider, options=options))
     runs = options.runs_on(provider)
     properties = make_device_properties(options.precision, options.threads, runs)
     if provider.name == OPENVINO and (options.float32_until or not openvino_devices()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +26,8 @@ from ...atomic import (
 )
 from ...errors import BundleError, InputError
 from ...extract.graphs.editing import select_columns
-from ...extract.graphs.exported_graph import ExportedGraph
+from ...extract.graphs.exported_graph import INPUTS_FOLDER, ExportedGraph
+from ...extract.graphs.pinned_graph import PinnedFiles, PinnedGraph
 from ...heads.familiarity import Familiarity
 from ...heads.fit_report import FitReport
 from ...heads.persistence import load_head, save_head
@@ -190,7 +191,7 @@ def read_files(path: Path, trusted: Sequence[str]) -> BundleContents:
     """Read the files of a bundle once."""
     manifest = read_manifest(path)
     check_files(path, manifest["files"])
-    graph = ExportedGraph(path / GRAPH_FILE)
+    graph = pin_graph(path, manifest["files"])
     check_inputs(graph)
     learned_ids = None
     if LEARNED_FILE in manifest["files"]:
@@ -229,6 +230,14 @@ def read_learned_ids(file: Path) -> NDArray[np.uint64]:
         raise BundleError(f"{file} cannot be read: {error!r}. Save the bundle again.") from error
     found: NDArray[np.uint64] = ids
     return found
+
+
+def pin_graph(path: Path, digests: Mapping[str, str]) -> PinnedGraph:
+    """Return the graph of a bundle, which stays what it is if the bundle is replaced."""
+    stem = Path(GRAPH_FILE).stem
+    belongs = (f"{stem}.", f"{INPUTS_FOLDER}/")
+    files = {name: digest for name, digest in digests.items() if name.startswith(belongs)}
+    return PinnedGraph(PinnedFiles(path, files), GRAPH_FILE)
 
 
 def read_familiarity(path: Path) -> Familiarity:

@@ -497,3 +497,29 @@ def test_head_that_cannot_predict_is_refused_though_its_digest_is_right(
     replace_file(tmp_path / "bundle", file.name, safetensors.numpy.save(arrays))
     with pytest.raises(BundleError, match="cannot predict"):
         topwork.load(tmp_path / "bundle")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system cannot fork, and locks the folders of open files")
+@pytest.mark.parametrize("is_large", [False, True])
+def test_estimator_predicts_with_the_graph_that_it_was_loaded_with(
+    is_large: bool, train: Train, paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if is_large:
+        monkeypatch.setattr(model_file, "MAX_EMBEDDED_BYTES", 1000)
+    old, new = (train("linear", layer) for layer in ("layer2", "layer3"))
+    old.save(tmp_path / "bundle")
+    expected = topwork.load(tmp_path / "bundle").predict_proba(paths)
+
+    loaded = topwork.load(tmp_path / "bundle")
+    used = topwork.load(tmp_path / "bundle")
+    used.predict(paths)
+    new.save(tmp_path / "bundle", overwrite=True)
+    assert np.array_equal(loaded.predict_proba(paths), expected)
+    child = os.fork()
+    if child == 0:
+        os._exit(not np.array_equal(used.predict_proba(paths), expected))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    loaded.save(tmp_path / "again")
+    assert np.array_equal(topwork.load(tmp_path / "again").predict_proba(paths), expected)
+    assert not np.array_equal(topwork.load(tmp_path / "bundle").predict_proba(paths), expected)
