@@ -119,13 +119,35 @@ def drip(content: bytes, seconds: float) -> Answer:
     return answer
 
 
-def send_forever() -> Answer:
-    """Send zeros in chunks without an end."""
+def drip_forever(seconds: float, **headers: object) -> Answer:
+    """Send a body byte by byte, without an end."""
 
     def answer(handler: Handler) -> None:
-        handler.begin(Transfer_Encoding="chunked")
+        handler.begin(Transfer_Encoding="chunked", **headers)
+        while not handler.server.stopping.wait(seconds):
+            handler.send_chunk(b" ")
+
+    return answer
+
+
+def drip_headers(seconds: float) -> Answer:
+    """Send headers one by one, without an end."""
+
+    def answer(handler: Handler) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+        while not handler.server.stopping.wait(seconds):
+            handler.wfile.write(b"A: 1\r\n")
+
+    return answer
+
+
+def send_forever(block: bytes = BLOCK, **headers: object) -> Answer:
+    """Send a block, of zeros by default, in chunks without an end."""
+
+    def answer(handler: Handler) -> None:
+        handler.begin(Transfer_Encoding="chunked", **headers)
         while not handler.server.stopping.is_set():
-            handler.send_chunk(BLOCK)
+            handler.send_chunk(block)
 
     return answer
 
@@ -141,10 +163,10 @@ def announce(size: int, content: bytes = b"") -> Answer:
     return answer
 
 
-def send_gzip_bomb(size: int) -> Answer:
+def send_gzip_bomb(size: int, **headers: object) -> Answer:
     """Send a body of zeros that its encoding makes a thousand times smaller."""
     packed = gzip.compress(bytes(size), 9)
-    return give(packed, Content_Encoding="gzip")
+    return give(packed, Content_Encoding="gzip", **headers)
 
 
 def cut(content: bytes, pieces: int, *, ranges: bool = True, tag: str = '"1"') -> Answer:

@@ -76,14 +76,22 @@ def download(
     """Write the file at a URL to a stream."""
     from fsspec.asyn import sync
 
-    transfer = Transfer(system, url, stream, is_item, check_redirect)
+    transfer = Transfer(system, url, stream, is_item=is_item, check_redirect=check_redirect)
     sync(system.loop, transfer.run)
 
 
 class Transfer:
     """One file on its way from a web server into a stream, over as many connections as it takes."""
 
-    def __init__(self, system: Any, url: str, stream: BinaryIO, is_item: bool, check_redirect: CheckUrl | None) -> None:
+    def __init__(
+        self,
+        system: Any,
+        url: str,
+        stream: BinaryIO,
+        *,
+        is_item: bool = False,
+        check_redirect: CheckUrl | None = None,
+    ) -> None:
         self.system = system
         self.url = url
         self.stream = stream
@@ -92,6 +100,8 @@ class Transfer:
         self.received = 0
         self.validator: str | None = None
         """Identity of the version that is being received; None if it cannot be resumed."""
+        self._counted = 0
+        """Bytes that had been received when the time of the least rate began."""
 
     async def run(self) -> None:
         """Receive the file; raise the last failure when the retries are used up."""
@@ -114,11 +124,12 @@ class Transfer:
         """Receive the file, or what is missing of it, over one connection."""
         import aiohttp
 
+        self._counted = self.received
         try:
-            async with await self._request() as response:
+            async with asyncio.timeout_at(find_deadline(limits)) as timer, await self._request() as response:
                 self._begin(response)
-                async for piece in response.content.iter_chunked(PIECE_BYTES):
-                    self._write(piece)
+                if self._accepts(response):
+                    await self._read_body(response, timer, limits)
         except aiohttp.ConnectionTimeoutError:
             raise TransientError(f"no connection within {limits.connect_seconds:g} s") from None
         except aiohttp.ServerTimeoutError:
@@ -129,6 +140,25 @@ class Transfer:
             raise OSError("too many redirects") from None
         except (aiohttp.ServerDisconnectedError, ConnectionResetError):
             raise TransientError("the server closed the connection") from None
+        except TimeoutError:
+            raise TransientError(
+                f"{self.received - self._counted:,} bytes in {limits.rate_seconds:g} s; expected at least "
+                f"{limits.min_bytes:,.0f} (TOPWORK_MIN_RATE={limits.min_rate:g} bytes a second)"
+            ) from None
+
+    async def _read_body(self, response: ClientResponse, timer: asyncio.Timeout, limits: DownloadLimits) -> None:
+        """Write the body to the stream; the timer ends it when fewer bytes than the limit came since it was set."""
+        self._counted = self.received
+        timer.reschedule(find_deadline(limits))
+        async for piece in response.content.iter_chunked(PIECE_BYTES):
+            self._write(piece)
+            if self.received - self._counted >= limits.min_bytes:
+                self._counted = self.received
+                timer.reschedule(find_deadline(limits))
+
+    def _accepts(self, response: ClientResponse) -> bool:
+        """Return whether the body of a response is wanted."""
+        return True
 
     async def _request(self) -> Any:
         """Ask for the file, or for what follows the bytes that are there."""
@@ -183,6 +213,13 @@ class Transfer:
         return f"the body ended after {self.received:,} of {total:,} bytes"
 
 
+def find_deadline(limits: DownloadLimits) -> float | None:
+    """Return when the least number of bytes must have arrived, by the clock of the loop; None without a limit."""
+    if not limits.min_rate:
+        return None
+    return asyncio.get_running_loop().time() + limits.rate_seconds
+
+
 def find_length(response: ClientResponse) -> int | None:
     """Return the length of a body that a server announces, None if it does not."""
     text = response.headers.get("Content-Length", "")
@@ -213,13 +250,18 @@ def watch_redirects(session: Any) -> None:
 
 
 async def check_redirect_of_request(session: Any, context: Any, params: Any) -> None:
-    """Raise the error of a request's check for the place that it is redirected to."""
+    """Raise an error for a redirect to anything but the web, or the error of a request's check."""
     from yarl import URL
 
-    check: CheckUrl | None = context.trace_request_ctx
     location = params.response.headers.get("Location") or params.response.headers.get("URI")
-    if check is not None and location is not None:
-        check(str(params.response.url.join(URL(location))))
+    if location is None:
+        return
+    target = params.response.url.join(URL(location))
+    if target.scheme not in WEB_PROTOCOLS:
+        raise OSError(f"the server redirects to {target}; expected an address of http or https")
+    check: CheckUrl | None = context.trace_request_ctx
+    if check is not None:
+        check(str(target))
 
 
 @functools.cache

@@ -23,11 +23,19 @@ TRANSIENT_ERRORS = (TransientError, ConnectionError, TimeoutError, IncompleteRea
 
 @dataclass(frozen=True)
 class DownloadLimits:
-    """How long a web server may be silent, in seconds, and how often a failed request is repeated."""
+    """How long a web server may be silent, in seconds, how slow it may be, and how often a request is repeated."""
 
     connect_seconds: float = 30.0
     silence_seconds: float = 60.0
     retries: int = 4
+    min_rate: float = 100.0
+    """Least bytes in a second, on average over `rate_seconds`; 0 for no limit."""
+    rate_seconds: float = 300.0
+
+    @property
+    def min_bytes(self) -> float:
+        """Least bytes within `rate_seconds`."""
+        return self.min_rate * self.rate_seconds
 
     @classmethod
     def from_environment(cls) -> DownloadLimits:
@@ -36,6 +44,8 @@ class DownloadLimits:
             connect_seconds=read_number("TOPWORK_CONNECT_TIMEOUT", cls.connect_seconds),
             silence_seconds=read_number("TOPWORK_READ_TIMEOUT", cls.silence_seconds),
             retries=int(read_number("TOPWORK_RETRIES", cls.retries, minimum=0)),
+            min_rate=read_number("TOPWORK_MIN_RATE", cls.min_rate, minimum=0),
+            rate_seconds=read_number("TOPWORK_RATE_SECONDS", cls.rate_seconds),
         )
 
 

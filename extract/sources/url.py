@@ -24,6 +24,7 @@ from .file import STORABLE_TIMES_NS, check_size, file_item
 from .identifiers import storable_text
 from .item import Item
 from .retries import repeat
+from .web_page import list_web_folder
 
 URL = re.compile(r"([a-z][\w+.-]+::)*[a-z][\w+.-]+://", re.IGNORECASE)
 """A drive of Windows has one letter, a protocol more."""
@@ -94,6 +95,9 @@ def list_files(url: str) -> tuple[str, dict[str, dict[str, Any]]]:
         system.invalidate_cache()
         if has_own_find(system):
             found = repeat(partial(system.find, root, detail=True))
+            check_number(len(found), root)
+            for path in found:
+                check_depth(posixpath.dirname(path), root)
         else:
             found = walk(system, root)
         if not found and not system.exists(root):
@@ -115,18 +119,38 @@ def walk(system: Any, root: str) -> dict[str, dict[str, Any]]:
     """List a tree folder by folder; fsspec's own way silently leaves out what it may not list."""
     found: dict[str, dict[str, Any]] = {}
     folders = [root]
+    n_folders = 1
     while folders:
         folder = folders.pop()
-        if folder.count("/") - root.rstrip("/").count("/") > MAX_FOLDER_DEPTH + 1:
-            raise SourceError(f"{folder} lies more than {MAX_FOLDER_DEPTH} folders deep; name a folder below {root}")
-        for info in repeat(partial(system.ls, folder, detail=True)):
+        check_depth(folder.rstrip("/"), root)
+        for info in list_folder(system, folder):
             if info["type"] != "directory":
                 found[info["name"]] = info
             elif is_below(info["name"], folder):
                 folders.append(info["name"])
-        if len(found) + len(folders) > MAX_LISTED_FILES:
-            raise SourceError(f"{root} lists more than {MAX_LISTED_FILES:,} files and folders; name a folder below it")
+                n_folders += 1
+        check_number(len(found) + n_folders, root)
     return found
+
+
+def list_folder(system: Any, folder: str) -> list[dict[str, Any]]:
+    """Return what a file system reports of the files and folders in a folder."""
+    if is_web(system):
+        return list_web_folder(system, folder)
+    infos: list[dict[str, Any]] = repeat(partial(system.ls, folder, detail=True))
+    return infos
+
+
+def check_depth(folder: str, root: str) -> None:
+    """Raise a SourceError for a folder that lies too deep below the root of a listing."""
+    if folder.count("/") - root.rstrip("/").count("/") > MAX_FOLDER_DEPTH:
+        raise SourceError(f"{folder} lies more than {MAX_FOLDER_DEPTH} folders deep; name a folder below {root}")
+
+
+def check_number(number: int, root: str) -> None:
+    """Raise a SourceError for too many files and folders of a listing."""
+    if number > MAX_LISTED_FILES:
+        raise SourceError(f"{root} lists more than {MAX_LISTED_FILES:,} files and folders; name a folder below it")
 
 
 def is_below(path: str, folder: str) -> bool:

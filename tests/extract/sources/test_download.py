@@ -9,7 +9,6 @@ import re
 import pytest
 from topwork.errors import DecodeError, InputError, SourceError
 from topwork.extract.sources import file as file_module
-from topwork.extract.sources import url as url_module
 from topwork.extract.sources.file import MAX_ITEM_BYTES
 from topwork.extract.sources.remote import LocalCopy
 from topwork.extract.sources.url import fetch, list_files
@@ -21,6 +20,8 @@ from ...hostile_server import (
     busy,
     cut,
     drip,
+    drip_forever,
+    drip_headers,
     fall_silent,
     give,
     hang_up,
@@ -160,24 +161,70 @@ def test_range_that_lies_is_not_appended(hostile_server: HostileServer) -> None:
     assert LocalCopy(f"{hostile_server.url}/a.tar").path.read_bytes() == CONTENT
 
 
-class Labyrinth(dict[str, Answer]):
-    """Every folder has another one."""
+@pytest.fixture
+def fast_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Expect 200 bytes within 0.4 s."""
+    monkeypatch.setenv("TOPWORK_MIN_RATE", "500")
+    monkeypatch.setenv("TOPWORK_RATE_SECONDS", "0.4")
+    monkeypatch.setenv("TOPWORK_RETRIES", "0")
 
-    def get(self, path: str, default: Answer | None = None) -> Answer:  # type: ignore[override]
-        return give(b'<a href="deeper/">deeper/</a>', Content_Type="text/html")
+
+NOTHING_PACKED = gzip.compress(b"")
 
 
-def test_listing_that_goes_ever_deeper_ends(hostile_server: HostileServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(url_module, "MAX_FOLDER_DEPTH", 5)
-    hostile_server.answers = Labyrinth()
-    with pytest.raises(SourceError, match="more than 5 folders deep"):
+@pytest.mark.usefixtures("fast_servers")
+@pytest.mark.parametrize(
+    "answer",
+    [
+        drip(CONTENT, 0.03),
+        drip_forever(0.03),
+        drip_headers(0.03),
+        send_forever(NOTHING_PACKED, Content_Encoding="gzip"),
+    ],
+)
+def test_drip_ends(hostile_server: HostileServer, answer: Answer) -> None:
+    hostile_server.answers["/1.png"] = answer
+    expected = r"\b\d+ bytes in 0\.4 s; expected at least 200 \(TOPWORK_MIN_RATE=500 bytes a second\)|damaged|Header"
+    with pytest.raises(OSError, match=expected):
+        fetch(f"{hostile_server.url}/1.png")
+
+
+@pytest.mark.usefixtures("fast_servers")
+def test_slow_server_above_the_least_rate_is_waited_for(hostile_server: HostileServer) -> None:
+    hostile_server.answers["/1.png"] = drip(CONTENT[:1200], 0.001)  # about 1 s, 2.5 times the time of the rate
+    assert fetch(f"{hostile_server.url}/1.png") == CONTENT[:1200]
+
+
+def test_least_rate_of_zero_is_no_limit(hostile_server: HostileServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOPWORK_MIN_RATE", "0")
+    monkeypatch.setenv("TOPWORK_RATE_SECONDS", "0.1")
+    hostile_server.answers["/1.png"] = drip(CONTENT[:10], 0.03)
+    assert fetch(f"{hostile_server.url}/1.png") == CONTENT[:10]
+
+
+@pytest.mark.usefixtures("one_retry")
+@pytest.mark.parametrize("target", ["file:///etc/hostname", "local:///etc/hostname", "ftp://127.0.0.1/a", "data:,a"])
+def test_redirects_leave_the_web_for_nothing(hostile_server: HostileServer, target: str) -> None:
+    for path in ("/1.png", "/a.tar", "/photos/"):
+        hostile_server.answers[path] = redirect(target)
+    with pytest.raises(OSError, match="redirect"):
+        fetch(f"{hostile_server.url}/1.png")
+    with pytest.raises(SourceError, match="redirect"):
+        LocalCopy(f"{hostile_server.url}/a.tar")
+    with pytest.raises(SourceError, match="redirect"):
         list_files(f"{hostile_server.url}/photos/")
-    assert len(hostile_server.requests) < 20
 
 
-def test_listing_of_too_many_files_ends(hostile_server: HostileServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(url_module, "MAX_LISTED_FILES", 10)
-    links = "".join(f'<a href="{number}.png">{number}.png</a>' for number in range(20))
-    hostile_server.answers["/photos/"] = give(links.encode(), Content_Type="text/html")
-    with pytest.raises(SourceError, match="lists more than 10 files"):
-        list_files(f"{hostile_server.url}/photos/")
+def test_urls_that_the_user_names_may_redirect_to_other_hosts(hostile_server: HostileServer) -> None:
+    other = f"http://localhost:{hostile_server.server_port}"
+    hostile_server.answers |= {
+        "/1.png": redirect(f"{other}/2.png"),
+        "/2.png": give(CONTENT),
+        "/a.tar": redirect(f"{other}/2.png"),
+        "/photos/": redirect(f"{other}/images/"),
+        "/images/": give(b'<a href="1.png">1</a>', Content_Type="text/html"),
+    }
+    assert fetch(f"{hostile_server.url}/1.png") == CONTENT
+    assert LocalCopy(f"{hostile_server.url}/a.tar").path.read_bytes() == CONTENT
+    _, listing = list_files(f"{hostile_server.url}/photos/")
+    assert list(listing) == [f"{hostile_server.url}/photos/1.png"]

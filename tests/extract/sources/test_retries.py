@@ -61,7 +61,10 @@ def test_limits_are_set_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("TOPWORK_CONNECT_TIMEOUT", "5")
     monkeypatch.setenv("TOPWORK_READ_TIMEOUT", "")
     monkeypatch.setenv("TOPWORK_RETRIES", "0")
-    assert DownloadLimits.from_environment() == DownloadLimits(5.0, 60.0, 0)
+    assert DownloadLimits.from_environment() == DownloadLimits(5.0, 60.0, 0, 100.0, 300.0)
+    monkeypatch.setenv("TOPWORK_MIN_RATE", "0")
+    monkeypatch.setenv("TOPWORK_RATE_SECONDS", "10")
+    assert DownloadLimits.from_environment() == DownloadLimits(5.0, 60.0, 0, 0.0, 10.0)
     for value in ("soon", "-1", "0", "nan", "inf"):
         monkeypatch.setenv("TOPWORK_READ_TIMEOUT", value)
         with pytest.raises(InputError, match=f"TOPWORK_READ_TIMEOUT={value}"):
