@@ -12,12 +12,13 @@ from pathlib import Path, PurePosixPath
 from zipfile import ZipFile, ZipInfo
 
 from ...errors import DecodeError, SourceError, reason
-from .file import check_regular, check_size
+from .file import check_regular
 from .identifiers import UniqueIds, storable_text
 from .item import Item
 from .item_kinds import ITEM_KINDS
 from .path_labels import find_layout, lies_in_system_folder, list_folders, stays_inside
 from .sidecars import Sidecars
+from .zip_member import read_member
 
 ENCRYPTED_FLAG = 1
 """Bit of a member's flags."""
@@ -74,14 +75,13 @@ class ZipSource:
             raise SourceError(f"{error}. It may state the label of an item; pack the archive again.") from error
 
     def _read(self, member: ZipInfo) -> bytes:
-        """Return the content of a member; raise a DecodeError if it is encrypted or damaged."""
+        """Return the content of a member; raise a DecodeError if it is encrypted, damaged or too large."""
         name = f"member {member.filename} of archive {self.path}"
-        check_size(member.file_size)
         if member.flag_bits & ENCRYPTED_FLAG:
             raise DecodeError(f"{name} is encrypted; expected one without a password")
         try:
             with self._lock:
-                return self._archive.read(member)
+                return read_member(self._archive, member)
         except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, *COMPRESSION_ERRORS) as error:
             is_of_the_disk = isinstance(error, OSError) and error.errno is not None
             if is_of_the_disk:

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from topwork.errors import SourceError
+from topwork.errors import DecodeError, SourceError
+from topwork.extract.sources import file as file_module
 from topwork.extract.sources.archive import ArchiveSource
 from topwork.extract.sources.folder import FolderSource
 from topwork.extract.sources.opening import open_source
@@ -156,3 +157,29 @@ def test_archive_of_zeros_ends(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(bytes(2**25)))
     with pytest.raises(SourceError, match="cannot be read"):
         open_source(path)
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.tar.bz2", "a.tar.xz"])
+def test_member_larger_than_any_item_fails_alone(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_module, "MAX_ITEM_BYTES", 10**6)
+    with tarfile.open(tmp_path / name, f"w:{name.removeprefix('a.tar').removeprefix('.')}") as archive:
+        for member_name, size in (("cat/0.png", 10**6), ("cat/1.png", 10**7), ("cat/2.png", 1)):
+            member = tarfile.TarInfo(member_name)
+            member.size = size
+            archive.addfile(member, io.BytesIO(bytes(size)))
+    readers = {item.id: item.read for item in open_source(tmp_path / name)}
+    with pytest.raises(DecodeError, match="10,000,000 bytes; expected at most 1,000,000"):
+        readers["cat/1.png"]()
+    if name == "a.tar":
+        assert readers["cat/2.png"]() == bytes(1)
+        assert readers["cat/0.png"]() == bytes(10**6)
+
+
+@pytest.mark.parametrize("stated", [2**33, 2**61])
+def test_zeros_after_a_header_that_promises_more_end(tmp_path: Path, stated: int) -> None:
+    member = tarfile.TarInfo("cat/0.png")
+    member.size = stated
+    path = tmp_path / "a.tar.gz"
+    path.write_bytes(gzip.compress(member.tobuf(tarfile.GNU_FORMAT) + bytes(2**25)))
+    with pytest.raises((SourceError, DecodeError), match=r"cannot be read|bytes; expected at most"):
+        [item.read() for item in open_source(path)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import struct
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from topwork.errors import DecodeError, SourceError
+from topwork.extract.sources import file as file_module
 from topwork.extract.sources.folder import FolderSource
 from topwork.extract.sources.opening import open_source
 from topwork.extract.sources.zip_archive import ZipSource
@@ -152,3 +155,61 @@ def test_member_without_a_name_is_no_item(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(content.replace(b"x", b"\0"))  # names end at a zero byte
     (item,) = open_source(tmp_path / "a.zip")
     assert item.id == "cat/0.png"
+
+
+COMPRESSIONS = [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+
+
+def state_size(path: Path, size: int) -> None:
+    """Let the directory of a zip state another size of its first member."""
+    content = bytearray(path.read_bytes())
+    entry = content.index(b"PK\x01\x02")
+    struct.pack_into("<I", content, entry + 24, size)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_members_of_every_compression_are_whole(tmp_path: Path, compression: int) -> None:
+    noise = np.random.default_rng(0).bytes(2**20 + 1)
+    contents = {"0.png": b"", "1.png": b"x", "2.png": bytes(10**6), "3.png": noise}
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+    path.write_bytes(b"before" + path.read_bytes())  # as in an archive that unpacks itself
+    assert {item.id: item.read() for item in open_source(path)} == contents
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.parametrize("stated", [10, 2 * 10**7 + 1])
+def test_member_is_not_unpacked_beyond_the_size_that_it_states(tmp_path: Path, compression: int, stated: int) -> None:
+    """Twenty million zeros, which bzip2 packs into fifty bytes."""
+    path = tmp_path / "a.zip"
+    size = 2 * 10**7
+    if compression == zipfile.ZIP_STORED:
+        size = 10**6
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("cat/0.png", bytes(size))
+    state_size(path, stated)
+    (item,) = open_source(path)
+    tracemalloc.start()
+    with pytest.raises(DecodeError, match=r"cat/0\.png of archive .*a\.zip is damaged"):
+        item.read()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    if stated == 10:
+        assert peak < 2**24  # LZMA has a dictionary of 8 MiB
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_member_larger_than_any_item_fails_alone(
+    tmp_path: Path, compression: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_module, "MAX_ITEM_BYTES", 10**6)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", compression) as archive:
+        archive.writestr("cat/0.png", bytes(10**6 + 1))
+        archive.writestr("cat/1.png", bytes(10**6))
+    first, second = open_source(tmp_path / "a.zip")
+    with pytest.raises(DecodeError, match="1,000,001 bytes; expected at most 1,000,000"):
+        first.read()
+    assert second.read() == bytes(10**6)
