@@ -20,6 +20,10 @@ TEMPORARY = ".tmp-"
 AT_FDCWD = -100
 """For system calls: paths are relative to the working folder."""
 RENAME_EXCHANGE = 2
+OCCUPIED_ERRORS = (errno.ENOTEMPTY, errno.EEXIST)
+"""Of a folder that is renamed to a name that another one has."""
+MAX_REPLACEMENTS = 100
+"""How often a folder is replaced that others put back or replace at the same time."""
 PROBE_BYTES = 65_536
 """Bytes that are written to see whether there is room at a destination."""
 FULL_DISK_ERRORS = {
@@ -127,32 +131,48 @@ def replace_folder(new: Path, path: Path) -> None:
     Where the system exchanges two folders in one step, others see the old or the new one. Elsewhere the old one is set
     aside for a moment: it is put back on any exception, and after a kill by :func:`restore_replaced`.
     """
-    restore_replaced(path)
-    if path.exists() and exchange(new, path):
-        return
-    aside = _aside(path)
-    if not path.exists():
-        os.rename(new, path)
-        return
-    os.rename(path, aside)
-    try:
-        os.rename(new, path)
-    except BaseException:
+    for _ in range(MAX_REPLACEMENTS):
         restore_replaced(path)
+        if path.exists():
+            shutil.rmtree(_aside(path), ignore_errors=True)  # of a process that was killed after it moved the new one
+            if exchange(new, path):
+                return
+        if _replace_in_two_steps(new, path):
+            return
+    raise OSError(errno.EBUSY, "other processes replace it, too; save again when they have ended", str(path))
+
+
+def _replace_in_two_steps(new: Path, path: Path) -> bool:
+    """Set the old folder aside and move the new one; return False if others put a folder there meanwhile."""
+    aside = _aside(path)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(path, aside)
+        os.rename(new, path)
+    except BaseException as error:
+        restore_replaced(path)
+        if isinstance(error, OSError) and error.errno in OCCUPIED_ERRORS:
+            return False
         raise
     shutil.rmtree(aside, ignore_errors=True)
+    return True
 
 
 def restore_replaced(path: Path) -> None:
-    """Put a folder back that a killed :func:`replace_folder` left aside; remove it if the new one is in place."""
-    aside = _aside(path)
-    if not aside.is_dir():
+    """Put a folder back that a killed :func:`replace_folder` left aside, if nothing has taken its place."""
+    if path.exists() or not is_set_aside(path):
         return
-    if path.exists():
-        shutil.rmtree(aside, ignore_errors=True)
-        return
-    with contextlib.suppress(FileNotFoundError):  # another process was faster
-        os.rename(aside, path)
+    try:
+        os.rename(_aside(path), path)
+    except OSError as error:
+        is_denied = isinstance(error, FileNotFoundError | PermissionError)  # another process was faster, or owns it
+        if not is_denied and error.errno not in OCCUPIED_ERRORS:
+            raise
+
+
+def is_set_aside(path: Path) -> bool:
+    """Return whether another folder is about to take the place of one."""
+    return _aside(path).is_dir()
 
 
 def exchange(one: Path, other: Path) -> bool:

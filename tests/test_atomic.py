@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -184,4 +185,39 @@ def test_kill_between_the_renames_loses_nothing(tmp_path: Path) -> None:
     make_folder(tmp_path / ".a.replaced", "older")  # killed after the second one
     restore_replaced(tmp_path / "a")
     assert (tmp_path / "a" / "file").read_text() == "old"
+    replace_folder(make_folder(tmp_path / "new", "new"), tmp_path / "a")
+    shutil.rmtree(tmp_path / "new", ignore_errors=True)  # where the old one is after an exchange
     assert names(tmp_path) == ["a"]
+
+
+def test_writer_replaces_a_folder_that_a_reader_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(atomic, "exchange", lambda one, other: False)
+    path = make_folder(tmp_path / "a", "old")
+    new = make_folder(tmp_path / "new", "new")
+    rename = os.rename
+    sources: list[Path] = []
+
+    def rename_with_a_reader(source: Path, target: Path) -> None:
+        rename(source, target)
+        sources.append(source)
+        if sources == [path]:
+            restore_replaced(path)
+
+    monkeypatch.setattr(os, "rename", rename_with_a_reader)
+    replace_folder(new, path)
+    assert (path / "file").read_text() == "new"
+    assert sources.count(path) == 2
+    assert names(tmp_path) == ["a"]
+
+
+def test_folder_that_appears_while_another_is_put_back_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_folder(tmp_path / ".a.replaced", "old")
+    rename = os.rename
+
+    def rename_after_a_writer(source: Path, target: Path) -> None:
+        make_folder(tmp_path / "a", "new")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", rename_after_a_writer)
+    restore_replaced(tmp_path / "a")
+    assert (tmp_path / "a" / "file").read_text() == "new"

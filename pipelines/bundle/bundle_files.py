@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...atomic import (
+    is_set_aside,
     name_full_disk,
     new_folder,
     replace_folder,
@@ -163,18 +164,25 @@ def read_bundle(path: Path, trusted: Sequence[str] = ()) -> BundleContents:
     `trusted` ones. Raise a BundleError for others, or if a file is missing or changed. A bundle that is replaced
     meanwhile is read again.
     """
-    restore_replaced(path)
     for _ in range(MAX_READS):
+        restore_replaced(path)
         before = describe_version(path)
         try:
             contents = read_files(path, trusted)
         except (BundleError, FileNotFoundError):
-            if describe_version(path) == before:
+            if is_stable(path, before):
                 raise
             continue
         if describe_version(path) == before:
             return contents
     raise BundleError(f"{path} was replaced {MAX_READS} times while it was read. Read it when its writer has ended.")
+
+
+def is_stable(path: Path, version: tuple[int, ...] | None) -> bool:
+    """Return whether a version of a bundle, or its absence, is all that there is: nothing is taking its place."""
+    if describe_version(path) != version:
+        return False
+    return version is not None or not (is_set_aside(path) or path.exists())
 
 
 def describe_version(path: Path) -> tuple[int, ...] | None:
