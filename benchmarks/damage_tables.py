@@ -81,8 +81,10 @@ def drop_cell(chance: random.Random, rows: Rows) -> None:
 
 
 def change_size(chance: random.Random, rows: Rows) -> None:
+    if len(rows[0]) > len(COLUMNS) + 1:
+        return
     size = chance.choice((0, 1, 5000))
-    rows[:] = (rows * (size // len(rows) + 1))[:size] or rows[:1]
+    rows[:] = [dict(row) for row in (rows * (size // len(rows) + 1))[:size] or rows[:1]]
     if chance.random() < 0.3:
         rows[0].update({f"column {number}": "x" for number in range(chance.choice((50, 3000)))})
 

@@ -28,13 +28,15 @@ class Format:
     """How cases of a format are made and read.
 
     `original` are the files of a case without damage. `read` takes their folder, and returns why items failed; it
-    raises a TopworkError if nothing can be read. A format that `imports` opens files of Python while it is read.
+    raises a TopworkError if nothing can be read. A format that `imports` opens files of Python while it is read. One
+    case may take so many `seconds`.
     """
 
     make: Callable[[random.Random], dict[str, bytes]]
     original: Callable[[], dict[str, bytes]]
     read: Callable[[Path], list[str]]
     imports: bool = True
+    seconds: float = 20.0
 
 
 def read_images(folder: Path) -> list[str]:
@@ -154,6 +156,6 @@ FORMATS: dict[str, Format] = {
         read=read_archive,
         imports=False,
     ),
-    "onnx": Format(make=make_onnx, original=lambda: {MODEL: original_model()}, read=read_onnx),
+    "onnx": Format(make=make_onnx, original=lambda: {MODEL: original_model()}, read=read_onnx, seconds=60),
     "bundle": Format(make=make_bundle, original=lambda: dict(original_bundle("linear")), read=read_bundle),
 }

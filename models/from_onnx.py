@@ -103,7 +103,7 @@ def build(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> BuiltMo
 def read_model(path: Path) -> Any:
     """Read an ONNX model, without the weights that lie in other files.
 
-    Raise an InputError if the file is absent, damaged, empty, or made by topwork, or names weights elsewhere.
+    Raise an InputError if the file is absent, damaged, empty or made by topwork, or names weights elsewhere.
     """
     import onnx
 
@@ -120,9 +120,20 @@ def read_model(path: Path) -> Any:
             f"{path} is a graph that topwork exported, and cannot be cut again. "
             f"Pass ExportedGraph(Path('{path}')) as an Extractor's backbone, or export the model anew."
         )
+    check_names(path, model.graph)
     for tensor in iterate_tensors(model.graph):
         check_tensor(path, tensor)
     return model
+
+
+def check_names(path: Path, graph: Any) -> None:
+    """Raise an InputError for a name that is no text: protobuf returns it as bytes."""
+    names = [part.name for part in (*graph.node, *graph.initializer, *graph.input, *graph.output)]
+    for node in graph.node:
+        names += [node.op_type, node.domain, *node.input, *node.output]
+    for name in names:
+        if not isinstance(name, str):
+            raise InputError(f"{path} has a name {name!r}; expected names in UTF-8. Export the model again.")
 
 
 def check_tensor(path: Path, tensor: Any) -> None:

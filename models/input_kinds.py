@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import MALFORMED, InputError
 from .image_spec import ImageSpec
 from .input_spec import InputSpec
 from .tensor_spec import TensorSpec
@@ -25,7 +25,14 @@ def input_spec_from_json(fields: dict[str, Any], folder: Path) -> InputSpec:
         if isinstance(value, list):
             values[name] = tuple(value)
     kind = values.pop("kind", None)
-    if kind not in INPUT_SPECS:
+    if not isinstance(kind, str) or kind not in INPUT_SPECS:
         known = ", ".join(INPUT_SPECS)
         raise InputError(f"input of kind {kind!r}: this version of topwork reads {known}; a newer one wrote this file")
-    return INPUT_SPECS[kind].from_json(values, folder)
+    try:
+        return INPUT_SPECS[kind].from_json(values, folder)
+    except InputError:
+        raise
+    except MALFORMED as error:
+        raise InputError(
+            f"the description of the {kind} input is damaged: {error!r}. Restore it from a copy."
+        ) from error

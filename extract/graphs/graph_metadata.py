@@ -22,6 +22,8 @@ from .pooling import AUTO
 METADATA_KEY = "topwork"
 GRAPH_FORMAT = 1
 
+MAX_WIDTH = 2**24
+"""Largest number of features of a column."""
 METADATA_FIELD = 14
 """Number of the field ``metadata_props`` of onnx.ModelProto."""
 KEY_FIELD = 1
@@ -108,7 +110,7 @@ class GraphMetadata:
         texts = [self.float32_until]
         for column in self.columns:
             texts += [column.name, column.layer, column.pool, column.precision, column.dtype]
-            if type(column.width) is not int or column.width < 1:
+            if type(column.width) is not int or not 1 <= column.width <= MAX_WIDTH:
                 raise ValueError(f"a width {column.width!r}")
         for text in texts:
             if not isinstance(text, str):

@@ -91,7 +91,12 @@ class Measurement:
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Measurement:
         """Read the fields that :func:`dataclasses.asdict` returned."""
-        return cls(**{**fields, "batch_sizes": tuple(fields["batch_sizes"])})
+        parsed = {
+            "batch_sizes": tuple(fields["batch_sizes"]),
+            "relative_l2": float(fields["relative_l2"]),
+            "limit": float(fields["limit"]),
+        }
+        return cls(**{**fields, **parsed})
 
 
 def measure(

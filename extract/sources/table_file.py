@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 from collections.abc import Collection
@@ -269,19 +268,32 @@ def read_jsonl(path: Path) -> pyarrow.Table:
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
         if line.strip():
             rows.append(parse_json_line(line, number))
-    names = list(dict.fromkeys(itertools.chain.from_iterable(rows)))
-    check_sparsity(rows, names)
     columns = []
     fields = []
-    for name in names:
-        values = [row.get(name) for row in rows]
+    for name, cells in collect_cells(rows).items():
+        values = list(cells.values())
         problem = find_mixed_types(name, values)
-        columns.append(pa.array(format_column(values)))
+        texts: list[Any] = [None] * len(rows)
+        for row, text in zip(cells, format_column(values), strict=True):
+            texts[row] = text
+        columns.append(pa.array(texts))
         fields.append(pa.field(name, columns[-1].type, metadata={PROBLEM_KEY: problem} if problem else None))
     return pa.table(columns, schema=pa.schema(fields))
 
 
-def check_sparsity(rows: list[dict[str, Any]], names: list[str]) -> None:
+def collect_cells(rows: list[dict[str, Any]]) -> dict[str, dict[int, Any]]:
+    """Return the values that are not missing of each column, by row; raise a ValueError if most are missing."""
+    columns: dict[str, dict[int, Any]] = {}
+    for number, row in enumerate(rows):
+        for name, value in row.items():
+            cells = columns.setdefault(name, {})
+            if not _is_missing(value):
+                cells[number] = value
+    check_sparsity(rows, columns)
+    return columns
+
+
+def check_sparsity(rows: list[dict[str, Any]], names: Collection[str]) -> None:
     """Raise a ValueError for a table most of whose cells are empty: a small file could have any number of them."""
     n_cells = len(rows) * len(names)
     n_present = sum(map(len, rows))
@@ -304,7 +316,7 @@ def parse_json_line(line: str, number: int) -> dict[str, Any]:
 
 def find_mixed_types(name: str, values: list[Any]) -> str:
     """Return why a column cannot be used: it would mix up values of several types; "" if it can."""
-    types = {type(value).__name__ for value in values if not _is_missing(value)}
+    types = {type(value).__name__ for value in values}
     if types == {"int", "float"} or is_column_of_lists(values):
         return ""
     if len(types) > 1 or types & {"list", "dict"}:
@@ -313,26 +325,24 @@ def find_mixed_types(name: str, values: list[Any]) -> str:
 
 
 def is_column_of_lists(values: list[Any]) -> bool:
-    """Return whether all values that are not missing are lists of texts and integers."""
-    present = [value for value in values if not _is_missing(value)]
-    if not present or not all(isinstance(value, list) for value in present):
+    """Return whether all values, of which none is missing, are lists of texts and integers."""
+    if not values or not all(isinstance(value, list) for value in values):
         return False
-    return all(isinstance(part, str | int) for value in present for part in value)
+    return all(isinstance(part, str | int) for value in values for part in value)
 
 
 def format_column(values: list[Any]) -> list[Any]:
-    """Return the values of a column as text, None for NaN; of integers beside other numbers all are floats.
+    """Return the values of a column, of which none is missing, as text.
 
-    The parts of lists are texts.
+    Of integers beside other numbers all are floats. The parts of lists are texts.
     """
     if is_column_of_lists(values):
-        return [None if _is_missing(value) else [str(part) for part in value] for value in values]
-    present = [value for value in values if not _is_missing(value)]
-    if {type(value) for value in present} == {int, float}:
-        values = [None if _is_missing(value) else float(value) for value in values]
-    texts = [None if _is_missing(value) else str(value) for value in values]
-    if any(text and SURROGATE.search(text) for text in texts):  # which pyarrow takes as bytes only
-        return [None if text is None else text.encode("utf-8", "surrogatepass") for text in texts]
+        return [[str(part) for part in value] for value in values]
+    if {type(value) for value in values} == {int, float}:
+        values = [float(value) for value in values]
+    texts = [str(value) for value in values]
+    if any(SURROGATE.search(text) for text in texts):  # which pyarrow takes as bytes only
+        return [text.encode("utf-8", "surrogatepass") for text in texts]
     return texts
 
 

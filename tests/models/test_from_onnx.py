@@ -276,3 +276,10 @@ def test_items_that_do_not_fit_into_memory_are_refused(axes: list[Any], tmp_path
     path = write(tmp_path / "net.onnx", ("x", TensorProto.FLOAT, axes))
     with pytest.raises(InputError, match=r"expected at most 268,435,456"):
         build(str(path), pretrained=True, model_args={})
+
+
+def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "net.onnx", IMAGE)
+    path.write_bytes(path.read_bytes().replace(b"\x0a\x01x\x0a\x01w\x12\x01y", b"\x0a\x01x\x0a\x01w\x12\x01\xff"))
+    with pytest.raises(InputError, match="UTF-8"):
+        build(str(path), pretrained=True, model_args={})

@@ -54,3 +54,12 @@ def test_tokeniser_that_was_changed_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes() + b"\n")
     with pytest.raises(InputError, match=r"tokenizer\.json is not the file"):
         input_spec_from_json(fields, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change", [{"kind": None}, {"kind": {}}, {"resize": "builtins"}, {"size": None}, {"mean": 1}, {"unknown": 1}]
+)
+def test_damaged_description_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
+    fields = {**topwork.ImageSpec(size=32).to_json(), **change}
+    with pytest.raises(InputError):
+        input_spec_from_json(fields, tmp_path)

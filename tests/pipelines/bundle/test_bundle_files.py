@@ -476,6 +476,16 @@ def test_damaged_certificate_is_refused_though_its_digest_is_right(content: byte
         topwork.load(bundle).predict(photos)
 
 
+def test_damaged_measurement_is_refused_though_its_digest_is_right(bundle: Path, photos: Path) -> None:
+    certificate = json.loads((bundle / "extractor.json").read_bytes())
+    for measurement in certificate["measurements"]:
+        measurement["relative_l2"] = "x"
+    assert certificate["measurements"]
+    replace_file(bundle, "extractor.json", json.dumps(certificate).encode())
+    with pytest.raises(InputError, match=r"extractor\.json is damaged"):
+        topwork.load(bundle).predict(photos)
+
+
 @pytest.mark.parametrize(
     "change", [{"classes": 1}, {"calibrate": {"x": 1}, "head": None}, {"training": {"rows": 1, "report": 3}}]
 )
