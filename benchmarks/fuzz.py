@@ -3,8 +3,9 @@
 ``python benchmarks/fuzz.py --format onnx --count 2000 --seed 0`` makes damaged images, tables, archives, ONNX files or
 bundles, reads each as topwork does, and prints a row of a table: how many were read, how many failed with an error of
 topwork, how many crashed the process, took longer than 20 seconds (ONNX files: 60) or ended in any other error, and
-how many touched what lies outside their folder. An audit hook of Python notes paths that are opened (of formats whose reading imports
-modules: that are written), processes and connections. A case may use 3 GiB of memory: 1 GiB above the largest item.
+how many touched what lies outside their folder. An audit hook of Python notes paths that are opened (of formats whose
+reading imports modules: that are written), processes and connections. A case may use 3 GiB of memory: 1 GiB above the
+largest item.
 
 ``--first`` and ``--seconds`` divide a long run into pieces; ``--keep`` keeps the cases that end badly.
 """

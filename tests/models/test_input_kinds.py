@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from topwork.errors import InputError
@@ -60,6 +61,6 @@ def test_tokeniser_that_was_changed_is_refused(tmp_path: Path) -> None:
     "change", [{"kind": None}, {"kind": {}}, {"resize": "builtins"}, {"size": None}, {"mean": 1}, {"unknown": 1}]
 )
 def test_damaged_description_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
-    fields = {**topwork.ImageSpec(size=32).to_json(), **change}
+    fields = {**SPECS["image"].to_json(), **change}
     with pytest.raises(InputError):
         input_spec_from_json(fields, tmp_path)
