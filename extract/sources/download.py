@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import io
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -21,8 +23,10 @@ CheckUrl = Callable[[str], None]
 WEB_PROTOCOLS = ("http", "https")
 RETRIED_STATUSES = (429, 500, 502, 503, 504)
 PIECE_BYTES = 2**16
+MIN_FREE_BYTES = 2**26
+"""Room on a disk that downloads leave to others."""
 MIN_PROGRESS_BYTES = 2**20
-"""An attempt that brought this much is not counted: large files are resumed as often as it takes."""
+"""An attempt that came this much further than all before is not counted: a large file is resumed however often."""
 
 
 def find_web_options(url: str) -> dict[str, Any]:
@@ -54,48 +58,28 @@ def is_web(system: Any) -> bool:
 
 def download_item(system: Any, url: str, check_redirect: CheckUrl | None = None) -> bytes:
     """Return the content of an item; raise a DecodeError if it is larger than any item, an OSError for a failure."""
+    from fsspec.asyn import sync
+
     stream = io.BytesIO()
-    download(system, url, stream, is_item=True, check_redirect=check_redirect)
+    sync(system.loop, ItemTransfer(system, url, stream, check_redirect).run)
     return stream.getvalue()
 
 
 def download_file(system: Any, url: str, path: Path) -> None:
-    """Write a file of any size; raise an OSError for a failure."""
-    with open(path, "wb") as stream:
-        download(system, url, stream)
-
-
-def download(
-    system: Any,
-    url: str,
-    stream: BinaryIO,
-    *,
-    is_item: bool = False,
-    check_redirect: CheckUrl | None = None,
-) -> None:
-    """Write the file at a URL to a stream."""
+    """Write a file as large as the room on its disk; raise an OSError for a failure."""
     from fsspec.asyn import sync
 
-    transfer = Transfer(system, url, stream, is_item=is_item, check_redirect=check_redirect)
-    sync(system.loop, transfer.run)
+    with open(path, "wb") as stream:
+        sync(system.loop, FileTransfer(system, url, stream).run)
 
 
 class Transfer:
     """One file on its way from a web server into a stream, over as many connections as it takes."""
 
-    def __init__(
-        self,
-        system: Any,
-        url: str,
-        stream: BinaryIO,
-        *,
-        is_item: bool = False,
-        check_redirect: CheckUrl | None = None,
-    ) -> None:
+    def __init__(self, system: Any, url: str, stream: BinaryIO, check_redirect: CheckUrl | None = None) -> None:
         self.system = system
         self.url = url
         self.stream = stream
-        self.is_item = is_item
         self.check_redirect = check_redirect
         self.received = 0
         self.validator: str | None = None
@@ -107,13 +91,14 @@ class Transfer:
         """Receive the file; raise the last failure when the retries are used up."""
         limits = DownloadLimits.from_environment()
         failures = 0
+        furthest = 0
         while True:
-            received = self.received
             try:
                 await self._receive(limits)
                 return
             except TransientError as error:
-                is_progress = self.received - received >= MIN_PROGRESS_BYTES
+                is_progress = self.received - furthest >= MIN_PROGRESS_BYTES
+                furthest = max(furthest, self.received)
                 failures = 1 if is_progress else failures + 1
                 wait = choose_wait(error, failures, limits)
                 if failures > limits.retries or wait is None:
@@ -197,8 +182,7 @@ class Transfer:
         self.stream.write(piece)
 
     def _check_size(self, size: int) -> None:
-        if self.is_item:
-            check_size(size)
+        """Raise an error for a file that is too large."""
 
     def _describe_end(self, response: ClientResponse) -> str:
         """Say how much of a body arrived."""
@@ -211,6 +195,25 @@ class Transfer:
         if response.status == 206:
             total = int(response.headers["Content-Range"].partition(" ")[2].partition("-")[0]) + length
         return f"the body ended after {self.received:,} of {total:,} bytes"
+
+
+class ItemTransfer(Transfer):
+    """An item on its way into memory."""
+
+    def _check_size(self, size: int) -> None:
+        check_size(size)
+
+
+class FileTransfer(Transfer):
+    """A file on its way to a disk, of which some room is left to others: a server may send without an end."""
+
+    def _check_size(self, size: int) -> None:
+        free = shutil.disk_usage(self.stream.name).free
+        n_missing = size - self.stream.tell()
+        if n_missing > free - MIN_FREE_BYTES:
+            raise OSError(
+                errno.ENOSPC, f"{size:,} bytes or more, of which {n_missing:,} are missing; {free:,} are free"
+            )
 
 
 def find_deadline(limits: DownloadLimits) -> float | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from ...atomic import FULL_DISK_ERRORS
 from ...errors import DecodeError, SourceError
 from ...url_secrets import without_secrets
 from .access import Access
@@ -203,12 +204,24 @@ class LocalCopy:
         with source_errors(url):
             system, self.remote_path = find_file_system(url)
             self.path = folder / Path(unquote(without_query(self.remote_path))).name
-            if is_web(system):
-                download_file(system, self.remote_path, self.path)
-            else:
-                repeat(partial(system.get_file, self.remote_path, str(self.path)))
+            try:
+                self._fetch(system)
+            except OSError as error:
+                if error.errno not in FULL_DISK_ERRORS:
+                    raise
+                raise SourceError(
+                    f"source {url} does not fit into the folder of temporary files, {folder.parent}: {error.strerror}. "
+                    "Free some space, or name another folder: TMPDIR"
+                ) from error
         if not self.path.is_file():
             raise SourceError(f"source {url} is a folder, named like a file; expected a slash at the end of its URL")
+
+    def _fetch(self, system: Any) -> None:
+        """Copy the file; a failure that may pass is tried again."""
+        if is_web(system):
+            download_file(system, self.remote_path, self.path)
+        else:
+            repeat(partial(system.get_file, self.remote_path, str(self.path)))
 
     @contextmanager
     def named_by_url(self) -> Iterator[None]:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import importlib.util
 import re
+import shutil
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from topwork.errors import DecodeError, InputError, SourceError
+from topwork.extract.sources import download, retries
 from topwork.extract.sources import file as file_module
 from topwork.extract.sources.file import MAX_ITEM_BYTES
 from topwork.extract.sources.remote import LocalCopy
@@ -159,6 +165,48 @@ def test_range_that_lies_is_not_appended(hostile_server: HostileServer) -> None:
 
     hostile_server.answers["/a.tar"] = in_turn(cut(CONTENT, pieces=2), send_from_start, give(CONTENT))
     assert LocalCopy(f"{hostile_server.url}/a.tar").path.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("answer", [announce(10**6), send_forever(), send_gzip_bomb(10**8)])
+def test_archive_that_does_not_fit_is_refused(
+    hostile_server: HostileServer, monkeypatch: pytest.MonkeyPatch, temporary: Path, answer: Answer
+) -> None:
+    """A disk of 500,000 bytes: an announced size is refused at once, others when the disk would be full."""
+
+    def measure(path: object) -> SimpleNamespace:
+        used = sum(path.stat().st_size for path in temporary.rglob("*.gz"))
+        return SimpleNamespace(free=500_000 + download.MIN_FREE_BYTES - used)
+
+    monkeypatch.setattr(shutil, "disk_usage", measure)
+    hostile_server.answers["/a.tar.gz"] = answer
+    with pytest.raises(SourceError, match=rf"a\.tar\.gz does not fit into .*{temporary}: .*TMPDIR"):
+        LocalCopy(f"{hostile_server.url}/a.tar.gz")
+    assert len(hostile_server.requests) == 1
+    gc.collect()
+    assert list(temporary.iterdir()) == []
+    hostile_server.answers["/b.tar.gz"] = give(CONTENT)
+    assert LocalCopy(f"{hostile_server.url}/b.tar.gz").path.read_bytes() == CONTENT
+
+
+def test_server_that_always_starts_anew_is_left(hostile_server: HostileServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It sends much and little in turn: much is further than little, but no further than before."""
+    monkeypatch.setattr(download, "MIN_PROGRESS_BYTES", 1000)
+    monkeypatch.setattr(retries, "FIRST_WAIT_SECONDS", 0.001)
+    little = announce(8000, CONTENT[:100])
+    much = announce(8000, CONTENT[:5000])
+    hostile_server.answers["/a.tar"] = in_turn(*[little, much] * 50)
+    with pytest.raises(SourceError, match="ended after"):
+        LocalCopy(f"{hostile_server.url}/a.tar")
+    assert len(hostile_server.requests) == 6  # the second one is progress
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an empty folder for temporary files."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
 
 
 @pytest.fixture
