@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from ..lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
+    from ..progress import Progress
     from .engine.ledger import Ledger
-    from .engine.progress import Progress
     from .engine.run_config import ErrorPolicy, RunConfig
     from .extractor.extractor import Extractor
     from .graphs.certificate import Certificate
@@ -49,7 +49,7 @@ __getattr__, __dir__, _ = lazy_exports(
         "FeatureStore": ".store.feature_store",
         "Layer": ".graphs.layer",
         "Ledger": ".engine.ledger",
-        "Progress": ".engine.progress",
+        "Progress": "..progress",
         "RunConfig": ".engine.run_config",
         "Table": ".sources.table",
         "extract_features": ".jobs.job",

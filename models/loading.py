@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, TopworkError
 from ..identity import digest_of_file, digest_of_path
+from ..progress import report_step
 from .backbone import Backbone, OnnxBackbone, TorchBackbone
 from .from_onnx import digest_external_data, read_model
 from .input_spec import InputOverrides, InputSpec
@@ -68,6 +69,7 @@ class BackboneSpec:
 
     def load(self) -> Backbone:
         """Load the backbone; see :func:`load_backbone`."""
+        report_step(f"loading {self.name}")
         built = build_model(self)
         input_spec = choose_input_spec(self, built)
         details: dict[str, Any] = {

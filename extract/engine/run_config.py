@@ -9,10 +9,10 @@ from numbers import Integral
 from typing import Any, Literal
 
 from ...errors import InputError, StoppedError
+from ...progress import Listener, Progress, report_progress
 from ..preprocess.decode import MAX_PIXELS
 from ..runtime.providers import PRECISIONS, PROVIDERS
 from .batching import DEFAULT_BATCH_SIZES, BatchSizes
-from .progress import Listener, Progress, report_progress
 
 LIMIT_PATTERN = re.compile(r"limit:(\d+(?:\.\d+)?)%")
 
@@ -113,7 +113,7 @@ class RunConfig:
     workers : int, optional
         Threads that read, decode and infer; one per core by default.
     progress : callable, optional
-        Called with a :class:`topwork.extract.engine.progress.Progress` when computing begins and after every input.
+        Called with a :class:`topwork.progress.Progress` when computing begins and after every input.
     owner : str
         Class or function that error messages name as the owner of the parameters; not stored.
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from ...errors import InputError
+from ...progress_display import shows_progress
 from ..engine.run_config import RunConfig
 from ..engine.sampling import draw_items, make_sampler
 from ..graphs.cut import Column, CutRequest
@@ -53,6 +54,7 @@ class Extraction:
         batch_size: int | Literal["auto"] = "auto",
         on_error: str = "raise",
         max_pixels: int = MAX_PIXELS,
+        progress: bool = False,
     ) -> None:
         self.backbone = backbone
         self.layer = layer
@@ -63,6 +65,7 @@ class Extraction:
         self.batch_size = batch_size
         self.on_error = on_error
         self.max_pixels = max_pixels
+        self.progress = progress
 
     @property
     def run_config(self) -> RunConfig:
@@ -205,6 +208,7 @@ class Extraction:
         """Prepares items as inputs of the graph."""
         return preprocessor_for(self.graph.input_spec, self.max_pixels)
 
+    @shows_progress("prepare")
     def fit(self, X: Any, y: Any = None) -> Self:
         """Export the graph, or find it in the cache, and choose its precision; nothing else is learned from the items.
 

@@ -11,9 +11,10 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._set_output import _get_output_config
 
 from ...hardware import available_cores
+from ...progress import Progress
+from ...progress_display import shows_progress
 from ..engine.engine import Result, compute_features
 from ..engine.ledger import Stages
-from ..engine.progress import Progress
 from ..graphs.exported_graph import ExportedGraph
 from .extraction import Extraction
 
@@ -69,6 +70,8 @@ class Extractor(TransformerMixin, Extraction, BaseEstimator):  # type: ignore[mi
         the result, warn, and keep its reason in ``failures_``.
     max_pixels : int
         A larger image fails instead of being decoded.
+    progress : bool
+        Whether a bar is shown on a terminal or in a notebook.
 
     Attributes
     ----------
@@ -129,6 +132,7 @@ class Extractor(TransformerMixin, Extraction, BaseEstimator):  # type: ignore[mi
 
         return pd.DataFrame(computed.matrix, index=X.index[computed.kept], columns=self.get_feature_names_out())
 
+    @shows_progress("compute")
     def compute(self, X: Any) -> ItemFeatures:
         """Compute the features of items as :meth:`transform` does, and change nothing, so that threads may share it."""
         source = self.open(X)

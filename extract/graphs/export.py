@@ -13,6 +13,7 @@ from ...atomic import TEMPORARY, new_folder
 from ...errors import ExportError, LayerError, ParityError, TopworkError, reason
 from ...hardware import installed
 from ...identity import COMPUTATION
+from ...progress import report_step
 from ...user_cache import PRIVATE_MODE
 from ..preprocess.by_kind import example_feed
 from ..runtime.session import open_session
@@ -121,6 +122,7 @@ def export_by_route(
     """
     # Export and describe the graph.
     backbone = cut.backbone
+    report_step(f"exporting {backbone.name}")
     model = cut.cutter.onnx_model(cut, route, (scratch / GRAPH_FILE).with_suffix(WEIGHTS_SUFFIX))
     strip(model)
     widths = [features.shape[1] for features in cut.cutter.reference(cut, example_feed(backbone.input_spec))]
@@ -138,6 +140,7 @@ def export_by_route(
         graph = model.SerializeToString()
     del model  # the session and the model on trial are in memory as well
     # Compare it with the model.
+    report_step(f"comparing the export with {backbone.name}")
     try:
         session = open_session(graph, "cpu")
     except Exception as error:

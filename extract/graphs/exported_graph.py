@@ -17,6 +17,7 @@ from ...hardware import available_cores
 from ...identity import digest
 from ...models.input_kinds import input_spec_from_json
 from ...models.input_spec import InputSpec
+from ...progress import report_step
 from ...user_cache import is_sealed, prepare_folder, seal, user_cache_folder
 from ..runtime.providers import find_providers, parse_family
 from ..runtime.session import Graph, Session, SessionOptions, open_on_first
@@ -86,6 +87,7 @@ class ExportedGraph:
         WeightsError
             If its weights are in a file beside it that is missing or was changed.
         """
+        report_step("loading the graph")
         check_weights(self.path, read_entries(self.path))
         family = parse_family(self.metadata.precision)
         providers = find_providers(provider, family)

@@ -12,10 +12,11 @@ from typing import Any, Literal
 from ...atomic import FULL_DISK_ERRORS
 from ...errors import IdentityError, InputError
 from ...hardware import available_cores
+from ...progress import Listener
+from ...progress_display import shows_progress
 from ..engine.batching import BatchSizes
 from ..engine.engine import Result, compute_features
 from ..engine.ledger import Ledger
-from ..engine.progress import Listener
 from ..engine.run_config import RunConfig, choose_config
 from ..engine.tuning import tune
 from ..preprocess.by_kind import preprocessor_for
@@ -34,6 +35,7 @@ from ..store.writer import StoreWriter, open_writer
 from .recording import Counter, Recorder
 
 
+@shows_progress("extract")
 def extract_features(
     source: Any,
     store: FeatureStore | str | Path,
@@ -49,7 +51,7 @@ def extract_features(
     provider: str = "auto",
     batch_size: int | Literal["auto"] = "auto",
     max_pixels: int = MAX_PIXELS,
-    progress: Listener | None = None,
+    progress: Listener | bool | None = None,
     config: RunConfig | None = None,
     patience: float = 0.0,
     compact: bool = True,
@@ -91,8 +93,9 @@ def extract_features(
         it on this machine; a resumed job takes the sizes of the run before.
     max_pixels : int
         A larger image fails instead of being decoded.
-    progress : callable, optional
-        Called with a :class:`topwork.extract.engine.progress.Progress`, when computing begins and after every input.
+    progress : callable or bool, optional
+        True shows a bar on a terminal or in a notebook. A function is called with a :class:`topwork.progress.Progress`
+        when computing begins and after every input.
     config : RunConfig, optional
         Instead of `on_error`, `provider`, `batch_size`, `max_pixels` and `progress`.
     patience : float
@@ -123,7 +126,7 @@ def extract_features(
         batch_size=batch_size,
         on_error=on_error,
         max_pixels=max_pixels,
-        progress=progress,
+        progress=progress or None,
         owner="extract_features",
     )
     config = choose_config(given, config, "extract_features")

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...hardware import available_cores
+from ...progress import Progress
 from ..engine.batching import BatchSizes
 from ..engine.engine import Result, compute_features
 from ..engine.ledger import Ledger
-from ..engine.progress import Progress
 from ..engine.run_config import RunConfig
 from ..engine.sampling import make_sampler
 from ..preprocess.by_kind import preprocessor_for

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...progress import Progress
 from ..engine.batching import BatchSizes
 from ..engine.engine import KnownFeatures, Result, Vectors
 from ..engine.ledger import Ledger
-from ..engine.progress import Progress
 from ..engine.run_config import RunConfig
 from ..sources.item import Item
 from ..store.part import Row

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from ...errors import InputError, ProviderError
 from ...hardware import available_cores, processor
 from ...identity import digest
+from ...progress import report_step
 from ...user_cache import recall, remember
 from ..graphs.cache_entry import is_intact
 from ..graphs.exported_graph import ExportedGraph
@@ -144,6 +145,7 @@ def has_intact_graph(graph: ExportedGraph, precision: str) -> bool:
 
 def judge_family(trial: Trial, family: str) -> list[Fidelity]:
     """Judge a precision; with ``"auto"`` there is nothing to judge where the provider cannot load or compute it."""
+    report_step(f"choosing the precision: trying {family}")
     try:
         return list(trial.judge(family))
     except ProviderError:

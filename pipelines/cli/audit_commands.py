@@ -18,7 +18,7 @@ from .options import (
     JsonOption,
     TableOptions,
 )
-from .output import echo, print_json, print_result, print_table, progress_bar, require_success
+from .output import echo, print_json, print_result, print_table, require_success
 
 if TYPE_CHECKING:
     from ...extract.sources.table import Table
@@ -106,8 +106,7 @@ def extract_into(
     else:
         extraction.fit(data)
     target = existing or FeatureStore.open_or_create(path, extraction)
-    with progress_bar("extract"):
-        ledger = extract_features(extraction.open(data), target, config=extraction.run_config)
+    ledger = extract_features(extraction.open(data), target, config=extraction.run_config)
     require_success(ledger.failed, ledger.items)
     return target
 

@@ -49,7 +49,6 @@ from .output import (
     print_json,
     print_result,
     print_table,
-    progress_bar,
     require_success,
 )
 
@@ -103,8 +102,7 @@ def fit(
         data = columns.add_to(data)
         chosen = choose_backbone(model, backbone, cut, store)
         estimator = estimator_class(**chosen, store=store, views=views, **parameters)
-    with progress_bar("extract"):
-        estimator.fit(data, split=parse_split(split), **of_rows)
+    estimator.fit(data, split=parse_split(split), **of_rows)
     estimator.save(out, overwrite=overwrite)
     pending = count_pending(data) if isinstance(data, FeatureStore) else 0
     facts = {**summarize_fit(estimator, out, head), "pending": pending}
@@ -341,8 +339,7 @@ def evaluate(
     estimator = load_bundle(bundle, trust, execution)
     require_confusions(estimator, confusion)
     data = open_data(source, table)
-    with progress_bar("evaluate"):
-        evaluations = predict_labelled(estimator, data, parse_split(split))
+    evaluations = predict_labelled(estimator, data, parse_split(split))
     scores = summarize(evaluations)
     if as_json:
         print_json(scores)
@@ -485,16 +482,15 @@ def predict(
         "state": describe_state(source),
     }
     key = describe_run(bundle, source=hide_secrets(source), **options)
-    with progress_bar("predict"):
-        counts = write_predictions(
-            estimator,
-            data,
-            out,
-            top_k=top_k,
-            refuse_unfamiliar=refuse_unfamiliar,
-            resume_key=key,
-            excel_safe=excel_safe,
-        )
+    counts = write_predictions(
+        estimator,
+        data,
+        out,
+        top_k=top_k,
+        refuse_unfamiliar=refuse_unfamiliar,
+        resume_key=key,
+        excel_safe=excel_safe,
+    )
     text = f"{describe_counts(counts, refuse_unfamiliar=refuse_unfamiliar)}; wrote {out}"
     print_result(counts, text, as_json=as_json)
     warn_of_unfamiliar_items(counts.get("unfamiliar", 0), counts["items"] - counts["failed"])
@@ -564,11 +560,10 @@ def print_predictions(
         top_k = 1
     predictions = PredictionRows(estimator, data, top_k, refuse_unfamiliar=refuse_unfamiliar)
     rows: list[dict[str, Any]] = []
-    with progress_bar("predict"):
-        for some_rows, _ in predictions.iterate():
-            rows += some_rows
-            if len(rows) >= MAX_PRINTED_PREDICTIONS:
-                break
+    for some_rows, _ in predictions.iterate():
+        rows += some_rows
+        if len(rows) >= MAX_PRINTED_PREDICTIONS:
+            break
     shown = rows[:MAX_PRINTED_PREDICTIONS]
     if as_json:
         print_json({"predictions": shown})

@@ -28,7 +28,6 @@ from .output import (
     print_outcome,
     print_plan,
     print_result,
-    progress_bar,
     require_success,
 )
 
@@ -138,38 +137,35 @@ def add_columns(
     """Compute the columns that an existing store lacks, for the items that it has."""
     if store is None:
         raise InputError(f"--add-columns: there is no store at {path}")
-    with progress_bar("add columns"):
-        ledger = store.add_columns(extraction, data, config=extraction.run_config)
+    ledger = store.add_columns(extraction, data, config=extraction.run_config)
     if not as_json:
         names = ", ".join(column.name for column in store.columns)
         echo(f"computed the new columns of {ledger.computed} items; the store has {names}")
 
 
 def fill_store(source: Source, store: FeatureStore, extraction: Extraction, keep: StoreOptions) -> Ledger:
-    """Run the job, with a progress bar."""
+    """Run the job."""
     from ...extract.jobs.job import extract_features
 
-    with progress_bar("extract"):
-        return extract_features(
-            source,
-            store,
-            views=keep.views,
-            retry=keep.retry,
-            prune=keep.prune,
-            rehash=keep.rehash,
-            recompute=keep.recompute,
-            config=extraction.run_config,
-        )
+    return extract_features(
+        source,
+        store,
+        views=keep.views,
+        retry=keep.retry,
+        prune=keep.prune,
+        rehash=keep.rehash,
+        recompute=keep.recompute,
+        config=extraction.run_config,
+    )
 
 
 def forecast_extraction(source: Source, store: FeatureStore | None, extraction: Extraction) -> Plan:
-    """Time a few items, with a progress bar; nothing is written."""
+    """Time a few items; nothing is written."""
     from ...extract.jobs.plan import plan
 
-    with progress_bar("plan"):
-        return plan(
-            source,
-            store.graph if store else extraction.graph,
-            store,
-            config=extraction.run_config,
-        )
+    return plan(
+        source,
+        store.graph if store else extraction.graph,
+        store,
+        config=extraction.run_config,
+    )

@@ -1,19 +1,17 @@
-"""Printed output of the commands: tables for people, JSON for machines, a progress bar on a terminal."""
+"""Printed output of the commands: tables for people, JSON for machines."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from ...errors import StoppedError
-from ...extract.engine.progress import Progress, watch_progress
+from ...progress_display import format_rate, hide_progress
 from .terminal_text import escape_line, escape_text
 
 if TYPE_CHECKING:
@@ -33,27 +31,38 @@ LEDGER_NOTES = {
 _is_quiet: ContextVar[bool] = ContextVar("topwork_quiet", default=False)
 
 
-def set_quiet(is_quiet: bool) -> bool:
+def set_quiet(quiet: bool) -> bool:
     """Let only errors, warnings and JSON be printed from now on, or everything again."""
-    _is_quiet.set(is_quiet)
-    return is_quiet
+    _is_quiet.set(quiet)
+    return quiet
+
+
+def is_quiet() -> bool:
+    """Return whether only errors, warnings and JSON are printed."""
+    return _is_quiet.get()
 
 
 def echo(text: object, *, err: bool = False) -> None:
     """Print a line on standard output, or on standard error; what a terminal would obey is escaped, line breaks too."""
-    if err or not _is_quiet.get():
-        typer.echo(escape_line(str(text)), err=err)
+    if err or not is_quiet():
+        print_now(escape_line(str(text)), err=err)
 
 
 def echo_lines(text: object, *, err: bool = False) -> None:
     """Print text of several lines, in which no names from outside are; see :func:`echo`."""
-    if err or not _is_quiet.get():
-        typer.echo(escape_text(str(text)), err=err)
+    if err or not is_quiet():
+        print_now(escape_text(str(text)), err=err)
+
+
+def print_now(text: str, *, err: bool = False) -> None:
+    """Print escaped text, in the place of what shows progress."""
+    hide_progress()
+    typer.echo(text, err=err)
 
 
 def print_json(value: dict[str, Any]) -> None:
     """Print one object on standard output, also where little is to be printed."""
-    typer.echo(escape_line(json.dumps(value, default=str)))
+    print_now(escape_line(json.dumps(value, default=str)))
 
 
 def is_at_terminal(*, as_json: bool) -> bool:
@@ -182,58 +191,9 @@ def format_size(count: int) -> str:
     return f"{value:.{decimals}f} {unit}"
 
 
-def format_rate(items_per_second: float) -> str:
-    """Return a throughput for people, such as ``3.2 items/s``."""
-    decimals = 0 if items_per_second >= 10 else 1
-    return f"{items_per_second:.{decimals}f} items/s"
-
-
 def print_failures(failures: Sequence[tuple[str, str]]) -> None:
     """Print the first failures with their reasons."""
     for item_id, reason in failures[:MAX_SHOWN_FAILURES]:
         echo(f"  failed: {escape_line(item_id)}: {escape_line(reason)}")
     if len(failures) > MAX_SHOWN_FAILURES:
         echo(f"  … and {len(failures) - MAX_SHOWN_FAILURES} more")
-
-
-@contextlib.contextmanager
-def progress_bar(title: str) -> Iterator[None]:
-    """Show the progress of the jobs inside the block on standard error, if that is a terminal."""
-    if _is_quiet.get() or not sys.stderr.isatty():
-        yield
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-    from rich.progress import Progress as Bar
-
-    columns = (TextColumn(title), BarColumn(bar_width=None), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"))
-    with Bar(*columns, console=Console(stderr=True), transient=True, expand=True) as bar:
-        task = bar.add_task(title, total=None, speed="")
-        pace = Pace(time.monotonic())
-
-        def show(progress: Progress) -> None:
-            speed = pace.describe(progress, now=time.monotonic())
-            bar.update(task, completed=progress.done, total=progress.total, speed=speed)
-
-        with watch_progress(show):
-            yield
-
-
-class Pace:
-    """Speed and remaining time of a run; items that were in the store before do not count. Times are in seconds."""
-
-    def __init__(self, started: float) -> None:
-        self.started = started
-
-    def describe(self, progress: Progress, now: float) -> str:
-        """Return speed, limiting stage and remaining time in about 45 characters."""
-        if not progress.computed:
-            self.started = now  # loading the graph and skipping what is in the store are not computing
-            return ""
-        elapsed = max(now - self.started, 1e-9)
-        items_per_second = progress.computed / elapsed
-        seconds_left = round((progress.total - progress.done) / items_per_second)
-        minutes_left, seconds = divmod(seconds_left, 60)
-        hours, minutes = divmod(minutes_left, 60)
-        speed = format_rate(items_per_second)
-        return f"{speed}, limit: {progress.stage}, {hours}:{minutes:02}:{seconds:02} left"

@@ -23,7 +23,7 @@ from .options import (
     parse_names,
     parse_split,
 )
-from .output import echo, echo_lines, format_duration, print_json, print_table, progress_bar
+from .output import echo, echo_lines, format_duration, print_json, print_table
 
 if TYPE_CHECKING:
     from ..selection.probe import LayerProbe
@@ -71,8 +71,7 @@ def probe(
         normalize=cut.normalize,
         **execution.to_parameters(),
     )
-    with progress_bar("probe"):
-        compared.fit(data, split=parse_split(split), **of_rows)
+    compared.fit(data, split=parse_split(split), **of_rows)
     if as_json:
         print_json(compared.to_dict())
     else:
@@ -96,16 +95,15 @@ def advise(
 
     is_named = backbone is not None or model != BackboneOptions()
     data, of_rows = open_probed(source, table, columns, is_named=is_named)
-    with progress_bar("advise"):
-        advice = advise_on(
-            data,
-            backbone=model.to_spec(backbone),
-            task=task,
-            split=parse_split(split),
-            max_items=max_items,
-            **execution.to_parameters(),
-            **of_rows,
-        )
+    advice = advise_on(
+        data,
+        backbone=model.to_spec(backbone),
+        task=task,
+        split=parse_split(split),
+        max_items=max_items,
+        **execution.to_parameters(),
+        **of_rows,
+    )
     if as_json:
         print_json(advice.to_dict())
     else:

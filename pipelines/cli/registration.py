@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import inspect
@@ -14,8 +15,12 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from ...errors import InputError
+from ...progress_display import show_progress
 from .examples import EXAMPLES
-from .output import set_quiet
+from .output import is_quiet, set_quiet
+
+PROGRESS_DELAY = 0.25
+"""Seconds after which a command shows what it does; those that take less time show nothing."""
 
 
 def add_command(app: typer.Typer, name: str, function: Callable[..., None], *, group: str = "") -> None:
@@ -126,7 +131,8 @@ def make_command(function: Callable[..., None]) -> Callable[..., None]:
         for name, group in groups.items():
             members = {field.name: values.pop(field.name) for field in fields(group)}
             values[name] = group(**members)
-        function(**values)
+        with show_progress(command.__name__, delay=PROGRESS_DELAY) if not is_quiet() else contextlib.nullcontext():
+            function(**values)
 
     # Typer reads the options from the signature.
     parameters = [*list_parameters(function), *list_parameters(SharedOptions)]

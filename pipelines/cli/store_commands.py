@@ -29,7 +29,6 @@ from .output import (
     print_outcome,
     print_result,
     print_table,
-    progress_bar,
     require_success,
 )
 
@@ -121,13 +120,12 @@ def retry(
 
     opened = open_store(store)
     extraction = Extraction(opened.graph, **execution.to_parameters())
-    with progress_bar("retry"):
-        ledger = extract_features(
-            table.to_source(source),
-            opened,
-            retry=True,
-            config=extraction.run_config,
-        )
+    ledger = extract_features(
+        table.to_source(source),
+        opened,
+        retry=True,
+        config=extraction.run_config,
+    )
     print_outcome(ledger, print_ledger, as_json=as_json)
     require_success(ledger.failed, ledger.items)
 

@@ -71,7 +71,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
         A feature store that is created or added to, so that the backbone runs once for each item and layer: it gets
         the items of ``fit`` with their labels, and those of ``predict`` and ``score`` without. With the precision
         "auto" a new store is in float32, to which other layers can be added.
-    normalize, precision, provider, batch_size, on_error, max_pixels
+    normalize, precision, provider, batch_size, on_error, max_pixels, progress
         As for :class:`topwork.Extractor`.
     views : int
         Number of augmented versions of each image that the head is trained on in addition (random crops, flips,
@@ -136,6 +136,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
         abstain_below: float | None = None,
         head_params: Mapping[str, Any] | None = None,
         class_weight: Any = None,
+        progress: bool = False,
     ) -> None:
         super().__init__(
             backbone=backbone,
@@ -152,6 +153,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
             views=views,
             cv=cv,
             head_params=head_params,
+            progress=progress,
         )
         self.calibrate = calibrate
         self.abstain_below = abstain_below

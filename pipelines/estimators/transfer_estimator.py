@@ -34,6 +34,8 @@ from ...heads.label_formats import GivenLabels, read_labels
 from ...heads.metrics import compute_score
 from ...heads.registry import CLASSIFICATION, DEFAULT, resolve_head, set_head_parameters
 from ...heads.targets import encode_labels
+from ...progress import report_step
+from ...progress_display import shows_progress
 from ..bundle.bundle_files import BundleContents, write_bundle
 from ..bundle.lineage import describe_training, hash_ids
 from ..fused.fuse import FusedFile, export_fused
@@ -91,6 +93,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         views: int = 0,
         cv: int = 5,
         head_params: Mapping[str, Any] | None = None,
+        progress: bool = False,
     ) -> None:
         self.backbone = backbone
         self.layer = layer
@@ -106,6 +109,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         self.views = views
         self.cv = cv
         self.head_params = head_params
+        self.progress = progress
 
     # Construction.
 
@@ -149,6 +153,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
 
     # Fitting.
 
+    @shows_progress("fit")
     def fit(
         self,
         X: Any,
@@ -263,6 +268,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         The head is unfitted, or has a solution to start from; labels are as the user gave them.
         """
         rows = self._encode_labels(given)
+        report_step(f"training the head on {len(rows)} rows")
         self.head_ = self._fit_head(head, rows)
         self._record_targets(rows)
         self.familiarity_ = self._learn_familiarity(rows)
@@ -287,6 +293,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         self.not_evaluated_ = None
         if self.cv == 0:
             return
+        report_step("evaluating the head on held-out rows")
         try:
             self.fit_report_ = fit_report(
                 self.head_,
@@ -499,6 +506,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
             return compute_kept_features(extractor, extractor.open(X), Path(self.store or ""))
         return compute_features(extractor, X)
 
+    @shows_progress("compute")
     def _compute_features(self, X: Any) -> ItemFeatures:
         check_is_fitted(self, "head_")
         features = self._compute_items(X, self.extractor_)

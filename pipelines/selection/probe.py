@@ -31,6 +31,7 @@ from ...heads.metrics import ACCURACY, R2
 from ...heads.registry import REGRESSION
 from ...heads.transferability import Transferability, measure_transferability
 from ...models.loading import RANDOM_WEIGHTS, BackboneSpec
+from ...progress_display import shows_progress
 from ..estimators.candidate_features import MAX_ITEMS, load_named, split_columns
 from ..estimators.cut_search import Candidate, CutSearch, Features, search_cut
 from ..estimators.transfer_classifier import TransferClassifier
@@ -73,7 +74,7 @@ class LayerProbe(BaseEstimator):  # type: ignore[misc]
         Whether heads are also trained on the raw inputs, and on the same backbone with random weights.
     max_items : int
         Largest number of items to compare by; of more, a sample with the same shares of classes.
-    normalize, precision, provider, batch_size, on_error, max_pixels
+    normalize, precision, provider, batch_size, on_error, max_pixels, progress
         As for :class:`topwork.Extractor`; the precision "auto" means float32 here.
 
     Attributes
@@ -132,6 +133,7 @@ class LayerProbe(BaseEstimator):  # type: ignore[misc]
         batch_size: int | Literal["auto"] = "auto",
         on_error: str = "raise",
         max_pixels: int = MAX_PIXELS,
+        progress: bool = False,
     ) -> None:
         self.backbone = backbone
         self.task = task
@@ -146,7 +148,9 @@ class LayerProbe(BaseEstimator):  # type: ignore[misc]
         self.batch_size = batch_size
         self.on_error = on_error
         self.max_pixels = max_pixels
+        self.progress = progress
 
+    @shows_progress("probe")
     def fit(self, X: Any, y: Any = None, groups: Any = None, split: str | Sequence[str] | None = None) -> Self:
         """Compare the layers.
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from topwork.errors import InputError, StoppedError
 from topwork.extract.engine.batching import DEFAULT_BATCH_SIZES, BatchSizes
-from topwork.extract.engine.progress import Progress, watch_progress
 from topwork.extract.engine.run_config import ErrorPolicy, RunConfig
+from topwork.progress import Progress, watch_progress
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,6 @@ from topwork.errors import IdentityError, InputError, SourceError, StoppedError,
 from topwork.extract.engine import batching
 from topwork.extract.engine.batching import DEFAULT_BATCH_SIZES, BatchSizes
 from topwork.extract.engine.ledger import Ledger
-from topwork.extract.engine.progress import Progress
 from topwork.extract.engine.run_config import RunConfig
 from topwork.extract.engine.tuning import Tuning, locate_tuning, write_tuning
 from topwork.extract.extractor.extractor import Extractor
@@ -31,6 +30,7 @@ from topwork.extract.sources.item import Item
 from topwork.extract.store.feature_store import FeatureStore
 from topwork.extract.store.lock import write_lock
 from topwork.extract.store.writer import open_writer
+from topwork.progress import Progress
 
 BATCH_SIZE = 2
 

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 from topwork.extract.engine.ledger import Stages
-from topwork.extract.engine.progress import Progress, watch_progress
 from topwork.extract.engine.run_config import RunConfig
 from topwork.extract.extractor.extractor import Extractor
 from topwork.extract.jobs.job import extract_features
 from topwork.extract.jobs.plan import Plan, draw_sample, forecast_seconds_per_item, plan
 from topwork.extract.sources.item import Item
 from topwork.extract.store.feature_store import FeatureStore
+from topwork.progress import Progress, watch_progress
 
 Write = Callable[..., Path]
 

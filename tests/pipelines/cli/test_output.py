@@ -7,12 +7,9 @@ from pathlib import Path
 
 import pytest
 from topwork.extract.engine.ledger import Ledger, Stages
-from topwork.extract.engine.progress import Progress
 from topwork.extract.jobs.plan import Plan
 from topwork.pipelines.cli.output import (
-    Pace,
     format_duration,
-    format_rate,
     format_size,
     print_failures,
     print_json,
@@ -104,12 +101,3 @@ def test_figures_are_for_people() -> None:
         "312 MB",
         "2.5 GB",
     ]
-    assert [format_rate(r) for r in (0.25, 3.21, 1126.4)] == ["0.2 items/s", "3.2 items/s", "1126 items/s"]
-
-
-def test_pace_is_that_of_items_computed_in_this_run() -> None:
-    pace = Pace(0.0)
-    assert pace.describe(Progress(0, 1000), 5.0) == ""
-    assert pace.describe(Progress(900, 1000), 6.0) == ""
-    assert pace.describe(Progress(910, 1000, 10, "decoding"), 8.0) == "5.0 items/s, limit: decoding, 0:00:18 left"
-    assert pace.describe(Progress(1000, 1000, 100, "inference"), 26.0) == "5.0 items/s, limit: inference, 0:00:00 left"

@@ -1,7 +1,8 @@
-"""The progress bar is drawn on a terminal, on standard error, and nowhere else."""
+"""A line shows what a command does on a terminal, on standard error, and nowhere else."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -34,6 +35,7 @@ def test_bar_on_a_terminal_shows_items_speed_limit_and_time_left_in_a_line(
     os.close(reader)
     assert process.returncode == 0, drawn
     lines = re.split(r"[\r\n]+", CONTROL.sub("", drawn.decode()))
+    assert any("exporting topwork:tiny" in line or "loading" in line for line in lines), lines
     full = r"extract ━+ 80/80 [0-9.]+ items/s, limit: (reading|decoding|inference|writing), 0:00:00 left"
     assert any(re.fullmatch(full, line) for line in lines), lines
     assert max(map(len, lines)) == 80
@@ -45,6 +47,25 @@ def _read(reader: int) -> bytes:
         return os.read(reader, 4096)
     except OSError:  # Linux: the other side has closed
         return b""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+@pytest.mark.parametrize("option", ["--quiet", "--json"])
+def test_what_is_printed_is_not_mixed_with_the_line(option: str, photos: Path, tmp_path: Path) -> None:
+    reader, writer = os.openpty()
+    command = [*extract_command(photos, tmp_path / "store"), option]
+    with subprocess.Popen(command, stdout=writer, stderr=writer, env={**os.environ, **TERMINAL}) as process:
+        os.close(writer)
+        drawn = b""
+        while chunk := _read(reader):
+            drawn += chunk
+    os.close(reader)
+    assert process.returncode == 0, drawn
+    last = CONTROL.sub("", re.split(rb"[\r\n]+", drawn.strip())[-1].decode())
+    if option == "--quiet":
+        assert drawn == b""
+    else:
+        assert json.loads(last)["ok"] == 24
 
 
 def test_no_bar_in_a_pipe(tmp_path: Path, write_images: Callable[..., Path]) -> None:
