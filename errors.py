@@ -31,6 +31,10 @@ A message states what was wrong, what was expected and what to do next, in that 
 
 from __future__ import annotations
 
+import sys
+import warnings
+from types import FrameType
+
 from .url_secrets import hide_secrets
 
 
@@ -151,6 +155,16 @@ class TransientError(OSError):
     def __init__(self, message: str, wait_seconds: float | None = None) -> None:
         super().__init__(message)
         self.wait_seconds = wait_seconds
+
+
+def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn, at the line of the caller's own code: the first that belongs to neither topwork nor scikit-learn."""
+    frame: FrameType | None = sys._getframe(1)
+    level = 2
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("topwork", "sklearn"):
+        frame = frame.f_back
+        level += 1
+    warnings.warn(message, category, stacklevel=level - 1)
 
 
 def reason(error: BaseException) -> str:

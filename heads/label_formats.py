@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import unicodedata
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 
-from ..errors import InputError
+from ..errors import InputError, warn_caller
 from .targets import are_missing, encode_labels, find_kind, is_missing, to_label_array
 
 Array = NDArray[Any]
@@ -180,9 +179,8 @@ def align_columns(matrix: Array, names: list[Any], learned: list[Any]) -> Array:
     known = [place for place, name in enumerate(names) if name in learned]
     if len(known) < len(names):
         unknown = [name for name in names if name not in learned]
-        warnings.warn(
+        warn_caller(
             f"the head has not learned the labels {list_some(unknown)}, which are left out of the measures",
-            stacklevel=2,
         )
     aligned: Array = np.zeros((len(matrix), len(learned)), matrix.dtype)
     aligned[:, [learned.index(names[place]) for place in known]] = matrix[:, known]

@@ -52,6 +52,21 @@ def compute_score(metric: str, targets: Array, predictions: Array, weights: Arra
     return compute(targets, predictions, weights)
 
 
+def compare_predictions(metric: str, targets: Array, predictions: Array, baseline: Array) -> tuple[float, float]:
+    """Return the score of predictions less that of a baseline, and the standard error of this paired difference.
+
+    The difference is a mean over rows: of right predictions, or of squared errors in units of the targets' variance
+    (of several targets their mean).
+    """
+    if metric == ACCURACY:
+        gains = are_correct(targets, predictions).astype(float) - are_correct(targets, baseline)
+    else:
+        variances = targets.var(axis=0)
+        squares = ((targets - baseline) ** 2 - (targets - predictions) ** 2) / np.where(variances > 0, variances, 1.0)
+        gains = squares.reshape(len(targets), -1).mean(axis=1)
+    return float(gains.mean()), float(compute_standard_error(gains))
+
+
 def score_head(head: Any, X: Array, y: Array, metric: str = ACCURACY, weights: Array | None = None) -> float:
     """Compute a metric of a fitted head's predictions, see :func:`compute_score`."""
     predictions = np.asarray(head.predict(X))

@@ -6,7 +6,6 @@ import io
 import json
 import struct
 import tokenize
-import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import MALFORMED, BundleError
+from ..errors import MALFORMED, BundleError, warn_caller
 from .saved_types import SAVED_TYPES, SKLEARN_TYPES, SavedType, find_saved_type, get_saved_type
 
 SKOPS = "head.skops"
@@ -172,10 +171,9 @@ def encode_parameters(parameters: dict[str, Any], arrays: dict[str, NDArray[Any]
         try:
             encoded[name] = encode(value, f"params.{name}", arrays)
         except BundleError:
-            warnings.warn(
+            warn_caller(
                 f"{name}={value!r} cannot be written to a file, and will have its default value when the head is "
                 "loaded; the fitted head is complete",
-                stacklevel=6,
             )
     return encoded
 

@@ -7,7 +7,6 @@ import hashlib
 import json
 import pickle
 import re
-import warnings
 from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import WeightsError, reason
+from ..errors import WeightsError, reason, warn_caller
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -54,13 +53,12 @@ def load_weights(module: nn.Module, path: str | Path, *, key: str = "", classifi
         state.update({name: expected[name].new_zeros(expected[name].shape) for name in lacking})
     check_fit(path, state, expected)
     if lacking:
-        warnings.warn(
+        warn_caller(
             f"{path} has no weights that fit the classifier {classifier!r} ({', '.join(lacking)}): only layers before "
             "it can be cut",
-            stacklevel=2,
         )
     if n_unused:
-        warnings.warn(f"{path}: {n_unused} tensors are not the model's (a head, a loss) and are not used", stacklevel=2)
+        warn_caller(f"{path}: {n_unused} tensors are not the model's (a head, a loss) and are not used")
     module.load_state_dict(state, strict=False)
     return not lacking
 
@@ -212,10 +210,9 @@ def read_state(path: Path, key: str = "") -> dict[str, Tensor]:
         )
     others = [name for name in entries if name != chosen]
     if chosen in AVERAGED_KEYS and others:
-        warnings.warn(
+        warn_caller(
             f"{path}: the averaged weights {chosen!r} are taken, not {', '.join(map(repr, others))}; "
             "weights_key= (--weights-key) names others",
-            stacklevel=3,
         )
     return state
 

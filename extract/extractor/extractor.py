@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,6 +9,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._set_output import _get_output_config
 
+from ...errors import warn_caller
 from ...hardware import available_cores
 from ...progress import Progress
 from ...progress_display import shows_progress
@@ -148,7 +148,7 @@ class Extractor(TransformerMixin, Extraction, BaseEstimator):  # type: ignore[mi
                     kept.append(position)
         if failures:
             n_failed = f"{len(failures)} of {len(source)} items failed"
-            warnings.warn(f"{n_failed} and have no row; see failures_ and kept_", stacklevel=3)
+            warn_caller(f"{n_failed} and have no row; see failures_ and kept_")
         matrix = np.stack(rows) if rows else np.empty((0, self.n_features_out_), np.float32)
         return ItemFeatures(matrix, np.array(kept, np.intp), failures)
 

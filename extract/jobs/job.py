@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
 from ...atomic import FULL_DISK_ERRORS
-from ...errors import IdentityError, InputError
+from ...errors import IdentityError, InputError, warn_caller
 from ...hardware import available_cores
 from ...progress import Listener
 from ...progress_display import shows_progress
@@ -199,10 +198,9 @@ def compact_if_possible(writer: StoreWriter) -> None:
     except OSError as error:
         if error.errno not in FULL_DISK_ERRORS:
             raise
-        warnings.warn(
+        warn_caller(
             f"the disk is too full to merge the parts of {writer.store.path}; its rows are read from where they are. "
             "Make room, then run `topwork store compact`.",
-            stacklevel=4,
         )
 
 

@@ -7,12 +7,11 @@ enough, a digest behind it (``int8:3fa94c1b``) of the ranges found on items and 
 from __future__ import annotations
 
 import importlib.util
-import warnings
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from ...errors import InputError, ProviderError
+from ...errors import InputError, ProviderError, warn_caller
 from ...hardware import DISABLE_VARIABLE, disabled_names, has_bfloat16, has_int8, installed, may_be_intel
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
@@ -160,7 +159,7 @@ def openvino_devices() -> tuple[Any, ...]:
     try:
         onnxruntime.register_execution_provider_library(runtime, onnxruntime_ep_openvino.get_library_path())
     except Exception as error:
-        warnings.warn(f"OpenVINO's plug-in did not load: {error}; is it for another onnxruntime?", stacklevel=2)
+        warn_caller(f"OpenVINO's plug-in did not load: {error}; is it for another onnxruntime?")
         return ()
     cpu = onnxruntime.OrtHardwareDeviceType.CPU
     return tuple(d for d in onnxruntime.get_ep_devices() if d.ep_name == runtime and d.device.type == cpu)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ...errors import ProviderError, TopworkError, reason
+from ...errors import ProviderError, TopworkError, reason, warn_caller
 from ...hardware import available_cores
 from .idle_threads import count_session
 from .openvino_runtime import OpenVinoRuntime, make_device_properties
@@ -121,7 +120,7 @@ def open_on_first(
         try:
             return open_and_check(graph, provider, options, check)
         except Exception as error:
-            warnings.warn(f"provider {provider.name!r} is not used: {reason(error)}; trying the next", stacklevel=4)
+            warn_caller(f"provider {provider.name!r} is not used: {reason(error)}; trying the next")
     try:
         return open_and_check(graph, last, options, check)
     except TopworkError:

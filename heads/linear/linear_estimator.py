@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,7 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ...errors import InputError
+from ...errors import InputError, warn_caller
 from ..parameters import (
     BOOLEAN,
     CLASS_WEIGHT,
@@ -150,11 +149,10 @@ class LinearEstimator(ScoredClassifier, BaseEstimator):  # type: ignore[misc]
         self.n_iter_ = solution.n_evaluations
         self.objective_ = solution.value
         if not solution.converged:
-            warnings.warn(
+            warn_caller(
                 f"the probe did not converge in {self.max_iter} iterations; raise max_iter, or strengthen the penalty "
                 "(lower C)",
                 ConvergenceWarning,
-                stacklevel=3,
             )
 
     def decision_function(self, X: Any) -> Array:

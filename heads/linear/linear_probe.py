@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
@@ -11,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.metrics import get_scorer, get_scorer_names
 
-from ...errors import InputError
+from ...errors import InputError, warn_caller
 from ..folds import NO_FOLD, find_held_out_rows
 from ..parameters import BOOLEAN, POSITIVE_NUMBER, Constraint, Constraints, is_integer, one_of
 from .lbfgs import Solution
@@ -318,10 +317,9 @@ class LinearProbeCV(LinearEstimator):
         can_be_judged = divided.can_be_judged() & (rows.weights > 0) & (divided.folds != NO_FOLD)
         if can_be_judged.any():
             return divided
-        warnings.warn(
+        warn_caller(
             "no class has rows in two folds or more, so none can be held out to choose C by; "
             f"C={find_middle(expand_penalties(self.Cs)):.2g}, the middle of the grid, is taken",
-            stacklevel=4,
         )
         return rows
 

@@ -255,6 +255,9 @@ def refit(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed for the choice of held-out items.")] = None,
     anew: Annotated[bool, typer.Option("--anew", help="Cold start; the penalty is chosen again.")] = False,
+    train_on_all: Annotated[
+        bool, typer.Option("--train-on-all", help="Train on the held-out rows as well, once the score is known.")
+    ] = False,
     trust: TrustOption = None,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
@@ -277,6 +280,7 @@ def refit(
             held_out=held_out,
             seed=seed,
             warm=not anew,
+            train_on_all=train_on_all,
             trusted=trust or (),
         )
     child.save(out, overwrite=overwrite)
@@ -288,28 +292,51 @@ def refit(
 
 
 def print_lineage(lineage: dict[str, Any]) -> None:
-    """Print what a head was retrained on, and its score beside that of its parent."""
+    """Print what has changed since the parent, and whether the head is better, and by how much."""
     start = "warm start from the parent" if lineage["warm"] else "cold start"
-    unlabelled = f"; {lineage['unlabelled']} rows without a label left out" if lineage["unlabelled"] else ""
-    echo(f"trained on {lineage['rows']} rows, {start}{unlabelled}")
+    echo(f"trained on {lineage['rows']} rows{describe_changes(lineage['changes'])}, {start}")
+    if lineage["unlabelled"]:
+        echo(f"{lineage['unlabelled']} rows without a label are left out")
     for change, names in lineage["classes"].items():
         if names:
             echo(f"{change} classes: {', '.join(map(str, names))}")
-    if lineage["metrics"]:
-        print_comparison(lineage["metrics"], lineage["held_out"])
-    else:
+    if not lineage["metrics"]:
         echo("not evaluated: no rows are held out")
+        return
+    print_comparison(lineage["metrics"], lineage["held_out"])
+    if lineage["trained_on_all"]:
+        echo("then trained on all rows, the held-out ones too; the score is that of the head before")
+
+
+def describe_changes(changes: dict[str, int] | None) -> str:
+    """Return how many rows are new and gone since the parent, in brackets."""
+    if changes is None:
+        return ""
+    counts = [f"{count} {name}" for name, count in changes.items() if count]
+    return f" ({', '.join(counts)} since the parent)" if counts else ""
 
 
 def print_comparison(metrics: dict[str, Any], held_out: dict[str, Any]) -> None:
-    """Print the scores of a head and of its parent on the held-out rows."""
+    """Print whether a head is better than its parent on the held-out rows, and by how much."""
     rule = "by split" if held_out["by"] == "split" else f"by id, share {held_out['share']:g}, seed {held_out['seed']}"
-    parent = f"parent    {metrics['parent']:.4f}"
+    scores = f"{metrics['metric']} {metrics['held_out']:.4f}"
     if metrics["parent_may_have_learned_them"]:
-        parent += " (may have been trained on these rows)"
-    echo(f"evaluated on {held_out['n']} held-out rows ({rule})")
-    echo(f"{metrics['metric']}  {metrics['held_out']:.4f}, in training {metrics['training']:.4f}")
-    echo(parent)
+        echo(f"{scores} on {held_out['n']} held-out rows ({rule})")
+        before = "" if metrics["parent_before"] is None else f"; it had {metrics['parent_before']:.4f} on others"
+        echo(f"the parent may have learned from these rows, so that its {metrics['parent']:.4f} says little{before}")
+    else:
+        difference = f"{metrics['difference']:+.4f} ± {metrics['standard_error']:.4f}"
+        echo(f"{judge_difference(metrics)}: {difference}")
+        echo(f"{scores}, the parent {metrics['parent']:.4f}")
+        echo(f"on {held_out['n']} rows that neither has learned from ({rule})")
+    echo(f"{metrics['metric']} in training {metrics['training']:.4f}")
+
+
+def judge_difference(metrics: dict[str, Any]) -> str:
+    """Return in words whether a head is better than its parent by more than chance: two standard errors."""
+    if abs(metrics["difference"]) <= 2 * metrics["standard_error"] or metrics["difference"] == 0:
+        return "as good as the parent, within the error"
+    return "better than the parent" if metrics["difference"] > 0 else "WORSE than the parent"
 
 
 def evaluate(

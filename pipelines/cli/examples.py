@@ -36,6 +36,7 @@ EXAMPLES = {
     ],
     "refit": [
         "topwork refit bundle features --labels labels.csv --out bundle-2",
+        "topwork refit bundle features --train-on-all --out bundle --overwrite",
     ],
     "evaluate": ["topwork evaluate bundle photos/test --mistakes mistakes.csv"],
     "predict": [

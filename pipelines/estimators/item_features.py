@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import StoreLockedError, StoreWriteError, reason
+from ...errors import StoreLockedError, StoreWriteError, reason, warn_caller
 from ...extract.extractor.extractor import Extractor, ItemFeatures
 from ...extract.jobs.job import extract_features
 from ...extract.sources.item import Source
@@ -44,10 +43,9 @@ def warn_of_pending(store: FeatureStore) -> None:
     """Warn of items of a store that have to be computed again."""
     n_pending = count_pending(store)
     if n_pending:
-        warnings.warn(
+        warn_caller(
             f"{n_pending} items of {store.path} are pending and were left out, as after a repair: compute them again "
             "with extract_features (`topwork extract`) and their source",
-            stacklevel=3,
         )
 
 
@@ -110,10 +108,10 @@ def compute_kept_features(extractor: Extractor, source: Source, path: Path) -> I
         )
         features = take_features(extractor, unlabelled, store, ids_of_rows=store.ids, failures=ledger.failures)
     except (StoreLockedError, StoreWriteError) as error:
-        warnings.warn(f"features of new items are not kept in {path}: {reason(error)}", stacklevel=4)
+        warn_caller(f"features of new items are not kept in {path}: {reason(error)}")
         return compute_features(extractor, source)
     if features.failures:
-        warnings.warn(f"{len(features.failures)} of {len(source)} items failed and have no row", stacklevel=4)
+        warn_caller(f"{len(features.failures)} of {len(source)} items failed and have no row")
     return features
 
 

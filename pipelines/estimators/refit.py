@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -12,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone, is_classifier
 
-from ...errors import InputError
+from ...errors import InputError, warn_caller
 from ...extract.store.feature_store import FeatureStore
 from ...heads.fit_report import FitReport
 from ...heads.label_formats import GivenLabels, list_some
+from ...heads.metrics import compare_predictions
 from ...heads.persistence import is_plain
 from ...heads.targets import encode_labels
 from ...identity import digest_of_file
@@ -43,6 +43,7 @@ def refit(
     held_out: float | None = None,
     seed: int | None = None,
     warm: bool = True,
+    train_on_all: bool = False,
     trusted: Sequence[str] = (),
 ) -> Any:
     """Train the head of a bundle again on the features of a store; no features are computed.
@@ -73,6 +74,9 @@ def refit(
         Seed of the choice by ids.
     warm : bool
         If False, the head is trained from scratch, and chooses its penalty again.
+    train_on_all : bool
+        If True, the head is trained once more, on all rows that have a label, after it was evaluated; its score is that
+        of the head before. The next child cannot be compared with it on the rows that were held out.
     trusted : sequence of str
         Types that the parent's head may hold beyond those that are known to be safe.
 
@@ -81,9 +85,11 @@ def refit(
     TransferClassifier or TransferRegressor
         Fitted. Its ``lineage_`` records what it was trained on, see
         :func:`topwork.pipelines.bundle.lineage.describe_training`, and in addition ``held_out`` (the rule and the
-        number of rows ``n``), ``metrics`` (its own score and the parent's on the same rows, and whether the parent may
-        have learned from them), ``classes`` (those that are new, and those dropped), the number of rows that are
-        ``unlabelled``, and whether it was a ``warm`` start.
+        number of rows ``n``), ``metrics`` (its own score and the parent's on the same rows, their ``difference`` with
+        its ``standard_error``, whether the parent may have learned from these rows, and ``parent_before``, the score
+        that the parent had when it was evaluated itself), ``changes`` (the numbers of rows that are new, and gone,
+        since the parent; None if unknown), ``classes`` (those that are new, and those dropped), the number of rows that
+        are ``unlabelled``, whether it was a ``warm`` start, and whether it was ``trained_on_all``.
 
     Raises
     ------
@@ -104,7 +110,7 @@ def refit(
     rule = HoldOutRule.choose(held_out, seed, parent=parent_rule, splits=labelled.splits)
     learned, evaluated = divide_rows(rule, labelled, rows, is_classification=is_classifier(parent))
     if not len(evaluated) and rule.holds_out_rows:
-        warnings.warn(f"{rule.explain_no_rows()}: the head is not evaluated", RefitWarning, stacklevel=2)
+        warn_caller(f"{rule.explain_no_rows()}: the head is not evaluated", RefitWarning)
 
     # Train the child, and evaluate it and its parent.
     parent_may_know = may_have_learned(parent, rows, evaluated)
@@ -114,6 +120,11 @@ def refit(
     if len(evaluated):
         metrics = evaluate_child(child, parent, learned=learned, evaluated=evaluated)
         metrics["parent_may_have_learned_them"] = parent_may_know
+    changes = count_changes(parent, learned)
+    if train_on_all and len(evaluated):
+        report = child.fit_report_
+        child = train_child(parent, rows, is_warm)
+        child.fit_report_ = report
 
     # Record how it was trained.
     child.lineage_ |= {
@@ -121,6 +132,8 @@ def refit(
         "warm": is_warm,
         "held_out": {**rule.to_json(), "n": len(evaluated)},
         "metrics": metrics,
+        "changes": changes,
+        "trained_on_all": train_on_all,
         "classes": compare_classes(parent, child),
         "unlabelled": len(opened.ids) - len(rows),
     }
@@ -245,19 +258,34 @@ def train_child(parent: TransferEstimator, rows: TrainingSet, is_warm: bool) -> 
 
 def evaluate_child(child: Any, parent: Any, learned: TrainingSet, evaluated: TrainingSet) -> dict[str, Any]:
     """Score a child and its parent on held-out rows, and set the fit report of the child."""
-    training = _score(child, learned)
-    held_out = _score(child, evaluated)
+    predicted = child.predict_features(evaluated.X)
+    predicted_by_parent = parent.predict_features(evaluated.X)
+    training = child.score_predictions(learned.y, child.predict_features(learned.X))
+    held_out = child.score_predictions(evaluated.y, predicted)
+    difference, error = compare_predictions(
+        child.metric, evaluated.y, predictions=predicted, baseline=predicted_by_parent
+    )
     child.fit_report_ = FitReport(child.metric, training=training, held_out=held_out, spread=None, n_folds=1)
     return {
         "metric": child.metric,
         "training": training,
         "held_out": held_out,
-        "parent": _score(parent, evaluated),
+        "parent": parent.score_predictions(evaluated.y, predicted_by_parent),
+        "difference": difference,
+        "standard_error": error,
+        "parent_before": None if parent.fit_report_ is None else parent.fit_report_.held_out,
     }
 
 
-def _score(estimator: TransferEstimator, rows: TrainingSet) -> float:
-    return estimator.score_predictions(rows.y, estimator.predict_features(rows.X))
+def count_changes(parent: TransferEstimator, rows: TrainingSet) -> dict[str, int] | None:
+    """Return how many rows the parent has not learned from, and how many of its rows are gone."""
+    if parent.learned_ is None or rows.ids is None:
+        return None
+    now = np.unique(hash_ids(rows.ids))
+    return {
+        "new": int((~np.isin(now, parent.learned_)).sum()),
+        "gone": int((~np.isin(parent.learned_, now)).sum()),
+    }
 
 
 def compare_classes(parent: Any, child: Any) -> dict[str, list[Any]]:
@@ -269,5 +297,5 @@ def compare_classes(parent: Any, child: Any) -> dict[str, list[Any]]:
     added = [label for label in now if label not in before]
     dropped = [label for label in before if label not in now]
     if dropped:
-        warnings.warn(f"classes without a row to learn from are dropped: {dropped}", RefitWarning, stacklevel=3)
+        warn_caller(f"classes without a row to learn from are dropped: {dropped}", RefitWarning)
     return {"added": added, "dropped": dropped}

@@ -71,7 +71,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
         A feature store that is created or added to, so that the backbone runs once for each item and layer: it gets
         the items of ``fit`` with their labels, and those of ``predict`` and ``score`` without. With the precision
         "auto" a new store is in float32, to which other layers can be added.
-    normalize, precision, provider, batch_size, on_error, max_pixels, progress
+    normalize, precision, provider, batch_size, on_error, max_pixels
         As for :class:`topwork.Extractor`.
     views : int
         Number of augmented versions of each image that the head is trained on in addition (random crops, flips,
@@ -88,6 +88,8 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
         Parameters of the head, such as ``{"C": 0.1}``; in a pipeline those of its steps, by their own names.
     class_weight : "balanced", dict or None
         Weights of the classes by label, or by their frequency, for heads that have this parameter.
+    progress : bool
+        Whether a line on a terminal or in a notebook shows what is being done.
 
     Attributes
     ----------

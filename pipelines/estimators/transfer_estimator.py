@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from inspect import signature
@@ -16,7 +15,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, is_classifier
 from sklearn.utils.validation import check_is_fitted
 
-from ...errors import InputError, reason
+from ...errors import InputError, reason, warn_caller
 from ...extract.extractor.extractor import Extractor, ItemFeatures
 from ...extract.graphs.exported_graph import ExportedGraph
 from ...extract.graphs.pooling import AUTO
@@ -126,10 +125,9 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         """
         if layer is None and len(store.columns) > 1:
             listed = ", ".join(column.name for column in store.columns)
-            warnings.warn(
+            warn_caller(
                 f"the features of {store.path} are of several columns, which are concatenated: {listed}. "
                 "Name those to use with layer=.",
-                stacklevel=2,
             )
         if store.is_foreign:
             names = [column.name for column in store.columns] if layer is None else layer
@@ -260,7 +258,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         self.left_out_ = count_left_out(items, chosen)
         self.n_unlabelled_ = int((~labels.is_labelled).sum())
         if self.n_unlabelled_:
-            warnings.warn(f"{self.n_unlabelled_} of {len(chosen)} items have no label and are left out", stacklevel=3)
+            warn_caller(f"{self.n_unlabelled_} of {len(chosen)} items have no label and are left out")
 
     def train(self, head: Any, given: TrainingSet) -> None:
         """Fit and evaluate the head, and record what it was trained on.
@@ -307,7 +305,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
             )
         except Exception as error:  # whatever goes wrong here, the head is trained
             self.not_evaluated_ = reason(error)
-            warnings.warn(f"the head is trained but not evaluated: {self.not_evaluated_}", stacklevel=4)
+            warn_caller(f"the head is trained but not evaluated: {self.not_evaluated_}")
             return
         if self.fit_report_ is None:
             self.not_evaluated_ = "no row can be held out, as each class or all rows are of a single row or group"

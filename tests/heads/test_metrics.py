@@ -9,6 +9,7 @@ import pytest
 from sklearn.metrics import r2_score
 from topwork.heads.metrics import (
     are_correct,
+    compare_predictions,
     compute_accuracy,
     compute_mean_absolute_error,
     compute_r2,
@@ -35,6 +36,19 @@ def objects(*labels: Any) -> Any:
 )
 def test_rows_are_correct_by_value(targets: Any, predictions: Any, expected: list[bool]) -> None:
     assert are_correct(targets, predictions).tolist() == expected
+
+
+def test_paired_difference_and_its_error() -> None:
+    targets = np.array(["a", "b", "a", "b"])
+    better, worse = np.array(["a", "b", "a", "a"]), np.array(["a", "a", "b", "b"])
+    difference, error = compare_predictions("accuracy", targets, better, baseline=worse)
+    assert difference == 0.25
+    assert error == pytest.approx(np.std([0, 1, 1, -1], ddof=1) / 2)
+    values = np.array([[0.0, 5.0], [1.0, 6.0], [2.0, 9.0], [3.0, 8.0]])
+    first, second = values + np.array([0.1, 0.2]), values + np.array([0.5, -0.4])
+    difference, error = compare_predictions("R2", values, first, baseline=second)
+    assert difference == pytest.approx(compute_score("R2", values, first) - compute_score("R2", values, second))
+    assert error == pytest.approx(0.0)
 
 
 def test_weights_count() -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from ....errors import warn_caller
 from ..layer import LAST, Layer
 from .cut_model import cut_model
 from .inputs import find_data_input
@@ -48,7 +48,7 @@ class OnnxCutter:
         """Describe one layer, without the shares of parameters and FLOPs; any value of the file can be named, too."""
         explanation = explain_last(self.traced) if name == LAST else ""
         if explanation:
-            warnings.warn(explanation, stacklevel=2)
+            warn_caller(explanation)
         return describe_layer(self.traced, name)
 
     def find_own_pooling(self) -> str:

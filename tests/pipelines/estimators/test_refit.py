@@ -89,6 +89,35 @@ def test_child_and_parent_are_evaluated_on_rows_that_neither_learned(
     assert grandchild.lineage_["parent"] != lineage["parent"] is not None
 
 
+def test_difference_to_the_parent_is_paired(nightly: Path, digits: Path) -> None:
+    store = FeatureStore.open(digits)
+    wrong = dict.fromkeys(store.ids[::3], "d0")
+    child = refit(nightly, digits, wrong, warm=False)
+    metrics = child.lineage_["metrics"]
+    assert metrics["difference"] == pytest.approx(metrics["held_out"] - metrics["parent"])
+    assert 0 < metrics["standard_error"] < 0.1
+    assert metrics["parent_before"] == pytest.approx(topwork.load(nightly).fit_report_.held_out)
+
+
+def test_rows_since_the_parent_are_counted(digits: Path, tmp_path: Path) -> None:
+    store = FeatureStore.open(digits)
+    some = [label if number >= 21 else None for number, label in enumerate(store.labels)]
+    parent = refit(TransferClassifier.from_store(store).fit(store, some), digits, held_out=0)
+    assert parent.lineage_["changes"] == {"new": 21, "gone": 0}
+    fewer = dict.fromkeys(store.ids[-5:])
+    assert refit(parent, digits, fewer, held_out=0).lineage_["changes"] == {"new": 0, "gone": 5}
+
+
+def test_head_can_be_trained_on_all_rows_once_it_is_evaluated(nightly: Path, digits: Path) -> None:
+    held_back = refit(nightly, digits)
+    child = refit(nightly, digits, train_on_all=True)
+    assert (child.lineage_["trained_on_all"], held_back.lineage_["trained_on_all"]) == (True, False)
+    assert child.lineage_["rows"] == child.n_rows_ == DIGITS
+    assert child.lineage_["metrics"] == held_back.lineage_["metrics"]
+    assert child.fit_report_ == held_back.fit_report_
+    assert refit(child, digits).lineage_["metrics"]["parent_may_have_learned_them"]
+
+
 def test_held_out_score_is_that_of_those_rows(bundle: Path, digits: Path) -> None:
     from topwork.pipelines.estimators.holdout_rule import HoldOutRule
 
@@ -220,11 +249,10 @@ def test_command_refits_and_reports(bundle: Path, nightly: Path, digits: Path, t
     ).stdout
     assert "warm start from the parent" in out
     assert "added classes: zero" in out
-    assert "may have been trained" not in out
-    assert (
-        "(may have been trained on these rows)"
-        in topwork_command("refit", bundle, digits, "--out", tmp_path / "b").stdout
-    )
+    assert "rows that neither has learned from" in out
+    first = topwork_command("refit", bundle, digits, "--out", tmp_path / "b").stdout
+    assert "the parent may have learned from these rows" in first
+    assert "says little; it had 0.9" in first
     alone = topwork_command("refit", bundle, digits, "--held-out", 0, "--out", tmp_path / "c").stdout
     assert "warm start from the parent" in alone
     assert "not evaluated" in alone
