@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from .progress import Progress, watch_progress
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.live import Live
     from rich.spinner import Spinner
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 FIRST_STEP = "starting"
 DRAWINGS_PER_SECOND = 8
@@ -144,15 +147,15 @@ def show_progress(title: str, *, delay: float = 0.0) -> Iterator[None]:
         display.close()
 
 
-def shows_progress(title: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def shows_progress(title: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Return a decorator for functions with an argument ``progress``, and methods of an object with that attribute.
 
     Where it is True they show their progress.
     """
 
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(function)
-        def showing(*arguments: Any, **named: Any) -> Any:
+        def showing(*arguments: P.args, **named: P.kwargs) -> R:
             is_shown = named.get("progress", getattr(arguments[0], "progress", False) if arguments else False)
             if is_shown is not True:
                 return function(*arguments, **named)

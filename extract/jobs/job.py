@@ -125,7 +125,7 @@ def extract_features(
         batch_size=batch_size,
         on_error=on_error,
         max_pixels=max_pixels,
-        progress=progress or None,
+        progress=progress if callable(progress) else None,
         owner="extract_features",
     )
     config = choose_config(given, config, "extract_features")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ...extract.graphs.layer import Layer
     from ...extract.sources.table import Table
     from ...models.backbone import Backbone
+    from ...models.loading import BackboneSpec
 
 
 def layers(
@@ -38,7 +40,10 @@ def layers(
 
     if not check and (items or cut.pool or cut.normalize):
         raise InputError("--items, --pool and --normalize apply to the export; expected --check with them")
-    loaded = load_or_reuse(options.to_spec(backbone))
+    spec = options.to_spec(backbone)
+    if not check:
+        spec = without_weights(spec)
+    loaded = load_or_reuse(spec)
     if check:
         source = table.to_source(items) if items else None
         certificate = check_export(loaded, cut, source)
@@ -50,6 +55,15 @@ def layers(
         print_json({"backbone": backbone, "layers": facts})
     else:
         print_layers(found)
+
+
+def without_weights(spec: BackboneSpec) -> BackboneSpec:
+    """Return an untrained backbone, with the same layers, where the architecture is known without a download."""
+    from ...models.loading import RANDOM_WEIGHTS
+
+    source, _, name = spec.name.partition(":")
+    is_known = source in ("timm", "torchvision") and ":" not in name
+    return replace(spec, weights=RANDOM_WEIGHTS) if is_known and spec.weights is None else spec
 
 
 def find_layers(backbone: Backbone, cut: CutOptions) -> list[Layer]:
