@@ -23,6 +23,7 @@ CheckUrl = Callable[[str], None]
 WEB_PROTOCOLS = ("http", "https")
 RETRIED_STATUSES = (429, 500, 502, 503, 504)
 PIECE_BYTES = 2**16
+MAX_CAUSE_LETTERS = 200
 MIN_FREE_BYTES = 2**26
 """Room on a disk that downloads leave to others."""
 MIN_PROGRESS_BYTES = 2**20
@@ -115,6 +116,7 @@ class Transfer:
                 self._begin(response)
                 if self._accepts(response):
                     await self._read_body(response, timer, limits)
+                    self._check_range(response)
         except aiohttp.ConnectionTimeoutError:
             raise TransientError(f"no connection within {limits.connect_seconds:g} s") from None
         except aiohttp.ServerTimeoutError:
@@ -147,6 +149,8 @@ class Transfer:
 
     async def _request(self) -> Any:
         """Ask for the file, or for what follows the bytes that are there."""
+        import aiohttp
+
         session = await self.system.set_session()
         watch_redirects(session)
         options = dict(self.system.kwargs)
@@ -155,7 +159,13 @@ class Transfer:
             headers["Range"] = f"bytes={self.received}-"
             headers["If-Range"] = self.validator
         address = self.system.encode_url(self.url)
-        return await session.get(address, headers=headers, trace_request_ctx=self.check_redirect, **options)
+        try:
+            return await session.get(address, headers=headers, trace_request_ctx=self.check_redirect, **options)
+        except aiohttp.TooManyRedirects:
+            raise
+        except aiohttp.ClientResponseError as error:
+            cause = " ".join(error.message.split())
+            raise OSError(f"the answer of the server is no valid HTTP: {cause[:MAX_CAUSE_LETTERS]}") from None
 
     def _begin(self, response: ClientResponse) -> None:
         """Check a response, and bring the stream to the place where its body begins."""
@@ -180,6 +190,12 @@ class Transfer:
         self.received += len(piece)
         self._check_size(self.received)
         self.stream.write(piece)
+
+    def _check_range(self, response: ClientResponse) -> None:
+        """Raise an error if a partial response does not reach the end of the file."""
+        total = response.headers.get("Content-Range", "").rpartition("/")[2]
+        if response.status == 206 and total.isdecimal() and self.received < int(total):
+            raise TransientError(f"the body ended after {self.received:,} of {int(total):,} bytes")
 
     def _check_size(self, size: int) -> None:
         """Raise an error for a file that is too large."""
@@ -261,7 +277,7 @@ async def check_redirect_of_request(session: Any, context: Any, params: Any) -> 
         return
     target = params.response.url.join(URL(location))
     if target.scheme not in WEB_PROTOCOLS:
-        raise OSError(f"the server redirects to {target}; expected an address of http or https")
+        raise OSError(f"expected a redirect to http or https, but the server redirects to {target}")
     check: CheckUrl | None = context.trace_request_ctx
     if check is not None:
         check(str(target))

@@ -20,6 +20,8 @@ LINK = re.compile(r"""<a(?=\s)[^<>]*?\shref\s*=\s*["']([^"'<>]+)""", re.IGNORECA
 """A link of HTML; no text takes longer than its length."""
 ADDRESS = re.compile(r"https?://[-a-zA-Z0-9@:%_+.~#?&/=]+")
 """An address in the text of a page."""
+NAME = re.compile(r"[\w%~+@,=!()-][\w%~+@,=!().-]*/?", re.ASCII)
+"""A link that is the name of a file or folder as it stands, as most are."""
 PAGE_TYPE = "text/html"
 
 
@@ -56,18 +58,26 @@ def find_links(page: str, url: str) -> list[str]:
     ['https://a.org/b/1.png', 'https://a.org/b/sub/']
     """
     folder = url.rstrip("/") + "/"
+    root = remove_protocol(folder)
     found = {}
     for text in [*LINK.findall(page), *ADDRESS.findall(page)]:
-        try:
-            address = urldefrag(urljoin(folder, html.unescape(text).strip())).url
-        except ValueError:  # of an address that none can have
-            continue
-        name = remove_protocol(address).removeprefix(remove_protocol(folder))
-        is_below = name != remove_protocol(address)
-        sorts_the_page = name.startswith("?")
-        if is_below and name and not sorts_the_page:
+        name = text if NAME.fullmatch(text) else find_name(text, folder, root)
+        if name:
             found[folder + name] = True
     return list(found)
+
+
+def find_name(link: str, folder: str, root: str) -> str:
+    """Return the name below a folder that a link of its page leads to, empty if it leads elsewhere."""
+    try:
+        address = urldefrag(urljoin(folder, html.unescape(link).strip())).url
+    except ValueError:  # of an address that none can have
+        return ""
+    place = remove_protocol(address)
+    sorts_the_page = place.startswith(f"{root}?")
+    if sorts_the_page or not place.startswith(root):
+        return ""
+    return place.removeprefix(root)
 
 
 def remove_protocol(address: str) -> str:

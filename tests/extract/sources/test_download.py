@@ -21,6 +21,7 @@ from topwork.extract.sources.url import fetch, list_files
 
 from ...hostile_server import (
     Answer,
+    Handler,
     HostileServer,
     announce,
     busy,
@@ -186,6 +187,44 @@ def test_archive_that_does_not_fit_is_refused(
     assert list(temporary.iterdir()) == []
     hostile_server.answers["/b.tar.gz"] = give(CONTENT)
     assert LocalCopy(f"{hostile_server.url}/b.tar.gz").path.read_bytes() == CONTENT
+
+
+def send_raw(content: bytes) -> Answer:
+    """Answer with bytes that need not be HTTP."""
+
+    def answer(handler: Handler) -> None:
+        handler.wfile.write(content)
+        handler.close_connection = True
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"SSH-2.0-x\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 5\r\n\r\nabcde",
+        b"HTTP/1.1 200 OK\r\nA: " + b"a" * 10**6 + b"\r\n\r\n",
+    ],
+)
+def test_answers_that_are_no_http_say_so(hostile_server: HostileServer, content: bytes) -> None:
+    hostile_server.answers["/1.png"] = send_raw(content)
+    with pytest.raises(OSError, match="is no valid HTTP: "):
+        fetch(f"{hostile_server.url}/1.png")
+
+
+@pytest.mark.usefixtures("one_retry")
+def test_part_of_a_file_is_not_taken_for_the_whole(hostile_server: HostileServer) -> None:
+    def send_part(handler: Handler) -> None:
+        handler.begin(206, Content_Length=412, Content_Range="bytes 0-411/8000")
+        handler.wfile.write(CONTENT[:412])
+
+    hostile_server.answers["/1.png"] = send_part
+    with pytest.raises(OSError, match="another range"):  # at the second attempt
+        fetch(f"{hostile_server.url}/1.png")
+    hostile_server.answers["/1.png"] = in_turn(send_part, give(CONTENT))
+    assert fetch(f"{hostile_server.url}/1.png") == CONTENT
 
 
 def test_server_that_always_starts_anew_is_left(hostile_server: HostileServer, monkeypatch: pytest.MonkeyPatch) -> None:
