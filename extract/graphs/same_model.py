@@ -68,14 +68,24 @@ def compare_canaries(found: Canaries, expected: Canaries) -> float:
 
 def is_accepted(found: ExportedGraph, expected: ExportedGraph) -> bool:
     """Return whether canaries accepted a computation for a graph before."""
-    return describe_computation(found) in (recall(locate_accepted(expected)) or [])
+    return describe_computation(found) in recall_accepted(expected)
 
 
 def remember_accepted(found: ExportedGraph, expected: ExportedGraph) -> None:
     """Remember that canaries accepted a computation for a graph."""
+    accepted = [*recall_accepted(expected), describe_computation(found)]
     path = locate_accepted(expected)
-    accepted = recall(path) or []
-    remember(path, [*accepted, describe_computation(found)])
+    remember(path, {"graph": path.stem, "accepted": accepted})
+
+
+def recall_accepted(expected: ExportedGraph) -> list[Any]:
+    """Return the computations that were accepted for a graph; none if that is damaged, or of another graph."""
+    path = locate_accepted(expected)
+    remembered = recall(path)
+    if not isinstance(remembered, dict) or remembered.get("graph") != path.stem:
+        return []
+    accepted = remembered.get("accepted")
+    return accepted if isinstance(accepted, list) else []
 
 
 def describe_computation(graph: ExportedGraph) -> dict[str, Any]:

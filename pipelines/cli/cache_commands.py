@@ -77,7 +77,8 @@ def clean(
 def verify(as_json: JsonOption = False) -> None:
     """Check every entry of the cache against its SHA-256, and that nobody else can change it.
 
-    Damaged entries are made anew when they are needed. The exit code is 3 if there are some.
+    The exit code is 3 unless all are as topwork wrote them. Damaged entries, and those without a SHA-256, are not used
+    but made anew when they are needed.
     """
     from ...extract.graphs.cache_check import verify_cache
     from ...user_cache import user_cache_folder
@@ -86,14 +87,13 @@ def verify(as_json: JsonOption = False) -> None:
     found = verify_cache()
     if as_json:
         print_json({"folder": str(folder), **found})
-    unusable = [*found["damaged"], *found["unsafe"]]
+    unusable = [*found["damaged"], *found["unsealed"], *found["unsafe"]]
     if unusable:
         raise CacheError(
-            f"{len(found['damaged'])} entries of the cache {folder} are damaged, and {len(found['unsafe'])} belong to "
-            f"other users or can be changed by them: {', '.join(unusable)}. Damaged ones are made anew when they are "
-            "needed; remove the others."
+            f"{len(found['damaged'])} entries of the cache {folder} are damaged, {len(found['unsealed'])} have no "
+            f"SHA-256 (an earlier version or another program wrote them), and {len(found['unsafe'])} belong to other "
+            f"users or can be changed by them: {', '.join(unusable)}. None of them is used: those of the first two "
+            "kinds are made anew when they are needed, or removed by `topwork cache clean`; remove the others."
         )
     if not as_json:
         echo(f"{folder}: all {len(found['intact'])} entries match their SHA-256")
-        if found["unsealed"]:
-            echo(f"{len(found['unsealed'])} entries without a SHA-256, of earlier versions, are not used")

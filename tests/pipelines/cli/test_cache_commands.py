@@ -23,7 +23,8 @@ def test_verify_tells_damaged_from_intact_and_unsealed(tmp_path: Path, monkeypat
     (tmp_path / "cache" / "graphs" / "key").mkdir(parents=True, mode=0o700)
     (tmp_path / "cache" / "graphs").chmod(0o700)
     (tmp_path / "cache" / "graphs" / "key" / "graph.onnx").write_bytes(b"")
-    assert topwork_json("cache", "verify")["unsealed"] == ["graphs/key/graph.onnx"]
+    assert topwork_json("cache", "verify", code=3)["unsealed"] == ["graphs/key/graph.onnx"]
+    assert "graphs/key/graph.onnx" in topwork_command("cache", "verify", code=3).stderr
     (tmp_path / "cache" / "tuning" / "b.json").write_text("{}")
     found = topwork_json("cache", "verify", code=3)
     assert (found["damaged"], found["intact"]) == (["tuning/b.json"], ["tuning/a.json"])
