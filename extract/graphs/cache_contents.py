@@ -12,7 +12,7 @@ from ...errors import InputError
 from ...user_cache import discard, user_cache_folder
 from .exported_graph import GRAPH_FILE, ExportedGraph
 
-KINDS = ("graphs", "canaries", "computations", "measured")
+KINDS = ("graphs", "canaries", "computations", "measured", "tuning")
 """Folders of the cache; others in it are not topwork's."""
 NAME = re.compile(r"[0-9a-f]{32}([0-9a-f]{32})?(\.json|\.npz)?")
 """Names of entries: digests."""
@@ -26,7 +26,7 @@ class CacheEntry:
     Parameters
     ----------
     path : Path
-        It lies in a folder of its kind: ``graphs``, ``canaries``, ``computations`` or ``measured``.
+        It lies in a folder of its kind: ``graphs``, ``canaries``, ``computations``, ``measured`` or ``tuning``.
     bytes : int
         Size of all its files.
     written : float
