@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import BundleError, InputError
 from ..extract.graphs.certificate import Certificate
 from ..extract.graphs.exported_graph import ExportedGraph
+from ..extract.graphs.model_summary import summarize_model
 from ..extract.store.description import is_store
 from ..extract.store.feature_store import FeatureStore
 from .bundle.manifest import GRAPH_FILE, MANIFEST, check_files, read_manifest
@@ -145,44 +146,12 @@ def describe_certificate(certificate: Certificate) -> dict[str, Any]:
 
 def describe_onnx(path: Path) -> dict[str, Any]:
     """Return inputs, outputs and size of an ONNX file, and what topwork wrote into one of its own."""
-    import onnx
-
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except Exception as error:
-        raise InputError(f"{path} cannot be read as an ONNX file: {error}. Write or copy it again.") from error
-    entries = {entry.key: entry.value for entry in model.metadata_props}
-    weights = {tensor.name for tensor in model.graph.initializer}
-    facts: dict[str, Any] = {
-        "producer": f"{model.producer_name} {model.producer_version}".strip(),
-        "opset": {item.domain or "ai.onnx": item.version for item in model.opset_import},
-        "nodes": len(model.graph.node),
-        "parameters": sum(count_elements(tensor) for tensor in model.graph.initializer),
-        "inputs": [describe_value(value) for value in model.graph.input if value.name not in weights],
-        "outputs": [describe_value(value) for value in model.graph.output],
-    }
+    facts, entries = summarize_model(path)
     if "topwork" not in entries:
         return facts
     origin = json.loads(entries["topwork"])
     classes = json.loads(entries["topwork.classes"]) if "topwork.classes" in entries else None
     return {**facts, "classes": classes, **describe_origin(origin["backbone"], origin.get("columns", []))}
-
-
-def count_elements(tensor: Any) -> int:
-    """Return the number of elements of a tensor of an ONNX file."""
-    count = 1
-    for side in tensor.dims:
-        count *= side
-    return count
-
-
-def describe_value(value: Any) -> dict[str, Any]:
-    """Return name, type and axes of an input or output; an axis of any size is a name."""
-    import onnx
-
-    tensor = value.type.tensor_type
-    axes = [side.dim_param or side.dim_value or "?" for side in tensor.shape.dim]
-    return {"name": value.name, "type": onnx.TensorProto.DataType.Name(tensor.elem_type).lower(), "axes": axes}
 
 
 def count_bytes(path: Path) -> int:

@@ -40,7 +40,7 @@ PACKAGE_HOMES = {
     "safetensors": ("heads/persistence.py", "models/"),
     "sklearn": ("heads/", "pipelines/", "extract/extractor/extractor.py"),
     "typer": ("pipelines/cli/",),
-    "rich": ("pipelines/cli/",),
+    "rich": ("progress_display.py",),
 }
 """The only places that import a package, other than for type checking."""
 

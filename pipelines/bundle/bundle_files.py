@@ -164,17 +164,21 @@ def read_bundle(path: Path, trusted: Sequence[str] = ()) -> BundleContents:
     `trusted` ones. Raise a BundleError for others, or if a file is missing or changed. A bundle that is replaced
     meanwhile is read again.
     """
+    failure: Exception | None = None
     for _ in range(MAX_READS):
         restore_replaced(path)
         before = describe_version(path)
         try:
             contents = read_files(path, trusted)
-        except (BundleError, FileNotFoundError):
+        except (BundleError, FileNotFoundError) as error:
             if is_stable(path, before):
                 raise
+            failure = error
             continue
         if describe_version(path) == before:
             return contents
+    if failure is not None and describe_version(path) is None:
+        raise failure
     raise BundleError(f"{path} was replaced {MAX_READS} times while it was read. Read it when its writer has ended.")
 
 

@@ -46,7 +46,7 @@ CLOSED_PIPE_EXIT_CODE = 128 + getattr(signal, "SIGPIPE", 13)
 app = typer.Typer(
     name="topwork",
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["--help", "-h"]},
     pretty_exceptions_enable=False,
     help="Transfer learning by feature extraction: cut a backbone, export it once, train heads from cached features.",
 )

@@ -40,6 +40,8 @@ RUNS = {
     "cache clean": "cache clean --dry-run",
 }
 SLOW = {"probe": "probe {work}/store"}
+MAY_BE_ABSENT = {"predict --out": {"unfamiliar"}}
+"""Keys of what a bundle does not know, here whether items are familiar: it has too few rows."""
 UNTESTED = {"cache verify"}
 """Its exit code depends on the cache of the machine; it has a test of its own."""
 
@@ -71,7 +73,8 @@ def place(work: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pat
 @pytest.mark.parametrize("name", RUNS)
 def test_keys_are_the_documented_ones(name: str, place: dict[str, Path]) -> None:
     found = topwork_json(*RUNS[name].format(**place).split())
-    assert list(found) == DOCUMENTED[name]
+    absent = MAY_BE_ABSENT.get(name, set())
+    assert [key for key in DOCUMENTED[name] if key in found or key not in absent] == list(found)
 
 
 @pytest.mark.coverage
