@@ -24,7 +24,7 @@ def test_examples_run(name: str) -> None:
     assert result.failed == 0
 
 
-@pytest.mark.parametrize("page", ["models", "data", "layers", "heads", "audit", "predictions"])
+@pytest.mark.parametrize("page", ["models", "data", "layers", "heads", "audit", "predictions", "report"])
 def test_examples_of_the_documentation_run(page: str) -> None:
     result = doctest.testfile(str(ROOT / "docs" / f"{page}.rst"), module_relative=False, encoding="utf-8")
     assert result.attempted > 0

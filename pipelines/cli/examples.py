@@ -44,6 +44,10 @@ EXAMPLES = {
         "topwork predict bundle photos/ --out predictions.csv --top-k 3",
     ],
     "export": ["topwork export bundle model.onnx"],
+    "report": [
+        "topwork report bundle photos/ --out report.html",
+        "topwork report bundle features --items photos/ --out report.html",
+    ],
     "cache info": ["topwork cache info"],
     "cache clean": ["topwork cache clean --older-than 30 --dry-run"],
     "cache verify": ["topwork cache verify"],

@@ -23,6 +23,7 @@ from . import (
     extract_commands,
     overview_commands,
     probe_commands,
+    report_command,
     show_command,
     store_commands,
 )
@@ -91,6 +92,7 @@ add_command(app, "refit", bundle_commands.refit)
 add_command(app, "evaluate", bundle_commands.evaluate)
 add_command(app, "predict", bundle_commands.predict)
 add_command(app, "export", bundle_commands.export)
+add_command(app, "report", report_command.report)
 app.add_typer(cache_app, name="cache")
 add_command(cache_app, "info", cache_commands.info, group="cache")
 add_command(cache_app, "clean", cache_commands.clean, group="cache")

@@ -51,6 +51,8 @@ class Evaluation:
         Id and reason of the items that could not be used.
     unlabelled : int
         Number of items without a label.
+    features : ndarray of float32, shape (n_items, n_features), or None
+        Of the items that were predicted, if they are to be kept.
     """
 
     kind: str
@@ -58,6 +60,7 @@ class Evaluation:
     split: str | None
     failures: list[tuple[str, str]]
     unlabelled: int
+    features: NDArray[np.float32] | None = None
 
     def measure(self) -> dict[str, Any]:
         """Return the measures, and the numbers of items; see :func:`evaluate`."""
@@ -117,7 +120,11 @@ def summarize(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
 
 
 def predict_labelled(
-    estimator: TransferEstimator, data: Any, split: str | Sequence[str] | None = None
+    estimator: TransferEstimator,
+    data: Any,
+    split: str | Sequence[str] | None = None,
+    *,
+    keep_features: bool = False,
 ) -> list[Evaluation]:
     """Predict the labelled items of a source or store, without views, each split apart; see :func:`evaluate`."""
     items = data if isinstance(data, FeatureStore) else estimator.extractor_.open(data)
@@ -130,7 +137,9 @@ def predict_labelled(
     # Check the labels of all parts, before anything is computed.
     for _, positions in parts:
         find_truth(estimator, collect_labels(items, None, positions))
-    evaluations = [predict_part(estimator, items, name, positions) for name, positions in parts]
+    evaluations = [
+        predict_part(estimator, items, name, positions, keep_features=keep_features) for name, positions in parts
+    ]
     estimator.failures_ = [failure for evaluation in evaluations for failure in evaluation.failures]
     return evaluations
 
@@ -142,7 +151,12 @@ def list_names(split: str | Sequence[str]) -> list[str]:
 
 
 def predict_part(
-    estimator: TransferEstimator, items: Items, name: str | None, positions: NDArray[np.intp]
+    estimator: TransferEstimator,
+    items: Items,
+    name: str | None,
+    positions: NDArray[np.intp],
+    *,
+    keep_features: bool,
 ) -> Evaluation:
     """Predict the items at some positions, which are those of the named split."""
     labels = collect_labels(items, None, positions)
@@ -172,6 +186,7 @@ def predict_part(
         split=name,
         failures=features.failures,
         unlabelled=int((is_original & ~is_labelled).sum()),
+        features=matrix if keep_features else None,
     )
 
 

@@ -32,6 +32,7 @@ RUNS = {
     "predict --out": "predict {work}/bundle {work}/store --out {tmp}/rows.csv",
     "predict": "predict {work}/bundle {work}/store",
     "export": "export {work}/bundle {tmp}/model.onnx",
+    "report": "report {work}/bundle {work}/store --out {tmp}/report.html",
     "show (a bundle)": "show {work}/bundle",
     "show (a store)": "show {work}/store",
     "heads": "heads",
