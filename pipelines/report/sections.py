@@ -157,8 +157,8 @@ def render_cell_items(found: EvaluationFacts, rows: list[int], *, name: str, mat
     """Return the list of the items of a cell, which shows when the cell is chosen."""
     answers = found.evaluation.answers
     title = compare_labels(answers.truth[rows[0]], answers.predicted[rows[0]])
-    pictured = []
-    others = []
+    pictured: list[Markup] = []
+    others: list[Markup] = []
     for row in rows[:MAX_LISTED_OF_CELL]:
         card = cards.make_card(answers.ids[row], *note_probability(found, row))
         has_thumbnail = cards.name_thumbnail(answers.ids[row]) is not None
