@@ -45,7 +45,7 @@ def read_config(context: typer.Context, path: Path | None) -> Path | None:
     for key, value in found.items():
         parameter = parameters[key]
         is_list = parameter.nargs == -1 or getattr(parameter, "multiple", False)
-        defaults[parameter.name] = convert_value(value, is_list=is_list)
+        defaults[str(parameter.name)] = convert_value(value, is_list=is_list)
     context.default_map = defaults
     return path
 
