@@ -22,6 +22,10 @@ CPUINFO_FILE = Path("/proc/cpuinfo")
 """Linux's description of the processor."""
 PROCESS_STATUS_FILE = Path("/proc/self/status")
 """Linux's description of this process."""
+MEMORY_FILE = Path("/proc/meminfo")
+"""Linux's description of the memory."""
+CONTROL_GROUP = Path("/sys/fs/cgroup")
+"""Where Linux shows the limits of a container from within."""
 
 
 def available_cores() -> int:
@@ -94,6 +98,22 @@ def used_memory(status_file: Path = PROCESS_STATUS_FILE) -> int | None:
         return None
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return largest if sys.platform == "darwin" else largest * 1024
+
+
+def available_memory(memory_file: Path = MEMORY_FILE, control_group: Path = CONTROL_GROUP) -> int | None:
+    """Return the bytes that processes can still take without swapping, or in a container its limit leaves.
+
+    None where the system does not say it (macOS, Windows).
+    """
+    available = _read_field(memory_file, "MemAvailable")  # "123456 kB"
+    if not available:
+        return None
+    free = int(available.split()[0]) * 1024
+    with contextlib.suppress(OSError, ValueError):  # "max" where there is no limit
+        limit = int((control_group / "memory.max").read_text())
+        used = int((control_group / "memory.current").read_text())
+        free = min(free, max(0, limit - used))
+    return free
 
 
 @cache

@@ -11,6 +11,7 @@ import pytest
 from topwork.hardware import (
     INSTRUCTION_SETS,
     available_cores,
+    available_memory,
     disabled_names,
     has_bfloat16,
     has_int8,
@@ -63,3 +64,17 @@ def test_disabled_precisions_are_not_used(monkeypatch: pytest.MonkeyPatch) -> No
     assert disabled_names() == {"int8", "bf16"}
     assert not has_bfloat16()
     assert not has_int8()
+
+
+def test_available_memory_is_that_of_the_machine_or_of_the_container(tmp_path: Path) -> None:
+    (tmp_path / "meminfo").write_text("MemTotal: 2000 kB\nMemAvailable: 1000 kB\n")
+    group = tmp_path / "group"
+    assert available_memory(tmp_path / "meminfo", group) == 1000 * 1024
+    group.mkdir()
+    (group / "memory.max").write_text("max\n")
+    (group / "memory.current").write_text("5\n")
+    assert available_memory(tmp_path / "meminfo", group) == 1000 * 1024
+    (group / "memory.max").write_text("900000\n")
+    (group / "memory.current").write_text("300000\n")
+    assert available_memory(tmp_path / "meminfo", group) == 600_000
+    assert available_memory(tmp_path / "absent", group) is None

@@ -29,6 +29,14 @@ class BatchSizes:
     batch_size: int = ITEMS_PER_BATCH
     tokens: int | None = None
 
+    def limit(self, largest: int | None, runs: int = 1) -> BatchSizes:
+        """Return sizes of which `runs` batches at a time have together at most `largest` items; None is no limit."""
+        if largest is None or self.batch_size * runs <= largest:
+            return self
+        batch_size = max(1, largest // runs)
+        tokens = None if self.tokens is None else max(1, self.tokens * batch_size // self.batch_size)
+        return BatchSizes(batch_size, tokens)
+
     @property
     def window(self) -> int:
         """Number of items of a window, which consists of whole batches."""

@@ -143,7 +143,9 @@ def is_too_short(pending: int, items_per_second: float) -> bool:
 
 
 def iterate_other_tunings(default: Tuning) -> Iterator[Tuning]:
-    """Yield the tunings to try in addition to the default."""
+    """Yield the tunings to try in addition to the default; none where the memory limits it."""
+    if default.sizes != DEFAULT_BATCH_SIZES:
+        return
     default_tokens = default.sizes.tokens or 0
     for factor in BATCH_SIZE_FACTORS:
         sizes = BatchSizes(round(factor * default.sizes.batch_size), round(factor * default_tokens))
@@ -164,8 +166,9 @@ class Bench:
 
     @property
     def default(self) -> Tuning:
-        """The tuning where nothing was measured."""
-        return Tuning(DEFAULT_BATCH_SIZES, self.cores)
+        """The tuning where nothing was measured: batches that fit into the memory."""
+        largest = self.graph.find_largest_batch(self.open_session(self.cores))
+        return Tuning(DEFAULT_BATCH_SIZES.limit(largest, self.cores), self.cores)
 
     def open_session(self, runs: int) -> Session:
         """Return the graph, loaded for a number of batches at a time; a device of its own takes one."""

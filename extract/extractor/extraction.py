@@ -188,8 +188,8 @@ class Extraction:
         """The graph, loaded on its provider, for one batch at a time."""
         return self._open_session(1)
 
-    def _open_session(self, runs: int, batch_size: int = 1) -> Session:
-        """Return the graph, loaded for a number of batches at a time, and checked in batches of a size."""
+    def _open_session(self, runs: int) -> Session:
+        """Return the graph, loaded for a number of batches at a time."""
         graph = self.graph
         key = (self.provider, runs)
         opened = self._session  # read once: another thread may replace it
@@ -197,11 +197,13 @@ class Extraction:
             opened = (key, graph.open(self.provider, runs))
             self._session = opened
             self._checked_batch_sizes = {1}
-        session = opened[1]
+        return opened[1]
+
+    def _check_batch_size(self, session: Session, batch_size: int) -> None:
+        """Compare the graph with the model in batches of a size, once for each session."""
         if batch_size not in self._checked_batch_sizes:
-            graph.check_batch_size(session, batch_size)
+            self.graph.check_batch_size(session, batch_size)
             self._checked_batch_sizes.add(batch_size)
-        return session
 
     @property
     def preprocessor(self) -> Preprocessor:

@@ -180,7 +180,11 @@ class Extractor(TransformerMixin, Extraction, BaseEstimator):  # type: ignore[mi
         total = len(source)
         runs = available_cores() if total > sizes.batch_size else 1  # a single batch uses all cores
         has_whole_batch = total >= sizes.batch_size
-        session = self._open_session(runs, sizes.batch_size if has_whole_batch else 1)
+        session = self._open_session(runs)
+        if config.has_automatic_batches:
+            sizes = sizes.limit(self.graph.find_largest_batch(session), runs)
+        if has_whole_batch:
+            self._check_batch_size(session, sizes.batch_size)
         stages = Stages()
         config.report(Progress(0, total))
         with closing(compute_features(source, session, self.preprocessor, sizes=sizes, stages=stages)) as results:

@@ -111,6 +111,10 @@ class ExportedGraph:
         """Compare a session with the model in batches of a size, unless it was before; see :meth:`open`."""
         self._provider_check.check_batch_size(session, batch_size)
 
+    def find_largest_batch(self, session: Session) -> int | None:
+        """Return the size of the largest batch that fits into the memory; None if no size was found not to fit."""
+        return self._provider_check.find_largest_batch(session)
+
     @property
     def _provider_check(self) -> ProviderCheck:
         original = ExportedGraph(self.path.with_name(GRAPH_FILE), self.inputs)

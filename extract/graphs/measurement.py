@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...atomic import write_file
-from ...hardware import processor
+from ...hardware import available_memory, processor, used_memory
 from ...identity import digest, digest_of_file
 from ...user_cache import recall, remember, user_cache_folder
 from ..runtime.providers import find_runtime_versions
@@ -27,6 +27,8 @@ REMEMBERED_BATCH_SIZE = 2
 """Size of the one batch that is compared where a provider was measured before."""
 MAX_MEASURED_BATCH_SIZE = 64
 """Larger batches are compared in batches of this size."""
+MAX_MEMORY_SHARE = 0.5
+"""Share of the available memory that a larger batch may take; allocations grow in steps, not evenly."""
 MAX_ERROR_FP32 = 1e-3
 """Largest relative L2 error of a canary that a provider may have in float32."""
 MAX_ERROR_GROWTH_LOWER = 0.05
@@ -108,10 +110,19 @@ def measure(
     batch_sizes: Sequence[int],
     limit: float,
 ) -> Measurement:
-    """Compute the canaries of a graph in batches of some sizes, and compare them with the model's features."""
+    """Compute the canaries of a graph in batches of some sizes, and compare them with the model's features.
+
+    The sizes ascend. A batch that would not fit into the memory, to judge by the smaller ones, is left out, and those
+    after it.
+    """
     names = [column.name for column in metadata.columns]
     worst: tuple[float, str] = (0.0, names[0])
-    for feed in prepare_feeds(canaries.items, input_spec, batch_sizes):
+    before = used_memory()
+    measured: list[int] = []
+    for size, feed in zip(batch_sizes, prepare_feeds(canaries.items, input_spec, batch_sizes), strict=True):
+        if measured and not fits_into_memory(size, measured[-1], before):
+            break
+        measured.append(size)
         errors = measure_errors(session.run(feed), names, canaries.reference)
         worst = max(worst, *((error, name) for name, error in errors.items()))
     relative_l2, column = worst
@@ -119,13 +130,26 @@ def measure(
         provider=session.provider,
         runtime=session.runtime_name,
         precision=metadata.precision,
-        batch_sizes=tuple(batch_sizes),
+        batch_sizes=tuple(measured),
         relative_l2=relative_l2,
         column=column,
         limit=limit,
         processor=processor(),
         versions=find_runtime_versions(),
     )
+
+
+def fits_into_memory(size: int, measured_size: int, used_before: int | None) -> bool:
+    """Return whether a batch fits into the memory, if it grows with the size as it did up to a smaller batch.
+
+    `used_before` is what the process used before the first batch; sessions keep what a batch took.
+    """
+    used = used_memory()
+    available = available_memory()
+    if used is None or used_before is None or available is None:
+        return True
+    growth = max(0, used - used_before) / measured_size
+    return growth * (size - measured_size) <= MAX_MEMORY_SHARE * available
 
 
 def write_measurements(path: Path, measurements: Sequence[Measurement]) -> None:

@@ -143,6 +143,13 @@ class ProviderCheck:
         self.cache.write(both)
         self._require_passing(found)
 
+    def find_largest_batch(self, session: Session) -> int | None:
+        """Return the size of the largest batch that fits into the memory; None if no size was found not to fit."""
+        known = self._find_known(session)
+        if known is None or max(known.batch_sizes) >= max(MEASURED_BATCH_SIZES):
+            return None
+        return max(known.batch_sizes)
+
     def _find_known(self, session: Session) -> Measurement | None:
         """Return the measurement under these conditions that passed, of most batch sizes; None if there is none."""
         known = [
