@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -551,6 +550,8 @@ def warn_of_unfamiliar_items(unfamiliar: int, items: int) -> None:
 
 def describe_run(bundle: Path, **options: Any) -> str:
     """Return the digest of what decides predictions, so that a run is only resumed by the same one."""
+    from importlib import metadata
+
     from ...identity import digest
     from ..bundle.manifest import MANIFEST
 

@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import warnings
-from importlib import metadata
 from typing import Annotated, Any
 
 import typer
@@ -56,6 +55,8 @@ app = typer.Typer(
 def print_version(is_asked: bool) -> None:
     """Print the version and leave, if it is asked for."""
     if is_asked:
+        from importlib import metadata
+
         echo(f"topwork {metadata.version('topwork')}")
         raise typer.Exit
 

@@ -141,7 +141,8 @@ def make_command(function: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def list_parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
+@functools.cache
+def list_parameters(function: Callable[..., Any]) -> tuple[inspect.Parameter, ...]:
     """Return keyword-only parameters for those of a function, with one for each field of a group of options."""
     hints = get_type_hints(function, include_extras=True)
     parameters: list[inspect.Parameter] = []
@@ -150,4 +151,4 @@ def list_parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
             parameters += list_parameters(hints[name])
         else:
             parameters.append(parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY))
-    return parameters
+    return tuple(parameters)
