@@ -83,7 +83,7 @@ def test_table_in_a_file_stands_for_pairs(tmp_path: Path) -> None:
     job.write_text("[layers]\nbackbone = 'topwork:tiny'\nmodel-arg = {a = 1, b = 'x'}\nlayer = 'layer1'\n")
     root = typer.main.get_command(app).make_context("topwork", ["layers"])
     context: Any = COMMANDS["layers"].make_context("layers", ["--config", str(job)], parent=root)
-    assert context.params["model_arg"] == ["a=1", "b=x"]
+    assert list(context.params["model_arg"]) == ["a=1", "b=x"]
     assert context.params["layer"] == "layer1"
 
 
