@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .jobs.job import extract_features
     from .sources.opening import open_source
     from .sources.table import Table
+    from .store.feature_map import FeatureMapDisplay
     from .store.feature_store import FeatureStore
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "ErrorPolicy",
     "ExportedGraph",
     "Extractor",
+    "FeatureMapDisplay",
     "FeatureStore",
     "Layer",
     "Ledger",
@@ -46,6 +48,7 @@ __getattr__, __dir__, _ = lazy_exports(
         "ErrorPolicy": ".engine.run_config",
         "ExportedGraph": ".graphs.exported_graph",
         "Extractor": ".extractor.extractor",
+        "FeatureMapDisplay": ".store.feature_map",
         "FeatureStore": ".store.feature_store",
         "Layer": ".graphs.layer",
         "Ledger": ".engine.ledger",

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .fit_report import FitReport
     from .learning_curve import FewShotPoint, LearningCurve
     from .linear.linear_probe import LinearProbe, LinearProbeCV
+    from .linear.path_display import PenaltyPathDisplay
     from .mlp.mlp_head import MLPHead
     from .mlp.mlp_regressor import MLPHeadRegressor
     from .registry import resolve_head
@@ -35,6 +36,7 @@ __all__ = [
     "LinearProbeCV",
     "MLPHead",
     "MLPHeadRegressor",
+    "PenaltyPathDisplay",
     "Transferability",
     "effective_rank",
     "few_shot_curve",
@@ -58,6 +60,7 @@ __getattr__, __dir__, _ = lazy_exports(
         "LinearProbeCV": ".linear.linear_probe",
         "MLPHead": ".mlp.mlp_head",
         "MLPHeadRegressor": ".mlp.mlp_regressor",
+        "PenaltyPathDisplay": ".linear.path_display",
         "Transferability": ".transferability",
         "effective_rank": ".transferability",
         "few_shot_curve": ".few_shot",

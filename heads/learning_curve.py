@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
+
+from ..errors import InputError
+from ..plotting import open_axes
+
+if TYPE_CHECKING:
+    from sklearn.model_selection import LearningCurveDisplay
 
 Array = NDArray[Any]
 
@@ -21,6 +27,7 @@ MIN_GAIN_PER_DOUBLING = 0.01
 """Growth of the score below which twice the labels are not worth their price."""
 CONFIDENCE = 0.95
 BAR_WIDTH = 40
+BAND_OPACITY = 0.2
 
 
 @dataclass(frozen=True)
@@ -200,6 +207,43 @@ class LearningCurve(Sequence[FewShotPoint]):
             bar = "█" * max(0, round(mean * BAR_WIDTH))
             lines.append(f"{point.shots!s:>6} {point.n_rows:>8,.0f} rows {bar:<{BAR_WIDTH}} {mean:.3f}")
         return "\n".join(lines)
+
+    def plot(self, ax: Any = None) -> LearningCurveDisplay:
+        """Draw the scores over the number of rows.
+
+        Of points with the same number of rows one is drawn.
+
+        Parameters
+        ----------
+        ax : matplotlib axes, optional
+            Where to draw; a new figure by default.
+
+        Returns
+        -------
+        sklearn.model_selection.LearningCurveDisplay
+            With ``train_sizes``, ``train_scores`` and ``test_scores``, each of a row for each number of rows and a
+            column for each draw; and what was drawn: ``ax_`` and ``figure_``.
+
+        Raises
+        ------
+        InputError
+            If there are not two points with different numbers of rows.
+        MissingPackageError
+            If matplotlib is not installed (``pip install 'topwork[plots]'``).
+        """
+        from sklearn.model_selection import LearningCurveDisplay
+
+        point_of_size = {point.n_rows: point for point in reversed(self.points)}
+        points = [point_of_size[n_rows] for n_rows in sorted(point_of_size)]
+        if len(points) < 2:
+            raise InputError(f"a curve of {len(points)} numbers of rows; expected two or more to draw: add shots")
+        display = LearningCurveDisplay(
+            train_sizes=np.array([point.n_rows for point in points]),
+            train_scores=np.stack([point.training_scores for point in points]),
+            test_scores=np.stack([point.scores for point in points]),
+            score_name="accuracy",
+        )
+        return display.plot(ax=open_axes(ax), fill_between_kw={"alpha": BAND_OPACITY, "linewidth": 0})
 
     def to_frame(self) -> Any:
         """Return the points as a pandas table: shots, n_rows, score, spread, training_score."""

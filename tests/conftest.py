@@ -11,6 +11,7 @@ import tarfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -233,3 +234,12 @@ def hostile_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HostileServer]:
     monkeypatch.setenv("TOPWORK_READ_TIMEOUT", "0.3")
     with start_hostile_server() as server:
         yield server
+
+
+@pytest.fixture
+def pyplot() -> Iterator[Any]:
+    """Return matplotlib's pyplot, which draws into memory; figures are closed in the end."""
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    pyplot.switch_backend("agg")
+    yield pyplot
+    pyplot.close("all")

@@ -11,8 +11,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted(
     "topwork." + ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    for name in ("extract", "heads", "models", "pipelines")
-    for path in (ROOT / name).rglob("*.py")
+    for path in [
+        *ROOT.glob("*.py"),
+        *(path for name in ("extract", "heads", "models", "pipelines") for path in (ROOT / name).rglob("*.py")),
+    ]
     if ">>> " in path.read_text(encoding="utf-8")
 )
 
@@ -24,7 +26,7 @@ def test_examples_run(name: str) -> None:
     assert result.failed == 0
 
 
-@pytest.mark.parametrize("page", ["models", "data", "layers", "heads", "audit", "predictions", "report"])
+@pytest.mark.parametrize("page", ["models", "data", "layers", "heads", "audit", "predictions", "pictures", "report"])
 def test_examples_of_the_documentation_run(page: str) -> None:
     result = doctest.testfile(str(ROOT / "docs" / f"{page}.rst"), module_relative=False, encoding="utf-8")
     assert result.attempted > 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ...html_table import render_box, render_facts, render_rows
 from .fidelity import Fidelity
 from .measurement import Measurement
 
@@ -80,6 +81,32 @@ class Certificate:
     def worst(self) -> Deviation:
         """The deviation with the largest relative L2 error."""
         return max(self.deviations, key=lambda deviation: deviation.relative_l2)
+
+    def _repr_html_(self) -> str:
+        """Return the evidence as HTML, for notebooks."""
+        worst = self.worst
+        where = f"{worst.output}, batch of {worst.batch}, {worst.case} items"
+        facts = {
+            "largest error": f"{worst.relative_l2:.1e} ({where}); {self.tolerance:.1e} is allowed",
+            "alone and in a batch": f"{self.independence:.1e} apart at most",
+            "compared": f"{len(self.deviations):,} outputs of batches, with the unmodified model",
+            "route of the export": self.route,
+            "routes refused": "; ".join(self.refused) or None,
+            "run by": f"{self.provider}, {self.precision}",
+            "versions": ", ".join(f"{name} {version}" for name, version in self.versions.items()),
+            "lower precisions": "; ".join(map(str, self.fidelity)) or None,
+        }
+        measured = [
+            {
+                "provider": found.provider,
+                "precision": found.precision,
+                "largest error": f"{found.relative_l2:.1e}",
+                "allowed": f"{found.limit:.1e}",
+                "passes": "yes" if found.passes else "no",
+            }
+            for found in self.measurements
+        ]
+        return render_box("Certificate", render_facts(facts), render_rows(measured))
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary for the file beside the graph."""

@@ -20,8 +20,10 @@ from .content import StoreContent
 from .description import STORE_FILE, add_first_columns, is_store, new_store, read_identity, require_place
 from .exchange.exporting import export_store
 from .exchange.importing import import_features
+from .feature_map import MAX_ROWS, PCA, FeatureMapDisplay
 from .labels import LabelChange, divide_cells, label_history, label_table
 from .repair import Repair, find_damaged_files, repair
+from .store_html import render_store
 from .writer import open_writer
 
 if TYPE_CHECKING:
@@ -286,6 +288,56 @@ class FeatureStore(StoreContent):
             Which columns of features; by default all.
         """
         export_store(store=self, path=path, format=format, columns=columns)
+
+    def plot_map(
+        self,
+        column: str | None = None,
+        label: str = "label",
+        ax: Any = None,
+        method: str = PCA,
+        *,
+        max_rows: int = MAX_ROWS,
+        random_state: int = 0,
+    ) -> FeatureMapDisplay:
+        """Draw the rows as points in two dimensions, coloured by their labels.
+
+        The twelve most frequent labels have colours, all others are grey. Labels that are numbers, of more than twelve
+        different values, are shown by a colour bar. Augmented views are left out.
+
+        Parameters
+        ----------
+        column : str, optional
+            Name of the features; needed where there are several.
+        label : str
+            Name of the labels, such as ``"split"``.
+        ax : matplotlib axes, optional
+            Where to draw; a new figure by default.
+        method : {"pca", "umap"}
+            The first two principal components; or UMAP, if the package umap-learn is installed.
+        max_rows : int
+            Of more rows a sample is drawn, which the title says.
+        random_state : int
+            Seed of the sample, and of UMAP.
+
+        Returns
+        -------
+        FeatureMapDisplay
+            With the coordinates, and what was drawn: ``ax_`` and ``figure_``.
+
+        Raises
+        ------
+        InputError
+            If the store has several columns and none is named, no such column or labels, or no rows.
+        MissingPackageError
+            If matplotlib is not installed (``pip install 'topwork[plots]'``), or umap-learn for UMAP.
+        """
+        return FeatureMapDisplay.from_store(
+            self, column, label, method=method, max_rows=max_rows, random_state=random_state, ax=ax
+        )
+
+    def _repr_html_(self) -> str:
+        """Return rows, labels and columns as HTML, for notebooks."""
+        return render_store(self)
 
     def label_history(self, name: str = "label") -> list[LabelChange]:
         """Return every change of one column of labels, such as ``"split"``, the oldest first."""

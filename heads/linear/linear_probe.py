@@ -15,6 +15,7 @@ from ..folds import NO_FOLD, find_held_out_rows
 from ..parameters import BOOLEAN, POSITIVE_NUMBER, Constraint, Constraints, is_integer, one_of
 from .lbfgs import Solution
 from .linear_estimator import Array, LinearEstimator
+from .path_display import PenaltyPathDisplay
 from .penalty_choice import choose_penalty
 from .penalty_path import FoldJudgement, FoldScoring, LogisticProblem, PenaltyPath
 from .stacked_loss import RowTargets
@@ -274,11 +275,37 @@ class LinearProbeCV(LinearEstimator):
         solution = problem.solve(self.C_, Solution(path.fits[chosen].mean_point))
         return problem, replace(solution, converged=solution.converged and path.converged)
 
+    def plot_path(self, ax: Any = None) -> PenaltyPathDisplay:
+        """Draw the scores of held-out rows over the inverse strength of the penalty.
+
+        Parameters
+        ----------
+        ax : matplotlib axes, optional
+            Where to draw; a new figure by default.
+
+        Returns
+        -------
+        PenaltyPathDisplay
+            With the scores, and what was drawn: ``ax_`` and ``figure_``.
+
+        Raises
+        ------
+        InputError
+            If no penalties were compared: there is one, or no row could be held out.
+        MissingPackageError
+            If matplotlib is not installed (``pip install 'topwork[plots]'``).
+        """
+        return PenaltyPathDisplay.from_estimator(self, ax=ax)
+
+    def _find_scoring(self) -> Any:
+        """Return what the penalty is chosen by."""
+        if self.scoring is not None:
+            return self.scoring
+        return LOG_LOSS if self.multilabel_ else ACCURACY
+
     def _make_scoring(self, problem: LogisticProblem, X: Array, rows: RowTargets) -> FoldScoring:
         """Return what scores the held-out rows of each fold."""
-        scoring = self.scoring
-        if scoring is None:
-            scoring = LOG_LOSS if self.multilabel_ else ACCURACY
+        scoring = self._find_scoring()
         if scoring == ACCURACY:
             return lambda _, judgement: judgement.accuracies
         if scoring == LOG_LOSS:

@@ -12,7 +12,7 @@ import typer
 
 from ...errors import StoppedError
 from ...progress_display import format_rate, hide_progress
-from .terminal_text import escape_line, escape_text
+from ...safe_text import escape_line, escape_text
 
 if TYPE_CHECKING:
     from ...extract.engine.ledger import Ledger

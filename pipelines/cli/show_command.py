@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from ...safe_text import escape_line
 from .options import JsonOption
 from .output import echo, format_size, print_json
-from .terminal_text import escape_line
 
 DIGEST_LENGTH = 12
 """Characters of a SHA-256 that are shown."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from sklearn.base import ClassifierMixin, is_classifier
 from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
 
 from ...errors import BundleError, ExportError, InputError
 from ...extract.graphs.pooling import AUTO
@@ -25,21 +26,28 @@ from ...heads.label_formats import (
     stack_label_probabilities,
 )
 from ...heads.metrics import ACCURACY
-from ...heads.parameters import CLASS_WEIGHT
+from ...heads.parameters import CLASS_WEIGHT, is_integer
 from ...heads.registry import DEFAULT, resolve_head, set_class_weight
 from ...heads.targets import encode_labels, to_label_array, validate_labels
+from ...plotting import load_pyplot
 from ..fused.parity import FittedPipeline
+from .prediction_displays import draw_calibration, draw_confusion
 from .training_set import TrainingSet, fit_head
 from .transfer_estimator import TransferEstimator
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from sklearn.calibration import CalibrationDisplay
+    from sklearn.metrics import ConfusionMatrixDisplay
 
     from ...extract.graphs.exported_graph import ExportedGraph
     from ...models.backbone import Backbone
     from ...models.loading import BackboneSpec
     from ..bundle.bundle_files import BundleContents
     from .foreign_extractor import ForeignBackbone
+
+NORMALIZATIONS = (None, "true", "pred", "all")
+"""What the numbers of a confusion matrix may be divided by, as scikit-learn has it."""
 
 
 def _head_has(method: str) -> Any:
@@ -317,6 +325,110 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
         An item for which no label is predicted counts as wrong.
         """
         return self._score(X, y, sample_weight, split)
+
+    # Pictures.
+
+    def plot_confusion(
+        self,
+        X: Any,
+        y: Any = None,
+        split: str | Sequence[str] | None = None,
+        *,
+        normalize: str | None = None,
+        ax: Any = None,
+    ) -> ConfusionMatrixDisplay:
+        """Predict labelled items, and draw how often each label is predicted as which.
+
+        Parameters
+        ----------
+        X, y, split
+            As for :meth:`score`.
+        normalize : {"true", "pred", "all"}, optional
+            Whether to show shares of the true labels, of the predicted ones, or of all, in place of numbers of items.
+        ax : matplotlib axes, optional
+            Where to draw; a new figure by default.
+
+        Returns
+        -------
+        sklearn.metrics.ConfusionMatrixDisplay
+            With ``confusion_matrix``, ``ax_`` and ``figure_``. Items for which no label is predicted are left out, and
+            counted in the title.
+
+        Raises
+        ------
+        InputError
+            If no item has a label, or items have several; or if none has an answer.
+        MissingPackageError
+            If matplotlib is not installed (``pip install 'topwork[plots]'``).
+        """
+        self._prepare_picture("a confusion matrix")
+        if normalize not in NORMALIZATIONS:
+            raise InputError(f'normalize={normalize!r}: expected "true", "pred", "all", or None for numbers of items')
+        labelled = self._compute_labelled(X, y, split)
+        predicted = self.predict_features(labelled.matrix)
+        classes = self.classes_.tolist()
+        return draw_confusion(labelled.targets, predicted, classes, normalize=normalize, ax=ax)
+
+    @_head_has("predict_proba")  # type: ignore[untyped-decorator]
+    def plot_calibration(
+        self,
+        X: Any,
+        y: Any = None,
+        split: str | Sequence[str] | None = None,
+        *,
+        label: Any = None,
+        n_bins: int = 10,
+        ax: Any = None,
+    ) -> CalibrationDisplay:
+        """Compute probabilities of labelled items, and draw how often they are right.
+
+        Parameters
+        ----------
+        X, y, split
+            As for :meth:`score`.
+        label : label, optional
+            Draw the probability of this label. By default that of the likeliest label of each item, for any number of
+            classes (the confidence of Guo et al. 2017, https://arxiv.org/abs/1706.04599).
+        n_bins : int
+            Number of bins of equal width, of which those without items are left out.
+        ax : matplotlib axes, optional
+            Where to draw; a new figure by default.
+
+        Returns
+        -------
+        sklearn.calibration.CalibrationDisplay
+            With ``prob_true``, ``prob_pred``, ``ax_`` and ``figure_``.
+
+        Raises
+        ------
+        InputError
+            If no item has a label, or items have several; or if there is no such label.
+        MissingPackageError
+            If matplotlib is not installed (``pip install 'topwork[plots]'``).
+        """
+        self._prepare_picture("a calibration curve")
+        classes = self.classes_.tolist()
+        if label is not None and label not in classes:
+            raise InputError(f"label={label!r} is no class; expected one of {', '.join(map(repr, classes))}")
+        if not is_integer(n_bins) or n_bins < 1:
+            raise InputError(f"n_bins={n_bins!r}: expected a positive number of bins")
+        labelled = self._compute_labelled(X, y, split)
+        probabilities = self.predict_proba_features(labelled.matrix)  # (n_items, n_classes)
+        if label is None:
+            columns = probabilities.argmax(axis=1)
+        else:
+            columns = np.full(len(probabilities), classes.index(label))
+        own = probabilities[np.arange(len(columns)), columns]
+        pairs = zip(labelled.targets.tolist(), columns.tolist(), strict=True)
+        is_true = np.array([truth == classes[column] for truth, column in pairs], bool)
+        return draw_calibration(is_true, own, label, n_bins=n_bins, ax=ax)
+
+    def _prepare_picture(self, name: str) -> None:
+        """Raise an error if a picture of labels cannot be drawn, before anything is computed."""
+        load_pyplot()
+        check_is_fitted(self, "head_")
+        if self.multilabel_:
+            raise InputError(f"{name} is of one label for each item, but the head predicts several")
 
     # Saving.
 

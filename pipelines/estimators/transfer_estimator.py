@@ -9,7 +9,7 @@ from inspect import signature
 from os import PathLike
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, is_classifier
@@ -41,6 +41,7 @@ from ..fused.fuse import FusedFile, export_fused
 from ..fused.parity import FittedPipeline
 from .candidate_features import MAX_ITEMS, is_automatic, open_candidates, split_columns
 from .cut_search import Candidate, CutSearch, Features, search_cut
+from .estimator_html import render_fit
 from .foreign_extractor import ForeignBackbone, ForeignExtractor
 from .item_features import (
     compute_features,
@@ -68,6 +69,14 @@ if TYPE_CHECKING:
 
     from ...models.backbone import Backbone
     from ...models.loading import BackboneSpec
+
+
+class LabelledFeatures(NamedTuple):
+    """Features of labelled items without views, shape (n_items, n_features), their targets, and their weights."""
+
+    matrix: NDArray[np.float32]
+    targets: NDArray[Any]
+    weights: NDArray[Any] | None
 
 
 class TransferEstimator(BaseEstimator):  # type: ignore[misc]
@@ -590,6 +599,15 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
 
     def _score(self, X: Any, y: Any, sample_weight: Any, split: Any) -> float:
         """Return the score on labelled items without their views; without `y`, on the source's own labels."""
+        labelled = self._compute_labelled(X, y, split, sample_weight)
+        predicted = self.predict_features(labelled.matrix)
+        return self.score_predictions(labelled.targets, predicted, labelled.weights)
+
+    def _compute_labelled(self, X: Any, y: Any, split: Any, sample_weight: Any = None) -> LabelledFeatures:
+        """Return the features of labelled items without their views; without `y`, of those with a label of their own.
+
+        Raise an InputError if there are none.
+        """
         check_is_fitted(self, "head_")
         given = None if y is None else read_labels(y)
         items = self.open_items(X, given)
@@ -605,14 +623,24 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         if not is_original.any():
             raise InputError(f"no item can be scored: {describe_failures(features.failures)}")
         kept = features.kept[is_original]
-        predicted = self.predict_features(features.matrix[is_original])
-        return self.score_predictions(targets[kept], predicted, take_rows(item_weights, labelled[kept]))
+        return LabelledFeatures(
+            matrix=features.matrix[is_original],
+            targets=targets[kept],
+            weights=take_rows(item_weights, labelled[kept]),
+        )
 
     def score_predictions(
         self, targets: NDArray[Any], predicted: NDArray[Any], sample_weight: NDArray[Any] | None = None
     ) -> float:
         """Return the score of predictions; None in place of a label is wrong."""
         return compute_score(self.metric, targets, predictions=predicted, weights=sample_weight)
+
+    # Representation.
+
+    def _html_repr(self) -> str:
+        """Return scikit-learn's representation as HTML, and what the head was trained on."""
+        own = str(super()._html_repr())
+        return own + render_fit(self) if hasattr(self, "head_") else own
 
     # Saving.
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ...errors import MissingPackageError
+from ...plotting import open_axes
 
 if TYPE_CHECKING:
     from .probe_result import Baseline, ProbedFeatures, Recommendation
 
+FIGURE_SIZE = (7.0, 4.0)
 LINE_STYLES = ("--", ":", "-.")
 BAND_OPACITY = 0.15
 CHOSEN_COLOUR = "#c2410c"
@@ -24,14 +25,7 @@ def draw_depth_curve(
     concatenations are dots, the recommendation a ring, and baselines horizontal lines. The columns of a store, whose
     depth is not known, stand side by side.
     """
-    try:
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise MissingPackageError(
-            "a plot needs the package matplotlib, which is not installed: pip install 'topwork[plots]'"
-        ) from error
-    if axes is None:
-        _, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
+    axes = open_axes(axes, FIGURE_SIZE)
     is_depth_known = all(row.depth is not None for row in rows)
     places = {id(row): row.depth if is_depth_known else number for number, row in enumerate(rows)}
 

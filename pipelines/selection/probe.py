@@ -37,6 +37,7 @@ from ..estimators.cut_search import Candidate, CutSearch, Features, search_cut
 from ..estimators.transfer_classifier import TransferClassifier
 from ..estimators.transfer_regressor import TransferRegressor
 from .depth_curve import draw_depth_curve
+from .probe_html import render_probe
 from .probe_result import Baseline, ProbedFeatures, Recommendation
 from .raw_inputs import describe_inputs
 
@@ -327,6 +328,14 @@ class LayerProbe(BaseEstimator):  # type: ignore[misc]
             If matplotlib is not installed (``pip install 'topwork[plots]'``).
         """
         return draw_depth_curve(self.table_, self.best_, self.baselines_, self.metric, ax)
+
+    def _html_repr(self) -> str:
+        """Return scikit-learn's representation as HTML, and what was found."""
+        own = str(super()._html_repr())
+        if not hasattr(self, "best_"):
+            return own
+        found = render_probe(self.table_, self.best_, self.baselines_, self.metric, self.n_items_)
+        return f"{own}{found}"
 
     @property
     def metric(self) -> str:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
+from sklearn.model_selection import LearningCurveDisplay
+from topwork.errors import InputError, MissingPackageError
 from topwork.heads import LearningCurve, few_shot_curve
 from topwork.heads.learning_curve import FewShotPoint
 
@@ -105,3 +109,28 @@ def test_gain_of_perfect_scores_is_near_zero() -> None:
 
 def test_gain_of_one_size_is_not_known() -> None:
     assert make_curve([10], gain=0.0).predict_gain(10) is None
+
+
+def test_display_of_scikit_learn_has_the_scores(pyplot: Any) -> None:
+    curve = make_curve([40, 10, 20, 20], gain=0.1, noise=0.01)
+    display = curve.plot()
+    assert isinstance(display, LearningCurveDisplay)
+    points = [curve[1], curve[2], curve[0]]
+    np.testing.assert_array_equal(display.train_sizes, [10, 20, 40])
+    np.testing.assert_array_equal(display.test_scores, [point.scores for point in points])
+    np.testing.assert_array_equal(display.train_scores, [point.training_scores for point in points])
+    means = display.lines_[1].get_ydata()
+    np.testing.assert_allclose(means, [point.scores.mean() for point in points])
+    assert display.ax_.get_ylabel() == "accuracy"
+    figure, axes = pyplot.subplots()
+    drawn = curve.plot(ax=axes)
+    assert drawn.ax_ is axes
+    assert drawn.figure_ is figure
+
+
+def test_curve_that_cannot_be_drawn_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="1 numbers of rows"):
+        make_curve([10, 10], gain=0.1).plot()
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(MissingPackageError, match=r"topwork\[plots\]"):
+        make_curve([10, 20], gain=0.1).plot()

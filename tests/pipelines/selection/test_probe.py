@@ -20,6 +20,8 @@ from topwork.models.text_spec import TextSpec
 from topwork.pipelines.selection.probe import RANDOM, RAW
 from topwork.pipelines.selection.raw_inputs import N_TENSOR_FEATURES, RAW_SIDE, describe_inputs
 
+from ...html_reading import check_harmless
+
 Array = NDArray[Any]
 
 
@@ -108,6 +110,18 @@ def test_plot_without_matplotlib_names_what_to_install(probe: LayerProbe, monkey
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingPackageError, match=r"topwork\[plots\]"):
         probe.plot()
+
+
+def test_notebook_shows_the_recommendation_and_the_best_layers(probe: LayerProbe) -> None:
+    shown = check_harmless(probe._repr_html_()).texts
+    best = probe.best_
+    start = shown.index("recommended")
+    assert f"layer {best.layer}, pooling {best.pool} ({best.width} features)" in shown[start + 1]
+    assert shown[start + 3].startswith(f"{best.score:.3f} ({best.low:.3f} to {best.high:.3f})")
+    assert {RAW, RANDOM} <= set(shown)
+    highest = max(probe.table_, key=lambda row: row.score)
+    assert f"{highest.score:.3f} ({highest.low:.3f} to {highest.high:.3f})" in shown
+    assert "recommended" not in check_harmless(clone(probe)._repr_html_()).texts
 
 
 def test_columns_of_a_store_are_compared_without_the_backbone(

@@ -1,4 +1,4 @@
-"""Text from outside on a terminal: what would move the cursor, hide or reorder the text is shown as an escape."""
+"""Text from outside on a terminal, page or picture: what would move the cursor, hide or reorder it is escaped."""
 
 from __future__ import annotations
 
