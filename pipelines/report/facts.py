@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -23,6 +24,7 @@ from .previews import Previews, read_previews
 from .reliability import Bin, find_accuracy_interval, find_r2_interval, measure_reliability
 
 if TYPE_CHECKING:
+    from ...heads.familiarity import Familiarity
     from ...heads.feature_comparison import Interval
     from ..estimators.transfer_estimator import TransferEstimator
     from ..selection.findings import Finding, Findings
@@ -52,6 +54,8 @@ class EvaluationFacts:
     bins : list of Bin or None
         Where one label for each item is predicted with probabilities.
     feature_map : FeatureMap or None
+    unfamiliar : int or None
+        Number of items that are unlike those that the head was trained on, where that is known.
     """
 
     evaluation: Evaluation
@@ -61,6 +65,14 @@ class EvaluationFacts:
     confusion: Confusion | None
     bins: list[Bin] | None
     feature_map: FeatureMap | None
+    unfamiliar: int | None = None
+
+    def find_baseline(self) -> float | None:
+        """Return the accuracy of always answering the most frequent label; None unless there is one for each item."""
+        if self.confusion is None:
+            return None
+        counts = Counter(self.evaluation.answers.truth.tolist())
+        return max(counts.values()) / counts.total()
 
     def list_mapped_ids(self) -> list[str]:
         """Return the ids of the points of the map; none without one."""
@@ -139,7 +151,7 @@ def collect_facts(
     evaluations = predict_labelled(estimator, opened, split, keep_features=True)
     seconds = time.perf_counter() - start
     report_step("collecting what the report tells")
-    facts = [describe_evaluation(evaluation) for evaluation in evaluations]
+    facts = [describe_evaluation(evaluation, estimator.familiarity_) for evaluation in evaluations]
 
     # Audit.
     missing: list[str] = []
@@ -173,7 +185,7 @@ def collect_facts(
     )
 
 
-def describe_evaluation(evaluation: Evaluation) -> EvaluationFacts:
+def describe_evaluation(evaluation: Evaluation, familiarity: Familiarity | None = None) -> EvaluationFacts:
     """Return what is told of the predictions of a split."""
     answers = evaluation.answers
     is_labels = evaluation.kind == LABELS
@@ -182,6 +194,9 @@ def describe_evaluation(evaluation: Evaluation) -> EvaluationFacts:
         mistakes.sort(key=lambda mistake: -(mistake["probability"] or 0.0))
     has_bins = is_labels and answers.probabilities is not None
     assert evaluation.features is not None
+    unfamiliar = None
+    if familiarity is not None:
+        unfamiliar = int((~familiarity.are_familiar(evaluation.features)).sum())
     return EvaluationFacts(
         evaluation=evaluation,
         measures=evaluation.measure(),
@@ -190,6 +205,7 @@ def describe_evaluation(evaluation: Evaluation) -> EvaluationFacts:
         confusion=tabulate_confusions(answers) if is_labels else None,
         bins=measure_reliability(answers) if has_bins else None,
         feature_map=map_features(evaluation.features),
+        unfamiliar=unfamiliar,
     )
 
 

@@ -243,14 +243,17 @@ def render_certificate(bundle: dict[str, Any]) -> Markup:
         return make_section("certificate", element("p", "The bundle is damaged: its graph was not looked at."))
     worst = certificate["worst"]
     pairs: list[tuple[str, object]] = [
-        ("largest error", f"{worst['relative_l2']:.2e} relative L2; {certificate['tolerance']:g} is allowed"),
-        ("where", f"{certificate['provider']} in {certificate['precision']}"),
+        ("error of the export", f"{worst['relative_l2']:.2e} relative L2; {certificate['tolerance']:g} is allowed"),
         ("exported by", name_from_outside(certificate["route"])),
+        ("runs", f"on {certificate['provider']} in {certificate['precision']}"),
     ]
+    for found in certificate["fidelity"]:
+        errors = f"{found['usual']:.4f} for 99 % of {found['items']} items, {found['worst']:.4f} at worst"
+        pairs.append((f"error of {found['precision']}", f"{errors}; {found['speed']:.1f} times as fast as float32"))
     for found in certificate["measurements"]:
         error = "unknown" if found["relative_l2"] is None else f"{found['relative_l2']:.2e}"
         verdict = "" if found["passes"] else ", not used"
-        pairs.append((f"{found['provider']} in {found['precision']}", f"{error}{verdict}"))
+        pairs.append((f"error on {found['provider']} in {found['precision']}", f"{error}{verdict}"))
     pairs.append(("versions", describe_versions(certificate["versions"])))
     return make_section("certificate", list_facts(pairs))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..estimators.evaluation import LABEL_SETS, REGRESSION
+from ..estimators.measures import TOP
 from .charts import draw_reliability
 from .facts import MAX_MISTAKES, EvaluationFacts
 from .item_cards import ItemCards
@@ -42,6 +43,7 @@ MEASURE_NAMES = {
     "unlabelled": "items without a label",
 }
 """The measures that are shown, in this order, and what they are called."""
+UNFAMILIAR_NAME = "items unlike those that the head was trained on (about 5 % are usual)"
 
 
 def describe_score(found: EvaluationFacts) -> str:
@@ -76,8 +78,14 @@ def render_measures(found: EvaluationFacts, number: int) -> Markup:
     measures = found.measures
     rows: list[list[object]] = []
     for key, name in MEASURE_NAMES.items():
-        if key in measures:
+        is_trivial = key == "top5_accuracy" and len(found.evaluation.answers.classes) <= TOP
+        if key in measures and not is_trivial:
             rows.append([name, format_measure(measures[key])])
+    baseline = found.find_baseline()
+    if baseline is not None:
+        rows.insert(1, ["accuracy of always answering the most frequent label", format_measure(baseline)])
+    if found.unfamiliar is not None:
+        rows.append([UNFAMILIAR_NAME, format_measure(found.unfamiliar)])
     parts: list[object] = [element("p", describe_score(found), class_="score")]
     if found.interval is not None:
         text = "The range is a confidence interval of 95 % of the score on items of this kind."

@@ -49,7 +49,10 @@ class ParsedPage(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        (self.scripts if self.open[-1:] == ["script"] else self.texts).append(data)
+        if self.open[-1:] == ["script"]:
+            self.scripts.append(data)
+        elif self.open[-1:] != ["style"]:
+            self.texts.append(data)
 
     @property
     def text(self) -> str:
