@@ -19,7 +19,7 @@ from .options import (
     TrustOption,
     parse_split,
 )
-from .output import echo, format_size, print_json
+from .output import echo, print_json
 
 if TYPE_CHECKING:
     from ...extract.sources.table import Table
@@ -89,4 +89,4 @@ def print_written(written: dict[str, Any]) -> None:
     counts = [f"{written['items']} items"] if written["items"] else []
     counts += [f"{written[name]} {name}" for name in ("failed", "thumbnails", "snippets") if written[name]]
     shown = f": {', '.join(counts)}" if counts else ""
-    echo(f"wrote {written['out']} ({format_size(written['bytes'])}){shown}")
+    echo(f"wrote {written['out']} ({written['bytes'] / 1000:,.0f} kB){shown}")

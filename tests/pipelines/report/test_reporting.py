@@ -115,12 +115,14 @@ def test_hostile_names_change_nothing(graph: ExportedGraph, photos: Path, tmp_pa
     table = write_table(tmp_path / "table.csv", rows)
     classifier = TransferClassifier(graph, "layer2", head="logreg", cv=0, on_error="record", store=tmp_path / "store")
     classifier.fit(table)
-    classifier.save(tmp_path / "bundle")
+    bundle = tmp_path / "<b onclick='x'>bundle"
+    classifier.save(bundle)
     for data, items in ((table, None), (tmp_path / "store", table)):
         recording = {"on_error": "record"}
-        written = write_report(tmp_path / "bundle", tmp_path / "report.html", data, items=items, parameters=recording)
+        written = write_report(bundle, tmp_path / "report.html", data, items=items, parameters=recording)
         assert (written["items"], written["failed"], written["thumbnails"]) == (24, 1, 24)
         page = read_page(tmp_path / "report.html")
+        assert f"Report on {bundle.name}" in page.text
         assert HOSTILE_NAME in page.text
         assert HOSTILE_LABELS[0] in page.text
         assert r"\u202eyks\u200f" in page.text
