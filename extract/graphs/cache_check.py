@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,5 +67,16 @@ def examine_entry(path: Path) -> str:
             return UNSEALED
         is_undamaged = is_sealed(path.with_suffix(".json"), [path], path.stem)
     else:
+        if is_of_earlier_version(path):
+            return UNSEALED
         is_undamaged = recall(path) is not None
     return INTACT if is_undamaged else DAMAGED
+
+
+def is_of_earlier_version(path: Path) -> bool:
+    """Return whether a remembered value is whole, but was written without a SHA-256, as earlier versions did."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return not (isinstance(content, dict) and "sha256" in content)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 MAX_SHOWN_GRAPHS = 20
 MAX_SHOWN_NAME = 56
+MAX_SHOWN_ENTRIES = 5
 
 
 def info(as_json: JsonOption = False) -> None:
@@ -89,10 +90,13 @@ def verify(as_json: JsonOption = False) -> None:
         print_json({"folder": str(folder), **found})
     unusable = [*found["damaged"], *found["unsealed"], *found["unsafe"]]
     if unusable:
+        named = ", ".join(unusable[:MAX_SHOWN_ENTRIES])
+        if len(unusable) > MAX_SHOWN_ENTRIES:
+            named += f" and {len(unusable) - MAX_SHOWN_ENTRIES} more (--json lists all)"
         raise CacheError(
             f"{len(found['damaged'])} entries of the cache {folder} are damaged, {len(found['unsealed'])} have no "
             f"SHA-256 (an earlier version or another program wrote them), and {len(found['unsafe'])} belong to other "
-            f"users or can be changed by them: {', '.join(unusable)}. None of them is used: those of the first two "
+            f"users or can be changed by them: {named}. None of them is used: those of the first two "
             "kinds are made anew when they are needed, or removed by `topwork cache clean`; remove the others."
         )
     if not as_json:

@@ -25,10 +25,15 @@ def test_verify_tells_damaged_from_intact_and_unsealed(tmp_path: Path, monkeypat
     (tmp_path / "cache" / "graphs" / "key" / "graph.onnx").write_bytes(b"")
     assert topwork_json("cache", "verify", code=3)["unsealed"] == ["graphs/key/graph.onnx"]
     assert "graphs/key/graph.onnx" in topwork_command("cache", "verify", code=3).stderr
-    (tmp_path / "cache" / "tuning" / "b.json").write_text("{}")
+    (tmp_path / "cache" / "tuning" / "b.json").write_text('{"sha256": "0", "value": {"runs": 2}}')
+    (tmp_path / "cache" / "tuning" / "c.json").write_text('{"runs": 1}')  # as earlier versions wrote it
     found = topwork_json("cache", "verify", code=3)
     assert (found["damaged"], found["intact"]) == (["tuning/b.json"], ["tuning/a.json"])
+    assert found["unsealed"] == ["graphs/key/graph.onnx", "tuning/c.json"]
     assert "tuning/b.json" in topwork_command("cache", "verify", code=3).stderr
+    for number in range(9):
+        (tmp_path / "cache" / "tuning" / f"d{number}.json").write_text("{}")
+    assert "and 7 more" in topwork_command("cache", "verify", code=3).stderr
 
 
 def test_info_names_graphs_and_clean_removes_only_what_topwork_made(
