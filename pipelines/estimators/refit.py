@@ -120,7 +120,7 @@ def refit(
     if len(evaluated):
         metrics = evaluate_child(child, parent, learned=learned, evaluated=evaluated)
         metrics["parent_may_have_learned_them"] = parent_may_know
-    changes = count_changes(parent, learned)
+    changes = count_changes(parent, learned, rows)
     if train_on_all and len(evaluated):
         report = child.fit_report_
         child = train_child(parent, rows, is_warm)
@@ -277,15 +277,13 @@ def evaluate_child(child: Any, parent: Any, learned: TrainingSet, evaluated: Tra
     }
 
 
-def count_changes(parent: TransferEstimator, rows: TrainingSet) -> dict[str, int] | None:
-    """Return how many rows the parent has not learned from, and how many of its rows are gone."""
-    if parent.learned_ is None or rows.ids is None:
+def count_changes(parent: TransferEstimator, learned: TrainingSet, rows: TrainingSet) -> dict[str, int] | None:
+    """Return how many rows are learned from that the parent has not, and how many of its rows have no label any more."""
+    if parent.learned_ is None or rows.ids is None or learned.ids is None:
         return None
-    now = np.unique(hash_ids(rows.ids))
-    return {
-        "new": int((~np.isin(now, parent.learned_)).sum()),
-        "gone": int((~np.isin(parent.learned_, now)).sum()),
-    }
+    known = np.isin(hash_ids(np.unique(learned.ids)), parent.learned_)
+    present = np.isin(parent.learned_, hash_ids(rows.ids))
+    return {"new": int((~known).sum()), "gone": int((~present).sum())}
 
 
 def compare_classes(parent: Any, child: Any) -> dict[str, list[Any]]:
