@@ -278,7 +278,7 @@ def evaluate_child(child: Any, parent: Any, learned: TrainingSet, evaluated: Tra
 
 
 def count_changes(parent: TransferEstimator, learned: TrainingSet, rows: TrainingSet) -> dict[str, int] | None:
-    """Return how many rows are learned from that the parent has not, and how many of its rows have no label any more."""
+    """Return how many rows are new to the parent, and how many of those that it learned have no label any more."""
     if parent.learned_ is None or rows.ids is None or learned.ids is None:
         return None
     known = np.isin(hash_ids(np.unique(learned.ids)), parent.learned_)
