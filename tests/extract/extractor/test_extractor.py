@@ -50,6 +50,7 @@ def test_constructing_and_cloning_loads_nothing() -> None:
         "batch_size": -1,
         "on_error": "nonsense",
         "max_pixels": extractor.max_pixels,
+        "progress": False,
     }
 
 

@@ -277,7 +277,10 @@ def test_drip_ends(hostile_server: HostileServer, answer: Answer) -> None:
 
 
 @pytest.mark.usefixtures("fast_servers")
-def test_slow_server_above_the_least_rate_is_waited_for(hostile_server: HostileServer) -> None:
+def test_slow_server_above_the_least_rate_is_waited_for(
+    hostile_server: HostileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOPWORK_MIN_RATE", "50")
     hostile_server.answers["/1.png"] = drip(CONTENT[:1200], 0.001)  # about 1 s, 2.5 times the time of the rate
     assert fetch(f"{hostile_server.url}/1.png") == CONTENT[:1200]
 

@@ -25,14 +25,15 @@ def test_ended_extraction_says_how_to_go_on(name: str, tmp_path: Path, graph_cac
     images = np.random.default_rng(0).integers(0, 256, (N_IMAGES, 16, 16, 3), dtype=np.uint8)
     np.save(tmp_path / "images.npy", images)
     command = ["extract", str(tmp_path / "images.npy"), "--store", str(tmp_path / "store"), "--layer", "layer1"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen([sys.executable, "-m", "topwork", *command], **pipes) as process:
+    number = getattr(signal, name)
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    options["preexec_fn"] = lambda: signal.signal(number, signal.SIG_DFL)  # a shell ignores some in the background
+    with subprocess.Popen([sys.executable, "-m", "topwork", *command], **options) as process:
         deadline = time.monotonic() + 120
         while len(list((tmp_path / "store").glob("parts/p*"))) < 2 and time.monotonic() < deadline:
             time.sleep(0.01)
-        process.send_signal(getattr(signal, name))
+        process.send_signal(number)
         out, err = process.communicate(timeout=120)
-    number = getattr(signal, name)
     assert process.returncode == (CTRL_C_EXIT_CODE if number == signal.SIGINT else -number), (out, err)
     assert f"topwork: ended by {name}; the features that were computed are in the store" in err
     assert "Traceback" not in err
