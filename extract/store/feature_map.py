@@ -231,7 +231,14 @@ def sample_rows(store: StoreContent, *, max_rows: int, random_state: int) -> tup
 
 
 def project_by_pca(features: NDArray[Any]) -> tuple[FloatArray, tuple[str, str]]:
-    """Return the first two principal components of features, shape (n_rows, 2), and what they are.
+    """Return the first two principal components of features, shape (n_rows, 2), and what they are."""
+    coordinates, shares = find_components(features)
+    names = [f"component {number} ({share:.0%} of the variance)" for number, share in enumerate(shares, start=1)]
+    return coordinates, (names[0], names[1])
+
+
+def find_components(features: NDArray[Any]) -> tuple[FloatArray, tuple[float, float]]:
+    """Return the first two principal components of features, shape (n_rows, 2), and their shares of the variance.
 
     The signs are those with which the largest coordinate is positive, so that a map is always the same.
     """
@@ -251,8 +258,7 @@ def project_by_pca(features: NDArray[Any]) -> tuple[FloatArray, tuple[str, str]]
     coordinates[:, :n_components] = found * signs
     if total > 0:
         shares[:n_components] = values / total
-    names = [f"component {number} ({share:.0%} of the variance)" for number, share in enumerate(shares, start=1)]
-    return coordinates, (names[0], names[1])
+    return coordinates, (float(shares[0]), float(shares[1]))
 
 
 def find_largest_eigenvectors(gram: FloatArray) -> tuple[FloatArray, FloatArray, float]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...extract.store.feature_map import find_components
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -34,16 +36,12 @@ class FeatureMap:
 
 def map_features(features: NDArray[np.floating[Any]]) -> FeatureMap | None:
     """Return a map of at most :data:`MAX_POINTS` rows; None for fewer than three, of one column, or all equal."""
-    from sklearn.decomposition import PCA
-
     rows = draw_rows(len(features))
-    sample = features[rows].astype(np.float64)
+    sample = features[rows]
     if len(sample) < 3 or sample.shape[1] < 2 or not sample.std(axis=0).any():
         return None
-    components = PCA(n_components=2, svd_solver="randomized", random_state=SEED)
-    places = components.fit_transform(sample)
-    first, second = components.explained_variance_ratio_.tolist()
-    return FeatureMap(rows, places, (first, second))
+    places, shares = find_components(sample)
+    return FeatureMap(rows, places, shares)
 
 
 def draw_rows(n_rows: int) -> NDArray[np.intp]:
