@@ -19,7 +19,7 @@ from ...progress_display import show_progress
 from .examples import EXAMPLES
 from .output import is_quiet, set_quiet
 
-PROGRESS_DELAY = 0.25
+PROGRESS_DELAY = 0.1
 """Seconds after which a command shows what it does; those that take less time show nothing."""
 
 
