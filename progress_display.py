@@ -45,6 +45,7 @@ class ProgressDisplay:
         self._spinner: Spinner | None = None
         self._live: Live | None = None
         self._is_closed = False
+        self._is_hidden = False
         self._lock = threading.RLock()
         self._timer = threading.Timer(delay, self._draw)
         self._timer.daemon = True
@@ -68,6 +69,7 @@ class ProgressDisplay:
     def hide(self) -> None:
         """Remove the line until there is something new to show."""
         with self._lock:
+            self._is_hidden = True
             if self._live is not None:
                 self._live.stop()
 
@@ -92,9 +94,11 @@ class ProgressDisplay:
                     refresh_per_second=DRAWINGS_PER_SECOND,
                     redirect_stdout=False,
                 )
-                self._live.start(refresh=True)
+                if not self._is_hidden:
+                    self._live.start(refresh=True)
 
     def _resume(self) -> None:
+        self._is_hidden = False
         if self._live is not None and not self._is_closed:
             self._live.start()
 

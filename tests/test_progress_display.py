@@ -51,6 +51,16 @@ def wait_until_drawn(terminal: Terminal, text: str) -> None:
     raise AssertionError(f"{text!r} was not drawn: {terminal.getvalue()!r}")
 
 
+def test_nothing_is_drawn_over_a_question_or_output_until_there_is_news(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = use_terminal(monkeypatch)
+    with show_progress("clean", delay=0.05):
+        hide_progress()
+        time.sleep(0.5)
+        assert terminal.getvalue() == ""
+        report_step("removing")
+        wait_until_drawn(terminal, "removing")
+
+
 def test_short_work_draws_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = use_terminal(monkeypatch)
     with show_progress("fit", delay=60):

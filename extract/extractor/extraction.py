@@ -112,6 +112,7 @@ class Extraction:
         self._graph_key = self._key
         self._session: tuple[tuple[str, int], Session] | None = None  # with what it was opened for
         self._checked_batch_sizes: set[int] = set()
+        self._largest_batch: int | None = None  # that fits into the memory, where that is known to be limited
 
     @property
     def _key(self) -> tuple[Any, CutRequest, str]:
@@ -195,6 +196,7 @@ class Extraction:
         opened = self._session  # read once: another thread may replace it
         if opened is None or opened[0] != key:
             opened = (key, graph.open(self.provider, runs))
+            self._largest_batch = graph.find_largest_batch(opened[1])
             self._session = opened
             self._checked_batch_sizes = {1}
         return opened[1]

@@ -182,7 +182,7 @@ class Extractor(TransformerMixin, Extraction, BaseEstimator):  # type: ignore[mi
         has_whole_batch = total >= sizes.batch_size
         session = self._open_session(runs)
         if config.has_automatic_batches:
-            sizes = sizes.limit(self.graph.find_largest_batch(session), runs)
+            sizes = sizes.limit(self._largest_batch, runs)
         if has_whole_batch:
             self._check_batch_size(session, sizes.batch_size)
         stages = Stages()

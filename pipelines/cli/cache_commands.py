@@ -9,7 +9,7 @@ import typer
 
 from ...errors import CacheError
 from .options import JsonOption
-from .output import echo, format_size, is_at_terminal, print_json, print_result, print_table
+from .output import confirm, echo, format_size, is_at_terminal, print_json, print_result, print_table
 
 if TYPE_CHECKING:
     from ...extract.graphs.cache_contents import CacheEntry
@@ -69,7 +69,7 @@ def clean(
     if dry_run:
         print_result(facts, f"would remove {amount}", as_json=as_json)
         return
-    if entries and is_at_terminal(as_json=as_json) and not typer.confirm(f"Remove {amount}?"):
+    if entries and is_at_terminal(as_json=as_json) and not confirm(f"Remove {amount}?"):
         return
     remove_entries(entries)
     print_result(facts, f"removed {amount}", as_json=as_json)

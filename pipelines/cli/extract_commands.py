@@ -22,6 +22,7 @@ from .options import (
     parse_split,
 )
 from .output import (
+    confirm,
     echo,
     is_at_terminal,
     print_ledger,
@@ -128,7 +129,7 @@ def may_prune(store: FeatureStore, source: Source, *, is_dry: bool, as_json: boo
         print_result({"pruned": n_absent}, text, as_json=as_json)
         return False
     is_asked = n_absent > 0 and is_at_terminal(as_json=as_json)
-    return not is_asked or typer.confirm(f"Remove {n_absent} of {len(known)} items of {store.path}?")
+    return not is_asked or confirm(f"Remove {n_absent} of {len(known)} items of {store.path}?")
 
 
 def add_columns(

@@ -70,6 +70,12 @@ def is_at_terminal(*, as_json: bool) -> bool:
     return sys.stdin.isatty() and not as_json
 
 
+def confirm(question: str) -> bool:
+    """Ask a person, in the place of what shows progress."""
+    hide_progress()
+    return typer.confirm(question)
+
+
 def require_success(failed: int, items: int) -> None:
     """Raise a StoppedError, after the outcome was printed, if every item failed."""
     if items and failed == items:

@@ -20,6 +20,7 @@ from .options import (
     TableOptions,
 )
 from .output import (
+    confirm,
     echo,
     format_size,
     is_at_terminal,
@@ -101,7 +102,7 @@ def compact(
     if dry_run:
         print_result(facts, f"would merge {parts} parts into one; {opened.n_rows} rows", as_json=as_json)
         return
-    if is_at_terminal(as_json=as_json) and not typer.confirm(f"Merge {parts} parts of {opened.path} into one?"):
+    if is_at_terminal(as_json=as_json) and not confirm(f"Merge {parts} parts of {opened.path} into one?"):
         return
     opened.compact()
     print_result(facts, f"merged {parts} parts into one; {opened.n_rows} rows", as_json=as_json)
