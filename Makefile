@@ -56,7 +56,7 @@ torture: .venv/ready
 	$(BIN)/python benchmarks/fuzz.py --count 2000
 
 docs: .venv/ready
-	$(BIN)/sphinx-build -q -b html docs docs/_build
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -1,4 +1,4 @@
-"""The examples in docstrings and in the documentation run."""
+"""The examples in docstrings run."""
 
 from __future__ import annotations
 
@@ -22,12 +22,5 @@ MODULES = sorted(
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_run(name: str) -> None:
     result = doctest.testmod(importlib.import_module(name))
-    assert result.attempted > 0
-    assert result.failed == 0
-
-
-@pytest.mark.parametrize("page", ["models", "data", "layers", "heads", "audit", "predictions", "pictures", "report"])
-def test_examples_of_the_documentation_run(page: str) -> None:
-    result = doctest.testfile(str(ROOT / "docs" / f"{page}.rst"), module_relative=False, encoding="utf-8")
     assert result.attempted > 0
     assert result.failed == 0
