@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .extract.graphs.cut import Column
     from .extract.graphs.cutting import layers
     from .extract.graphs.layer import Layer
+    from .extract.graphs.torch.upper_part import upper_part
     from .extract.jobs.job import extract_features
     from .extract.sources.table import Table
     from .extract.store.feature_store import FeatureStore
@@ -79,6 +80,7 @@ __all__ = [
     "load_backbone",
     "measure_transferability",
     "refit",
+    "upper_part",
 ]
 
 __getattr__, __dir__, _ = lazy_exports(
@@ -117,5 +119,6 @@ __getattr__, __dir__, _ = lazy_exports(
         "load_backbone": ".models.loading",
         "measure_transferability": ".heads.transferability",
         "refit": ".pipelines.estimators.refit",
+        "upper_part": ".extract.graphs.torch.upper_part",
     },
 )

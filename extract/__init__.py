@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .graphs.cutting import layers
     from .graphs.exported_graph import ExportedGraph
     from .graphs.layer import Layer
+    from .graphs.torch.upper_part import UpperPart, upper_part
     from .jobs.job import extract_features
     from .sources.opening import open_source
     from .sources.table import Table
@@ -35,9 +36,11 @@ __all__ = [
     "Progress",
     "RunConfig",
     "Table",
+    "UpperPart",
     "extract_features",
     "layers",
     "open_source",
+    "upper_part",
 ]
 
 __getattr__, __dir__, _ = lazy_exports(
@@ -55,8 +58,10 @@ __getattr__, __dir__, _ = lazy_exports(
         "Progress": "..progress",
         "RunConfig": ".engine.run_config",
         "Table": ".sources.table",
+        "UpperPart": ".graphs.torch.upper_part",
         "extract_features": ".jobs.job",
         "layers": ".graphs.cutting",
         "open_source": ".sources.opening",
+        "upper_part": ".graphs.torch.upper_part",
     },
 )

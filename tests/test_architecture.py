@@ -44,7 +44,12 @@ PACKAGE_HOMES = {
 }
 """The only places that import a package, other than for type checking."""
 
-TORCH_PROGRAMS = ("models/tiny/network.py", "models/tiny/train.py", "models/sentence_layers.py")
+TORCH_PROGRAMS = (
+    "extract/graphs/torch/upper_part.py",
+    "models/sentence_layers.py",
+    "models/tiny/network.py",
+    "models/tiny/train.py",
+)
 """Modules that import torch when they are imported: networks, and the program that trains one."""
 
 NEVER_AT_TOP_LEVEL = (

@@ -44,6 +44,7 @@ PUBLIC = [
     "load_backbone",
     "measure_transferability",
     "refit",
+    "upper_part",
 ]
 PACKAGES = ("extract", "heads", "models", "pipelines")
 HEAVY = ("torch", "onnxruntime", "sklearn", "onnx", "numpy", "PIL", "pyarrow", "typer", "tokenizers", "transformers")

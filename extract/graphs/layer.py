@@ -9,6 +9,9 @@ from typing import Literal
 LAST = "last"
 """Name of what feeds the model's own classifier, or of its output if it has no classifier."""
 
+INPUT = "input"
+"""Name of what enters the model, below all its layers: the cut that keeps nothing of it."""
+
 Kind = Literal["map", "tokens", "vector"]
 
 

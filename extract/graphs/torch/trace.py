@@ -22,6 +22,7 @@ from ..routes import DEFAULT_TRACING, Tracing, use_plain_attention
 from .flow import example_shape, example_tensor, list_live_nodes
 from .inputs import dynamic_axes, model_inputs, to_tensors
 from .module_calls import find_returned_shapes
+from .training_mode import restore_batch_norm
 from .varying_axes import VaryingAxes, find_varying_axes
 
 if TYPE_CHECKING:
@@ -151,6 +152,7 @@ def make_functional_graph(backbone: TorchBackbone, tracing: Tracing) -> GraphMod
         raise ExportError(f"{backbone.name} cannot be traced by torch.export: {reason(error)}") from error
     assert isinstance(module, torch.fx.GraphModule)
     remove_input_checks(module)
+    restore_batch_norm(module)
     return module
 
 
