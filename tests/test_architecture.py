@@ -26,6 +26,7 @@ PACKAGE_HOMES = {
         "extract/graphs/pooling.py",
         "heads/linear/",
         "heads/mlp/",
+        "heads/module_training/",
         "heads/parameters.py",
     ),
     "timm": ("models/",),
@@ -46,6 +47,7 @@ PACKAGE_HOMES = {
 
 TORCH_PROGRAMS = (
     "extract/graphs/torch/upper_part.py",
+    "heads/module_training/trainer.py",
     "models/sentence_layers.py",
     "models/tiny/network.py",
     "models/tiny/train.py",

@@ -1,0 +1,263 @@
+"""The loop that trains a module on rows, epoch by epoch, from any state that it was in after an epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ...errors import InputError
+from ..parameters import select_torch_device
+from .layer_groups import group_parameters
+from .rows import Array, TrainingRows, shuffle_rows
+
+if TYPE_CHECKING:
+    from .options import ModuleTrainingOptions
+
+MOMENTUM = 0.9
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """What an epoch came to: its number from 1, and the mean losses in training and of validation rows, if any."""
+
+    epoch: int
+    loss: float
+    validation_loss: float | None = None
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """Everything that training goes on from after an epoch, as arrays.
+
+    `module` and `best` are the present weights and the best so far, by name; `optimizer` has the state of each trained
+    parameter, by name and key.
+    """
+
+    module: dict[str, Array]
+    optimizer: dict[str, Array]
+    best: dict[str, Array]
+    records: list[EpochRecord] = field(default_factory=list)
+
+
+class ModuleTrainer:
+    """Trains a module on rows.
+
+    What is random in an epoch depends on the seed and the number of the epoch alone: training that goes on from a
+    state ends as training without an interruption. Neither torch's nor numpy's global generators are moved.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Takes the inputs that the rows yield, a value and perhaps a mask of its tokens, and returns ``(n_rows,
+        n_outputs)``. It is trained in place.
+    rows, validation : TrainingRows
+        Without validation rows all epochs are run, and the last weights are the best.
+    options : ModuleTrainingOptions
+        How it is trained.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        rows: TrainingRows,
+        validation: TrainingRows | None,
+        options: ModuleTrainingOptions,
+    ) -> None:
+        self.options = options
+        self.device = select_torch_device(options.device)
+        self.module = module.to(self.device)
+        self.rows = rows
+        self.validation = validation
+        self.optimizer = self.make_optimizer()
+        self.steps_per_epoch = math.ceil(len(rows) / options.batch_size)
+        self.records: list[EpochRecord] = []
+        self.best = copy_weights(module)
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """Return the optimiser."""
+        groups = group_parameters(self.module, self.options)
+        if not groups:
+            raise InputError("the module has no parameter to train; expected one that requires a gradient")
+        if self.options.optimizer == "sgd":
+            return torch.optim.SGD(groups, momentum=MOMENTUM)
+        return torch.optim.AdamW(groups)
+
+    def run(self) -> Iterator[EpochRecord]:
+        """Train epoch by epoch, and yield what each came to, until the last, or until patience ends.
+
+        Afterwards :attr:`best` has the best weights, and :meth:`keep_best` gives them to the module.
+        """
+        while len(self.records) < self.options.epochs and not self.is_patience_over():
+            epoch = len(self.records)
+            loss = self.run_epoch(epoch)
+            validation_loss = None if self.validation is None else self.compute_validation_loss(self.validation)
+            record = EpochRecord(epoch + 1, loss, validation_loss)
+            if validation_loss is None or validation_loss < self.find_best_loss():
+                self.best = copy_weights(self.module)
+            self.records.append(record)
+            yield record
+
+    def find_best_loss(self) -> float:
+        """Return the lowest validation loss so far."""
+        losses = [record.validation_loss for record in self.records if record.validation_loss is not None]
+        return min(losses, default=math.inf)
+
+    def is_patience_over(self) -> bool:
+        """Return whether the last epochs were no better than one before them."""
+        losses = [record.validation_loss for record in self.records]
+        if not losses or losses[0] is None:
+            return False
+        best_epoch = int(np.argmin(np.array(losses, dtype=float)))
+        return len(losses) - 1 - best_epoch >= self.options.patience
+
+    def keep_best(self) -> None:
+        """Set the module to the best weights, in evaluation mode."""
+        self.module.load_state_dict({name: torch.from_numpy(array) for name, array in self.best.items()})
+        self.module.eval()
+
+    def run_epoch(self, epoch: int) -> float:
+        """Train on all rows once, in random order, and return their mean loss."""
+        self.module.train()
+        generator = np.random.default_rng([self.options.seed, epoch])
+        order = shuffle_rows(len(self.rows), self.rows.rows_of_block, generator)
+        total = 0.0
+        with torch.random.fork_rng(self.list_cuda_devices()), torch.enable_grad():
+            torch.manual_seed(int(generator.integers(2**62)))
+            batches = np.array_split(order, self.steps_per_epoch)
+            for number, (index, inputs) in enumerate(read_ahead(self.rows, batches)):
+                self.set_learning_rate(step=epoch * self.steps_per_epoch + number)
+                loss = self.run_step(index, inputs, generator)
+                total += loss * len(index)
+        mean = total / len(self.rows)
+        if not math.isfinite(mean):
+            raise InputError(
+                f"the loss became {mean} in epoch {epoch + 1}; expected finite numbers: lower learning_rate (it is "
+                f"{self.options.learning_rate}), or look for extreme values"
+            )
+        return mean
+
+    def list_cuda_devices(self) -> list[torch.device]:
+        """Return the device whose generator an epoch moves, if it is not the processor."""
+        return [self.device] if self.device.type == "cuda" else []
+
+    def run_step(self, index: Array, inputs: Sequence[Array], generator: np.random.Generator) -> float:
+        """Make one step of the optimiser on a batch, and return its mean loss."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.compute_batch_loss(index, inputs, generator)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.options.max_gradient:
+            nn.utils.clip_grad_norm_(self.module.parameters(), self.options.max_gradient)
+        self.optimizer.step()
+        return float(loss.detach())
+
+    def compute_batch_loss(self, index: Array, inputs: Sequence[Array], generator: np.random.Generator) -> Tensor:
+        """Return the mean loss of a batch, whose rows are mixed in pairs if mixup is asked for."""
+        value, *others = (self.to_tensor(array) for array in inputs)
+        target = self.to_tensor(self.rows.target[index])
+        weight = self.to_tensor(self.rows.weight[index])
+        if not self.options.mixup:
+            return (weight * self.compute_losses(self.compute_outputs(value, *others), target)).mean()
+        share = float(generator.beta(self.options.mixup, self.options.mixup))
+        other = self.to_tensor(generator.permutation(len(index)))
+        mixed = share * value.float() + (1 - share) * value[other].float()
+        masks = [torch.maximum(mask, mask[other]) for mask in others]
+        outputs = self.compute_outputs(mixed, *masks)
+        losses = weight * self.compute_losses(outputs, target)
+        other_losses = weight[other] * self.compute_losses(outputs, target[other])
+        return (share * losses + (1 - share) * other_losses).mean()
+
+    def compute_outputs(self, *inputs: Tensor) -> Tensor:
+        """Return the outputs of the module, float32."""
+        is_half = self.options.half and self.device.type == "cuda"
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=is_half):
+            outputs: Tensor = self.module(*inputs)
+        return outputs.float()
+
+    def compute_losses(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of each row."""
+        loss = self.options.loss
+        if callable(loss):
+            return loss(outputs, target)
+        if loss == "classes":
+            return functional.cross_entropy(
+                outputs, target, reduction="none", label_smoothing=self.options.label_smoothing
+            )
+        if loss == "labels":
+            return functional.binary_cross_entropy_with_logits(outputs, target, reduction="none").mean(1)
+        return (outputs - target).square().mean(1)
+
+    def compute_validation_loss(self, validation: TrainingRows) -> float:
+        """Return the mean loss of the validation rows."""
+        total = 0.0
+        batches = np.array_split(np.arange(len(validation)), math.ceil(len(validation) / self.options.batch_size))
+        self.module.eval()
+        with torch.no_grad():
+            for index, inputs in read_ahead(validation, batches):
+                outputs = self.compute_outputs(*(self.to_tensor(array) for array in inputs))
+                losses = self.compute_losses(outputs, self.to_tensor(validation.target[index]))
+                total += float((self.to_tensor(validation.weight[index]) * losses).sum())
+        return total / float(validation.weight.sum())
+
+    def set_learning_rate(self, step: int) -> None:
+        """Set the learning rates of a step: they rise in the warm-up and then fall along a half cosine."""
+        share = self.compute_schedule(step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = share * group["full_rate"]
+
+    def compute_schedule(self, step: int) -> float:
+        """Return the share of the full learning rate in a step."""
+        n_steps = self.options.epochs * self.steps_per_epoch
+        n_warmup = self.options.warmup * n_steps
+        if step + 1 < n_warmup:
+            return (step + 1) / n_warmup
+        if not self.options.cosine:
+            return 1.0
+        progress = (step - n_warmup) / max(1.0, n_steps - n_warmup)
+        return (1 + math.cos(math.pi * max(0.0, progress))) / 2
+
+    def to_tensor(self, array: Array) -> Tensor:
+        """Return an array as a tensor on the device."""
+        return torch.from_numpy(array).to(self.device)
+
+    def save_state(self) -> TrainingState:
+        """Return the state after the last epoch, as copies."""
+        optimizer = {}
+        for name, parameter in self.module.named_parameters():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                optimizer[f"{name}/{key}"] = torch.as_tensor(value).detach().cpu().numpy().copy()
+        return TrainingState(copy_weights(self.module), optimizer, dict(self.best), list(self.records))
+
+    def restore_state(self, state: TrainingState) -> None:
+        """Go on from a state."""
+        self.module.load_state_dict({name: torch.from_numpy(array) for name, array in state.module.items()})
+        parameters = dict(self.module.named_parameters())
+        for key, array in state.optimizer.items():
+            name, _, part = key.rpartition("/")
+            device = self.device if array.ndim else torch.device("cpu")  # the number of steps stays on the processor
+            self.optimizer.state[parameters[name]][part] = torch.from_numpy(array.copy()).to(device)
+        self.best = dict(state.best)
+        self.records = list(state.records)
+
+
+def copy_weights(module: nn.Module) -> dict[str, Array]:
+    """Return copies of the parameters and buffers of a module, by name."""
+    return {name: tensor.detach().cpu().numpy().copy() for name, tensor in module.state_dict().items()}
+
+
+def read_ahead(rows: TrainingRows, batches: Sequence[Array]) -> Iterator[tuple[Array, Sequence[Array]]]:
+    """Yield each batch with its inputs; the next one is read meanwhile."""
+    with ThreadPoolExecutor(1) as pool:
+        pending: Any = pool.submit(rows.read, batches[0])
+        for number, index in enumerate(batches):
+            inputs = pending.result()
+            if number + 1 < len(batches):
+                pending = pool.submit(rows.read, batches[number + 1])
+            yield index, inputs
