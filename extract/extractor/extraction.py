@@ -20,7 +20,7 @@ from ..graphs.cut import Column, CutRequest
 from ..graphs.export import Samples, no_samples
 from ..graphs.exported_graph import ExportedGraph
 from ..graphs.graph_cache import graph_for
-from ..graphs.pooling import AUTO
+from ..graphs.pooling import AUTO, satisfies
 from ..precision.choice import choose_precision
 from ..precision.lowered import check_own_precision, lower_graph
 from ..preprocess.by_kind import preprocessor_for
@@ -175,11 +175,10 @@ class Extraction:
     def _column_names(self) -> list[str]:
         """Return the names of the columns, in the order of the layers."""
         request = self._request
-        accepts_every_pool = AUTO in request.pools
         names: list[str] = []
         for layer in request.layers:
             for column in self._export(no_samples).metadata.columns:
-                is_pool_wanted = accepts_every_pool or column.pool in (*request.pools, "none")
+                is_pool_wanted = any(satisfies(column.pool, pool) for pool in request.pools)
                 if column.layer == layer and is_pool_wanted:
                     names.append(column.name)
         return names

@@ -53,7 +53,8 @@ class Extractor(TransformerMixin, Extraction, BaseEstimator):  # type: ignore[mi
         For feature maps ``"avg"``, ``"max"``, ``"gem"``, ``"flatten"``, or a grid such as ``"avg2x2"``; for tokens
         ``"mean"``, ``"max"``, ``"gem"`` (without class and register tokens and padding), ``"cls"``,
         ``"flatten"``; ``"cls+mean"`` concatenates two; ``"auto"`` does what the model does before its
-        classifier, or takes the first of these that applies. A vector stays as it is.
+        classifier, or takes the first of these that applies; ``"none"`` keeps whole maps, and all tokens of a text,
+        for :class:`topwork.FineTunedClassifier`. A vector stays as it is.
     normalize : bool
         Divide each column's vectors by their length (L2 norm).
     precision : {"auto", "fp32", "bf16", "fp16", "int8"}

@@ -125,6 +125,8 @@ class Cut:
 def choose(cutter: Cutter, request: CutRequest) -> Cut:
     """Look up layers and poolings; a LayerError names those that do not exist or apply."""
     own = cutter.find_own_pooling() if AUTO in request.pools else ""
+    spec = cutter.backbone.input_spec
+    longest = spec.length_range[1] if spec.lengths_vary else 0
     chosen = []
     for name in request.layers:
         described = cutter.describe(name)
@@ -135,5 +137,5 @@ def choose(cutter: Cutter, request: CutRequest) -> Cut:
             )
         for pool in request.pools:
             layer = name_channel_axis(described, pool)
-            chosen.append((layer, resolve_pooling(layer, pool, own)))
+            chosen.append((layer, resolve_pooling(layer, pool, own, longest)))
     return Cut(cutter, tuple(dict.fromkeys(chosen)), request.normalize)

@@ -19,7 +19,7 @@ from .cache_entry import is_intact
 from .cut import Column, CutRequest
 from .export import Samples, export, no_samples, package_versions
 from .exported_graph import GRAPH_FILE, ExportedGraph
-from .pooling import AUTO
+from .pooling import satisfies
 
 CACHE_FORMAT = 2
 """Version of what is kept of an exported graph; graphs of an earlier version are exported anew."""
@@ -126,10 +126,7 @@ def check_request(graph: ExportedGraph, request: CutRequest) -> None:
 
 def has_cut(columns: Iterable[Column], layer: str, pool: str) -> bool:
     """Return whether a layer is among the columns with a pooling, or is a vector, which is never pooled."""
-    pools = {column.pool for column in columns if column.layer == layer}
-    if pool == AUTO:
-        return bool(pools)
-    return pool in pools or "none" in pools
+    return any(column.layer == layer and satisfies(column.pool, pool) for column in columns)
 
 
 def request_key(spec: Loadable, request: CutRequest) -> str:

@@ -26,6 +26,10 @@ POOLINGS: dict[Kind, tuple[str, ...]] = {
 """Poolings for each kind of layer; ``avg2x2`` stands for a grid of any size."""
 GRID_NAME = re.compile(r"avg([1-9]\d?)x([1-9]\d?)")
 AUTO = "auto"
+UNPOOLED = "none"
+"""Asks for whole maps and sequences of tokens, and names the pooling of a vector, which has nothing to pool."""
+TOKENS_NAME = re.compile(r"tokens([1-9]\d*)")
+"""The tokens of a text, padded with zeros to a number of them."""
 MIN_VECTOR_LENGTH = 1e-12
 """Vectors shorter than this are divided by it instead of their own length."""
 GEM_POWER = 3.0
@@ -73,12 +77,30 @@ def grid_of(name: str) -> tuple[int, int] | None:
     return int(grid[1]), int(grid[2])
 
 
-def resolve_pooling(layer: Layer, pool: str, own: str = "") -> str:
+def token_count_of(name: str) -> int | None:
+    """Return the number of tokens of a pooling such as ``tokens64``, None if it keeps no tokens of a text."""
+    found = TOKENS_NAME.fullmatch(name)
+    return None if found is None else int(found[1])
+
+
+def satisfies(pool: str, wanted: str) -> bool:
+    """Return whether a column's pooling is the one that is asked for; a vector's is any."""
+    if wanted == UNPOOLED:
+        return pool in (UNPOOLED, "flatten") or token_count_of(pool) is not None
+    return pool == UNPOOLED or wanted in (AUTO, pool)
+
+
+def resolve_pooling(layer: Layer, pool: str, own: str = "", longest: int = 0) -> str:
     """Return the pooling to use for a layer. A vector is never pooled, whatever was asked for maps.
 
-    `pool` is a name, several joined by ``+``, whose results are concatenated, or ``auto``, which takes the model's own
-    pooling where it applies. If it does not apply, a LayerError lists those that do.
+    `pool` is a name, several joined by ``+``, whose results are concatenated; ``auto``, which takes the model's own
+    pooling where it applies; or ``none``, which keeps the whole value, of a text its `longest` number of tokens. If it
+    does not apply, a LayerError lists those that do.
     """
+    if pool == UNPOOLED:
+        if layer.is_masked:
+            return f"tokens{longest}"
+        return UNPOOLED if layer.kind == "vector" else "flatten"
     names = split_pooling(pool)
     require_known_poolings(names)
     if layer.kind == "vector":
@@ -94,7 +116,8 @@ def resolve_pooling(layer: Layer, pool: str, own: str = "") -> str:
         return choose_own_pooling(own, applicable)
     for name in names:
         is_grid = grid_of(name) is not None and "avg2x2" in applicable
-        if name not in applicable and not is_grid:
+        keeps_all_tokens = layer.is_masked and token_count_of(name) == longest
+        if name not in applicable and not is_grid and not keeps_all_tokens:
             raise LayerError(
                 f"pooling {name!r} does not apply to {layer.name!r}, which yields {layer.kind} of shape {layer.shape}; "
                 f"applicable: {', '.join(applicable)}"
@@ -123,7 +146,7 @@ def require_known_poolings(names: Iterable[str]) -> None:
     """Raise a LayerError if there is no pooling of a name."""
     known = {AUTO}.union(*POOLINGS.values())
     for name in names:
-        if name not in known and grid_of(name) is None:
+        if name not in known and grid_of(name) is None and token_count_of(name) is None:
             raise LayerError(
                 f"pooling {name!r} does not exist; known: {', '.join(sorted(known))} (avg2x2 for any grid)"
             )
@@ -181,8 +204,13 @@ def apply_pooling(x: Tensor, layer: Layer, *, name: str, mask: Tensor | None) ->
     """Pool a batch of a layer's values in one way."""
     from torch.nn import functional
 
-    if name in ("none", "flatten"):
+    if name in (UNPOOLED, "flatten"):
         return x.flatten(1)  # (batch, *shape) -> (batch, features)
+    n_tokens = token_count_of(name)
+    if n_tokens is not None:
+        assert mask is not None
+        tokens = x.masked_fill(mask.unsqueeze(-1) == 0, 0.0)
+        return functional.pad(tokens, (0, 0, 0, n_tokens - x.shape[1])).flatten(1)
     if name == "cls":
         return x[:, 0]  # (batch, tokens, features) -> (batch, features)
     if layer.is_masked:

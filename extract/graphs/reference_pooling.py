@@ -85,6 +85,10 @@ def pool_item(item: NDArray[np.float64], layer: Layer, pool: str, *, mask: NDArr
     for name in pool.split("@")[0].split("+"):
         if name in ("none", "flatten"):
             parts.append(item.ravel())
+        elif name.startswith("tokens"):
+            kept = np.zeros((int(name.removeprefix("tokens")), item.shape[1]))
+            kept[: len(item)][mask != 0] = item[mask != 0]
+            parts.append(kept.ravel())
         elif name == "cls":
             parts.append(item[0])
         elif name == "last_token":

@@ -10,8 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ....errors import LayerError
 from ..layer import Layer
-from ..pooling import GEM_FLOOR, GEM_POWER, LOWEST_FEATURE, MIN_VECTOR_LENGTH, grid_of, split_pooling
+from ..pooling import (
+    GEM_FLOOR,
+    GEM_POWER,
+    LOWEST_FEATURE,
+    MIN_VECTOR_LENGTH,
+    grid_of,
+    split_pooling,
+    token_count_of,
+)
 
 NODE_PREFIX = "topwork/"
 OPSET_OF_AXES_INPUT = {"ReduceSum": 13, "ReduceMean": 18, "ReduceMax": 18, "ReduceL2": 18}
@@ -95,6 +104,11 @@ def append_one_pooling(nodes: Nodes, value: str, layer: Layer, *, name: str, mas
     """Append the pooling of a layer's value in one way."""
     if name in ("none", "flatten"):
         return nodes.add("Flatten", value, axis=1)  # (batch, *shape) -> (batch, features)
+    if token_count_of(name) is not None:
+        raise LayerError(
+            f"pool='none' keeps the tokens of {layer.name!r} to train the layers above, which an ONNX file does not "
+            "allow; expected a pooling such as mean"
+        )
     if name == "cls":
         first = nodes.constant(np.array(0))
         return nodes.add("Gather", value, first, axis=1)  # (batch, tokens, features) -> (batch, features)

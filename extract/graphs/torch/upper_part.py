@@ -120,7 +120,7 @@ def upper_part(backbone: Backbone, layer: str, to: str = LAST, *, train_batch_no
     >>> import topwork
     >>> upper = topwork.upper_part(topwork.load_backbone("topwork:tiny"), "layer2")
     >>> upper.layer.shape, upper.to_layer.shape
-    ((40, 8, 8), (80,))
+    ((40, 16, 16), (80,))
     """
     if isinstance(backbone, OnnxBackbone):
         raise ExportError(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from topwork.errors import LayerError
 from topwork.extract.graphs.layer import Layer
-from topwork.extract.graphs.pooling import applicable_poolings, pool_layer, pool_layers, resolve_pooling
+from topwork.extract.graphs.pooling import applicable_poolings, pool_layer, pool_layers, resolve_pooling, satisfies
 
 MAP = np.random.default_rng(0).normal(size=(2, 5, 6, 8)).astype(np.float32)  # (batch, channels, height, width)
 EXPECTED = {
@@ -136,10 +136,15 @@ def test_auto_is_what_the_model_does_where_that_applies(layer: Layer, own: str, 
         (TOKENS, "flatten", "flatten"),
         (VECTOR, "max", "none"),
         (VECTOR, "avg2x2", "none"),
+        (FIRST, "none", "flatten"),
+        (TOKENS, "none", "flatten"),
+        (VECTOR, "none", "none"),
+        (TEXT, "none", "tokens7"),
+        (TEXT, "tokens7", "tokens7"),
     ],
 )
 def test_pooling_is_resolved_for_the_kind_of_layer(layer: Layer, pool: str, expected: str) -> None:
-    assert resolve_pooling(layer, pool) == expected
+    assert resolve_pooling(layer, pool, longest=7) == expected
 
 
 @pytest.mark.parametrize(
@@ -150,7 +155,8 @@ def test_pooling_is_resolved_for_the_kind_of_layer(layer: Layer, pool: str, expe
         (TOKENS, "cls", ["'cls'", "'tokens'"]),
         (TOKENS, "mean+avg", ["'avg'", "'tokens'"]),
         (VECTOR, "avg0x2", ["'avg0x2'"]),
-        (FIRST, "none", ["'none'", "'first'", "map", "(5, 6, 8)", "avg, max"]),
+        (FIRST, "tokens9", ["'tokens9'", "'first'", "map", "(5, 6, 8)", "avg, max"]),
+        (TEXT, "tokens9", ["'tokens9'", "'text'"]),  # not the largest number of tokens
         (UNKNOWN, "avg", ["'unknown'", "flatten"]),
         (UNKNOWN, "avg2x2", ["'unknown'"]),
         (TOKENS, "avg", ["'tokens'"]),
@@ -161,5 +167,22 @@ def test_pooling_is_resolved_for_the_kind_of_layer(layer: Layer, pool: str, expe
 )
 def test_pooling_that_does_not_apply_is_refused(layer: Layer, pool: str, values: list[str]) -> None:
     with pytest.raises(LayerError) as error:
-        resolve_pooling(layer, pool)
+        resolve_pooling(layer, pool, longest=7)
     assert [value for value in values if value not in str(error.value)] == []
+
+
+@pytest.mark.parametrize(
+    ("pool", "wanted", "expected"),
+    [
+        ("flatten", "none", True),
+        ("tokens64", "none", True),
+        ("none", "none", True),
+        ("avg", "none", False),
+        ("none", "avg", True),
+        ("flatten", "avg", False),
+        ("avg", "auto", True),
+        ("avg", "avg", True),
+    ],
+)
+def test_column_satisfies_a_pooling(pool: str, wanted: str, expected: bool) -> None:
+    assert satisfies(pool, wanted) == expected

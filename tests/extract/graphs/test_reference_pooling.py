@@ -31,7 +31,7 @@ TOKEN_POOLINGS = ("mean", "max", "gem", "cls", "cls+mean")
         (UNKNOWN, MAPS, ("flatten",)),
         (VOLUME, MAPS.reshape(3, 5, 6, 4, 2), ("avg", "max", "gem", "flatten")),
         (PREFIXED, TOKENS, (*TOKEN_POOLINGS, "flatten")),
-        (TEXT, TOKENS, TOKEN_POOLINGS),
+        (TEXT, TOKENS, (*TOKEN_POOLINGS, "tokens9")),
         (Layer("vector", (5,), "vector"), TOKENS[:, 0], ("none",)),
     ],
     ids=lambda value: value.name if isinstance(value, Layer) else "",
