@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ....errors import ParityError
 from ....models.module_output import iterate_tensors
-from ..layer import LAST, Layer
+from ..layer import INPUT, LAST, Layer
 from ..reference_pooling import find_reference_mask, pool_reference, prepare_reference_inputs
 from .module_calls import hook_call, module_name, number_calls
 from .trace import Trace, calls_in_order, find_classifier
@@ -55,6 +55,9 @@ def record_layers(traced: Trace, layers: Iterable[Layer], inputs: tuple[Tensor, 
 
     with contextlib.ExitStack() as hooks:
         for layer in layers:
+            if layer.name == INPUT:
+                values[INPUT] = inputs[0].clone()
+                continue
             call = layer.name
             is_entry = False
             if layer.name == LAST:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ....errors import ExportError, LayerError, TopworkError, reason
 from ...preprocess.by_kind import example_feed
-from ..layer import LAST
+from ..layer import INPUT, LAST
 from ..routes import DEFAULT_TRACING, Tracing, use_plain_attention
 from .flow import example_shape, example_tensor, list_live_nodes
 from .inputs import dynamic_axes, model_inputs, to_tensors
@@ -282,8 +282,11 @@ def is_batch_of_features(node: Node, input_sizes: tuple[str, ...]) -> bool:
 def find_node(traced: Trace, layer: str) -> Node:
     """Return the node that a layer's name stands for; ``last`` is what feeds the model's own classifier.
 
-    An unknown name raises a LayerError, which lists similar ones.
+    ``input`` is what enters the model, such as normalised pixels. An unknown name raises a LayerError, which lists
+    similar ones.
     """
+    if layer == INPUT:
+        return find_input(traced)
     if layer == LAST:
         if traced.backbone.last_layer:
             return traced.values[traced.backbone.last_layer]
@@ -307,6 +310,16 @@ def find_node(traced: Trace, layer: str) -> Node:
         f"{traced.backbone.name} has no layer {layer!r} that can be cut{untrained}; close: {', '.join(similar)}. "
         "`topwork layers` lists them all."
     )
+
+
+def find_input(traced: Trace) -> Node:
+    """Return the node of what enters the model; raise a LayerError for texts, whose token ids are no features."""
+    if traced.backbone.input_spec.lengths_vary:
+        raise LayerError(
+            f"{traced.backbone.name}: the input of a text model is token ids, not features; expected a layer, such as "
+            "its embeddings. `topwork layers` lists them all."
+        )
+    return traced.live[0]
 
 
 def find_classifier(traced: Trace) -> str:

@@ -14,10 +14,9 @@ from ....errors import ExportError, LayerError, ParityError
 from ....models.backbone import Backbone, OnnxBackbone, TorchBackbone
 from ...preprocess.by_kind import example_feed
 from ..dataflow import find_ancestors
-from ..layer import INPUT, LAST, Layer
+from ..layer import LAST, Layer
 from ..reference_pooling import prepare_reference_inputs
 from ..routes import TORCH_ROUTES
-from .inputs import model_inputs
 from .layers import describe_layer
 from .reference import record_layers
 from .trace import Trace, calls_of_node, find_node, make_trace, trace
@@ -44,11 +43,10 @@ class UpperPart(nn.Module):
         Names of parameters that the layers below the cut use as well. They are not trained.
     """
 
-    def __init__(self, backbone: TorchBackbone, layer: Layer, to: Layer, *, slices: dict[bool, Slice]) -> None:
+    def __init__(self, layer: Layer, to: Layer, slices: dict[bool, Slice]) -> None:
         super().__init__()
         self.layer = layer
         self.to_layer = to
-        self.input_spec = backbone.input_spec
         self.takes_mask = any(piece.takes_mask for piece in slices.values())
         self.shared = tuple(sorted({name for piece in slices.values() for name in piece.shared}))
         programs: dict[bool, Callable[..., Tensor]] = {}
@@ -65,7 +63,7 @@ class UpperPart(nn.Module):
         ----------
         value : Tensor
             A batch of values of the cut, ``(batch, *layer.shape)``, float32 or float16. At the cut ``"input"`` what
-            the preprocessor makes: uint8 ``(batch, height, width, 3)`` for images, int64 token ids for texts.
+            enters the network: for images normalised pixels, ``(batch, 3, height, width)``.
         mask : Tensor, optional
             int64 ``(batch, tokens)``, 1 for the tokens of a text and 0 for padding.
 
@@ -74,12 +72,7 @@ class UpperPart(nn.Module):
         Tensor
             float32 ``(batch, *to_layer.shape)``.
         """
-        if self.layer.name == INPUT:
-            with torch.device(value.device):
-                (value, *_) = model_inputs(self.input_spec, (value,))
-        elif value.is_floating_point():
-            value = value.float()
-        inputs = (value, mask) if self.takes_mask else (value,)
+        inputs = (value.float(), mask) if self.takes_mask else (value.float(),)
         return self._programs[self.training](self, *inputs)
 
 
@@ -140,21 +133,10 @@ def upper_part(backbone: Backbone, layer: str, to: str = LAST, *, train_batch_no
             False: cut_slice(evaluated, layer, to, mode="evaluation", values=backbone.module),
             True: cut_slice(trained, layer, to, mode="training", values=backbone.module),
         }
-        upper = UpperPart(backbone, describe(evaluated, layer), describe(evaluated, to), slices=slices).eval()
+        upper = UpperPart(describe_layer(evaluated, layer), describe_layer(evaluated, to), slices).eval()
         compare_with_network(upper, evaluated)
         return upper
     raise failures[0]
-
-
-def describe(traced: Trace, name: str) -> Layer:
-    """Describe a layer, or the input."""
-    if name != INPUT:
-        return describe_layer(traced, name)
-    spec = traced.backbone.input_spec
-    shape = next(iter(example_feed(spec).values())).shape[1:]
-    if spec.lengths_vary:
-        return Layer(INPUT, (None,), "tokens", single_tensor=True)
-    return Layer(INPUT, tuple(shape), "map", channel_axis=-1, single_tensor=True)
 
 
 @dataclass(frozen=True)
@@ -170,8 +152,8 @@ class Slice:
 
 def cut_slice(traced: Trace, layer: str, to: str, *, mode: str, values: nn.Module) -> Slice:
     """Cut the operations between two layers out of a trace; tensors of the network are copied from `values`."""
-    data, *others = traced.module.graph.find_nodes(op="placeholder")
-    start = data if layer == INPUT else find_node(traced, layer)
+    _, *others = traced.module.graph.find_nodes(op="placeholder")
+    start = find_node(traced, layer)
     end = find_node(traced, to)
     above = find_above(traced.live, start)
     if end not in above:
@@ -295,10 +277,8 @@ def compare_with_network(upper: UpperPart, traced: Trace) -> None:
     feed = example_feed(backbone.input_spec)
     prepared = prepare_reference_inputs(backbone.input_spec, feed)
     inputs = tuple(torch.from_numpy(array) for array in prepared)
-    hooked = [layer for layer in (upper.layer, upper.to_layer) if layer.name != INPUT]
     with torch.no_grad():
-        values = record_layers(traced, hooked, inputs)
-        values[INPUT] = torch.from_numpy(next(iter(feed.values())))
+        values = record_layers(traced, (upper.layer, upper.to_layer), inputs)
         mask = inputs[-1] if upper.takes_mask else None
         computed = upper(values[upper.layer.name], mask).double().numpy()
     expected = values[upper.to_layer.name].double().numpy()

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import topwork
+from topwork.errors import LayerError
 from topwork.models.backbone import TorchBackbone
 
 
@@ -47,3 +48,17 @@ def test_tokens_are_padded_with_zeros_to_the_longest_text(text_folder: Path) -> 
     assert (tokens != 0).any(-1).sum(1).tolist() == [4, 10]
     alone = extractor.transform(texts[:1]).reshape(1, 12, 32)
     np.testing.assert_allclose(alone[0], tokens[0], rtol=1e-4, atol=1e-5)
+
+
+def test_input_is_what_enters_the_model(images: list[np.ndarray]) -> None:
+    extractor = topwork.Extractor("topwork:tiny", layer="input", pool="none", precision="fp32")
+    kept = extractor.fit_transform(images).reshape(5, 3, 32, 32)
+    spec = topwork.load_backbone("topwork:tiny").input_spec
+    pixels = np.stack(images).transpose(0, 3, 1, 2) / 255
+    mean, std = (np.array(values).reshape(3, 1, 1) for values in (spec.mean, spec.std))
+    np.testing.assert_allclose(kept, (pixels - mean) / std, rtol=1e-5, atol=1e-5)
+
+
+def test_input_of_texts_is_refused(text_folder: Path) -> None:
+    with pytest.raises(LayerError, match="the input of a text model is token ids"):
+        topwork.Extractor(f"hf:{text_folder}", layer="input", pool="none").fit(None)
