@@ -28,6 +28,7 @@ PACKAGE_HOMES = {
         "heads/mlp/",
         "heads/module_training/",
         "heads/parameters.py",
+        "pipelines/finetuning/network.py",
     ),
     "timm": ("models/",),
     "torchvision": ("models/",),
@@ -37,7 +38,7 @@ PACKAGE_HOMES = {
     "onnxruntime": ("extract/graphs/", "extract/precision/", "extract/runtime/", "pipelines/doctor.py"),
     "openvino": ("extract/runtime/",),
     "skops": ("heads/persistence.py",),
-    "safetensors": ("heads/persistence.py", "models/"),
+    "safetensors": ("heads/persistence.py", "models/", "pipelines/finetuning/checkpoint.py"),
     "sklearn": ("heads/", "pipelines/", "extract/extractor/extractor.py"),
     "typer": ("pipelines/cli/",),
     "rich": ("progress_display.py",),
@@ -48,6 +49,7 @@ PACKAGE_HOMES = {
 TORCH_PROGRAMS = (
     "extract/graphs/torch/upper_part.py",
     "heads/module_training/trainer.py",
+    "pipelines/finetuning/network.py",
     "models/sentence_layers.py",
     "models/tiny/network.py",
     "models/tiny/train.py",
@@ -75,6 +77,7 @@ LAZY_SIBLINGS = {
     "models.from_topwork": "the network of topwork:tiny imports torch",
     "models.sentence_folder": "the modules of sentence-transformers import torch",
     "pipelines.cli": "a command imports what it runs: the command line starts without scikit-learn and ONNX Runtime",
+    "pipelines.finetuning": "what trains imports torch",
     "pipelines.fused": "converters for the heads of topwork import the heads with scikit-learn",
 }
 """Modules (or packages) that import modules of topwork inside functions, and why."""

@@ -20,10 +20,17 @@ class TrainingRows(Protocol):
     ``(n_rows,)``, with a mean of 1.
     """
 
-    target: Array
-    weight: Array
-    rows_of_block: int
-    """Rows that are read from the disk together; 1 for rows in memory."""
+    @property
+    def target(self) -> Array:
+        """The target of each row."""
+
+    @property
+    def weight(self) -> Array:
+        """The weight of each row."""
+
+    @property
+    def rows_of_block(self) -> int:
+        """Rows that are read from the disk together; 1 for rows in memory."""
 
     def __len__(self) -> int:
         """Return the number of rows."""

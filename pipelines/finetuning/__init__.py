@@ -1,0 +1,1 @@
+"""Training of the layers above a cut, from cached maps."""

@@ -1,0 +1,174 @@
+"""``FineTunedClassifier``: the layers above a cut, trained from cached maps, behind ``fit`` and ``predict``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...extract.graphs.layer import LAST
+from ...extract.graphs.pooling import AUTO
+from ...extract.preprocess.decode import MAX_PIXELS
+from ..estimators.transfer_classifier import TransferClassifier
+from .finetuned_estimator import FineTuning
+
+if TYPE_CHECKING:
+    from ...models.backbone import Backbone
+    from ...models.loading import BackboneSpec
+
+
+class FineTunedClassifier(FineTuning, TransferClassifier):
+    """A backbone whose upper layers are trained.
+
+    What lies below the cut is frozen: it runs once for each item, and its maps are kept. The layers above it are
+    trained from the maps, first a linear probe, then all of them from the probe's weights (Kumar et al. 2022, LP-FT,
+    https://arxiv.org/abs/2202.10054). The result is a network like the backbone, which predicts, is saved and exported
+    as that of :class:`topwork.TransferClassifier`.
+
+    Parameters
+    ----------
+    backbone : str, BackboneSpec or Backbone
+        What :func:`topwork.load_backbone` takes or returns; not an ONNX file.
+    from_layer : str
+        The cut: a layer that all data flow through, or ``"input"`` to train the whole network.
+    to : str
+        The last layer to keep; those above it are removed.
+    pool : str
+        How the value of `to` is pooled, as for :class:`topwork.Extractor`.
+    store : path, optional
+        A feature store that keeps the maps, in float16; by default they are in a temporary folder while ``fit`` runs.
+    precision, provider, on_error, max_pixels
+        As for :class:`topwork.Extractor`, of the trained network. Maps are computed in float32.
+    views : int
+        Number of augmented versions of each image whose maps are trained on in addition.
+    epochs, batch_size : int
+        Passes over the rows, and rows for each step.
+    optimizer : {"adamw", "sgd"}
+    learning_rate : float
+        Largest learning rate of the head.
+    layer_decay : float
+        What the learning rate is multiplied with from each block of layers to the one below.
+    weight_decay : float
+    warmup : float
+        Share of the steps in which the learning rate rises; afterwards it falls along a half cosine.
+    label_smoothing, mixup : float
+        See :class:`topwork.heads.module_training.options.ModuleTrainingOptions`; maps are mixed.
+    patience : int
+        Epochs without a better validation loss after which training ends; the best weights are kept.
+    train_batch_norm : bool
+        Whether BatchNorm normalises by the batch in training; by default it keeps its pretrained statistics.
+    class_weight : "balanced", dict or None
+        Weights of the classes.
+    validation_fraction : float
+        Share of the rows that decide when training ends.
+    test_fraction : float
+        Share of the rows that nothing depends on, to compare the trained layers with a linear probe on the frozen
+        ones; see ``comparison_``. 0 trains on all rows and compares nothing.
+    loss : callable, optional
+        Function of the outputs ``(n, n_classes)`` and the classes ``(n,)``, as tensors, that returns the loss of each
+        row.
+    callbacks : sequence of callable
+        Called after each epoch with the trainer and a record of the epoch.
+    checkpoint : path, optional
+        File to which the state of training is written after each epoch. If it exists, training goes on from it, and
+        ends as it would have without an interruption.
+    random_state : int, RandomState or None
+    device : str
+        "auto" (a GPU if there is one), or a torch device.
+    progress : bool
+        Whether a line on a terminal or in a notebook shows what is being done.
+
+    Attributes
+    ----------
+    extractor_ : Extractor
+        Of the trained network.
+    head_ : LinearProbe
+    classes_ : ndarray
+    comparison_ : Comparison or None
+        Scores of the trained and of the frozen layers, and whether the difference is within its error.
+    history_ : list of dict
+        The losses of each epoch.
+    map_error_ : float
+        Relative L2 error of features from stored maps, against the whole network.
+    fit_report_, failures_, n_rows_, familiarity_
+        As of :class:`topwork.TransferClassifier`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from topwork import FineTunedClassifier
+    >>> generator = np.random.default_rng(0)
+    >>> images = list(generator.integers(0, 128, (40, 32, 32, 3), dtype=np.uint8))
+    >>> images[20:] = [image + np.uint8(64) for image in images[20:]]
+    >>> labels = ["dark"] * 20 + ["light"] * 20
+    >>> classifier = FineTunedClassifier("topwork:tiny", from_layer="layer2", epochs=2, random_state=0)
+    >>> classifier.fit(images, labels).predict(images[-1:]).tolist()
+    ['light']
+    """
+
+    def __init__(
+        self,
+        backbone: str | BackboneSpec | Backbone = "topwork:tiny",
+        from_layer: str = "input",
+        to: str = LAST,
+        pool: str = AUTO,
+        store: str | Path | None = None,
+        precision: str = "auto",
+        provider: str = "auto",
+        on_error: str = "raise",
+        max_pixels: int = MAX_PIXELS,
+        views: int = 0,
+        epochs: int = 30,
+        batch_size: int = 64,
+        optimizer: str = "adamw",
+        learning_rate: float = 1e-3,
+        layer_decay: float = 0.8,
+        weight_decay: float = 0.05,
+        warmup: float = 0.1,
+        label_smoothing: float = 0.0,
+        mixup: float = 0.0,
+        patience: int = 5,
+        train_batch_norm: bool = False,
+        class_weight: Any = None,
+        validation_fraction: float = 0.15,
+        test_fraction: float = 0.15,
+        loss: Callable[..., Any] | None = None,
+        callbacks: Sequence[Callable[..., Any]] = (),
+        checkpoint: str | Path | None = None,
+        random_state: Any = None,
+        device: str = "auto",
+        progress: bool = False,
+    ) -> None:
+        self.backbone = backbone
+        self.from_layer = from_layer
+        self.to = to
+        self.pool = pool
+        self.store = store
+        self.precision = precision
+        self.provider = provider
+        self.on_error = on_error
+        self.max_pixels = max_pixels
+        self.views = views
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.layer_decay = layer_decay
+        self.weight_decay = weight_decay
+        self.warmup = warmup
+        self.label_smoothing = label_smoothing
+        self.mixup = mixup
+        self.patience = patience
+        self.train_batch_norm = train_batch_norm
+        self.class_weight = class_weight
+        self.validation_fraction = validation_fraction
+        self.test_fraction = test_fraction
+        self.loss = loss
+        self.callbacks = callbacks
+        self.checkpoint = checkpoint
+        self.random_state = random_state
+        self.device = device
+        self.progress = progress
+
+    calibrate = False
+    abstain_below = None
