@@ -29,6 +29,8 @@ MIN_REFERENCE_ROWS = 50
 """With fewer different rows, the limit would follow chance."""
 MAX_CALIBRATION_ROWS = 1_000
 """Rows by which the limit is chosen: with so many, the share is uncertain by 0.7 percentage points."""
+EQUAL_DISTANCE = 0.02
+"""Rows of which features differ by less, in standard deviations, are equal but for rounding."""
 LARGEST_DEVIATION = 1e4
 """Largest deviation of a feature, in standard deviations: float16 holds it, and float32 sums of its squares."""
 ROWS_AT_ONCE = 1024
@@ -97,6 +99,21 @@ class Familiarity:
         """Check which features ``(n_rows, n_features)`` are as near to the training rows as such rows usually are."""
         is_familiar: NDArray[np.bool_] = self.measure(X) <= self.limit
         return is_familiar
+
+    def are_known(self, X: Array) -> NDArray[np.bool_]:
+        """Check which features ``(n_rows, n_features)`` are those of a training row, but for rounding."""
+        rows, squares = self._comparison
+        is_known = np.zeros(len(X), bool)
+        is_finite = np.isfinite(X).all(axis=1)
+        queries = standardise(X[is_finite], self.mean, self.scale)
+        nearest = np.empty(len(queries), np.float32)
+        n_at_once = max(1, MAX_DISTANCES_AT_ONCE // len(rows))
+        for start in range(0, len(queries), n_at_once):
+            block = queries[start : start + n_at_once]
+            squared = squares - 2 * (block @ rows.T) + (block**2).sum(axis=1, keepdims=True)  # (n_at_once, n_rows)
+            nearest[start : start + n_at_once] = np.sqrt(np.maximum(squared.min(axis=1), 0.0) / rows.shape[1])
+        is_known[is_finite] = nearest <= EQUAL_DISTANCE
+        return is_known
 
     def to_arrays(self) -> dict[str, Any]:
         """Return the fields by name, as a file can hold them."""

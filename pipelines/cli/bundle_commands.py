@@ -398,6 +398,8 @@ def print_evaluation(scores: dict[str, Any], failures: Sequence[tuple[str, str]]
         print_label_set_scores(scores)
     else:
         print_classification_scores(scores)
+    if scores["trained_on"]:
+        echo(f"{scores['trained_on']} of them equal items that the head was trained on, and say little about new ones")
     if scores["unlabelled"]:
         echo(f"{scores['unlabelled']} items without a label are left out")
     print_failures(failures)

@@ -51,6 +51,9 @@ class Evaluation:
         Id and reason of the items that could not be used.
     unlabelled : int
         Number of items without a label.
+    trained_on : int or None
+        Number of items with the features of an item that the head was trained on (of at most 10,000 such items), where
+        that is known.
     features : ndarray of float32, shape (n_items, n_features), or None
         Of the items that were predicted, if they are to be kept.
     """
@@ -60,13 +63,19 @@ class Evaluation:
     split: str | None
     failures: list[tuple[str, str]]
     unlabelled: int
+    trained_on: int | None = None
     features: NDArray[np.float32] | None = None
 
     def measure(self) -> dict[str, Any]:
         """Return the measures, and the numbers of items; see :func:`evaluate`."""
         measure_answers = {LABELS: measure_labels, LABEL_SETS: measure_label_sets, REGRESSION: measure_values}
         scores = measure_answers[self.kind](self.answers)
-        counts = {"n": len(self.answers), "failed": len(self.failures), "unlabelled": self.unlabelled}
+        counts = {
+            "n": len(self.answers),
+            "failed": len(self.failures),
+            "unlabelled": self.unlabelled,
+            "trained_on": self.trained_on,
+        }
         return {**self._name(), **scores, **counts}
 
     def _name(self) -> dict[str, Any]:
@@ -98,7 +107,8 @@ def evaluate(estimator: TransferEstimator, data: Any, split: str | Sequence[str]
     -------
     dict
         The scores of a single split have its name as ``split``; those of several are under ``splits``, by name. Scores
-        are ``n``, the number of items with a label that were predicted; ``failed``; ``unlabelled``; and the measures:
+        are ``n``, the number of items with a label that were predicted; ``failed``; ``unlabelled``; ``trained_on``, how
+        many have the features of an item that the head was trained on; and the measures:
         for one label for each item those of :func:`topwork.pipelines.estimators.measures.measure_labels`, for several
         :func:`~topwork.pipelines.estimators.measures.measure_label_sets`, for values
         :func:`~topwork.pipelines.estimators.measures.measure_values`.
@@ -186,8 +196,15 @@ def predict_part(
         split=name,
         failures=features.failures,
         unlabelled=int((is_original & ~is_labelled).sum()),
+        trained_on=count_known(estimator, matrix),
         features=matrix if keep_features else None,
     )
+
+
+def count_known(estimator: Any, matrix: NDArray[np.float32]) -> int | None:
+    """Return how many rows have the features of a training row; None if these are not known."""
+    familiarity = getattr(estimator, "familiarity_", None)
+    return None if familiarity is None else int(familiarity.are_known(matrix).sum())
 
 
 def find_kind_of_targets(estimator: Any) -> str:

@@ -166,7 +166,8 @@ def join_names(names: Sequence[object]) -> Markup:
 
 def describe_column(column: dict[str, Any]) -> str:
     """Return the layer of features, the pooling, the width and the precision."""
-    return f"{column['name']} ({column['pool']}, {column['width']} values, {column['precision']})"
+    pooled = "" if column["pool"] == "none" else f"{column['pool']}, "
+    return f"{column['name']} ({pooled}{column['width']:,} values, {column['precision']})"
 
 
 def describe_head(bundle: dict[str, Any]) -> Markup:

@@ -12,7 +12,7 @@ from .item_cards import ItemCards
 from .markup import Markup, element, name_from_outside, section, table
 from .point_sections import render_map, render_values
 from .reliability import N_BINS, compute_calibration_error
-from .wording import compare_labels, format_measure, format_values, name_with_split, quote_label
+from .wording import compare_labels, format_measure, format_share, format_values, name_with_split, quote_label
 
 if TYPE_CHECKING:
     from .confusion import Confusion
@@ -90,6 +90,12 @@ def render_measures(found: EvaluationFacts, number: int) -> Markup:
     if found.interval is not None:
         text = "The range is a confidence interval of 95 % of the score on items of this kind."
         parts.append(element("p", text, class_="soft"))
+    if measures["trained_on"]:
+        text = (
+            f"{measures['trained_on']:,} of {measures['n']:,} items equal items that the head was trained on: the "
+            "score says little about new ones. Give items that it has not seen."
+        )
+        parts.append(element("p", text, class_="note"))
     parts.append(table(["measure", "value"], rows))
     if "per_class" in measures:
         parts.append(element("h3", "Each class"))
@@ -208,7 +214,7 @@ def render_calibration(found: EvaluationFacts, number: int) -> Markup:
     rows: list[list[object]] = []
     for bin_ in found.bins:
         bounds = f"{bin_.low:.1f} to {bin_.high:.1f}"
-        rows.append([bounds, format_measure(bin_.n), format_measure(bin_.confidence), format_measure(bin_.accuracy)])
+        rows.append([bounds, format_measure(bin_.n), format_share(bin_.confidence), format_share(bin_.accuracy)])
     return section(
         f"calibration-{number}",
         name_with_split("Calibration", split),

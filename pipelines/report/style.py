@@ -30,7 +30,8 @@ th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align
 th:first-child, td:first-child { text-align: left; }
 table.words th, table.words td { text-align: left; }
 table.matrix th, table.matrix td { padding: .15rem .35rem; border: 1px solid var(--line); text-align: center; }
-table.matrix thead th { writing-mode: vertical-rl; transform: rotate(180deg); text-align: left; max-height: 12rem; }
+table.matrix thead th { writing-mode: vertical-rl; transform: rotate(180deg); text-align: left; max-height: 12rem;
+  overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 table.matrix thead th:first-child { writing-mode: horizontal-tb; transform: none; }
 table.matrix tbody th { text-align: right; font-weight: normal; white-space: nowrap; max-width: 14rem; overflow: hidden;
   text-overflow: ellipsis; }
@@ -63,6 +64,7 @@ table.matrix a:hover, table.matrix a:focus { text-decoration: underline; }
   background: var(--panel); border: 1px solid var(--line); border-radius: 6px; overflow-wrap: anywhere; }
 #tip[hidden], #tip svg[hidden] { display: none; }
 .note { padding: .5rem .8rem; background: var(--panel); border-radius: 8px; }
+ul.note { padding-left: 2rem; }
 @media (max-width: 480px) {
   body { padding: 12px; }
   dl { grid-template-columns: 1fr; gap: 0; }

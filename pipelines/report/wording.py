@@ -16,6 +16,11 @@ def format_measure(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
+def format_share(value: float | None) -> str:
+    """Return a number from 0 to 1 as text, of the same length as others in a column."""
+    return UNKNOWN if value is None else f"{value:.3f}"
+
+
 def format_values(value: Any) -> str:
     """Return a value, or several, as text."""
     values = value if isinstance(value, list) else [value]

@@ -232,3 +232,13 @@ def test_classes_of_one_group_each_are_calibrated_on_the_others() -> None:
     found = learn(X, y, groups=y)
     assert found.limit > learn(X, y).limit
     assert found.are_familiar(draw_clusters(200, seed=16)[0]).mean() > 0.95
+
+
+def test_training_rows_are_known_but_for_rounding(
+    learned: Familiarity, rows: tuple[NDArray[np.float32], NDArray[np.intp]]
+) -> None:
+    X, _ = rows
+    rounded = X.astype(np.float16).astype(np.float32)
+    assert learned.are_known(rounded).all()
+    assert not learned.are_known(X + 0.1 * X.std(axis=0)).any()
+    assert not learned.are_known(np.full((1, X.shape[1]), np.nan)).any()
