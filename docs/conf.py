@@ -10,9 +10,10 @@ extensions = ["sphinx.ext.autodoc", "numpydoc", "myst_parser", "command_referenc
 numpydoc_show_class_members = False
 myst_heading_anchors = 3
 myst_enable_extensions = ["attrs_inline", "colon_fence"]
-exclude_patterns = ["_build", "decisions", "_ext"]
+exclude_patterns = ["_build", "decisions", "_ext", "transcripts"]
 html_theme = "pydata_sphinx_theme"
 html_title = "topwork"
+html_sidebars = {"index": [], "tutorial": [], "first-steps": []}
 html_show_sourcelink = False
 html_theme_options = {
     "header_links_before_dropdown": 6,

