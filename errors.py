@@ -31,8 +31,10 @@ A message states what was wrong, what was expected and what to do next, in that 
 
 from __future__ import annotations
 
+import difflib
 import sys
 import warnings
+from collections.abc import Iterable
 from types import FrameType
 
 from .url_secrets import hide_secrets
@@ -165,6 +167,12 @@ def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
         frame = frame.f_back
         level += 1
     warnings.warn(message, category, stacklevel=level)
+
+
+def name_similar(name: str, known: Iterable[str], n_names: int = 3) -> str:
+    """Return ``close: A, B; `` for a message about a misspelt name; nothing if no known name is like it."""
+    similar = difflib.get_close_matches(name, list(known), n=n_names)
+    return f"close: {', '.join(similar)}; " if similar else ""
 
 
 def reason(error: BaseException) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, name_similar
 
 CLASSIFICATION = "classification"
 MULTILABEL = "multilabel"
@@ -375,7 +375,10 @@ def learn_several_values(head: Any) -> Any:
 def find_named_head(name: str, task: str) -> NamedHead:
     """Return the head of a name, if it is made for a task."""
     if name not in HEADS:
-        raise InputError(f"head {name!r} does not exist; known: {list_names(task)}, or any scikit-learn estimator")
+        similar = name_similar(name, HEADS)
+        raise InputError(
+            f"head {name!r} does not exist; {similar}known: {list_names(task)}, or any scikit-learn estimator"
+        )
     if task not in HEADS[name].tasks:
         raise InputError(
             f"head {name!r} is not made for {task}; known: {list_names(task)}, or any scikit-learn estimator"

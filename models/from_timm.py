@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, name_similar
 from .image_spec import FitMode, ImageSpec
 from .loader import BuiltModel, fetching
 from .torchvision_operators import ensure_torchvision_operators
@@ -50,9 +49,8 @@ def check_exists(name: str) -> None:
                 f"weights), or with one of: {', '.join(tags) or 'none'}"
             )
         return
-    similar = difflib.get_close_matches(architecture, timm.list_models(), n=3)
-    advice = f"close: {', '.join(similar)}" if similar else "see timm.list_models()"
-    raise InputError(f"timm has no model {name!r}; {advice}")
+    similar = name_similar(architecture, timm.list_models())
+    raise InputError(f"timm has no model {name!r}; {similar}see timm.list_models()")
 
 
 def check_config(config: dict[str, Any]) -> None:

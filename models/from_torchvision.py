@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
-from ..errors import InputError
+from ..errors import InputError, name_similar
 from .image_spec import ImageSpec
 from .loader import BuiltModel, fetching
 from .torchvision_operators import ensure_torchvision_operators
@@ -21,8 +20,10 @@ def build(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> BuiltMo
 
     known = models.list_models(module=models)
     if name not in known:
-        similar = difflib.get_close_matches(name, known, n=3)
-        raise InputError(f"torchvision has no classification model {name!r}; known: {', '.join(similar or known)}")
+        similar = name_similar(name, known)
+        raise InputError(
+            f"torchvision has no classification model {name!r}; {similar}see torchvision.models.list_models()"
+        )
     weights = models.get_model_weights(name).DEFAULT
     if name in MODELS_THAT_SCALE:
         model_args = {"transform_input": True, **model_args}

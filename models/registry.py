@@ -7,7 +7,7 @@ import importlib.util
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import InputError, MissingPackageError
+from ..errors import InputError, MissingPackageError, name_similar
 from .loader import BackboneLoader
 
 
@@ -42,7 +42,8 @@ def find_entry(backbone: str) -> tuple[LoaderEntry, str]:
     entry = LOADERS.get(scheme)
     if not name or entry is None:
         examples = ", ".join(entry.example for entry in LOADERS.values())
-        raise InputError(f"backbone {backbone!r}: expected a source and a name, such as {examples}")
+        similar = name_similar(scheme, LOADERS)
+        raise InputError(f"backbone {backbone!r}: {similar}expected a source and a name, such as {examples}")
     return entry, name
 
 

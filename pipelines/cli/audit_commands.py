@@ -68,12 +68,14 @@ def audit(
     if isinstance(data, FeatureStore):
         if backbone is not None or store is not None or model != BackboneOptions():
             raise InputError(
-                f"{source} is a feature store and has a backbone: --backbone, --weights, … and --store do not apply"
+                f"{source} is a feature store and has a backbone: leave out --backbone, --weights, … and --store"
             )
         opened = data
     else:
         if store is None:
-            raise InputError(f"{source} is not a feature store: name one for its features with --store")
+            raise InputError(
+                f"{source} is a source, whose features have to be computed: name a store for them with --store"
+            )
         opened = extract_into(store, data, backbone, model=model, cut=cut, execution=execution)
     groups = None if group_column is None else opened.get_labels(group_column)
     findings = audit_store(opened, columns=choose_columns(opened, cut), groups=groups, task=task, near=near)

@@ -92,7 +92,7 @@ def fit(
     if isinstance(data, FeatureStore):
         if backbone is not None or store is not None or model != BackboneOptions():
             raise InputError(
-                f"{source} is a feature store and has a backbone: --backbone, --weights, … and --store do not apply"
+                f"{source} is a feature store and has a backbone: leave out --backbone, --weights, … and --store"
             )
         require_chosen_columns(data, cut)
         of_rows = columns.read_from(data)

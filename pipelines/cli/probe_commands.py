@@ -121,7 +121,7 @@ def open_probed(
         return columns.add_to(data), {}
     if is_named:
         raise InputError(
-            f"{source} is a feature store and has a backbone: --backbone, --weights, … and --store do not apply"
+            f"{source} is a feature store and has a backbone: leave out --backbone, --weights, … and --store"
         )
     of_rows = columns.read_from(data)
     of_rows.pop("sample_weight", None)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import LayerError
+from ...errors import LayerError, name_similar
 from ...extract.extractor.extractor import Extractor
 from ...extract.graphs.candidate_layers import choose_candidate_layers, choose_candidate_poolings
 from ...extract.graphs.cutting import layers as list_layers
@@ -78,7 +78,8 @@ def find_named_layers(listed: Sequence[Layer], names: Sequence[str]) -> list[Lay
     known = {layer.name for layer in listed}
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise LayerError(f"{unknown[0]!r} is no layer of the backbone; `topwork layers` lists them all")
+        similar = name_similar(unknown[0], known)
+        raise LayerError(f"{unknown[0]!r} is no layer of the backbone; {similar}`topwork layers` lists them all")
     return [layer for layer in listed if layer.name in names]
 
 

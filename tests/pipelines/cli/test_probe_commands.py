@@ -31,4 +31,4 @@ def test_probe_refuses_options_of_one_backbone_for_several(work: Path) -> None:
         "probe", work / "photos.tar", "--backbone", "topwork:tiny,timm:resnet18", "--mean", "0.5", code=2
     )
     assert "--backbone names 2 backbones" in refused.stderr
-    assert "--store do not apply" in topwork_command("probe", work / "store", "--backbone", "x:y", code=2).stderr
+    assert "leave out --backbone" in topwork_command("probe", work / "store", "--backbone", "x:y", code=2).stderr

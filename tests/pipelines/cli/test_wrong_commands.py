@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow
 import pytest
+import typer
 from PIL import Image
 from pyarrow import parquet
+from topwork.pipelines.cli.examples import EXAMPLES
+from topwork.pipelines.cli.main import app
 
 from .running import topwork_command
 
@@ -209,7 +213,49 @@ WRONG_PLACES = [
 ]
 """Commands with files and folders that are something else, or exist already."""
 
-WRONG = [*WRONG_SOURCES, *WRONG_OPTIONS, *WRONG_PLACES]
+WRONG_ELSEWHERE = [
+    ("layers timm:resnet8", "timm has no model 'resnet8'", "close: resnet18"),
+    ("layers torchvision:resnet19", "no classification model 'resnet19'", "close: resnet18"),
+    ("layers tim:resnet18", "backbone 'tim:resnet18'", "close: timm"),
+    ("extract {p}/photos --store {t}/s --layer layr2", "has no layer 'layr2'", "close: layer2"),
+    ("extract {p}/photos --store {t}/s --pool averge", "pooling 'averge' does not exist", "known: auto, avg"),
+    ("fit {p}/photos --out {t}/b --hed logreg", "No such option: --hed", "--head"),
+    ("fit {p}/photos --out {t}/b --head logregg", "head 'logregg' does not exist", "close: logreg"),
+    ("fit --config {p}/notes.md", "--config {p}/notes.md", "Expected a TOML file"),
+    ("evaluat {p}/bundle {p}/photos", "No such command 'evaluat'", "Did you mean 'evaluate'?"),
+    ("export {p}/bundle {t}/model.onnx --input anysize", "input='anysize'", "expected 'model-size' or 'any-size'"),
+    ("probe {p}/nothing", "{p}/nothing does not exist", "expected a folder"),
+    ("probe {p}/bundle", "{p}/bundle is a bundle", "expected a folder, archive or table"),
+    ("probe {p}/photos --layer layr2", "'layr2' is no layer", "close: layer2"),
+    ("probe {p}/photos --max-items 0", "max_items=0", "expected a number of items above 1"),
+    ("probe {p}/store --backbone topwork:tiny", "{p}/store is a feature store", "leave out --backbone"),
+    ("probe {p}/one", "all 4 items have the label 'cat'", "expected at least two classes"),
+    ("advise {p}/nothing", "{p}/nothing does not exist", "expected a folder"),
+    ("advise {p}/bundle", "{p}/bundle is a bundle", "expected a folder, archive or table"),
+    ("advise {p}/photos --backbone timm:resnet8", "timm has no model 'resnet8'", "close: resnet18"),
+    ("audit {p}/photos", "{p}/photos is a source", "name a store for them with --store"),
+    ("audit {p}/store --out {t}/findings.txt", "{t}/findings.txt", "ends in .csv or .jsonl"),
+    ("audit {p}/store --apply {p}/none.csv", "none.csv does not exist", "check its name"),
+    ("report {p}/nothing --out {t}/r.html", "{p}/nothing does not exist", "expected a bundle"),
+    ("report {p}/bundle --out {t}/r.pdf", "{t}/r.pdf: a report is a page", "ends in .html"),
+    ("report {p}/store --out {t}/r.html", "{p}/store is no bundle but a store", "`topwork fit` writes"),
+    ("report {p}/bundle {p}/nothing --out {t}/r.html", "{p}/nothing does not exist", "expected a folder"),
+    ("report {p}/bundle {p}/photos --out {t}/r.html --split tset", "no item has the split", "leave the split out"),
+    ("show {p}/nothing", "{p}/nothing does not exist", "expected a bundle, a feature store or an ONNX file"),
+    ("show {p}/photos", "neither a bundle", "`topwork extract` makes a store"),
+    ("show {p}/notes.md", "neither a bundle", "`topwork fit` a bundle"),
+    ("doctor now", "unexpected extra argument(s) (now)", "doctor --help"),
+    ("demo --keep {p}/photos", "--keep {p}/photos: exists already", "expected the name of a new folder"),
+    ("cache infos", "No such command 'infos'", "Did you mean 'info'?"),
+    ("cache info now", "unexpected extra argument(s) (now)", "cache info --help"),
+    ("cache clean --older-than -3", "--older-than -3", "expected a number of days"),
+    ("cache verify now", "unexpected extra argument(s) (now)", "cache verify --help"),
+    ("store repair {p}/photos", "{p}/photos is not a feature store", "`topwork extract SOURCE --store DIR`"),
+    ("store compact {p}/bundle", "{p}/bundle is not a feature store", "`topwork extract SOURCE --store DIR`"),
+]
+"""Commands that the other lists leave out, and misspelt names, for which the nearest are named."""
+
+WRONG = [*WRONG_ELSEWHERE, *WRONG_SOURCES, *WRONG_OPTIONS, *WRONG_PLACES]
 
 
 @pytest.mark.parametrize(("command", "cause", "remedy"), WRONG, ids=[command for command, _, _ in WRONG])
@@ -245,3 +291,18 @@ def test_mistakes_about_the_head_name_what_it_takes(
     assert cause in result.stderr
     assert remedy in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_every_command_is_tried() -> None:
+    tried = [command for command, _, _ in WRONG]
+    names = [name for name in EXAMPLES if not any(command.startswith(f"{name} ") for command in tried)]
+    assert names == []
+    assert sorted(EXAMPLES) == sorted(list_commands(typer.main.get_command(app), ""))
+
+
+def list_commands(command: Any, name: str) -> list[str]:
+    """Return the names of all commands, those of groups after the group's."""
+    children = getattr(command, "commands", None)
+    if children is None:
+        return [name]
+    return [found for child in children for found in list_commands(children[child], f"{name} {child}".strip())]
