@@ -160,6 +160,11 @@ def collect_facts(
         findings = audit_rows(data, facts, missing)
     elif not is_store:
         missing.append("Give a feature store in place of the source to see suspected label errors and duplicates.")
+    n_known = sum(found.trained_on or 0 for found in evaluations)
+    if n_known:
+        missing.append(
+            f"Give items that the head has not seen to see how good it is: it was trained on {n_known:,} of these."
+        )
 
     # Look at some items.
     source = None if is_store else opened

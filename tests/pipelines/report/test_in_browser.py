@@ -173,6 +173,7 @@ def test_hostile_names_are_shown_and_do_nothing(browser: Browser, tmp_path: Path
 
 
 def test_score_of_items_that_were_trained_on_is_marked(regression_report: Path, image_report: Path) -> None:
-    warning = "60 of 60 items equal items that the head was trained on"
-    assert warning in regression_report.read_text(encoding="utf-8")
+    page = regression_report.read_text(encoding="utf-8")
+    assert "60 of 60 items equal items that the head was trained on" in page
+    assert "Give items that the head has not seen to see how good it is: it was trained on 60 of these." in page
     assert "equal items that the head was trained on" not in image_report.read_text(encoding="utf-8")
