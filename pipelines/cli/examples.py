@@ -43,6 +43,7 @@ EXAMPLES = {
         "topwork predict bundle photo.jpg",
         "topwork predict bundle photos/ --out predictions.csv --top-k 3",
     ],
+    "explain": ["topwork explain bundle photo.jpg --out photo.png"],
     "export": ["topwork export bundle model.onnx"],
     "report": [
         "topwork report bundle photos/ --out report.html",

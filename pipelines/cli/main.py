@@ -19,6 +19,7 @@ from . import (
     backbone_commands,
     bundle_commands,
     cache_commands,
+    explain_command,
     extract_commands,
     overview_commands,
     probe_commands,
@@ -93,6 +94,7 @@ add_command(app, "refit", bundle_commands.refit)
 add_command(app, "evaluate", bundle_commands.evaluate)
 add_command(app, "predict", bundle_commands.predict)
 add_command(app, "export", bundle_commands.export)
+add_command(app, "explain", explain_command.explain)
 add_command(app, "report", report_command.report)
 app.add_typer(cache_app, name="cache")
 add_command(cache_app, "info", cache_commands.info, group="cache")

@@ -42,6 +42,7 @@ from ..fused.parity import FittedPipeline
 from .candidate_features import MAX_ITEMS, is_automatic, open_candidates, split_columns
 from .cut_search import Candidate, CutSearch, Features, search_cut
 from .estimator_html import render_fit
+from .explanation import Explanation, explain
 from .foreign_extractor import ForeignBackbone, ForeignExtractor
 from .item_features import (
     compute_features,
@@ -596,6 +597,36 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
                 "different items, or an earlier version of topwork saved the bundle. Fit it again, on more items."
             )
         return self.familiarity_
+
+    def explain(self, item: Any, label: Any = None) -> Explanation:
+        """Compute what each place of an image contributes to the score of a label, as a map.
+
+        Parameters
+        ----------
+        item : path, array or PIL image
+            One image.
+        label : label, optional
+            By default the one that is predicted. For values there is none.
+
+        Returns
+        -------
+        Explanation
+            Its ``map``, float32 (height, width), has the mean ``score - intercept``; ``plot()`` draws it.
+
+        Raises
+        ------
+        InputError
+            If the head is not linear, the features are of several layers or normalized, or no image is given.
+        ExportError
+            If the features are no mean over the places of a map, as with the pooling ``max``.
+
+        Notes
+        -----
+        The method is that of class-activation maps (Zhou et al. 2016, https://arxiv.org/abs/1512.04150), which is exact
+        for linear heads on means. A calibrated head is explained before its calibration.
+        """
+        check_is_fitted(self, "head_")
+        return explain(self, item, label)
 
     def _score(self, X: Any, y: Any, sample_weight: Any, split: Any) -> float:
         """Return the score on labelled items without their views; without `y`, on the source's own labels."""

@@ -32,6 +32,7 @@ RUNS = {
     "predict --out": "predict {work}/bundle {work}/store --out {tmp}/rows.csv",
     "predict": "predict {work}/bundle {work}/store",
     "export": "export {work}/bundle {tmp}/model.onnx",
+    "explain": "explain {work}/bundle {photo}",
     "report": "report {work}/bundle {work}/store --out {tmp}/report.html",
     "show (a bundle)": "show {work}/bundle",
     "show (a store)": "show {work}/store",
@@ -61,14 +62,14 @@ DOCUMENTED = read_page()
 
 
 @pytest.fixture(scope="module")
-def place(work: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def place(work: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Return the folders that the commands name."""
     import shutil
 
     folder = tmp_path_factory.mktemp("schema")
     shutil.copytree(work / "store", folder / "copy")
     (folder / "labels.csv").write_text("id,label\nsky/0.png,x\n")
-    return {"work": work, "tmp": folder, "copy": folder / "copy"}
+    return {"work": work, "tmp": folder, "copy": folder / "copy", "photo": photos / "sky" / "0.png"}
 
 
 @pytest.mark.parametrize("name", RUNS)
