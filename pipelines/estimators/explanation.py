@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 MAX_DEVIATION = 0.05
 """Largest relative error of the mean of the map, against the features; those in float32 differ by 1e-6."""
 MAX_LINEAR_ERROR = 1e-4
-MAP_OPACITY = 0.5
+MAX_OPACITY = 0.8
+"""Of the place with the largest contribution; that of others is less by their share."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Explanation:
         Returns
         -------
         matplotlib.axes.Axes
+            With the image in grey and the map as its two pictures.
 
         Raises
         ------
@@ -73,19 +75,19 @@ class Explanation:
         axes = pyplot.subplots()[1] if ax is None else ax
         height, width, _ = self.image.shape
         largest = float(np.abs(self.map).max()) or 1.0
-        axes.imshow(self.image)
+        axes.imshow(self.image.mean(axis=2), cmap="gray", vmin=0, vmax=255)
         axes.imshow(
             self.map,
             cmap="RdBu_r",
             vmin=-largest,
             vmax=largest,
-            alpha=MAP_OPACITY,
+            alpha=MAX_OPACITY * np.abs(self.map) / largest,
             extent=(-0.5, width - 0.5, height - 0.5, -0.5),
             interpolation="bilinear",
         )
         axes.set_axis_off()
         name = "value" if self.label is None else str(self.label)
-        axes.set_title(f"{name}: {self.score:.2f}, of which {self.intercept:.2f} from no place")
+        axes.set_title(f"{name}: {self.score:.2f}, of which {self.map.mean():.2f} from its places")
         return axes
 
     def to_dict(self) -> dict[str, Any]:

@@ -109,6 +109,6 @@ def test_map_is_drawn_over_the_image(pyplot: Any) -> None:
     explanation = fit(layer="layer2").explain(draw_images(1)[0])
     axes = explanation.plot()
     image, drawn = axes.images
-    assert image.get_array().shape == (32, 32, 3)
+    assert image.get_array().shape == (32, 32)
     assert list(drawn.get_extent()) == [-0.5, 31.5, 31.5, -0.5]
     assert drawn.get_clim()[1] == pytest.approx(abs(explanation.map).max())
