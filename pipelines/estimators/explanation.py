@@ -20,8 +20,6 @@ from ...plotting import load_pyplot
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .transfer_estimator import TransferEstimator
-
 MAX_DEVIATION = 0.05
 """Largest relative error of the mean of the map, against the features; those in float32 differ by 1e-6."""
 MAX_LINEAR_ERROR = 1e-4
@@ -100,7 +98,7 @@ class Explanation:
         }
 
 
-def explain(estimator: TransferEstimator, item: Any, label: Any = None) -> Explanation:
+def explain(estimator: Any, item: Any, label: Any = None) -> Explanation:
     """Explain the prediction of one image, by default of the label that is predicted for it."""
     extractor = estimator.extractor_
     columns = extractor.columns
@@ -128,7 +126,7 @@ def explain(estimator: TransferEstimator, item: Any, label: Any = None) -> Expla
     )
 
 
-def compute_map(estimator: TransferEstimator, array: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+def compute_map(estimator: Any, array: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     """Return the map ``(height, width, channels)`` of one prepared item, and the features ``(1, channels)``."""
     extractor = estimator.extractor_
     graph = extractor.graph
@@ -158,7 +156,7 @@ def arrange_tokens(tokens: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def find_linear_score(
-    estimator: TransferEstimator, features: NDArray[np.float32], label: Any
+    estimator: Any, features: NDArray[np.float32], label: Any
 ) -> tuple[NDArray[np.float64], float, Any]:
     """Return the weights ``(n_features,)`` and the intercept of the score of a label, and the label.
 
