@@ -130,10 +130,11 @@ def compute_map(estimator: Any, array: NDArray[Any]) -> tuple[NDArray[np.float64
     """Return the map ``(height, width, channels)`` of one prepared item, and the features ``(1, channels)``."""
     extractor = estimator.extractor_
     graph = extractor.graph
-    columns = [column.name for column in graph.metadata.columns]
-    found = add_map_output(graph.path, extractor.columns[0].name, graph.metadata)
+    (column,) = extractor.columns
+    columns = [each.name for each in graph.metadata.columns]
+    found = add_map_output(graph.path, column.name, column.pool)
     outputs = open_session(found.content, "cpu").run(extractor.preprocessor.collate([array]))
-    features = outputs[columns.index(extractor.columns[0].name)]
+    features = outputs[columns.index(column.name)]
     value = outputs[-1]  # (1, …)
     positions = {axis % value.ndim for axis in found.positions}
     (channels,) = set(range(1, value.ndim)) - positions

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ....errors import ExportError
 from ..model_file import load_model
-
-if TYPE_CHECKING:
-    from ..graph_metadata import GraphMetadata
 
 RESHAPES = ("Reshape", "Flatten", "Squeeze", "Identity", "Cast")
 MEANS = ("ReduceMean", "GlobalAveragePool")
@@ -29,8 +26,8 @@ class MapOutput:
     positions: tuple[int, ...]
 
 
-def add_map_output(path: Path, column: str, metadata: GraphMetadata) -> MapOutput:
-    """Return the graph in a file with the map that a column is the mean of as another output.
+def add_map_output(path: Path, column: str, pool: str) -> MapOutput:
+    """Return the graph in a file with the map that a column, pooled in some way, is the mean of as another output.
 
     Raise an ExportError if the column is no mean over the positions of a map.
     """
@@ -42,9 +39,8 @@ def add_map_output(path: Path, column: str, metadata: GraphMetadata) -> MapOutpu
     while node is not None and node.op_type in RESHAPES:
         node = makers.get(node.input[0])
     if node is None or node.op_type not in MEANS:
-        (described,) = (each for each in metadata.columns if each.name == column)
         raise ExportError(
-            f"the features {described.name!r} (pooling {described.pool}) are no mean over the places of a map; "
+            f"the features {column!r} (pooling {pool}) are no mean over the places of a map; "
             "expected a map pooled with avg, or tokens with mean: fit with --pool avg (mean), or another layer"
         )
     positions = read_positions(model, node)
