@@ -34,9 +34,9 @@ def summarize_model(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def describe_value(value: Any) -> dict[str, Any]:
-    """Return name, type and axes of an input or output; an axis of any size is a name, or "?"."""
+    """Return name, type and axes of an input or output; an axis of any size is a name, or "any"."""
     import onnx
 
     tensor = value.type.tensor_type
-    axes = [side.dim_param or side.dim_value or "?" for side in tensor.shape.dim]
+    axes = [side.dim_param or side.dim_value or "any" for side in tensor.shape.dim]
     return {"name": value.name, "type": onnx.TensorProto.DataType.Name(tensor.elem_type).lower(), "axes": axes}

@@ -1,18 +1,24 @@
-"""A map of the features in two dimensions: the first two principal components of a sample of the items."""
+"""A map of the features of a sample of the items in two dimensions.
+
+It is that of UMAP where the package is installed, else of the first two principal components.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...extract.store.feature_map import find_components
+from ...extract.store.feature_map import UMAP, find_components, project_by_umap
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_POINTS = 2000
+MIN_ROWS_FOR_UMAP = 30
+"""UMAP looks at 15 neighbours of each row."""
 SEED = 0
 
 
@@ -25,13 +31,15 @@ class FeatureMap:
     rows : ndarray of int, shape (n_points,)
         Positions of the items, ascending.
     places : ndarray of float, shape (n_points, 2)
-    shares : tuple of float
-        Share of the variance of the features that each of the two components has.
+    axis_names : tuple of str
+    method : str
+        What the places are, to follow "by".
     """
 
     rows: NDArray[np.intp]
     places: NDArray[np.float64]
-    shares: tuple[float, float]
+    axis_names: tuple[str, str]
+    method: str
 
 
 def map_features(features: NDArray[np.floating[Any]]) -> FeatureMap | None:
@@ -40,8 +48,12 @@ def map_features(features: NDArray[np.floating[Any]]) -> FeatureMap | None:
     sample = features[rows]
     if len(sample) < 3 or sample.shape[1] < 2 or not sample.std(axis=0).any():
         return None
-    places, shares = find_components(sample)
-    return FeatureMap(rows, places, shares)
+    if find_spec(UMAP) is not None and len(sample) >= MIN_ROWS_FOR_UMAP:
+        places, axis_names = project_by_umap(sample, SEED)
+        return FeatureMap(rows, places, axis_names, "UMAP, which keeps neighbours together, of their features")
+    places, (first, second) = find_components(sample)
+    axis_names = (f"first component ({first:.0%} of the variance)", f"second component ({second:.0%})")
+    return FeatureMap(rows, places, axis_names, "the first two principal components of their features")
 
 
 def draw_rows(n_rows: int) -> NDArray[np.intp]:

@@ -67,17 +67,15 @@ def render_map(found: EvaluationFacts, number: int, cards: ItemCards) -> Markup:
     colors, legend = color_rows(found, rows)
     places = found.feature_map.places
     points = make_points(found, places[:, 0], places[:, 1], rows=rows, colors=colors, cards=cards)
-    first, second = found.feature_map.shares
-    names = (f"first component ({first:.0%} of the variance)", f"second component ({second:.0%})")
     text = (
-        f"{len(rows):,} of {len(found.evaluation.answers):,} items by the first two principal components of their "
-        "features. Classes that overlap here may well be apart in other directions."
+        f"{len(rows):,} of {len(found.evaluation.answers):,} items by {found.feature_map.method}. Classes that overlap "
+        "here may well be apart in other directions."
     )
     return section(
         f"map-{number}",
         heading,
         element("p", text, class_="soft"),
-        draw_scatter(points, names, "Map of the features"),
+        draw_scatter(points, found.feature_map.axis_names, "Map of the features"),
         legend,
     )
 

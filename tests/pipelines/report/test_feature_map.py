@@ -1,6 +1,11 @@
-"""The map is that of principal components, the same every time, of a bounded sample."""
+"""The map is that of UMAP if installed, else of principal components, the same every time, of a bounded sample."""
 
 from __future__ import annotations
+
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +19,8 @@ def test_map_is_that_of_all_principal_components() -> None:
     assert found is not None
     exact = PCA(n_components=2, svd_solver="full").fit(features.astype(np.float64))
     np.testing.assert_allclose(np.abs(found.places), np.abs(exact.transform(features)), atol=1e-5)
-    assert found.shares == pytest.approx(exact.explained_variance_ratio_)
+    first, second = exact.explained_variance_ratio_
+    assert found.axis_names == (f"first component ({first:.0%} of the variance)", f"second component ({second:.0%})")
 
 
 def test_sample_is_bounded_and_seeded() -> None:
@@ -31,3 +37,26 @@ def test_sample_is_bounded_and_seeded() -> None:
 @pytest.mark.parametrize("features", [np.ones((9, 4)), np.ones((2, 4)), np.arange(9.0)[:, None]])
 def test_no_map_of_too_little(features: np.ndarray) -> None:
     assert map_features(features) is None
+
+
+def test_map_is_that_of_umap_if_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Projection:
+        def __init__(self, **options: Any) -> None:
+            assert options["random_state"] == 0
+
+        def fit_transform(self, features: np.ndarray) -> np.ndarray:
+            return features[:, :2]
+
+    module = ModuleType("umap")
+    module.UMAP = Projection  # type: ignore[attr-defined]
+    module.__spec__ = ModuleSpec("umap", None)
+    monkeypatch.setitem(sys.modules, "umap", module)
+    features = np.random.default_rng(0).standard_normal((40, 5)).astype(np.float32)
+    found = map_features(features)
+    assert found is not None
+    np.testing.assert_array_equal(found.places, features[:, :2])
+    assert found.axis_names == ("UMAP 1", "UMAP 2")
+    assert found.method.startswith("UMAP")
+    few = map_features(features[:20])
+    assert few is not None
+    assert few.method.startswith("the first two")
