@@ -40,6 +40,9 @@ def report(
     audit: Annotated[
         bool, typer.Option("--audit/--no-audit", help="Search a store for label errors and duplicates.")
     ] = True,
+    curves: Annotated[
+        bool, typer.Option("--curves/--no-curves", help="Compute from a store how labels and layers matter.")
+    ] = True,
     trust: TrustOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -54,6 +57,7 @@ def report(
         items=content,
         split=parse_split(split),
         audit=audit,
+        curves=curves,
         trusted=trust or (),
         parameters=execution.to_parameters(),
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .curves import ScoreCurve
 from .markup import Markup, element, join
 from .reliability import Bin
 
@@ -29,6 +30,9 @@ MAX_COLUMNS = 30
 """Largest number of bars in a histogram."""
 CLASS_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#B8A900", "#8A8A8A")
 """Colours that are told apart with deficient colour vision as well (Okabe and Ito 2008), two of them darker."""
+MAX_LABELS = 8
+"""So many labels of points fit below a curve."""
+MAX_LETTERS = 9
 GOLDEN_ANGLE_DEGREES = 137.508
 LOW_COLOR = (0, 114, 178)
 HIGH_COLOR = (230, 159, 0)
@@ -133,6 +137,34 @@ def draw_scatter(points: Points, names: tuple[str, str], label: str, *, has_diag
     return wrap_chart(parts, label)
 
 
+def draw_curve(curve: ScoreCurve) -> Markup:
+    """Draw scores in order, joined by lines, with their intervals; each says on hover what it is."""
+    n_points = len(curve.scores)
+    x_axis = Axis(-0.5, n_points - 0.5, LEFT, WIDTH - RIGHT)
+    y_axis = make_axis(np.array([*curve.lows, *curve.highs]), HEIGHT - BOTTOM, TOP)
+    parts = [draw_frame(y_axis, curve.axis_names)]
+    path = " ".join(f"{x_axis.place(number)} {y_axis.place(score)}" for number, score in enumerate(curve.scores))
+    parts.append(element("path", d=f"M{path}", class_="joined"))
+    dots = []
+    shown_every = -(-n_points // MAX_LABELS)
+    for number, (label, score) in enumerate(zip(curve.labels, curve.scores, strict=True)):
+        x = x_axis.place(number)
+        interval = f"M{x} {y_axis.place(curve.lows[number])}V{y_axis.place(curve.highs[number])}"
+        parts.append(element("path", d=interval, class_="joined"))
+        title = f"{label}: {score:.3f} ({curve.lows[number]:.3f} to {curve.highs[number]:.3f})"
+        y = y_axis.place(score)
+        dots.append(element("circle", element("title", title), cx=x, cy=y, r=POINT_RADIUS, fill=CLASS_COLORS[0]))
+        if number % shown_every == 0:
+            parts.append(element("text", shorten(label), x=x, y=HEIGHT - BOTTOM + 13, text_anchor="middle"))
+    parts.append(element("g", *dots, class_="points"))
+    return wrap_chart(parts, f"{curve.axis_names[1]} by {curve.axis_names[0]}")
+
+
+def shorten(label: str) -> str:
+    """Return the end of a long label, such as the name of a layer."""
+    return label if len(label) <= MAX_LETTERS else f"…{label[1 - MAX_LETTERS :]}"
+
+
 def draw_reliability(bins: Sequence[Bin], label: str) -> Markup:
     """Draw the share of right answers in each bin of probability, with the number of items above each bar."""
     x_axis = Axis(0.0, 1.0, LEFT, WIDTH - RIGHT)
@@ -200,11 +232,18 @@ def draw_line(x_axis: Axis, y_axis: Axis, low: float, high: float) -> Markup:
 
 def draw_axes(x_axis: Axis, y_axis: Axis, names: tuple[str, str]) -> Markup:
     """Draw both axes with their round numbers and names."""
+    parts = [draw_frame(y_axis, names)]
+    for tick in x_axis.list_ticks():
+        place = x_axis.place(tick)
+        parts.append(element("text", f"{tick:.4g}", x=place, y=HEIGHT - BOTTOM + 13, text_anchor="middle"))
+    return join(*parts)
+
+
+def draw_frame(y_axis: Axis, names: tuple[str, str]) -> Markup:
+    """Draw the lines of both axes, their names, and the round numbers of the upright one."""
     bottom = HEIGHT - BOTTOM
     frame = f"M{LEFT} {TOP}V{bottom}H{WIDTH - RIGHT}"
     parts = [element("path", d=frame, class_="line")]
-    for tick in x_axis.list_ticks():
-        parts.append(element("text", f"{tick:.4g}", x=x_axis.place(tick), y=bottom + 13, text_anchor="middle"))
     for tick in y_axis.list_ticks():
         place = y_axis.place(tick)
         parts.append(element("path", d=f"M{LEFT} {place}H{WIDTH - RIGHT}", class_="line", stroke_opacity=0.5))

@@ -19,6 +19,7 @@ from ..estimators.evaluation import LABELS, REGRESSION, Evaluation, predict_labe
 from ..selection.audit import audit
 from ..show import describe_path
 from .confusion import Confusion, tabulate_confusions
+from .curves import ScoreCurve, compute_curves
 from .feature_map import FeatureMap, map_features
 from .previews import Previews, read_previews
 from .reliability import Bin, find_accuracy_interval, find_r2_interval, measure_reliability
@@ -96,6 +97,8 @@ class ReportFacts:
         Id and reason of items that could not be used.
     findings : Findings or None
         Of the audit.
+    curves : list of ScoreCurve
+        By the number of labels, and by the layer, of a store.
     previews : Previews
     items_per_second : float or None
         Rate at which items were read, computed and predicted; None where features were read from a store.
@@ -107,6 +110,7 @@ class ReportFacts:
     evaluations: list[EvaluationFacts] = field(default_factory=list)
     failures: list[tuple[str, str]] = field(default_factory=list)
     findings: Findings | None = None
+    curves: list[ScoreCurve] = field(default_factory=list)
     previews: Previews = field(default_factory=Previews)
     items_per_second: float | None = None
     missing: list[str] = field(default_factory=list)
@@ -117,7 +121,7 @@ def describe_bundle_alone(path: Path) -> ReportFacts:
     missing = [
         "Give a source or a feature store of labelled items to see the evaluation, the confusion matrix, the "
         "calibration, the worst mistakes and a map of the features.",
-        "Give a feature store to see suspected label errors and duplicates.",
+        "Give a feature store to see suspected label errors, duplicates and curves.",
     ]
     return ReportFacts(bundle=require_bundle(path), missing=missing)
 
@@ -140,6 +144,7 @@ def collect_facts(
     items: Any,
     split: str | Sequence[str] | None,
     with_audit: bool,
+    with_curves: bool,
 ) -> ReportFacts:
     """Return what a bundle knows, and how its estimator predicts the items of a source or store."""
     bundle = require_bundle(path)
@@ -159,12 +164,19 @@ def collect_facts(
     if is_store and with_audit:
         findings = audit_rows(data, facts, missing)
     elif not is_store:
-        missing.append("Give a feature store in place of the source to see suspected label errors and duplicates.")
+        missing.append(
+            "Give a feature store in place of the source to see suspected label errors, duplicates and curves."
+        )
     n_known = sum(found.trained_on or 0 for found in evaluations)
     if n_known:
         missing.append(
             f"Give items that the head has not seen to see how good it is: it was trained on {n_known:,} of these."
         )
+
+    # Compute curves.
+    curves: list[ScoreCurve] = []
+    if is_store and with_curves:
+        curves = compute_curves(data, bundle["columns"][0]["name"], bundle["task"], missing)
 
     # Look at some items.
     source = None if is_store else opened
@@ -184,6 +196,7 @@ def collect_facts(
         evaluations=facts,
         failures=list(dict.fromkeys(chain.from_iterable(found.failures for found in evaluations))),
         findings=findings,
+        curves=curves,
         previews=previews,
         items_per_second=None if is_store else n_items / seconds,
         missing=missing,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .charts import draw_curve
 from .facts import MAX_FINDINGS_OF_KIND, ReportFacts, select_findings
 from .item_cards import BOX, ItemCards
 from .markup import Markup, element, join, name_from_outside, section, table
@@ -16,6 +17,7 @@ from .style import SCRIPT, STYLE
 
 if TYPE_CHECKING:
     from ..selection.findings import Finding, Findings
+    from .curves import ScoreCurve
 
 MAX_FAILURES = 200
 MAX_SHOWN_CLASSES = 200
@@ -32,6 +34,8 @@ SECTION_TITLES = {
     "mistakes": "Mistakes",
     "map": "Map",
     "failures": "Failures",
+    "learning": "More labels",
+    "layers": "Layers",
     "findings": "Audit",
     "certificate": "Certificate",
     "lineage": "Lineage",
@@ -49,6 +53,7 @@ def render_page(facts: ReportFacts) -> str:
         sections += render_evaluation(found, number, cards)
     if facts.evaluations:
         sections.append(render_failures(facts.failures))
+    sections += [render_curve(curve) for curve in facts.curves]
     if facts.findings is not None:
         sections.append(render_findings(facts.findings, cards))
     sections += [render_certificate(facts.bundle), render_lineage(facts.bundle), render_cost(facts)]
@@ -110,6 +115,7 @@ def render_navigation(facts: ReportFacts) -> Markup:
         }
         names += [f"{name}-0" for name, is_shown in of_split.items() if is_shown]
         names.append("failures")
+    names += [curve.name for curve in facts.curves]
     if facts.findings is not None:
         names.append("findings")
     names += ["certificate", "lineage", "cost"]
@@ -191,6 +197,20 @@ def render_missing(missing: Sequence[str]) -> Markup:
     """Return what the report does not tell, and how to see it."""
     lines = [element("li", name_from_outside(text)) for text in missing]
     return make_section("missing", element("ul", *lines, class_="note"))
+
+
+def render_curve(curve: ScoreCurve) -> Markup:
+    """Return a curve, and what follows from it."""
+    rows: list[list[object]] = []
+    for label, score, low, high in zip(curve.labels, curve.scores, curve.lows, curve.highs, strict=True):
+        rows.append([name_from_outside(label), f"{score:.3f}", f"{low:.3f} to {high:.3f}"])
+    first, second = curve.axis_names
+    return make_section(
+        curve.name,
+        element("p", name_from_outside(curve.text), class_="soft"),
+        draw_curve(curve),
+        table([first, second, "range"], rows),
+    )
 
 
 def render_failures(failures: Sequence[tuple[str, str]]) -> Markup:

@@ -26,6 +26,7 @@ def write_report(
     items: Any = None,
     split: str | Sequence[str] | None = None,
     audit: bool = True,
+    curves: bool = True,
     trusted: Sequence[str] = (),
     parameters: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -49,6 +50,8 @@ def write_report(
         Splits to evaluate.
     audit : bool
         Whether a store is searched for suspected label errors and duplicates.
+    curves : bool
+        Whether the score by the number of labels and by the layer is computed from a store.
     trusted : sequence of str
         Types that the head may hold, see :func:`topwork.load`.
     parameters : mapping, optional
@@ -100,7 +103,7 @@ def write_report(
         if parameters:
             estimator.set_params(**parameters)
             estimator.extractor_.set_params(**parameters)
-        facts = collect_facts(bundle, estimator, data, items=items, split=split, with_audit=audit)
+        facts = collect_facts(bundle, estimator, data, items=items, split=split, with_audit=audit, with_curves=curves)
     content = render_page(facts).encode("utf-8")
     out.parent.mkdir(parents=True, exist_ok=True)
     write_file(out, content)

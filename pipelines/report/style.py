@@ -52,6 +52,7 @@ table.matrix a:hover, table.matrix a:focus { text-decoration: underline; }
 .chart { width: 100%; max-width: 560px; height: auto; font: 10px system-ui, sans-serif; }
 .chart text { fill: var(--soft); } .chart .line { stroke: var(--line); fill: none; }
 .chart .ideal { stroke: var(--soft); stroke-dasharray: 4 3; fill: none; }
+.chart .joined { stroke: rgb(var(--right)); fill: none; stroke-width: 1.4; }
 .chart .bar { fill: rgb(var(--right)); fill-opacity: .65; }
 .chart .dot { fill: rgb(var(--right)); }
 .chart .missed { fill: rgb(var(--wrong)); }
