@@ -20,5 +20,4 @@ for layer in ("layer1", "layer2", "last"):
 # Let the items decide, and say how sure that is.
 classifier = topwork.TransferClassifier("topwork:tiny", layer="auto", cv=0)
 classifier.fit([images[row] for row in chosen], digits.target[chosen])
-print("chosen", ", ".join(classifier.search_.chosen.layers))
-print(f"{classifier.score(new_images, new_labels):.3f} on {len(others)} new digits")
+print(f"chosen {classifier.score(new_images, new_labels):.3f} on {len(others)} new digits")

@@ -19,6 +19,9 @@ NEEDS = re.compile(r"\A---\nneeds: (?P<names>.*)\n---\n")
 FIGURE = re.compile(r"[\d.,]*\d(?: (?:[MGT]B|s|min \d+ s|h \d+ min)\b)?")
 PLACE = re.compile(r"on \w+ in (?:fp|bf|int)[\w:]+")
 """A provider and a precision, which differ between machines."""
+PRECISION = re.compile(r"\b(?:fp32|bf16|fp16|int8)(?::\w+)?")
+MEASUREMENT = re.compile(r"^ +\w+ in (?:fp32|bf16|fp16|int8).*: .*\n", re.MULTILINE)
+"""A line on another provider on which a graph was measured, perhaps by another test."""
 
 
 class Block(NamedTuple):
@@ -100,5 +103,6 @@ def write_file(body: str) -> None:
 
 def without_figures(text: str) -> list[str]:
     """Return the lines without figures, machines and spacing."""
-    text = FIGURE.sub("#", PLACE.sub("on # in #", text))
+    text = PRECISION.sub("#", PLACE.sub("on # in #", MEASUREMENT.sub("", text)))
+    text = FIGURE.sub("#", text)
     return [re.sub(r"\s+", " ", line).strip() for line in text.splitlines() if line.strip()]

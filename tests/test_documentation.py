@@ -22,10 +22,11 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 RECORDS = ("architecture.md", "benchmarks.md", "coverage.md", "security.md")
 """Pages that show no code to be run: results, and how the code is built."""
+WITHOUT_RUN = ("decisions", "transcripts", "_build", *RECORDS)
 PAGES = sorted(
     path.relative_to(DOCS).as_posix()
     for path in DOCS.rglob("*.md")
-    if path.parts[len(DOCS.parts)] not in ("decisions", "_build", *RECORDS) and list_blocks(path.read_text("utf-8"))
+    if path.relative_to(DOCS).parts[0] not in WITHOUT_RUN and list_blocks(path.read_text(encoding="utf-8"))
 )
 DOCTESTS = sorted(
     path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.rst") if ">>> " in path.read_text(encoding="utf-8")

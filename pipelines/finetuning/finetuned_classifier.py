@@ -96,7 +96,6 @@ class FineTunedClassifier(FineTuning, TransferClassifier):
     Examples
     --------
     >>> import numpy as np
-    >>> from topwork import FineTunedClassifier
     >>> generator = np.random.default_rng(0)
     >>> images = list(generator.integers(0, 128, (40, 32, 32, 3), dtype=np.uint8))
     >>> images[20:] = [image + np.uint8(64) for image in images[20:]]
