@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import io
 import json
 import sys
@@ -29,7 +30,7 @@ def topwork_command(*arguments: object, code: int = 0) -> Result:
     sys.argv = ["topwork", *map(str, arguments)]
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as exited:
-            main()
+            contextvars.copy_context().run(main)  # --quiet ends with the command
     finally:
         sys.argv = before
     assert (exited.value.code or 0) == code, err.getvalue()
