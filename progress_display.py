@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from .progress import Progress, watch_progress
 
@@ -23,6 +23,8 @@ R = TypeVar("R")
 
 FIRST_STEP = "starting"
 DRAWINGS_PER_SECOND = 8
+BAR_LETTERS = 24
+"""Length of the bar in a notebook."""
 
 
 class ProgressDisplay:
@@ -43,7 +45,7 @@ class ProgressDisplay:
         self._pace = Pace(time.monotonic())
         self._state = ""
         self._spinner: Spinner | None = None
-        self._live: Live | None = None
+        self._live: Live | NotebookLine | None = None
         self._is_closed = False
         self._is_hidden = False
         self._lock = threading.RLock()
@@ -81,21 +83,31 @@ class ProgressDisplay:
             self.hide()
 
     def _draw(self) -> None:
+        with self._lock:
+            if self._is_closed:
+                return
+            self._live = NotebookLine(self._describe) if is_in_notebook() else self._make_live()
+            if not self._is_hidden:
+                self._live.start(refresh=True)
+
+    def _make_live(self) -> Live:
         from rich.console import Console
         from rich.live import Live
 
-        with self._lock:
-            if not self._is_closed:
-                console = Console(stderr=True)
-                self._live = Live(
-                    get_renderable=self._render,
-                    console=console,
-                    transient=True,
-                    refresh_per_second=DRAWINGS_PER_SECOND,
-                    redirect_stdout=False,
-                )
-                if not self._is_hidden:
-                    self._live.start(refresh=True)
+        return Live(
+            get_renderable=self._render,
+            console=Console(stderr=True),
+            transient=True,
+            refresh_per_second=DRAWINGS_PER_SECOND,
+            redirect_stdout=False,
+        )
+
+    def _describe(self) -> str:
+        """Return the line as text."""
+        if self._progress is None:
+            return f"{self.title}: {self._step}"
+        done = BAR_LETTERS * self._progress.done // max(1, self._progress.total)
+        return f"{self.title} {'█' * done}{'░' * (BAR_LETTERS - done)} {self._state}"
 
     def _resume(self) -> None:
         self._is_hidden = False
@@ -120,6 +132,36 @@ class ProgressDisplay:
         line.add_column()
         line.add_row(self.title, ProgressBar(total=progress.total, completed=progress.done), self._state)
         return line
+
+
+class NotebookLine:
+    """An output of a notebook's cell that is one line of text, and is replaced whenever there is news."""
+
+    def __init__(self, describe: Callable[[], str]) -> None:
+        self.describe = describe
+        self._handle: Any = None
+        self._drawn_at = 0.0
+
+    def start(self, refresh: bool = False) -> None:
+        """Show the line as it is now; if it was drawn a moment ago, only with `refresh`."""
+        now = time.monotonic()
+        if refresh or now - self._drawn_at > 1 / DRAWINGS_PER_SECOND:
+            self._drawn_at = now
+            self._put(self.describe())
+
+    def stop(self) -> None:
+        """Empty the line, if there is one."""
+        if self._handle is not None:
+            self._put("")
+
+    def _put(self, text: str) -> None:
+        from IPython.display import display
+
+        content = {"text/plain": text}
+        if self._handle is None:
+            self._handle = display(content, raw=True, display_id=True)
+        else:
+            self._handle.update(content, raw=True)
 
 
 _display: ContextVar[ProgressDisplay | None] = ContextVar("topwork_display", default=None)
@@ -182,7 +224,12 @@ def hide_progress() -> None:
 
 def can_draw() -> bool:
     """Return whether standard error is a terminal, or the process is that of a notebook."""
-    return sys.stderr.isatty() or "ipykernel" in sys.modules
+    return sys.stderr.isatty() or is_in_notebook()
+
+
+def is_in_notebook() -> bool:
+    """Return whether the process is that of a notebook."""
+    return "ipykernel" in sys.modules and not sys.stderr.isatty()
 
 
 class Pace:

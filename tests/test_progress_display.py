@@ -133,3 +133,25 @@ def test_pace_is_that_of_items_computed_in_this_run() -> None:
 
 def test_rates_are_for_people() -> None:
     assert [format_rate(rate) for rate in (0.25, 3.21, 1126.4)] == ["0.2 items/s", "3.2 items/s", "1126 items/s"]
+
+
+def test_notebook_shows_one_line_that_is_replaced() -> None:
+    nbformat = pytest.importorskip("nbformat")
+    nbclient = pytest.importorskip("nbclient")
+    source = """
+from topwork.progress import report_step
+from topwork.progress_display import show_progress
+import time
+
+with show_progress("fit"):
+    time.sleep(0.2)
+    report_step("training the head")
+    time.sleep(0.2)
+    print("done")
+"""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    nbclient.NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
+    outputs = notebook.cells[0].outputs
+    shown = [output["data"]["text/plain"] for output in outputs if output.output_type == "display_data"]
+    assert shown == [""]  # one line, which is empty in the end
+    assert [output.text for output in outputs if output.output_type == "stream"] == ["done\n"]

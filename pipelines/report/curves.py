@@ -67,7 +67,7 @@ def try_curve(compute: Callable[[], ScoreCurve], name: str, missing: list[str]) 
     try:
         return [compute()]
     except TopworkError as error:
-        missing.append(f"There is no {name}: {reason(error)}.")
+        missing.append(f"There is no {name}: {reason(error).rstrip('.')}.")
         return []
 
 
