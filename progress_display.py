@@ -228,8 +228,10 @@ def can_draw() -> bool:
 
 
 def is_in_notebook() -> bool:
-    """Return whether the process is that of a notebook."""
-    return "ipykernel" in sys.modules and not sys.stderr.isatty()
+    """Return whether the process is that of a notebook: its interactive shell has a kernel."""
+    interactive = sys.modules.get("IPython")
+    shell = None if interactive is None else interactive.get_ipython()
+    return getattr(shell, "kernel", None) is not None and not sys.stderr.isatty()
 
 
 class Pace:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from topwork import Extractor, FeatureStore, LayerProbe, TransferClassifier, extract_features
 from topwork.progress import Progress, report_progress, report_step, watch_progress
-from topwork.progress_display import Pace, ProgressDisplay, format_rate, hide_progress, show_progress
+from topwork.progress_display import Pace, ProgressDisplay, format_rate, hide_progress, is_in_notebook, show_progress
 
 
 class Terminal(io.StringIO):
@@ -155,3 +155,8 @@ with show_progress("fit"):
     shown = [output["data"]["text/plain"] for output in outputs if output.output_type == "display_data"]
     assert shown == [""]  # one line, which is empty in the end
     assert [output.text for output in outputs if output.output_type == "stream"] == ["done\n"]
+
+
+def test_process_that_only_knows_notebooks_is_none() -> None:
+    pytest.importorskip("ipykernel.kernelapp")
+    assert not is_in_notebook()
