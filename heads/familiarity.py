@@ -9,6 +9,7 @@ Mendes Júnior et al. (2017, https://doi.org/10.1007/s10994-016-5610-8) recognis
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Self
@@ -76,18 +77,22 @@ class Familiarity:
         second class, both distances are that to the first.
         """
         distances = np.empty((len(queries), 2), np.float32)
+        for part, to_rows in self._iterate_distances(queries):
+            if own_groups is not None:
+                to_rows[own_groups[part, None] == groups] = np.inf
+            distances[part] = find_two_smallest(measure_class_distances(to_rows, self.starts, self.n_neighbors))
+        return distances
+
+    def _iterate_distances(self, queries: NDArray[np.float32]) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """Yield parts of standardised features, and their distances ``(n_queries, n_rows)`` to all rows."""
         rows, squares = self._comparison
         n_at_once = max(1, MAX_DISTANCES_AT_ONCE // len(rows))
         for start in range(0, len(queries), n_at_once):
             part = slice(start, start + n_at_once)
             block = queries[part]
-            squared = squares - 2 * (block @ rows.T)  # (n_at_once, n_rows)
+            squared = squares - 2 * (block @ rows.T)
             squared += (block**2).sum(axis=1, keepdims=True)
-            to_rows = np.sqrt(np.maximum(squared, 0.0) / rows.shape[1])
-            if own_groups is not None:
-                to_rows[own_groups[part, None] == groups] = np.inf
-            distances[part] = find_two_smallest(measure_class_distances(to_rows, self.starts, self.n_neighbors))
-        return distances
+            yield part, np.sqrt(np.maximum(squared, 0.0) / rows.shape[1])
 
     @cached_property
     def _comparison(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -102,16 +107,12 @@ class Familiarity:
 
     def are_known(self, X: Array) -> NDArray[np.bool_]:
         """Check which features ``(n_rows, n_features)`` are those of a training row, but for rounding."""
-        rows, squares = self._comparison
         is_known = np.zeros(len(X), bool)
         is_finite = np.isfinite(X).all(axis=1)
         queries = standardise(X[is_finite], self.mean, self.scale)
         nearest = np.empty(len(queries), np.float32)
-        n_at_once = max(1, MAX_DISTANCES_AT_ONCE // len(rows))
-        for start in range(0, len(queries), n_at_once):
-            block = queries[start : start + n_at_once]
-            squared = squares - 2 * (block @ rows.T) + (block**2).sum(axis=1, keepdims=True)  # (n_at_once, n_rows)
-            nearest[start : start + n_at_once] = np.sqrt(np.maximum(squared.min(axis=1), 0.0) / rows.shape[1])
+        for part, to_rows in self._iterate_distances(queries):
+            nearest[part] = to_rows.min(axis=1)
         is_known[is_finite] = nearest <= EQUAL_DISTANCE
         return is_known
 

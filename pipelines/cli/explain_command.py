@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ...atomic import new_file
 from ...errors import InputError
+from ..estimators.result_files import check_suffix, require_file_place
 from .arguments import load_bundle
 from .options import BundleArgument, JsonOption, TrustOption
 from .output import echo, print_json
@@ -32,14 +34,15 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Show what each place of an image contributes to the score of a label; for a linear head on a mean of a map."""
-    if out is not None and out.suffix not in PICTURE_SUFFIXES:
-        raise InputError(f"{out}: expected a file that ends in {', '.join(PICTURE_SUFFIXES)}")
+    if out is not None:
+        check_suffix(out, PICTURE_SUFFIXES)
+        require_file_place(out)
     if not Path(photo).is_file():
         raise InputError(f"{photo} does not exist, or is no file; expected one image")
     estimator = load_bundle(bundle, trust)
     explanation = estimator.explain(photo, find_label(estimator, label))
     if out is not None:
-        explanation.plot().figure.savefig(out)
+        save_picture(explanation, out)
     if as_json:
         print_json({"id": photo, **explanation.to_dict()})
     else:
@@ -48,8 +51,16 @@ def explain(
 
 def find_label(estimator: object, label: str | None) -> object:
     """Return the class that is written like a label; the label itself if there is none."""
-    classes = getattr(estimator, "classes_", [])
-    return next((name for name in getattr(classes, "tolist", list)() if str(name) == label), label)
+    if label is None or not hasattr(estimator, "classes_"):
+        return label
+    return next((name for name in estimator.classes_.tolist() if str(name) == label), label)
+
+
+def save_picture(explanation: Explanation, out: Path) -> None:
+    """Draw an explanation into a file, atomically."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with new_file(out, replace=True) as temporary:
+        explanation.plot().figure.savefig(temporary, format=out.suffix[1:])
 
 
 def print_explanation(explanation: Explanation, out: Path | None) -> None:

@@ -623,7 +623,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         Notes
         -----
         The method is that of class-activation maps (Zhou et al. 2016, https://arxiv.org/abs/1512.04150), which is exact
-        for linear heads on means. A calibrated head is explained before its calibration.
+        for linear heads on means. A head that was calibrated is not linear.
         """
         check_is_fitted(self, "head_")
         return explain(self, item, label)

@@ -35,7 +35,10 @@ def restore_batch_norm(module: GraphModule) -> None:
 
     functional_batch_norm = torch.ops.aten._native_batch_norm_legit_functional.default
     graph = module.graph
-    for node in graph.find_nodes(op="call_function", target=functional_batch_norm):
+    found = graph.find_nodes(op="call_function", target=functional_batch_norm)
+    if not found:
+        return
+    for node in found:
         value, weight, bias, mean, variance, training, momentum, epsilon = node.args
         with graph.inserting_before(node):
             restored = graph.call_function(

@@ -35,7 +35,7 @@ class UpperPart(nn.Module):
     ----------
     layer : Layer
         The cut: what enters.
-    to : Layer
+    to_layer : Layer
         What is returned.
     takes_mask : bool
         Whether :meth:`forward` needs the attention mask of a text.

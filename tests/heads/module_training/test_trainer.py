@@ -152,6 +152,54 @@ def test_weights_of_rows_count(rows: Rows) -> None:
     )
 
 
+def test_rows_without_weight_teach_nothing(rows: Rows) -> None:
+    other = Rows(rows.X.copy(), rows.target)
+    for given in (rows, other):
+        given.weight[::2], given.weight[1::2] = 0, 2
+    other.X[::2] = 100
+    trained = [ModuleTrainer(make_network(), given, None, PLAIN) for given in (rows, other)]
+    for trainer in trained:
+        list(trainer.run())
+    assert_equal_weights(trained[0].module, trained[1].module)
+
+
+def test_smoothed_labels_raise_the_loss_of_sure_outputs(rows: Rows) -> None:
+    sure, target = torch.tensor([[20.0, 0.0, 0.0]]), torch.tensor([0])
+    smoothed = ModuleTrainer(make_network(), rows, None, replace(PLAIN, label_smoothing=0.3))
+    assert float(smoothed.compute_losses(sure, target)) == pytest.approx(0.2 * 20, rel=1e-6)
+
+
+def test_long_gradients_are_shortened(rows: Rows) -> None:
+    options = replace(PLAIN, optimizer="sgd", learning_rate=1.0, max_gradient=0.25, batch_size=80, epochs=1)
+    trained, start = make_network(), make_network()
+    list(ModuleTrainer(trained, rows, None, options).run())
+    steps = [(one - other).detach() for one, other in zip(trained.parameters(), start.parameters(), strict=True)]
+    assert float(torch.cat([step.flatten() for step in steps]).norm()) == pytest.approx(0.25, rel=1e-4)
+
+
+def test_masks_of_mixed_texts_cover_both() -> None:
+    class Texts(Rows):
+        def read(self, rows: Array) -> Sequence[Array]:
+            return [self.X[rows], masks[rows]]
+
+    class MaskKeeper(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head, self.seen = nn.Linear(4, 2), []
+
+        def forward(self, value: Tensor, mask: Tensor) -> Tensor:
+            self.seen.append(mask.numpy().copy())
+            return self.head(value)
+
+    masks = np.triu(np.ones((4, 4), np.int64)).T  # texts of 1 to 4 tokens
+    texts, keeper = Texts(np.ones((4, 4), np.float32), np.array([0, 1, 0, 1])), MaskKeeper()
+    list(ModuleTrainer(keeper, texts, None, replace(PLAIN, mixup=1.0, epochs=1, batch_size=4)).run())
+    (mixed,) = keeper.seen
+    own = np.array(sorted(mixed.sum(axis=1)))
+    assert (own >= [1, 2, 3, 4]).all()
+    assert own[0] > 1  # the shortest text was mixed with a longer one
+
+
 @pytest.mark.parametrize("loss", ["values", "labels"])
 def test_losses_of_values_and_labels_fall(rows: Rows, loss: Any) -> None:
     rows.target = np.eye(3, dtype=np.float32)[rows.target]

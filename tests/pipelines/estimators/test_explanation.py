@@ -16,9 +16,9 @@ def draw_images(n_images: int, seed: int = 0) -> list[np.ndarray]:
     return list(generator.integers(0, 256, (n_images, 40, 40, 3), dtype=np.uint8))
 
 
-def fit(n_classes: int = 3, **options: Any) -> topwork.TransferClassifier:
+def fit(n_classes: int = 3, backbone: Any = "topwork:tiny", **options: Any) -> topwork.TransferClassifier:
     labels = [f"class {number % n_classes}" for number in range(30)]
-    classifier = topwork.TransferClassifier("topwork:tiny", precision="fp32", cv=0, **options)
+    classifier = topwork.TransferClassifier(backbone, precision="fp32", **{"cv": 0, **options})
     return classifier.fit(draw_images(30), labels)
 
 
@@ -56,6 +56,14 @@ def test_place_that_decides_is_found() -> None:
     assert column < 14
 
 
+def test_tokens_are_explained_where_they_lie() -> None:
+    backbone = topwork.load_backbone("timm:test_vit", weights="random")
+    classifier = fit(backbone=backbone, layer="blocks.1", pool="mean")
+    explanation = classifier.explain(draw_images(1)[0])
+    assert explanation.map.shape == (10, 10)
+    assert explanation.map.mean() + explanation.intercept == pytest.approx(explanation.score, rel=1e-4, abs=1e-5)
+
+
 def test_bundle_explains_photographs(hymenoptera: Path, data: Path, tmp_path: Path) -> None:
     backbone = topwork.load_backbone(
         "timm:mobilenetv2_035",
@@ -91,6 +99,7 @@ def test_values_are_explained() -> None:
         ({"head": "knn"}, InputError, "is not linear; expected linear"),
         ({"layer": ["layer1", "layer2"]}, InputError, "layer1, layer2; expected those of one layer"),
         ({"normalize": True}, InputError, "normalized; expected"),
+        ({"calibrate": True, "cv": 3}, InputError, "is not linear; expected linear"),
     ],
 )
 def test_what_is_no_linear_score_of_a_mean_is_refused(
