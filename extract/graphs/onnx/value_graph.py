@@ -14,6 +14,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ..model_file import load_model, read_array
+from .signed_weights import shift_signed_weights
 
 SIZE_OPERATIONS = ("Shape", "Size")
 FLOAT_TYPES = ("FLOAT", "FLOAT16", "DOUBLE", "BFLOAT16")
@@ -143,7 +144,9 @@ class OnnxGraph:
 
 def load_graph(path: Path, data: str) -> OnnxGraph:
     """Read a file; large weights beside it are read when they are needed."""
-    return OnnxGraph(load_model(path), data)
+    model = load_model(path)
+    shift_signed_weights(model.graph)
+    return OnnxGraph(model, data)
 
 
 def names_read(node: Any) -> Iterator[str]:
