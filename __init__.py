@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from .pipelines.estimators.refit import refit
     from .pipelines.estimators.transfer_classifier import TransferClassifier
     from .pipelines.estimators.transfer_regressor import TransferRegressor
+    from .pipelines.finetuning.finetuned_classifier import FineTunedClassifier
+    from .pipelines.finetuning.finetuned_regressor import FineTunedRegressor
     from .pipelines.selection.advice import Advice
     from .pipelines.selection.advise import advise
     from .pipelines.selection.apply_findings import apply_findings
@@ -55,6 +57,8 @@ __all__ = [
     "FeatureStore",
     "Finding",
     "Findings",
+    "FineTunedClassifier",
+    "FineTunedRegressor",
     "ImageSpec",
     "InputOverrides",
     "Layer",
@@ -94,6 +98,8 @@ __getattr__, __dir__, _ = lazy_exports(
         "FeatureStore": ".extract.store.feature_store",
         "Finding": ".pipelines.selection.findings",
         "Findings": ".pipelines.selection.findings",
+        "FineTunedClassifier": ".pipelines.finetuning.finetuned_classifier",
+        "FineTunedRegressor": ".pipelines.finetuning.finetuned_regressor",
         "ImageSpec": ".models.image_spec",
         "InputOverrides": ".models.input_spec",
         "Layer": ".extract.graphs.layer",

@@ -19,6 +19,8 @@ PUBLIC = [
     "FeatureStore",
     "Finding",
     "Findings",
+    "FineTunedClassifier",
+    "FineTunedRegressor",
     "ImageSpec",
     "InputOverrides",
     "Layer",

@@ -90,12 +90,13 @@ class ModuleTrainer:
             return torch.optim.SGD(groups, momentum=MOMENTUM)
         return torch.optim.AdamW(groups)
 
-    def run(self) -> Iterator[EpochRecord]:
-        """Train epoch by epoch, and yield what each came to, until the last, or until patience ends.
+    def run(self, until: int | None = None) -> Iterator[EpochRecord]:
+        """Train epoch by epoch, and yield what each came to, until the last, or an earlier one, or patience ends.
 
         Afterwards :attr:`best` has the best weights, and :meth:`keep_best` gives them to the module.
         """
-        while len(self.records) < self.options.epochs and not self.is_patience_over():
+        end = self.options.epochs if until is None else min(until, self.options.epochs)
+        while len(self.records) < end and not self.is_patience_over():
             epoch = len(self.records)
             loss = self.run_epoch(epoch)
             validation_loss = None if self.validation is None else self.compute_validation_loss(self.validation)
@@ -105,9 +106,9 @@ class ModuleTrainer:
             self.records.append(record)
             yield record
 
-    def find_best_loss(self) -> float:
-        """Return the lowest validation loss so far."""
-        losses = [record.validation_loss for record in self.records if record.validation_loss is not None]
+    def find_best_loss(self, until: int | None = None) -> float:
+        """Return the lowest validation loss so far, or of the epochs up to one; infinite if there is none."""
+        losses = [record.validation_loss for record in self.records[:until] if record.validation_loss is not None]
         return min(losses, default=math.inf)
 
     def is_patience_over(self) -> bool:

@@ -34,6 +34,10 @@ EXAMPLES = {
         "topwork fit photos/ --backbone timm:resnet18 --layer auto --out bundle",
         "topwork fit features --head auto --out bundle",
     ],
+    "finetune": [
+        "topwork finetune photos/ --backbone timm:resnet18 --out bundle",
+        "topwork finetune photos/ --from layer3 --store maps --out bundle",
+    ],
     "refit": [
         "topwork refit bundle features --labels labels.csv --out bundle-2",
         "topwork refit bundle features --train-on-all --out bundle --overwrite",

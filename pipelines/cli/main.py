@@ -21,6 +21,7 @@ from . import (
     cache_commands,
     explain_command,
     extract_commands,
+    finetune_command,
     overview_commands,
     probe_commands,
     report_command,
@@ -90,6 +91,7 @@ add_command(app, "audit", audit_commands.audit)
 add_command(app, "probe", probe_commands.probe)
 add_command(app, "advise", probe_commands.advise)
 add_command(app, "fit", bundle_commands.fit)
+add_command(app, "finetune", finetune_command.finetune)
 add_command(app, "refit", bundle_commands.refit)
 add_command(app, "evaluate", bundle_commands.evaluate)
 add_command(app, "predict", bundle_commands.predict)

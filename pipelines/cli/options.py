@@ -134,7 +134,7 @@ class CutOptions:
 
 
 @dataclass(frozen=True)
-class ExecutionOptions:
+class RunOptions:
     """How the graph is run."""
 
     precision: Annotated[
@@ -144,7 +144,6 @@ class ExecutionOptions:
     provider: Annotated[
         str, option("Execution provider: auto (the fastest available), or a name from `topwork doctor`.", RUN_PANEL)
     ] = "auto"
-    batch_size: Annotated[str, option("Items per batch, or auto.", RUN_PANEL)] = "auto"
     max_pixels: Annotated[int, option("Images with more pixels fail and are not decoded.", RUN_PANEL)] = 89_478_485
     on_error: Annotated[str, option("What to do about failed items: record, raise or limit:N%.", RUN_PANEL)] = "record"
 
@@ -152,7 +151,18 @@ class ExecutionOptions:
         """Return the parameters that :class:`Extraction` and :class:`TransferClassifier` take."""
         if self.max_pixels < 1:
             raise InputError(f"--max-pixels {self.max_pixels}: expected a positive number")
-        return vars(self) | {"batch_size": parse_batch_size(self.batch_size)}
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class ExecutionOptions(RunOptions):
+    """How the graph is run, and in which batches."""
+
+    batch_size: Annotated[str, option("Items per batch, or auto.", RUN_PANEL)] = "auto"
+
+    def to_parameters(self) -> dict[str, Any]:
+        """Return the parameters that :class:`Extraction` and :class:`TransferClassifier` take."""
+        return super().to_parameters() | {"batch_size": parse_batch_size(self.batch_size)}
 
 
 @dataclass(frozen=True)

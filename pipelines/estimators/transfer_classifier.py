@@ -171,8 +171,9 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
 
     # Fitting.
 
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
+    def check_parameters(self) -> None:
+        """Raise an InputError if a parameter that does not concern the features is wrong."""
+        super().check_parameters()
         if not isinstance(self.calibrate, bool | np.bool_):
             raise InputError(f"calibrate={self.calibrate!r} of TransferClassifier: expected True or False")
         if not CLASS_WEIGHT.is_met(self.class_weight):

@@ -204,7 +204,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         self.__dict__.pop("head_", None)  # if this fit fails, an earlier head must not be used with new features
         # Check the parameters, before anything is computed.
         given = None if y is None else read_labels(y)
-        self._check_parameters()
+        self.check_parameters()
         self.search_ = None
         if self._chooses_layer:
             self.unfitted_head(None if given is None else given.values)  # an unsuitable head is named before the search
@@ -327,7 +327,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         """Return the head, unfitted; an unsuitable one is reported before features are computed."""
         return set_head_parameters(resolve_head(self.head, self.find_task(y)), self.head_params or {})
 
-    def _check_parameters(self) -> None:
+    def check_parameters(self) -> None:
         """Raise an InputError if a parameter that does not concern the features is wrong."""
         require_views(self.views)
         if not isinstance(self.store, (str, PathLike, NoneType)):

@@ -1,9 +1,9 @@
-"""The state of training after each epoch, in one file, from which training goes on after a kill."""
+"""The state of training after each epoch, one file for each cut, from which training goes on after a kill."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from ...atomic import write_file
@@ -11,6 +11,7 @@ from ...errors import InputError, reason
 from ...heads.module_training.trainer import EpochRecord, TrainingState
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 PARTS = ("module", "optimizer", "best")
@@ -18,40 +19,57 @@ IDENTITY = "identity"
 RECORDS = "records"
 
 
-def save_checkpoint(path: Path, state: TrainingState, identity: str) -> None:
-    """Replace a file by the state of training; the identity says of what data, network and options it is."""
-    from safetensors.numpy import save
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder with the state of training above each of some cuts.
 
-    tensors = {f"{part}/{name}": array for part in PARTS for name, array in getattr(state, part).items()}
-    metadata = {IDENTITY: identity, RECORDS: json.dumps([asdict(record) for record in state.records])}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, save(tensors, metadata))
-
-
-def load_checkpoint(path: Path, identity: str) -> TrainingState | None:
-    """Return the state of training in a file, None if there is no file.
-
-    Raise an InputError if the file is damaged, or of other data, another network or other options.
+    The identity says of what data, network and options it is.
     """
-    from safetensors import safe_open
 
-    if not path.exists():
-        return None
-    parts: dict[str, dict[str, object]] = {part: {} for part in PARTS}
-    try:
-        with safe_open(path, "numpy") as stream:
-            metadata = stream.metadata()
-            for key in stream.keys():  # noqa: SIM118
-                part, _, name = key.partition("/")
-                parts[part][name] = stream.get_tensor(key)
-        found = metadata[IDENTITY]
-        records = [EpochRecord(**record) for record in json.loads(metadata[RECORDS])]
-    except Exception as error:
-        raise InputError(
-            f"{path} is no checkpoint of topwork, or is damaged ({reason(error)}); remove it, or name another file"
-        ) from error
-    if found != identity:
-        raise InputError(
-            f"the checkpoint {path} is of other items, labels, layers or options; remove it, or name another file"
-        )
-    return TrainingState(records=records, **parts)  # type: ignore[arg-type]
+    folder: Path
+    identity: str
+    cuts: Sequence[str]
+
+    def save(self, cut: str, state: TrainingState) -> None:
+        """Replace the state of training above a cut."""
+        from safetensors.numpy import save
+
+        tensors = {f"{part}/{name}": array for part in PARTS for name, array in getattr(state, part).items()}
+        metadata = {IDENTITY: self.identity, RECORDS: json.dumps([asdict(record) for record in state.records])}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_file(self.find_file(cut), save(tensors, metadata))
+
+    def load(self) -> dict[str, TrainingState]:
+        """Return the states that were saved, by cut.
+
+        Raise an InputError if a file is damaged, or of other data, another network or other options.
+        """
+        files = {cut: self.find_file(cut) for cut in self.cuts}
+        return {cut: self.read(path) for cut, path in files.items() if path.exists()}
+
+    def find_file(self, cut: str) -> Path:
+        """Return the file of a cut."""
+        return self.folder / f"{cut.replace('/', '_')}.safetensors"
+
+    def read(self, path: Path) -> TrainingState:
+        """Return the state of training in a file."""
+        from safetensors import safe_open
+
+        parts: dict[str, dict[str, object]] = {part: {} for part in PARTS}
+        try:
+            with safe_open(path, "numpy") as stream:
+                metadata = stream.metadata()
+                for key in stream.keys():  # noqa: SIM118
+                    part, _, name = key.partition("/")
+                    parts[part][name] = stream.get_tensor(key)
+            found = metadata[IDENTITY]
+            records = [EpochRecord(**record) for record in json.loads(metadata[RECORDS])]
+        except Exception as error:
+            raise InputError(
+                f"{path} is no checkpoint of topwork, or damaged ({reason(error)}); remove it, or name another folder"
+            ) from error
+        if found != self.identity:
+            raise InputError(
+                f"the checkpoint {path} is of other items, labels, layers or options; remove it, or name another folder"
+            )
+        return TrainingState(records=records, **parts)  # type: ignore[arg-type]

@@ -29,8 +29,10 @@ class FineTunedClassifier(FineTuning, TransferClassifier):
     ----------
     backbone : str, BackboneSpec or Backbone
         What :func:`topwork.load_backbone` takes or returns; not an ONNX file.
-    from_layer : str
-        The cut: a layer that all data flow through, or ``"input"`` to train the whole network.
+    from_layer : str or sequence of str
+        The cut: a layer that all data flow through, or ``"input"`` to train the whole network. Several are compared:
+        they are trained for a few epochs, and each time the epochs double the worse half is given up, by the loss of
+        rows that are not trained on (successive halving). "auto" compares four ends of blocks, spread over the depth.
     to : str
         The last layer to keep; those above it are removed.
     pool : str
@@ -41,6 +43,8 @@ class FineTunedClassifier(FineTuning, TransferClassifier):
         As for :class:`topwork.Extractor`, of the trained network. Maps are computed in float32.
     views : int
         Number of augmented versions of each image whose maps are trained on in addition.
+    max_disk : float, optional
+        Bytes that the maps may take; of several cuts, those with the largest maps are left out until the rest fits.
     epochs, batch_size : int
         Passes over the rows, and rows for each step.
     optimizer : {"adamw", "sgd"}
@@ -70,8 +74,8 @@ class FineTunedClassifier(FineTuning, TransferClassifier):
     callbacks : sequence of callable
         Called after each epoch with the trainer and a record of the epoch.
     checkpoint : path, optional
-        File to which the state of training is written after each epoch. If it exists, training goes on from it, and
-        ends as it would have without an interruption.
+        Folder to which the state of training is written after each epoch. If it is there, training goes on from it,
+        and ends as it would have without an interruption.
     random_state : int, RandomState or None
     device : str
         "auto" (a GPU if there is one), or a torch device.
@@ -84,8 +88,13 @@ class FineTunedClassifier(FineTuning, TransferClassifier):
         Of the trained network.
     head_ : LinearProbe
     classes_ : ndarray
+    from_layer_ : str
+        The cut that was trained above.
+    trials_ : list of CutTrial
+        How far training above each cut went, and its lowest validation loss.
     comparison_ : Comparison or None
-        Scores of the trained and of the frozen layers, and whether the difference is within its error.
+        Scores of the trained and of the frozen layers (of the best of `to` and the cuts) on rows that nothing depends
+        on, and whether the difference is within its error.
     history_ : list of dict
         The losses of each epoch.
     map_error_ : float
@@ -95,20 +104,23 @@ class FineTunedClassifier(FineTuning, TransferClassifier):
 
     Examples
     --------
-    >>> import numpy as np
+    >>> import topwork
     >>> generator = np.random.default_rng(0)
     >>> images = list(generator.integers(0, 128, (40, 32, 32, 3), dtype=np.uint8))
     >>> images[20:] = [image + np.uint8(64) for image in images[20:]]
     >>> labels = ["dark"] * 20 + ["light"] * 20
-    >>> classifier = FineTunedClassifier("topwork:tiny", from_layer="layer2", epochs=2, random_state=0)
+    >>> classifier = topwork.FineTunedClassifier("topwork:tiny", from_layer="layer2", epochs=2, random_state=0)
     >>> classifier.fit(images, labels).predict(images[-1:]).tolist()
     ['light']
     """
 
+    calibrate = False
+    abstain_below = None
+
     def __init__(
         self,
         backbone: str | BackboneSpec | Backbone = "topwork:tiny",
-        from_layer: str = "input",
+        from_layer: str | Sequence[str] = AUTO,
         to: str = LAST,
         pool: str = AUTO,
         store: str | Path | None = None,
@@ -117,6 +129,7 @@ class FineTunedClassifier(FineTuning, TransferClassifier):
         on_error: str = "raise",
         max_pixels: int = MAX_PIXELS,
         views: int = 0,
+        max_disk: float | None = None,
         epochs: int = 30,
         batch_size: int = 64,
         optimizer: str = "adamw",
@@ -138,36 +151,36 @@ class FineTunedClassifier(FineTuning, TransferClassifier):
         device: str = "auto",
         progress: bool = False,
     ) -> None:
-        self.backbone = backbone
-        self.from_layer = from_layer
-        self.to = to
-        self.pool = pool
-        self.store = store
-        self.precision = precision
-        self.provider = provider
-        self.on_error = on_error
-        self.max_pixels = max_pixels
-        self.views = views
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.optimizer = optimizer
-        self.learning_rate = learning_rate
-        self.layer_decay = layer_decay
-        self.weight_decay = weight_decay
-        self.warmup = warmup
-        self.label_smoothing = label_smoothing
-        self.mixup = mixup
-        self.patience = patience
-        self.train_batch_norm = train_batch_norm
+        super().__init__(
+            backbone=backbone,
+            from_layer=from_layer,
+            to=to,
+            pool=pool,
+            store=store,
+            precision=precision,
+            provider=provider,
+            on_error=on_error,
+            max_pixels=max_pixels,
+            views=views,
+            max_disk=max_disk,
+            epochs=epochs,
+            batch_size=batch_size,
+            optimizer=optimizer,
+            learning_rate=learning_rate,
+            layer_decay=layer_decay,
+            weight_decay=weight_decay,
+            warmup=warmup,
+            label_smoothing=label_smoothing,
+            mixup=mixup,
+            patience=patience,
+            train_batch_norm=train_batch_norm,
+            validation_fraction=validation_fraction,
+            test_fraction=test_fraction,
+            loss=loss,
+            callbacks=callbacks,
+            checkpoint=checkpoint,
+            random_state=random_state,
+            device=device,
+            progress=progress,
+        )
         self.class_weight = class_weight
-        self.validation_fraction = validation_fraction
-        self.test_fraction = test_fraction
-        self.loss = loss
-        self.callbacks = callbacks
-        self.checkpoint = checkpoint
-        self.random_state = random_state
-        self.device = device
-        self.progress = progress
-
-    calibrate = False
-    abstain_below = None

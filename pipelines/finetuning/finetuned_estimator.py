@@ -13,11 +13,13 @@ import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_sample_weight
 
-from ...errors import InputError, ParityError
+from ...errors import InputError, LayerError, ParityError
 from ...extract.extractor.extractor import Extractor, ItemFeatures
 from ...extract.graphs.cutting import cutter_for
-from ...extract.graphs.pooling import UNPOOLED, satisfies
+from ...extract.graphs.layer import LAST
+from ...extract.graphs.pooling import AUTO, UNPOOLED, satisfies
 from ...extract.jobs.job import extract_features
+from ...extract.preprocess.decode import MAX_PIXELS
 from ...extract.sources.item import Source
 from ...extract.sources.selected import SelectedSource
 from ...extract.store.feature_store import FeatureStore
@@ -34,21 +36,26 @@ from ...heads.parameters import (
     check_parameters,
     one_of,
 )
+from ...heads.registry import CLASSIFICATION
 from ...identity import digest
 from ...models.backbone import Backbone, TorchBackbone
 from ...models.loading import BackboneSpec, load_backbone
 from ...progress import report_step
-from ..estimators.item_features import LOCK_PATIENCE_SECONDS, compute_features, select_items
+from ..estimators.candidate_features import is_automatic
+from ..estimators.item_features import LOCK_PATIENCE_SECONDS, compute_features
 from ..estimators.training_set import TrainingSet
 from ..estimators.transfer_estimator import TransferEstimator
-from .checkpoint import load_checkpoint, save_checkpoint
-from .stored_maps import StoredMaps
+from .checkpoint import Checkpoint
+from .cuts import choose_cuts, keep_within_disk
+from .stored_maps import MapsOfCuts, StoredMaps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ...extract.graphs.cut import Column
     from ...heads.module_training.trainer import EpochRecord, ModuleTrainer
+    from .halving import CutTrial
+    from .network import TunedNetwork
     from .tuning import Comparison, Tuning
 
 MAP_DTYPE = "float16"
@@ -56,6 +63,9 @@ MAP_DTYPE = "float16"
 MAX_MAP_ERROR = 0.02
 """Largest relative L2 error of features that are computed from stored maps."""
 N_CHECKED_ITEMS = 8
+OPTIONAL_POSITIVE = Constraint(
+    "None, or a positive number", lambda value: value is None or POSITIVE_NUMBER.is_met(value)
+)
 SHARE_BELOW_1 = Constraint("a number from 0 to below 1", NUMBER_FROM_0_BELOW_1.is_met)
 LOSS = Constraint("None, or a function of outputs and targets", lambda value: value is None or callable(value))
 CALLBACKS = Constraint(
@@ -63,6 +73,7 @@ CALLBACKS = Constraint(
 )
 
 CONSTRAINTS = {
+    "max_disk": OPTIONAL_POSITIVE,
     "epochs": POSITIVE_INTEGER,
     "batch_size": POSITIVE_INTEGER,
     "optimizer": one_of("adamw", "sgd"),
@@ -90,26 +101,72 @@ class FineTuning(TransferEstimator):
     normalize = False
     cv = 0
 
-    from_layer: str
-    to: str
-    epochs: int
-    optimizer: str
-    learning_rate: float
-    layer_decay: float
-    weight_decay: float
-    warmup: float
-    label_smoothing: float
-    mixup: float
-    patience: int
-    train_batch_norm: bool
-    validation_fraction: float
-    test_fraction: float
-    loss: Callable[..., Any] | None
-    callbacks: Sequence[Callable[..., Any]]
-    checkpoint: str | Path | None
-    random_state: Any
-    device: str
     comparison_: Comparison | None
+    trials_: list[CutTrial]
+
+    def __init__(
+        self,
+        backbone: str | BackboneSpec | Backbone = "topwork:tiny",
+        from_layer: str | Sequence[str] = AUTO,
+        to: str = LAST,
+        pool: str = AUTO,
+        store: str | Path | None = None,
+        precision: str = "auto",
+        provider: str = "auto",
+        on_error: str = "raise",
+        max_pixels: int = MAX_PIXELS,
+        views: int = 0,
+        max_disk: float | None = None,
+        epochs: int = 30,
+        batch_size: int = 64,
+        optimizer: str = "adamw",
+        learning_rate: float = 1e-3,
+        layer_decay: float = 0.8,
+        weight_decay: float = 0.05,
+        warmup: float = 0.1,
+        label_smoothing: float = 0.0,
+        mixup: float = 0.0,
+        patience: int = 5,
+        train_batch_norm: bool = False,
+        validation_fraction: float = 0.15,
+        test_fraction: float = 0.15,
+        loss: Callable[..., Any] | None = None,
+        callbacks: Sequence[Callable[..., Any]] = (),
+        checkpoint: str | Path | None = None,
+        random_state: Any = None,
+        device: str = "auto",
+        progress: bool = False,
+    ) -> None:
+        self.backbone = backbone
+        self.from_layer = from_layer
+        self.to = to
+        self.pool = pool
+        self.store = store
+        self.precision = precision
+        self.provider = provider
+        self.on_error = on_error
+        self.max_pixels = max_pixels
+        self.views = views
+        self.max_disk = max_disk
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.layer_decay = layer_decay
+        self.weight_decay = weight_decay
+        self.warmup = warmup
+        self.label_smoothing = label_smoothing
+        self.mixup = mixup
+        self.patience = patience
+        self.train_batch_norm = train_batch_norm
+        self.validation_fraction = validation_fraction
+        self.test_fraction = test_fraction
+        self.loss = loss
+        self.callbacks = callbacks
+        self.checkpoint = checkpoint
+        self.random_state = random_state
+        self.device = device
+        self.progress = progress
 
     @property
     def _chooses_layer(self) -> bool:
@@ -120,8 +177,8 @@ class FineTuning(TransferEstimator):
 
     @property
     def layer(self) -> str:  # type: ignore[override]
-        """The cut."""
-        return self.from_layer
+        """The layer whose features enter the head."""
+        return self.to
 
     # Fitting.
 
@@ -155,15 +212,44 @@ class FineTuning(TransferEstimator):
         ParityError
             If the features computed from the maps are not those of the whole network.
         """
-        self._check_parameters()
+        self.check_parameters()
         self._backbone = self._load_backbone()
+        self._networks = self._trace_networks(X)  # what cannot be trained is named before any map is computed
         with self._choose_map_folder():
             super().fit(X, y, sample_weight=sample_weight, groups=groups, split=split)
-        del self._backbone
+        del self._backbone, self._networks
         if not isinstance(X, FeatureStore):
             self._check_maps(X)
             self.extractor_.set_params(precision=self.precision).fit(X)
         return self
+
+    def _trace_networks(self, X: Any) -> dict[str, TunedNetwork]:
+        """Return the network above each cut, in order of execution; of a store's, above those that it has maps of."""
+        from .network import make_network
+
+        cuts = choose_cuts(self._backbone, self.from_layer, self.to)
+        if isinstance(X, FeatureStore) and is_automatic(self.from_layer):
+            cuts = self._list_stored_cuts(X)
+        networks: dict[str, TunedNetwork] = {}
+        for cut in cuts:
+            report_step(f"tracing {self._backbone.name} above {cut}")
+            try:
+                networks[cut] = make_network(
+                    self._backbone, cut, self.to, pool=str(self.pool), train_batch_norm=self.train_batch_norm
+                )
+            except LayerError:
+                if not is_automatic(self.from_layer) or (cut == cuts[-1] and not networks):
+                    raise
+        return networks
+
+    def _list_stored_cuts(self, store: FeatureStore) -> list[str]:
+        """Return the layers below the last one that is kept of which a store has whole maps."""
+        names = [column.layer for column in store.columns if is_whole(column) and column.layer != self.to]
+        if not names:
+            raise InputError(
+                f"{store.path} has no whole maps, which layers are trained from; expected a store made with --pool none"
+            )
+        return names
 
     @contextlib.contextmanager
     def _choose_map_folder(self) -> Iterator[None]:
@@ -176,14 +262,15 @@ class FineTuning(TransferEstimator):
             self._map_folder = Path(folder) / "maps"
             yield
 
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
+    def check_parameters(self) -> None:
+        """Raise an InputError if a parameter that does not concern the features is wrong."""
+        super().check_parameters()
         check_parameters(self, CONSTRAINTS)
 
     def _build_extractor(self) -> Extractor:
-        return self._make_extractor(self._backbone, self.from_layer, UNPOOLED)
+        return self._make_extractor(self._backbone, list(self._networks), UNPOOLED)
 
-    def _make_extractor(self, backbone: Any, layer: str, pool: Any) -> Extractor:
+    def _make_extractor(self, backbone: Any, layer: str | list[str], pool: str) -> Extractor:
         """Return an extractor in float32, which runs as this estimator is to run."""
         return Extractor(
             backbone,
@@ -204,47 +291,57 @@ class FineTuning(TransferEstimator):
     def _compute_training_features(
         self, items: Source | FeatureStore, chosen: NDArray[np.intp], is_labelled: NDArray[np.bool_]
     ) -> ItemFeatures:
-        """Return the maps of the labelled ones of the chosen items, and of their views, as :class:`StoredMaps`."""
+        """Return the maps of the labelled ones of the chosen items, and of their views, as :class:`MapsOfCuts`."""
+        chosen = chosen[is_labelled]
         if isinstance(items, FeatureStore):
-            rows = chosen[is_labelled]
-            return self._take_maps(items, rows, np.arange(len(rows)), failures=items.failures())
+            return self._take_maps(items, chosen, np.arange(len(chosen)), failures=items.failures())
+        self._keep_within_disk(n_rows=len(chosen) * (1 + self.views))
         source = SelectedSource(items, chosen.tolist())
         store = FeatureStore.open_or_create(self._map_folder, self.extractor_, MAP_DTYPE, adds_columns=True)
         config = self.extractor_.run_config
         ledger = extract_features(
             source, store, config=config, patience=LOCK_PATIENCE_SECONDS, views=self.views or None
         )
-        if self._find_column(store) is None:
+        if any(self._find_column(store, cut) is None for cut in self._networks):
             store.add_columns(self.extractor_, source, config=config, patience=LOCK_PATIENCE_SECONDS, partial=True)
         positions = {item.id: position for position, item in enumerate(source)}
         pairs = sorted((positions[item_id], row) for row, item_id in enumerate(store.groups) if item_id in positions)
         kept, rows = np.array(pairs, np.intp).reshape(-1, 2).T
-        return select_items(self._take_maps(store, rows, kept, failures=ledger.failures), is_labelled)
+        return self._take_maps(store, rows, kept, failures=ledger.failures)
+
+    def _keep_within_disk(self, n_rows: int) -> None:
+        """Leave out cuts whose maps need more disk than there may be; raise an InputError if none is left."""
+        kept = keep_within_disk(self.extractor_.columns, n_rows, self.max_disk)
+        if len(kept) < len(self._networks):
+            self._networks = {cut: self._networks[cut] for cut in kept}
+            self.extractor_ = self._build_extractor().fit(None)
 
     def _take_maps(
         self, store: FeatureStore, rows: NDArray[np.intp], kept: NDArray[np.intp], failures: list[tuple[str, str]]
     ) -> ItemFeatures:
-        column = self._find_column(store)
-        if column is None:
-            raise InputError(
-                f"{store.path} has no maps of {self.from_layer!r}; expected a store made with "
-                f"--layer {self.from_layer} --pool none, or the items themselves"
-            )
-        layer = cutter_for(self._backbone).describe(self.from_layer)
-        maps: Any = StoredMaps(store.matrix(column), rows, layer)
+        maps: Any = MapsOfCuts({cut: self._open_maps(store, rows, cut) for cut in self._networks})
         return ItemFeatures(maps, kept, failures)
 
-    def _find_column(self, store: FeatureStore) -> Column | None:
-        """Return the column of the maps in a store, None if it has none."""
-        for column in store.columns:
-            if column.layer == self.from_layer and satisfies(column.pool, UNPOOLED) and not column.normalize:
-                return column
-        return None
+    def _open_maps(self, store: FeatureStore, rows: NDArray[np.intp], cut: str) -> StoredMaps:
+        """Return the maps of some rows of a store at a cut."""
+        column = self._find_column(store, cut)
+        if column is None:
+            raise InputError(
+                f"{store.path} has no maps of {cut!r}; expected a store made with --layer {cut} --pool none, or the "
+                "items themselves"
+            )
+        return StoredMaps(store.matrix(column), rows, cutter_for(self._backbone).describe(cut))
+
+    def _find_column(self, store: FeatureStore, cut: str) -> Column | None:
+        """Return the column of the maps of a cut in a store, None if it has none."""
+        return next((column for column in store.columns if column.layer == cut and is_whole(column)), None)
 
     def train(self, head: Any, given: TrainingSet) -> None:
         """Train the layers above the cut, with a linear head, on maps; record what they were trained on."""
         rows = self._encode_labels(given)
-        tuning = self._tune(rows)
+        tuning = self._tune(rows, self._weigh_rows(given))
+        self.from_layer_ = tuning.cut
+        self.trials_ = tuning.trials
         self.comparison_ = tuning.comparison
         self.history_ = [asdict(record) for record in tuning.records]
         super().train(tuning.head, replace(given, X=tuning.features))
@@ -252,52 +349,62 @@ class FineTuning(TransferEstimator):
     def _fit_head(self, head: Any, rows: TrainingSet) -> Any:
         return head  # it was trained with the layers
 
-    def _tune(self, rows: TrainingSet) -> Tuning:
+    def _tune(self, rows: TrainingSet, weights: NDArray[np.float32]) -> Tuning:
         """Train the layers above the cut, and make the extractor one of the trained network."""
-        from .network import make_network, tune_backbone
-        from .tuning import Tuner, divide_rows
+        from .network import tune_backbone
+        from .tuning import Task, divide_rows, tune
 
-        backbone = self._backbone
-        report_step(f"tracing {backbone.name} above {self.from_layer}")
-        network = make_network(
-            backbone, self.from_layer, self.to, pool=str(self.pool), train_batch_norm=self.train_batch_norm
-        )
         options = self._training_options()
-        task = self.find_task(rows.y)
+        name = self.find_task(rows.y)
         is_original = np.ones(len(rows), bool) if rows.is_original is None else rows.is_original
         division = divide_rows(
             rows.y,
             rows.groups,
             is_original,
             shares=(self.validation_fraction, self.test_fraction),
-            by_class=task == "classification",
+            by_class=name == CLASSIFICATION,
             seed=options.seed,
         )
-        tuner = Tuner(
-            network,
-            rows.X,  # type: ignore[arg-type]
-            rows.y,
-            self._weigh_rows(rows),
-            task=task,
-            division=division,
-            options=options,
-        )
-        identity = self._identify_training(backbone, rows, options)
-        state = None if self.checkpoint is None else load_checkpoint(Path(self.checkpoint), identity)
+        maps: Any = rows.X
+        checkpoint = self._open_checkpoint(rows, options)
 
-        def after_epoch(trainer: ModuleTrainer, record: EpochRecord) -> None:
-            if self.checkpoint is not None:
-                save_checkpoint(Path(self.checkpoint), trainer.save_state(), identity)
+        def after_epoch(cut: str, trainer: ModuleTrainer, record: EpochRecord) -> None:
+            loss = f"loss {record.loss:.3f}"
+            report_step(f"training the layers above {cut}: epoch {record.epoch} of {self.epochs}, {loss}")
+            if checkpoint is not None:
+                checkpoint.save(cut, trainer.save_state())
             for callback in self.callbacks:
                 callback(trainer, record)
 
-        tuning = tuner.run(after_epoch, state)
+        tuning = tune(
+            self._networks,
+            maps.of_cut,
+            Task(name, rows.y, weights, division),
+            options,
+            after_epoch=after_epoch,
+            states={} if checkpoint is None else checkpoint.load(),
+        )
         few = np.flatnonzero(is_original)[:N_CHECKED_ITEMS]
         ids = few if rows.ids is None else rows.ids[few]
         self._checked_features = (ids.tolist(), tuning.features[few])
-        tuned = tune_backbone(backbone, network.upper)
-        self.extractor_ = self._make_extractor(tuned, self.to, self.pool).fit(None)
+        tuned = tune_backbone(self._backbone, tuning.network.upper)
+        self.extractor_ = self._make_extractor(tuned, self.to, str(self.pool)).fit(None)
         return tuning
+
+    def _open_checkpoint(self, rows: TrainingSet, options: ModuleTrainingOptions) -> Checkpoint | None:
+        """Return the folder of the state of training, for exactly these rows, layers and options; None for none."""
+        if self.checkpoint is None:
+            return None
+        ids = np.arange(len(rows)) if rows.ids is None else rows.ids
+        named_loss = options.loss if isinstance(options.loss, str) else "own"
+        identity = {
+            "backbone": self._backbone.identity(),
+            "cut": [*self._networks, self.to, self.pool, bool(self.train_batch_norm)],
+            "options": asdict(replace(options, loss=named_loss)),  # type: ignore[arg-type]
+            "shares": [self.validation_fraction, self.test_fraction],
+            "rows": [[str(item_id) for item_id in ids], rows.y.tolist()],
+        }
+        return Checkpoint(Path(self.checkpoint), digest(identity), list(self._networks))
 
     def _load_backbone(self) -> TorchBackbone:
         """Return the backbone with its PyTorch module."""
@@ -331,26 +438,12 @@ class FineTuning(TransferEstimator):
             device=self.device,
         )
 
-    def _identify_training(self, backbone: TorchBackbone, rows: TrainingSet, options: ModuleTrainingOptions) -> str:
-        """Return the digest of everything that training depends on."""
-        ids = np.arange(len(rows)) if rows.ids is None else rows.ids
-        named_loss = options.loss if isinstance(options.loss, str) else "own"
-        return digest(
-            {
-                "backbone": backbone.identity(),
-                "cut": [self.from_layer, self.to, str(self.pool), bool(self.train_batch_norm)],
-                "options": asdict(replace(options, loss=named_loss)),  # type: ignore[arg-type]
-                "shares": [self.validation_fraction, self.test_fraction],
-                "rows": [[str(item_id) for item_id in ids], rows.y.tolist()],
-            }
-        )
-
-    def _weigh_rows(self, rows: TrainingSet) -> NDArray[np.float32]:
-        """Return the weight of each row."""
-        weights = np.ones(len(rows)) if rows.sample_weight is None else np.asarray(rows.sample_weight, float)
+    def _weigh_rows(self, given: TrainingSet) -> NDArray[np.float32]:
+        """Return the weight of each row, whose labels are as the user gave them."""
+        weights = np.ones(len(given)) if given.sample_weight is None else np.asarray(given.sample_weight, float)
         class_weight = getattr(self, "class_weight", None)
         if class_weight is not None:
-            weights = weights * compute_sample_weight(class_weight, rows.y)
+            weights = weights * compute_sample_weight(class_weight, given.y)
         return weights.astype(np.float32)
 
     def _report_fit(self, head: Any, rows: TrainingSet) -> None:
@@ -378,6 +471,11 @@ class FineTuning(TransferEstimator):
         self.map_error_ = float(np.linalg.norm(from_maps - whole) / np.linalg.norm(whole))
         if not self.map_error_ <= MAX_MAP_ERROR:
             raise ParityError(
-                f"the features of {self.to!r} computed from maps of {self.from_layer!r} differ from those of the whole "
-                f"network by {self.map_error_:.1e}; expected at most {MAX_MAP_ERROR}. Cut at another layer."
+                f"the features of {self.to!r} from maps of {self.from_layer_!r} differ from those of the whole network "
+                f"by {self.map_error_:.1e}; expected at most {MAX_MAP_ERROR}. Cut at another layer."
             )
+
+
+def is_whole(column: Column) -> bool:
+    """Return whether a column holds whole values of its layer."""
+    return satisfies(column.pool, UNPOOLED) and not column.normalize

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.linear_model import LinearRegression
+from sklearn.utils.validation import has_fit_parameter
 
 from ...heads.linear.linear_probe import LinearProbe, LinearProbeCV
 from ...heads.registry import CLASSIFICATION, MULTILABEL, resolve_head
@@ -20,7 +21,7 @@ def fit_probe(X: NDArray[Any], y: NDArray[Any], weights: NDArray[Any], task: str
     if isinstance(head, LinearProbeCV):
         chosen = head.fit(X, y, sample_weight=weights)
         return LinearProbe(C=chosen.C_).fit(X, y, sample_weight=weights)
-    return head.fit(X, y)
+    return head.fit(X, y, sample_weight=weights) if has_fit_parameter(head, "sample_weight") else head.fit(X, y)
 
 
 def read_weights(head: Any, n_features: int, task: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

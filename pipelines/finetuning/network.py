@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from ...extract.graphs.cut import CutRequest, choose
 from ...extract.graphs.cutting import cutter_for
-from ...extract.graphs.pooling import pool_layers
+from ...extract.graphs.pooling import AUTO, pool_layer
 from ...extract.graphs.torch.upper_part import UpperPart, upper_part
 from ...models.weights import digest_of_state
 
@@ -30,10 +31,12 @@ BATCH_SIZE = 64
 class TunedNetwork(nn.Module):
     """The layers above a cut, pooled as an extractor does, and a linear head."""
 
-    def __init__(self, upper: UpperPart, layer: Layer, pool: str) -> None:
+    def __init__(self, upper: UpperPart, layer: Layer, pool: str, cut_pool: str) -> None:
         super().__init__()
         self.upper = upper
-        self.chosen = ((layer, pool),)
+        self.layer = layer
+        self.pool = pool
+        self.cut_pool = cut_pool
         self.head = nn.Linear(1, 1)
 
     def set_head(self, weight: NDArray[Any], bias: NDArray[Any]) -> None:
@@ -46,10 +49,11 @@ class TunedNetwork(nn.Module):
 
     def compute_features(self, value: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the features ``(n, n_features)`` that enter the head."""
-        top = self.upper(value, mask)
-        known_mask = top if mask is None else mask  # without meaning for other inputs than text
-        (features,) = pool_layers([top], self.chosen, mask=known_mask, normalize=False)
-        return features
+        return pool_layer(self.upper(value, mask).float(), self.layer, self.pool, mask)
+
+    def pool_cut(self, value: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the features ``(n, n_features)`` that the cut itself has, with the pooling ``auto``."""
+        return pool_layer(value.float(), self.upper.layer, self.cut_pool, mask)
 
     def forward(self, value: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the outputs ``(n, n_outputs)``."""
@@ -60,19 +64,29 @@ class TunedNetwork(nn.Module):
 def make_network(backbone: TorchBackbone, layer: str, to: str, *, pool: str, train_batch_norm: bool) -> TunedNetwork:
     """Return the layers of a backbone above a cut, with the pooling that an extractor has; the head has to be set."""
     upper = upper_part(backbone, layer, to, train_batch_norm=train_batch_norm)
-    ((described, resolved),) = choose(cutter_for(backbone), CutRequest((to,), (pool,))).chosen
-    return TunedNetwork(upper, described, resolved)
+    cutter = cutter_for(backbone)
+    ((described, resolved),) = choose(cutter, CutRequest((to,), (pool,))).chosen
+    ((_, cut_pool),) = choose(cutter, CutRequest((layer,), (AUTO,))).chosen
+    return TunedNetwork(upper, described, resolved, cut_pool)
 
 
 def compute_features(network: TunedNetwork, maps: StoredMaps) -> NDArray[np.float32]:
     """Return the features of some maps, float32 ``(n, n_features)``, in evaluation mode."""
-    device = network.head.weight.device
-    features = []
     network.eval()
+    return apply_to_maps(network.compute_features, maps)
+
+
+def pool_maps(network: TunedNetwork, maps: StoredMaps) -> NDArray[np.float32]:
+    """Return the features of the cut itself, float32 ``(n, n_features)``."""
+    return apply_to_maps(network.pool_cut, maps)
+
+
+def apply_to_maps(function: Callable[..., Tensor], maps: StoredMaps) -> NDArray[np.float32]:
+    """Return what a function of maps, and of the mask of texts, yields for all of them."""
+    features = []
     with torch.no_grad():
         for positions in np.array_split(np.arange(len(maps)), math.ceil(len(maps) / BATCH_SIZE)):
-            inputs = (torch.from_numpy(array).to(device) for array in maps.read(positions))
-            features.append(network.compute_features(*inputs).cpu().numpy())
+            features.append(function(*map(torch.from_numpy, maps.read(positions))).numpy())
     return np.concatenate(features)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,3 +68,17 @@ class StoredMaps:
         values = np.empty((len(rows), self.matrix.shape[1]), self.matrix.dtype)
         values[order] = self.matrix[rows[order]]
         return values
+
+
+class MapsOfCuts:
+    """The maps of the same rows at several cuts, from the lowest to the uppermost."""
+
+    def __init__(self, of_cut: Mapping[str, StoredMaps]) -> None:
+        self.of_cut = dict(of_cut)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.of_cut.values())))
+
+    def __getitem__(self, positions: Any) -> MapsOfCuts:
+        """Return the maps of some rows, of which nothing is read."""
+        return MapsOfCuts({cut: maps[positions] for cut, maps in self.of_cut.items()})

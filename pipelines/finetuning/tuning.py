@@ -1,21 +1,24 @@
-"""Training of the layers above a cut: a linear probe first, then all of it from the probe's weights (LP-FT)."""
+"""Training of the layers above cuts: a linear probe first, then all of it from the probe's weights (LP-FT)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...extract.graphs.layer import INPUT
 from ...heads.folds import draw_splits
 from ...heads.metrics import ACCURACY, compare_predictions, compute_score
 from ...heads.module_training.options import ModuleTrainingOptions
-from ...heads.module_training.trainer import EpochRecord, ModuleTrainer
+from ...heads.module_training.trainer import EpochRecord, ModuleTrainer, TrainingState
 from ...heads.registry import CLASSIFICATION, MULTILABEL
 from ...progress import report_step
+from .halving import AfterEpoch, CutTrial, train_best
 from .linear_heads import fit_probe, read_weights, write_weights
-from .network import TunedNetwork, compute_features
+from .network import TunedNetwork, compute_features, pool_maps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,7 +67,9 @@ class Comparison:
     ----------
     metric : {"accuracy", "R2"}
     frozen : float
-        Score of a linear probe on the frozen features, trained on all other rows.
+        Score of a linear probe on frozen features, trained on all other rows.
+    frozen_layer : str
+        Whose features these are: of the layer that is kept and the cuts, the best on rows that training ends by.
     tuned : float
         Score of the trained layers.
     gain, standard_error : float
@@ -74,6 +79,7 @@ class Comparison:
 
     metric: str
     frozen: float
+    frozen_layer: str
     tuned: float
     gain: float
     standard_error: float
@@ -85,7 +91,8 @@ class Comparison:
         return self.gain > 2 * self.standard_error
 
     def __str__(self) -> str:
-        scores = f"{self.metric} {self.tuned:.3f} with trained layers, {self.frozen:.3f} with frozen ones"
+        frozen = f"{self.frozen:.3f} with frozen ones (of {self.frozen_layer})"
+        scores = f"{self.metric} {self.tuned:.3f} with trained layers, {frozen}"
         difference = f"{self.gain:+.3f} ± {self.standard_error:.3f} on {self.n_rows} held-out rows"
         advice = "" if self.is_better else "; within the error: the frozen features are as good, and simpler"
         return f"{scores}\n{difference}{advice}"
@@ -93,8 +100,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Tuning:
-    """A trained network: its head, the features of all rows, and how training went."""
+    """A trained network: its cut, its head, the features of all rows, and how training went."""
 
+    cut: str
+    trials: list[CutTrial]
     network: TunedNetwork
     head: Any
     features: NDArray[np.float32]
@@ -142,110 +151,154 @@ def hold_out(
     return rows[left], rows[held]
 
 
+class Task:
+    """What is learned: rows with their targets and weights, and which of them are held out.
+
+    Parameters
+    ----------
+    name : {"classification", "multilabel", "regression"}
+    y, weights
+        Targets of all rows, and their weights.
+    division : Division
+    """
+
+    def __init__(self, name: str, y: NDArray[Any], weights: NDArray[np.float32], division: Division) -> None:
+        self.name = name
+        self.y = y
+        self.weights = weights
+        self.division = division
+        self.loss = {CLASSIFICATION: "classes", MULTILABEL: "labels"}.get(name, "values")
+        self.metric = "R2" if self.loss == "values" else ACCURACY
+        self.center = y.mean(axis=0) if self.loss == "values" else 0.0
+        self.scale = np.where(y.std(axis=0) > 0, y.std(axis=0), 1.0) if self.loss == "values" else 1.0
+
+    def fit_probe(self, features: NDArray[np.float32], rows: NDArray[np.intp]) -> Any:
+        """Return a linear probe of some rows."""
+        return fit_probe(features[rows], self.y[rows], self.weights[rows], self.name)
+
+    def score(self, probe: Any, features: NDArray[np.float32], rows: NDArray[np.intp]) -> float:
+        """Return the score of a head on some rows."""
+        return compute_score(self.metric, self.y[rows], probe.predict(features[rows]))
+
+    def label(self, maps: StoredMaps, rows: NDArray[np.intp], classes: Any) -> LabelledMaps:
+        """Return some rows to train on or to stop by."""
+        y = self.y[rows]
+        target: NDArray[Any]
+        if self.loss == "classes":
+            target = np.searchsorted(classes, y).astype(np.int64)
+        else:
+            target = ((y - self.center) / self.scale).astype(np.float32).reshape(len(y), -1)
+        weight = self.weights[rows]
+        return LabelledMaps(maps[rows].load(), target, (weight / weight.mean()).astype(np.float32))
+
+
 class Tuner:
-    """Trains a network on labelled maps.
+    """Trains the layers above one cut, from the weights of a linear probe.
 
     Parameters
     ----------
     network : TunedNetwork
-        Its head is set to a linear probe first.
-    maps, y, weights
-        Maps of all rows, their targets, and their weights.
-    task : {"classification", "multilabel", "regression"}
-    division : Division
+        Its head is set to the probe.
+    maps : StoredMaps
+        Of all rows.
+    task : Task
+    probe : estimator
+        Linear, fitted on the rows to train on, to features of this network; it has ``n_features_in_``.
     options : ModuleTrainingOptions
         The loss is that of the task unless it is a function.
     """
 
     def __init__(
-        self,
-        network: TunedNetwork,
-        maps: StoredMaps,
-        y: NDArray[Any],
-        weights: NDArray[np.float32],
-        *,
-        task: str,
-        division: Division,
-        options: ModuleTrainingOptions,
+        self, network: TunedNetwork, maps: StoredMaps, task: Task, probe: Any, options: ModuleTrainingOptions
     ) -> None:
         self.network = network
         self.maps = maps
-        self.y = y
-        self.weights = weights
         self.task = task
-        self.division = division
-        loss = {CLASSIFICATION: "classes", MULTILABEL: "labels"}.get(task, "values")
-        self.options = options if callable(options.loss) else replace(options, loss=loss)  # type: ignore[arg-type]
-        self.center = y.mean(axis=0) if loss == "values" else 0.0
-        self.scale = np.where(y.std(axis=0) > 0, y.std(axis=0), 1.0) if loss == "values" else 1.0
+        self.probe = probe
+        weight, bias = read_weights(probe, probe.n_features_in_, task.name)
+        network.set_head(weight / np.reshape(task.scale, (-1, 1)), (bias - task.center) / task.scale)
+        if not callable(options.loss):
+            options = replace(options, loss=task.loss)  # type: ignore[arg-type]
+        classes: Any = getattr(probe, "classes_", None)
+        training = task.label(maps, task.division.training, classes)
+        self.trainer = ModuleTrainer(network, training, self.take_validation(classes), options)
 
-    def run(self, after_epoch: Callable[[ModuleTrainer, EpochRecord], None], state: Any = None) -> Tuning:
-        """Train, and compare with the frozen features; `state` is that of earlier training to go on from."""
-        report_step("training a linear probe on the frozen features")
-        frozen = compute_features(self.network, self.maps)
-        start = self.fit_probe(frozen, self.division.training)
-        self.start_from(start, frozen.shape[1])
-        trainer = ModuleTrainer(self.network, self.take(self.division.training), self.take_validation(), self.options)
-        if state is not None:
-            trainer.restore_state(state)
-        for record in trainer.run():
-            report_step(f"training the layers: epoch {record.epoch} of {self.options.epochs}, loss {record.loss:.3f}")
-            after_epoch(trainer, record)
-        trainer.keep_best()
-        self.network.cpu()
-        features = compute_features(self.network, self.maps)
-        head = self.write_head(start)
-        return Tuning(self.network, head, features, trainer.records, self.compare(head, features, frozen))
-
-    def fit_probe(self, features: NDArray[np.float32], rows: NDArray[np.intp]) -> Any:
-        """Return a linear probe of some rows."""
-        return fit_probe(features[rows], self.y[rows], self.weights[rows], self.task)
-
-    def start_from(self, probe: Any, n_features: int) -> None:
-        """Set the head of the network to a probe."""
-        weight, bias = read_weights(probe, n_features, self.task)
-        self.classes: Any = getattr(probe, "classes_", None)
-        self.network.set_head(weight / np.reshape(self.scale, (-1, 1)), (bias - self.center) / self.scale)
-
-    def write_head(self, probe: Any) -> Any:
-        """Return the head of the network as an estimator."""
-        weight = self.network.head.weight.detach().numpy() * np.reshape(self.scale, (-1, 1))
-        bias = self.network.head.bias.detach().numpy() * self.scale + self.center
-        return write_weights(probe, weight, bias, self.task)
-
-    def take(self, rows: NDArray[np.intp]) -> LabelledMaps:
-        """Return some rows to train on or to stop by."""
-        y = self.y[rows]
-        target: NDArray[Any]
-        if self.task == CLASSIFICATION:
-            target = np.searchsorted(self.classes, y).astype(np.int64)
-        else:
-            target = ((y - self.center) / self.scale).astype(np.float32).reshape(len(y), -1)
-        weight = self.weights[rows]
-        return LabelledMaps(self.maps[rows].load(), target, (weight / weight.mean()).astype(np.float32))
-
-    def take_validation(self) -> LabelledMaps | None:
+    def take_validation(self, classes: Any) -> LabelledMaps | None:
         """Return the rows to stop by, of classes that are trained on; None if there are none."""
-        rows = self.division.validation
-        if self.task == CLASSIFICATION:
-            rows = rows[np.isin(self.y[rows], self.classes)]
-        return self.take(rows) if len(rows) else None
+        rows = self.task.division.validation
+        if self.task.loss == "classes":
+            rows = rows[np.isin(self.task.y[rows], classes)]
+        return self.task.label(self.maps, rows, classes) if len(rows) else None
 
-    def compare(self, head: Any, features: NDArray[np.float32], frozen: NDArray[np.float32]) -> Comparison | None:
-        """Compare the trained layers with the frozen ones on the rows that nothing was learned from, if any."""
-        test = self.division.test
-        if not len(test):
-            return None
-        others = np.setdiff1d(np.arange(len(self.y)), test)
-        metric = "R2" if self.task not in (CLASSIFICATION, MULTILABEL) else ACCURACY
-        tuned = head.predict(features[test])
-        baseline = self.fit_probe(frozen, others).predict(frozen[test])
-        gain, error = compare_predictions(metric, self.y[test], tuned, baseline)
-        return Comparison(
-            metric=metric,
-            frozen=compute_score(metric, self.y[test], baseline),
-            tuned=compute_score(metric, self.y[test], tuned),
-            gain=gain,
-            standard_error=error,
-            n_rows=len(test),
-        )
+    def finish(self) -> tuple[Any, NDArray[np.float32]]:
+        """Take the best weights; return the head as an estimator, and the features of all rows."""
+        self.trainer.keep_best()
+        self.network.cpu()
+        weight = self.network.head.weight.detach().numpy() * np.reshape(self.task.scale, (-1, 1))
+        bias = self.network.head.bias.detach().numpy() * self.task.scale + self.task.center
+        head = write_weights(self.probe, weight, bias, self.task.name)
+        return head, compute_features(self.network, self.maps)
+
+
+def tune(
+    networks: Mapping[str, TunedNetwork],
+    maps: Mapping[str, StoredMaps],
+    task: Task,
+    options: ModuleTrainingOptions,
+    *,
+    after_epoch: AfterEpoch,
+    states: Mapping[str, TrainingState],
+) -> Tuning:
+    """Train the layers above each cut as long as it is worth it, and compare the best with frozen features.
+
+    Networks and maps are those of each cut, in order of execution; states are those of earlier training to go on from.
+    """
+    report_step("training a linear probe on the frozen features")
+    *_, uppermost = networks
+    network = networks[uppermost]
+    frozen = compute_features(network, maps[uppermost])
+    probe = task.fit_probe(frozen, task.division.training)
+    tuners = {}
+    for cut, network in networks.items():
+        tuners[cut] = Tuner(network, maps[cut], task, deepcopy(probe), options)
+        if cut in states:
+            tuners[cut].trainer.restore_state(states[cut])
+    trainers = {cut: tuner.trainer for cut, tuner in tuners.items()}
+    best, trials = train_best(trainers, options.epochs, after_epoch)
+    head, features = tuners[best].finish()
+    comparison = None
+    if len(task.division.test):
+        pooled = {cut: pool_maps(networks[cut], maps[cut]) for cut in networks if cut != INPUT}
+        comparison = compare(task, head, features, frozen={network.layer.name: frozen, **pooled})
+    return Tuning(best, trials, tuners[best].network, head, features, tuners[best].trainer.records, comparison)
+
+
+def compare(
+    task: Task, head: Any, features: NDArray[np.float32], frozen: Mapping[str, NDArray[np.float32]]
+) -> Comparison:
+    """Compare trained layers with the best of several frozen ones on the rows that nothing was learned from.
+
+    The frozen features are those of each layer. Which is best is decided by the validation rows; without any it is the
+    first.
+    """
+    validation, test = task.division.validation, task.division.test
+    layer, *others = frozen
+    if len(validation) and others:
+        scores = {
+            name: task.score(task.fit_probe(values, task.division.training), values, validation)
+            for name, values in frozen.items()
+        }
+        layer = max(scores, key=scores.__getitem__)
+    known = np.setdiff1d(np.arange(len(task.y)), test)
+    baseline = task.fit_probe(frozen[layer], known).predict(frozen[layer][test])
+    tuned = head.predict(features[test])
+    gain, error = compare_predictions(task.metric, task.y[test], tuned, baseline)
+    return Comparison(
+        metric=task.metric,
+        frozen=compute_score(task.metric, task.y[test], baseline),
+        frozen_layer=layer,
+        tuned=compute_score(task.metric, task.y[test], tuned),
+        gain=gain,
+        standard_error=error,
+        n_rows=len(test),
+    )

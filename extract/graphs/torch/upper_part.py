@@ -156,7 +156,7 @@ def cut_slice(traced: Trace, layer: str, to: str, *, mode: str, values: nn.Modul
     start = find_node(traced, layer)
     end = find_node(traced, to)
     above = find_above(traced.live, start)
-    if end not in above:
+    if end is start or end not in above:
         raise LayerError(f"{to!r} does not lie above {layer!r}: what is kept must start at the cut and end above it")
     needed = find_needed(end, start)
     refuse_several_tensors(traced, needed, above, layer=layer)

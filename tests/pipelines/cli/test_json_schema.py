@@ -27,6 +27,7 @@ RUNS = {
     "store import": "store import {tmp}/imported {tmp}/rows.parquet",
     "audit": "audit {work}/store",
     "fit": "fit {work}/store --head lda --out {tmp}/bundle",
+    "finetune": "finetune {work}/photos --from layer2 --epochs 1 --no-advice --on-error record --out {tmp}/tuned",
     "refit": "refit {work}/bundle {work}/store --out {tmp}/child",
     "evaluate (labels)": "evaluate {work}/bundle {work}/store",
     "predict --out": "predict {work}/bundle {work}/store --out {tmp}/rows.csv",

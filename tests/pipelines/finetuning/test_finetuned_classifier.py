@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import topwork
 from sklearn.datasets import load_digits
+from topwork import FineTunedClassifier
 from topwork.errors import IdentityError, InputError
-from topwork.pipelines.finetuning.finetuned_classifier import FineTunedClassifier
 
 N_TRAINING = 240
 
@@ -75,7 +75,7 @@ def test_killed_training_goes_on_to_the_same_weights(
         if record.epoch == 2:
             raise KeyboardInterrupt
 
-    checkpoint = tmp_path / "training.safetensors"
+    checkpoint = tmp_path / "training"
     with pytest.raises(KeyboardInterrupt):
         make_classifier(epochs=4, store=store, checkpoint=checkpoint, callbacks=[stop]).fit(images, labels)
     resumed = make_classifier(epochs=4, store=store, checkpoint=checkpoint).fit(images, labels)
