@@ -14,10 +14,14 @@ if TYPE_CHECKING:
 
 
 def copy_in_training_mode(backbone: TorchBackbone, *, train_batch_norm: bool) -> TorchBackbone:
-    """Return a backbone with a copy of the module in training mode; without `train_batch_norm` BatchNorm is not."""
+    """Return a backbone with a copy of the module in training mode; without `train_batch_norm` BatchNorm is not.
+
+    The copy shares the parameters, which tracing does not change, but not the buffers, such as running statistics.
+    """
     from torch.nn.modules.batchnorm import _BatchNorm
 
-    module = copy.deepcopy(backbone.module).train()
+    shared = {id(parameter): parameter for parameter in backbone.module.parameters()}
+    module = copy.deepcopy(backbone.module, shared).train()
     if not train_batch_norm:
         for part in module.modules():
             if isinstance(part, _BatchNorm):

@@ -16,7 +16,7 @@ from ...preprocess.by_kind import example_feed
 from ..dataflow import find_ancestors
 from ..layer import LAST, Layer
 from ..reference_pooling import prepare_reference_inputs
-from ..routes import TORCH_ROUTES
+from ..routes import TORCH_ROUTES, Tracing
 from .layers import describe_layer
 from .reference import record_layers
 from .trace import Trace, calls_of_node, find_node, make_trace, trace
@@ -125,7 +125,7 @@ def upper_part(backbone: Backbone, layer: str, to: str = LAST, *, train_batch_no
     for tracing in dict.fromkeys(route.tracing for route in TORCH_ROUTES):
         try:
             evaluated = trace(backbone, tracing)
-            trained = make_trace(copy_in_training_mode(backbone, train_batch_norm=train_batch_norm), tracing)
+            trained = trace_in_training_mode(backbone, tracing, train_batch_norm=train_batch_norm)
         except ExportError as error:
             failures.append(error)
             continue
@@ -137,6 +137,16 @@ def upper_part(backbone: Backbone, layer: str, to: str = LAST, *, train_batch_no
         compare_with_network(upper, evaluated)
         return upper
     raise failures[0]
+
+
+def trace_in_training_mode(backbone: TorchBackbone, tracing: Tracing, *, train_batch_norm: bool) -> Trace:
+    """Trace a copy of a backbone in training mode; done once for each backbone, whatever the cut."""
+    key = (tracing, train_batch_norm)
+    if key not in backbone.traces:
+        copied = copy_in_training_mode(backbone, train_batch_norm=train_batch_norm)
+        backbone.traces[key] = make_trace(copied, tracing)
+    traced: Trace = backbone.traces[key]
+    return traced
 
 
 @dataclass(frozen=True)

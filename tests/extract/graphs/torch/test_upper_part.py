@@ -168,6 +168,21 @@ def test_copies_train_apart(images: Tensor) -> None:
     assert torch.equal(upper(value), trained(value))
 
 
+def test_cuts_of_one_backbone_leave_it_and_each_other_as_they_are(images: Tensor) -> None:
+    network = make_network()
+    before = copy.deepcopy(network.state_dict())
+    backbone = topwork.load_backbone(network, input_spec=SPEC)
+    trained = topwork.upper_part(backbone, "above", train_batch_norm=True).train()
+    optimizer = torch.optim.SGD(trained.parameters(), lr=0.1)
+    trained(network.above(run_below(network, images)).detach()).sum().backward()
+    optimizer.step()
+    assert not torch.equal(trained.state_dict()["top.norm.running_mean"], before["top.norm.running_mean"])
+    upper = topwork.upper_part(backbone, "below", train_batch_norm=True)
+    for name, value in {**network.state_dict(), **upper.state_dict()}.items():
+        assert torch.equal(value, before[name])
+    assert not network.training
+
+
 @pytest.mark.parametrize("layer", ["above.conv", "above.norm"])
 def test_cut_that_several_tensors_cross_is_refused_by_name(layer: str) -> None:
     with pytest.raises(LayerError, match=f"'{layer}' is no cut to train above.* is computed from below as well"):
