@@ -40,10 +40,12 @@ bench: .venv/bench
 	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint requirements.lock --editable '.[bench]'
 	touch $@
 
-# Hours: the tests that the suite leaves out, and every architecture in a process of its own. An interrupted run resumes.
+# Hours: the tests that the suite leaves out, and every architecture in a process of its own, which is exported, and of
+# some of which the upper part is compared with the network. An interrupted run resumes.
 coverage: .venv/ready
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m coverage
 	$(BIN)/python benchmarks/image_processors.py
+	$(BIN)/python benchmarks/upper_parts.py
 	$(BIN)/python benchmarks/coverage.py
 
 # About two hours: 80 jobs are interrupted, 200 bits of stores flipped, bundles loaded 2,000 times, predictions killed;

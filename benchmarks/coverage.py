@@ -27,6 +27,7 @@ from coverage_page import page
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "coverage.md"
+WORK = HERE / "coverage_results"
 RESULTS = "results.jsonl"
 WAYS = ("topwork", "plain")
 SOURCES = ("timm", "torchvision", "hf")
@@ -43,14 +44,12 @@ def main() -> None:
             before = recorded(options.work).get((source, model, way))
             if not is_measured(before, way, options.retry):
                 measure(source, model, way, options)
-    text = page(recorded(options.work), list(cases(SOURCES)))
-    options.page.write_text(text, encoding="utf-8")
-    print(f"{options.page} written")
+    write_page(options.work, options.page)
 
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=HERE / "coverage_results", help="folder of what was found so far")
+    parser.add_argument("--work", type=Path, default=WORK, help="folder of what was found so far")
     parser.add_argument("--only", default="", help="measure only models whose source:name contains this")
     parser.add_argument("--sources", type=lambda text: text.split(","), default=list(SOURCES))
     parser.add_argument("--ways", type=lambda text: text.split(","), default=list(WAYS))
@@ -58,6 +57,12 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--retry", action="store_true", help="measure again what failed")
     parser.add_argument("--page", type=Path, default=PAGE)
     return parser.parse_args()
+
+
+def write_page(work: Path = WORK, path: Path = PAGE) -> None:
+    """Write what was found so far."""
+    path.write_text(page(recorded(work), list(cases(SOURCES))), encoding="utf-8")
+    print(f"{path} written")
 
 
 def cases(sources: tuple[str, ...] | list[str]) -> Iterator[tuple[str, str]]:

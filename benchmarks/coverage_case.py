@@ -71,18 +71,18 @@ def told(error: BaseException) -> str:
     return f"{type(root).__name__}: {lines[0] if lines else ''}"
 
 
-def load(source: str, model: str, folder: Path) -> Any:
-    """Load a model with random weights as a user would."""
+def load(source: str, model: str, folder: Path, arguments: dict[str, Any] | None = None) -> Any:
+    """Load a model with random weights as a user would, perhaps with other arguments than its own."""
     from topwork import load_backbone
     from topwork.models.torchvision_operators import ensure_torchvision_operators
 
     ensure_torchvision_operators()
     if source != "hf":
-        return settled(load_backbone(f"{source}:{model}", weights="random"))
+        return settled(load_backbone(f"{source}:{model}", weights="random", model_args=arguments))
     from coverage_folders import make_folder
 
     name, model_args = make_folder(model, folder)
-    return settled(load_backbone(name, model_args=model_args))
+    return settled(load_backbone(name, model_args={**model_args, **(arguments or {})}))
 
 
 def settled(backbone: Any) -> Any:

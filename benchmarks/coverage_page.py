@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from image_processors import recorded, section
+import image_processors
+import upper_parts_page
 from topwork.hardware import installed
 
 Found = dict[tuple[str, str, str], dict[str, Any]]
@@ -34,7 +35,8 @@ def page(found: Found, cases: list[Case]) -> str:
         choices="\n".join(choices(found, measured)),
         refused="\n".join(refused(found, measured)) or "None.",
         routes="\n".join(routes(found, measured)),
-        processors="\n".join(section(recorded())) or "Not compared.",
+        processors="\n".join(image_processors.section(image_processors.recorded())) or "Not compared.",
+        uppers="\n".join(upper_parts_page.section(upper_parts_page.recorded())) or "Not compared.",
         models="\n\n".join(table(found, measured, source) for source in TITLES),
     )
 
@@ -237,6 +239,29 @@ of five shapes is compared with what the processor itself makes of them, in norm
 differ by at most 2e-5, the rounding of float32. Names are those of the classes without `ImageProcessor`.
 
 {processors}
+
+## Upper parts
+
+Written by `python benchmarks/upper_parts.py`. Each network has random weights, minilm its trained ones, and is cut at
+three layers that all data flow through, nearest to 1/4, 1/2 and 3/4 of the operations below its features, the layer
+`last`; the share of all operations that lies below a cut stands in brackets. The lower part is the graph of
+`Extractor(…, pool="none", precision="fp32", provider="cpu")`, run on three random images, or four texts of 5 to 30
+words. The upper part is that of `topwork.upper_part`, which takes these maps.
+
+- Values: the features are compared with those of the library's own network in PyTorch. The relative L2 error is the
+  largest of the three cuts.
+- Gradients: a random projection of the features is differentiated with respect to every parameter that the upper part
+  trains, and the gradients are compared with those of the network with a frozen trunk. The relative L2 error is that of
+  the worst parameter at the worst cut. In training mode both are in training mode, BatchNorm frozen, dropout and
+  stochastic depth at 0. Where the input of a ReLU is zero but for rounding, its derivative may be 0 in one and 1 in the
+  other; in the column "own values" the upper part therefore takes what the network itself has at the cut, not what the
+  lower part yields, in both modes. A parameter whose gradients are both below 1e-8 of the norm of all gradients, such
+  as the bias of keys, on which attention does not depend, is compared with that norm. Parameters that the lower part
+  uses as well are not trained; in ALBERT, which runs one layer again and again, these are all of them.
+- Acts in training: what the library's own network has of dropout and stochastic depth, each alone with the rate 0.5,
+  given as an argument. With it runs of the upper part in training mode differ, and those in evaluation mode do not.
+
+{uppers}
 
 ## Providers that computed
 
