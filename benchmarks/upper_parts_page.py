@@ -30,26 +30,29 @@ def recorded() -> dict[str, dict[str, Any]]:
 def section(results: dict[str, dict[str, Any]]) -> Iterable[str]:
     """Yield the lines of the section."""
     measured = {name: result for name, result in results.items() if result["outcome"] == "ok"}
-    yield from totals(results, measured)
+    yield from totals(measured)
     yield ""
     yield table(COLUMNS, (row(name, result) for name, result in measured.items()))
     failed = [name for name in results if name not in measured]
     if failed:
-        yield from ("", "Not measured:", "")
-        yield from (f"- `{name}`: {results[name]['reason']}" for name in failed)
+        yield from ("", "Failed:", "")
+        yield from (f"- `{name}` {results[name]['outcome']}: {results[name]['reason']}" for name in failed)
+    left = [f"`{name}`" for name in NETWORKS if name not in results]
+    if left:
+        yield from ("", f"Not measured yet: {', '.join(left)}.")
 
 
-def totals(results: dict[str, Any], measured: dict[str, Any]) -> Iterable[str]:
+def totals(measured: dict[str, Any]) -> Iterable[str]:
     """Yield how many networks reach the goal, and in how many something acts in training."""
     cuts = {name: result["cuts"] for name, result in measured.items()}
     every_cut = [cut for found in cuts.values() for cut in found]
-    yield f"- {len(measured)} of {len(results)} networks were measured, at {len(every_cut)} cuts."
+    yield f"- {len(measured)} of {len(NETWORKS)} networks were measured, at {len(every_cut)} cuts."
     yield f"- Values agree to {GOAL:.0e} in {share([cut['error'] for cut in found] for found in cuts.values())}."
     for mode in MODES:
         errors = [gradient_errors(found, mode, "error") for found in cuts.values()]
-        yield f"- Gradients in {mode} mode agree to {GOAL:.0e} in {share(errors)}."
+        yield f"- From exported maps, gradients in {mode} mode agree to {GOAL:.0e} in {share(errors)}."
     same = [error for mode in MODES for error in gradient_errors(every_cut, mode, "own")]
-    yield f"- From the network's own values at the cut gradients differ by at most {max(same, default=0):.1e}."
+    yield f"- From the network's own values at the cut, gradients differ by at most {max(same, default=0):.1e}."
     n_zero = sum(cut["training"]["zero"] for cut in every_cut)
     n_gradients = sum(cut["training"]["parameters"] for cut in every_cut)
     yield f"- {n_zero} of {n_gradients} gradients are zero but for rounding."
