@@ -10,10 +10,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 import topwork
+from topwork import TransferClassifier
 
 from .documentation import list_blocks, list_needs, run_page, shown_commands, without_figures
 from .pipelines.cli.running import topwork_command, topwork_json
@@ -28,6 +31,33 @@ PAGES = sorted(
     for path in DOCS.rglob("*.md")
     if path.relative_to(DOCS).parts[0] not in WITHOUT_RUN and list_blocks(path.read_text(encoding="utf-8"))
 )
+INTERNAL_METHODS = {
+    "BackboneSpec": "request",
+    "InputOverrides": "require_only",
+    "ImageSpec": "argument_names crop files fill from_json graph_inputs has_mask is_square item_shape length_range "
+    "lengths_vary normalization override resized resized_sides serving_files to_json with_exact_decoding",
+    "TextSpec": "argument_names count_prompt_tokens files from_json graph_inputs has_mask is_square item_shape "
+    "length_range lengths_vary normalization override serving_files to_json with_exact_decoding",
+    "TensorSpec": "argument_names files from_json graph_inputs has_mask is_integer is_square item_shape length_range "
+    "lengths_vary normalization override serving_files to_json with_exact_decoding",
+    "TorchBackbone": "arguments_of call from_module run select",
+    "Extractor": "adopt check_parameters compute iter_features open preprocessor run_config",
+    "Column": "to_json",
+    "Ledger": "add count note_memory",
+    "FeatureStore": "admit find_features index is_foreign require_columns stored_columns",
+    "RunConfig": "batch_sizes has_automatic_batches policy report",
+    "ErrorPolicy": "check",
+    "ExportedGraph": "adopt_canaries canaries_path certificate_path check_batch_size check_former_canaries copy_files "
+    "find_largest_batch inputs_folder list_files measurements_path weights_path write_certificate write_measurements "
+    "write_session_canaries",
+    "Certificate": "from_json to_json",
+    "TransferClassifier": "as_known_targets as_targets collect_candidates compute_features_at find_task "
+    "has_coded_labels n_outputs open_items require_familiarity require_own_labels restore score_predictions search_cut "
+    "train unfitted_head",
+    "TransferRegressor": "as_known_targets as_targets collect_candidates compute_features_at find_task n_outputs "
+    "open_items require_familiarity require_own_labels restore score_predictions search_cut train unfitted_head",
+}
+"""Methods and properties by which the packages call each other, and which users have no need of."""
 DOCTESTS = sorted(
     path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.rst") if ">>> " in path.read_text(encoding="utf-8")
 )
@@ -119,3 +149,39 @@ def test_reference_lists_every_public_name() -> None:
     for package in ("extract", "heads", "models", "pipelines"):
         public = importlib.import_module(f"topwork.{package}").__all__
         assert [name for name in public if name not in names] == []
+
+
+def list_documented_classes() -> list[tuple[str, list[str]]]:
+    """Return the classes of the reference, and the members that it describes of each."""
+    text = (DOCS / "reference" / "api.rst").read_text(encoding="utf-8")
+    found = re.findall(r"^\.\. autoclass:: ([\w.]+)\n(?: +:members: (.+)\n)?", text, re.MULTILINE)
+    return [(name, [member.strip() for member in members.split(",") if member]) for name, members in found]
+
+
+AVAILABLE_IF = type(vars(TransferClassifier)["predict_proba"])
+"""What scikit-learn makes of a method that only some heads have."""
+
+
+def list_own_members(cls: type) -> list[str]:
+    """Return the public methods and properties of a class that topwork defines, inherited ones too; no fields."""
+    own = []
+    for name in dir(cls):
+        definitions = [(base, vars(base)[name]) for base in cls.__mro__ if name in vars(base)]
+        if name.startswith("_") or not definitions:
+            continue
+        base, value = definitions[0]
+        is_method = isinstance(value, (FunctionType, classmethod, staticmethod))
+        is_descriptor = isinstance(
+            value, (property, cached_property, type(TransferClassifier.__dict__["predict_proba"]))
+        )
+        if base.__module__.startswith("topwork.") and (is_method or is_descriptor):
+            own.append(name)
+    return own
+
+
+@pytest.mark.parametrize(("name", "members"), list_documented_classes())
+def test_reference_describes_every_public_method(name: str, members: list[str]) -> None:
+    module, _, class_name = name.rpartition(".")
+    cls = getattr(importlib.import_module(module or "topwork"), class_name)
+    internal = INTERNAL_METHODS.get(class_name, "").split()
+    assert sorted(members + internal) == list_own_members(cls)
