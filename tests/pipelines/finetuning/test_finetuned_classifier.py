@@ -25,9 +25,8 @@ def digits() -> tuple[list[np.ndarray], np.ndarray]:
 
 
 def make_classifier(**options: Any) -> FineTunedClassifier:
-    return FineTunedClassifier(
-        "topwork:tiny", from_layer="layer2", precision="fp32", provider="cpu", random_state=0, device="cpu", **options
-    )
+    fixed = {"precision": "fp32", "provider": "cpu", "random_state": 0, "device": "cpu"}
+    return FineTunedClassifier("topwork:tiny", **{"from_layer": "layer2", **fixed, **options})
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +86,40 @@ def test_killed_training_goes_on_to_the_same_weights(
         make_classifier(epochs=5, checkpoint=checkpoint).fit(topwork.FeatureStore.open(store), labels)
 
 
+def test_several_cuts_are_compared_on_a_store(digits: tuple[list[np.ndarray], np.ndarray], tmp_path: Path) -> None:
+    images, labels = digits[0][:120], digits[1][:120]
+    checkpoint = tmp_path / "training"
+    cuts = ("layer3.0", "layer2")
+    first = make_classifier(from_layer=cuts, epochs=2, store=tmp_path / "maps", checkpoint=checkpoint)
+    first.fit(images, labels)
+    assert [trial.layer for trial in first.trials_] == ["layer2", "layer3.0"]
+    assert sorted(trial.epochs for trial in first.trials_) == [1, 2]
+    assert {path.stem for path in checkpoint.iterdir()} == set(cuts)
+    assert first.comparison_.frozen_layer in (*cuts, "last")
+    from_store = make_classifier(from_layer="auto", epochs=2).fit(topwork.FeatureStore.open(tmp_path / "maps"), labels)
+    assert from_store.from_layer_ == first.from_layer_
+    np.testing.assert_allclose(from_store.head_.coef_, first.head_.coef_, rtol=1e-4, atol=1e-5)
+
+
+def test_cuts_beyond_the_budget_of_disk_are_left_out(digits: tuple[list[np.ndarray], np.ndarray]) -> None:
+    images, labels = digits[0][:40], digits[1][:40]
+    one_cut = 40 * 80 * 8 * 8 * 2  # maps of layer3.0 in float16
+    tuned = make_classifier(from_layer=["layer2", "layer3.0"], epochs=1, max_disk=one_cut).fit(images, labels)
+    assert [trial.layer for trial in tuned.trials_] == ["layer3.0"]
+    with pytest.raises(InputError, match="max_disk allows"):
+        make_classifier(max_disk=one_cut / 2).fit(images, labels)
+
+
+def test_weights_of_classes_count(digits: tuple[list[np.ndarray], np.ndarray]) -> None:
+    names = np.where(digits[1] == 0, "zero", "other")
+    weights = {"zero": 1e-4, "other": 1.0}
+    tuned = make_classifier(epochs=1, class_weight=weights, validation_fraction=0.0, test_fraction=0.0)
+    plain = make_classifier(epochs=1, validation_fraction=0.0, test_fraction=0.0)
+    given = tuned.fit(digits[0][:60], names[:60]).predict_proba(digits[0][60:120])[:, 1].mean()
+    assert tuned.comparison_ is None
+    assert given < plain.fit(digits[0][:60], names[:60]).predict_proba(digits[0][60:120])[:, 1].mean()
+
+
 def test_store_without_maps_is_refused(digits: tuple[list[np.ndarray], np.ndarray], tmp_path: Path) -> None:
     pooled = topwork.FeatureStore.create(tmp_path / "pooled", topwork.Extractor("topwork:tiny", layer="layer2"))
     with pytest.raises(IdentityError, match='pool is "flatten", expected "avg"'):
@@ -99,6 +132,7 @@ def test_store_without_maps_is_refused(digits: tuple[list[np.ndarray], np.ndarra
         ({"epochs": 0}, "epochs is 0; expected a positive integer"),
         ({"optimizer": "adam"}, "optimizer is 'adam'; expected 'adamw' or 'sgd'"),
         ({"test_fraction": 1.0}, "test_fraction is 1.0; expected a number from 0 to below 1"),
+        ({"max_disk": 0}, "max_disk is 0; expected None, or a positive number"),
         ({"loss": "focal"}, "loss is 'focal'; expected None, or a function"),
     ],
 )
