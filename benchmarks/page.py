@@ -16,7 +16,17 @@ from topwork.hardware import available_cores, installed, instruction_sets, proce
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 SUBJECTS = (
-    *("Images", "Images of any size", "Texts", "Heads", "Advice", "Unfamiliar items", "Audits", "Fidelity"),
+    *(
+        "Images",
+        "Images of any size",
+        "Texts",
+        "Heads",
+        "Advice",
+        "Unfamiliar items",
+        "Audits",
+        "Fidelity",
+        "Fine-tuning",
+    ),
     *("Memory", "Large networks", "Jobs", "Store", "Start-up"),
 )
 PACKAGES = ("numpy", "onnxruntime", "openvino", "onnxruntime-ep-openvino", "pillow", "tokenizers", "torch")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,11 +20,13 @@ from ..engine.sampling import make_sampler
 from ..preprocess.by_kind import preprocessor_for
 from ..preprocess.preprocessor import Preprocessor
 from ..runtime.providers import ON_PROCESSOR
+from ..sources.views import ViewedSource
 from ..store.pending import Pending
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ..graphs.cut import Column
     from ..graphs.exported_graph import ExportedGraph
     from ..runtime.session import Session
     from ..sources.item import Item, Source
@@ -79,16 +81,30 @@ class Plan:
 
 
 def plan(
-    source: Source, graph: ExportedGraph, store: FeatureStore | None = None, config: RunConfig | None = None
+    source: Source,
+    graph: ExportedGraph,
+    store: FeatureStore | None = None,
+    config: RunConfig | None = None,
+    *,
+    views: int | None = None,
+    dtype: str = "float32",
 ) -> Plan:
     """Forecast what :func:`topwork.extract_features` will take.
 
     About fifty of the items that are to be computed, drawn with a seed, go through the engine after a warm-up with
     whole batches; in batches that are small enough for every core to infer, as in the job. Items whose content is in
     the store under another id are computed here, though not in the job. The graph is in the precision of the job;
-    `store` is None if it does not exist yet.
+    `store` is None if it does not exist yet; it is to have features of `dtype` then. `views` is the number of augmented
+    versions of each image, by default as many as the store has.
     """
     config = config or RunConfig()
+    if views is None:
+        views = 0 if store is None else store.n_views
+    if views:
+        source = ViewedSource(source, views, graph.input_spec.kind)
+    columns = (
+        store.columns if store is not None else [replace(column, dtype=dtype) for column in graph.metadata.columns]
+    )
     # Count what is to be computed.
     known = None
     if store is not None:
@@ -119,7 +135,7 @@ def plan(
     record_sample(results, sample, len(items), config)
     # Extrapolate.
     seconds = loading_seconds + n_pending * forecast_seconds_per_item(sample)
-    disk_bytes = n_pending * forecast_bytes_per_item(graph, items, sample)
+    disk_bytes = n_pending * forecast_bytes_per_item(columns, items, sample)
     if store is None:
         disk_bytes += measure_graph_bytes(graph)
     return Plan(len(source), pending=n_pending, seconds=seconds, disk_bytes=round(disk_bytes), sample=sample)
@@ -193,9 +209,9 @@ def forecast_seconds_per_item(sample: Ledger) -> float:
     return seconds / sample.computed
 
 
-def forecast_bytes_per_item(graph: ExportedGraph, items: Sequence[Item], sample: Ledger) -> float:
+def forecast_bytes_per_item(columns: Sequence[Column], items: Sequence[Item], sample: Ledger) -> float:
     """Return the bytes per item on disk; failed items have no features."""
-    feature_bytes = sum(column.width * np.dtype(column.dtype).itemsize for column in graph.metadata.columns)
+    feature_bytes = sum(column.width * np.dtype(column.dtype).itemsize for column in columns)
     failed_fraction = sample.failed / sample.items
     id_bytes = sum(len(item.id.encode()) for item in items) / len(items)
     return feature_bytes * (1 - failed_fraction) + BYTES_PER_ITEM + ID_COPIES * id_bytes

@@ -90,7 +90,7 @@ def extract(
 
     # Run.
     if plan:
-        forecast = forecast_extraction(opened, existing, extraction)
+        forecast = forecast_extraction(opened, existing, extraction, keep)
         print_outcome(forecast, print_plan, as_json=as_json)
         return
     if existing and keep.prune and not may_prune(existing, opened, is_dry=dry_run, as_json=as_json):
@@ -160,7 +160,7 @@ def fill_store(source: Source, store: FeatureStore, extraction: Extraction, keep
     )
 
 
-def forecast_extraction(source: Source, store: FeatureStore | None, extraction: Extraction) -> Plan:
+def forecast_extraction(source: Source, store: FeatureStore | None, extraction: Extraction, keep: StoreOptions) -> Plan:
     """Time a few items; nothing is written."""
     from ...extract.jobs.plan import plan
 
@@ -169,4 +169,6 @@ def forecast_extraction(source: Source, store: FeatureStore | None, extraction: 
         store.graph if store else extraction.graph,
         store,
         config=extraction.run_config,
+        views=keep.views,
+        dtype=keep.dtype,
     )

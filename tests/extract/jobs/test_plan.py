@@ -26,8 +26,8 @@ def tiny() -> Extractor:
     return Extractor("topwork:tiny", layer=["layer2", "last"])
 
 
-def forecast(tiny: Extractor, source: Any, store: FeatureStore | None = None) -> Plan:
-    return plan(tiny.open(source), tiny.graph, store, RunConfig(provider="cpu"))
+def forecast(tiny: Extractor, source: Any, store: FeatureStore | None = None, **options: Any) -> Plan:
+    return plan(tiny.open(source), tiny.graph, store, RunConfig(provider="cpu"), **options)
 
 
 def files(folder: Path) -> dict[Path, bytes]:
@@ -55,6 +55,17 @@ def test_forecast_of_the_disk_is_near_what_the_job_writes(tiny: Extractor, write
     extract_features(root, store)
     assert 0.8 < new / size(store.path) < 1.2
     assert 0.7 < added / (size(store.path) - empty) < 1.3
+
+
+@pytest.mark.parametrize("views", [0, 2])
+def test_disk_of_maps_with_views_is_planned_within_2_percent(views: int, write_images: Write, tmp_path: Path) -> None:
+    root, maps = write_images(each=20), Extractor("topwork:tiny", layer="layer2", pool="none", precision="fp32")
+    planned = forecast(maps, root, views=views, dtype="float16")
+    store = FeatureStore.create(tmp_path / "store", maps, "float16")
+    extract_features(root, store, views=views)
+    assert planned.items == 40 * (1 + views)
+    assert planned.disk_bytes == pytest.approx(size(store.path), rel=0.02)
+    assert forecast(maps, root, store).pending == 0
 
 
 def test_only_what_a_store_lacks_is_planned_and_the_store_stays_as_it_is(
