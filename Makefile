@@ -33,6 +33,7 @@ bench: .venv/bench
 	$(BIN)/python benchmarks/images.py
 	$(BIN)/python benchmarks/any_size.py
 	$(BIN)/python benchmarks/fidelity.py
+	$(BIN)/python benchmarks/finetuning.py
 	$(BIN)/python benchmarks/banking77.py
 
 # The peers, without another version of anything that is pinned.

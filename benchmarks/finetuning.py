@@ -134,7 +134,7 @@ def compute_resnet20(module: nn.Module, inputs: Sequence[Tensor]) -> Tensor:
 def compute_bert(module: nn.Module, inputs: Sequence[Tensor]) -> Tensor:
     """Return the mean of the last hidden states over the tokens of each text."""
     ids, mask = inputs
-    hidden: Tensor = module(input_ids=ids, attention_mask=mask).last_hidden_state
+    hidden: Tensor = module(ids, mask)
     weights = mask[..., None].float()
     return (hidden * weights).sum(1) / weights.sum(1)
 
@@ -256,8 +256,8 @@ class TokenRows:
 def describe_losses(cases: Sequence[Case], work: Path) -> str:
     """Return a table of the largest differences of the losses in 50 steps."""
     lines = [
-        f"Losses of {N_STEPS} steps from maps in float32, without dropout: largest difference to plain PyTorch with the same "
-        "weights, batches and optimiser, relative to the loss.\n",
+        f"Losses of {N_STEPS} steps from maps in float32, without dropout: largest difference to plain PyTorch with "
+        "the same weights, batches and optimiser, relative to the loss.\n",
         "| network, trained from | SGD, momentum 0.9 | AdamW |",
         "|---|---|---|",
     ]
@@ -288,10 +288,10 @@ def compare_losses(case: Case, work: Path, optimizer: str, rate: float) -> float
 def describe_epochs(cases: Sequence[Case], work: Path, repeats: int) -> str:
     """Return a table of the times of an epoch."""
     lines = [
-        "Time of an epoch with AdamW from cached maps in float16, and of the frozen trunk in PyTorch. The ceiling is what "
-        "the multiplications allow if a backward pass takes twice a forward one: that of the trunk and three times the upper "
-        "part, over three times the upper part.\n",
-        "| network, trained from | items | maps, s | PyTorch, in memory, s | with decoding, s | ratio | with decoding | ceiling |",
+        "Time of an epoch with AdamW from cached maps in float16, and of the frozen trunk in PyTorch. The ceiling is "
+        "what the multiplications allow if a backward pass takes twice a forward one: the trunk and three times the "
+        "upper part, over three times the upper part.\n",
+        "| network, trained from | items | maps, s | PyTorch, in memory, s | decoding, s | ratio | decoding | ceiling |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for case in cases:
