@@ -291,7 +291,8 @@ def describe_epochs(cases: Sequence[Case], work: Path, repeats: int) -> str:
         "Time of an epoch with AdamW from cached maps in float16, and of the frozen trunk in PyTorch. The ceiling is "
         "what the multiplications allow if a backward pass takes twice a forward one: the trunk and three times the "
         "upper part, over three times the upper part.\n",
-        "| network, trained from | items | maps, s | PyTorch, in memory, s | decoding, s | ratio | decoding | ceiling |",
+        "| network, trained from | items | maps, s | PyTorch, in memory, s | decoding, s | ratio | decoding "
+        "| ceiling |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for case in cases:
