@@ -25,7 +25,6 @@ import torch
 from contest import arguments, use_work_folder
 from data_sets import banking77, cifar, hymenoptera, minilm
 from page import write_section
-from resnet20 import resnet20
 from topwork.extract.engine.run_config import RunConfig
 from topwork.extract.graphs.cutting import cutter_for
 from topwork.extract.jobs.plan import plan
@@ -37,6 +36,7 @@ from topwork.pipelines.finetuning.network import make_network
 from topwork.pipelines.finetuning.stored_maps import StoredMaps
 from topwork.pipelines.finetuning.tuning import LabelledMaps
 from torch import Tensor, nn
+from trained_cases import cifar_network, mobilenet
 
 BATCH_SIZE = 64
 N_STEPS = 50
@@ -83,7 +83,7 @@ def make_cases(data: Path, work: Path) -> Iterator[Case]:
 
     yield Case(
         "ResNet-20, CIFAR-10",
-        resnet20(data / "backbones" / "resnet20-cifar10.th", "exact"),
+        cifar_network(data, "exact"),
         "layer2",
         "layer3",
         cifar(data, work, 2000),
@@ -92,13 +92,7 @@ def make_cases(data: Path, work: Path) -> Iterator[Case]:
     )
     yield Case(
         "MobileNetV2 0.35, hymenoptera",
-        topwork.load_backbone(
-            "timm:mobilenetv2_035",
-            weights=data / "backbones" / "mobilenetv2_035.in1k.safetensors",
-            model_args={"num_classes": 0, "pad_type": "same", "bn_eps": 1e-3},
-            mean=(0.5, 0.5, 0.5),
-            std=(0.5, 0.5, 0.5),
-        ),
+        mobilenet(data, "exact"),
         "blocks.4",
         "blocks.5",
         hymenoptera(data, work) / "train",
@@ -355,7 +349,7 @@ def run_decoding(case: Case, loop: PlainLoop) -> None:
 
 def describe_disk(data: Path, work: Path) -> str:
     """Return a table of the bytes of the maps of 5,000 images, as they were planned and as they are."""
-    backbone = resnet20(data / "backbones" / "resnet20-cifar10.th", "exact")
+    backbone = cifar_network(data, "exact")
     images = cifar(data, work, 5000)
     lines = [
         "Disk of the maps of 5,000 images (CIFAR-10, ResNet-20) in float16:\n",

@@ -30,6 +30,8 @@ from trained_cases import cifar_network, in_folders, mobilenet
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "layer-choice.md"
 DRAWS = 5
+FOUR_CASES = "## The four cases"
+"""Heading of the section that `four_cases.py` measures."""
 SCORES = ("logme", "h_score", "regularised_h_score", "transrate", "neighbor_score", "effective_rank")
 
 
@@ -244,8 +246,16 @@ def write_page(page: Path, results: dict[str, dict[str, Any]]) -> None:
         costs=table(COST_COLUMNS, costs) if costs else "Not measured yet: `--costs` does, on quiet cores.",
         machine=machine(),
     )
-    page.write_text(text, encoding="utf-8")
+    kept = page.read_text(encoding="utf-8").partition(FOUR_CASES)[2] if page.is_file() else ""
+    page.write_text(text + (f"\n{FOUR_CASES}{kept}" if kept else ""), encoding="utf-8")
     print(text)
+
+
+def keep_section(page: Path, heading: str, body: str) -> None:
+    """Replace the last section of the page, which another script measures."""
+    before = page.read_text(encoding="utf-8").partition(heading)[0].rstrip()
+    page.write_text(f"{before}\n\n{heading}\n\n{body}\n", encoding="utf-8")
+    print(body)
 
 
 def cost_row(name: str, n_items: int, *, deepest: float, auto: float) -> list[Any]:
