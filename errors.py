@@ -54,6 +54,10 @@ class InputError(TopworkError, ValueError):
     """The caller's argument or data cannot be used."""
 
 
+class DivergedError(InputError):
+    """Training came to numbers that are not finite."""
+
+
 class WeightsError(InputError):
     """A weights file does not fit the model."""
 

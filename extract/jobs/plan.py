@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...errors import InputError
 from ...hardware import available_cores
 from ...progress import Progress
 from ..engine.batching import BatchSizes
@@ -21,6 +22,7 @@ from ..preprocess.by_kind import preprocessor_for
 from ..preprocess.preprocessor import Preprocessor
 from ..runtime.providers import ON_PROCESSOR
 from ..sources.views import ViewedSource
+from ..store.feature_store import DTYPES
 from ..store.pending import Pending
 
 if TYPE_CHECKING:
@@ -97,6 +99,8 @@ def plan(
     `store` is None if it does not exist yet; it is to have features of `dtype` then. `views` is the number of augmented
     versions of each image, by default as many as the store has.
     """
+    if dtype not in DTYPES:
+        raise InputError(f"dtype={dtype!r} of a store: expected one of {', '.join(DTYPES)}")
     config = config or RunConfig()
     if views is None:
         views = 0 if store is None else store.n_views

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...errors import InputError
+from ...errors import DivergedError, InputError
 from ..parameters import select_torch_device
 from .layer_groups import group_parameters
 from .rows import Array, TrainingRows, shuffle_rows
@@ -100,6 +100,8 @@ class ModuleTrainer:
             epoch = len(self.records)
             loss = self.run_epoch(epoch)
             validation_loss = None if self.validation is None else self.compute_validation_loss(self.validation)
+            require_finite(loss, epoch, self.options)
+            require_finite(validation_loss or 0.0, epoch, self.options)
             record = EpochRecord(epoch + 1, loss, validation_loss)
             if validation_loss is None or validation_loss < self.find_best_loss():
                 self.best = copy_weights(self.module)
@@ -137,13 +139,7 @@ class ModuleTrainer:
                 self.set_learning_rate(step=epoch * self.steps_per_epoch + number)
                 loss = self.run_step(index, inputs, generator)
                 total += loss * len(index)
-        mean = total / len(self.rows)
-        if not math.isfinite(mean):
-            raise InputError(
-                f"the loss became {mean} in epoch {epoch + 1}; expected finite numbers: lower learning_rate (it is "
-                f"{self.options.learning_rate}), or look for extreme values"
-            )
-        return mean
+        return total / len(self.rows)
 
     def list_cuda_devices(self) -> list[torch.device]:
         """Return the device whose generator an epoch moves, if it is not the processor."""
@@ -246,6 +242,15 @@ class ModuleTrainer:
             self.optimizer.state[parameters[name]][part] = torch.from_numpy(array.copy()).to(device)
         self.best = dict(state.best)
         self.records = list(state.records)
+
+
+def require_finite(loss: float, epoch: int, options: ModuleTrainingOptions) -> None:
+    """Raise a DivergedError for a loss that is not finite."""
+    if not math.isfinite(loss):
+        raise DivergedError(
+            f"the loss became {loss} in epoch {epoch + 1}; expected finite numbers: lower learning_rate (it is "
+            f"{options.learning_rate}), or look for extreme values"
+        )
 
 
 def copy_weights(module: nn.Module) -> dict[str, Array]:

@@ -29,12 +29,13 @@ from .options import (
 from .output import echo, echo_lines, print_failures, print_json, print_table
 
 if TYPE_CHECKING:
+    from ..finetuning.halving import CutTrial
     from ..selection.advice import Advice
 
 TRAINING_PANEL = "Training"
 MAPS_PANEL = "Cut and maps"
 UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
-SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", re.IGNORECASE)
+SIZE_PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def parse_bytes(text: str | None) -> float | None:
     """Read a number of bytes, such as ``500MB`` or ``20GB``."""
     if text is None:
         return None
-    match = SIZE.fullmatch(text.strip())
+    match = SIZE_PATTERN.fullmatch(text.strip())
     if match is None:
         raise InputError(f"--max-disk {text}: expected a size, such as 500MB or 20GB")
     number, unit = match.groups()
@@ -228,8 +229,7 @@ def summarize_finetuning(estimator: Any, out: Path, expected: Advice | None) -> 
 def print_finetuning(estimator: Any, facts: dict[str, Any]) -> None:
     """Print which layers were trained, how well they do, and whether it was worth it."""
     if len(facts["trials"]) > 1:
-        rows = [[trial.layer, str(trial.epochs), f"{trial.validation_loss:.4f}"] for trial in estimator.trials_]
-        print_table(["cut", "epochs", "validation loss"], rows)
+        print_table(["cut", "epochs", "validation loss"], [list_cells(trial) for trial in estimator.trials_])
     items = f"{facts['n']} items"
     if facts["classes"] is not None:
         items += f" of {len(facts['classes'])} classes"
@@ -240,3 +240,9 @@ def print_finetuning(estimator: Any, facts: dict[str, Any]) -> None:
     else:
         echo_lines(estimator.comparison_)
     echo(f"saved {facts['bundle']}")
+
+
+def list_cells(trial: CutTrial) -> list[str]:
+    """Return a row of the table of cuts as text."""
+    loss = "diverged" if trial.validation_loss is None else f"{trial.validation_loss:.4f}"
+    return [trial.layer, str(trial.epochs), loss]

@@ -37,7 +37,7 @@ class Interruption:
         if command is not None:
             return f"ended by {name}; {command}: run the same command to go on"
         kept = "; the features that were computed are in the store" if "--store" in arguments else ""
-        if "--checkpoint" in arguments:
+        if any(argument.startswith("--checkpoint") for argument in arguments):
             kept += "; training goes on after the last epoch that was complete"
         return f"ended by {name}; no result was written{kept}: run the same command again"
 

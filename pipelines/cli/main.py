@@ -133,7 +133,7 @@ def run_app(interruption: Interruption) -> None:
         package = (error.name or "").partition(".")[0]
         if package in ("", "topwork"):
             raise
-        exit_with(f"this needs the package {package}, which is not installed: pip install {package}", 3)
+        exit_with(f"this needs the package {package}, which is not installed", 3)
     except OSError as error:
         subject = error.filename2 or error.filename or "a file"
         cause = error.strerror or error

@@ -127,9 +127,7 @@ def take_features(
 
     `ids_of_rows` are the items that the rows belong to. The features are in the order of the source.
     """
-    positions = {item.id: position for position, item in enumerate(source)}
-    pairs = sorted((positions[item_id], row) for row, item_id in enumerate(ids_of_rows) if item_id in positions)
-    kept, rows = np.array(pairs, np.intp).reshape(-1, 2).T
+    kept, rows = match_rows(source, ids_of_rows)
     own_ids = store.ids
     ids = [own_ids[row] for row in rows]
     found = [store.find_features(ids, column) for column in extractor.columns]
@@ -140,6 +138,14 @@ def take_features(
         matrices = [store.take(ids, column) for column in extractor.columns]
     matrix = np.concatenate(matrices, axis=1, dtype=np.float32)
     return ItemFeatures(matrix, kept, failures)
+
+
+def match_rows(source: Source, ids_of_rows: Sequence[str]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the position of the item of each row that is of a source, and the row, in the order of the source."""
+    positions = {item.id: position for position, item in enumerate(source)}
+    pairs = sorted((positions[item_id], row) for row, item_id in enumerate(ids_of_rows) if item_id in positions)
+    kept, rows = np.array(pairs, np.intp).reshape(-1, 2).T
+    return kept, rows
 
 
 def compute_viewed_features(extractor: Extractor, source: Source, views: int) -> ItemFeatures:

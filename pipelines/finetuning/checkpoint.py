@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-PARTS = ("module", "optimizer", "best")
+STATE_PARTS = ("module", "optimizer", "best")
 IDENTITY = "identity"
 RECORDS = "records"
 
@@ -34,7 +34,7 @@ class Checkpoint:
         """Replace the state of training above a cut."""
         from safetensors.numpy import save
 
-        tensors = {f"{part}/{name}": array for part in PARTS for name, array in getattr(state, part).items()}
+        tensors = {f"{part}/{name}": array for part in STATE_PARTS for name, array in getattr(state, part).items()}
         metadata = {IDENTITY: self.identity, RECORDS: json.dumps([asdict(record) for record in state.records])}
         self.folder.mkdir(parents=True, exist_ok=True)
         write_file(self.find_file(cut), save(tensors, metadata))
@@ -55,7 +55,7 @@ class Checkpoint:
         """Return the state of training in a file."""
         from safetensors import safe_open
 
-        parts: dict[str, dict[str, object]] = {part: {} for part in PARTS}
+        parts: dict[str, dict[str, object]] = {part: {} for part in STATE_PARTS}
         try:
             with safe_open(path, "numpy") as stream:
                 metadata = stream.metadata()

@@ -31,6 +31,8 @@ def choose_cuts(backbone: Backbone, from_layer: str | Sequence[str], to: str) ->
     listed = cutter_for(backbone).layers()
     if not is_automatic(from_layer):
         names = [from_layer] if isinstance(from_layer, str) else list(from_layer)
+        if not names:
+            raise InputError("from_layer names no cut; expected a layer, several, or 'auto'")
         known = {layer.name for layer in find_named_layers(listed, [name for name in names if name != INPUT])}
         return [INPUT] * (INPUT in names) + [layer.name for layer in listed if layer.name in known]
     (end,) = find_named_layers(listed, [to])
@@ -42,12 +44,12 @@ def choose_cuts(backbone: Backbone, from_layer: str | Sequence[str], to: str) ->
     return cuts
 
 
-def keep_within_disk(columns: Sequence[Column], n_rows: int, max_disk: float | None) -> list[str]:
-    """Return the layers of columns of which whole maps, in float16, fit into `max_disk` bytes together.
+def keep_within_disk(columns: Sequence[Column], n_rows: int, max_disk: float | None, dtype: str) -> list[str]:
+    """Return the layers of columns of which whole maps fit into `max_disk` bytes together.
 
     Those with the largest maps are left out first. Raise an InputError if none is left.
     """
-    sizes = {column.layer: n_rows * column.width * np.dtype(np.float16).itemsize for column in columns}
+    sizes = {column.layer: n_rows * column.width * np.dtype(dtype).itemsize for column in columns}
     kept = dict(sizes)
     while kept and max_disk is not None and sum(kept.values()) > max_disk:
         del kept[max(kept, key=kept.__getitem__)]

@@ -97,8 +97,8 @@ class FineTunedClassifier(FineTuning, TransferClassifier):
         on, and whether the difference is within its error.
     history_ : list of dict
         The losses of each epoch.
-    map_error_ : float
-        Relative L2 error of features from stored maps, against the whole network.
+    map_error_ : float or None
+        Relative L2 error of features from stored maps, against the whole network; None if a store was given.
     fit_report_, failures_, n_rows_, familiarity_
         As of :class:`topwork.TransferClassifier`.
 

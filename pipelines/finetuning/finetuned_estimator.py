@@ -16,12 +16,13 @@ from sklearn.utils.class_weight import compute_sample_weight
 from ...errors import InputError, LayerError, ParityError
 from ...extract.extractor.extractor import Extractor, ItemFeatures
 from ...extract.graphs.cutting import cutter_for
-from ...extract.graphs.layer import LAST
+from ...extract.graphs.layer import INPUT, LAST
 from ...extract.graphs.pooling import AUTO, UNPOOLED, satisfies
 from ...extract.jobs.job import extract_features
 from ...extract.preprocess.decode import MAX_PIXELS
 from ...extract.sources.item import Source
 from ...extract.sources.selected import SelectedSource
+from ...extract.store.description import is_store
 from ...extract.store.feature_store import FeatureStore
 from ...heads.fit_report import FitReport
 from ...heads.module_training.options import ModuleTrainingOptions
@@ -34,6 +35,7 @@ from ...heads.parameters import (
     POSITIVE_NUMBER,
     Constraint,
     check_parameters,
+    is_integer,
     one_of,
 )
 from ...heads.registry import CLASSIFICATION
@@ -42,7 +44,7 @@ from ...models.backbone import Backbone, TorchBackbone
 from ...models.loading import BackboneSpec, load_backbone
 from ...progress import report_step
 from ..estimators.candidate_features import is_automatic
-from ..estimators.item_features import LOCK_PATIENCE_SECONDS, compute_features
+from ..estimators.item_features import LOCK_PATIENCE_SECONDS, compute_features, match_rows, warn_of_pending
 from ..estimators.training_set import TrainingSet
 from ..estimators.transfer_estimator import TransferEstimator
 from .checkpoint import Checkpoint
@@ -56,7 +58,7 @@ if TYPE_CHECKING:
     from ...heads.module_training.trainer import EpochRecord, ModuleTrainer
     from .halving import CutTrial
     from .network import TunedNetwork
-    from .tuning import Comparison, Tuning
+    from .tuning import Comparison, Task, Tuning
 
 MAP_DTYPE = "float16"
 """Of maps in a new store: half the bytes, and an error of 1 in 2,000."""
@@ -103,6 +105,7 @@ class FineTuning(TransferEstimator):
 
     comparison_: Comparison | None
     trials_: list[CutTrial]
+    map_error_: float | None
 
     def __init__(
         self,
@@ -210,17 +213,25 @@ class FineTuning(TransferEstimator):
         LayerError
             If the layers above the cut cannot be trained: several tensors cross it, or it is above `to`.
         ParityError
-            If the features computed from the maps are not those of the whole network.
+            If the features computed from the maps are not those of the whole network. A store has no items to compare
+            them on.
         """
         self.check_parameters()
-        self._backbone = self._load_backbone()
-        self._networks = self._trace_networks(X)  # what cannot be trained is named before any map is computed
-        with self._choose_map_folder():
-            super().fit(X, y, sample_weight=sample_weight, groups=groups, split=split)
-        del self._backbone, self._networks
-        if not isinstance(X, FeatureStore):
-            self._check_maps(X)
-            self.extractor_.set_params(precision=self.precision).fit(X)
+        self.map_error_ = None
+        try:
+            self._backbone = self._load_backbone()
+            self._networks = self._trace_networks(X)  # what cannot be trained is named before any map is computed
+            with self._choose_map_folder():
+                super().fit(X, y, sample_weight=sample_weight, groups=groups, split=split)
+            if not isinstance(X, FeatureStore):
+                self._check_maps(X)
+                self.extractor_.set_params(precision=self.precision).fit(X)
+        except BaseException:
+            self.__dict__.pop("head_", None)  # what failed must not predict
+            raise
+        finally:
+            for name in ("_backbone", "_networks", "_map_folder", "_checked_features", "_learned_rows"):
+                self.__dict__.pop(name, None)
         return self
 
     def _trace_networks(self, X: Any) -> dict[str, TunedNetwork]:
@@ -229,7 +240,9 @@ class FineTuning(TransferEstimator):
 
         cuts = choose_cuts(self._backbone, self.from_layer, self.to)
         if isinstance(X, FeatureStore) and is_automatic(self.from_layer):
-            cuts = self._list_stored_cuts(X)
+            stored = self._list_stored_cuts(X)
+            known = [INPUT, *(layer.name for layer in cutter_for(self._backbone).layers())]
+            cuts = [name for name in known if name in stored]
         networks: dict[str, TunedNetwork] = {}
         for cut in cuts:
             report_step(f"tracing {self._backbone.name} above {cut}")
@@ -237,13 +250,13 @@ class FineTuning(TransferEstimator):
                 networks[cut] = make_network(
                     self._backbone, cut, self.to, pool=str(self.pool), train_batch_norm=self.train_batch_norm
                 )
-            except LayerError:
+            except (LayerError, ParityError):
                 if not is_automatic(self.from_layer) or (cut == cuts[-1] and not networks):
                     raise
         return networks
 
     def _list_stored_cuts(self, store: FeatureStore) -> list[str]:
-        """Return the layers below the last one that is kept of which a store has whole maps."""
+        """Return the layers, other than the last one that is kept, of which a store has whole maps."""
         names = [column.layer for column in store.columns if is_whole(column) and column.layer != self.to]
         if not names:
             raise InputError(
@@ -266,6 +279,11 @@ class FineTuning(TransferEstimator):
         """Raise an InputError if a parameter that does not concern the features is wrong."""
         super().check_parameters()
         check_parameters(self, CONSTRAINTS)
+        if self.checkpoint is not None and not is_integer(self.random_state):
+            raise InputError(
+                f"random_state is {self.random_state!r}, but checkpoint is given; expected an integer, with which "
+                "training goes on as it began"
+            )
 
     def _build_extractor(self) -> Extractor:
         return self._make_extractor(self._backbone, list(self._networks), UNPOOLED)
@@ -294,8 +312,9 @@ class FineTuning(TransferEstimator):
         """Return the maps of the labelled ones of the chosen items, and of their views, as :class:`MapsOfCuts`."""
         chosen = chosen[is_labelled]
         if isinstance(items, FeatureStore):
+            warn_of_pending(items)
             return self._take_maps(items, chosen, np.arange(len(chosen)), failures=items.failures())
-        self._keep_within_disk(n_rows=len(chosen) * (1 + self.views))
+        self._keep_within_disk(len(chosen))
         source = SelectedSource(items, chosen.tolist())
         store = FeatureStore.open_or_create(self._map_folder, self.extractor_, MAP_DTYPE, adds_columns=True)
         config = self.extractor_.run_config
@@ -304,14 +323,17 @@ class FineTuning(TransferEstimator):
         )
         if any(self._find_column(store, cut) is None for cut in self._networks):
             store.add_columns(self.extractor_, source, config=config, patience=LOCK_PATIENCE_SECONDS, partial=True)
-        positions = {item.id: position for position, item in enumerate(source)}
-        pairs = sorted((positions[item_id], row) for row, item_id in enumerate(store.groups) if item_id in positions)
-        kept, rows = np.array(pairs, np.intp).reshape(-1, 2).T
+        warn_of_pending(store)
+        kept, rows = match_rows(source, store.groups)
         return self._take_maps(store, rows, kept, failures=ledger.failures)
 
-    def _keep_within_disk(self, n_rows: int) -> None:
+    def _keep_within_disk(self, n_items: int) -> None:
         """Leave out cuts whose maps need more disk than there may be; raise an InputError if none is left."""
-        kept = keep_within_disk(self.extractor_.columns, n_rows, self.max_disk)
+        views, dtype = self.views, MAP_DTYPE
+        if is_store(self._map_folder):
+            store = FeatureStore.open(self._map_folder)
+            views, dtype = views or store.n_views, store.columns[0].dtype
+        kept = keep_within_disk(self.extractor_.columns, n_items * (1 + views), self.max_disk, dtype)
         if len(kept) < len(self._networks):
             self._networks = {cut: self._networks[cut] for cut in kept}
             self.extractor_ = self._build_extractor().fit(None)
@@ -324,13 +346,14 @@ class FineTuning(TransferEstimator):
 
     def _open_maps(self, store: FeatureStore, rows: NDArray[np.intp], cut: str) -> StoredMaps:
         """Return the maps of some rows of a store at a cut."""
+        layer = cutter_for(self._backbone).describe(cut)
         column = self._find_column(store, cut)
-        if column is None:
-            raise InputError(
-                f"{store.path} has no maps of {cut!r}; expected a store made with --layer {cut} --pool none, or the "
-                "items themselves"
-            )
-        return StoredMaps(store.matrix(column), rows, cutter_for(self._backbone).describe(cut))
+        if column is not None:
+            return StoredMaps(store.matrix(column), rows, layer)
+        # A column that some rows of the store lack is none of its matrices.
+        wanted = next(column for column in self.extractor_.columns if column.layer == cut)
+        ids = store.ids
+        return StoredMaps(store.take([ids[row] for row in rows], wanted), np.arange(len(rows)), layer)
 
     def _find_column(self, store: FeatureStore, cut: str) -> Column | None:
         """Return the column of the maps of a cut in a store, None if it has none."""
@@ -344,6 +367,7 @@ class FineTuning(TransferEstimator):
         self.trials_ = tuning.trials
         self.comparison_ = tuning.comparison
         self.history_ = [asdict(record) for record in tuning.records]
+        self._learned_rows = tuning.learned_rows
         super().train(tuning.head, replace(given, X=tuning.features))
 
     def _fit_head(self, head: Any, rows: TrainingSet) -> Any:
@@ -366,7 +390,8 @@ class FineTuning(TransferEstimator):
             seed=options.seed,
         )
         maps: Any = rows.X
-        checkpoint = self._open_checkpoint(rows, options)
+        task = Task(name, rows.y, weights, rows.groups, division)
+        checkpoint = self._open_checkpoint(rows, task, options)
 
         def after_epoch(cut: str, trainer: ModuleTrainer, record: EpochRecord) -> None:
             loss = f"loss {record.loss:.3f}"
@@ -379,7 +404,7 @@ class FineTuning(TransferEstimator):
         tuning = tune(
             self._networks,
             maps.of_cut,
-            Task(name, rows.y, weights, division),
+            task,
             options,
             after_epoch=after_epoch,
             states={} if checkpoint is None else checkpoint.load(),
@@ -391,18 +416,21 @@ class FineTuning(TransferEstimator):
         self.extractor_ = self._make_extractor(tuned, self.to, str(self.pool)).fit(None)
         return tuning
 
-    def _open_checkpoint(self, rows: TrainingSet, options: ModuleTrainingOptions) -> Checkpoint | None:
+    def _open_checkpoint(self, rows: TrainingSet, task: Task, options: ModuleTrainingOptions) -> Checkpoint | None:
         """Return the folder of the state of training, for exactly these rows, layers and options; None for none."""
         if self.checkpoint is None:
             return None
         ids = np.arange(len(rows)) if rows.ids is None else rows.ids
-        named_loss = options.loss if isinstance(options.loss, str) else "own"
+        loss = (
+            options.loss if isinstance(options.loss, str) else f"{options.loss.__module__}.{options.loss.__qualname__}"
+        )
+        division = task.division
         identity = {
             "backbone": self._backbone.identity(),
             "cut": [*self._networks, self.to, self.pool, bool(self.train_batch_norm)],
-            "options": asdict(replace(options, loss=named_loss)),  # type: ignore[arg-type]
-            "shares": [self.validation_fraction, self.test_fraction],
-            "rows": [[str(item_id) for item_id in ids], rows.y.tolist()],
+            "options": asdict(replace(options, loss=loss)),  # type: ignore[arg-type]
+            "rows": [[str(item_id) for item_id in ids], rows.y.tolist(), task.weights.tolist()],
+            "division": [part.tolist() for part in (division.training, division.validation, division.test)],
         }
         return Checkpoint(Path(self.checkpoint), digest(identity), list(self._networks))
 
@@ -453,9 +481,10 @@ class FineTuning(TransferEstimator):
         if self.comparison_ is None:
             self.not_evaluated_ = "too few rows could be held out"
             return
+        learned = rows.take(self._learned_rows)
         self.fit_report_ = FitReport(
             metric=self.metric,
-            training=self.score_predictions(rows.y, np.asarray(head.predict(rows.X))),
+            training=self.score_predictions(learned.y, np.asarray(head.predict(learned.X))),
             held_out=self.comparison_.tuned,
             spread=None,
             n_folds=1,
@@ -468,11 +497,11 @@ class FineTuning(TransferEstimator):
         positions = {item.id: position for position, item in enumerate(source)}
         few = SelectedSource(source, [positions[item_id] for item_id in ids])
         whole = compute_features(self.extractor_, few).matrix
-        self.map_error_ = float(np.linalg.norm(from_maps - whole) / np.linalg.norm(whole))
-        if not self.map_error_ <= MAX_MAP_ERROR:
+        error = self.map_error_ = float(np.linalg.norm(from_maps - whole) / np.linalg.norm(whole))
+        if not error <= MAX_MAP_ERROR:
             raise ParityError(
                 f"the features of {self.to!r} from maps of {self.from_layer_!r} differ from those of the whole network "
-                f"by {self.map_error_:.1e}; expected at most {MAX_MAP_ERROR}. Cut at another layer."
+                f"by {error:.1e}; expected at most {MAX_MAP_ERROR}. Cut at another layer."
             )
 
 

@@ -6,22 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.linear_model import LinearRegression
-from sklearn.utils.validation import has_fit_parameter
 
 from ...heads.linear.linear_probe import LinearProbe, LinearProbeCV
 from ...heads.registry import CLASSIFICATION, MULTILABEL, resolve_head
+from ..estimators.training_set import TrainingSet, fit_head
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def fit_probe(X: NDArray[Any], y: NDArray[Any], weights: NDArray[Any], task: str) -> Any:
-    """Return a linear head for features, whose penalty is chosen; the weights are those of the rows."""
-    head = resolve_head("linear", task)
+def fit_probe(rows: TrainingSet, task: str) -> Any:
+    """Return a linear head for features, whose penalty is chosen."""
+    head = fit_head(resolve_head("linear", task), rows)
     if isinstance(head, LinearProbeCV):
-        chosen = head.fit(X, y, sample_weight=weights)
-        return LinearProbe(C=chosen.C_).fit(X, y, sample_weight=weights)
-    return head.fit(X, y, sample_weight=weights) if has_fit_parameter(head, "sample_weight") else head.fit(X, y)
+        return LinearProbe(C=head.C_).fit(rows.X, rows.y, sample_weight=rows.sample_weight)
+    return head
 
 
 def read_weights(head: Any, n_features: int, task: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

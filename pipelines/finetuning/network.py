@@ -73,20 +73,22 @@ def make_network(backbone: TorchBackbone, layer: str, to: str, *, pool: str, tra
 def compute_features(network: TunedNetwork, maps: StoredMaps) -> NDArray[np.float32]:
     """Return the features of some maps, float32 ``(n, n_features)``, in evaluation mode."""
     network.eval()
-    return apply_to_maps(network.compute_features, maps)
+    return apply_to_maps(network, network.compute_features, maps)
 
 
 def pool_maps(network: TunedNetwork, maps: StoredMaps) -> NDArray[np.float32]:
     """Return the features of the cut itself, float32 ``(n, n_features)``."""
-    return apply_to_maps(network.pool_cut, maps)
+    return apply_to_maps(network, network.pool_cut, maps)
 
 
-def apply_to_maps(function: Callable[..., Tensor], maps: StoredMaps) -> NDArray[np.float32]:
-    """Return what a function of maps, and of the mask of texts, yields for all of them."""
+def apply_to_maps(network: TunedNetwork, function: Callable[..., Tensor], maps: StoredMaps) -> NDArray[np.float32]:
+    """Return what a function of maps, and of the mask of texts, yields for all of them, where the network lies."""
     features = []
+    device = network.head.weight.device
     with torch.no_grad():
         for positions in np.array_split(np.arange(len(maps)), math.ceil(len(maps) / BATCH_SIZE)):
-            features.append(function(*map(torch.from_numpy, maps.read(positions))).numpy())
+            inputs = (torch.from_numpy(array).to(device) for array in maps.read(positions))
+            features.append(function(*inputs).cpu().numpy())
     return np.concatenate(features)
 
 

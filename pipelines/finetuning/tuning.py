@@ -11,11 +11,13 @@ import numpy as np
 
 from ...extract.graphs.layer import INPUT
 from ...heads.folds import draw_splits
-from ...heads.metrics import ACCURACY, compare_predictions, compute_score
+from ...heads.metrics import ACCURACY, R2, compare_predictions, compute_score
 from ...heads.module_training.options import ModuleTrainingOptions
 from ...heads.module_training.trainer import EpochRecord, ModuleTrainer, TrainingState
+from ...heads.parameters import select_torch_device
 from ...heads.registry import CLASSIFICATION, MULTILABEL
 from ...progress import report_step
+from ..estimators.training_set import TrainingSet
 from .halving import AfterEpoch, CutTrial, train_best
 from .linear_heads import fit_probe, read_weights, write_weights
 from .network import TunedNetwork, compute_features, pool_maps
@@ -95,6 +97,8 @@ class Comparison:
         scores = f"{self.metric} {self.tuned:.3f} with trained layers, {frozen}"
         difference = f"{self.gain:+.3f} ± {self.standard_error:.3f} on {self.n_rows} held-out rows"
         advice = "" if self.is_better else "; within the error: the frozen features are as good, and simpler"
+        if self.gain < -2 * self.standard_error:
+            advice = "; the frozen features are better"
         return f"{scores}\n{difference}{advice}"
 
 
@@ -107,6 +111,7 @@ class Tuning:
     network: TunedNetwork
     head: Any
     features: NDArray[np.float32]
+    learned_rows: NDArray[np.intp]
     records: list[EpochRecord]
     comparison: Comparison | None
 
@@ -122,13 +127,20 @@ def divide_rows(
 ) -> Division:
     """Divide rows into those to train on, to stop by and to score by, given the shares of the latter two.
 
-    Rows of a group stay together. Views are trained on only. Where few rows would be held out, none are.
+    Rows of a group stay together, and every class has rows to train on. Views are trained on only: those of rows that
+    are held out are in no part. Where few rows would be held out, none are.
     """
-    validation_share, test_share = shares
-    rows = np.arange(len(y))
-    rest, test = hold_out(y, groups, rows, share=test_share, by_class=by_class, seed=seed)
-    training, validation = hold_out(y, groups, rest, share=validation_share, by_class=by_class, seed=seed + 1)
-    return Division(training, validation[is_original[validation]], test[is_original[test]])
+    rest = np.arange(len(y))
+    held = []
+    for number, share in enumerate(reversed(shares)):
+        kept, chosen = hold_out(y, groups, rest, share=share, by_class=by_class, seed=seed + number)
+        chosen = chosen[is_original[chosen]]
+        if len(chosen) < MIN_HELD_OUT_ROWS:
+            kept, chosen = rest, chosen[:0]
+        rest = kept
+        held.append(chosen)
+    test, validation = held
+    return Division(rest, validation, test)
 
 
 def hold_out(
@@ -140,14 +152,19 @@ def hold_out(
     by_class: bool,
     seed: int,
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the rows that are left, and a share that is held out; none if that would be few."""
+    """Return the rows that are left, and about a share of them that is held out, but for classes without others."""
     if share * len(rows) < MIN_HELD_OUT_ROWS:
         return rows, rows[:0]
-    own_groups = None if groups is None else groups[rows]
-    splits = draw_splits(y[rows], own_groups, n_draws=1, test_size=share, random_state=seed, by_class=by_class)
+    own_groups = rows if groups is None else groups[rows]
+    given = None if groups is None else own_groups
+    splits = draw_splits(y[rows], given, n_draws=1, test_size=share, random_state=seed, by_class=by_class)
     if not splits:
         return rows, rows[:0]
     ((left, held),) = splits
+    if by_class:
+        is_needed = ~np.isin(y[rows[held]], y[rows[left]])
+        is_needed = np.isin(own_groups[held], own_groups[held[is_needed]])
+        left, held = np.concatenate([left, held[is_needed]]), held[~is_needed]
     return rows[left], rows[held]
 
 
@@ -157,24 +174,38 @@ class Task:
     Parameters
     ----------
     name : {"classification", "multilabel", "regression"}
-    y, weights
-        Targets of all rows, and their weights.
+    y, weights, groups
+        Targets of all rows, their weights, and their groups, if any.
     division : Division
     """
 
-    def __init__(self, name: str, y: NDArray[Any], weights: NDArray[np.float32], division: Division) -> None:
+    def __init__(
+        self,
+        name: str,
+        y: NDArray[Any],
+        weights: NDArray[np.float32],
+        groups: NDArray[Any] | None,
+        division: Division,
+    ) -> None:
         self.name = name
         self.y = y
         self.weights = weights
+        self.groups = groups
         self.division = division
         self.loss = {CLASSIFICATION: "classes", MULTILABEL: "labels"}.get(name, "values")
-        self.metric = "R2" if self.loss == "values" else ACCURACY
-        self.center = y.mean(axis=0) if self.loss == "values" else 0.0
-        self.scale = np.where(y.std(axis=0) > 0, y.std(axis=0), 1.0) if self.loss == "values" else 1.0
+        self.metric = R2 if self.loss == "values" else ACCURACY
+        self.center: Any = 0.0
+        self.scale: Any = 1.0
+        if self.loss == "values":
+            deviation = y[division.training].std(axis=0)
+            self.center = y[division.training].mean(axis=0)
+            self.scale = np.where(deviation > 0, deviation, 1.0)
 
     def fit_probe(self, features: NDArray[np.float32], rows: NDArray[np.intp]) -> Any:
         """Return a linear probe of some rows."""
-        return fit_probe(features[rows], self.y[rows], self.weights[rows], self.name)
+        groups = None if self.groups is None else self.groups[rows]
+        given = TrainingSet(features[rows], self.y[rows], sample_weight=self.weights[rows], groups=groups)
+        return fit_probe(given, self.name)
 
     def score(self, probe: Any, features: NDArray[np.float32], rows: NDArray[np.intp]) -> float:
         """Return the score of a head on some rows."""
@@ -230,14 +261,18 @@ class Tuner:
             rows = rows[np.isin(self.task.y[rows], classes)]
         return self.task.label(self.maps, rows, classes) if len(rows) else None
 
+    def give_up(self) -> None:
+        """Free the memory of the device."""
+        self.network.cpu()
+
     def finish(self) -> tuple[Any, NDArray[np.float32]]:
         """Take the best weights; return the head as an estimator, and the features of all rows."""
         self.trainer.keep_best()
+        features = compute_features(self.network, self.maps)
         self.network.cpu()
         weight = self.network.head.weight.detach().numpy() * np.reshape(self.task.scale, (-1, 1))
         bias = self.network.head.bias.detach().numpy() * self.task.scale + self.task.center
-        head = write_weights(self.probe, weight, bias, self.task.name)
-        return head, compute_features(self.network, self.maps)
+        return write_weights(self.probe, weight, bias, self.task.name), features
 
 
 def tune(
@@ -255,7 +290,7 @@ def tune(
     """
     report_step("training a linear probe on the frozen features")
     *_, uppermost = networks
-    network = networks[uppermost]
+    network = networks[uppermost].to(select_torch_device(options.device))
     frozen = compute_features(network, maps[uppermost])
     probe = task.fit_probe(frozen, task.division.training)
     tuners = {}
@@ -263,14 +298,23 @@ def tune(
         tuners[cut] = Tuner(network, maps[cut], task, deepcopy(probe), options)
         if cut in states:
             tuners[cut].trainer.restore_state(states[cut])
-    trainers = {cut: tuner.trainer for cut, tuner in tuners.items()}
-    best, trials = train_best(trainers, options.epochs, after_epoch)
-    head, features = tuners[best].finish()
+    best, trials = train_best(tuners, options.epochs, after_epoch)
+    tuner = tuners[best]
+    head, features = tuner.finish()
     comparison = None
     if len(task.division.test):
         pooled = {cut: pool_maps(networks[cut], maps[cut]) for cut in networks if cut != INPUT}
         comparison = compare(task, head, features, frozen={network.layer.name: frozen, **pooled})
-    return Tuning(best, trials, tuners[best].network, head, features, tuners[best].trainer.records, comparison)
+    return Tuning(
+        cut=best,
+        trials=trials,
+        network=tuner.network,
+        head=head,
+        features=features,
+        learned_rows=task.division.training,
+        records=tuner.trainer.records,
+        comparison=comparison,
+    )
 
 
 def compare(
@@ -289,7 +333,7 @@ def compare(
             for name, values in frozen.items()
         }
         layer = max(scores, key=scores.__getitem__)
-    known = np.setdiff1d(np.arange(len(task.y)), test)
+    known = np.concatenate([task.division.training, validation])
     baseline = task.fit_probe(frozen[layer], known).predict(frozen[layer][test])
     tuned = head.predict(features[test])
     gain, error = compare_predictions(task.metric, task.y[test], tuned, baseline)

@@ -168,5 +168,5 @@ def test_package_that_is_not_installed_is_named(work: Path, tmp_path: Path) -> N
     environment = {**os.environ, "TOPWORK_CACHE": str(tmp_path / "cache")}
     result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert result.returncode == 3, result.stderr
-    assert "needs the package torch, which is not installed: pip install torch" in " ".join(result.stderr.split())
+    assert "needs the package torch, which is not installed" in " ".join(result.stderr.split())
     assert "Traceback" not in result.stderr

@@ -34,8 +34,8 @@ def test_named_cuts_are_ordered_and_checked(backbone: topwork.Backbone) -> None:
 
 def test_largest_maps_are_left_out_first() -> None:
     columns = [Column(name, name, "flatten", width) for name, width in (("a", 100), ("b", 400), ("c", 50))]
-    assert keep_within_disk(columns, 10, None) == ["a", "b", "c"]
-    assert keep_within_disk(columns, 10, 3_000) == ["a", "c"]
-    assert keep_within_disk(columns, 10, 1_000) == ["c"]
+    assert keep_within_disk(columns, 10, None, "float16") == ["a", "b", "c"]
+    assert keep_within_disk(columns, 10, 3_000, "float16") == ["a", "c"]
+    assert keep_within_disk(columns, 10, 1_000, "float16") == ["c"]
     with pytest.raises(InputError, match=r"maps of 'c' for 1000000 rows take 0\.10 GB, but max_disk allows 0\.05 GB"):
-        keep_within_disk(columns, 1_000_000, 5e7)
+        keep_within_disk(columns, 1_000_000, 5e7, "float16")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import topwork
+import torch
 from sklearn.datasets import load_digits
 from topwork import FineTunedClassifier
 from topwork.errors import IdentityError, InputError
@@ -82,8 +83,15 @@ def test_killed_training_goes_on_to_the_same_weights(
     np.testing.assert_array_equal(resumed.head_.coef_, whole.head_.coef_)
     np.testing.assert_array_equal(resumed.predict_proba(images), whole.predict_proba(images))
     assert topwork.FeatureStore.open(store).columns[0].pool == "flatten"
+    for change in ({"epochs": 5}, {"class_weight": "balanced"}, {"loss": torch.nn.functional.cross_entropy}):
+        with pytest.raises(InputError, match="is of other items, labels, layers or options"):
+            make_classifier(**{"epochs": 4, "checkpoint": checkpoint, **change}).fit(
+                topwork.FeatureStore.open(store), labels
+            )
     with pytest.raises(InputError, match="is of other items, labels, layers or options"):
-        make_classifier(epochs=5, checkpoint=checkpoint).fit(topwork.FeatureStore.open(store), labels)
+        make_classifier(epochs=4, checkpoint=checkpoint).fit(
+            topwork.FeatureStore.open(store), labels, groups=np.arange(80) // 2
+        )
 
 
 def test_several_cuts_are_compared_on_a_store(digits: tuple[list[np.ndarray], np.ndarray], tmp_path: Path) -> None:
@@ -99,6 +107,14 @@ def test_several_cuts_are_compared_on_a_store(digits: tuple[list[np.ndarray], np
     from_store = make_classifier(from_layer="auto", epochs=2).fit(topwork.FeatureStore.open(tmp_path / "maps"), labels)
     assert from_store.from_layer_ == first.from_layer_
     np.testing.assert_allclose(from_store.head_.coef_, first.head_.coef_, rtol=1e-4, atol=1e-5)
+
+
+def test_cut_is_added_to_a_store_with_other_items(digits: tuple[list[np.ndarray], np.ndarray], tmp_path: Path) -> None:
+    images, labels = digits[0][:60], digits[1][:60]
+    make_classifier(epochs=1, store=tmp_path / "maps").fit(images, labels)
+    tuned = make_classifier(from_layer="layer3.0", epochs=1, store=tmp_path / "maps").fit(images[:40], labels[:40])
+    alone = make_classifier(from_layer="layer3.0", epochs=1).fit(images[:40], labels[:40])
+    np.testing.assert_array_equal(tuned.head_.coef_, alone.head_.coef_)
 
 
 def test_cuts_beyond_the_budget_of_disk_are_left_out(digits: tuple[list[np.ndarray], np.ndarray]) -> None:
@@ -132,6 +148,7 @@ def test_store_without_maps_is_refused(digits: tuple[list[np.ndarray], np.ndarra
         ({"epochs": 0}, "epochs is 0; expected a positive integer"),
         ({"optimizer": "adam"}, "optimizer is 'adam'; expected 'adamw' or 'sgd'"),
         ({"test_fraction": 1.0}, "test_fraction is 1.0; expected a number from 0 to below 1"),
+        ({"checkpoint": "state", "random_state": None}, "random_state is None, but checkpoint is given"),
         ({"max_disk": 0}, "max_disk is 0; expected None, or a positive number"),
         ({"loss": "focal"}, "loss is 'focal'; expected None, or a function"),
     ],

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_dynamic, quantize_static
 from tokenizers import Tokenizer, models, pre_tokenizers
+from topwork.extract.graphs.onnx.signed_weights import shift_signed_weights
 from torch import nn
 
 IMAGES = list(np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8))
@@ -186,3 +187,18 @@ def test_integers_do_not_saturate(remove_zero_points: bool, tmp_path: Path) -> N
         onnx.save(model, path)
     alone = np.concatenate([run_as_specified(path, x=item[None]) for item in items])
     assert error(extract(path, list(items), "last"), alone) < 1e-5
+
+
+def test_weights_that_others_read_stay_signed(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    items = np.random.default_rng(0).standard_normal((2, 8)).astype(np.float32)
+    path = tmp_path / "quantised.onnx"
+    quantize_dynamic(save(nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8)), items, tmp_path / "plain.onnx", "y"), path)
+    graph = onnx.load(path).graph
+    first, second = (node for node in graph.node if node.op_type == "MatMulInteger")
+    second.input[3] = first.input[3]  # both have one zero point
+    graph.node.append(helper.make_node("Identity", [second.input[1]], ["copy"]))
+    shift_signed_weights(graph)
+    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    weights = {types[name] for name in (first.input[1], second.input[1], first.input[3])}
+    assert weights == {TensorProto.INT8}
