@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from .estimators.refit import refit
     from .estimators.transfer_classifier import TransferClassifier
     from .estimators.transfer_regressor import TransferRegressor
+    from .finetuning.finetuned_classifier import FineTunedClassifier
+    from .finetuning.finetuned_regressor import FineTunedRegressor
     from .selection.advice import Advice
     from .selection.advise import advise
     from .selection.apply_findings import apply_findings
@@ -23,6 +25,8 @@ __all__ = [
     "Advice",
     "Finding",
     "Findings",
+    "FineTunedClassifier",
+    "FineTunedRegressor",
     "LayerProbe",
     "TransferClassifier",
     "TransferRegressor",
@@ -40,6 +44,8 @@ __getattr__, __dir__, _ = lazy_exports(
         "Advice": ".selection.advice",
         "Finding": ".selection.findings",
         "Findings": ".selection.findings",
+        "FineTunedClassifier": ".finetuning.finetuned_classifier",
+        "FineTunedRegressor": ".finetuning.finetuned_regressor",
         "LayerProbe": ".selection.probe",
         "TransferClassifier": ".estimators.transfer_classifier",
         "TransferRegressor": ".estimators.transfer_regressor",

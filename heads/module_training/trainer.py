@@ -38,13 +38,14 @@ class TrainingState:
     """Everything that training goes on from after an epoch, as arrays.
 
     `module` and `best` are the present weights and the best so far, by name; `optimizer` has the state of each trained
-    parameter, by name and key.
+    parameter, by name and key. `start_loss` is the validation loss before training, None without validation rows.
     """
 
     module: dict[str, Array]
     optimizer: dict[str, Array]
     best: dict[str, Array]
     records: list[EpochRecord] = field(default_factory=list)
+    start_loss: float | None = None
 
 
 class ModuleTrainer:
@@ -79,6 +80,7 @@ class ModuleTrainer:
         self.optimizer = self.make_optimizer()
         self.steps_per_epoch = math.ceil(len(rows) / options.batch_size)
         self.records: list[EpochRecord] = []
+        self.start_loss: float | None = None
         self.best = copy_weights(module)
 
     def make_optimizer(self) -> torch.optim.Optimizer:
@@ -93,8 +95,11 @@ class ModuleTrainer:
     def run(self, until: int | None = None) -> Iterator[EpochRecord]:
         """Train epoch by epoch, and yield what each came to, until the last, or an earlier one, or patience ends.
 
-        Afterwards :attr:`best` has the best weights, and :meth:`keep_best` gives them to the module.
+        Afterwards :attr:`best` has the best weights, and :meth:`keep_best` gives them to the module. With validation
+        rows, those before training are among them.
         """
+        if self.validation is not None and self.start_loss is None:
+            self.start_loss = self.compute_validation_loss(self.validation)
         end = self.options.epochs if until is None else min(until, self.options.epochs)
         while len(self.records) < end and not self.is_patience_over():
             epoch = len(self.records)
@@ -109,14 +114,14 @@ class ModuleTrainer:
             yield record
 
     def find_best_loss(self, until: int | None = None) -> float:
-        """Return the lowest validation loss so far, or of the epochs up to one; infinite if there is none."""
-        losses = [record.validation_loss for record in self.records[:until] if record.validation_loss is not None]
-        return min(losses, default=math.inf)
+        """Return the lowest validation loss so far, or up to an epoch; infinite if there is none."""
+        losses = [self.start_loss, *(record.validation_loss for record in self.records[:until])]
+        return min((loss for loss in losses if loss is not None), default=math.inf)
 
     def is_patience_over(self) -> bool:
-        """Return whether the last epochs were no better than one before them."""
-        losses = [record.validation_loss for record in self.records]
-        if not losses or losses[0] is None:
+        """Return whether the last epochs were no better than one before them, or than the start."""
+        losses = [self.start_loss, *(record.validation_loss for record in self.records)]
+        if self.start_loss is None:
             return False
         best_epoch = int(np.argmin(np.array(losses, dtype=float)))
         return len(losses) - 1 - best_epoch >= self.options.patience
@@ -230,7 +235,7 @@ class ModuleTrainer:
         for name, parameter in self.module.named_parameters():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 optimizer[f"{name}/{key}"] = torch.as_tensor(value).detach().cpu().numpy().copy()
-        return TrainingState(copy_weights(self.module), optimizer, dict(self.best), list(self.records))
+        return TrainingState(copy_weights(self.module), optimizer, dict(self.best), list(self.records), self.start_loss)
 
     def restore_state(self, state: TrainingState) -> None:
         """Go on from a state."""
@@ -242,6 +247,7 @@ class ModuleTrainer:
             self.optimizer.state[parameters[name]][part] = torch.from_numpy(array.copy()).to(device)
         self.best = dict(state.best)
         self.records = list(state.records)
+        self.start_loss = state.start_loss
 
 
 def require_finite(loss: float, epoch: int, options: ModuleTrainingOptions) -> None:

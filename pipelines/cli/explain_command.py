@@ -9,7 +9,6 @@ import typer
 
 from ...atomic import new_file
 from ...errors import InputError
-from ..estimators.result_files import check_suffix, require_file_place
 from .arguments import load_bundle
 from .options import BundleArgument, JsonOption, TrustOption
 from .output import echo, print_json
@@ -34,6 +33,8 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Show what each place of an image contributes to the score of a label; for a linear head on a mean of a map."""
+    from ..estimators.result_files import check_suffix, require_file_place
+
     if out is not None:
         check_suffix(out, PICTURE_SUFFIXES)
         require_file_place(out)

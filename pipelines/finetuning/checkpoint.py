@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 STATE_PARTS = ("module", "optimizer", "best")
 IDENTITY = "identity"
 RECORDS = "records"
+START_LOSS = "start_loss"
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,11 @@ class Checkpoint:
         from safetensors.numpy import save
 
         tensors = {f"{part}/{name}": array for part in STATE_PARTS for name, array in getattr(state, part).items()}
-        metadata = {IDENTITY: self.identity, RECORDS: json.dumps([asdict(record) for record in state.records])}
+        metadata = {
+            IDENTITY: self.identity,
+            RECORDS: json.dumps([asdict(record) for record in state.records]),
+            START_LOSS: json.dumps(state.start_loss),
+        }
         self.folder.mkdir(parents=True, exist_ok=True)
         write_file(self.find_file(cut), save(tensors, metadata))
 
@@ -64,6 +69,7 @@ class Checkpoint:
                     parts[part][name] = stream.get_tensor(key)
             found = metadata[IDENTITY]
             records = [EpochRecord(**record) for record in json.loads(metadata[RECORDS])]
+            start_loss = json.loads(metadata[START_LOSS])
         except Exception as error:
             raise InputError(
                 f"{path} is no checkpoint of topwork, or damaged ({reason(error)}); remove it, or name another folder"
@@ -72,4 +78,4 @@ class Checkpoint:
             raise InputError(
                 f"the checkpoint {path} is of other items, labels, layers or options; remove it, or name another folder"
             )
-        return TrainingState(records=records, **parts)  # type: ignore[arg-type]
+        return TrainingState(records=records, start_loss=start_loss, **parts)  # type: ignore[arg-type]

@@ -104,6 +104,7 @@ class FineTunedClassifier(FineTuning, TransferClassifier):
 
     Examples
     --------
+    >>> import numpy as np
     >>> import topwork
     >>> generator = np.random.default_rng(0)
     >>> images = list(generator.integers(0, 128, (40, 32, 32, 3), dtype=np.uint8))

@@ -15,13 +15,17 @@ class FineTunedRegressor(FineTuning, TransferRegressor):
     ----------
     backbone, from_layer, to, pool, store, precision, provider, on_error, max_pixels, views, max_disk
         As for :class:`topwork.FineTunedClassifier`.
-    epochs, batch_size, optimizer, learning_rate, layer_decay, weight_decay, warmup, mixup, patience, train_batch_norm
+    epochs, batch_size, optimizer, learning_rate, layer_decay, weight_decay, warmup
         As for :class:`topwork.FineTunedClassifier`.
     label_smoothing : float
         Without effect on values.
-    validation_fraction, test_fraction, loss, callbacks, checkpoint, random_state, device, progress
-        As for :class:`topwork.FineTunedClassifier`; a loss takes outputs and targets ``(n, n_targets)`` that are
-        standardised.
+    mixup, patience, train_batch_norm, validation_fraction, test_fraction
+        As for :class:`topwork.FineTunedClassifier`.
+    loss : callable, optional
+        Function of the outputs and the values, standardised tensors ``(n, n_targets)``, that returns the loss of each
+        row.
+    callbacks, checkpoint, random_state, device, progress
+        As for :class:`topwork.FineTunedClassifier`.
 
     Attributes
     ----------
@@ -37,9 +41,12 @@ class FineTunedRegressor(FineTuning, TransferRegressor):
 
     Examples
     --------
+    >>> import numpy as np
     >>> import topwork
-    >>> grey = [np.full((32, 32, 3), level, np.uint8) for level in range(0, 240, 4)]
+    >>> generator = np.random.default_rng(0)
+    >>> levels = generator.uniform(60, 200, 120)
+    >>> images = [generator.normal(level, 30, (32, 32, 3)).clip(0, 255).astype(np.uint8) for level in levels]
     >>> regressor = topwork.FineTunedRegressor("topwork:tiny", from_layer="layer2", epochs=3, random_state=0)
-    >>> bool(abs(regressor.fit(grey, range(0, 240, 4)).predict(grey[30:31])[0] - 120) < 30)
+    >>> bool(regressor.fit(images[:100], levels[:100]).score(images[100:], levels[100:]) > 0.9)
     True
     """

@@ -204,9 +204,10 @@ def test_large_modules_are_copied_to_disk(dtype: torch.dtype, monkeypatch: pytes
     mine = private_copy(module)
     inputs = torch.rand(2, 30)
     expected = copy.deepcopy(module).float()(inputs)
-    assert torch.equal(mine(inputs), expected)
+    found = mine(inputs)
+    torch.testing.assert_close(found, expected)  # a view that is not contiguous is summed in another order
     assert mine[0].weight is mine[1].weight  # type: ignore[index]
     with torch.no_grad():
         module[0].weight.zero_()
-    assert torch.equal(mine(inputs), expected)
+    assert torch.equal(mine(inputs), found)
     assert list(tmp_path.iterdir()) == []

@@ -127,11 +127,23 @@ def test_best_weights_are_kept_and_patience_ends(rows: Rows) -> None:
     noise = Rows(rows.X[:30], generator.integers(0, 3, 30))
     trainer = ModuleTrainer(make_network(), noise, rows, replace(PLAIN, epochs=60, learning_rate=0.05, patience=3))
     records = list(trainer.run())
-    losses = [record.validation_loss for record in records]
+    losses = [trainer.start_loss, *(record.validation_loss for record in records)]
     best = int(np.argmin(losses))
-    assert len(records) == best + 4 < 60
+    assert len(records) == best + 3 < 60
     trainer.keep_best()
     assert trainer.compute_validation_loss(rows) == pytest.approx(losses[best])
+
+
+def test_weights_before_training_are_kept_if_none_are_better(rows: Rows) -> None:
+    trained = make_network()
+    list(ModuleTrainer(trained, rows, None, PLAIN).run())
+    start = {name: value.clone() for name, value in trained.state_dict().items()}
+    spoiled = Rows(rows.X, (rows.target + 1) % 3)
+    trainer = ModuleTrainer(trained, spoiled, rows, replace(PLAIN, epochs=20, learning_rate=0.1, patience=2))
+    assert len(list(trainer.run())) == 2
+    trainer.keep_best()
+    for name, value in trained.state_dict().items():
+        assert torch.equal(value, start[name]), name
 
 
 def test_global_generators_are_not_moved(rows: Rows) -> None:

@@ -16,6 +16,7 @@ from topwork.extract.engine import engine
 from topwork.extract.graphs.exported_graph import ExportedGraph
 from topwork.extract.store.lock import write_lock
 from topwork.extract.store.log import Action
+from topwork.hardware import INT8_SETS, instruction_sets
 from topwork.heads.registry import resolve_head
 
 pytestmark = pytest.mark.usefixtures("graph_cache")
@@ -154,6 +155,7 @@ def test_folds_that_predict_use_the_store(
     assert (runs["images"], np.mean(predicted == names) > 0.8) == (len(paths), True)
 
 
+@pytest.mark.skipif(not set(INT8_SETS) & set(instruction_sets()), reason="this processor does not compute in int8")
 def test_store_of_int8_features_gets_no_further_layer(
     paths: list[Path], names: NDArray[np.str_], tmp_path: Path
 ) -> None:

@@ -104,7 +104,8 @@ OTHERS = {
     "sigmoid": SVC(kernel="sigmoid"),
 }
 WHERE_SCIKIT_LEARN_ROUNDS = (
-    "gp", "distances", "linear kernel", "polynomials", "sigmoid", "one against the rest, margins"
+    "gp", "svm", "distances", "linear kernel", "polynomials", "sigmoid",
+    "one against the rest", "one against the rest, margins"
 )  # fmt: skip
 """Heads whose choice between classes that tie follows from the rounding of their sums and exponentials."""
 
@@ -165,7 +166,13 @@ def test_ties_are_exact_or_refused_before_a_file_is_written(name: str, task: str
             count_differences(name, TASKS[task], numbers(6), path)
         assert not path.exists()
         return
-    assert count_differences(name, TASKS[task], numbers(6), path) == 0
+    try:
+        n_differences = count_differences(name, TASKS[task], numbers(6), path)
+    except ParityError:
+        assert name in WHERE_SCIKIT_LEARN_ROUNDS
+        assert not path.exists()
+    else:
+        assert n_differences == 0
 
 
 @pytest.mark.parametrize(
