@@ -108,15 +108,16 @@ class ModuleTrainer:
             require_finite(loss, epoch, self.options)
             require_finite(validation_loss or 0.0, epoch, self.options)
             record = EpochRecord(epoch + 1, loss, validation_loss)
-            if validation_loss is None or validation_loss < self.find_best_loss():
+            best_loss = min(self.find_best_loss(), math.inf if self.start_loss is None else self.start_loss)
+            if validation_loss is None or validation_loss < best_loss:
                 self.best = copy_weights(self.module)
             self.records.append(record)
             yield record
 
     def find_best_loss(self, until: int | None = None) -> float:
-        """Return the lowest validation loss so far, or up to an epoch; infinite if there is none."""
-        losses = [self.start_loss, *(record.validation_loss for record in self.records[:until])]
-        return min((loss for loss in losses if loss is not None), default=math.inf)
+        """Return the lowest validation loss of the epochs so far, or up to one; infinite if there is none."""
+        losses = [record.validation_loss for record in self.records[:until] if record.validation_loss is not None]
+        return min(losses, default=math.inf)
 
     def is_patience_over(self) -> bool:
         """Return whether the last epochs were no better than one before them, or than the start."""

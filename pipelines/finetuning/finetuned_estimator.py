@@ -41,9 +41,9 @@ from ...heads.parameters import (
 from ...heads.registry import CLASSIFICATION
 from ...identity import digest
 from ...models.backbone import Backbone, TorchBackbone
-from ...models.loading import BackboneSpec, load_backbone
+from ...models.loading import BackboneSpec
 from ...progress import report_step
-from ..estimators.candidate_features import is_automatic
+from ..estimators.candidate_features import is_automatic, load_named
 from ..estimators.item_features import LOCK_PATIENCE_SECONDS, compute_features, match_rows, warn_of_pending
 from ..estimators.training_set import TrainingSet
 from ..estimators.transfer_estimator import TransferEstimator
@@ -436,11 +436,7 @@ class FineTuning(TransferEstimator):
 
     def _load_backbone(self) -> TorchBackbone:
         """Return the backbone with its PyTorch module."""
-        backbone = self.backbone
-        if isinstance(backbone, str):
-            backbone = load_backbone(backbone)
-        if isinstance(backbone, BackboneSpec):
-            backbone = backbone.load()
+        backbone = load_named(self.backbone)  # type: ignore[arg-type]
         if not isinstance(backbone, Backbone):
             raise InputError(
                 f"backbone is a {type(backbone).__name__}, whose layers cannot be trained; expected a name such as "

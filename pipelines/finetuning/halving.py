@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ...errors import DivergedError, InputError
 
@@ -27,6 +27,9 @@ class Contender(Protocol):
 
     def give_up(self) -> None:
         """Free what only training needs."""
+
+
+AnyContender = TypeVar("AnyContender", bound=Contender)
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,10 @@ class CutTrial:
     validation_loss: float | None
 
 
-def train_best(contenders: dict[str, Any], epochs: int, after_epoch: AfterEpoch) -> tuple[str, list[CutTrial]]:
+def train_best(contenders: dict[str, AnyContender], epochs: int, after_epoch: AfterEpoch) -> tuple[str, list[CutTrial]]:
     """Train above each cut, giving up the worse half at each halving; return the cut that is left, and all trials.
 
-    Each is a :class:`Contender`; those that are given up are removed. Training that was resumed is judged by the epochs
+    Those that are given up are removed from `contenders`. Training that was resumed is judged by the epochs
     that it is judged by without an interruption. One that diverges is the worst, unless it is the only one. Raise an
     InputError if several cuts cannot be compared.
     """

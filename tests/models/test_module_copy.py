@@ -206,6 +206,7 @@ def test_large_modules_are_copied_to_disk(dtype: torch.dtype, monkeypatch: pytes
     expected = copy.deepcopy(module).float()(inputs)
     found = mine(inputs)
     torch.testing.assert_close(found, expected)  # a view that is not contiguous is summed in another order
+    assert torch.equal(mine[0].weight, module[0].weight.float())  # type: ignore[index, operator]
     assert mine[0].weight is mine[1].weight  # type: ignore[index]
     with torch.no_grad():
         module[0].weight.zero_()

@@ -1,7 +1,7 @@
 """Signed weights of products of integers, made unsigned: the products stay the same, and cannot saturate.
 
-Processors without VNNI add pairs of products of unsigned and signed bytes in 16 bits, which saturates: features of
-quantised networks are then off by a fifth, and others than on a processor with VNNI. ONNX Runtime computes products of
+Processors without VNNI add pairs of products of unsigned and signed bytes in 16 bits, which saturates: features of a
+small quantised network were off by a fifth, and others than on a processor with VNNI. ONNX Runtime computes products of
 unsigned bytes exactly on all of them (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html,
 "When and why do I need to try U8U8?").
 """

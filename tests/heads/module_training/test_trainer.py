@@ -140,7 +140,9 @@ def test_weights_before_training_are_kept_if_none_are_better(rows: Rows) -> None
     start = {name: value.clone() for name, value in trained.state_dict().items()}
     spoiled = Rows(rows.X, (rows.target + 1) % 3)
     trainer = ModuleTrainer(trained, spoiled, rows, replace(PLAIN, epochs=20, learning_rate=0.1, patience=2))
-    assert len(list(trainer.run())) == 2
+    records = list(trainer.run())
+    assert len(records) == 2
+    assert trainer.find_best_loss() == min(record.validation_loss for record in records) > trainer.start_loss
     trainer.keep_best()
     for name, value in trained.state_dict().items():
         assert torch.equal(value, start[name]), name

@@ -25,6 +25,7 @@ from sklearn.svm import SVC, LinearSVC
 from topwork import Extractor, TensorSpec, TransferClassifier, TransferRegressor, load_backbone
 from topwork.errors import ExportError, ParityError
 from topwork.extract.graphs.torch.cutter import OPSET
+from topwork.hardware import instruction_sets
 from topwork.heads.registry import HEADS, REGRESSION, resolve_head
 from topwork.pipelines.fused.fuse import FUSIBLE, convert_head
 from torch import nn
@@ -103,10 +104,11 @@ OTHERS = {
     "polynomials": SVC(kernel="poly", break_ties=True),
     "sigmoid": SVC(kernel="sigmoid"),
 }
-WHERE_SCIKIT_LEARN_ROUNDS = (
-    "gp", "svm", "distances", "linear kernel", "polynomials", "sigmoid",
-    "one against the rest", "one against the rest, margins"
+WHERE_SCIKIT_LEARN_ROUNDS: tuple[str, ...] = (
+    "gp", "distances", "linear kernel", "polynomials", "sigmoid", "one against the rest, margins"
 )  # fmt: skip
+if "avx512f" not in instruction_sets():  # sums are rounded in another order there
+    WHERE_SCIKIT_LEARN_ROUNDS += ("svm", "one against the rest")
 """Heads whose choice between classes that tie follows from the rounding of their sums and exponentials."""
 
 
