@@ -14,7 +14,7 @@ from ..extract.graphs.exported_graph import ExportedGraph
 from ..extract.graphs.model_summary import summarize_model
 from ..extract.store.description import is_store
 from ..extract.store.feature_store import FeatureStore
-from .bundle.manifest import GRAPH_FILE, MANIFEST, check_files, read_manifest
+from .bundle.manifest import FINETUNING, GRAPH_FILE, MANIFEST, check_files, read_manifest
 
 MAX_COUNTED_LABELS = 20
 ITEM_STATUSES = ("ok", "failed", "duplicate", "pending")
@@ -73,6 +73,7 @@ def describe_bundle(path: Path) -> dict[str, Any]:
         "abstain_below": manifest.get("abstain_below"),
         "rows": training["rows"],
         "report": training["report"],
+        "finetuning": manifest.get(FINETUNING),
         "lineage": manifest.get("lineage", {}),
         "versions": {"topwork": manifest.get("topwork"), "scikit-learn": training.get("scikit-learn")},
         **describe_origin(manifest["identity"], manifest["columns"]),

@@ -38,6 +38,7 @@ from .manifest import (
     GRAPH_FILE,
     LEARNED_FILE,
     MANIFEST,
+    UPPER_FILE,
     check_files,
     digest_files,
     read_manifest,
@@ -61,7 +62,8 @@ class BundleContents:
     `learned_ids`, ascending (None if they are not known); `familiarity` compares new features with them (None if it
     cannot). `head_name` is its name in the registry, None if it was given as an estimator. `properties` are what the
     estimator adds to the manifest, such as ``task`` and ``classes``, as JSON can hold it; the lineage is as of
-    :func:`topwork.pipelines.bundle.lineage.describe_training`.
+    :func:`topwork.pipelines.bundle.lineage.describe_training`. Of a backbone whose upper layers were trained,
+    `upper_weights` are what training changed; they are written with it, and read by :func:`read_upper_weights` alone.
     """
 
     graph: ExportedGraph
@@ -74,6 +76,7 @@ class BundleContents:
     lineage: dict[str, Any]
     learned_ids: NDArray[np.uint64] | None
     familiarity: Familiarity | None
+    upper_weights: Mapping[str, NDArray[Any]] | None = None
 
 
 def require_bundle_place(path: Path, *, overwrite: bool) -> None:
@@ -98,7 +101,7 @@ def write_bundle(contents: BundleContents, path: Path, provider: str = "auto", *
     """Write a bundle into a folder, atomically; an existing bundle is replaced with `overwrite` alone.
 
     The folder holds ``bundle.json``, ``extractor.onnx`` with its certificate (of `provider`, too) and canaries, the
-    head (see :mod:`topwork.heads.persistence`), ``learned.npy``, ``familiar.npz``, and for text
+    head (see :mod:`topwork.heads.persistence`), ``learned.npy``, ``familiar.npz``, ``upper.safetensors``, and for text
     ``inputs/tokenizer.json``. Raise a BundleError if something else is at `path`.
     """
     require_bundle_place(path, overwrite=overwrite)
@@ -133,6 +136,10 @@ def write_files(contents: BundleContents, folder: Path, provider: str) -> None:
         write_file(folder / LEARNED_FILE, stream.getvalue())
     if contents.familiarity is not None:
         np.savez(folder / FAMILIAR_FILE, **contents.familiarity.to_arrays())
+    if contents.upper_weights is not None:
+        from safetensors.numpy import save
+
+        write_file(folder / UPPER_FILE, save(dict(contents.upper_weights)))
     # The manifest, with the digests of all of these.
     manifest = build_manifest(contents, digest_files(folder), types)
     write_file(folder / MANIFEST, json.dumps(manifest, indent=1, default=str).encode())
@@ -220,6 +227,21 @@ def read_files(path: Path, trusted: Sequence[str]) -> BundleContents:
         learned_ids=learned_ids,
         familiarity=read_familiarity(path) if FAMILIAR_FILE in manifest["files"] else None,
     )
+
+
+def read_upper_weights(path: Path) -> dict[str, NDArray[Any]] | None:
+    """Return the weights of the layers that were trained; None if a bundle has a head alone.
+
+    Raise a BundleError if a file is missing or changed.
+    """
+    files = read_manifest(path)["files"]
+    if UPPER_FILE not in files:
+        return None
+    check_files(path, files)
+    from safetensors.numpy import load
+
+    weights: dict[str, NDArray[Any]] = load((path / UPPER_FILE).read_bytes())
+    return weights
 
 
 def read_fit_report(path: Path, fields: Any) -> FitReport | None:

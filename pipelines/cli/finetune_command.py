@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,12 +24,13 @@ from .options import (
     TrainingColumns,
     option,
     parse_names,
+    parse_numbers,
     parse_split,
 )
 from .output import echo, echo_lines, print_failures, print_json, print_table
 
 if TYPE_CHECKING:
-    from ..finetuning.halving import CutTrial
+    from ..finetuning.halving import Trial
     from ..selection.advice import Advice
 
 TRAINING_PANEL = "Training"
@@ -78,7 +79,9 @@ class TrainingOptions:
     epochs: Annotated[int, option("Largest number of passes over the items.", TRAINING_PANEL)] = 30
     batch_size: Annotated[int, option("Items for each step.", TRAINING_PANEL)] = 64
     optimizer: Annotated[str, option("adamw or sgd.", TRAINING_PANEL)] = "adamw"
-    learning_rate: Annotated[float, option("Largest learning rate of the head.", TRAINING_PANEL)] = 1e-3
+    learning_rate: Annotated[
+        str, option("Largest learning rate. Several, separated by commas, are compared; auto: two.", TRAINING_PANEL)
+    ] = "auto"
     layer_decay: Annotated[
         float, option("Factor of the learning rate from each block to the one below.", TRAINING_PANEL)
     ] = 0.8
@@ -86,6 +89,9 @@ class TrainingOptions:
     warmup: Annotated[float, option("Share of the steps in which the learning rate rises.", TRAINING_PANEL)] = 0.1
     label_smoothing: Annotated[float, option("Share of each label that all classes get.", TRAINING_PANEL)] = 0.0
     mixup: Annotated[float, option("Mix pairs of maps, by a beta distribution of it.", TRAINING_PANEL)] = 0.0
+    brightness: Annotated[
+        float, option("Shift channels of maps by up to this share of their range.", TRAINING_PANEL)
+    ] = 0.0
     patience: Annotated[int, option("Epochs without progress after which training ends.", TRAINING_PANEL)] = 5
     train_batch_norm: Annotated[
         bool, option("Normalise by the batch in training.", TRAINING_PANEL, "--train-batch-norm")
@@ -97,6 +103,9 @@ class TrainingOptions:
     checkpoint: Annotated[
         Path | None, option("Folder of the state after each epoch, from which training goes on.", TRAINING_PANEL)
     ] = None
+    start_from: Annotated[
+        Path | None, option("Bundle of trained layers to go on from, as after new labels.", TRAINING_PANEL)
+    ] = None
     seed: Annotated[int, option("Seed of everything that is random.", TRAINING_PANEL)] = 0
     device: Annotated[str, option("Where to train: auto (a GPU if there is one), cpu, cuda.", TRAINING_PANEL)] = "auto"
 
@@ -104,6 +113,8 @@ class TrainingOptions:
         """Return the parameters of an estimator."""
         parameters = dict(vars(self))
         parameters["random_state"] = parameters.pop("seed")
+        if self.learning_rate != "auto":
+            parameters["learning_rate"] = parse_numbers(self.learning_rate, "--learning-rate")
         return parameters
 
 
@@ -208,16 +219,11 @@ def advise_on_source(data: Any, spec: Any, *, task: str, split: str | None, run:
 def summarize_finetuning(estimator: Any, out: Path, expected: Advice | None) -> dict[str, Any]:
     """Return the facts about trained layers that are printed, for people and machines."""
     classes = getattr(estimator, "classes_", None)
-    comparison = estimator.comparison_
     return {
         "bundle": str(out),
-        "from": estimator.from_layer_,
-        "to": estimator.to,
+        **estimator.describe_training(),
         "n": estimator.n_rows_,
         "classes": None if classes is None else classes.tolist(),
-        "trials": [asdict(trial) for trial in estimator.trials_],
-        "history": estimator.history_,
-        "comparison": None if comparison is None else {**asdict(comparison), "is_better": comparison.is_better},
         "advice": None if expected is None else expected.to_dict(),
         "failed": len(estimator.failures_),
         "left_out": estimator.left_out_,
@@ -229,7 +235,9 @@ def summarize_finetuning(estimator: Any, out: Path, expected: Advice | None) -> 
 def print_finetuning(estimator: Any, facts: dict[str, Any]) -> None:
     """Print which layers were trained, how well they do, and whether it was worth it."""
     if len(facts["trials"]) > 1:
-        print_table(["cut", "epochs", "validation loss"], [list_cells(trial) for trial in estimator.trials_])
+        print_table(
+            ["cut", "learning rate", "epochs", "validation loss"], [list_cells(trial) for trial in estimator.trials_]
+        )
     items = f"{facts['n']} items"
     if facts["classes"] is not None:
         items += f" of {len(facts['classes'])} classes"
@@ -242,7 +250,7 @@ def print_finetuning(estimator: Any, facts: dict[str, Any]) -> None:
     echo(f"saved {facts['bundle']}")
 
 
-def list_cells(trial: CutTrial) -> list[str]:
+def list_cells(trial: Trial) -> list[str]:
     """Return a row of the table of cuts as text."""
     loss = "diverged" if trial.validation_loss is None else f"{trial.validation_loss:.4f}"
-    return [trial.layer, str(trial.epochs), loss]
+    return [trial.layer, f"{trial.learning_rate:g}", str(trial.epochs), loss]

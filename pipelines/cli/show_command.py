@@ -47,6 +47,9 @@ def list_bundle_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         lines.append(("needs trust", ", ".join(facts["types"])))
     lines += list_graph_lines(facts)
     lines.append(("trained on", f"{facts['rows']} rows{describe_scores(facts)}"))
+    if facts["finetuning"] is not None:
+        trained = facts["finetuning"]
+        lines.append(("layers", f"trained above {trained['from']}, up to {trained['to']}"))
     if facts["abstain_below"] is not None:
         lines.append(("abstains", f"below a probability of {facts['abstain_below']:g}"))
     lines += list_lineage_lines(facts["lineage"])

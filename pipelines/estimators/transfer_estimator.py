@@ -692,7 +692,11 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
             JSON.
         """
         check_is_fitted(self, "head_")
-        contents = BundleContents(
+        write_bundle(self._describe_bundle(), Path(path), self.extractor_.provider, overwrite=overwrite)
+
+    def _describe_bundle(self) -> BundleContents:
+        """Return what a bundle stores."""
+        return BundleContents(
             properties=self._bundle_properties(),
             graph=self.extractor_.graph,
             columns=self.extractor_.columns,
@@ -704,7 +708,6 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
             learned_ids=self.learned_,
             familiarity=self.familiarity_,
         )
-        write_bundle(contents, Path(path), self.extractor_.provider, overwrite=overwrite)
 
     def _head_name(self) -> str | None:
         """Return the name by which a bundle finds the unfitted head; None if the name alone does not describe it."""

@@ -1,4 +1,4 @@
-"""The state of training after each epoch, one file for each cut, from which training goes on after a kill."""
+"""The state of training after each epoch, one file for each candidate, from which training goes on after a kill."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from .halving import Candidate
+
 STATE_PARTS = ("module", "optimizer", "best")
 IDENTITY = "identity"
 RECORDS = "records"
@@ -22,17 +24,17 @@ START_LOSS = "start_loss"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder with the state of training above each of some cuts.
+    """A folder with the state of training of each of some candidates.
 
     The identity says of what data, network and options it is.
     """
 
     folder: Path
     identity: str
-    cuts: Sequence[str]
+    candidates: Sequence[Candidate]
 
-    def save(self, cut: str, state: TrainingState) -> None:
-        """Replace the state of training above a cut."""
+    def save(self, candidate: Candidate, state: TrainingState) -> None:
+        """Replace the state of training of a candidate."""
         from safetensors.numpy import save
 
         tensors = {f"{part}/{name}": array for part in STATE_PARTS for name, array in getattr(state, part).items()}
@@ -42,19 +44,19 @@ class Checkpoint:
             START_LOSS: json.dumps(state.start_loss),
         }
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_file(self.find_file(cut), save(tensors, metadata))
+        write_file(self.find_file(candidate), save(tensors, metadata))
 
-    def load(self) -> dict[str, TrainingState]:
-        """Return the states that were saved, by cut.
+    def load(self) -> dict[Candidate, TrainingState]:
+        """Return the states that were saved, by candidate.
 
         Raise an InputError if a file is damaged, or of other data, another network or other options.
         """
-        files = {cut: self.find_file(cut) for cut in self.cuts}
-        return {cut: self.read(path) for cut, path in files.items() if path.exists()}
+        files = {candidate: self.find_file(candidate) for candidate in self.candidates}
+        return {candidate: self.read(path) for candidate, path in files.items() if path.exists()}
 
-    def find_file(self, cut: str) -> Path:
-        """Return the file of a cut."""
-        return self.folder / f"{cut.replace('/', '_')}.safetensors"
+    def find_file(self, candidate: Candidate) -> Path:
+        """Return the file of a candidate."""
+        return self.folder / f"{candidate.layer.replace('/', '_')}@{candidate.learning_rate:g}.safetensors"
 
     def read(self, path: Path) -> TrainingState:
         """Return the state of training in a file."""

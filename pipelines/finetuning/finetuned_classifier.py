@@ -48,8 +48,9 @@ class FineTunedClassifier(FineTuning, TransferClassifier):
     epochs, batch_size : int
         Passes over the rows, and rows for each step.
     optimizer : {"adamw", "sgd"}
-    learning_rate : float
-        Largest learning rate of the head.
+    learning_rate : float, sequence of float or "auto"
+        Largest learning rate, that of the head. Several are compared as cuts are. "auto" compares 1e-4 and 1e-3 (with
+        SGD 1e-3 and 1e-2), or takes the lower one if there are too few rows to compare them by.
     layer_decay : float
         What the learning rate is multiplied with from each block of layers to the one below.
     weight_decay : float
@@ -57,6 +58,9 @@ class FineTunedClassifier(FineTuning, TransferClassifier):
         Share of the steps in which the learning rate rises; afterwards it falls along a half cosine.
     label_smoothing, mixup : float
         See :class:`topwork.heads.module_training.options.ModuleTrainingOptions`; maps are mixed.
+    brightness : float
+        Largest shift of each channel of a map in training, drawn anew for each item, as a share of the channel's range
+        (Bär et al. 2024, FroFA, https://arxiv.org/abs/2403.10519); 0 for none.
     patience : int
         Epochs without a better validation loss after which training ends; the best weights are kept.
     train_batch_norm : bool
@@ -76,6 +80,10 @@ class FineTunedClassifier(FineTuning, TransferClassifier):
     checkpoint : path, optional
         Folder to which the state of training is written after each epoch. If it is there, training goes on from it,
         and ends as it would have without an interruption.
+    start_from : path or estimator, optional
+        A bundle of layers that were trained before, or the estimator that trained them: training goes on from their
+        weights, and begins with a new probe, as labels and classes may be others. The cut must be theirs, or lie below
+        it. Items that they have learned are not held out.
     random_state : int, RandomState or None
     device : str
         "auto" (a GPU if there is one), or a torch device.
@@ -90,8 +98,10 @@ class FineTunedClassifier(FineTuning, TransferClassifier):
     classes_ : ndarray
     from_layer_ : str
         The cut that was trained above.
-    trials_ : list of CutTrial
-        How far training above each cut went, and its lowest validation loss.
+    learning_rate_ : float
+        The learning rate that it was trained with.
+    trials_ : list of Trial
+        How far training above each cut, with each learning rate, went, and its lowest validation loss.
     comparison_ : Comparison or None
         Scores of the trained and of the frozen layers (of the best of `to` and the cuts) on rows that nothing depends
         on, and whether the difference is within its error.
@@ -134,12 +144,13 @@ class FineTunedClassifier(FineTuning, TransferClassifier):
         epochs: int = 30,
         batch_size: int = 64,
         optimizer: str = "adamw",
-        learning_rate: float = 1e-3,
+        learning_rate: float | str | Sequence[float] = AUTO,
         layer_decay: float = 0.8,
         weight_decay: float = 0.05,
         warmup: float = 0.1,
         label_smoothing: float = 0.0,
         mixup: float = 0.0,
+        brightness: float = 0.0,
         patience: int = 5,
         train_batch_norm: bool = False,
         class_weight: Any = None,
@@ -148,6 +159,7 @@ class FineTunedClassifier(FineTuning, TransferClassifier):
         loss: Callable[..., Any] | None = None,
         callbacks: Sequence[Callable[..., Any]] = (),
         checkpoint: str | Path | None = None,
+        start_from: str | Path | FineTuning | None = None,
         random_state: Any = None,
         device: str = "auto",
         progress: bool = False,
@@ -173,6 +185,7 @@ class FineTunedClassifier(FineTuning, TransferClassifier):
             warmup=warmup,
             label_smoothing=label_smoothing,
             mixup=mixup,
+            brightness=brightness,
             patience=patience,
             train_batch_norm=train_batch_norm,
             validation_fraction=validation_fraction,
@@ -180,6 +193,7 @@ class FineTunedClassifier(FineTuning, TransferClassifier):
             loss=loss,
             callbacks=callbacks,
             checkpoint=checkpoint,
+            start_from=start_from,
             random_state=random_state,
             device=device,
             progress=progress,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.validation import check_is_fitted
 
 from ...errors import InputError, LayerError, ParityError
 from ...extract.extractor.extractor import Extractor, ItemFeatures
@@ -43,6 +44,9 @@ from ...identity import digest
 from ...models.backbone import Backbone, TorchBackbone
 from ...models.loading import BackboneSpec
 from ...progress import report_step
+from ..bundle.bundle_files import BundleContents
+from ..bundle.lineage import hash_ids
+from ..bundle.manifest import FINETUNING
 from ..estimators.candidate_features import is_automatic, load_named
 from ..estimators.item_features import LOCK_PATIENCE_SECONDS, compute_features, match_rows, warn_of_pending
 from ..estimators.training_set import TrainingSet
@@ -50,13 +54,15 @@ from ..estimators.transfer_estimator import TransferEstimator
 from .checkpoint import Checkpoint
 from .cuts import choose_cuts, keep_within_disk
 from .stored_maps import MapsOfCuts, StoredMaps
+from .trained_layers import TrainedLayers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ...extract.graphs.cut import Column
+    from ...heads.module_training.rows import TrainingRows
     from ...heads.module_training.trainer import EpochRecord, ModuleTrainer
-    from .halving import CutTrial
+    from .halving import Candidate, Trial
     from .network import TunedNetwork
     from .tuning import Comparison, Task, Tuning
 
@@ -70,6 +76,12 @@ OPTIONAL_POSITIVE = Constraint(
 )
 SHARE_BELOW_1 = Constraint("a number from 0 to below 1", NUMBER_FROM_0_BELOW_1.is_met)
 LOSS = Constraint("None, or a function of outputs and targets", lambda value: value is None or callable(value))
+AUTOMATIC_RATES = {"adamw": (1e-4, 1e-3), "sgd": (1e-3, 1e-2)}
+"""Learning rates that are compared if none is named; without rows to compare them by, it is the first."""
+RATES = Constraint(
+    "a positive number, several, or 'auto'",
+    lambda value: is_automatic(value) or (bool(rates := list_rates(value)) and all(map(POSITIVE_NUMBER.is_met, rates))),
+)
 CALLBACKS = Constraint(
     "a sequence of functions", lambda value: isinstance(value, Sequence) and all(map(callable, value))
 )
@@ -79,12 +91,13 @@ CONSTRAINTS = {
     "epochs": POSITIVE_INTEGER,
     "batch_size": POSITIVE_INTEGER,
     "optimizer": one_of("adamw", "sgd"),
-    "learning_rate": POSITIVE_NUMBER,
+    "learning_rate": RATES,
     "layer_decay": POSITIVE_NUMBER,
     "weight_decay": NUMBER_FROM_0,
     "warmup": SHARE_BELOW_1,
     "label_smoothing": SHARE_BELOW_1,
     "mixup": NUMBER_FROM_0,
+    "brightness": NUMBER_FROM_0,
     "patience": POSITIVE_INTEGER,
     "train_batch_norm": BOOLEAN,
     "validation_fraction": SHARE_BELOW_1,
@@ -104,8 +117,9 @@ class FineTuning(TransferEstimator):
     cv = 0
 
     comparison_: Comparison | None
-    trials_: list[CutTrial]
+    trials_: list[Trial]
     map_error_: float | None
+    layers_: TrainedLayers
 
     def __init__(
         self,
@@ -123,12 +137,13 @@ class FineTuning(TransferEstimator):
         epochs: int = 30,
         batch_size: int = 64,
         optimizer: str = "adamw",
-        learning_rate: float = 1e-3,
+        learning_rate: float | str | Sequence[float] = AUTO,
         layer_decay: float = 0.8,
         weight_decay: float = 0.05,
         warmup: float = 0.1,
         label_smoothing: float = 0.0,
         mixup: float = 0.0,
+        brightness: float = 0.0,
         patience: int = 5,
         train_batch_norm: bool = False,
         validation_fraction: float = 0.15,
@@ -136,6 +151,7 @@ class FineTuning(TransferEstimator):
         loss: Callable[..., Any] | None = None,
         callbacks: Sequence[Callable[..., Any]] = (),
         checkpoint: str | Path | None = None,
+        start_from: str | Path | FineTuning | None = None,
         random_state: Any = None,
         device: str = "auto",
         progress: bool = False,
@@ -160,6 +176,7 @@ class FineTuning(TransferEstimator):
         self.warmup = warmup
         self.label_smoothing = label_smoothing
         self.mixup = mixup
+        self.brightness = brightness
         self.patience = patience
         self.train_batch_norm = train_batch_norm
         self.validation_fraction = validation_fraction
@@ -167,6 +184,7 @@ class FineTuning(TransferEstimator):
         self.loss = loss
         self.callbacks = callbacks
         self.checkpoint = checkpoint
+        self.start_from = start_from
         self.random_state = random_state
         self.device = device
         self.progress = progress
@@ -218,6 +236,7 @@ class FineTuning(TransferEstimator):
         """
         self.check_parameters()
         self.map_error_ = None
+        self._start = read_start(self.start_from)
         try:
             self._backbone = self._load_backbone()
             self._networks = self._trace_networks(X)  # what cannot be trained is named before any map is computed
@@ -230,7 +249,7 @@ class FineTuning(TransferEstimator):
             self.__dict__.pop("head_", None)  # what failed must not predict
             raise
         finally:
-            for name in ("_backbone", "_networks", "_map_folder", "_checked_features", "_learned_rows"):
+            for name in ("_backbone", "_networks", "_map_folder", "_checked_features", "_learned_rows", "_start"):
                 self.__dict__.pop(name, None)
         return self
 
@@ -238,6 +257,8 @@ class FineTuning(TransferEstimator):
         """Return the network above each cut, in order of execution; of a store's, above those that it has maps of."""
         from .network import make_network
 
+        if self._start is not None:
+            self._start.require_backbone(self._backbone.identity(), self.to)
         cuts = choose_cuts(self._backbone, self.from_layer, self.to)
         if isinstance(X, FeatureStore) and is_automatic(self.from_layer):
             stored = self._list_stored_cuts(X)
@@ -247,9 +268,17 @@ class FineTuning(TransferEstimator):
         for cut in cuts:
             report_step(f"tracing {self._backbone.name} above {cut}")
             try:
-                networks[cut] = make_network(
-                    self._backbone, cut, self.to, pool=str(self.pool), train_batch_norm=self.train_batch_norm
+                network = make_network(
+                    self._backbone,
+                    cut,
+                    self.to,
+                    pool=str(self.pool),
+                    train_batch_norm=self.train_batch_norm,
+                    brightness=self.brightness,
                 )
+                if self._start is not None:
+                    self._start.put_into(network.upper)
+                networks[cut] = network
             except (LayerError, ParityError):
                 if not is_automatic(self.from_layer) or (cut == cuts[-1] and not networks):
                     raise
@@ -363,19 +392,25 @@ class FineTuning(TransferEstimator):
         """Train the layers above the cut, with a linear head, on maps; record what they were trained on."""
         rows = self._encode_labels(given)
         tuning = self._tune(rows, self._weigh_rows(given))
-        self.from_layer_ = tuning.cut
+        self.from_layer_, self.learning_rate_ = tuning.best
         self.trials_ = tuning.trials
         self.comparison_ = tuning.comparison
         self.history_ = [asdict(record) for record in tuning.records]
-        self._learned_rows = tuning.learned_rows
+        self._learned_rows = tuning.division.training
         super().train(tuning.head, replace(given, X=tuning.features))
+        if given.ids is not None:
+            self.learned_ = hash_ids(given.ids[tuning.division.known])
+            if self._start is not None and self._start.learned_ids is not None:
+                self.learned_ = np.union1d(self.learned_, self._start.learned_ids)
+        self.layers_ = replace(self.layers_, learned_ids=self.learned_)
 
     def _fit_head(self, head: Any, rows: TrainingSet) -> Any:
         return head  # it was trained with the layers
 
     def _tune(self, rows: TrainingSet, weights: NDArray[np.float32]) -> Tuning:
         """Train the layers above the cut, and make the extractor one of the trained network."""
-        from .network import tune_backbone
+        from .halving import Candidate
+        from .network import read_trained_weights, tune_backbone
         from .tuning import Task, divide_rows, tune
 
         options = self._training_options()
@@ -384,20 +419,22 @@ class FineTuning(TransferEstimator):
         division = divide_rows(
             rows.y,
             rows.groups,
-            is_original,
+            is_original & ~self._find_learned(rows),
             shares=(self.validation_fraction, self.test_fraction),
             by_class=name == CLASSIFICATION,
             seed=options.seed,
         )
         maps: Any = rows.X
         task = Task(name, rows.y, weights, rows.groups, division)
-        checkpoint = self._open_checkpoint(rows, task, options)
+        rates = self._choose_rates(can_compare=len(division.validation) > 0)
+        candidates = [Candidate(cut, rate) for cut in self._networks for rate in rates]
+        checkpoint = self._open_checkpoint(rows, task, options, candidates)
 
-        def after_epoch(cut: str, trainer: ModuleTrainer, record: EpochRecord) -> None:
+        def after_epoch(candidate: Candidate, trainer: ModuleTrainer, record: EpochRecord) -> None:
             loss = f"loss {record.loss:.3f}"
-            report_step(f"training the layers above {cut}: epoch {record.epoch} of {self.epochs}, {loss}")
+            report_step(f"training the layers above {candidate.layer}: epoch {record.epoch} of {self.epochs}, {loss}")
             if checkpoint is not None:
-                checkpoint.save(cut, trainer.save_state())
+                checkpoint.save(candidate, trainer.save_state())
             for callback in self.callbacks:
                 callback(trainer, record)
 
@@ -406,17 +443,65 @@ class FineTuning(TransferEstimator):
             maps.of_cut,
             task,
             options,
+            candidates,
+            make_trainer=self.make_trainer,
             after_epoch=after_epoch,
             states={} if checkpoint is None else checkpoint.load(),
         )
         few = np.flatnonzero(is_original)[:N_CHECKED_ITEMS]
         ids = few if rows.ids is None else rows.ids[few]
         self._checked_features = (ids.tolist(), tuning.features[few])
-        tuned = tune_backbone(self._backbone, tuning.network.upper)
+        trained = read_trained_weights(self._backbone, tuning.network.upper)
+        self.layers_ = TrainedLayers(self._backbone.identity(), tuning.best.layer, self.to, trained, None)
+        tuned = tune_backbone(self._backbone, trained)
         self.extractor_ = self._make_extractor(tuned, self.to, str(self.pool)).fit(None)
         return tuning
 
-    def _open_checkpoint(self, rows: TrainingSet, task: Task, options: ModuleTrainingOptions) -> Checkpoint | None:
+    def make_trainer(
+        self,
+        network: TunedNetwork,
+        rows: TrainingRows,
+        validation: TrainingRows | None,
+        options: ModuleTrainingOptions,
+    ) -> ModuleTrainer:
+        """Return what trains a network; a subclass may return a trainer of its own.
+
+        Parameters
+        ----------
+        network : nn.Module
+            The layers above a cut (``upper``), and a linear head of standardised features (``head``).
+        rows, validation : TrainingRows
+            Maps and targets to train on, and those to stop by, if any.
+        options : ModuleTrainingOptions
+            How to train, with the learning rate to try.
+
+        Returns
+        -------
+        ModuleTrainer
+            Not started.
+        """
+        from ...heads.module_training.trainer import ModuleTrainer
+
+        return ModuleTrainer(network, rows, validation, options)
+
+    def _find_learned(self, rows: TrainingSet) -> NDArray[np.bool_]:
+        """Return which rows the layers that training starts from have learned, or may have: all, if unknown."""
+        if self._start is None:
+            return np.zeros(len(rows), bool)
+        if self._start.learned_ids is None or rows.ids is None:
+            return np.ones(len(rows), bool)
+        return np.isin(hash_ids(rows.ids), self._start.learned_ids)
+
+    def _choose_rates(self, *, can_compare: bool) -> list[float]:
+        """Return the learning rates to try."""
+        if not is_automatic(self.learning_rate):
+            return sorted(list_rates(self.learning_rate))
+        rates = AUTOMATIC_RATES[self.optimizer]
+        return list(rates) if can_compare else [min(rates)]
+
+    def _open_checkpoint(
+        self, rows: TrainingSet, task: Task, options: ModuleTrainingOptions, candidates: Sequence[Candidate]
+    ) -> Checkpoint | None:
         """Return the folder of the state of training, for exactly these rows, layers and options; None for none."""
         if self.checkpoint is None:
             return None
@@ -427,12 +512,13 @@ class FineTuning(TransferEstimator):
         division = task.division
         identity = {
             "backbone": self._backbone.identity(),
-            "cut": [*self._networks, self.to, self.pool, bool(self.train_batch_norm)],
+            "cut": [*self._networks, self.to, self.pool, bool(self.train_batch_norm), float(self.brightness)],
             "options": asdict(replace(options, loss=loss)),  # type: ignore[arg-type]
             "rows": [[str(item_id) for item_id in ids], rows.y.tolist(), task.weights.tolist()],
+            "start": None if self._start is None else self._start.digest(),
             "division": [part.tolist() for part in (division.training, division.validation, division.test)],
         }
-        return Checkpoint(Path(self.checkpoint), digest(identity), list(self._networks))
+        return Checkpoint(Path(self.checkpoint), digest(identity), candidates)
 
     def _load_backbone(self) -> TorchBackbone:
         """Return the backbone with its PyTorch module."""
@@ -451,7 +537,6 @@ class FineTuning(TransferEstimator):
             epochs=self.epochs,
             batch_size=self.batch_size,  # type: ignore[arg-type]
             optimizer=self.optimizer,  # type: ignore[arg-type]
-            learning_rate=self.learning_rate,
             layer_decay=self.layer_decay,
             weight_decay=self.weight_decay,
             warmup=self.warmup,
@@ -500,7 +585,52 @@ class FineTuning(TransferEstimator):
                 f"by {error:.1e}; expected at most {MAX_MAP_ERROR}. Cut at another layer."
             )
 
+    def describe_training(self) -> dict[str, Any]:
+        """Return which layers were trained, and how that went, as JSON can hold it.
+
+        Returns
+        -------
+        dict
+            ``from``, ``to`` and ``learning_rate``; ``trials`` and ``history``, see the attributes ``trials_`` and
+            ``history_``; and ``comparison`` with frozen features, None if nothing was held out.
+        """
+        check_is_fitted(self, "head_")
+        return {
+            "from": self.from_layer_,
+            "to": self.to,
+            "learning_rate": self.learning_rate_,
+            "trials": [asdict(trial) for trial in self.trials_],
+            "history": self.history_,
+            "comparison": None if self.comparison_ is None else self.comparison_.to_json(),
+        }
+
+    def _describe_bundle(self) -> BundleContents:
+        contents = super()._describe_bundle()
+        recorded = {**self.describe_training(), "backbone": self.layers_.backbone}
+        properties = {**contents.properties, FINETUNING: recorded}
+        return replace(contents, properties=properties, upper_weights=self.layers_.weights)
+
+
+def read_start(start_from: Any) -> TrainedLayers | None:
+    """Return the layers that training starts from, of a bundle or of an estimator; None for those of the backbone."""
+    if start_from is None:
+        return None
+    if isinstance(start_from, str | Path):
+        return TrainedLayers.read(Path(start_from))
+    if not isinstance(start_from, FineTuning):
+        raise InputError(
+            f"start_from is a {type(start_from).__name__}; expected a bundle that `topwork finetune` wrote, or a "
+            "fitted FineTunedClassifier or FineTunedRegressor"
+        )
+    check_is_fitted(start_from, "layers_")
+    return start_from.layers_
+
 
 def is_whole(column: Column) -> bool:
     """Return whether a column holds whole values of its layer."""
     return satisfies(column.pool, UNPOOLED) and not column.normalize
+
+
+def list_rates(rates: Any) -> list[Any]:
+    """Return one or several learning rates as a list."""
+    return list(rates) if isinstance(rates, Sequence) and not isinstance(rates, str) else [rates]

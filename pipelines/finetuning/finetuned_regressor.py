@@ -19,12 +19,12 @@ class FineTunedRegressor(FineTuning, TransferRegressor):
         As for :class:`topwork.FineTunedClassifier`.
     label_smoothing : float
         Without effect on values.
-    mixup, patience, train_batch_norm, validation_fraction, test_fraction
+    mixup, brightness, patience, train_batch_norm, validation_fraction, test_fraction
         As for :class:`topwork.FineTunedClassifier`.
     loss : callable, optional
         Function of the outputs and the values, standardised tensors ``(n, n_targets)``, that returns the loss of each
         row.
-    callbacks, checkpoint, random_state, device, progress
+    callbacks, checkpoint, start_from, random_state, device, progress
         As for :class:`topwork.FineTunedClassifier`.
 
     Attributes
@@ -34,7 +34,7 @@ class FineTunedRegressor(FineTuning, TransferRegressor):
     head_ : LinearRegression
     n_targets_ : int or None
         Number of values for each item; None if `y` was a vector.
-    from_layer_, trials_, comparison_, history_, map_error_
+    from_layer_, learning_rate_, trials_, comparison_, history_, map_error_
         As of :class:`topwork.FineTunedClassifier`; scores are R2.
     fit_report_, failures_, n_rows_, familiarity_
         As of :class:`topwork.TransferRegressor`.

@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 def fit_probe(rows: TrainingSet, task: str) -> Any:
     """Return a linear head for features, whose penalty is chosen."""
     head = fit_head(resolve_head("linear", task), rows)
-    if isinstance(head, LinearProbeCV):
-        return LinearProbe(C=head.C_).fit(rows.X, rows.y, sample_weight=rows.sample_weight)
-    return head
+    if not isinstance(head, LinearProbeCV):
+        return head
+    probe = LinearProbe(C=head.C_)
+    for name, value in vars(head).items():
+        if name.endswith("_") and name not in ("C_", "cv_results_"):
+            setattr(probe, name, value)
+    return probe
 
 
 def read_weights(head: Any, n_features: int, task: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from ...extract.graphs.cutting import cutter_for
 from ...extract.graphs.pooling import AUTO, pool_layer
 from ...extract.graphs.torch.upper_part import UpperPart, upper_part
 from ...models.weights import digest_of_state
+from .augmentation import shift_channels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,23 +30,43 @@ BATCH_SIZE = 64
 
 
 class TunedNetwork(nn.Module):
-    """The layers above a cut, pooled as an extractor does, and a linear head."""
+    """The layers above a cut, pooled as an extractor does, and a linear head of standardised features."""
 
-    def __init__(self, upper: UpperPart, layer: Layer, pool: str, cut_pool: str) -> None:
+    center: Tensor
+    scale: Tensor
+
+    def __init__(self, upper: UpperPart, layer: Layer, pool: str, cut_pool: str, brightness: float) -> None:
         super().__init__()
         self.upper = upper
         self.layer = layer
         self.pool = pool
         self.cut_pool = cut_pool
+        self.brightness = brightness
         self.head = nn.Linear(1, 1)
+        self.register_buffer("center", torch.zeros(1))
+        self.register_buffer("scale", torch.ones(1))
 
-    def set_head(self, weight: NDArray[Any], bias: NDArray[Any]) -> None:
-        """Set the head to weights ``(n_outputs, n_features)`` and biases ``(n_outputs,)``."""
+    def set_head(self, weight: NDArray[Any], bias: NDArray[Any], features: NDArray[np.float32]) -> None:
+        """Set the head to weights ``(n_outputs, n_features)`` and biases ``(n_outputs,)`` of features.
+
+        What is trained are the weights of features that are standardised as the given ones, ``(n, n_features)``: a step
+        of the optimiser means the same for each.
+        """
+        center = features.mean(axis=0, dtype=np.float64)
+        deviation = features.std(axis=0, dtype=np.float64)
+        scale = np.where(deviation > 0, deviation, 1.0)
+        self.center, self.scale = torch.from_numpy(center).float(), torch.from_numpy(scale).float()
         n_outputs, n_features = weight.shape
         self.head = nn.Linear(n_features, n_outputs)
         with torch.no_grad():
-            self.head.weight.copy_(torch.from_numpy(weight))
-            self.head.bias.copy_(torch.from_numpy(bias))
+            self.head.weight.copy_(torch.from_numpy(weight * scale))
+            self.head.bias.copy_(torch.from_numpy(bias + weight @ center))
+
+    def read_head(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the weights ``(n_outputs, n_features)`` and biases of the head, of features as they are."""
+        tensors = (self.head.weight, self.head.bias, self.center, self.scale)
+        weight, bias, center, scale = (tensor.detach().cpu().double().numpy() for tensor in tensors)
+        return weight / scale, bias - (weight / scale) @ center
 
     def compute_features(self, value: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the features ``(n, n_features)`` that enter the head."""
@@ -56,18 +77,22 @@ class TunedNetwork(nn.Module):
         return pool_layer(value.float(), self.upper.layer, self.cut_pool, mask)
 
     def forward(self, value: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the outputs ``(n, n_outputs)``."""
-        outputs: Tensor = self.head(self.compute_features(value, mask))
+        """Return the outputs ``(n, n_outputs)``; in training, the brightness of the channels is changed at random."""
+        if self.training and self.brightness:
+            value = shift_channels(value.float(), self.upper.layer, self.brightness)
+        outputs: Tensor = self.head((self.compute_features(value, mask) - self.center) / self.scale)
         return outputs
 
 
-def make_network(backbone: TorchBackbone, layer: str, to: str, *, pool: str, train_batch_norm: bool) -> TunedNetwork:
+def make_network(
+    backbone: TorchBackbone, layer: str, to: str, *, pool: str, train_batch_norm: bool, brightness: float = 0.0
+) -> TunedNetwork:
     """Return the layers of a backbone above a cut, with the pooling that an extractor has; the head has to be set."""
     upper = upper_part(backbone, layer, to, train_batch_norm=train_batch_norm)
     cutter = cutter_for(backbone)
     ((described, resolved),) = choose(cutter, CutRequest((to,), (pool,))).chosen
     ((_, cut_pool),) = choose(cutter, CutRequest((layer,), (AUTO,))).chosen
-    return TunedNetwork(upper, described, resolved, cut_pool)
+    return TunedNetwork(upper, described, resolved, cut_pool, brightness)
 
 
 def compute_features(network: TunedNetwork, maps: StoredMaps) -> NDArray[np.float32]:
@@ -92,10 +117,16 @@ def apply_to_maps(network: TunedNetwork, function: Callable[..., Tensor], maps: 
     return np.concatenate(features)
 
 
-def tune_backbone(backbone: TorchBackbone, upper: UpperPart) -> TorchBackbone:
-    """Return a backbone with the weights of an upper part in place of its own."""
+def read_trained_weights(backbone: TorchBackbone, upper: UpperPart) -> dict[str, NDArray[Any]]:
+    """Return copies of the weights of an upper part, by the names that the backbone has for them."""
+    own = backbone.module.state_dict()
+    return {name: tensor.cpu().numpy().copy() for name, tensor in upper.state_dict().items() if name in own}
+
+
+def tune_backbone(backbone: TorchBackbone, weights: Mapping[str, NDArray[Any]]) -> TorchBackbone:
+    """Return a backbone with some weights in place of its own."""
     module = copy.deepcopy(backbone.module)
-    own = module.state_dict()
-    trained = {name: tensor.cpu() for name, tensor in upper.state_dict().items() if name in own}
-    module.load_state_dict({**own, **trained})
+    module.load_state_dict(
+        {**module.state_dict(), **{name: torch.from_numpy(array) for name, array in weights.items()}}
+    )
     return replace(backbone, module=module, spec=None, weights_digest=digest_of_state(module))

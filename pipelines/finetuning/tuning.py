@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...errors import InputError
 from ...extract.graphs.layer import INPUT
 from ...heads.folds import draw_splits
 from ...heads.metrics import ACCURACY, R2, compare_predictions, compute_score
@@ -18,7 +20,7 @@ from ...heads.parameters import select_torch_device
 from ...heads.registry import CLASSIFICATION, MULTILABEL
 from ...progress import report_step
 from ..estimators.training_set import TrainingSet
-from .halving import AfterEpoch, CutTrial, train_best
+from .halving import AfterEpoch, Candidate, Trial, train_best
 from .linear_heads import fit_probe, read_weights, write_weights
 from .network import TunedNetwork, compute_features, pool_maps
 
@@ -27,8 +29,15 @@ if TYPE_CHECKING:
 
     from .stored_maps import StoredMaps
 
+MakeTrainer = Callable[
+    [TunedNetwork, "LabelledMaps", "LabelledMaps | None", ModuleTrainingOptions],
+    ModuleTrainer,
+]
+"""Returns what trains a network on rows, with rows to stop by and options."""
 MIN_HELD_OUT_ROWS = 10
 """Fewer rows tell nothing."""
+MAX_SHARE = 0.5
+"""Of the rows that may be held out."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,11 @@ class Division:
     training: NDArray[np.intp]
     validation: NDArray[np.intp]
     test: NDArray[np.intp]
+
+    @property
+    def known(self) -> NDArray[np.intp]:
+        """Those to train on and to stop by: what a result depends on."""
+        return np.concatenate([self.training, self.validation])
 
 
 @dataclass(frozen=True)
@@ -92,6 +106,10 @@ class Comparison:
         """Whether the trained layers are better by more than twice the standard error."""
         return self.gain > 2 * self.standard_error
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the scores, whether they are better, and what is said of them."""
+        return {**asdict(self), "is_better": self.is_better, "text": str(self)}
+
     def __str__(self) -> str:
         frozen = f"{self.frozen:.3f} with frozen ones (of {self.frozen_layer})"
         scores = f"{self.metric} {self.tuned:.3f} with trained layers, {frozen}"
@@ -104,14 +122,14 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Tuning:
-    """A trained network: its cut, its head, the features of all rows, and how training went."""
+    """A trained network: its cut and learning rate, its head, the features of all rows, and how training went."""
 
-    cut: str
-    trials: list[CutTrial]
+    best: Candidate
+    trials: list[Trial]
     network: TunedNetwork
     head: Any
     features: NDArray[np.float32]
-    learned_rows: NDArray[np.intp]
+    division: Division
     records: list[EpochRecord]
     comparison: Comparison | None
 
@@ -119,7 +137,7 @@ class Tuning:
 def divide_rows(
     y: NDArray[Any],
     groups: NDArray[Any] | None,
-    is_original: NDArray[np.bool_],
+    may_be_held_out: NDArray[np.bool_],
     *,
     shares: tuple[float, float],
     by_class: bool,
@@ -127,17 +145,20 @@ def divide_rows(
 ) -> Division:
     """Divide rows into those to train on, to stop by and to score by, given the shares of the latter two.
 
-    Rows of a group stay together, and every class has rows to train on. Views are trained on only: those of rows that
-    are held out are in no part. Where few rows would be held out, none are.
+    Rows of a group stay together, and every class has rows to train on. Views, and rows that are known already, must
+    not be held out: they are trained on, unless they are of a group that is held out, and then in no part. Where few
+    rows would be held out, none are.
     """
+    own_groups = np.arange(len(y)) if groups is None else groups
     rest = np.arange(len(y))
     held = []
     for number, share in enumerate(reversed(shares)):
-        kept, chosen = hold_out(y, groups, rest, share=share, by_class=by_class, seed=seed + number)
-        chosen = chosen[is_original[chosen]]
+        candidates = rest[may_be_held_out[rest]]
+        wanted = share * len(np.unique(own_groups[rest])) / max(1, len(np.unique(own_groups[candidates])))
+        chosen = hold_out(y, groups, candidates, share=min(wanted, MAX_SHARE), by_class=by_class, seed=seed + number)
         if len(chosen) < MIN_HELD_OUT_ROWS:
-            kept, chosen = rest, chosen[:0]
-        rest = kept
+            chosen = chosen[:0]
+        rest = rest[~np.isin(own_groups[rest], own_groups[chosen])]
         held.append(chosen)
     test, validation = held
     return Division(rest, validation, test)
@@ -151,21 +172,21 @@ def hold_out(
     share: float,
     by_class: bool,
     seed: int,
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the rows that are left, and about a share of them that is held out, but for classes without others."""
+) -> NDArray[np.intp]:
+    """Return about a share of some rows, that is held out, but for classes without others."""
+    nothing = rows[:0]
     if share * len(rows) < MIN_HELD_OUT_ROWS:
-        return rows, rows[:0]
+        return nothing
     own_groups = rows if groups is None else groups[rows]
     given = None if groups is None else own_groups
     splits = draw_splits(y[rows], given, n_draws=1, test_size=share, random_state=seed, by_class=by_class)
     if not splits:
-        return rows, rows[:0]
+        return nothing
     ((left, held),) = splits
     if by_class:
         is_needed = ~np.isin(y[rows[held]], y[rows[left]])
-        is_needed = np.isin(own_groups[held], own_groups[held[is_needed]])
-        left, held = np.concatenate([left, held[is_needed]]), held[~is_needed]
-    return rows[left], rows[held]
+        held = held[~np.isin(own_groups[held], own_groups[held[is_needed]])]
+    return rows[held]
 
 
 class Task:
@@ -222,57 +243,34 @@ class Task:
         weight = self.weights[rows]
         return LabelledMaps(maps[rows].load(), target, (weight / weight.mean()).astype(np.float32))
 
+    def label_training(self, maps: StoredMaps, classes: Any) -> tuple[LabelledMaps, LabelledMaps | None]:
+        """Return the rows to train on, and those of the classes trained on to stop by; None if there are none."""
+        rows = self.division.validation
+        if self.loss == "classes":
+            rows = rows[np.isin(self.y[rows], classes)]
+        validation = self.label(maps, rows, classes) if len(rows) else None
+        return self.label(maps, self.division.training, classes), validation
 
+
+@dataclass(frozen=True)
 class Tuner:
-    """Trains the layers above one cut, from the weights of a linear probe.
+    """A network above a cut, which is trained."""
 
-    Parameters
-    ----------
-    network : TunedNetwork
-        Its head is set to the probe.
-    maps : StoredMaps
-        Of all rows.
-    task : Task
-    probe : estimator
-        Linear, fitted on the rows to train on, to features of this network; it has ``n_features_in_``.
-    options : ModuleTrainingOptions
-        The loss is that of the task unless it is a function.
-    """
-
-    def __init__(
-        self, network: TunedNetwork, maps: StoredMaps, task: Task, probe: Any, options: ModuleTrainingOptions
-    ) -> None:
-        self.network = network
-        self.maps = maps
-        self.task = task
-        self.probe = probe
-        weight, bias = read_weights(probe, probe.n_features_in_, task.name)
-        network.set_head(weight / np.reshape(task.scale, (-1, 1)), (bias - task.center) / task.scale)
-        if not callable(options.loss):
-            options = replace(options, loss=task.loss)  # type: ignore[arg-type]
-        classes: Any = getattr(probe, "classes_", None)
-        training = task.label(maps, task.division.training, classes)
-        self.trainer = ModuleTrainer(network, training, self.take_validation(classes), options)
-
-    def take_validation(self, classes: Any) -> LabelledMaps | None:
-        """Return the rows to stop by, of classes that are trained on; None if there are none."""
-        rows = self.task.division.validation
-        if self.task.loss == "classes":
-            rows = rows[np.isin(self.task.y[rows], classes)]
-        return self.task.label(self.maps, rows, classes) if len(rows) else None
+    network: TunedNetwork
+    trainer: ModuleTrainer
 
     def give_up(self) -> None:
         """Free the memory of the device."""
         self.network.cpu()
 
-    def finish(self) -> tuple[Any, NDArray[np.float32]]:
-        """Take the best weights; return the head as an estimator, and the features of all rows."""
+    def finish(self, maps: StoredMaps, probe: Any, task: Task) -> tuple[Any, NDArray[np.float32]]:
+        """Take the best weights; return the head as an estimator, made of the probe, and the features of all rows."""
         self.trainer.keep_best()
-        features = compute_features(self.network, self.maps)
+        features = compute_features(self.network, maps)
         self.network.cpu()
-        weight = self.network.head.weight.detach().numpy() * np.reshape(self.task.scale, (-1, 1))
-        bias = self.network.head.bias.detach().numpy() * self.task.scale + self.task.center
-        return write_weights(self.probe, weight, bias, self.task.name), features
+        weight, bias = self.network.read_head()
+        weight, bias = weight * np.reshape(task.scale, (-1, 1)), bias * task.scale + task.center
+        return write_weights(probe, weight, bias, task.name), features
 
 
 def tune(
@@ -280,38 +278,56 @@ def tune(
     maps: Mapping[str, StoredMaps],
     task: Task,
     options: ModuleTrainingOptions,
+    candidates: Sequence[Candidate],
     *,
+    make_trainer: MakeTrainer,
     after_epoch: AfterEpoch,
-    states: Mapping[str, TrainingState],
+    states: Mapping[Candidate, TrainingState],
 ) -> Tuning:
-    """Train the layers above each cut as long as it is worth it, and compare the best with frozen features.
+    """Train each candidate as long as it is worth it, and compare the best with frozen features.
 
-    Networks and maps are those of each cut, in order of execution; states are those of earlier training to go on from.
+    Networks and maps are those of each cut, in order of execution. States are those of earlier training to go on from.
     """
+    if len(candidates) > 1 and not len(task.division.validation):
+        raise InputError(
+            "several cuts or learning rates cannot be compared, as too few rows could be held out "
+            "(validation_fraction); name one with from_layer and learning_rate, or give more items"
+        )
     report_step("training a linear probe on the frozen features")
     *_, uppermost = networks
     network = networks[uppermost].to(select_torch_device(options.device))
     frozen = compute_features(network, maps[uppermost])
     probe = task.fit_probe(frozen, task.division.training)
-    tuners = {}
-    for cut, network in networks.items():
-        tuners[cut] = Tuner(network, maps[cut], task, deepcopy(probe), options)
-        if cut in states:
-            tuners[cut].trainer.restore_state(states[cut])
-    best, trials = train_best(tuners, options.epochs, after_epoch)
-    tuner = tuners[best]
-    head, features = tuner.finish()
+    weight, bias = read_weights(probe, frozen.shape[1], task.name)
+    weight, bias = weight / np.reshape(task.scale, (-1, 1)), (bias - task.center) / task.scale
+
+    @lru_cache(maxsize=1)  # the candidates of a cut are prepared one after the other
+    def label_training(cut: str) -> tuple[LabelledMaps, LabelledMaps | None]:
+        return task.label_training(maps[cut], getattr(probe, "classes_", None))
+
+    def prepare(candidate: Candidate) -> Tuner:
+        network = deepcopy(networks[candidate.layer])
+        network.set_head(weight, bias, frozen[task.division.training])
+        loss = options.loss if callable(options.loss) else task.loss
+        own = replace(options, loss=loss, learning_rate=candidate.learning_rate)  # type: ignore[arg-type]
+        trainer = make_trainer(network, *label_training(candidate.layer), own)
+        if candidate in states:
+            trainer.restore_state(states[candidate])
+        return Tuner(network, trainer)
+
+    best, tuner, trials = train_best(candidates, prepare, options.epochs, after_epoch)
+    head, features = tuner.finish(maps[best.layer], deepcopy(probe), task)
     comparison = None
     if len(task.division.test):
         pooled = {cut: pool_maps(networks[cut], maps[cut]) for cut in networks if cut != INPUT}
         comparison = compare(task, head, features, frozen={network.layer.name: frozen, **pooled})
     return Tuning(
-        cut=best,
+        best=best,
         trials=trials,
         network=tuner.network,
         head=head,
         features=features,
-        learned_rows=task.division.training,
+        division=task.division,
         records=tuner.trainer.records,
         comparison=comparison,
     )
@@ -333,8 +349,7 @@ def compare(
             for name, values in frozen.items()
         }
         layer = max(scores, key=scores.__getitem__)
-    known = np.concatenate([task.division.training, validation])
-    baseline = task.fit_probe(frozen[layer], known).predict(frozen[layer][test])
+    baseline = task.fit_probe(frozen[layer], task.division.known).predict(frozen[layer][test])
     tuned = head.predict(features[test])
     gain, error = compare_predictions(task.metric, task.y[test], tuned, baseline)
     return Comparison(

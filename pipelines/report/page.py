@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .charts import draw_curve
+from .curves import ScoreCurve
 from .facts import MAX_FINDINGS_OF_KIND, ReportFacts, select_findings
 from .item_cards import BOX, ItemCards
 from .markup import Markup, element, join, name_from_outside, section, table
@@ -17,7 +18,6 @@ from .style import SCRIPT, STYLE
 
 if TYPE_CHECKING:
     from ..selection.findings import Finding, Findings
-    from .curves import ScoreCurve
 
 MAX_FAILURES = 200
 MAX_SHOWN_CLASSES = 200
@@ -36,6 +36,7 @@ SECTION_TITLES = {
     "failures": "Failures",
     "learning": "More labels",
     "layers": "Layers",
+    "training": "Trained layers",
     "findings": "Audit",
     "certificate": "Certificate",
     "lineage": "Lineage",
@@ -54,6 +55,8 @@ def render_page(facts: ReportFacts) -> str:
     if facts.evaluations:
         sections.append(render_failures(facts.failures))
     sections += [render_curve(curve) for curve in facts.curves]
+    if facts.bundle["finetuning"] is not None:
+        sections.append(render_finetuning(facts.bundle["finetuning"]))
     if facts.findings is not None:
         sections.append(render_findings(facts.findings, cards))
     sections += [render_certificate(facts.bundle), render_lineage(facts.bundle), render_cost(facts)]
@@ -116,6 +119,8 @@ def render_navigation(facts: ReportFacts) -> Markup:
         names += [f"{name}-0" for name, is_shown in of_split.items() if is_shown]
         names.append("failures")
     names += [curve.name for curve in facts.curves]
+    if facts.bundle["finetuning"] is not None:
+        names.append("training")
     if facts.findings is not None:
         names.append("findings")
     names += ["certificate", "lineage", "cost"]
@@ -211,6 +216,29 @@ def render_curve(curve: ScoreCurve) -> Markup:
         draw_curve(curve),
         table([first, second, "range"], rows),
     )
+
+
+def render_finetuning(found: dict[str, Any]) -> Markup:
+    """Return which layers were trained, how that went, and whether it was better than frozen features."""
+    pairs: list[tuple[str, object]] = [
+        ("trained", name_from_outside(f"the layers above {found['from']}, up to {found['to']}")),
+        ("learning rate", f"{found['learning_rate']:g}"),
+        ("epochs", str(len(found["history"]))),
+    ]
+    comparison = found["comparison"]
+    text = "No row was held out to compare with frozen features." if comparison is None else comparison["text"]
+    parts: list[object] = [element("p", name_from_outside(text), class_="soft"), list_facts(pairs)]
+    losses = [record["validation_loss"] for record in found["history"]]
+    if losses and None not in losses:
+        names = ("epoch", "loss of rows that decide the end")
+        epochs = [str(record["epoch"]) for record in found["history"]]
+        parts.append(draw_curve(ScoreCurve("training", "", epochs, losses, losses, losses, names)))
+    rows: list[list[object]] = []
+    for trial in found["trials"]:
+        loss = "none" if trial["validation_loss"] is None else f"{trial['validation_loss']:.4f}"
+        rows.append([name_from_outside(trial["layer"]), f"{trial['learning_rate']:g}", str(trial["epochs"]), loss])
+    parts.append(table(["cut", "learning rate", "epochs", "lowest loss"], rows))
+    return make_section("training", *parts)
 
 
 def render_failures(failures: Sequence[tuple[str, str]]) -> Markup:

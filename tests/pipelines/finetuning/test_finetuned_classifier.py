@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +15,7 @@ import topwork
 import torch
 from sklearn.datasets import load_digits
 from topwork import FineTunedClassifier
-from topwork.errors import IdentityError, InputError
+from topwork.errors import IdentityError, InputError, LayerError
 
 N_TRAINING = 240
 
@@ -26,7 +30,7 @@ def digits() -> tuple[list[np.ndarray], np.ndarray]:
 
 
 def make_classifier(**options: Any) -> FineTunedClassifier:
-    fixed = {"precision": "fp32", "provider": "cpu", "random_state": 0, "device": "cpu"}
+    fixed = {"precision": "fp32", "provider": "cpu", "random_state": 0, "device": "cpu", "learning_rate": 1e-3}
     return FineTunedClassifier("topwork:tiny", **{"from_layer": "layer2", **fixed, **options})
 
 
@@ -52,46 +56,158 @@ def test_trained_layers_beat_frozen_ones(
     assert len(fitted.history_) <= 8
 
 
-def test_bundle_and_fused_file_predict_alike(
+PREDICT_WITHOUT_TORCH = """
+import sys
+import numpy as np
+sys.modules["torch"] = None  # an import of it fails
+import topwork
+images = list(np.load(sys.argv[2]))
+np.save(sys.argv[3], topwork.load(sys.argv[1]).predict_proba(images))
+"""
+
+
+def test_bundle_and_fused_file_predict_alike_without_torch(
     fitted: FineTunedClassifier, digits: tuple[list[np.ndarray], np.ndarray], tmp_path: Path
 ) -> None:
     images = digits[0][N_TRAINING : N_TRAINING + 64]
     fitted.save(tmp_path / "bundle")
-    loaded = topwork.load(tmp_path / "bundle")
     expected = fitted.predict_proba(images)
-    np.testing.assert_allclose(loaded.predict_proba(images), expected, rtol=1e-4, atol=1e-5)
-    fused = fitted.to_onnx(tmp_path / "model.onnx", items=images)
-    assert fused.n_items == 64
+    np.save(tmp_path / "images.npy", images)
+    given = [str(tmp_path / name) for name in ("bundle", "images.npy", "predicted.npy")]
+    result = subprocess.run([sys.executable, "-c", PREDICT_WITHOUT_TORCH, *given], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    np.testing.assert_allclose(np.load(tmp_path / "predicted.npy"), expected, rtol=1e-4, atol=1e-5)
+    assert fitted.to_onnx(tmp_path / "model.onnx", items=images).n_items == 64
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+import topwork
+from topwork.pipelines.finetuning.checkpoint import Checkpoint
+folder, moment, epoch = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+save = Checkpoint.save
+
+def save_and_die(self, candidate, state):
+    is_moment = candidate.learning_rate == float(sys.argv[4]) and len(state.records) == epoch
+    if is_moment and moment == "before saving":
+        die()
+    save(self, candidate, state)
+    if is_moment and moment == "after saving":
+        die()
+
+Checkpoint.save = save_and_die
+images = list(np.load(folder / "images.npy"))
+labels = np.load(folder / "labels.npy")
+topwork.FineTunedClassifier(
+    "topwork:tiny", from_layer="layer2", epochs=4, store=folder / "maps", checkpoint=folder / "training",
+    learning_rate=(1e-3, 3e-3), precision="fp32", provider="cpu", random_state=0, device="cpu",
+).fit(images, labels)
+"""
 
 
 def test_killed_training_goes_on_to_the_same_weights(
     digits: tuple[list[np.ndarray], np.ndarray], tmp_path: Path
 ) -> None:
+    """Killed five times in a row: in both halves of the comparison of learning rates, and in the rest."""
     images, labels = digits[0][:80], digits[1][:80]
-    store = tmp_path / "maps"
-    whole = make_classifier(epochs=4, store=store).fit(images, labels)
-
-    def stop(trainer: Any, record: Any) -> None:
-        if record.epoch == 2:
-            raise KeyboardInterrupt
-
+    np.save(tmp_path / "images.npy", images)
+    np.save(tmp_path / "labels.npy", labels)
+    options = {"epochs": 4, "store": tmp_path / "maps", "learning_rate": (1e-3, 3e-3)}
+    whole = make_classifier(**options).fit(images, labels)
     checkpoint = tmp_path / "training"
-    with pytest.raises(KeyboardInterrupt):
-        make_classifier(epochs=4, store=store, checkpoint=checkpoint, callbacks=[stop]).fit(images, labels)
-    resumed = make_classifier(epochs=4, store=store, checkpoint=checkpoint).fit(images, labels)
+    other = next(rate for rate in (1e-3, 3e-3) if rate != whole.learning_rate_)
+    moments = [
+        ("before saving", 1, 1e-3),
+        ("after saving", 1, 1e-3),
+        ("after saving", 2, other),
+        ("before saving", 3, whole.learning_rate_),
+        ("after saving", 4, whole.learning_rate_),
+    ]
+    for moment, epoch, rate in moments:
+        given = [str(tmp_path), moment, str(epoch), str(rate)]
+        killed = subprocess.run([sys.executable, "-c", KILLED, *given], capture_output=True, text=True)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+    resumed = make_classifier(**options, checkpoint=checkpoint).fit(images, labels)
     assert resumed.history_ == whole.history_
+    assert resumed.trials_ == whole.trials_
+    for name, weight in whole.layers_.weights.items():
+        np.testing.assert_array_equal(resumed.layers_.weights[name], weight, err_msg=name)
     np.testing.assert_array_equal(resumed.head_.coef_, whole.head_.coef_)
     np.testing.assert_array_equal(resumed.predict_proba(images), whole.predict_proba(images))
-    assert topwork.FeatureStore.open(store).columns[0].pool == "flatten"
-    for change in ({"epochs": 5}, {"class_weight": "balanced"}, {"loss": torch.nn.functional.cross_entropy}):
-        with pytest.raises(InputError, match="is of other items, labels, layers or options"):
-            make_classifier(**{"epochs": 4, "checkpoint": checkpoint, **change}).fit(
-                topwork.FeatureStore.open(store), labels
-            )
-    with pytest.raises(InputError, match="is of other items, labels, layers or options"):
-        make_classifier(epochs=4, checkpoint=checkpoint).fit(
-            topwork.FeatureStore.open(store), labels, groups=np.arange(80) // 2
-        )
+
+
+def test_checkpoint_of_other_training_is_refused(digits: tuple[list[np.ndarray], np.ndarray], tmp_path: Path) -> None:
+    images, labels = digits[0][:40], digits[1][:40]
+    options = {"store": tmp_path / "maps", "checkpoint": tmp_path / "training"}
+    make_classifier(epochs=2, **options).fit(images, labels)
+    store = topwork.FeatureStore.open(tmp_path / "maps")
+    assert store.columns[0].pool == "flatten"
+    message = "is of other items, labels, layers or options"
+    loss = functools.partial(torch.nn.functional.cross_entropy, reduction="none")
+    for change in ({"epochs": 5}, {"class_weight": "balanced"}, {"loss": loss}, {"brightness": 0.1}):
+        with pytest.raises(InputError, match=message):
+            make_classifier(**{"epochs": 2, "checkpoint": tmp_path / "training", **change}).fit(store, labels)
+    with pytest.raises(InputError, match=message):
+        make_classifier(epochs=2, checkpoint=tmp_path / "training").fit(store, labels, groups=np.arange(40) // 2)
+
+
+def test_training_goes_on_from_a_bundle_when_labels_change(
+    digits: tuple[list[np.ndarray], np.ndarray], tmp_path: Path
+) -> None:
+    images, labels = digits[0][:200], digits[1][:200].astype(str)
+    few = [str(label) for label in range(8)]
+    is_known = np.isin(labels, few) & (np.arange(200) < 120)
+    store = tmp_path / "maps"
+    options = {"epochs": 4, "store": store}
+    parent = make_classifier(**options).fit([images[row] for row in np.flatnonzero(is_known)], labels[is_known])
+    parent.save(tmp_path / "parent")
+    child = make_classifier(**options, start_from=tmp_path / "parent").fit(images, labels)
+    assert len(child.classes_) == 10
+    assert child.comparison_ is not None
+    again = make_classifier(**options, start_from=parent).fit(images, labels)
+    np.testing.assert_array_equal(again.head_.coef_, child.head_.coef_)
+    alone = make_classifier(**options).fit(images, labels)
+    assert child.history_[0]["loss"] < alone.history_[0]["loss"]
+
+    # What the parent has learned is not held out, and what neither has learned is known.
+    assert set(parent.learned_) < set(child.learned_)
+    n_unknown = 200 - len(child.learned_)
+    assert n_unknown == child.comparison_.n_rows
+
+    frozen = topwork.TransferClassifier("topwork:tiny", head="centroid", cv=0, precision="fp32")
+    frozen.fit(images[:40], labels[:40]).save(tmp_path / "frozen")
+    with pytest.raises(InputError, match="has no layers that were trained"):
+        make_classifier(start_from=tmp_path / "frozen").fit(images, labels)
+    with pytest.raises(LayerError, match=r"trained above 'layer2', of which some lie below 'layer3.0'"):
+        make_classifier(from_layer="layer3.0", start_from=parent).fit(images, labels)
+    with pytest.raises(InputError, match=r"end at 'last', not at 'layer3.0'"):
+        make_classifier(to="layer3.0", start_from=parent).fit(images, labels)
+    other = make_classifier(start_from=parent).set_params(
+        backbone=topwork.load_backbone("topwork:tiny", weights="random")
+    )
+    with pytest.raises(InputError, match="with other weights"):
+        other.fit(images, labels)
+
+
+def test_own_trainer_takes_part(digits: tuple[list[np.ndarray], np.ndarray]) -> None:
+    class Freezing(FineTunedClassifier):
+        """Trains the head alone."""
+
+        def make_trainer(self, network: Any, *given: Any) -> Any:
+            network.upper.requires_grad_(False)
+            return super().make_trainer(network, *given)
+
+    options = {"from_layer": "layer2", "precision": "fp32", "random_state": 0, "epochs": 1, "learning_rate": 1e-3}
+    tuned = Freezing("topwork:tiny", **options).fit(digits[0][:40], digits[1][:40])
+    own = topwork.load_backbone("topwork:tiny").module.state_dict()
+    for name, weight in tuned.layers_.weights.items():
+        np.testing.assert_array_equal(own[name].numpy(), weight)
 
 
 def test_several_cuts_are_compared_on_a_store(digits: tuple[list[np.ndarray], np.ndarray], tmp_path: Path) -> None:
@@ -102,11 +218,24 @@ def test_several_cuts_are_compared_on_a_store(digits: tuple[list[np.ndarray], np
     first.fit(images, labels)
     assert [trial.layer for trial in first.trials_] == ["layer2", "layer3.0"]
     assert sorted(trial.epochs for trial in first.trials_) == [1, 2]
-    assert {path.stem for path in checkpoint.iterdir()} == set(cuts)
+    assert {path.name for path in checkpoint.iterdir()} == {f"{cut}@0.001.safetensors" for cut in cuts}
     assert first.comparison_.frozen_layer in (*cuts, "last")
     from_store = make_classifier(from_layer="auto", epochs=2).fit(topwork.FeatureStore.open(tmp_path / "maps"), labels)
     assert from_store.from_layer_ == first.from_layer_
     np.testing.assert_allclose(from_store.head_.coef_, first.head_.coef_, rtol=1e-4, atol=1e-5)
+
+
+def test_learning_rates_are_compared_where_there_are_rows_to_judge_by(
+    digits: tuple[list[np.ndarray], np.ndarray],
+) -> None:
+    images, labels = digits
+    tuned = make_classifier(epochs=4, learning_rate="auto").fit(images[:120], labels[:120])
+    assert [(trial.layer, trial.learning_rate) for trial in tuned.trials_] == [("layer2", 1e-4), ("layer2", 1e-3)]
+    assert tuned.learning_rate_ in (1e-4, 1e-3)
+    few = make_classifier(epochs=1, learning_rate="auto").fit(images[:40], labels[:40])
+    assert few.learning_rate_ == 1e-4
+    named = make_classifier(epochs=1, learning_rate=[1e-2, 1e-3], optimizer="sgd").fit(images[:80], labels[:80])
+    assert [trial.learning_rate for trial in named.trials_] == [1e-3, 1e-2]
 
 
 def test_cut_is_added_to_a_store_with_other_items(digits: tuple[list[np.ndarray], np.ndarray], tmp_path: Path) -> None:
@@ -145,6 +274,9 @@ def test_store_without_maps_is_refused(digits: tuple[list[np.ndarray], np.ndarra
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"learning_rate": "high"}, "learning_rate is 'high'; expected a positive number, several, or 'auto'"),
+        ({"learning_rate": ()}, r"learning_rate is \(\); expected a positive number"),
+        ({"learning_rate": (1e-3, 1e-4)}, "several cuts or learning rates cannot be compared, as too few rows"),
         ({"epochs": 0}, "epochs is 0; expected a positive integer"),
         ({"optimizer": "adam"}, "optimizer is 'adam'; expected 'adamw' or 'sgd'"),
         ({"test_fraction": 1.0}, "test_fraction is 1.0; expected a number from 0 to below 1"),

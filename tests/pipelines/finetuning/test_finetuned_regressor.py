@@ -38,3 +38,17 @@ def test_values_are_predicted_saved_and_exported(n_targets: int, tmp_path: Path)
     regressor.save(tmp_path / "bundle")
     np.testing.assert_allclose(topwork.load(tmp_path / "bundle").predict(images[120:]), expected, rtol=1e-4, atol=1e-4)
     assert regressor.to_onnx(tmp_path / "model.onnx", items=images[120:]).n_items == 40
+
+
+@pytest.mark.parametrize("n_items", [60, 160])
+def test_training_does_not_spoil_a_good_probe(n_items: int) -> None:
+    """Grey levels in noise, which a head on frozen features predicts with large weights."""
+    generator = np.random.default_rng(0)
+    levels = generator.uniform(60, 200, n_items + 100)
+    images = [generator.normal(level, 30, (32, 32, 3)).clip(0, 255).astype(np.uint8) for level in levels]
+    options = {"precision": "fp32", "provider": "cpu"}
+    frozen = topwork.TransferRegressor("topwork:tiny", **options).fit(images[:n_items], levels[:n_items])
+    tuned = topwork.FineTunedRegressor("topwork:tiny", from_layer="layer2", epochs=4, random_state=0, **options)
+    tuned.fit(images[:n_items], levels[:n_items])
+    gain = tuned.score(images[n_items:], levels[n_items:]) - frozen.score(images[n_items:], levels[n_items:])
+    assert gain > -0.05

@@ -45,3 +45,17 @@ def test_comparison_says_which_is_better(gain: float, words: str) -> None:
     comparison = Comparison("accuracy", 0.8, "last", 0.8 + gain, gain, standard_error=0.02, n_rows=50)
     assert str(comparison).endswith(words) or f"; {words}" in str(comparison)
     assert comparison.is_better == (gain > 0.04)
+
+
+def test_rows_that_are_known_are_not_held_out() -> None:
+    generator = np.random.default_rng(0)
+    y = generator.integers(0, 3, 400)
+    is_new = np.arange(400) >= 300
+    for seed in range(4):
+        division = divide_rows(y, None, is_new, shares=(0.1, 0.1), by_class=True, seed=seed)
+        assert is_new[division.validation].all()
+        assert is_new[division.test].all()
+        assert len(division.test) == 40
+        assert len(division.training) + len(division.validation) + len(division.test) == 400
+    few = divide_rows(y, None, np.arange(400) >= 390, shares=(0.1, 0.1), by_class=True, seed=0)
+    assert len(few.training) == 400  # half of ten new rows tell nothing

@@ -1,0 +1,82 @@
+"""Layers that were trained before, from whose weights training goes on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...errors import BundleError, InputError, LayerError
+from ..bundle.bundle_files import read_bundle, read_upper_weights
+from ..bundle.manifest import FINETUNING
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ...extract.graphs.torch.upper_part import UpperPart
+
+
+@dataclass(frozen=True)
+class TrainedLayers:
+    """The layers between a cut and the last one that is kept, after training.
+
+    Parameters
+    ----------
+    backbone : dict
+        Identity of the backbone before it was trained.
+    from_layer, to : str
+        The cut, and the last layer that is kept.
+    weights : mapping of ndarray
+        By the names of the backbone's own parameters and buffers.
+    learned_ids : ndarray, uint64, optional
+        Hashes of the ids of the items that training, or its end, depended on; None if they are not known.
+    """
+
+    backbone: dict[str, Any]
+    from_layer: str
+    to: str
+    weights: Mapping[str, NDArray[Any]]
+    learned_ids: NDArray[Any] | None
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the weights."""
+        from safetensors.numpy import save
+
+        return hashlib.sha256(save(dict(self.weights))).hexdigest()
+
+    @classmethod
+    def read(cls, bundle: Path) -> TrainedLayers:
+        """Read the layers of a bundle; raise a BundleError if it has none."""
+        weights = read_upper_weights(bundle)
+        if weights is None:
+            raise BundleError(
+                f"{bundle} has no layers that were trained: its head was trained on frozen features. Expected a bundle "
+                "that `topwork finetune` wrote"
+            )
+        contents = read_bundle(bundle)
+        recorded = contents.properties[FINETUNING]
+        return cls(recorded["backbone"], recorded["from"], recorded["to"], weights, contents.learned_ids)
+
+    def require_backbone(self, identity: dict[str, Any], to: str) -> None:
+        """Raise an InputError if these layers are of another backbone, or end at another layer."""
+        if self.backbone != identity:
+            raise InputError(
+                f"the layers to start from are of {self.backbone.get('architecture')!r} with other weights or another "
+                f"preparation than those of {identity.get('architecture')!r}; expected those of the same backbone"
+            )
+        if self.to != to:
+            raise InputError(f"the layers to start from end at {self.to!r}, not at {to!r}; expected the same (to)")
+
+    def put_into(self, upper: UpperPart) -> None:
+        """Give the weights to the layers above a cut; raise a LayerError if some of them lie below it."""
+        import torch
+
+        if set(self.weights) - set(upper.state_dict()):
+            raise LayerError(
+                f"the layers to start from were trained above {self.from_layer!r}, of which some lie below "
+                f"{upper.layer.name!r}; cut at {self.from_layer!r} or below it"
+            )
+        tensors = {name: torch.from_numpy(array.copy()) for name, array in self.weights.items()}
+        upper.load_state_dict({**upper.state_dict(), **tensors})
