@@ -153,7 +153,7 @@ def train_in_pytorch(name: str, backbone: Any, items: Sequence[Any], labels: np.
 
 def make_preparation(backbone: Any, extractor: topwork.Extractor) -> Callable[[nn.Module, Sequence[Any]], torch.Tensor]:
     """Return a function that computes the features of items with a module, gradients included."""
-    from finetuning import TokenRows, compute_bert, compute_resnet20
+    from finetuning import TokenRows, compute_resnet20
 
     pixels = topwork.Extractor(backbone, layer="input", pool="none", precision="fp32", provider="cpu")
     cache: dict[int, torch.Tensor] = {}
@@ -169,7 +169,7 @@ def make_preparation(backbone: Any, extractor: topwork.Extractor) -> Callable[[n
     def prepare(module: nn.Module, items: Sequence[Any]) -> torch.Tensor:
         if isinstance(items[0], str):
             rows = TokenRows(items).read(np.arange(len(items)))
-            return compute_bert(module, [torch.from_numpy(array) for array in rows])
+            return module(*map(torch.from_numpy, rows))
         if hasattr(module, "linear"):
             return compute_resnet20(module, [read(items)])
         if hasattr(module, "fc"):

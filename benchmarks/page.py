@@ -25,7 +25,9 @@ SUBJECTS = (
         "Unfamiliar items",
         "Audits",
         "Fidelity",
-        "Fine-tuning",
+        "Fine-tuning: time of an epoch",
+        "Fine-tuning: losses",
+        "Fine-tuning: disk",
     ),
     *("Memory", "Large networks", "Jobs", "Store", "Start-up"),
 )
