@@ -12,6 +12,7 @@ import copy
 import json
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from torch import nn
 RESULTS = Path(__file__).with_suffix(".jsonl")
 EPOCHS = 20
 BATCH_SIZE = 64
-LEARNING_RATE = 1e-3
+LEARNING_RATES = (1e-4, 1e-3)
+"""Those that topwork chooses from by default. In plain PyTorch each is tried, and the better result counts."""
 SEEDS = 5
 LATE_LAYERS = {"digits": "layer2", "CIFAR-10": "layer2", "hymenoptera": "blocks.5", "Banking77": "encoder.layer.3"}
 """The last layer that is kept where late ones are removed."""
@@ -37,7 +39,7 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.set_defaults(page=PAGE)
     parser.add_argument("--only", default="", help="measure only tasks whose name contains this")
-    parser.add_argument("--ways", default=",".join(WAYS), help="measure only these ways")
+    parser.add_argument("--ways", default=";".join(WAYS), help="measure only these ways, separated by semicolons")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="number of seeds")
     options = parser.parse_args()
     use_work_folder(options.work)
@@ -49,7 +51,7 @@ def main() -> None:
         items, labels = task.items()
         labels = np.unique(np.asarray(labels), return_inverse=True)[1]
         for seed in range(options.seeds):
-            for way in options.ways.split(","):
+            for way in options.ways.split(";"):
                 if (name, way, seed) not in known:
                     measure(name, way, seed, task, items, labels)
     keep_section(options.page, FOUR_CASES, describe(read_results(), tasks(options)))
@@ -87,7 +89,6 @@ def finetune(backbone: Any, items: Sequence[Any], labels: np.ndarray, seed: int,
         backbone,
         epochs=EPOCHS,
         batch_size=BATCH_SIZE,
-        learning_rate=LEARNING_RATE,
         precision="fp32",
         on_error="record",
         random_state=seed,
@@ -96,7 +97,12 @@ def finetune(backbone: Any, items: Sequence[Any], labels: np.ndarray, seed: int,
     ).fit(items, labels)
     comparison = classifier.comparison_
     gain = None if comparison is None else [comparison.gain, comparison.standard_error]
-    return classifier.predict, {"layer": classifier.from_layer_, "gain": gain, "epochs": len(classifier.history_)}
+    return classifier.predict, {
+        "layer": classifier.from_layer_,
+        "rate": classifier.learning_rate_,
+        "gain": gain,
+        "epochs": len(classifier.history_),
+    }
 
 
 def finetune_above(name: str, backbone: Any, items: Sequence[Any], labels: np.ndarray, seed: int) -> Trained:
@@ -116,7 +122,9 @@ def finetune_shortened(name: str, backbone: Any, items: Sequence[Any], labels: n
     return finetune(backbone, items, labels, seed, from_layer="auto", to=to)
 
 
-def train_in_pytorch(name: str, backbone: Any, items: Sequence[Any], labels: np.ndarray, seed: int) -> Trained:
+def train_in_pytorch(
+    name: str, backbone: Any, items: Sequence[Any], labels: np.ndarray, seed: int, rate: float
+) -> Trained:
     """Train the whole network and a new head in plain PyTorch: AdamW, cosine, BatchNorm frozen, no augmentation."""
     torch.manual_seed(seed)
     extractor = topwork.Extractor(backbone, precision="fp32", provider="cpu")  # prepares the items, and nothing else
@@ -127,9 +135,9 @@ def train_in_pytorch(name: str, backbone: Any, items: Sequence[Any], labels: np.
     prepare = make_preparation(backbone, extractor)
     width = int(extractor.fit(None).columns[0].width)
     network = nn.ModuleDict({"body": module, "head": nn.Linear(width, int(labels.max()) + 1)})
-    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=0.05)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=0.05)
     n_steps = EPOCHS * -(-len(items) // BATCH_SIZE)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, n_steps, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, n_steps, pct_start=0.1)
     for _ in range(EPOCHS):
         for index in np.array_split(np.random.default_rng(seed).permutation(len(items)), n_steps // EPOCHS):
             outputs = network["head"](prepare(network["body"], [items[row] for row in index]))
@@ -184,14 +192,14 @@ WAYS: dict[str, Callable[..., Trained]] = {
     "above": finetune_above,
     "whole": finetune_whole,
     "shortened": finetune_shortened,
-    "pytorch": train_in_pytorch,
+    **{f"pytorch, {rate:g}": partial(train_in_pytorch, rate=rate) for rate in LEARNING_RATES},
 }
 HEADINGS = {
     "frozen": "frozen features",
     "above": "layers above the cut",
     "whole": "whole network",
     "shortened": "late layers removed",
-    "pytorch": "whole, plain PyTorch",
+    **{f"pytorch, {rate:g}": f"whole, plain PyTorch, {rate:g}" for rate in LEARNING_RATES},
 }
 
 
@@ -216,7 +224,8 @@ def describe(results: dict[tuple[str, str, int], dict[str, Any]], known: dict[st
         rows.append([name, ", ".join(advice), *cells])
     intro = (
         "`python benchmarks/four_cases.py`: accuracy on items that took part in nothing, mean and standard deviation "
-        f"over seeds (their number in brackets), with {EPOCHS} epochs of AdamW. *Advice* is what `topwork advise` said "
+        f"over seeds (their number in brackets), with {EPOCHS} epochs of AdamW. topwork chooses between the learning "
+        f"rates {LEARNING_RATES[0]:g} and {LEARNING_RATES[1]:g} by rows of its own; plain PyTorch, on all rows, has a column for each. *Advice* is what `topwork advise` said "
         f"beforehand. On {machine()}."
     )
     return f"{intro}\n\n{table(['data', 'advice', *HEADINGS.values()], rows)}"
