@@ -9,6 +9,7 @@ in plain PyTorch with as many epochs. Accuracies are those of items that took pa
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -45,15 +46,14 @@ def main() -> None:
     use_work_folder(options.work)
     ensure_torchvision_operators()
     known = read_results()
-    for name, task in tasks(options).items():
-        if options.only not in name:
-            continue
-        items, labels = task.items()
-        labels = np.unique(np.asarray(labels), return_inverse=True)[1]
-        for seed in range(options.seeds):
-            for way in options.ways.split(";"):
-                if (name, way, seed) not in known:
-                    measure(name, way, seed, task, items, labels)
+    chosen = {name: task for name, task in tasks(options).items() if options.only in name}
+    for seed, (name, task) in itertools.product(range(options.seeds), chosen.items()):
+        missing = [way for way in options.ways.split(";") if (name, way, seed) not in known]
+        if missing:
+            items, labels = task.items()
+            labels = np.unique(np.asarray(labels), return_inverse=True)[1]
+        for way in missing:
+            measure(name, way, seed, task, items, labels)
     keep_section(options.page, FOUR_CASES, describe(read_results(), tasks(options)))
 
 
@@ -225,8 +225,8 @@ def describe(results: dict[tuple[str, str, int], dict[str, Any]], known: dict[st
     intro = (
         "`python benchmarks/four_cases.py`: accuracy on items that took part in nothing, mean and standard deviation "
         f"over seeds (their number in brackets), with {EPOCHS} epochs of AdamW. topwork chooses between the learning "
-        f"rates {LEARNING_RATES[0]:g} and {LEARNING_RATES[1]:g} by rows of its own; plain PyTorch, on all rows, has a column for each. *Advice* is what `topwork advise` said "
-        f"beforehand. On {machine()}."
+        f"rates {LEARNING_RATES[0]:g} and {LEARNING_RATES[1]:g} by rows of its own; plain PyTorch, on all rows, has "
+        f"a column for each. *Advice* is what `topwork advise` said beforehand. On {machine()}."
     )
     return f"{intro}\n\n{table(['data', 'advice', *HEADINGS.values()], rows)}"
 
