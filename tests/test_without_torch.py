@@ -101,3 +101,17 @@ def test_blocked_import_is_really_blocked() -> None:
         [sys.executable, "-c", BLOCKED + "import torch"], capture_output=True, text=True, check=False
     )
     assert "torch is blocked" in result.stderr
+
+
+def test_bundle_of_trained_layers_predicts_without_torch(tmp_path: Path, write_images: Callable[..., Path]) -> None:
+    images = str(write_images(each=10))
+    options = {"from_layer": "layer2", "epochs": 1, "precision": "fp32", "random_state": 0}
+    classifier = topwork.FineTunedClassifier("topwork:tiny", **options).fit(images)
+    classifier.save(tmp_path / "bundle")
+    np.save(tmp_path / "expected.npy", classifier.predict_proba(images))
+    output = run_blocked(f"""
+import numpy as np
+found = topwork.load({str(tmp_path / "bundle")!r}).predict_proba({images!r})
+print(np.abs(found - np.load({str(tmp_path / "expected.npy")!r})).max() < 1e-5)
+""")
+    assert output.strip() == "True"
