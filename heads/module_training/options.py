@@ -42,7 +42,7 @@ class ModuleTrainingOptions:
     max_gradient : float
         Largest length (L2 norm) of the gradient, which is scaled down to it; 0 for no limit.
     patience : int
-        Epochs without a better validation loss after which training ends.
+        Epochs after the best one, by the score of validation rows, after which training ends.
     half : bool
         Whether operations that allow it compute in bfloat16 on a GPU.
     seed : int
@@ -63,7 +63,7 @@ class ModuleTrainingOptions:
     label_smoothing: float = 0.0
     mixup: float = 0.0
     max_gradient: float = 1.0
-    patience: int = 5
+    patience: int = 10
     half: bool = True
     seed: int = 0
     device: str = "auto"

@@ -26,11 +26,29 @@ MOMENTUM = 0.9
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What an epoch came to: its number from 1, and the mean losses in training and of validation rows, if any."""
+    """What an epoch came to.
+
+    Parameters
+    ----------
+    epoch : int
+        From 1; 0 stands for the weights before training.
+    loss : float or None
+        Mean loss in training; None before it.
+    validation_loss : float or None
+        Mean loss of the validation rows, if there are any.
+    validation_score : float or None
+        Their accuracy where the targets are classes, otherwise the loss with its sign turned.
+    """
 
     epoch: int
-    loss: float
+    loss: float | None
     validation_loss: float | None = None
+    validation_score: float | None = None
+
+    @property
+    def rank(self) -> tuple[float, int]:
+        """What the best epoch has most of: the score of validation rows, and of equal ones the later epoch."""
+        return -math.inf if self.validation_score is None else self.validation_score, self.epoch
 
 
 @dataclass(frozen=True)
@@ -38,14 +56,14 @@ class TrainingState:
     """Everything that training goes on from after an epoch, as arrays.
 
     `module` and `best` are the present weights and the best so far, by name; `optimizer` has the state of each trained
-    parameter, by name and key. `start_loss` is the validation loss before training, None without validation rows.
+    parameter, by name and key. `start` is what the weights before training come to, None without validation rows.
     """
 
     module: dict[str, Array]
     optimizer: dict[str, Array]
     best: dict[str, Array]
     records: list[EpochRecord] = field(default_factory=list)
-    start_loss: float | None = None
+    start: EpochRecord | None = None
 
 
 class ModuleTrainer:
@@ -80,7 +98,7 @@ class ModuleTrainer:
         self.optimizer = self.make_optimizer()
         self.steps_per_epoch = math.ceil(len(rows) / options.batch_size)
         self.records: list[EpochRecord] = []
-        self.start_loss: float | None = None
+        self.start: EpochRecord | None = None
         self.best = copy_weights(module)
 
     def make_optimizer(self) -> torch.optim.Optimizer:
@@ -95,37 +113,35 @@ class ModuleTrainer:
     def run(self, until: int | None = None) -> Iterator[EpochRecord]:
         """Train epoch by epoch, and yield what each came to, until the last, or an earlier one, or patience ends.
 
-        Afterwards :attr:`best` has the best weights, and :meth:`keep_best` gives them to the module. With validation
-        rows, those before training are among them.
+        Afterwards :attr:`best` has the best weights, and :meth:`keep_best` gives them to the module: those with the
+        best score of validation rows, the weights before training among them; without such rows the last ones.
         """
-        if self.validation is not None and self.start_loss is None:
-            self.start_loss = self.compute_validation_loss(self.validation)
+        if self.validation is not None and self.start is None:
+            self.start = EpochRecord(0, None, *self.validate(self.validation))
         end = self.options.epochs if until is None else min(until, self.options.epochs)
         while len(self.records) < end and not self.is_patience_over():
             epoch = len(self.records)
             loss = self.run_epoch(epoch)
-            validation_loss = None if self.validation is None else self.compute_validation_loss(self.validation)
             require_finite(loss, epoch, self.options)
-            require_finite(validation_loss or 0.0, epoch, self.options)
-            record = EpochRecord(epoch + 1, loss, validation_loss)
-            best_loss = min(self.find_best_loss(), math.inf if self.start_loss is None else self.start_loss)
-            if validation_loss is None or validation_loss < best_loss:
+            found = (None, None) if self.validation is None else self.validate(self.validation)
+            require_finite(found[0] or 0.0, epoch, self.options)
+            self.records.append(EpochRecord(epoch + 1, loss, *found))
+            if self.find_best_epoch() == epoch + 1:
                 self.best = copy_weights(self.module)
-            self.records.append(record)
-            yield record
+            yield self.records[-1]
 
-    def find_best_loss(self, until: int | None = None) -> float:
-        """Return the lowest validation loss of the epochs so far, or up to one; infinite if there is none."""
-        losses = [record.validation_loss for record in self.records[:until] if record.validation_loss is not None]
-        return min(losses, default=math.inf)
+    def find_best(self, until: int | None = None) -> EpochRecord | None:
+        """Return the best of the epochs so far, or up to one, without the start; None before the first."""
+        return max(self.records[:until], key=lambda record: record.rank, default=None)
+
+    def find_best_epoch(self) -> int:
+        """Return the number of the best epoch so far; 0 if the weights before training are better."""
+        records = self.records if self.start is None else [self.start, *self.records]
+        return max(records, key=lambda record: record.rank).epoch if records else 0
 
     def is_patience_over(self) -> bool:
-        """Return whether the last epochs were no better than one before them, or than the start."""
-        losses = [self.start_loss, *(record.validation_loss for record in self.records)]
-        if self.start_loss is None:
-            return False
-        best_epoch = int(np.argmin(np.array(losses, dtype=float)))
-        return len(losses) - 1 - best_epoch >= self.options.patience
+        """Return whether the last epochs were worse than one before them, or than the start."""
+        return self.start is not None and len(self.records) - self.find_best_epoch() >= self.options.patience
 
     def keep_best(self) -> None:
         """Set the module to the best weights, in evaluation mode."""
@@ -197,17 +213,21 @@ class ModuleTrainer:
             return functional.binary_cross_entropy_with_logits(outputs, target, reduction="none").mean(1)
         return (outputs - target).square().mean(1)
 
-    def compute_validation_loss(self, validation: TrainingRows) -> float:
-        """Return the mean loss of the validation rows."""
-        total = 0.0
+    def validate(self, validation: TrainingRows) -> tuple[float, float]:
+        """Return the mean loss of validation rows, and their score, see :class:`EpochRecord`."""
+        is_classes = validation.target.ndim == 1 and validation.target.dtype.kind == "i"
+        loss, right = 0.0, 0.0
         batches = np.array_split(np.arange(len(validation)), math.ceil(len(validation) / self.options.batch_size))
         self.module.eval()
         with torch.no_grad():
             for index, inputs in read_ahead(validation, batches):
                 outputs = self.compute_outputs(*(self.to_tensor(array) for array in inputs))
-                losses = self.compute_losses(outputs, self.to_tensor(validation.target[index]))
-                total += float((self.to_tensor(validation.weight[index]) * losses).sum())
-        return total / float(validation.weight.sum())
+                target, weight = self.to_tensor(validation.target[index]), self.to_tensor(validation.weight[index])
+                loss += float((weight * self.compute_losses(outputs, target)).sum())
+                if is_classes:
+                    right += float((weight * (outputs.argmax(1) == target)).sum())
+        total = float(validation.weight.sum())
+        return loss / total, right / total if is_classes else -loss / total
 
     def set_learning_rate(self, step: int) -> None:
         """Set the learning rates of a step: they rise in the warm-up and then fall along a half cosine."""
@@ -236,7 +256,7 @@ class ModuleTrainer:
         for name, parameter in self.module.named_parameters():
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 optimizer[f"{name}/{key}"] = torch.as_tensor(value).detach().cpu().numpy().copy()
-        return TrainingState(copy_weights(self.module), optimizer, dict(self.best), list(self.records), self.start_loss)
+        return TrainingState(copy_weights(self.module), optimizer, dict(self.best), list(self.records), self.start)
 
     def restore_state(self, state: TrainingState) -> None:
         """Go on from a state."""
@@ -248,7 +268,7 @@ class ModuleTrainer:
             self.optimizer.state[parameters[name]][part] = torch.from_numpy(array.copy()).to(device)
         self.best = dict(state.best)
         self.records = list(state.records)
-        self.start_loss = state.start_loss
+        self.start = state.start
 
 
 def require_finite(loss: float, epoch: int, options: ModuleTrainingOptions) -> None:

@@ -92,7 +92,7 @@ class TrainingOptions:
     brightness: Annotated[
         float, option("Shift channels of maps by up to this share of their range.", TRAINING_PANEL)
     ] = 0.0
-    patience: Annotated[int, option("Epochs without progress after which training ends.", TRAINING_PANEL)] = 5
+    patience: Annotated[int, option("Epochs without progress after which training ends.", TRAINING_PANEL)] = 10
     train_batch_norm: Annotated[
         bool, option("Normalise by the batch in training.", TRAINING_PANEL, "--train-batch-norm")
     ] = False
@@ -100,6 +100,12 @@ class TrainingOptions:
     test_fraction: Annotated[
         float, option("Share of the items to compare with frozen features on.", TRAINING_PANEL)
     ] = 0.15
+    train_on_all: Annotated[
+        bool,
+        option(
+            "Train once more, on all items, after the comparison.", TRAINING_PANEL, "--train-on-all/--no-train-on-all"
+        ),
+    ] = True
     checkpoint: Annotated[
         Path | None, option("Folder of the state after each epoch, from which training goes on.", TRAINING_PANEL)
     ] = None
@@ -236,7 +242,8 @@ def print_finetuning(estimator: Any, facts: dict[str, Any]) -> None:
     """Print which layers were trained, how well they do, and whether it was worth it."""
     if len(facts["trials"]) > 1:
         print_table(
-            ["cut", "learning rate", "epochs", "validation loss"], [list_cells(trial) for trial in estimator.trials_]
+            ["cut", "learning rate", "epochs", "validation score", "loss"],
+            [list_cells(trial) for trial in estimator.trials_],
         )
     items = f"{facts['n']} items"
     if facts["classes"] is not None:
@@ -252,5 +259,8 @@ def print_finetuning(estimator: Any, facts: dict[str, Any]) -> None:
 
 def list_cells(trial: Trial) -> list[str]:
     """Return a row of the table of cuts as text."""
-    loss = "diverged" if trial.validation_loss is None else f"{trial.validation_loss:.4f}"
-    return [trial.layer, f"{trial.learning_rate:g}", str(trial.epochs), loss]
+    if trial.validation_score is None or trial.validation_loss is None:
+        found = ["diverged", ""]
+    else:
+        found = [f"{trial.validation_score:.4f}", f"{trial.validation_loss:.4f}"]
+    return [trial.layer, f"{trial.learning_rate:g}", str(trial.epochs), *found]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 STATE_PARTS = ("module", "optimizer", "best")
 IDENTITY = "identity"
 RECORDS = "records"
-START_LOSS = "start_loss"
+START = "start"
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Checkpoint:
         metadata = {
             IDENTITY: self.identity,
             RECORDS: json.dumps([asdict(record) for record in state.records]),
-            START_LOSS: json.dumps(state.start_loss),
+            START: json.dumps(None if state.start is None else asdict(state.start)),
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         write_file(self.find_file(candidate), save(tensors, metadata))
@@ -51,12 +51,14 @@ class Checkpoint:
 
         Raise an InputError if a file is damaged, or of other data, another network or other options.
         """
-        files = {candidate: self.find_file(candidate) for candidate in self.candidates}
+        everything = [*self.candidates, *(candidate._replace(on_all_rows=True) for candidate in self.candidates)]
+        files = {candidate: self.find_file(candidate) for candidate in everything}
         return {candidate: self.read(path) for candidate, path in files.items() if path.exists()}
 
     def find_file(self, candidate: Candidate) -> Path:
         """Return the file of a candidate."""
-        return self.folder / f"{candidate.layer.replace('/', '_')}@{candidate.learning_rate:g}.safetensors"
+        end = "@all" if candidate.on_all_rows else ""
+        return self.folder / f"{candidate.layer.replace('/', '_')}@{candidate.learning_rate:g}{end}.safetensors"
 
     def read(self, path: Path) -> TrainingState:
         """Return the state of training in a file."""
@@ -71,7 +73,8 @@ class Checkpoint:
                     parts[part][name] = stream.get_tensor(key)
             found = metadata[IDENTITY]
             records = [EpochRecord(**record) for record in json.loads(metadata[RECORDS])]
-            start_loss = json.loads(metadata[START_LOSS])
+            start = json.loads(metadata[START])
+            start = None if start is None else EpochRecord(**start)
         except Exception as error:
             raise InputError(
                 f"{path} is no checkpoint of topwork, or damaged ({reason(error)}); remove it, or name another folder"
@@ -80,4 +83,4 @@ class Checkpoint:
             raise InputError(
                 f"the checkpoint {path} is of other items, labels, layers or options; remove it, or name another folder"
             )
-        return TrainingState(records=records, start_loss=start_loss, **parts)  # type: ignore[arg-type]
+        return TrainingState(records=records, start=start, **parts)  # type: ignore[arg-type]

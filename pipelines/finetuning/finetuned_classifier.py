@@ -31,8 +31,9 @@ class FineTunedClassifier(FineTuning, TransferClassifier):
         What :func:`topwork.load_backbone` takes or returns; not an ONNX file.
     from_layer : str or sequence of str
         The cut: a layer that all data flow through, or ``"input"`` to train the whole network. Several are compared:
-        they are trained for a few epochs, and each time the epochs double the worse half is given up, by the loss of
-        rows that are not trained on (successive halving). "auto" compares four ends of blocks, spread over the depth.
+        they are trained for a few epochs, and each time the epochs double the worse half is given up, by the score
+        of rows that are not trained on (successive halving). "auto" compares four ends of blocks, spread over the
+        depth.
     to : str
         The last layer to keep; those above it are removed.
     pool : str
@@ -62,7 +63,8 @@ class FineTunedClassifier(FineTuning, TransferClassifier):
         Largest shift of each channel of a map in training, drawn anew for each item, as a share of the channel's range
         (Bär et al. 2024, FroFA, https://arxiv.org/abs/2403.10519); 0 for none.
     patience : int
-        Epochs without a better validation loss after which training ends; the best weights are kept.
+        Epochs after the best one, by the accuracy of validation rows, after which training ends; the best weights are
+        kept. They may be those before training.
     train_batch_norm : bool
         Whether BatchNorm normalises by the batch in training; by default it keeps its pretrained statistics.
     class_weight : "balanced", dict or None
@@ -71,7 +73,10 @@ class FineTunedClassifier(FineTuning, TransferClassifier):
         Share of the rows that decide when training ends.
     test_fraction : float
         Share of the rows that nothing depends on, to compare the trained layers with a linear probe on the frozen
-        ones; see ``comparison_``. 0 trains on all rows and compares nothing.
+        ones; see ``comparison_``. 0 compares nothing.
+    train_on_all : bool
+        Whether the layers are trained once more after the comparison, on all rows, as many epochs as were best. The
+        scores are those of the layers before.
     loss : callable, optional
         Function of the outputs ``(n, n_classes)`` and the classes ``(n,)``, as tensors, that returns the loss of each
         row.
@@ -101,12 +106,12 @@ class FineTunedClassifier(FineTuning, TransferClassifier):
     learning_rate_ : float
         The learning rate that it was trained with.
     trials_ : list of Trial
-        How far training above each cut, with each learning rate, went, and its lowest validation loss.
+        How far training above each cut, with each learning rate, went, and its best validation score.
     comparison_ : Comparison or None
         Scores of the trained and of the frozen layers (of the best of `to` and the cuts) on rows that nothing depends
         on, and whether the difference is within its error.
     history_ : list of dict
-        The losses of each epoch.
+        The losses of each epoch, and the score of validation rows, of the layers that were compared.
     map_error_ : float or None
         Relative L2 error of features from stored maps, against the whole network; None if a store was given.
     fit_report_, failures_, n_rows_, familiarity_
@@ -151,11 +156,12 @@ class FineTunedClassifier(FineTuning, TransferClassifier):
         label_smoothing: float = 0.0,
         mixup: float = 0.0,
         brightness: float = 0.0,
-        patience: int = 5,
+        patience: int = 10,
         train_batch_norm: bool = False,
         class_weight: Any = None,
         validation_fraction: float = 0.15,
         test_fraction: float = 0.15,
+        train_on_all: bool = True,
         loss: Callable[..., Any] | None = None,
         callbacks: Sequence[Callable[..., Any]] = (),
         checkpoint: str | Path | None = None,
@@ -190,6 +196,7 @@ class FineTunedClassifier(FineTuning, TransferClassifier):
             train_batch_norm=train_batch_norm,
             validation_fraction=validation_fraction,
             test_fraction=test_fraction,
+            train_on_all=train_on_all,
             loss=loss,
             callbacks=callbacks,
             checkpoint=checkpoint,

@@ -102,6 +102,7 @@ CONSTRAINTS = {
     "train_batch_norm": BOOLEAN,
     "validation_fraction": SHARE_BELOW_1,
     "test_fraction": SHARE_BELOW_1,
+    "train_on_all": BOOLEAN,
     "device": DEVICE,
     "loss": LOSS,
     "callbacks": CALLBACKS,
@@ -120,6 +121,7 @@ class FineTuning(TransferEstimator):
     trials_: list[Trial]
     map_error_: float | None
     layers_: TrainedLayers
+    history_: list[dict[str, Any]]
 
     def __init__(
         self,
@@ -144,10 +146,11 @@ class FineTuning(TransferEstimator):
         label_smoothing: float = 0.0,
         mixup: float = 0.0,
         brightness: float = 0.0,
-        patience: int = 5,
+        patience: int = 10,
         train_batch_norm: bool = False,
         validation_fraction: float = 0.15,
         test_fraction: float = 0.15,
+        train_on_all: bool = True,
         loss: Callable[..., Any] | None = None,
         callbacks: Sequence[Callable[..., Any]] = (),
         checkpoint: str | Path | None = None,
@@ -181,6 +184,7 @@ class FineTuning(TransferEstimator):
         self.train_batch_norm = train_batch_norm
         self.validation_fraction = validation_fraction
         self.test_fraction = test_fraction
+        self.train_on_all = train_on_all
         self.loss = loss
         self.callbacks = callbacks
         self.checkpoint = checkpoint
@@ -390,36 +394,49 @@ class FineTuning(TransferEstimator):
 
     def train(self, head: Any, given: TrainingSet) -> None:
         """Train the layers above the cut, with a linear head, on maps; record what they were trained on."""
+        from .network import read_trained_weights, tune_backbone
+
+        # Choose how to train, and compare with frozen features.
         rows = self._encode_labels(given)
-        tuning = self._tune(rows, self._weigh_rows(given))
-        self.from_layer_, self.learning_rate_ = tuning.best
-        self.trials_ = tuning.trials
-        self.comparison_ = tuning.comparison
-        self.history_ = [asdict(record) for record in tuning.records]
-        self._learned_rows = tuning.division.training
-        super().train(tuning.head, replace(given, X=tuning.features))
+        tuning, candidates = self._prepare_tuning(rows, self._weigh_rows(given))
+        tuned, self.trials_ = tuning.choose(candidates)
+        self.from_layer_, self.learning_rate_, _ = tuned.candidate
+        self.history_ = [asdict(record) for record in tuned.records]
+        self.comparison_ = tuning.compare(tuned)
+        known = tuning.task.division.known
+        self._learned_rows = tuning.task.division.training
+        if self.train_on_all and len(self._learned_rows) < len(rows):
+            tuned = tuning.train_on_all(tuned)
+            known = self._learned_rows = np.arange(len(rows))
+
+        # The network is the backbone with other weights.
+        few = np.flatnonzero(find_originals(rows))[:N_CHECKED_ITEMS]
+        ids = few if rows.ids is None else rows.ids[few]
+        self._checked_features = (ids.tolist(), tuned.features[few])
+        weights = read_trained_weights(self._backbone, tuned.network.upper)
+        backbone = tune_backbone(self._backbone, weights)
+        self.extractor_ = self._make_extractor(backbone, self.to, str(self.pool)).fit(None)
+        super().train(tuned.head, replace(given, X=tuned.features))
         if given.ids is not None:
-            self.learned_ = hash_ids(given.ids[tuning.division.known])
+            self.learned_ = hash_ids(given.ids[known])
             if self._start is not None and self._start.learned_ids is not None:
                 self.learned_ = np.union1d(self.learned_, self._start.learned_ids)
-        self.layers_ = replace(self.layers_, learned_ids=self.learned_)
+        self.layers_ = TrainedLayers(self._backbone.identity(), self.from_layer_, self.to, weights, self.learned_)
 
     def _fit_head(self, head: Any, rows: TrainingSet) -> Any:
         return head  # it was trained with the layers
 
-    def _tune(self, rows: TrainingSet, weights: NDArray[np.float32]) -> Tuning:
-        """Train the layers above the cut, and make the extractor one of the trained network."""
+    def _prepare_tuning(self, rows: TrainingSet, weights: NDArray[np.float32]) -> tuple[Tuning, list[Candidate]]:
+        """Return what trains the layers above each cut on rows, and the ways to train that are compared."""
         from .halving import Candidate
-        from .network import read_trained_weights, tune_backbone
-        from .tuning import Task, divide_rows, tune
+        from .tuning import Task, Tuning, divide_rows
 
         options = self._training_options()
         name = self.find_task(rows.y)
-        is_original = np.ones(len(rows), bool) if rows.is_original is None else rows.is_original
         division = divide_rows(
             rows.y,
             rows.groups,
-            is_original & ~self._find_learned(rows),
+            find_originals(rows) & ~self._find_learned(rows),
             shares=(self.validation_fraction, self.test_fraction),
             by_class=name == CLASSIFICATION,
             seed=options.seed,
@@ -431,31 +448,24 @@ class FineTuning(TransferEstimator):
         checkpoint = self._open_checkpoint(rows, task, options, candidates)
 
         def after_epoch(candidate: Candidate, trainer: ModuleTrainer, record: EpochRecord) -> None:
-            loss = f"loss {record.loss:.3f}"
-            report_step(f"training the layers above {candidate.layer}: epoch {record.epoch} of {self.epochs}, {loss}")
+            of_all = " on all rows" if candidate.on_all_rows else ""
+            epochs = f"epoch {record.epoch} of {trainer.options.epochs}, loss {record.loss:.3f}"
+            report_step(f"training the layers above {candidate.layer}{of_all}: {epochs}")
             if checkpoint is not None:
                 checkpoint.save(candidate, trainer.save_state())
             for callback in self.callbacks:
                 callback(trainer, record)
 
-        tuning = tune(
+        tuning = Tuning(
             self._networks,
             maps.of_cut,
             task,
             options,
-            candidates,
             make_trainer=self.make_trainer,
             after_epoch=after_epoch,
             states={} if checkpoint is None else checkpoint.load(),
         )
-        few = np.flatnonzero(is_original)[:N_CHECKED_ITEMS]
-        ids = few if rows.ids is None else rows.ids[few]
-        self._checked_features = (ids.tolist(), tuning.features[few])
-        trained = read_trained_weights(self._backbone, tuning.network.upper)
-        self.layers_ = TrainedLayers(self._backbone.identity(), tuning.best.layer, self.to, trained, None)
-        tuned = tune_backbone(self._backbone, trained)
-        self.extractor_ = self._make_extractor(tuned, self.to, str(self.pool)).fit(None)
-        return tuning
+        return tuning, candidates
 
     def make_trainer(
         self,
@@ -506,16 +516,14 @@ class FineTuning(TransferEstimator):
         if self.checkpoint is None:
             return None
         ids = np.arange(len(rows)) if rows.ids is None else rows.ids
-        loss = (
-            options.loss if isinstance(options.loss, str) else f"{options.loss.__module__}.{options.loss.__qualname__}"
-        )
+        loss = options.loss if isinstance(options.loss, str) else name_function(options.loss)
         division = task.division
         identity = {
             "backbone": self._backbone.identity(),
             "cut": [*self._networks, self.to, self.pool, bool(self.train_batch_norm), float(self.brightness)],
             "options": asdict(replace(options, loss=loss)),  # type: ignore[arg-type]
             "rows": [[str(item_id) for item_id in ids], rows.y.tolist(), task.weights.tolist()],
-            "start": None if self._start is None else self._start.digest(),
+            "start": None if self._start is None else self._start.digest_weights(),
             "division": [part.tolist() for part in (division.training, division.validation, division.test)],
         }
         return Checkpoint(Path(self.checkpoint), digest(identity), candidates)
@@ -624,6 +632,17 @@ def read_start(start_from: Any) -> TrainedLayers | None:
         )
     check_is_fitted(start_from, "layers_")
     return start_from.layers_
+
+
+def name_function(function: Any) -> str:
+    """Return the module and the name of a function, or of the type of something else that is called."""
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
+def find_originals(rows: TrainingSet) -> NDArray[np.bool_]:
+    """Return which rows are of items themselves rather than of their views."""
+    return np.ones(len(rows), bool) if rows.is_original is None else rows.is_original
 
 
 def is_whole(column: Column) -> bool:

@@ -19,7 +19,7 @@ class FineTunedRegressor(FineTuning, TransferRegressor):
         As for :class:`topwork.FineTunedClassifier`.
     label_smoothing : float
         Without effect on values.
-    mixup, brightness, patience, train_batch_norm, validation_fraction, test_fraction
+    mixup, brightness, patience, train_batch_norm, validation_fraction, test_fraction, train_on_all
         As for :class:`topwork.FineTunedClassifier`.
     loss : callable, optional
         Function of the outputs and the values, standardised tensors ``(n, n_targets)``, that returns the loss of each

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 
 class Candidate(NamedTuple):
-    """A way to train: the cut above which layers are trained, and the largest learning rate."""
+    """A way to train: the cut above which layers are trained, the largest learning rate, and on which rows."""
 
     layer: str
     learning_rate: float
+    on_all_rows: bool = False
 
 
 AfterEpoch = Callable[[Candidate, "ModuleTrainer", "EpochRecord"], None]
@@ -55,14 +56,16 @@ class Trial:
         The largest one, of the head.
     epochs : int
         Epochs that were run before it was given up, or ended.
-    validation_loss : float or None
-        The lowest loss of validation rows in these epochs; None without such rows, or if training diverged.
+    validation_score, validation_loss : float or None
+        Of validation rows after the best of these epochs: the accuracy, or of values the loss with its sign turned; and
+        the loss. None without such rows, or if training diverged.
     """
 
     layer: str
     learning_rate: float
     epochs: int
-    validation_loss: float | None
+    validation_score: float | None = None
+    validation_loss: float | None = None
 
 
 def train_best(
@@ -106,13 +109,17 @@ def train_until(
         for record in trainer.run(until):
             after_epoch(candidate, trainer, record)
     except DivergedError:
-        if is_last and math.isinf(trainer.find_best_loss(until)):
+        if is_last and trainer.find_best(until) is None:
             raise
-        return Trial(*candidate, len(trainer.records), None)
-    loss = trainer.find_best_loss(until)
-    return Trial(*candidate, min(len(trainer.records), until), loss if math.isfinite(loss) else None)
+        return Trial(candidate.layer, candidate.learning_rate, len(trainer.records))
+    best = trainer.find_best(until)
+    assert best is not None
+    n_epochs = min(len(trainer.records), until)
+    return Trial(candidate.layer, candidate.learning_rate, n_epochs, best.validation_score, best.validation_loss)
 
 
-def rank(trial: Trial) -> float:
-    """Return the loss of a trial, by which it is compared with others."""
-    return math.inf if trial.validation_loss is None else trial.validation_loss
+def rank(trial: Trial) -> tuple[float, float]:
+    """Return what is smaller for better trials: the score with its sign turned, and of equal ones the loss."""
+    if trial.validation_score is None or trial.validation_loss is None:
+        return math.inf, math.inf
+    return -trial.validation_score, trial.validation_loss

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import BundleError, InputError, LayerError
+from ...identity import digest
 from ..bundle.bundle_files import read_bundle, read_upper_weights
 from ..bundle.manifest import FINETUNING
 
@@ -40,7 +41,7 @@ class TrainedLayers:
     weights: Mapping[str, NDArray[Any]]
     learned_ids: NDArray[Any] | None
 
-    def digest(self) -> str:
+    def digest_weights(self) -> str:
         """Return the SHA-256 of the weights."""
         from safetensors.numpy import save
 
@@ -61,7 +62,7 @@ class TrainedLayers:
 
     def require_backbone(self, identity: dict[str, Any], to: str) -> None:
         """Raise an InputError if these layers are of another backbone, or end at another layer."""
-        if self.backbone != identity:
+        if digest(self.backbone) != digest(identity):
             raise InputError(
                 f"the layers to start from are of {self.backbone.get('architecture')!r} with other weights or another "
                 f"preparation than those of {identity.get('architecture')!r}; expected those of the same backbone"

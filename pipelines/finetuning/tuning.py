@@ -121,17 +121,15 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Tuning:
-    """A trained network: its cut and learning rate, its head, the features of all rows, and how training went."""
+class Tuned:
+    """A trained network: how it was trained, its head, the features of all rows, and the best number of epochs."""
 
-    best: Candidate
-    trials: list[Trial]
+    candidate: Candidate
     network: TunedNetwork
     head: Any
     features: NDArray[np.float32]
-    division: Division
+    n_epochs: int
     records: list[EpochRecord]
-    comparison: Comparison | None
 
 
 def divide_rows(
@@ -243,7 +241,7 @@ class Task:
         weight = self.weights[rows]
         return LabelledMaps(maps[rows].load(), target, (weight / weight.mean()).astype(np.float32))
 
-    def label_training(self, maps: StoredMaps, classes: Any) -> tuple[LabelledMaps, LabelledMaps | None]:
+    def label_parts(self, maps: StoredMaps, classes: Any) -> tuple[LabelledMaps, LabelledMaps | None]:
         """Return the rows to train on, and those of the classes trained on to stop by; None if there are none."""
         rows = self.division.validation
         if self.loss == "classes":
@@ -263,74 +261,131 @@ class Tuner:
         """Free the memory of the device."""
         self.network.cpu()
 
-    def finish(self, maps: StoredMaps, probe: Any, task: Task) -> tuple[Any, NDArray[np.float32]]:
-        """Take the best weights; return the head as an estimator, made of the probe, and the features of all rows."""
-        self.trainer.keep_best()
-        features = compute_features(self.network, maps)
-        self.network.cpu()
-        weight, bias = self.network.read_head()
-        weight, bias = weight * np.reshape(task.scale, (-1, 1)), bias * task.scale + task.center
-        return write_weights(probe, weight, bias, task.name), features
 
+class Tuning:
+    """Trains the layers above cuts on a task, each time from the weights of a linear probe.
 
-def tune(
-    networks: Mapping[str, TunedNetwork],
-    maps: Mapping[str, StoredMaps],
-    task: Task,
-    options: ModuleTrainingOptions,
-    candidates: Sequence[Candidate],
-    *,
-    make_trainer: MakeTrainer,
-    after_epoch: AfterEpoch,
-    states: Mapping[Candidate, TrainingState],
-) -> Tuning:
-    """Train each candidate as long as it is worth it, and compare the best with frozen features.
-
-    Networks and maps are those of each cut, in order of execution. States are those of earlier training to go on from.
+    Parameters
+    ----------
+    networks, maps : mapping
+        Of each cut, in order of execution.
+    task : Task
+    options : ModuleTrainingOptions
+        The loss is that of the task unless it is a function.
+    make_trainer : callable
+    after_epoch : callable
+    states : mapping
+        Of earlier training to go on from, by candidate.
     """
-    if len(candidates) > 1 and not len(task.division.validation):
-        raise InputError(
-            "several cuts or learning rates cannot be compared, as too few rows could be held out "
-            "(validation_fraction); name one with from_layer and learning_rate, or give more items"
-        )
-    report_step("training a linear probe on the frozen features")
-    *_, uppermost = networks
-    network = networks[uppermost].to(select_torch_device(options.device))
-    frozen = compute_features(network, maps[uppermost])
-    probe = task.fit_probe(frozen, task.division.training)
-    weight, bias = read_weights(probe, frozen.shape[1], task.name)
-    weight, bias = weight / np.reshape(task.scale, (-1, 1)), (bias - task.center) / task.scale
 
-    @lru_cache(maxsize=1)  # the candidates of a cut are prepared one after the other
-    def label_training(cut: str) -> tuple[LabelledMaps, LabelledMaps | None]:
-        return task.label_training(maps[cut], getattr(probe, "classes_", None))
-
-    def prepare(candidate: Candidate) -> Tuner:
-        network = deepcopy(networks[candidate.layer])
-        network.set_head(weight, bias, frozen[task.division.training])
+    def __init__(
+        self,
+        networks: Mapping[str, TunedNetwork],
+        maps: Mapping[str, StoredMaps],
+        task: Task,
+        options: ModuleTrainingOptions,
+        *,
+        make_trainer: MakeTrainer,
+        after_epoch: AfterEpoch,
+        states: Mapping[Candidate, TrainingState],
+    ) -> None:
+        self.networks = networks
+        self.maps = maps
+        self.task = task
         loss = options.loss if callable(options.loss) else task.loss
-        own = replace(options, loss=loss, learning_rate=candidate.learning_rate)  # type: ignore[arg-type]
-        trainer = make_trainer(network, *label_training(candidate.layer), own)
-        if candidate in states:
-            trainer.restore_state(states[candidate])
+        self.options = replace(options, loss=loss)  # type: ignore[arg-type]
+        self.make_trainer = make_trainer
+        self.after_epoch = after_epoch
+        self.states = states
+        *_, uppermost = networks
+        network = networks[uppermost].to(select_torch_device(options.device))
+        self.frozen = compute_features(network, maps[uppermost])
+
+    def choose(self, candidates: Sequence[Candidate]) -> tuple[Tuned, list[Trial]]:
+        """Train each candidate as long as it is worth it, on the rows to train on; return the best, and all trials."""
+        task = self.task
+        if len(candidates) > 1 and not len(task.division.validation):
+            raise InputError(
+                "several cuts or learning rates cannot be compared, as too few rows could be held out "
+                "(validation_fraction); name one with from_layer and learning_rate, or give more items"
+            )
+        report_step("training a linear probe on the frozen features")
+        probe = task.fit_probe(self.frozen, task.division.training)
+
+        @lru_cache(maxsize=1)  # the candidates of a cut are prepared one after the other
+        def label_parts(cut: str) -> tuple[LabelledMaps, LabelledMaps | None]:
+            return task.label_parts(self.maps[cut], getattr(probe, "classes_", None))
+
+        def prepare(candidate: Candidate) -> Tuner:
+            return self.prepare(candidate, probe, task.division.training, *label_parts(candidate.layer), self.options)
+
+        best, tuner, trials = train_best(candidates, prepare, self.options.epochs, self.after_epoch)
+        return self.finish(best, tuner, probe), trials
+
+    def train_on_all(self, chosen: Tuned) -> Tuned:
+        """Train a candidate once more, on all rows, for as many epochs as were best; the learning rate ends with them.
+
+        If the layers were best before training, they are left as they are, and the head is a probe of all rows.
+        """
+        task = self.task
+        rows = np.arange(len(task.y))
+        report_step("training a linear probe on all rows")
+        probe = task.fit_probe(self.frozen, rows)
+        n_epochs = chosen.n_epochs
+        options = replace(self.options, epochs=max(1, n_epochs))
+        candidate = Candidate(*chosen.candidate[:2], on_all_rows=True)
+        labelled = task.label(self.maps[candidate.layer], rows, getattr(probe, "classes_", None))
+        tuner = self.prepare(candidate, probe, rows, labelled, None, options)
+        for record in tuner.trainer.run(until=n_epochs):
+            self.after_epoch(candidate, tuner.trainer, record)
+        return self.finish(candidate, tuner, probe)
+
+    def prepare(
+        self,
+        candidate: Candidate,
+        probe: Any,
+        rows: NDArray[np.intp],
+        training: LabelledMaps,
+        validation: LabelledMaps | None,
+        options: ModuleTrainingOptions,
+    ) -> Tuner:
+        """Return a network whose head is a probe of some rows, and its trainer, which goes on from its state."""
+        task = self.task
+        weight, bias = read_weights(probe, self.frozen.shape[1], task.name)
+        network = deepcopy(self.networks[candidate.layer])
+        network.set_head(weight / np.reshape(task.scale, (-1, 1)), (bias - task.center) / task.scale, self.frozen[rows])
+        options = replace(options, learning_rate=candidate.learning_rate)
+        trainer = self.make_trainer(network, training, validation, options)
+        if candidate in self.states:
+            trainer.restore_state(self.states[candidate])
         return Tuner(network, trainer)
 
-    best, tuner, trials = train_best(candidates, prepare, options.epochs, after_epoch)
-    head, features = tuner.finish(maps[best.layer], deepcopy(probe), task)
-    comparison = None
-    if len(task.division.test):
-        pooled = {cut: pool_maps(networks[cut], maps[cut]) for cut in networks if cut != INPUT}
-        comparison = compare(task, head, features, frozen={network.layer.name: frozen, **pooled})
-    return Tuning(
-        best=best,
-        trials=trials,
-        network=tuner.network,
-        head=head,
-        features=features,
-        division=task.division,
-        records=tuner.trainer.records,
-        comparison=comparison,
-    )
+    def finish(self, candidate: Candidate, tuner: Tuner, probe: Any) -> Tuned:
+        """Take the best weights; the probe becomes the head."""
+        task, network = self.task, tuner.network
+        tuner.trainer.keep_best()
+        features = compute_features(network, self.maps[candidate.layer])
+        network.cpu()
+        weight, bias = network.read_head()
+        weight, bias = weight * np.reshape(task.scale, (-1, 1)), bias * task.scale + task.center
+        return Tuned(
+            candidate=candidate,
+            network=network,
+            head=write_weights(deepcopy(probe), weight, bias, task.name),
+            features=features,
+            n_epochs=tuner.trainer.find_best_epoch(),
+            records=tuner.trainer.records,
+        )
+
+    def compare(self, chosen: Tuned) -> Comparison | None:
+        """Compare trained layers with frozen ones on the rows that nothing was learned from; None without any."""
+        if not len(self.task.division.test):
+            return None
+        frozen = {chosen.network.layer.name: self.frozen}
+        for cut, network in self.networks.items():
+            if cut != INPUT:
+                frozen[cut] = pool_maps(network, self.maps[cut])
+        return compare(self.task, chosen.head, chosen.features, frozen)
 
 
 def compare(

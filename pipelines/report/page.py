@@ -235,9 +235,10 @@ def render_finetuning(found: dict[str, Any]) -> Markup:
         parts.append(draw_curve(ScoreCurve("training", "", epochs, losses, losses, losses, names)))
     rows: list[list[object]] = []
     for trial in found["trials"]:
-        loss = "none" if trial["validation_loss"] is None else f"{trial['validation_loss']:.4f}"
-        rows.append([name_from_outside(trial["layer"]), f"{trial['learning_rate']:g}", str(trial["epochs"]), loss])
-    parts.append(table(["cut", "learning rate", "epochs", "lowest loss"], rows))
+        found = [trial["validation_score"], trial["validation_loss"]]
+        cells = ["none" if value is None else f"{value:.4f}" for value in found]
+        rows.append([name_from_outside(trial["layer"]), f"{trial['learning_rate']:g}", str(trial["epochs"]), *cells])
+    parts.append(table(["cut", "learning rate", "epochs", "best score", "its loss"], rows))
     return make_section("training", *parts)
 
 

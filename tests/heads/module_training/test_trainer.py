@@ -127,11 +127,25 @@ def test_best_weights_are_kept_and_patience_ends(rows: Rows) -> None:
     noise = Rows(rows.X[:30], generator.integers(0, 3, 30))
     trainer = ModuleTrainer(make_network(), noise, rows, replace(PLAIN, epochs=60, learning_rate=0.05, patience=3))
     records = list(trainer.run())
-    losses = [trainer.start_loss, *(record.validation_loss for record in records)]
-    best = int(np.argmin(losses))
+    scores = [record.validation_score for record in (trainer.start, *records)]
+    best = max(range(len(scores)), key=lambda epoch: (scores[epoch], epoch))
     assert len(records) == best + 3 < 60
+    assert trainer.find_best_epoch() == best
     trainer.keep_best()
-    assert trainer.compute_validation_loss(rows) == pytest.approx(losses[best])
+    assert trainer.validate(rows)[1] == pytest.approx(scores[best])
+
+
+def test_scores_are_accuracies_of_classes_and_losses_of_values(rows: Rows) -> None:
+    network = make_network().eval()
+    trainer = ModuleTrainer(network, rows, None, PLAIN)
+    rows.weight[:20] = 3
+    with torch.no_grad():
+        predicted = network(torch.from_numpy(rows.X)).argmax(1).numpy()
+    expected = np.average(predicted == rows.target, weights=rows.weight)
+    assert trainer.validate(rows)[1] == pytest.approx(expected)
+    values = Rows(rows.X, np.zeros((len(rows), 3), np.float32))
+    loss, score = ModuleTrainer(network, values, None, replace(PLAIN, loss="values")).validate(values)
+    assert score == -loss < 0
 
 
 def test_weights_before_training_are_kept_if_none_are_better(rows: Rows) -> None:
@@ -142,7 +156,8 @@ def test_weights_before_training_are_kept_if_none_are_better(rows: Rows) -> None
     trainer = ModuleTrainer(trained, spoiled, rows, replace(PLAIN, epochs=20, learning_rate=0.1, patience=2))
     records = list(trainer.run())
     assert len(records) == 2
-    assert trainer.find_best_loss() == min(record.validation_loss for record in records) > trainer.start_loss
+    assert trainer.find_best_epoch() == 0
+    assert trainer.find_best().validation_score < trainer.start.validation_score
     trainer.keep_best()
     for name, value in trained.state_dict().items():
         assert torch.equal(value, start[name]), name
@@ -161,8 +176,8 @@ def test_weights_of_rows_count(rows: Rows) -> None:
     rows.weight[:40] = 0
     rows.weight[40:] = 2
     half = Rows(rows.X[40:], rows.target[40:])
-    assert ModuleTrainer(make_network(), rows, None, PLAIN).compute_validation_loss(rows) == pytest.approx(
-        ModuleTrainer(make_network(), half, None, PLAIN).compute_validation_loss(half)
+    assert ModuleTrainer(make_network(), rows, None, PLAIN).validate(rows) == pytest.approx(
+        ModuleTrainer(make_network(), half, None, PLAIN).validate(half)
     )
 
 

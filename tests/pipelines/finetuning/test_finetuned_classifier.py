@@ -31,6 +31,7 @@ def digits() -> tuple[list[np.ndarray], np.ndarray]:
 
 def make_classifier(**options: Any) -> FineTunedClassifier:
     fixed = {"precision": "fp32", "provider": "cpu", "random_state": 0, "device": "cpu", "learning_rate": 1e-3}
+    fixed["train_on_all"] = False
     return FineTunedClassifier("topwork:tiny", **{"from_layer": "layer2", **fixed, **options})
 
 
@@ -179,6 +180,21 @@ def test_training_goes_on_from_a_bundle_when_labels_change(
     )
     with pytest.raises(InputError, match="with other weights"):
         other.fit(images, labels)
+
+
+def test_layers_are_trained_once_more_on_all_rows(digits: tuple[list[np.ndarray], np.ndarray]) -> None:
+    images, labels = digits[0][:100], digits[1][:100]
+    seen = []
+    options = {"epochs": 3, "callbacks": [lambda trainer, record: seen.append((len(trainer.rows), record.epoch))]}
+    tuned = make_classifier(**options, train_on_all=True).fit(images, labels)
+    best = max(tuned.history_, key=lambda record: (record["validation_score"], record["epoch"]))["epoch"]
+    n_training = 100 - tuned.comparison_.n_rows - 13
+    assert seen == [*((n_training, epoch) for epoch in (1, 2, 3)), *((100, epoch) for epoch in range(1, best + 1))]
+    assert len(tuned.learned_) == 100
+    before = make_classifier(**options).fit(images, labels)
+    assert tuned.comparison_ == before.comparison_
+    assert tuned.fit_report_.held_out == before.fit_report_.held_out == before.comparison_.tuned
+    assert len(before.learned_) == 100 - before.comparison_.n_rows
 
 
 def test_own_trainer_takes_part(digits: tuple[list[np.ndarray], np.ndarray]) -> None:

@@ -34,11 +34,11 @@ class Trainer:
             epoch = len(self.records)
             if np.isnan(self.losses[epoch]):
                 raise DivergedError
-            self.records.append(EpochRecord(epoch + 1, 0.0, self.losses[epoch]))
+            self.records.append(EpochRecord(epoch + 1, 0.0, self.losses[epoch], -self.losses[epoch]))
             yield self.records[-1]
 
-    def find_best_loss(self, until: int) -> float:
-        return min((record.validation_loss for record in self.records[:until]), default=np.inf)
+    def find_best(self, until: int) -> EpochRecord | None:
+        return max(self.records[:until], key=lambda record: record.rank, default=None)
 
 
 LOSSES = {
