@@ -235,8 +235,8 @@ def render_finetuning(found: dict[str, Any]) -> Markup:
         parts.append(draw_curve(ScoreCurve("training", "", epochs, losses, losses, losses, names)))
     rows: list[list[object]] = []
     for trial in found["trials"]:
-        found = [trial["validation_score"], trial["validation_loss"]]
-        cells = ["none" if value is None else f"{value:.4f}" for value in found]
+        values = [trial["validation_score"], trial["validation_loss"]]
+        cells = ["none" if value is None else f"{value:.4f}" for value in values]
         rows.append([name_from_outside(trial["layer"]), f"{trial['learning_rate']:g}", str(trial["epochs"]), *cells])
     parts.append(table(["cut", "learning rate", "epochs", "best score", "its loss"], rows))
     return make_section("training", *parts)
