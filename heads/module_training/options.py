@@ -42,7 +42,7 @@ class ModuleTrainingOptions:
     max_gradient : float
         Largest length (L2 norm) of the gradient, which is scaled down to it; 0 for no limit.
     patience : int
-        Epochs after the best one, by the score of validation rows, after which training ends.
+        Epochs after the one that is kept, by the score of validation rows, after which training ends.
     half : bool
         Whether operations that allow it compute in bfloat16 on a GPU.
     seed : int

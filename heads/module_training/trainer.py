@@ -36,14 +36,15 @@ class EpochRecord:
         Mean loss in training; None before it.
     validation_loss : float or None
         Mean loss of the validation rows, if there are any.
-    validation_score : float or None
-        Their accuracy where the targets are classes, otherwise the loss with its sign turned.
+    validation_score, validation_error : float or None
+        Their accuracy where the targets are classes, otherwise the loss with its sign turned; and its standard error.
     """
 
     epoch: int
     loss: float | None
     validation_loss: float | None = None
     validation_score: float | None = None
+    validation_error: float = 0.0
 
     @property
     def rank(self) -> tuple[float, int]:
@@ -113,8 +114,8 @@ class ModuleTrainer:
     def run(self, until: int | None = None) -> Iterator[EpochRecord]:
         """Train epoch by epoch, and yield what each came to, until the last, or an earlier one, or patience ends.
 
-        Afterwards :attr:`best` has the best weights, and :meth:`keep_best` gives them to the module: those with the
-        best score of validation rows, the weights before training among them; without such rows the last ones.
+        Afterwards :attr:`best` has the weights of the epoch that :meth:`choose_epoch` returns, and :meth:`keep_best`
+        gives them to the module; without validation rows they are the last ones.
         """
         if self.validation is not None and self.start is None:
             self.start = EpochRecord(0, None, *self.validate(self.validation))
@@ -123,10 +124,10 @@ class ModuleTrainer:
             epoch = len(self.records)
             loss = self.run_epoch(epoch)
             require_finite(loss, epoch, self.options)
-            found = (None, None) if self.validation is None else self.validate(self.validation)
-            require_finite(found[0] or 0.0, epoch, self.options)
+            found = () if self.validation is None else self.validate(self.validation)
+            require_finite(sum(found), epoch, self.options)
             self.records.append(EpochRecord(epoch + 1, loss, *found))
-            if self.find_best_epoch() == epoch + 1:
+            if self.choose_epoch() == epoch + 1:
                 self.best = copy_weights(self.module)
             yield self.records[-1]
 
@@ -134,14 +135,22 @@ class ModuleTrainer:
         """Return the best of the epochs so far, or up to one, without the start; None before the first."""
         return max(self.records[:until], key=lambda record: record.rank, default=None)
 
-    def find_best_epoch(self) -> int:
-        """Return the number of the best epoch so far; 0 if the weights before training are better."""
+    def choose_epoch(self) -> int:
+        """Return the number of the epoch whose weights are kept; 0 if those before training are better.
+
+        It is the last one whose score of validation rows is within a standard error of the best (Breiman et al. 1984):
+        the learning rate has fallen furthest there, and what few rows say of single epochs is chance.
+        """
         records = self.records if self.start is None else [self.start, *self.records]
-        return max(records, key=lambda record: record.rank).epoch if records else 0
+        if not records:
+            return 0
+        best = max(records, key=lambda record: record.rank)
+        score, _ = best.rank
+        return max(record.epoch for record in records if record.rank[0] >= score - best.validation_error)
 
     def is_patience_over(self) -> bool:
         """Return whether the last epochs were worse than one before them, or than the start."""
-        return self.start is not None and len(self.records) - self.find_best_epoch() >= self.options.patience
+        return self.start is not None and len(self.records) - self.choose_epoch() >= self.options.patience
 
     def keep_best(self) -> None:
         """Set the module to the best weights, in evaluation mode."""
@@ -213,21 +222,25 @@ class ModuleTrainer:
             return functional.binary_cross_entropy_with_logits(outputs, target, reduction="none").mean(1)
         return (outputs - target).square().mean(1)
 
-    def validate(self, validation: TrainingRows) -> tuple[float, float]:
-        """Return the mean loss of validation rows, and their score, see :class:`EpochRecord`."""
+    def validate(self, validation: TrainingRows) -> tuple[float, float, float]:
+        """Return the mean loss of validation rows, their score and its standard error, see :class:`EpochRecord`."""
         is_classes = validation.target.ndim == 1 and validation.target.dtype.kind == "i"
-        loss, right = 0.0, 0.0
+        losses, scores = [], []
         batches = np.array_split(np.arange(len(validation)), math.ceil(len(validation) / self.options.batch_size))
         self.module.eval()
         with torch.no_grad():
             for index, inputs in read_ahead(validation, batches):
                 outputs = self.compute_outputs(*(self.to_tensor(array) for array in inputs))
-                target, weight = self.to_tensor(validation.target[index]), self.to_tensor(validation.weight[index])
-                loss += float((weight * self.compute_losses(outputs, target)).sum())
+                target = self.to_tensor(validation.target[index])
+                losses.append(self.compute_losses(outputs, target).double().cpu().numpy())
                 if is_classes:
-                    right += float((weight * (outputs.argmax(1) == target)).sum())
-        total = float(validation.weight.sum())
-        return loss / total, right / total if is_classes else -loss / total
+                    scores.append((outputs.argmax(1) == target).cpu().numpy())
+        each_loss = np.concatenate(losses)
+        each_score = np.concatenate(scores) if is_classes else -each_loss
+        shares = validation.weight / validation.weight.sum(dtype=np.float64)
+        score = float(shares @ each_score)
+        error = math.sqrt(float(shares**2 @ (each_score - score) ** 2))  # of independent rows
+        return float(shares @ each_loss), score, error
 
     def set_learning_rate(self, step: int) -> None:
         """Set the learning rates of a step: they rise in the warm-up and then fall along a half cosine."""

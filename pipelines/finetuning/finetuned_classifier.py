@@ -63,8 +63,8 @@ class FineTunedClassifier(FineTuning, TransferClassifier):
         Largest shift of each channel of a map in training, drawn anew for each item, as a share of the channel's range
         (Bär et al. 2024, FroFA, https://arxiv.org/abs/2403.10519); 0 for none.
     patience : int
-        Epochs after the best one, by the accuracy of validation rows, after which training ends; the best weights are
-        kept. They may be those before training.
+        Epochs after the one that is kept after which training ends. It is the last one whose score of validation rows
+        is within a standard error of the best; the weights may be those before training.
     train_batch_norm : bool
         Whether BatchNorm normalises by the batch in training; by default it keeps its pretrained statistics.
     class_weight : "balanced", dict or None
@@ -75,7 +75,7 @@ class FineTunedClassifier(FineTuning, TransferClassifier):
         Share of the rows that nothing depends on, to compare the trained layers with a linear probe on the frozen
         ones; see ``comparison_``. 0 compares nothing.
     train_on_all : bool
-        Whether the layers are trained once more after the comparison, on all rows, as many epochs as were best. The
+        Whether the layers are trained once more after the comparison, on all rows, as many epochs as were kept. The
         scores are those of the layers before.
     loss : callable, optional
         Function of the outputs ``(n, n_classes)`` and the classes ``(n,)``, as tensors, that returns the loss of each

@@ -122,7 +122,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Tuned:
-    """A trained network: how it was trained, its head, the features of all rows, and the best number of epochs."""
+    """A trained network: how it was trained, its head, the features of all rows, and after how many epochs it is."""
 
     candidate: Candidate
     network: TunedNetwork
@@ -323,7 +323,7 @@ class Tuning:
         return self.finish(best, tuner, probe), trials
 
     def train_on_all(self, chosen: Tuned) -> Tuned:
-        """Train a candidate once more, on all rows, for as many epochs as were best; the learning rate ends with them.
+        """Train a candidate once more, on all rows, for as many epochs as were kept; the learning rate ends with them.
 
         If the layers were best before training, they are left as they are, and the head is a probe of all rows.
         """
@@ -373,7 +373,7 @@ class Tuning:
             network=network,
             head=write_weights(deepcopy(probe), weight, bias, task.name),
             features=features,
-            n_epochs=tuner.trainer.find_best_epoch(),
+            n_epochs=tuner.trainer.choose_epoch(),
             records=tuner.trainer.records,
         )
 
