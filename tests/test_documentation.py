@@ -44,6 +44,7 @@ INTERNAL_METHODS = {
     "Extractor": "adopt check_parameters compute iter_features open preprocessor run_config",
     "Column": "to_json",
     "Ledger": "add count note_memory",
+    "ModuleTrainer": "compute_schedule find_best is_patience_over list_cuda_devices restore_state save_state to_tensor",
     "FeatureStore": "admit find_features index is_foreign require_columns stored_columns",
     "RunConfig": "batch_sizes has_automatic_batches policy report",
     "ErrorPolicy": "check",

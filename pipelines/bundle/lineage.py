@@ -37,15 +37,17 @@ def describe_training(extractor: Extractor, ids: NDArray[Any] | None, labels: ND
 
 
 def hash_ids(ids: NDArray[Any]) -> NDArray[np.uint64]:
-    """Return the distinct hashes of ids, ascending: 64 bits of the SHA-256 of each.
+    """Return the distinct hashes of ids, ascending: with them a child can check what its parent has learned from."""
+    return np.unique(hash_each_id(ids))
 
-    With them a child can check whether its parent has learned from a row.
-    """
+
+def hash_each_id(ids: NDArray[Any]) -> NDArray[np.uint64]:
+    """Return 64 bits of the SHA-256 of each id, in their order."""
     hashes = bytearray()
     for item_id in ids.tolist():
         encoded = str(item_id).encode("utf-8", "surrogatepass")
         hashes += hashlib.sha256(encoded).digest()[:HASHED_BYTES]
-    return np.unique(np.frombuffer(bytes(hashes), "<u8").astype(np.uint64))
+    return np.frombuffer(bytes(hashes), "<u8").astype(np.uint64)
 
 
 def _digest_pairs(ids: NDArray[Any], values: list[Any]) -> str:

@@ -45,7 +45,7 @@ from ...models.backbone import Backbone, TorchBackbone
 from ...models.loading import BackboneSpec
 from ...progress import report_step
 from ..bundle.bundle_files import BundleContents
-from ..bundle.lineage import hash_ids
+from ..bundle.lineage import hash_each_id, hash_ids
 from ..bundle.manifest import FINETUNING
 from ..estimators.candidate_features import is_automatic, load_named
 from ..estimators.item_features import LOCK_PATIENCE_SECONDS, compute_features, match_rows, warn_of_pending
@@ -500,7 +500,7 @@ class FineTuning(TransferEstimator):
             return np.zeros(len(rows), bool)
         if self._start.learned_ids is None or rows.ids is None:
             return np.ones(len(rows), bool)
-        return np.isin(hash_ids(rows.ids), self._start.learned_ids)
+        return np.isin(hash_each_id(rows.ids), self._start.learned_ids)
 
     def _choose_rates(self, *, can_compare: bool) -> list[float]:
         """Return the learning rates to try."""

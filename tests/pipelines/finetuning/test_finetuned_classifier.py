@@ -16,6 +16,8 @@ import torch
 from sklearn.datasets import load_digits
 from topwork import FineTunedClassifier
 from topwork.errors import IdentityError, InputError, LayerError
+from topwork.pipelines.report import write_report
+from topwork.pipelines.show import describe_path
 
 N_TRAINING = 240
 
@@ -65,6 +67,18 @@ def test_bundle_and_fused_file_predict_alike(
     expected = fitted.predict_proba(images)
     np.testing.assert_allclose(topwork.load(tmp_path / "bundle").predict_proba(images), expected, rtol=1e-4, atol=1e-5)
     assert fitted.to_onnx(tmp_path / "model.onnx", items=images).n_items == 64
+
+
+def test_bundle_and_report_tell_how_the_layers_were_trained(fitted: FineTunedClassifier, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "bundle")
+    facts = describe_path(tmp_path / "bundle")["finetuning"]
+    assert facts["history"] == fitted.history_
+    assert facts["comparison"]["text"] == str(fitted.comparison_)
+    write_report(tmp_path / "bundle", tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Trained layers" in page
+    assert "the layers above layer2, up to last" in page
+    assert str(fitted.comparison_).partition("\n")[0] in page
 
 
 KILLED = """
@@ -130,7 +144,7 @@ def test_killed_training_goes_on_to_the_same_weights(
 
 
 def test_checkpoint_of_other_training_is_refused(digits: tuple[list[np.ndarray], np.ndarray], tmp_path: Path) -> None:
-    images, labels = digits[0][:40], digits[1][:40]
+    images, labels = digits[0][:80], digits[1][:80]
     options = {"store": tmp_path / "maps", "checkpoint": tmp_path / "training"}
     make_classifier(epochs=2, **options).fit(images, labels)
     store = topwork.FeatureStore.open(tmp_path / "maps")
@@ -141,7 +155,7 @@ def test_checkpoint_of_other_training_is_refused(digits: tuple[list[np.ndarray],
         with pytest.raises(InputError, match=message):
             make_classifier(**{"epochs": 2, "checkpoint": tmp_path / "training", **change}).fit(store, labels)
     with pytest.raises(InputError, match=message):
-        make_classifier(epochs=2, checkpoint=tmp_path / "training").fit(store, labels, groups=np.arange(40) // 2)
+        make_classifier(epochs=2, checkpoint=tmp_path / "training").fit(store, labels, groups=np.arange(80) // 2)
 
 
 def test_training_goes_on_from_a_bundle_when_labels_change(
