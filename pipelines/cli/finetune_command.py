@@ -248,7 +248,9 @@ def print_finetuning(estimator: Any, facts: dict[str, Any]) -> None:
     items = f"{facts['n']} items"
     if facts["classes"] is not None:
         items += f" of {len(facts['classes'])} classes"
-    echo(f"trained the layers above {facts['from']}: {items}, {len(facts['history'])} epochs")
+    n_epochs = len(facts["history"])
+    epochs = "1 epoch" if n_epochs == 1 else f"{n_epochs} epochs"
+    echo(f"trained the layers above {facts['from']}: {items}, {epochs}")
     print_failures(estimator.failures_)
     if estimator.comparison_ is None:
         echo(f"not evaluated: {facts['not_evaluated']}")

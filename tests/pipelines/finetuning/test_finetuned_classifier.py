@@ -15,7 +15,7 @@ import topwork
 import torch
 from sklearn.datasets import load_digits
 from topwork import FineTunedClassifier
-from topwork.errors import IdentityError, InputError, LayerError
+from topwork.errors import BundleError, IdentityError, InputError, LayerError
 from topwork.pipelines.report import write_report
 from topwork.pipelines.show import describe_path
 
@@ -183,7 +183,7 @@ def test_training_goes_on_from_a_bundle_when_labels_change(
 
     frozen = topwork.TransferClassifier("topwork:tiny", head="centroid", cv=0, precision="fp32")
     frozen.fit(images[:40], labels[:40]).save(tmp_path / "frozen")
-    with pytest.raises(InputError, match="has no layers that were trained"):
+    with pytest.raises(BundleError, match="has no layers that were trained"):
         make_classifier(start_from=tmp_path / "frozen").fit(images, labels)
     with pytest.raises(LayerError, match=r"trained above 'layer2', of which some lie below 'layer3.0'"):
         make_classifier(from_layer="layer3.0", start_from=parent).fit(images, labels)
