@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -286,7 +287,8 @@ def describe_epochs(cases: Sequence[Case], work: Path, repeats: int) -> str:
     lines = [
         "Time of an epoch with AdamW from cached maps in float16, and of the frozen trunk in PyTorch. The ceiling is "
         "what the multiplications allow if a backward pass takes twice a forward one: the trunk and three times the "
-        "upper part, over three times the upper part.\n",
+        "upper part, over three times the upper part; early layers cost more than their share of these."
+        f"{describe_allocator()}\n",
         "| network, trained from | items | maps, s | PyTorch, in memory, s | decoding, s | ratio | decoding "
         "| ceiling |",
         "|---|---|---|---|---|---|---|---|",
@@ -295,6 +297,12 @@ def describe_epochs(cases: Sequence[Case], work: Path, repeats: int) -> str:
         lines.append(time_epochs(case, work, repeats))
         print(lines[-1], flush=True)
     return "\n".join([*lines, ""])
+
+
+def describe_allocator() -> str:
+    """Return in a sentence how the allocator of the C library was set, which both loops depend on."""
+    found = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("MALLOC_")]
+    return f" Both ran with {', '.join(found)}." if found else ""
 
 
 def time_epochs(case: Case, work: Path, repeats: int) -> str:
