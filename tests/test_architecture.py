@@ -38,7 +38,10 @@ PACKAGE_HOMES = {
     "onnxruntime": ("extract/graphs/", "extract/precision/", "extract/runtime/", "pipelines/doctor.py"),
     "openvino": ("extract/runtime/",),
     "skops": ("heads/persistence.py",),
-    "safetensors": ("heads/persistence.py", "models/", "pipelines/finetuning/checkpoint.py"),
+    "safetensors": (
+        *("heads/persistence.py", "models/"),
+        *("pipelines/bundle/bundle_files.py", "pipelines/finetuning/checkpoint.py"),
+    ),
     "sklearn": ("heads/", "pipelines/", "extract/extractor/extractor.py"),
     "typer": ("pipelines/cli/",),
     "rich": ("progress_display.py",),

@@ -259,7 +259,7 @@ class FineTuning(TransferEstimator):
 
     def _trace_networks(self, X: Any) -> dict[str, TunedNetwork]:
         """Return the network above each cut, in order of execution; of a store's, above those that it has maps of."""
-        from .network import make_network
+        from .network import make_network, put_layers
 
         if self._start is not None:
             self._start.require_backbone(self._backbone.identity(), self.to)
@@ -281,7 +281,7 @@ class FineTuning(TransferEstimator):
                     brightness=self.brightness,
                 )
                 if self._start is not None:
-                    self._start.put_into(network.upper)
+                    put_layers(self._start, network.upper)
                 networks[cut] = network
             except (LayerError, ParityError):
                 if not is_automatic(self.from_layer) or (cut == cuts[-1] and not networks):

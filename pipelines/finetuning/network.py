@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...errors import LayerError
 from ...extract.graphs.cut import CutRequest, choose
 from ...extract.graphs.cutting import cutter_for
 from ...extract.graphs.pooling import AUTO, pool_layer
 from ...extract.graphs.torch.upper_part import UpperPart, upper_part
 from ...models.weights import digest_of_state
-from .augmentation import shift_channels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ...extract.graphs.layer import Layer
     from ...models.backbone import TorchBackbone
     from .stored_maps import StoredMaps
+    from .trained_layers import TrainedLayers
 
 BATCH_SIZE = 64
 
@@ -123,6 +124,17 @@ def read_trained_weights(backbone: TorchBackbone, upper: UpperPart) -> dict[str,
     return {name: tensor.cpu().numpy().copy() for name, tensor in upper.state_dict().items() if name in own}
 
 
+def put_layers(layers: TrainedLayers, upper: UpperPart) -> None:
+    """Give the weights of layers that were trained to those above a cut; raise a LayerError if some lie below it."""
+    if set(layers.weights) - set(upper.state_dict()):
+        raise LayerError(
+            f"the layers to start from were trained above {layers.from_layer!r}, of which some lie below "
+            f"{upper.layer.name!r}; cut at {layers.from_layer!r} or below it"
+        )
+    tensors = {name: torch.from_numpy(array.copy()) for name, array in layers.weights.items()}
+    upper.load_state_dict({**upper.state_dict(), **tensors})
+
+
 def tune_backbone(backbone: TorchBackbone, weights: Mapping[str, NDArray[Any]]) -> TorchBackbone:
     """Return a backbone with some weights in place of its own."""
     module = copy.deepcopy(backbone.module)
@@ -130,3 +142,19 @@ def tune_backbone(backbone: TorchBackbone, weights: Mapping[str, NDArray[Any]]) 
         {**module.state_dict(), **{name: torch.from_numpy(array) for name, array in weights.items()}}
     )
     return replace(backbone, module=module, spec=None, weights_digest=digest_of_state(module))
+
+
+def shift_channels(value: Tensor, layer: Layer, largest: float) -> Tensor:
+    """Return values of a layer, ``(n, *layer.shape)``, each channel of each item shifted by an amount of its own.
+
+    It is at most a share of the range between the channel's lowest and highest value, which are not exceeded: the
+    brightness of images, of channels (Bär et al. 2024, https://arxiv.org/abs/2403.10519). Vectors stay as they are.
+    """
+    if layer.kind == "vector":
+        return value
+    channel_axis = layer.channel_axis if layer.kind == "map" and layer.channel_axis is not None else -1
+    channel_axis = channel_axis % (value.ndim - 1) + 1
+    places = [axis for axis in range(1, value.ndim) if axis != channel_axis]
+    lowest, highest = value.amin(places, keepdim=True), value.amax(places, keepdim=True)
+    share = largest * (2 * torch.rand_like(lowest) - 1)
+    return (value + share * (highest - lowest)).clamp(lowest, highest)

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import BundleError, InputError, LayerError
+import numpy as np
+
+from ...errors import BundleError, InputError
 from ...identity import digest
 from ..bundle.bundle_files import read_bundle, read_upper_weights
 from ..bundle.manifest import FINETUNING
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from ...extract.graphs.torch.upper_part import UpperPart
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,12 @@ class TrainedLayers:
     learned_ids: NDArray[Any] | None
 
     def digest_weights(self) -> str:
-        """Return the SHA-256 of the weights."""
-        from safetensors.numpy import save
-
-        return hashlib.sha256(save(dict(self.weights))).hexdigest()
+        """Return the SHA-256 of the weights and their names."""
+        found = hashlib.sha256()
+        for name, array in sorted(self.weights.items()):
+            found.update(f"{name}|{array.dtype}|{array.shape}|".encode())
+            found.update(np.ascontiguousarray(array).tobytes())
+        return found.hexdigest()
 
     @classmethod
     def read(cls, bundle: Path) -> TrainedLayers:
@@ -69,15 +71,3 @@ class TrainedLayers:
             )
         if self.to != to:
             raise InputError(f"the layers to start from end at {self.to!r}, not at {to!r}; expected the same (to)")
-
-    def put_into(self, upper: UpperPart) -> None:
-        """Give the weights to the layers above a cut; raise a LayerError if some of them lie below it."""
-        import torch
-
-        if set(self.weights) - set(upper.state_dict()):
-            raise LayerError(
-                f"the layers to start from were trained above {self.from_layer!r}, of which some lie below "
-                f"{upper.layer.name!r}; cut at {self.from_layer!r} or below it"
-            )
-        tensors = {name: torch.from_numpy(array.copy()) for name, array in self.weights.items()}
-        upper.load_state_dict({**upper.state_dict(), **tensors})

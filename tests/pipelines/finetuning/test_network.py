@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from topwork.extract.graphs.layer import Layer
-from topwork.pipelines.finetuning.augmentation import shift_channels
+from topwork.pipelines.finetuning.network import shift_channels
 
 
 @pytest.mark.parametrize(
