@@ -217,18 +217,28 @@ def describe(results: dict[tuple[str, str, int], dict[str, Any]], known: dict[st
         cells = []
         for way in WAYS:
             scores = [found["accuracy"] for (task, one, _), found in results.items() if (task, one) == (name, way)]
-            cells.append(f"{np.mean(scores):.3f} ± {np.std(scores):.3f} ({len(scores)})" if scores else "")
+            cells.append(describe_scores(scores))
         advice = sorted(
             {found["advice"] for (task, _, _), found in results.items() if task == name and "advice" in found}
         )
-        rows.append([name, ", ".join(advice), *cells])
+        if any(cells):
+            rows.append([name, ", ".join(advice), *cells])
     intro = (
         "`python benchmarks/four_cases.py`: accuracy on items that took part in nothing, mean and standard deviation "
-        f"over seeds (their number in brackets), with {EPOCHS} epochs of AdamW. topwork chooses between the learning "
+        "over seeds (their number in brackets; a single one has no deviation). *Frozen features* are those of the layer "
+        f'and pooling that `layer="auto"` takes. Layers are trained with {EPOCHS} epochs of AdamW. topwork chooses between the learning '
         f"rates {LEARNING_RATES[0]:g} and {LEARNING_RATES[1]:g} by rows of its own; plain PyTorch, on all rows, has "
         f"a column for each. *Advice* is what `topwork advise` said beforehand. On {machine()}."
     )
     return f"{intro}\n\n{table(['data', 'advice', *HEADINGS.values()], rows)}"
+
+
+def describe_scores(scores: Sequence[float]) -> str:
+    """Return mean, standard deviation and number of scores."""
+    if not scores:
+        return ""
+    deviation = f" ± {np.std(scores, ddof=1):.3f}" if len(scores) > 1 else ""
+    return f"{np.mean(scores):.3f}{deviation} ({len(scores)})"
 
 
 if __name__ == "__main__":
