@@ -223,11 +223,12 @@ def describe(results: dict[tuple[str, str, int], dict[str, Any]], known: dict[st
         )
         if any(cells):
             rows.append([name, ", ".join(advice), *cells])
+    low, high = LEARNING_RATES
     intro = (
         "`python benchmarks/four_cases.py`: accuracy on items that took part in nothing, mean and standard deviation "
-        "over seeds (their number in brackets; a single one has no deviation). *Frozen features* are those of the layer "
-        f'and pooling that `layer="auto"` takes. Layers are trained with {EPOCHS} epochs of AdamW. topwork chooses between the learning '
-        f"rates {LEARNING_RATES[0]:g} and {LEARNING_RATES[1]:g} by rows of its own; plain PyTorch, on all rows, has "
+        "over seeds (their number in brackets; a single one has no deviation). *Frozen features* are those of the "
+        f'layer and pooling that `layer="auto"` takes. Layers are trained with {EPOCHS} epochs of AdamW. topwork '
+        f"chooses between the learning rates {low:g} and {high:g} by rows of its own; plain PyTorch, on all rows, has "
         f"a column for each. *Advice* is what `topwork advise` said beforehand. On {machine()}."
     )
     return f"{intro}\n\n{table(['data', 'advice', *HEADINGS.values()], rows)}"
