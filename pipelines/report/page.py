@@ -227,7 +227,8 @@ def render_finetuning(found: dict[str, Any]) -> Markup:
     ]
     comparison = found["comparison"]
     text = "No row was held out to compare with frozen features." if comparison is None else comparison["text"]
-    parts: list[object] = [element("p", name_from_outside(text), class_="soft"), list_facts(pairs)]
+    parts: list[object] = [element("p", name_from_outside(line), class_="soft") for line in text.splitlines()]
+    parts.append(list_facts(pairs))
     losses = [record["validation_loss"] for record in found["history"]]
     if losses and None not in losses:
         names = ("epoch", "loss of rows that decide the end")
