@@ -184,6 +184,8 @@ def cut_slice(traced: Trace, layer: str, to: str, *, mode: str, values: nn.Modul
             copies[node] = graph.call_function(node.target, (copies[start], find_equal_axis(node, start, layer)))
             continue
         copies[node] = graph.node_copy(node, copies.__getitem__)
+        if node.target is torch.ops.aten.view.default:  # of the layout in memory that the trace had; any may be given
+            copies[node].target = torch.ops.aten.reshape.default
         if node.op == "get_attr":
             name = str(node.target)
             if name not in known:

@@ -95,7 +95,8 @@ def die():
 save = Checkpoint.save
 
 def save_and_die(self, candidate, state):
-    is_moment = candidate.learning_rate == float(sys.argv[4]) and len(state.records) == epoch
+    is_candidate = (candidate.learning_rate, str(candidate.on_all_rows)) == (float(sys.argv[4]), sys.argv[5])
+    is_moment = is_candidate and len(state.records) == epoch
     if is_moment and moment == "before saving":
         die()
     save(self, candidate, state)
@@ -115,23 +116,23 @@ topwork.FineTunedClassifier(
 def test_killed_training_goes_on_to_the_same_weights(
     digits: tuple[list[np.ndarray], np.ndarray], tmp_path: Path
 ) -> None:
-    """Killed five times in a row: in both halves of the comparison of learning rates, and in the rest."""
+    """Killed five times in a row: in both halves of the comparison of learning rates, after it, and on all rows."""
     images, labels = digits[0][:80], digits[1][:80]
     np.save(tmp_path / "images.npy", images)
     np.save(tmp_path / "labels.npy", labels)
-    options = {"epochs": 4, "store": tmp_path / "maps", "learning_rate": (1e-3, 3e-3)}
+    options = {"epochs": 4, "store": tmp_path / "maps", "learning_rate": (1e-3, 3e-3), "train_on_all": True}
     whole = make_classifier(**options).fit(images, labels)
     checkpoint = tmp_path / "training"
     other = next(rate for rate in (1e-3, 3e-3) if rate != whole.learning_rate_)
     moments = [
-        ("before saving", 1, 1e-3),
-        ("after saving", 1, 1e-3),
-        ("after saving", 2, other),
-        ("before saving", 3, whole.learning_rate_),
-        ("after saving", 4, whole.learning_rate_),
+        ("before saving", 1, 1e-3, False),
+        ("after saving", 2, other, False),
+        ("before saving", 3, whole.learning_rate_, False),
+        ("after saving", 4, whole.learning_rate_, False),
+        ("after saving", 1, whole.learning_rate_, True),
     ]
-    for moment, epoch, rate in moments:
-        given = [str(tmp_path), moment, str(epoch), str(rate)]
+    for moment, epoch, rate, is_on_all in moments:
+        given = [str(tmp_path), moment, str(epoch), str(rate), str(is_on_all)]
         killed = subprocess.run([sys.executable, "-c", KILLED, *given], capture_output=True, text=True)
         assert killed.returncode == -signal.SIGKILL, killed.stderr
     resumed = make_classifier(**options, checkpoint=checkpoint).fit(images, labels)

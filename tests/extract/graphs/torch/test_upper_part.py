@@ -116,6 +116,27 @@ def test_values_and_gradients_are_those_of_the_network(images: Tensor, training:
         torch.testing.assert_close(buffer, statistics[name], rtol=1e-5, atol=1e-6)
 
 
+class FlatNetwork(nn.Module):
+    """Takes all values of a map as one vector, which is a view only of the usual layout in memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.above = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1)
+        self.fc = nn.Linear(6 * 64, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.above(self.stem(x)).flatten(1))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_any_layout_in_memory_may_be_given(images: Tensor, training: bool) -> None:
+    network = FlatNetwork().eval()
+    upper = cut_network(network, "stem").train(training)
+    value = network.stem(images).detach()
+    other = upper(value.to(memory_format=torch.channels_last))
+    torch.testing.assert_close(other, upper(value), rtol=1e-5, atol=1e-6)
+
+
 def test_dropout_and_stochastic_depth_act_in_training_only(images: Tensor) -> None:
     upper = cut_network(make_network(drop=0.5))
     value = run_below(make_network(), images)
