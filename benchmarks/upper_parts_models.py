@@ -60,7 +60,7 @@ NETWORKS = {
         Network("timm", "levit_128s", TIMM),
         Network("timm", "mobilevit_xxs", TIMM),
         Network("timm", "test_maxvit", TIMM),
-        Network("timm", "gmlp_ti16_224", {DROPOUT: ("drop_rate", "proj_drop_rate"), **TIMM_DEPTH}, {"num_blocks": 4}),
+        Network("timm", "gmlp_ti16_224", {DROPOUT: ("drop_rate", "proj_drop_rate"), **TIMM_DEPTH}),
         Network("torchvision", "alexnet", TORCHVISION),
         Network("torchvision", "resnet18"),
         Network("torchvision", "mobilenet_v2", TORCHVISION),
