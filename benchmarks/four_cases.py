@@ -24,13 +24,14 @@ from contest import arguments, use_work_folder
 from layer_choice import FOUR_CASES, PAGE, Task, draw_rows, keep_section, tasks
 from page import machine, table
 from topwork.models.torchvision_operators import ensure_torchvision_operators
+from topwork.pipelines.finetuning.finetuned_estimator import AUTOMATIC_RATES
 from torch import nn
 
 RESULTS = Path(__file__).with_suffix(".jsonl")
 EPOCHS = 20
 BATCH_SIZE = 64
-LEARNING_RATES = (1e-4, 1e-3)
-"""Those that topwork chooses from by default. In plain PyTorch each is tried, and the better result counts."""
+LEARNING_RATES = AUTOMATIC_RATES["adamw"]
+"""Those that topwork chooses from by default; plain PyTorch is measured with each."""
 SEEDS = 5
 LATE_LAYERS = {"digits": "layer2", "CIFAR-10": "layer2", "hymenoptera": "blocks.5", "Banking77": "encoder.layer.3"}
 """The last layer that is kept where late ones are removed."""

@@ -36,8 +36,10 @@ class EpochRecord:
         Mean loss in training; None before it.
     validation_loss : float or None
         Mean loss of the validation rows, if there are any.
-    validation_score, validation_error : float or None
-        Their accuracy where the targets are classes, otherwise the loss with its sign turned; and its standard error.
+    validation_score : float or None
+        Their accuracy where the targets are classes, otherwise the loss with its sign turned.
+    validation_error : float
+        Standard error of the score; 0 without validation rows.
     """
 
     epoch: int

@@ -229,15 +229,15 @@ def read_files(path: Path, trusted: Sequence[str]) -> BundleContents:
     )
 
 
-def read_upper_weights(path: Path) -> dict[str, NDArray[Any]] | None:
-    """Return the weights of the layers that were trained; None if a bundle has a head alone.
+def read_upper_weights(path: Path, contents: BundleContents) -> dict[str, NDArray[Any]] | None:
+    """Return the weights of the layers that were trained, of a bundle that was read; None if it has a head alone.
 
-    Raise a BundleError if a file is missing or changed.
+    Raise a BundleError if the file is missing, changed, or that of a bundle in its place.
     """
-    files = read_manifest(path)["files"]
+    files = contents.properties["files"]
     if UPPER_FILE not in files:
         return None
-    check_files(path, files)
+    check_files(path, {UPPER_FILE: files[UPPER_FILE]})
     from safetensors.numpy import load
 
     weights: dict[str, NDArray[Any]] = load((path / UPPER_FILE).read_bytes())

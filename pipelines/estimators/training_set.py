@@ -53,12 +53,14 @@ class TrainingSet:
 
     def find_rows_with_weight(self) -> NDArray[np.intp]:
         """Return the positions of the rows that are no views, and whose weight is positive."""
-        is_chosen = np.ones(len(self), bool)
-        if self.is_original is not None:
-            is_chosen &= self.is_original
+        is_chosen = self.find_originals()
         if self.sample_weight is not None:
             is_chosen &= self.sample_weight > 0
         return np.flatnonzero(is_chosen)
+
+    def find_originals(self) -> NDArray[np.bool_]:
+        """Return which rows are no views, as an array of its own."""
+        return np.ones(len(self), bool) if self.is_original is None else self.is_original.copy()
 
 
 def take_rows(values: NDArray[Any] | None, rows: NDArray[np.intp]) -> NDArray[Any] | None:

@@ -410,7 +410,7 @@ class FineTuning(TransferEstimator):
             known = self._learned_rows = np.arange(len(rows))
 
         # The network is the backbone with other weights.
-        few = np.flatnonzero(find_originals(rows))[:N_CHECKED_ITEMS]
+        few = np.flatnonzero(rows.find_originals())[:N_CHECKED_ITEMS]
         ids = few if rows.ids is None else rows.ids[few]
         self._checked_features = (ids.tolist(), tuned.features[few])
         weights = read_trained_weights(self._backbone, tuned.network.upper)
@@ -436,7 +436,7 @@ class FineTuning(TransferEstimator):
         division = divide_rows(
             rows.y,
             rows.groups,
-            find_originals(rows) & ~self._find_learned(rows),
+            rows.find_originals() & ~self._find_learned(rows),
             shares=(self.validation_fraction, self.test_fraction),
             by_class=name == CLASSIFICATION,
             seed=options.seed,
@@ -638,11 +638,6 @@ def name_function(function: Any) -> str:
     """Return the module and the name of a function, or of the type of something else that is called."""
     named = function if hasattr(function, "__qualname__") else type(function)
     return f"{named.__module__}.{named.__qualname__}"
-
-
-def find_originals(rows: TrainingSet) -> NDArray[np.bool_]:
-    """Return which rows are of items themselves rather than of their views."""
-    return np.ones(len(rows), bool) if rows.is_original is None else rows.is_original
 
 
 def is_whole(column: Column) -> bool:

@@ -52,13 +52,13 @@ class TrainedLayers:
     @classmethod
     def read(cls, bundle: Path) -> TrainedLayers:
         """Read the layers of a bundle; raise a BundleError if it has none."""
-        weights = read_upper_weights(bundle)
+        contents = read_bundle(bundle)
+        weights = read_upper_weights(bundle, contents)
         if weights is None:
             raise BundleError(
                 f"{bundle} has no layers that were trained: its head was trained on frozen features. Expected a bundle "
                 "that `topwork finetune` wrote"
             )
-        contents = read_bundle(bundle)
         recorded = contents.properties[FINETUNING]
         return cls(recorded["backbone"], recorded["from"], recorded["to"], weights, contents.learned_ids)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -301,6 +301,12 @@ class Tuning:
         network = networks[uppermost].to(select_torch_device(options.device))
         self.frozen = compute_features(network, maps[uppermost])
 
+    @cached_property
+    def probe(self) -> Any:
+        """The linear probe of the frozen features, of the rows to train on."""
+        report_step("training a linear probe on the frozen features")
+        return self.task.fit_probe(self.frozen, self.task.division.training)
+
     def choose(self, candidates: Sequence[Candidate]) -> tuple[Tuned, list[Trial]]:
         """Train each candidate as long as it is worth it, on the rows to train on; return the best, and all trials."""
         task = self.task
@@ -309,8 +315,7 @@ class Tuning:
                 "several cuts or learning rates cannot be compared, as too few rows could be held out "
                 "(validation_fraction); name one with from_layer and learning_rate, or give more items"
             )
-        report_step("training a linear probe on the frozen features")
-        probe = task.fit_probe(self.frozen, task.division.training)
+        probe = self.probe
 
         @lru_cache(maxsize=1)  # the candidates of a cut are prepared one after the other
         def label_parts(cut: str) -> tuple[LabelledMaps, LabelledMaps | None]:
@@ -333,7 +338,7 @@ class Tuning:
         probe = task.fit_probe(self.frozen, rows)
         n_epochs = chosen.n_epochs
         options = replace(self.options, epochs=max(1, n_epochs))
-        candidate = Candidate(*chosen.candidate[:2], on_all_rows=True)
+        candidate = chosen.candidate._replace(on_all_rows=True)
         labelled = task.label(self.maps[candidate.layer], rows, getattr(probe, "classes_", None))
         tuner = self.prepare(candidate, probe, rows, labelled, None, options)
         for record in tuner.trainer.run(until=n_epochs):
@@ -385,24 +390,24 @@ class Tuning:
         for cut, network in self.networks.items():
             if cut != INPUT:
                 frozen[cut] = pool_maps(network, self.maps[cut])
-        return compare(self.task, chosen.head, chosen.features, frozen)
+        return compare(self.task, chosen.head, chosen.features, frozen, self.probe)
 
 
 def compare(
-    task: Task, head: Any, features: NDArray[np.float32], frozen: Mapping[str, NDArray[np.float32]]
+    task: Task, head: Any, features: NDArray[np.float32], frozen: Mapping[str, NDArray[np.float32]], probe: Any
 ) -> Comparison:
     """Compare trained layers with the best of several frozen ones on the rows that nothing was learned from.
 
-    The frozen features are those of each layer. Which is best is decided by the validation rows; without any it is the
-    first.
+    The frozen features are those of each layer; the probe is that of the first, fitted on the rows to train on. Which
+    is best is decided by the validation rows; without any it is the first.
     """
     validation, test = task.division.validation, task.division.test
     layer, *others = frozen
     if len(validation) and others:
-        scores = {
-            name: task.score(task.fit_probe(values, task.division.training), values, validation)
-            for name, values in frozen.items()
-        }
+        scores = {layer: task.score(probe, frozen[layer], validation)}
+        for name in others:
+            fitted = task.fit_probe(frozen[name], task.division.training)
+            scores[name] = task.score(fitted, frozen[name], validation)
         layer = max(scores, key=scores.__getitem__)
     baseline = task.fit_probe(frozen[layer], task.division.known).predict(frozen[layer][test])
     tuned = head.predict(features[test])

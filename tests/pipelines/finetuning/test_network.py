@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from topwork.extract.graphs.layer import Layer
-from topwork.pipelines.finetuning.network import shift_channels
+from topwork.pipelines.finetuning.network import TunedNetwork, shift_channels
+from torch import nn
 
 
 @pytest.mark.parametrize(
@@ -38,3 +40,18 @@ def test_channels_are_shifted_within_their_range(layer: Layer, channel_axis: int
 def test_vectors_stay_as_they_are() -> None:
     value = torch.randn(3, 5)
     assert shift_channels(value, Layer("vector", (5,), "vector"), 0.5) is value
+
+
+def test_head_is_of_standardised_features_and_read_as_of_given_ones() -> None:
+    generator = np.random.default_rng(0)
+    features = generator.normal(5, [0.01, 1, 100, 0], (50, 4)).astype(np.float32)  # the last one is constant
+    weight, bias = generator.normal(size=(3, 4)), generator.normal(size=3)
+    network = TunedNetwork(nn.Identity(), Layer("vector", (4,), "vector"), "none", "none", 0.0)
+    network.set_head(weight, bias, features)
+    deviation = features.std(axis=0, dtype=np.float64)
+    deviation[3] = 1
+    np.testing.assert_allclose(network.head.weight.detach().numpy(), weight * deviation, rtol=1e-5)
+    outputs = network.head((torch.from_numpy(features) - network.center) / network.scale).detach().numpy()
+    np.testing.assert_allclose(outputs, features @ weight.T + bias, rtol=1e-3, atol=1e-3)
+    for found, expected in zip(network.read_head(), (weight, bias), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
