@@ -83,6 +83,11 @@ def token_count_of(name: str) -> int | None:
     return None if found is None else int(found[1])
 
 
+def name_pooled(layer: str, pool: str) -> str:
+    """Return a layer and its pooling as text; the model's own is left out."""
+    return layer if pool == AUTO else f"{layer} ({pool})"
+
+
 def satisfies(pool: str, wanted: str) -> bool:
     """Return whether a column's pooling is the one that is asked for; a vector's is any."""
     if wanted == UNPOOLED:

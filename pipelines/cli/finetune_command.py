@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ...errors import InputError
+from ...extract.graphs.pooling import name_pooled
 from .arguments import open_data
 from .options import (
     TASK_PANEL,
@@ -52,8 +53,15 @@ class MapOptions:
             "--from",
         ),
     ] = "auto"
-    to: Annotated[str, option("Last layer to keep; those above it are removed.", MAPS_PANEL)] = "last"
-    pool: Annotated[str, option("How the last layer is pooled.", MAPS_PANEL)] = "auto"
+    to: Annotated[
+        str,
+        option(
+            "Last layer to keep; those above it are removed. auto: the deepest one whose frozen features are as good "
+            "as the best.",
+            MAPS_PANEL,
+        ),
+    ] = "auto"
+    pool: Annotated[str, option("How the last layer is pooled; chosen with it if both are auto.", MAPS_PANEL)] = "auto"
     store: Annotated[
         Path | None, option("Keep the maps here, for other trainings; by default in a temporary folder.", MAPS_PANEL)
     ] = None
@@ -250,7 +258,8 @@ def print_finetuning(estimator: Any, facts: dict[str, Any]) -> None:
         items += f" of {len(facts['classes'])} classes"
     n_epochs = len(facts["history"])
     epochs = "1 epoch" if n_epochs == 1 else f"{n_epochs} epochs"
-    echo(f"trained the layers above {facts['from']}: {items}, {epochs}")
+    end = name_pooled(facts["to"], facts["pool"])
+    echo(f"trained the layers above {facts['from']}, up to {end}: {items}, {epochs}")
     print_failures(estimator.failures_)
     if estimator.comparison_ is None:
         echo(f"not evaluated: {facts['not_evaluated']}")

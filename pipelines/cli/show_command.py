@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ...extract.graphs.pooling import name_pooled
 from ...safe_text import escape_line
 from .options import JsonOption
 from .output import echo, format_size, print_json
@@ -49,7 +50,9 @@ def list_bundle_lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     lines.append(("trained on", f"{facts['rows']} rows{describe_scores(facts)}"))
     if facts["finetuning"] is not None:
         trained = facts["finetuning"]
-        lines.append(("layers", f"trained above {trained['from']}, up to {trained['to']}"))
+        lines.append(
+            ("layers", f"trained above {trained['from']}, up to {name_pooled(trained['to'], trained['pool'])}")
+        )
     if facts["abstain_below"] is not None:
         lines.append(("abstains", f"below a probability of {facts['abstain_below']:g}"))
     lines += list_lineage_lines(facts["lineage"])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import InputError
-from ...extract.graphs.pooling import AUTO
+from ...extract.graphs.pooling import AUTO, name_pooled
 from ...heads.feature_comparison import (
     Choice,
     HeldOutScores,
@@ -64,8 +64,7 @@ class Candidate:
     @property
     def name(self) -> str:
         """Layers and pooling as text."""
-        layers = " + ".join(self.layers)
-        return layers if self.pool == AUTO else f"{layers} ({self.pool})"
+        return name_pooled(" + ".join(self.layers), self.pool)
 
     @property
     def cost(self) -> tuple[float, int]:

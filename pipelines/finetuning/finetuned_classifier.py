@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...extract.graphs.layer import LAST
 from ...extract.graphs.pooling import AUTO
 from ...extract.preprocess.decode import MAX_PIXELS
 from ..estimators.transfer_classifier import TransferClassifier
@@ -35,9 +34,11 @@ class FineTunedClassifier(FineTuning, TransferClassifier):
         of rows that are not trained on (successive halving). "auto" compares four ends of blocks, spread over the
         depth.
     to : str
-        The last layer to keep; those above it are removed.
+        The last layer to keep, on which the head sits; those above it are removed. "auto" takes the deepest one whose
+        frozen features are as good as the best for a linear head.
     pool : str
-        How the value of `to` is pooled, as for :class:`topwork.Extractor`.
+        How the value of `to` is pooled, as for :class:`topwork.Extractor`. If both are "auto", the pooling is chosen
+        together with the layer.
     store : path, optional
         A feature store that keeps the maps, in float16; by default they are in a temporary folder while ``fit`` runs.
     precision, provider, on_error, max_pixels
@@ -103,13 +104,15 @@ class FineTunedClassifier(FineTuning, TransferClassifier):
     classes_ : ndarray
     from_layer_ : str
         The cut that was trained above.
+    to_, pool_ : str
+        The last layer that is kept, and its pooling.
     learning_rate_ : float
         The learning rate that it was trained with.
     trials_ : list of Trial
         How far training above each cut, with each learning rate, went, and its best validation score.
     comparison_ : Comparison or None
-        Scores of the trained and of the frozen layers (of the best of `to` and the cuts) on rows that nothing depends
-        on, and whether the difference is within its error.
+        Scores of the trained layers, and of the frozen features that ``layer="auto"`` would take of the layers from the
+        lowest cut upwards, on rows that nothing depends on; and whether the difference is within its error.
     history_ : list of dict
         The losses of each epoch, and the score of validation rows, of the layers that were compared.
     map_error_ : float or None
@@ -137,7 +140,7 @@ class FineTunedClassifier(FineTuning, TransferClassifier):
         self,
         backbone: str | BackboneSpec | Backbone = "topwork:tiny",
         from_layer: str | Sequence[str] = AUTO,
-        to: str = LAST,
+        to: str = AUTO,
         pool: str = AUTO,
         store: str | Path | None = None,
         precision: str = "auto",

@@ -120,6 +120,8 @@ class FineTuning(TransferEstimator):
     comparison_: Comparison | None
     trials_: list[Trial]
     map_error_: float | None
+    to_: str
+    pool_: str
     layers_: TrainedLayers
     history_: list[dict[str, Any]]
 
@@ -127,7 +129,7 @@ class FineTuning(TransferEstimator):
         self,
         backbone: str | BackboneSpec | Backbone = "topwork:tiny",
         from_layer: str | Sequence[str] = AUTO,
-        to: str = LAST,
+        to: str = AUTO,
         pool: str = AUTO,
         store: str | Path | None = None,
         precision: str = "auto",
@@ -243,7 +245,8 @@ class FineTuning(TransferEstimator):
         self._start = read_start(self.start_from)
         try:
             self._backbone = self._load_backbone()
-            self._networks = self._trace_networks(X)  # what cannot be trained is named before any map is computed
+            self.to_, self.pool_ = self._find_named_end(), str(self.pool)
+            self._networks = self._trace_networks(self._choose_cuts(X))  # errors are named before maps are computed
             with self._choose_map_folder():
                 super().fit(X, y, sample_weight=sample_weight, groups=groups, split=split)
             if not isinstance(X, FeatureStore):
@@ -257,26 +260,36 @@ class FineTuning(TransferEstimator):
                 self.__dict__.pop(name, None)
         return self
 
-    def _trace_networks(self, X: Any) -> dict[str, TunedNetwork]:
-        """Return the network above each cut, in order of execution; of a store's, above those that it has maps of."""
+    def _find_named_end(self) -> str:
+        """Return the last layer to keep that is named, or that training starts from; otherwise the network's last."""
+        if self._start is None:
+            return LAST if is_automatic(self.to) else self.to
+        self._start.require_backbone(self._backbone.identity())
+        if not is_automatic(self.to):
+            self._start.require_end(self.to)
+        return self._start.to
+
+    def _choose_cuts(self, X: Any) -> list[str]:
+        """Return the cuts to train above, in order of execution; of a store, those that it has maps of."""
+        if not isinstance(X, FeatureStore) or not is_automatic(self.from_layer):
+            return choose_cuts(self._backbone, self.from_layer, self.to_)
+        stored = self._list_stored_cuts(X)
+        known = [INPUT, *(layer.name for layer in cutter_for(self._backbone).layers())]
+        return [name for name in known if name in stored]
+
+    def _trace_networks(self, cuts: Sequence[str]) -> dict[str, TunedNetwork]:
+        """Return the network above each cut; of cuts that are not named, those that cannot be trained are left out."""
         from .network import make_network, put_layers
 
-        if self._start is not None:
-            self._start.require_backbone(self._backbone.identity(), self.to)
-        cuts = choose_cuts(self._backbone, self.from_layer, self.to)
-        if isinstance(X, FeatureStore) and is_automatic(self.from_layer):
-            stored = self._list_stored_cuts(X)
-            known = [INPUT, *(layer.name for layer in cutter_for(self._backbone).layers())]
-            cuts = [name for name in known if name in stored]
         networks: dict[str, TunedNetwork] = {}
         for cut in cuts:
-            report_step(f"tracing {self._backbone.name} above {cut}")
+            report_step(f"tracing {self._backbone.name} from {cut} to {self.to_}")
             try:
                 network = make_network(
                     self._backbone,
                     cut,
-                    self.to,
-                    pool=str(self.pool),
+                    self.to_,
+                    pool=self.pool_,
                     train_batch_norm=self.train_batch_norm,
                     brightness=self.brightness,
                 )
@@ -290,7 +303,7 @@ class FineTuning(TransferEstimator):
 
     def _list_stored_cuts(self, store: FeatureStore) -> list[str]:
         """Return the layers, other than the last one that is kept, of which a store has whole maps."""
-        names = [column.layer for column in store.columns if is_whole(column) and column.layer != self.to]
+        names = [column.layer for column in store.columns if is_whole(column) and column.layer != self.to_]
         if not names:
             raise InputError(
                 f"{store.path} has no whole maps, which layers are trained from; expected a store made with --pool none"
@@ -396,15 +409,18 @@ class FineTuning(TransferEstimator):
         """Train the layers above the cut, with a linear head, on maps; record what they were trained on."""
         from .network import read_trained_weights, tune_backbone
 
-        # Choose how to train, and compare with frozen features.
+        # Choose where the head sits and how to train, and compare with frozen features.
         rows = self._encode_labels(given)
-        tuning, candidates = self._prepare_tuning(rows, self._weigh_rows(given))
+        options = self._training_options()
+        task = self._make_task(rows, self._weigh_rows(given), options.seed)
+        baseline = self._place_head(rows.X, task)
+        tuning, candidates = self._prepare_tuning(rows, task, options)
         tuned, self.trials_ = tuning.choose(candidates)
         self.from_layer_, self.learning_rate_, _ = tuned.candidate
         self.history_ = [asdict(record) for record in tuned.records]
-        self.comparison_ = tuning.compare(tuned)
-        known = tuning.task.division.known
-        self._learned_rows = tuning.task.division.training
+        self.comparison_ = tuning.compare(tuned, *(baseline or (self.to_, tuning.frozen)))
+        known = task.division.known
+        self._learned_rows = task.division.training
         if self.train_on_all and len(self._learned_rows) < len(rows):
             tuned = tuning.train_on_all(tuned)
             known = self._learned_rows = np.arange(len(rows))
@@ -415,34 +431,64 @@ class FineTuning(TransferEstimator):
         self._checked_features = (ids.tolist(), tuned.features[few])
         weights = read_trained_weights(self._backbone, tuned.network.upper)
         backbone = tune_backbone(self._backbone, weights)
-        self.extractor_ = self._make_extractor(backbone, self.to, str(self.pool)).fit(None)
+        self.extractor_ = self._make_extractor(backbone, self.to_, self.pool_).fit(None)
         super().train(tuned.head, replace(given, X=tuned.features))
         if given.ids is not None:
             self.learned_ = hash_ids(given.ids[known])
             if self._start is not None and self._start.learned_ids is not None:
                 self.learned_ = np.union1d(self.learned_, self._start.learned_ids)
-        self.layers_ = TrainedLayers(self._backbone.identity(), self.from_layer_, self.to, weights, self.learned_)
+        self.layers_ = TrainedLayers(self._backbone.identity(), self.from_layer_, self.to_, weights, self.learned_)
 
     def _fit_head(self, head: Any, rows: TrainingSet) -> Any:
         return head  # it was trained with the layers
 
-    def _prepare_tuning(self, rows: TrainingSet, weights: NDArray[np.float32]) -> tuple[Tuning, list[Candidate]]:
-        """Return what trains the layers above each cut on rows, and the ways to train that are compared."""
-        from .halving import Candidate
-        from .tuning import Task, Tuning, divide_rows
+    def _make_task(self, rows: TrainingSet, weights: NDArray[np.float32], seed: int) -> Task:
+        """Return what is learned from rows, some of which are held out."""
+        from .tuning import Task, divide_rows
 
-        options = self._training_options()
         name = self.find_task(rows.y)
+        is_original = rows.find_originals()
         division = divide_rows(
             rows.y,
             rows.groups,
-            rows.find_originals() & ~self._find_learned(rows),
+            is_original & ~self._find_learned(rows),
             shares=(self.validation_fraction, self.test_fraction),
             by_class=name == CLASSIFICATION,
-            seed=options.seed,
+            seed=seed,
         )
+        return Task(name, rows.y, weights, rows.groups, is_original, division)
+
+    def _place_head(self, maps: Any, task: Task) -> tuple[str, NDArray[np.float32]] | None:
+        """Choose the layer that the head sits on, unless it is named; return the best frozen features and their name.
+
+        Return None if there are too few rows to compare layers by.
+        """
+        from .frozen_layers import FrozenLayers
+
+        frozen = FrozenLayers(
+            self._backbone, maps.of_cut, self._start, train_batch_norm=self.train_batch_norm, device=self.device
+        )
+        search = frozen.search(task)
+        if search is None:
+            return None
+        if is_automatic(self.to):
+            end = frozen.choose_end(search)
+            pool = end.pool if is_automatic(self.pool) else str(self.pool)
+            if (end.layers[0], pool) != (self.to_, self.pool_):
+                self.to_, self.pool_ = end.layers[0], pool
+                below = [cut for cut in self._networks if frozen.lies_below(cut, self.to_)]
+                self._networks = self._trace_networks(below)
+        return search.chosen.name, frozen.compute_candidate(search.chosen)
+
+    def _prepare_tuning(
+        self, rows: TrainingSet, task: Task, options: ModuleTrainingOptions
+    ) -> tuple[Tuning, list[Candidate]]:
+        """Return what trains the layers above each cut on rows, and the ways to train that are compared."""
+        from .halving import Candidate
+        from .tuning import Tuning
+
         maps: Any = rows.X
-        task = Task(name, rows.y, weights, rows.groups, division)
+        division = task.division
         rates = self._choose_rates(can_compare=len(division.validation) > 0)
         candidates = [Candidate(cut, rate) for cut in self._networks for rate in rates]
         checkpoint = self._open_checkpoint(rows, task, options, candidates)
@@ -520,7 +566,7 @@ class FineTuning(TransferEstimator):
         division = task.division
         identity = {
             "backbone": self._backbone.identity(),
-            "cut": [*self._networks, self.to, self.pool, bool(self.train_batch_norm), float(self.brightness)],
+            "cut": [*self._networks, self.to_, self.pool_, bool(self.train_batch_norm), float(self.brightness)],
             "options": asdict(replace(options, loss=loss)),  # type: ignore[arg-type]
             "rows": [[str(item_id) for item_id in ids], rows.y.tolist(), task.weights.tolist()],
             "start": None if self._start is None else self._start.digest_weights(),
@@ -589,8 +635,8 @@ class FineTuning(TransferEstimator):
         error = self.map_error_ = float(np.linalg.norm(from_maps - whole) / np.linalg.norm(whole))
         if not error <= MAX_MAP_ERROR:
             raise ParityError(
-                f"the features of {self.to!r} from maps of {self.from_layer_!r} differ from those of the whole network "
-                f"by {error:.1e}; expected at most {MAX_MAP_ERROR}. Cut at another layer."
+                f"the features of {self.to_!r} from maps of {self.from_layer_!r} differ from those of the whole "
+                f"network by {error:.1e}; expected at most {MAX_MAP_ERROR}. Cut at another layer."
             )
 
     def describe_training(self) -> dict[str, Any]:
@@ -599,13 +645,14 @@ class FineTuning(TransferEstimator):
         Returns
         -------
         dict
-            ``from``, ``to`` and ``learning_rate``; ``trials`` and ``history``, see the attributes ``trials_`` and
-            ``history_``; and ``comparison`` with frozen features, None if nothing was held out.
+            ``from``, ``to``, ``pool`` and ``learning_rate``; ``trials`` and ``history``, see the attributes
+            ``trials_`` and ``history_``; and ``comparison`` with frozen features, None if nothing was held out.
         """
         check_is_fitted(self, "head_")
         return {
             "from": self.from_layer_,
-            "to": self.to,
+            "to": self.to_,
+            "pool": self.pool_,
             "learning_rate": self.learning_rate_,
             "trials": [asdict(trial) for trial in self.trials_],
             "history": self.history_,

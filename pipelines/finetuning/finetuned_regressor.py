@@ -34,7 +34,7 @@ class FineTunedRegressor(FineTuning, TransferRegressor):
     head_ : LinearRegression
     n_targets_ : int or None
         Number of values for each item; None if `y` was a vector.
-    from_layer_, learning_rate_, trials_, comparison_, history_, map_error_
+    from_layer_, to_, pool_, learning_rate_, trials_, comparison_, history_, map_error_
         As of :class:`topwork.FineTunedClassifier`; scores are R2.
     fit_report_, failures_, n_rows_, familiarity_
         As of :class:`topwork.TransferRegressor`.

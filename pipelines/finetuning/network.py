@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from ...errors import LayerError
 from ...extract.graphs.cut import CutRequest, choose
 from ...extract.graphs.cutting import cutter_for
-from ...extract.graphs.pooling import AUTO, pool_layer
+from ...extract.graphs.pooling import pool_layer
 from ...extract.graphs.torch.upper_part import UpperPart, upper_part
+from ...heads.parameters import select_torch_device
 from ...models.weights import digest_of_state
 
 if TYPE_CHECKING:
@@ -36,12 +37,11 @@ class TunedNetwork(nn.Module):
     center: Tensor
     scale: Tensor
 
-    def __init__(self, upper: UpperPart, layer: Layer, pool: str, cut_pool: str, brightness: float) -> None:
+    def __init__(self, upper: UpperPart, layer: Layer, pool: str, brightness: float) -> None:
         super().__init__()
         self.upper = upper
         self.layer = layer
         self.pool = pool
-        self.cut_pool = cut_pool
         self.brightness = brightness
         self.head = nn.Linear(1, 1)
         self.register_buffer("center", torch.zeros(1))
@@ -73,10 +73,6 @@ class TunedNetwork(nn.Module):
         """Return the features ``(n, n_features)`` that enter the head."""
         return pool_layer(self.upper(value, mask).float(), self.layer, self.pool, mask)
 
-    def pool_cut(self, value: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the features ``(n, n_features)`` that the cut itself has, with the pooling ``auto``."""
-        return pool_layer(value.float(), self.upper.layer, self.cut_pool, mask)
-
     def forward(self, value: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the outputs ``(n, n_outputs)``; in training, the brightness of the channels is changed at random."""
         if self.training and self.brightness:
@@ -92,30 +88,55 @@ def make_network(
     upper = upper_part(backbone, layer, to, train_batch_norm=train_batch_norm)
     cutter = cutter_for(backbone)
     ((described, resolved),) = choose(cutter, CutRequest((to,), (pool,))).chosen
-    ((_, cut_pool),) = choose(cutter, CutRequest((layer,), (AUTO,))).chosen
-    return TunedNetwork(upper, described, resolved, cut_pool, brightness)
+    return TunedNetwork(upper, described, resolved, brightness)
 
 
 def compute_features(network: TunedNetwork, maps: StoredMaps) -> NDArray[np.float32]:
     """Return the features of some maps, float32 ``(n, n_features)``, in evaluation mode."""
     network.eval()
-    return apply_to_maps(network, network.compute_features, maps)
+    (features,) = apply_to_maps(lambda *inputs: (network.compute_features(*inputs),), maps, network.head.weight.device)
+    return features
 
 
-def pool_maps(network: TunedNetwork, maps: StoredMaps) -> NDArray[np.float32]:
-    """Return the features of the cut itself, float32 ``(n, n_features)``."""
-    return apply_to_maps(network, network.pool_cut, maps)
+def compute_frozen(
+    backbone: TorchBackbone,
+    cut: str,
+    layer: Layer,
+    pools: Sequence[str],
+    maps: StoredMaps,
+    *,
+    start: TrainedLayers | None,
+    train_batch_norm: bool,
+    device: str,
+) -> list[NDArray[np.float32]]:
+    """Return the features of a layer, float32 ``(n, n_features)`` for each pooling, from the maps of a cut.
+
+    The layer is the cut itself, or lies above it, where it may have other weights to start from than the backbone's.
+    """
+    place = select_torch_device(device)
+    upper: UpperPart | None = None
+    if layer.name != cut:
+        upper = upper_part(backbone, cut, layer.name, train_batch_norm=train_batch_norm).to(place)
+        if start is not None:
+            put_layers(start, upper)
+
+    def pool_in_each_way(value: Tensor, mask: Tensor | None = None) -> tuple[Tensor, ...]:
+        reached = value.float() if upper is None else upper(value, mask)
+        return tuple(pool_layer(reached, layer, pool, mask) for pool in pools)
+
+    return apply_to_maps(pool_in_each_way, maps, place)
 
 
-def apply_to_maps(network: TunedNetwork, function: Callable[..., Tensor], maps: StoredMaps) -> NDArray[np.float32]:
-    """Return what a function of maps, and of the mask of texts, yields for all of them, where the network lies."""
-    features = []
-    device = network.head.weight.device
+def apply_to_maps(
+    function: Callable[..., tuple[Tensor, ...]], maps: StoredMaps, device: torch.device
+) -> list[NDArray[np.float32]]:
+    """Return what a function of maps, and of the mask of texts, yields for all of them."""
+    parts = []
     with torch.no_grad():
         for positions in np.array_split(np.arange(len(maps)), math.ceil(len(maps) / BATCH_SIZE)):
             inputs = (torch.from_numpy(array).to(device) for array in maps.read(positions))
-            features.append(function(*inputs).cpu().numpy())
-    return np.concatenate(features)
+            parts.append([tensor.cpu().numpy() for tensor in function(*inputs)])
+    return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
 
 def read_trained_weights(backbone: TorchBackbone, upper: UpperPart) -> dict[str, NDArray[Any]]:

@@ -62,12 +62,15 @@ class TrainedLayers:
         recorded = contents.properties[FINETUNING]
         return cls(recorded["backbone"], recorded["from"], recorded["to"], weights, contents.learned_ids)
 
-    def require_backbone(self, identity: dict[str, Any], to: str) -> None:
-        """Raise an InputError if these layers are of another backbone, or end at another layer."""
+    def require_backbone(self, identity: dict[str, Any]) -> None:
+        """Raise an InputError if these layers are of another backbone."""
         if digest(self.backbone) != digest(identity):
             raise InputError(
                 f"the layers to start from are of {self.backbone.get('architecture')!r} with other weights or another "
                 f"preparation than those of {identity.get('architecture')!r}; expected those of the same backbone"
             )
+
+    def require_end(self, to: str) -> None:
+        """Raise an InputError if these layers end at another one than `to`."""
         if self.to != to:
             raise InputError(f"the layers to start from end at {self.to!r}, not at {to!r}; expected the same (to)")

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import InputError
-from ...extract.graphs.layer import INPUT
 from ...heads.folds import draw_splits
 from ...heads.metrics import ACCURACY, R2, compare_predictions, compute_score
 from ...heads.module_training.options import ModuleTrainingOptions
@@ -22,7 +21,7 @@ from ...progress import report_step
 from ..estimators.training_set import TrainingSet
 from .halving import AfterEpoch, Candidate, Trial, train_best
 from .linear_heads import fit_probe, read_weights, write_weights
-from .network import TunedNetwork, compute_features, pool_maps
+from .network import TunedNetwork, compute_features
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -85,7 +84,7 @@ class Comparison:
     frozen : float
         Score of a linear probe on frozen features, trained on all other rows.
     frozen_layer : str
-        Whose features these are: of the layer that is kept and the cuts, the best on rows that training ends by.
+        Whose features these are, and how they are pooled: those that ``layer="auto"`` would take, of the other rows.
     tuned : float
         Score of the trained layers.
     gain, standard_error : float
@@ -193,8 +192,8 @@ class Task:
     Parameters
     ----------
     name : {"classification", "multilabel", "regression"}
-    y, weights, groups
-        Targets of all rows, their weights, and their groups, if any.
+    y, weights, groups, is_original
+        Targets of all rows, their weights, their groups, if any, and which of them are no views.
     division : Division
     """
 
@@ -204,12 +203,14 @@ class Task:
         y: NDArray[Any],
         weights: NDArray[np.float32],
         groups: NDArray[Any] | None,
+        is_original: NDArray[np.bool_],
         division: Division,
     ) -> None:
         self.name = name
         self.y = y
         self.weights = weights
         self.groups = groups
+        self.is_original = is_original
         self.division = division
         self.loss = {CLASSIFICATION: "classes", MULTILABEL: "labels"}.get(name, "values")
         self.metric = R2 if self.loss == "values" else ACCURACY
@@ -225,10 +226,6 @@ class Task:
         groups = None if self.groups is None else self.groups[rows]
         given = TrainingSet(features[rows], self.y[rows], sample_weight=self.weights[rows], groups=groups)
         return fit_probe(given, self.name)
-
-    def score(self, probe: Any, features: NDArray[np.float32], rows: NDArray[np.intp]) -> float:
-        """Return the score of a head on some rows."""
-        return compute_score(self.metric, self.y[rows], probe.predict(features[rows]))
 
     def label(self, maps: StoredMaps, rows: NDArray[np.intp], classes: Any) -> LabelledMaps:
         """Return some rows to train on or to stop by."""
@@ -382,42 +379,21 @@ class Tuning:
             records=tuner.trainer.records,
         )
 
-    def compare(self, chosen: Tuned) -> Comparison | None:
-        """Compare trained layers with frozen ones on the rows that nothing was learned from; None without any."""
-        if not len(self.task.division.test):
+    def compare(self, tuned: Tuned, name: str, frozen: NDArray[np.float32]) -> Comparison | None:
+        """Compare trained layers with frozen features on the rows that nothing was learned from; None without any."""
+        task = self.task
+        test = task.division.test
+        if not len(test):
             return None
-        frozen = {chosen.network.layer.name: self.frozen}
-        for cut, network in self.networks.items():
-            if cut != INPUT:
-                frozen[cut] = pool_maps(network, self.maps[cut])
-        return compare(self.task, chosen.head, chosen.features, frozen, self.probe)
-
-
-def compare(
-    task: Task, head: Any, features: NDArray[np.float32], frozen: Mapping[str, NDArray[np.float32]], probe: Any
-) -> Comparison:
-    """Compare trained layers with the best of several frozen ones on the rows that nothing was learned from.
-
-    The frozen features are those of each layer; the probe is that of the first, fitted on the rows to train on. Which
-    is best is decided by the validation rows; without any it is the first.
-    """
-    validation, test = task.division.validation, task.division.test
-    layer, *others = frozen
-    if len(validation) and others:
-        scores = {layer: task.score(probe, frozen[layer], validation)}
-        for name in others:
-            fitted = task.fit_probe(frozen[name], task.division.training)
-            scores[name] = task.score(fitted, frozen[name], validation)
-        layer = max(scores, key=scores.__getitem__)
-    baseline = task.fit_probe(frozen[layer], task.division.known).predict(frozen[layer][test])
-    tuned = head.predict(features[test])
-    gain, error = compare_predictions(task.metric, task.y[test], tuned, baseline)
-    return Comparison(
-        metric=task.metric,
-        frozen=compute_score(task.metric, task.y[test], baseline),
-        frozen_layer=layer,
-        tuned=compute_score(task.metric, task.y[test], tuned),
-        gain=gain,
-        standard_error=error,
-        n_rows=len(test),
-    )
+        baseline = task.fit_probe(frozen, task.division.known).predict(frozen[test])
+        predicted = tuned.head.predict(tuned.features[test])
+        gain, error = compare_predictions(task.metric, task.y[test], predicted, baseline)
+        return Comparison(
+            metric=task.metric,
+            frozen=compute_score(task.metric, task.y[test], baseline),
+            frozen_layer=name,
+            tuned=compute_score(task.metric, task.y[test], predicted),
+            gain=gain,
+            standard_error=error,
+            n_rows=len(test),
+        )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...extract.graphs.pooling import name_pooled
 from .charts import draw_curve
 from .curves import ScoreCurve
 from .facts import MAX_FINDINGS_OF_KIND, ReportFacts, select_findings
@@ -220,8 +221,9 @@ def render_curve(curve: ScoreCurve) -> Markup:
 
 def render_finetuning(found: dict[str, Any]) -> Markup:
     """Return which layers were trained, how that went, and whether it was better than frozen features."""
+    end = name_pooled(found["to"], found["pool"])
     pairs: list[tuple[str, object]] = [
-        ("trained", name_from_outside(f"the layers above {found['from']}, up to {found['to']}")),
+        ("trained", name_from_outside(f"the layers above {found['from']}, up to {end}")),
         ("learning rate", f"{found['learning_rate']:g}"),
         ("epochs", str(len(found["history"]))),
     ]

@@ -46,7 +46,7 @@ def test_head_is_of_standardised_features_and_read_as_of_given_ones() -> None:
     generator = np.random.default_rng(0)
     features = generator.normal(5, [0.01, 1, 100, 0], (50, 4)).astype(np.float32)  # the last one is constant
     weight, bias = generator.normal(size=(3, 4)), generator.normal(size=3)
-    network = TunedNetwork(nn.Identity(), Layer("vector", (4,), "vector"), "none", "none", 0.0)
+    network = TunedNetwork(nn.Identity(), Layer("vector", (4,), "vector"), "none", 0.0)
     network.set_head(weight, bias, features)
     deviation = features.std(axis=0, dtype=np.float64)
     deviation[3] = 1
