@@ -143,7 +143,7 @@ def refit(
 def load_parent(bundle: str | Path | TransferEstimator, trusted: Sequence[str]) -> tuple[TransferEstimator, str | None]:
     """Return the parent and the SHA-256 of its manifest, which an estimator that was not loaded does not have."""
     if isinstance(bundle, TransferEstimator):
-        return bundle, None
+        return bundle.as_frozen(), None
     return load(bundle, trusted), digest_of_file(Path(bundle) / MANIFEST)
 
 

@@ -388,6 +388,10 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         """Return the parameters that are those of an extractor."""
         return {name: getattr(self, name) for name in signature(Extractor).parameters}
 
+    def as_frozen(self) -> TransferEstimator:
+        """Return the estimator whose head alone is trained: itself."""
+        return self
+
     # The search for layer and pooling.
 
     def search_cut(self, X: Any, y: Any = None, groups: Any = None, split: Any = None) -> CutSearch:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ...errors import InputError
 from ...extract.graphs.pooling import AUTO
 from ...extract.preprocess.decode import MAX_PIXELS
+from ...heads.label_formats import align_columns
 from ..estimators.transfer_classifier import TransferClassifier
 from .finetuned_estimator import FineTuning
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from ...models.backbone import Backbone
     from ...models.loading import BackboneSpec
+    from ..estimators.training_set import TrainingSet
 
 
 class FineTunedClassifier(FineTuning, TransferClassifier):
@@ -209,3 +217,43 @@ class FineTunedClassifier(FineTuning, TransferClassifier):
             progress=progress,
         )
         self.class_weight = class_weight
+
+    # One more pass, whose items may be of some of the classes.
+
+    def _require_learnable(self, targets: NDArray[Any]) -> None:
+        if not self._goes_on:
+            super()._require_learnable(targets)
+            self._require_all_classes(targets)
+            return
+        if self.multilabel_ != (targets.ndim == 2):
+            raise InputError("the first items had one label each, or several, and these differ; call fit to start anew")
+        if not self.multilabel_:
+            unknown = sorted(map(str, set(targets.tolist()).difference(self.classes_.tolist())))
+            if unknown:
+                raise InputError(f"no earlier item had the label {unknown[0]!r}; call fit to learn other classes")
+
+    def _require_all_classes(self, targets: NDArray[Any]) -> None:
+        """Raise an InputError if the classes were named, and the first items have not all of them."""
+        if self._named_classes is None or targets.ndim != 1:
+            return
+        missing = sorted(map(str, set(np.asarray(self._named_classes).tolist()).difference(targets.tolist())))
+        if missing:
+            raise InputError(
+                f"no item has the label {missing[0]!r}; expected all classes among the first items, as training begins "
+                "with a linear probe of them"
+            )
+
+    def _encode_labels(self, rows: TrainingSet) -> TrainingSet:
+        if not self._goes_on:
+            return super()._encode_labels(rows)
+        classes = self.classes_.tolist()
+        if self.multilabel_:
+            names = list(range(rows.y.shape[1])) if rows.label_names is None else rows.label_names
+            return replace(rows, y=align_columns(rows.y, names, classes), label_names=classes)
+        if self.classes_.dtype != object:
+            return rows
+        return replace(rows, y=np.array([classes.index(label) for label in rows.y.tolist()]))
+
+    def _record_targets(self, rows: TrainingSet) -> None:
+        if not self._goes_on:
+            super()._record_targets(rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from ...errors import InputError, LayerError, ParityError
 from ...extract.extractor.extractor import Extractor, ItemFeatures
 from ...extract.graphs.cutting import cutter_for
+from ...extract.graphs.graph_cache import load_or_reuse
 from ...extract.graphs.layer import INPUT, LAST
 from ...extract.graphs.pooling import AUTO, UNPOOLED, satisfies
 from ...extract.jobs.job import extract_features
@@ -47,8 +48,9 @@ from ...progress import report_step
 from ..bundle.bundle_files import BundleContents
 from ..bundle.lineage import hash_each_id, hash_ids
 from ..bundle.manifest import FINETUNING
-from ..estimators.candidate_features import is_automatic, load_named
+from ..estimators.candidate_features import is_automatic
 from ..estimators.item_features import LOCK_PATIENCE_SECONDS, compute_features, match_rows, warn_of_pending
+from ..estimators.load import restore_estimator
 from ..estimators.training_set import TrainingSet
 from ..estimators.transfer_estimator import TransferEstimator
 from .checkpoint import Checkpoint
@@ -60,11 +62,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ...extract.graphs.cut import Column
+    from ...extract.graphs.exported_graph import ExportedGraph
     from ...heads.module_training.rows import TrainingRows
-    from ...heads.module_training.trainer import EpochRecord, ModuleTrainer
+    from ...heads.module_training.trainer import EpochRecord, ModuleTrainer, TrainingState
+    from ..estimators.transfer_classifier import TransferClassifier
+    from ..estimators.transfer_regressor import TransferRegressor
     from .halving import Candidate, Trial
     from .network import TunedNetwork
-    from .tuning import Comparison, Task, Tuning
+    from .tuning import Comparison, Passes, Task, Tuned, Tuning
 
 MAP_DTYPE = "float16"
 """Of maps in a new store: half the bytes, and an error of 1 in 2,000."""
@@ -85,6 +90,12 @@ RATES = Constraint(
 CALLBACKS = Constraint(
     "a sequence of functions", lambda value: isinstance(value, Sequence) and all(map(callable, value))
 )
+
+PREPARED = (
+    *("_backbone", "_networks", "_map_folder", "_checked_features", "_learned_rows"),
+    *("_start", "_is_pass", "_goes_on", "_named_classes"),
+)
+"""Attributes that exist while layers are trained."""
 
 CONSTRAINTS = {
     "max_disk": OPTIONAL_POSITIVE,
@@ -123,6 +134,11 @@ class FineTuning(TransferEstimator):
     to_: str
     pool_: str
     layers_: TrainedLayers
+
+    _passes: Passes | None = None
+    _is_pass = False
+    _goes_on = False
+    _named_classes = None
     history_: list[dict[str, Any]]
 
     def __init__(
@@ -207,6 +223,46 @@ class FineTuning(TransferEstimator):
         """The layer whose features enter the head."""
         return self.to
 
+    # Construction.
+
+    @classmethod
+    def from_store(cls, store: FeatureStore, layer: str | Sequence[str] | None = None, **options: Any) -> Self:
+        """Return an unfitted estimator for the maps of a store.
+
+        Parameters
+        ----------
+        layer : str or sequence of str, optional
+            The cut, or several to compare; by default all layers of which the store has maps.
+        **options
+            Other parameters of the estimator, with `backbone`: a store has only what lies below the cut.
+
+        Returns
+        -------
+        Self
+            Unfitted.
+
+        Raises
+        ------
+        InputError
+            If `backbone` is missing.
+        """
+        if "backbone" not in options:
+            raise InputError(
+                f"backbone is missing: {store.path} has no layers that can be trained; name the network whose maps it "
+                f"has, which was {store.identity.get('architecture', 'unknown')}"
+            )
+        return cls(**{"from_layer": AUTO if layer is None else layer, **options})
+
+    @classmethod
+    def from_graph(cls, graph: ExportedGraph, **options: Any) -> Self:
+        """Raise an InputError: the layers of an exported graph cannot be trained."""
+        raise InputError("an exported graph has no layers that can be trained; name its backbone instead")
+
+    def as_frozen(self) -> TransferClassifier | TransferRegressor:
+        """Return an estimator of the trained network whose layers are frozen, as loading a bundle does."""
+        check_is_fitted(self, "head_")
+        return restore_estimator(self._describe_bundle())
+
     # Fitting.
 
     def fit(
@@ -240,12 +296,61 @@ class FineTuning(TransferEstimator):
             If the features computed from the maps are not those of the whole network. A store has no items to compare
             them on.
         """
+        self._passes = None
+        self._start = read_start(self.start_from)
+        return self._fit_layers(X, y, sample_weight=sample_weight, groups=groups, split=split)
+
+    def partial_fit(self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None) -> Self:
+        """Train the layers for one more pass over some items, at a constant learning rate.
+
+        After ``fit``, training goes on from what it came to. Without it, the first call chooses where the head sits,
+        and begins with a linear probe of its items. No item is held out, so there is no comparison with frozen
+        features. The state of the optimiser is kept from call to call. Each call exports the network anew: give it many
+        items.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for :meth:`fit`.
+        classes : array-like, optional
+            All classes. The first items of an estimator that is not fitted must have all of them.
+
+        Returns
+        -------
+        Self
+            Itself.
+
+        Raises
+        ------
+        InputError
+            If an item, a label or a parameter is wrong, `from_layer` names no single cut, or a later label is of no
+            class. The estimator is then as it was.
+        LayerError, ParityError
+            As by :meth:`fit`.
+        """
+        from .tuning import Passes
+
+        before = dict(vars(self))
+        try:
+            self._is_pass = True
+            self._goes_on = "head_" in before
+            self._named_classes = classes
+            self._start = self.layers_ if self._goes_on else read_start(self.start_from)
+            self._passes = self._passes or Passes(self.head_ if self._goes_on else None)
+            return self._fit_layers(X, y, sample_weight=sample_weight, groups=None, split=None)
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    def _fit_layers(self, X: Any, y: Any, *, sample_weight: Any, groups: Any, split: Any) -> Self:
+        """Compute maps and train, as ``fit`` or ``partial_fit`` have prepared."""
         self.check_parameters()
         self.map_error_ = None
-        self._start = read_start(self.start_from)
         try:
             self._backbone = self._load_backbone()
-            self.to_, self.pool_ = self._find_named_end(), str(self.pool)
+            if not self._goes_on:
+                self.to_, self.pool_ = self._find_named_end(), str(self.pool)
             self._networks = self._trace_networks(self._choose_cuts(X))  # errors are named before maps are computed
             with self._choose_map_folder():
                 super().fit(X, y, sample_weight=sample_weight, groups=groups, split=split)
@@ -256,7 +361,7 @@ class FineTuning(TransferEstimator):
             self.__dict__.pop("head_", None)  # what failed must not predict
             raise
         finally:
-            for name in ("_backbone", "_networks", "_map_folder", "_checked_features", "_learned_rows", "_start"):
+            for name in PREPARED:
                 self.__dict__.pop(name, None)
         return self
 
@@ -271,11 +376,17 @@ class FineTuning(TransferEstimator):
 
     def _choose_cuts(self, X: Any) -> list[str]:
         """Return the cuts to train above, in order of execution; of a store, those that it has maps of."""
-        if not isinstance(X, FeatureStore) or not is_automatic(self.from_layer):
-            return choose_cuts(self._backbone, self.from_layer, self.to_)
-        stored = self._list_stored_cuts(X)
-        known = [INPUT, *(layer.name for layer in cutter_for(self._backbone).layers())]
-        return [name for name in known if name in stored]
+        if self._goes_on:
+            return [self.from_layer_]
+        if isinstance(X, FeatureStore) and is_automatic(self.from_layer):
+            stored = self._list_stored_cuts(X)
+            known = [INPUT, *(layer.name for layer in cutter_for(self._backbone).layers())]
+            cuts = [name for name in known if name in stored]
+        else:
+            cuts = choose_cuts(self._backbone, self.from_layer, self.to_)
+        if self._is_pass and len(cuts) > 1:
+            raise InputError(f"from_layer stands for several cuts ({', '.join(cuts)}); partial_fit expects one")
+        return cuts
 
     def _trace_networks(self, cuts: Sequence[str]) -> dict[str, TunedNetwork]:
         """Return the network above each cut; of cuts that are not named, those that cannot be trained are left out."""
@@ -409,21 +520,9 @@ class FineTuning(TransferEstimator):
         """Train the layers above the cut, with a linear head, on maps; record what they were trained on."""
         from .network import read_trained_weights, tune_backbone
 
-        # Choose where the head sits and how to train, and compare with frozen features.
         rows = self._encode_labels(given)
-        options = self._training_options()
-        task = self._make_task(rows, self._weigh_rows(given), options.seed)
-        baseline = self._place_head(rows.X, task)
-        tuning, candidates = self._prepare_tuning(rows, task, options)
-        tuned, self.trials_ = tuning.choose(candidates)
-        self.from_layer_, self.learning_rate_, _ = tuned.candidate
-        self.history_ = [asdict(record) for record in tuned.records]
-        self.comparison_ = tuning.compare(tuned, *(baseline or (self.to_, tuning.frozen)))
-        known = task.division.known
-        self._learned_rows = task.division.training
-        if self.train_on_all and len(self._learned_rows) < len(rows):
-            tuned = tuning.train_on_all(tuned)
-            known = self._learned_rows = np.arange(len(rows))
+        train = self._train_pass if self._is_pass else self._train_layers
+        tuned, known = train(rows, self._weigh_rows(given))
 
         # The network is the backbone with other weights.
         few = np.flatnonzero(rows.find_originals())[:N_CHECKED_ITEMS]
@@ -439,10 +538,55 @@ class FineTuning(TransferEstimator):
                 self.learned_ = np.union1d(self.learned_, self._start.learned_ids)
         self.layers_ = TrainedLayers(self._backbone.identity(), self.from_layer_, self.to_, weights, self.learned_)
 
+    def _train_layers(self, rows: TrainingSet, weights: NDArray[np.float32]) -> tuple[Tuned, NDArray[np.intp]]:
+        """Choose where the head sits and how to train, and compare with frozen features.
+
+        Return what was trained, and the rows that it depends on.
+        """
+        options = self._training_options()
+        task = self._make_task(rows, weights, options.seed, (self.validation_fraction, self.test_fraction))
+        baseline = self._place_head(rows.X, task)
+        tuning, candidates = self._prepare_tuning(rows, task, options)
+        tuned, self.trials_ = tuning.choose(candidates)
+        self.from_layer_, self.learning_rate_, _ = tuned.candidate
+        self.history_ = [asdict(record) for record in tuned.records]
+        self.comparison_ = tuning.compare(tuned, *(baseline or (self.to_, tuning.frozen)))
+        self._learned_rows = task.division.training
+        if not self.train_on_all or len(self._learned_rows) == len(rows):
+            return tuned, task.division.known
+        self._learned_rows = np.arange(len(rows))
+        return tuning.train_on_all(tuned), self._learned_rows
+
+    def _train_pass(self, rows: TrainingSet, weights: NDArray[np.float32]) -> tuple[Tuned, NDArray[np.intp]]:
+        """Train for one pass over rows; return what came, and the rows."""
+        from .halving import Candidate
+        from .tuning import Passes
+
+        options = self._training_options()
+        task = self._make_task(rows, weights, options.seed, (0.0, 0.0))
+        passes = self._passes
+        assert passes is not None
+        if not self._goes_on:
+            self._place_head(rows.X, task)
+            self.from_layer_, self.learning_rate_ = next(iter(self._networks)), self._choose_rates(can_compare=False)[0]
+            self.trials_, self.history_, self.comparison_ = [], [], None
+        elif passes.state is not None:
+            task.center, task.scale = passes.center, passes.scale
+        candidate = Candidate(self.from_layer_, self.learning_rate_, on_all_rows=True)
+        states = {} if passes.state is None else {candidate: passes.state}
+        tuning = self._make_tuning(rows, task, options, states)
+        tuned, state = tuning.run_pass(candidate, passes.head)
+        self._passes = Passes(tuned.head, state, task.center, task.scale)
+        self.history_ = [*self.history_, asdict(tuned.records[-1])]
+        self._learned_rows = np.arange(len(rows))
+        return tuned, self._learned_rows
+
     def _fit_head(self, head: Any, rows: TrainingSet) -> Any:
         return head  # it was trained with the layers
 
-    def _make_task(self, rows: TrainingSet, weights: NDArray[np.float32], seed: int) -> Task:
+    def _make_task(
+        self, rows: TrainingSet, weights: NDArray[np.float32], seed: int, shares: tuple[float, float]
+    ) -> Task:
         """Return what is learned from rows, some of which are held out."""
         from .tuning import Task, divide_rows
 
@@ -452,7 +596,7 @@ class FineTuning(TransferEstimator):
             rows.y,
             rows.groups,
             is_original & ~self._find_learned(rows),
-            shares=(self.validation_fraction, self.test_fraction),
+            shares=shares,
             by_class=name == CLASSIFICATION,
             seed=seed,
         )
@@ -485,13 +629,23 @@ class FineTuning(TransferEstimator):
     ) -> tuple[Tuning, list[Candidate]]:
         """Return what trains the layers above each cut on rows, and the ways to train that are compared."""
         from .halving import Candidate
-        from .tuning import Tuning
 
-        maps: Any = rows.X
-        division = task.division
-        rates = self._choose_rates(can_compare=len(division.validation) > 0)
+        rates = self._choose_rates(can_compare=len(task.division.validation) > 0)
         candidates = [Candidate(cut, rate) for cut in self._networks for rate in rates]
         checkpoint = self._open_checkpoint(rows, task, options, candidates)
+        states = {} if checkpoint is None else checkpoint.load()
+        return self._make_tuning(rows, task, options, states, checkpoint), candidates
+
+    def _make_tuning(
+        self,
+        rows: TrainingSet,
+        task: Task,
+        options: ModuleTrainingOptions,
+        states: Mapping[Candidate, TrainingState],
+        checkpoint: Checkpoint | None = None,
+    ) -> Tuning:
+        """Return what trains the layers above each cut on rows, from earlier states; they are kept in a checkpoint."""
+        from .tuning import Tuning
 
         def after_epoch(candidate: Candidate, trainer: ModuleTrainer, record: EpochRecord) -> None:
             of_all = " on all rows" if candidate.on_all_rows else ""
@@ -502,16 +656,16 @@ class FineTuning(TransferEstimator):
             for callback in self.callbacks:
                 callback(trainer, record)
 
-        tuning = Tuning(
+        maps: Any = rows.X
+        return Tuning(
             self._networks,
             maps.of_cut,
             task,
             options,
             make_trainer=self.make_trainer,
             after_epoch=after_epoch,
-            states={} if checkpoint is None else checkpoint.load(),
+            states=states,
         )
-        return tuning, candidates
 
     def make_trainer(
         self,
@@ -576,7 +730,9 @@ class FineTuning(TransferEstimator):
 
     def _load_backbone(self) -> TorchBackbone:
         """Return the backbone with its PyTorch module."""
-        backbone = load_named(self.backbone)  # type: ignore[arg-type]
+        backbone = BackboneSpec(self.backbone) if isinstance(self.backbone, str) else self.backbone
+        if isinstance(backbone, BackboneSpec):
+            backbone = load_or_reuse(backbone)  # it is copied before it is trained
         if not isinstance(backbone, Backbone):
             raise InputError(
                 f"backbone is a {type(backbone).__name__}, whose layers cannot be trained; expected a name such as "
@@ -613,8 +769,8 @@ class FineTuning(TransferEstimator):
         """Report the score on the rows that neither training nor its end depended on."""
         self.fit_report_ = None
         self.not_evaluated_ = None
-        if self.comparison_ is None:
-            self.not_evaluated_ = "too few rows could be held out"
+        if self._is_pass or self.comparison_ is None:
+            self.not_evaluated_ = "partial_fit holds no row out" if self._is_pass else "too few rows could be held out"
             return
         learned = rows.take(self._learned_rows)
         self.fit_report_ = FitReport(

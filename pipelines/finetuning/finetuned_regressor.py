@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+from ...errors import InputError
 from ..estimators.transfer_regressor import TransferRegressor
 from .finetuned_estimator import FineTuning
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 class FineTunedRegressor(FineTuning, TransferRegressor):
@@ -50,3 +56,11 @@ class FineTunedRegressor(FineTuning, TransferRegressor):
     >>> bool(regressor.fit(images[:100], levels[:100]).score(images[100:], levels[100:]) > 0.7)
     True
     """
+
+    def _require_learnable(self, targets: NDArray[Any]) -> None:
+        super()._require_learnable(targets)
+        n_targets = targets.shape[1] if targets.ndim == 2 else None
+        if self._goes_on and n_targets != self.n_targets_:
+            raise InputError(
+                f"{n_targets} values for each item, but {self.n_targets_} for the first ones (None: a vector)"
+            )

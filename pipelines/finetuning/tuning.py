@@ -120,6 +120,26 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Passes:
+    """What training in single passes goes on from.
+
+    Parameters
+    ----------
+    head : estimator or None
+        The linear head; None before a probe is fitted.
+    state : TrainingState or None
+        After the last pass; None before the first.
+    center, scale : float or ndarray
+        By which values were standardised then.
+    """
+
+    head: Any
+    state: TrainingState | None = None
+    center: Any = 0.0
+    scale: Any = 1.0
+
+
+@dataclass(frozen=True)
 class Tuned:
     """A trained network: how it was trained, its head, the features of all rows, and after how many epochs it is."""
 
@@ -329,18 +349,37 @@ class Tuning:
 
         If the layers were best before training, they are left as they are, and the head is a probe of all rows.
         """
+        options = replace(self.options, epochs=max(1, chosen.n_epochs))
+        candidate = chosen.candidate._replace(on_all_rows=True)
+        tuned, _ = self.train_on_rows(candidate, self.fit_probe_of_all(), options, until=chosen.n_epochs)
+        return tuned
+
+    def run_pass(self, candidate: Candidate, head: Any) -> tuple[Tuned, TrainingState]:
+        """Train a candidate for one more epoch on all rows, at its learning rate; return the state after it as well.
+
+        It goes on from its earlier state, or else from a linear head; for None, from a probe of all rows.
+        """
+        n_epochs = len(self.states[candidate].records) if candidate in self.states else 0
+        options = replace(self.options, epochs=n_epochs + 1, warmup=0.0, cosine=False)
+        return self.train_on_rows(candidate, head or self.fit_probe_of_all(), options)
+
+    def fit_probe_of_all(self) -> Any:
+        """Return a linear probe of the frozen features, of all rows."""
+        report_step("training a linear probe on all rows")
+        return self.task.fit_probe(self.frozen, np.arange(len(self.task.y)))
+
+    def train_on_rows(
+        self, candidate: Candidate, probe: Any, options: ModuleTrainingOptions, until: int | None = None
+    ) -> tuple[Tuned, TrainingState]:
+        """Train a candidate on all rows, none of which says when to end; return the state of training as well."""
         task = self.task
         rows = np.arange(len(task.y))
-        report_step("training a linear probe on all rows")
-        probe = task.fit_probe(self.frozen, rows)
-        n_epochs = chosen.n_epochs
-        options = replace(self.options, epochs=max(1, n_epochs))
-        candidate = chosen.candidate._replace(on_all_rows=True)
         labelled = task.label(self.maps[candidate.layer], rows, getattr(probe, "classes_", None))
         tuner = self.prepare(candidate, probe, rows, labelled, None, options)
-        for record in tuner.trainer.run(until=n_epochs):
+        for record in tuner.trainer.run(until=until):
             self.after_epoch(candidate, tuner.trainer, record)
-        return self.finish(candidate, tuner, probe)
+        state = tuner.trainer.save_state()
+        return self.finish(candidate, tuner, probe), state
 
     def prepare(
         self,

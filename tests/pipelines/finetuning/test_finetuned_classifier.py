@@ -13,22 +13,12 @@ import numpy as np
 import pytest
 import topwork
 import torch
-from sklearn.datasets import load_digits
 from topwork import FineTunedClassifier
 from topwork.errors import BundleError, IdentityError, InputError, LayerError
 from topwork.pipelines.report import write_report
 from topwork.pipelines.show import describe_path
 
 N_TRAINING = 240
-
-
-@pytest.fixture(scope="module")
-def digits() -> tuple[list[np.ndarray], np.ndarray]:
-    """Return 640 digits as photographs of 32 x 32 pixels, in random order."""
-    loaded = load_digits()
-    order = np.random.default_rng(0).permutation(len(loaded.target))[:640]
-    images = [np.kron(loaded.images[row] * 15, np.ones((4, 4))).astype(np.uint8) for row in order]
-    return [np.repeat(image[..., None], 3, axis=2) for image in images], loaded.target[order]
 
 
 def make_classifier(**options: Any) -> FineTunedClassifier:
@@ -166,7 +156,7 @@ def test_training_goes_on_from_a_bundle_when_labels_change(
     few = [str(label) for label in range(8)]
     is_known = np.isin(labels, few) & (np.arange(200) < 120)
     store = tmp_path / "maps"
-    options = {"epochs": 4, "store": store}
+    options = {"epochs": 4, "store": store, "to": "last"}
     parent = make_classifier(**options).fit([images[row] for row in np.flatnonzero(is_known)], labels[is_known])
     parent.save(tmp_path / "parent")
     child = make_classifier(**options, start_from=tmp_path / "parent").fit(images, labels)
@@ -200,7 +190,11 @@ def test_training_goes_on_from_a_bundle_when_labels_change(
 def test_layers_are_trained_once_more_on_all_rows(digits: tuple[list[np.ndarray], np.ndarray]) -> None:
     images, labels = digits[0][:100], digits[1][:100]
     seen = []
-    options = {"epochs": 3, "callbacks": [lambda trainer, record: seen.append((len(trainer.rows), record.epoch))]}
+    options = {
+        "epochs": 3,
+        "to": "last",
+        "callbacks": [lambda trainer, record: seen.append((len(trainer.rows), record.epoch))],
+    }
     tuned = make_classifier(**options, train_on_all=True).fit(images, labels)
     best = max(tuned.history_, key=lambda record: record["validation_score"])
     limit = best["validation_score"] - best["validation_error"]
@@ -230,6 +224,31 @@ def test_head_sits_where_frozen_features_are_best(
     assert few.pool_ == "max"
 
 
+def test_head_of_a_fitted_estimator_is_refitted_on_its_own_features(
+    fitted: FineTunedClassifier, digits: tuple[list[np.ndarray], np.ndarray], tmp_path: Path
+) -> None:
+    images, labels = digits
+    store = topwork.FeatureStore.create(tmp_path / "tuned", fitted.extractor_)
+    topwork.extract_features(images[N_TRAINING : N_TRAINING + 100], store)
+    child = topwork.refit(fitted, store, labels[N_TRAINING : N_TRAINING + 100])
+    assert type(child) is topwork.TransferClassifier
+    assert child.score(images[-200:], labels[-200:]) > 0.8
+
+
+def test_estimator_for_a_store_names_its_cuts_and_the_backbone(
+    digits: tuple[list[np.ndarray], np.ndarray], tmp_path: Path
+) -> None:
+    images, labels = digits[0][:40], digits[1][:40]
+    make_classifier(from_layer="layer3.0", epochs=1, store=tmp_path / "maps").fit(images, labels)
+    store = topwork.FeatureStore.open(tmp_path / "maps")
+    with pytest.raises(InputError, match=r"backbone is missing: .* which was topwork:tiny"):
+        FineTunedClassifier.from_store(store)
+    with pytest.raises(InputError, match="an exported graph has no layers that can be trained"):
+        FineTunedClassifier.from_graph(store.graph)
+    options = {"backbone": "topwork:tiny", "epochs": 1, "precision": "fp32", "random_state": 0}
+    assert FineTunedClassifier.from_store(store, **options).fit(store, labels).from_layer_ == "layer3.0"
+
+
 def test_own_trainer_takes_part(digits: tuple[list[np.ndarray], np.ndarray]) -> None:
     class Freezing(FineTunedClassifier):
         """Trains the head alone."""
@@ -249,13 +268,14 @@ def test_several_cuts_are_compared_on_a_store(digits: tuple[list[np.ndarray], np
     images, labels = digits[0][:120], digits[1][:120]
     checkpoint = tmp_path / "training"
     cuts = ("layer3.0", "layer2")
-    first = make_classifier(from_layer=cuts, epochs=2, store=tmp_path / "maps", checkpoint=checkpoint)
+    options = {"to": "last", "epochs": 2}
+    first = make_classifier(from_layer=cuts, store=tmp_path / "maps", checkpoint=checkpoint, **options)
     first.fit(images, labels)
     assert [trial.layer for trial in first.trials_] == ["layer2", "layer3.0"]
     assert sorted(trial.epochs for trial in first.trials_) == [1, 2]
     assert {path.name for path in checkpoint.iterdir()} == {f"{cut}@0.001.safetensors" for cut in cuts}
     assert first.comparison_.frozen_layer.startswith(cuts)
-    from_store = make_classifier(from_layer="auto", epochs=2).fit(topwork.FeatureStore.open(tmp_path / "maps"), labels)
+    from_store = make_classifier(from_layer="auto", **options).fit(topwork.FeatureStore.open(tmp_path / "maps"), labels)
     assert from_store.from_layer_ == first.from_layer_
     np.testing.assert_allclose(from_store.head_.coef_, first.head_.coef_, rtol=1e-4, atol=1e-5)
 
