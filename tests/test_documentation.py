@@ -52,12 +52,12 @@ INTERNAL_METHODS = {
     "find_largest_batch inputs_folder list_files measurements_path weights_path write_certificate write_measurements "
     "write_session_canaries",
     "Certificate": "from_json to_json",
-    "TransferClassifier": "as_frozen as_known_targets as_targets check_parameters collect_candidates compute_features_at "
-    "find_task has_coded_labels n_outputs open_items require_familiarity require_own_labels restore score_predictions "
-    "search_cut train unfitted_head",
-    "TransferRegressor": "as_frozen as_known_targets as_targets check_parameters collect_candidates compute_features_at "
-    "find_task n_outputs open_items require_familiarity require_own_labels restore score_predictions search_cut train "
-    "unfitted_head",
+    "TransferClassifier": "as_frozen as_known_targets as_targets check_parameters collect_candidates "
+    "compute_features_at find_task has_coded_labels n_outputs open_items require_familiarity "
+    "require_own_labels restore score_predictions search_cut train unfitted_head",
+    "TransferRegressor": "as_frozen as_known_targets as_targets check_parameters collect_candidates "
+    "compute_features_at find_task n_outputs open_items require_familiarity require_own_labels "
+    "restore score_predictions search_cut train unfitted_head",
 }
 """Methods and properties by which the packages call each other, and which users have no need of."""
 for kind in ("Classifier", "Regressor"):
