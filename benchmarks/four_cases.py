@@ -8,6 +8,7 @@ in plain PyTorch with as many epochs. Accuracies are those of items that took pa
 
 from __future__ import annotations
 
+import argparse
 import copy
 import itertools
 import json
@@ -21,17 +22,22 @@ import numpy as np
 import topwork
 import torch
 from contest import arguments, use_work_folder
+from data_sets import unpacked
 from layer_choice import FOUR_CASES, PAGE, Task, draw_rows, keep_section, tasks
 from page import machine, table
+from topwork.extract.graphs.pooling import name_pooled
 from topwork.models.torchvision_operators import ensure_torchvision_operators
 from topwork.pipelines.finetuning.finetuned_estimator import AUTOMATIC_RATES
 from torch import nn
+from trained_cases import cifar_network, in_folders
 
 RESULTS = Path(__file__).with_suffix(".jsonl")
 EPOCHS = 20
 BATCH_SIZE = 64
 LEARNING_RATES = AUTOMATIC_RATES["adamw"]
 """Those that topwork chooses from by default; plain PyTorch is measured with each."""
+ALL_OF_CIFAR = "CIFAR-10, 50,000"
+FEWER_EPOCHS = {ALL_OF_CIFAR: 4}
 SEEDS = 5
 LATE_LAYERS = {"digits": "layer2", "CIFAR-10": "layer2", "hymenoptera": "blocks.5", "Banking77": "encoder.layer.3"}
 """The last layer that is kept where late ones are removed."""
@@ -47,7 +53,7 @@ def main() -> None:
     use_work_folder(options.work)
     ensure_torchvision_operators()
     known = read_results()
-    chosen = {name: task for name, task in tasks(options).items() if options.only in name}
+    chosen = {name: task for name, task in list_tasks(options).items() if options.only in name}
     for seed, (name, task) in itertools.product(range(options.seeds), chosen.items()):
         missing = [way for way in options.ways.split(";") if (name, way, seed) not in known]
         if missing:
@@ -55,7 +61,21 @@ def main() -> None:
             labels = np.unique(np.asarray(labels), return_inverse=True)[1]
         for way in missing:
             measure(name, way, seed, task, items, labels)
-    keep_section(options.page, FOUR_CASES, describe(read_results(), tasks(options)))
+    keep_section(options.page, FOUR_CASES, describe(read_results(), list_tasks(options)))
+
+
+def list_tasks(options: argparse.Namespace) -> dict[str, Task]:
+    """Return the tasks of the comparison of layers, and all of CIFAR-10."""
+    data, work = options.data, options.work
+
+    def everything() -> tuple[Sequence[Any], Sequence[Any]]:
+        (train, y_train), (test, y_test) = (
+            in_folders(unpacked(data / f"cifar10-{name}.tar.gz", work) / name, None) for name in ("train", "test")
+        )
+        return [*train, *test], [*y_train, *y_test]
+
+    network = partial(cifar_network, data, "exact")
+    return {**tasks(options), ALL_OF_CIFAR: Task(network, everything, 50_000, 10_000, is_divided=True)}
 
 
 def measure(name: str, way: str, seed: int, task: Task, items: Sequence[Any], labels: np.ndarray) -> None:
@@ -84,11 +104,11 @@ def train_head(name: str, backbone: Any, items: Sequence[Any], labels: np.ndarra
     return classifier.predict, {"layer": classifier.search_.chosen.name, "advice": "; ".join(advice.case)}
 
 
-def finetune(backbone: Any, items: Sequence[Any], labels: np.ndarray, seed: int, **options: Any) -> Trained:
+def finetune(name: str, backbone: Any, items: Sequence[Any], labels: np.ndarray, seed: int, **options: Any) -> Trained:
     """Train layers with topwork."""
     classifier = topwork.FineTunedClassifier(
         backbone,
-        epochs=EPOCHS,
+        epochs=FEWER_EPOCHS.get(name, EPOCHS),
         batch_size=BATCH_SIZE,
         precision="fp32",
         on_error="record",
@@ -100,6 +120,7 @@ def finetune(backbone: Any, items: Sequence[Any], labels: np.ndarray, seed: int,
     gain = None if comparison is None else [comparison.gain, comparison.standard_error]
     return classifier.predict, {
         "layer": classifier.from_layer_,
+        "to": name_pooled(classifier.to_, classifier.pool_),
         "rate": classifier.learning_rate_,
         "gain": gain,
         "epochs": len(classifier.history_),
@@ -108,19 +129,19 @@ def finetune(backbone: Any, items: Sequence[Any], labels: np.ndarray, seed: int,
 
 def finetune_above(name: str, backbone: Any, items: Sequence[Any], labels: np.ndarray, seed: int) -> Trained:
     """Train the layers above the cut that topwork chooses."""
-    return finetune(backbone, items, labels, seed, from_layer="auto")
+    return finetune(name, backbone, items, labels, seed, from_layer="auto")
 
 
 def finetune_whole(name: str, backbone: Any, items: Sequence[Any], labels: np.ndarray, seed: int) -> Trained:
     """Train the whole network from cached pixels; texts have no such cut, and are trained above their first layer."""
     is_text = isinstance(items[0], str)
-    return finetune(backbone, items, labels, seed, from_layer="encoder.layer.0" if is_text else "input")
+    return finetune(name, backbone, items, labels, seed, from_layer="encoder.layer.0" if is_text else "input")
 
 
 def finetune_shortened(name: str, backbone: Any, items: Sequence[Any], labels: np.ndarray, seed: int) -> Trained:
     """Remove late layers, and train what is left above the cut that topwork chooses."""
     to = LATE_LAYERS[name.partition(",")[0]]
-    return finetune(backbone, items, labels, seed, from_layer="auto", to=to)
+    return finetune(name, backbone, items, labels, seed, from_layer="auto", to=to)
 
 
 def train_in_pytorch(
@@ -137,10 +158,11 @@ def train_in_pytorch(
     width = int(extractor.fit(None).columns[0].width)
     network = nn.ModuleDict({"body": module, "head": nn.Linear(width, int(labels.max()) + 1)})
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=0.05)
-    n_steps = EPOCHS * -(-len(items) // BATCH_SIZE)
+    epochs = FEWER_EPOCHS.get(name, EPOCHS)
+    n_steps = epochs * -(-len(items) // BATCH_SIZE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, n_steps, pct_start=0.1)
-    for _ in range(EPOCHS):
-        for index in np.array_split(np.random.default_rng(seed).permutation(len(items)), n_steps // EPOCHS):
+    for _ in range(epochs):
+        for index in np.array_split(np.random.default_rng(seed).permutation(len(items)), n_steps // epochs):
             outputs = network["head"](prepare(network["body"], [items[row] for row in index]))
             loss = nn.functional.cross_entropy(outputs, torch.from_numpy(labels[index]))
             optimizer.zero_grad()

@@ -39,7 +39,7 @@ SCORES = ("logme", "h_score", "regularised_h_score", "transrate", "neighbor_scor
 class Task:
     """Items with labels, a backbone, and how many items a draw trains on; `n_test` others are predicted.
 
-    `per_class` draws so many of each class.
+    `per_class` draws so many of each class; with `is_divided` the first items are those to train on.
     """
 
     backbone: Callable[..., topwork.Backbone]
@@ -47,6 +47,7 @@ class Task:
     n_train: int
     n_test: int
     per_class: int | None = None
+    is_divided: bool = False
 
 
 def tasks(options: argparse.Namespace) -> dict[str, Task]:
@@ -159,6 +160,8 @@ def make_random(backbone: topwork.Backbone) -> Any:
 
 def draw_rows(task: Task, labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return rows to train on, and others to predict."""
+    if task.is_divided:
+        return np.split(np.arange(len(labels)), [task.n_train])
     order = np.random.default_rng(seed).permutation(len(labels))
     if task.per_class is None:
         return order[: task.n_train], order[task.n_train :][: task.n_test]
