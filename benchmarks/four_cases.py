@@ -27,7 +27,7 @@ from layer_choice import FOUR_CASES, PAGE, Task, draw_rows, keep_section, tasks
 from page import machine, table
 from topwork.extract.graphs.pooling import name_pooled
 from topwork.models.torchvision_operators import ensure_torchvision_operators
-from topwork.pipelines.finetuning.finetuned_estimator import AUTOMATIC_RATES
+from topwork.pipelines.finetuning.training_parameters import AUTOMATIC_RATES
 from torch import nn
 from trained_cases import cifar_network, in_folders
 

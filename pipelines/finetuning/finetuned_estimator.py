@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import check_is_fitted
 
@@ -19,27 +16,14 @@ from ...extract.extractor.extractor import Extractor, ItemFeatures
 from ...extract.graphs.cutting import cutter_for
 from ...extract.graphs.graph_cache import load_or_reuse
 from ...extract.graphs.layer import INPUT, LAST
-from ...extract.graphs.pooling import AUTO, UNPOOLED, satisfies
-from ...extract.jobs.job import extract_features
+from ...extract.graphs.pooling import AUTO, UNPOOLED
 from ...extract.preprocess.decode import MAX_PIXELS
 from ...extract.sources.item import Source
 from ...extract.sources.selected import SelectedSource
-from ...extract.store.description import is_store
 from ...extract.store.feature_store import FeatureStore
 from ...heads.fit_report import FitReport
 from ...heads.module_training.options import ModuleTrainingOptions
-from ...heads.parameters import (
-    BOOLEAN,
-    DEVICE,
-    NUMBER_FROM_0,
-    NUMBER_FROM_0_BELOW_1,
-    POSITIVE_INTEGER,
-    POSITIVE_NUMBER,
-    Constraint,
-    check_parameters,
-    is_integer,
-    one_of,
-)
+from ...heads.parameters import check_parameters, is_integer
 from ...heads.registry import CLASSIFICATION
 from ...identity import digest
 from ...models.backbone import Backbone, TorchBackbone
@@ -49,20 +33,21 @@ from ..bundle.bundle_files import BundleContents
 from ..bundle.lineage import hash_each_id, hash_ids
 from ..bundle.manifest import FINETUNING
 from ..estimators.candidate_features import is_automatic
-from ..estimators.item_features import LOCK_PATIENCE_SECONDS, compute_features, match_rows, warn_of_pending
+from ..estimators.item_features import compute_features, warn_of_pending
 from ..estimators.load import restore_estimator
 from ..estimators.training_set import TrainingSet
 from ..estimators.transfer_estimator import TransferEstimator
 from .checkpoint import Checkpoint
-from .cuts import choose_cuts, keep_within_disk
-from .stored_maps import MapsOfCuts, StoredMaps
+from .cuts import choose_cuts
+from .map_stores import choose_map_folder, compute_maps, find_affordable_cuts, list_stored_cuts, open_maps
 from .trained_layers import TrainedLayers
+from .training_parameters import CONSTRAINTS, choose_rates, make_training_options, name_function
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ...extract.graphs.cut import Column
     from ...extract.graphs.exported_graph import ExportedGraph
+    from ...extract.graphs.layer import Layer
     from ...heads.module_training.rows import TrainingRows
     from ...heads.module_training.trainer import EpochRecord, ModuleTrainer, TrainingState
     from ..estimators.transfer_classifier import TransferClassifier
@@ -71,53 +56,14 @@ if TYPE_CHECKING:
     from .network import TunedNetwork
     from .tuning import Comparison, Passes, Task, Tuned, Tuning
 
-MAP_DTYPE = "float16"
-"""Of maps in a new store: half the bytes, and an error of 1 in 2,000."""
 MAX_MAP_ERROR = 0.02
 """Largest relative L2 error of features that are computed from stored maps."""
 N_CHECKED_ITEMS = 8
-OPTIONAL_POSITIVE = Constraint(
-    "None, or a positive number", lambda value: value is None or POSITIVE_NUMBER.is_met(value)
-)
-SHARE_BELOW_1 = Constraint("a number from 0 to below 1", NUMBER_FROM_0_BELOW_1.is_met)
-LOSS = Constraint("None, or a function of outputs and targets", lambda value: value is None or callable(value))
-AUTOMATIC_RATES = {"adamw": (1e-4, 1e-3), "sgd": (1e-3, 1e-2)}
-"""Learning rates that are compared if none is named; without rows to compare them by, it is the first."""
-RATES = Constraint(
-    "a positive number, several, or 'auto'",
-    lambda value: is_automatic(value) or (bool(rates := list_rates(value)) and all(map(POSITIVE_NUMBER.is_met, rates))),
-)
-CALLBACKS = Constraint(
-    "a sequence of functions", lambda value: isinstance(value, Sequence) and all(map(callable, value))
-)
-
 PREPARED = (
     *("_backbone", "_networks", "_map_folder", "_checked_features", "_learned_rows"),
     *("_start", "_is_pass", "_goes_on", "_named_classes"),
 )
 """Attributes that exist while layers are trained."""
-
-CONSTRAINTS = {
-    "max_disk": OPTIONAL_POSITIVE,
-    "epochs": POSITIVE_INTEGER,
-    "batch_size": POSITIVE_INTEGER,
-    "optimizer": one_of("adamw", "sgd"),
-    "learning_rate": RATES,
-    "layer_decay": POSITIVE_NUMBER,
-    "weight_decay": NUMBER_FROM_0,
-    "warmup": SHARE_BELOW_1,
-    "label_smoothing": SHARE_BELOW_1,
-    "mixup": NUMBER_FROM_0,
-    "brightness": NUMBER_FROM_0,
-    "patience": POSITIVE_INTEGER,
-    "train_batch_norm": BOOLEAN,
-    "validation_fraction": SHARE_BELOW_1,
-    "test_fraction": SHARE_BELOW_1,
-    "train_on_all": BOOLEAN,
-    "device": DEVICE,
-    "loss": LOSS,
-    "callbacks": CALLBACKS,
-}
 
 
 class FineTuning(TransferEstimator):
@@ -352,7 +298,7 @@ class FineTuning(TransferEstimator):
             if not self._goes_on:
                 self.to_, self.pool_ = self._find_named_end(), str(self.pool)
             self._networks = self._trace_networks(self._choose_cuts(X))  # errors are named before maps are computed
-            with self._choose_map_folder():
+            with choose_map_folder(self.store) as self._map_folder:
                 super().fit(X, y, sample_weight=sample_weight, groups=groups, split=split)
             if not isinstance(X, FeatureStore):
                 self._check_maps(X)
@@ -379,7 +325,7 @@ class FineTuning(TransferEstimator):
         if self._goes_on:
             return [self.from_layer_]
         if isinstance(X, FeatureStore) and is_automatic(self.from_layer):
-            stored = self._list_stored_cuts(X)
+            stored = list_stored_cuts(X, self.to_)
             known = [INPUT, *(layer.name for layer in cutter_for(self._backbone).layers())]
             cuts = [name for name in known if name in stored]
         else:
@@ -411,26 +357,6 @@ class FineTuning(TransferEstimator):
                 if not is_automatic(self.from_layer) or (cut == cuts[-1] and not networks):
                     raise
         return networks
-
-    def _list_stored_cuts(self, store: FeatureStore) -> list[str]:
-        """Return the layers, other than the last one that is kept, of which a store has whole maps."""
-        names = [column.layer for column in store.columns if is_whole(column) and column.layer != self.to_]
-        if not names:
-            raise InputError(
-                f"{store.path} has no whole maps, which layers are trained from; expected a store made with --pool none"
-            )
-        return names
-
-    @contextlib.contextmanager
-    def _choose_map_folder(self) -> Iterator[None]:
-        """Keep maps in the store, or else in a temporary folder."""
-        if self.store is not None:
-            self._map_folder = Path(self.store)
-            yield
-            return
-        with tempfile.TemporaryDirectory(prefix="topwork-maps-") as folder:
-            self._map_folder = Path(folder) / "maps"
-            yield
 
     def check_parameters(self) -> None:
         """Raise an InputError if a parameter that does not concern the features is wrong."""
@@ -470,51 +396,23 @@ class FineTuning(TransferEstimator):
         chosen = chosen[is_labelled]
         if isinstance(items, FeatureStore):
             warn_of_pending(items)
-            return self._take_maps(items, chosen, np.arange(len(chosen)), failures=items.failures())
+            maps: Any = open_maps(items, chosen, self.extractor_.columns, self._list_cut_layers())
+            return ItemFeatures(maps, np.arange(len(chosen)), items.failures())
         self._keep_within_disk(len(chosen))
         source = SelectedSource(items, chosen.tolist())
-        store = FeatureStore.open_or_create(self._map_folder, self.extractor_, MAP_DTYPE, adds_columns=True)
-        config = self.extractor_.run_config
-        ledger = extract_features(
-            source, store, config=config, patience=LOCK_PATIENCE_SECONDS, views=self.views or None
-        )
-        if any(self._find_column(store, cut) is None for cut in self._networks):
-            store.add_columns(self.extractor_, source, config=config, patience=LOCK_PATIENCE_SECONDS, partial=True)
-        warn_of_pending(store)
-        kept, rows = match_rows(source, store.groups)
-        return self._take_maps(store, rows, kept, failures=ledger.failures)
+        return compute_maps(source, self.extractor_, self._map_folder, self._list_cut_layers(), self.views)
+
+    def _list_cut_layers(self) -> dict[str, Layer]:
+        """Return the layers of the cuts by their names."""
+        return {cut: network.upper.layer for cut, network in self._networks.items()}
 
     def _keep_within_disk(self, n_items: int) -> None:
         """Leave out cuts whose maps need more disk than there may be; raise an InputError if none is left."""
-        views, dtype = self.views, MAP_DTYPE
-        if is_store(self._map_folder):
-            store = FeatureStore.open(self._map_folder)
-            views, dtype = views or store.n_views, store.columns[0].dtype
-        kept = keep_within_disk(self.extractor_.columns, n_items * (1 + views), self.max_disk, dtype)
+        columns = self.extractor_.columns
+        kept = find_affordable_cuts(columns, n_items, self._map_folder, self.views, self.max_disk)
         if len(kept) < len(self._networks):
             self._networks = {cut: self._networks[cut] for cut in kept}
             self.extractor_ = self._build_extractor().fit(None)
-
-    def _take_maps(
-        self, store: FeatureStore, rows: NDArray[np.intp], kept: NDArray[np.intp], failures: list[tuple[str, str]]
-    ) -> ItemFeatures:
-        maps: Any = MapsOfCuts({cut: self._open_maps(store, rows, cut) for cut in self._networks})
-        return ItemFeatures(maps, kept, failures)
-
-    def _open_maps(self, store: FeatureStore, rows: NDArray[np.intp], cut: str) -> StoredMaps:
-        """Return the maps of some rows of a store at a cut."""
-        layer = cutter_for(self._backbone).describe(cut)
-        column = self._find_column(store, cut)
-        if column is not None:
-            return StoredMaps(store.matrix(column), rows, layer)
-        # A column that some rows of the store lack is none of its matrices.
-        wanted = next(column for column in self.extractor_.columns if column.layer == cut)
-        ids = store.ids
-        return StoredMaps(store.take([ids[row] for row in rows], wanted), np.arange(len(rows)), layer)
-
-    def _find_column(self, store: FeatureStore, cut: str) -> Column | None:
-        """Return the column of the maps of a cut in a store, None if it has none."""
-        return next((column for column in store.columns if column.layer == cut and is_whole(column)), None)
 
     def train(self, head: Any, given: TrainingSet) -> None:
         """Train the layers above the cut, with a linear head, on maps; record what they were trained on."""
@@ -543,7 +441,7 @@ class FineTuning(TransferEstimator):
 
         Return what was trained, and the rows that it depends on.
         """
-        options = self._training_options()
+        options = make_training_options(self)
         task = self._make_task(rows, weights, options.seed, (self.validation_fraction, self.test_fraction))
         baseline = self._place_head(rows.X, task)
         tuning, candidates = self._prepare_tuning(rows, task, options)
@@ -562,13 +460,13 @@ class FineTuning(TransferEstimator):
         from .halving import Candidate
         from .tuning import Passes
 
-        options = self._training_options()
+        options = make_training_options(self)
         task = self._make_task(rows, weights, options.seed, (0.0, 0.0))
         passes = self._passes
         assert passes is not None
         if not self._goes_on:
             self._place_head(rows.X, task)
-            self.from_layer_, self.learning_rate_ = next(iter(self._networks)), self._choose_rates(can_compare=False)[0]
+            self.from_layer_, self.learning_rate_ = next(iter(self._networks)), choose_rates(self, can_compare=False)[0]
             self.trials_, self.history_, self.comparison_ = [], [], None
         elif passes.state is not None:
             task.center, task.scale = passes.center, passes.scale
@@ -630,7 +528,7 @@ class FineTuning(TransferEstimator):
         """Return what trains the layers above each cut on rows, and the ways to train that are compared."""
         from .halving import Candidate
 
-        rates = self._choose_rates(can_compare=len(task.division.validation) > 0)
+        rates = choose_rates(self, can_compare=len(task.division.validation) > 0)
         candidates = [Candidate(cut, rate) for cut in self._networks for rate in rates]
         checkpoint = self._open_checkpoint(rows, task, options, candidates)
         states = {} if checkpoint is None else checkpoint.load()
@@ -702,13 +600,6 @@ class FineTuning(TransferEstimator):
             return np.ones(len(rows), bool)
         return np.isin(hash_each_id(rows.ids), self._start.learned_ids)
 
-    def _choose_rates(self, *, can_compare: bool) -> list[float]:
-        """Return the learning rates to try."""
-        if not is_automatic(self.learning_rate):
-            return sorted(list_rates(self.learning_rate))
-        rates = AUTOMATIC_RATES[self.optimizer]
-        return list(rates) if can_compare else [min(rates)]
-
     def _open_checkpoint(
         self, rows: TrainingSet, task: Task, options: ModuleTrainingOptions, candidates: Sequence[Candidate]
     ) -> Checkpoint | None:
@@ -739,23 +630,6 @@ class FineTuning(TransferEstimator):
                 "timm:NAME, or what topwork.load_backbone returns"
             )
         return backbone  # type: ignore[return-value]
-
-    def _training_options(self) -> ModuleTrainingOptions:
-        seed = check_random_state(self.random_state).randint(2**31 - 1)
-        return ModuleTrainingOptions(
-            loss=self.loss or "classes",
-            epochs=self.epochs,
-            batch_size=self.batch_size,  # type: ignore[arg-type]
-            optimizer=self.optimizer,  # type: ignore[arg-type]
-            layer_decay=self.layer_decay,
-            weight_decay=self.weight_decay,
-            warmup=self.warmup,
-            label_smoothing=self.label_smoothing,
-            mixup=self.mixup,
-            patience=self.patience,
-            seed=int(seed),
-            device=self.device,
-        )
 
     def _weigh_rows(self, given: TrainingSet) -> NDArray[np.float32]:
         """Return the weight of each row, whose labels are as the user gave them."""
@@ -835,19 +709,3 @@ def read_start(start_from: Any) -> TrainedLayers | None:
         )
     check_is_fitted(start_from, "layers_")
     return start_from.layers_
-
-
-def name_function(function: Any) -> str:
-    """Return the module and the name of a function, or of the type of something else that is called."""
-    named = function if hasattr(function, "__qualname__") else type(function)
-    return f"{named.__module__}.{named.__qualname__}"
-
-
-def is_whole(column: Column) -> bool:
-    """Return whether a column holds whole values of its layer."""
-    return satisfies(column.pool, UNPOOLED) and not column.normalize
-
-
-def list_rates(rates: Any) -> list[Any]:
-    """Return one or several learning rates as a list."""
-    return list(rates) if isinstance(rates, Sequence) and not isinstance(rates, str) else [rates]
