@@ -1,11 +1,12 @@
 """Training above a cut from cached maps, against the same training in plain PyTorch.
 
-``python benchmarks/finetuning.py`` measures three things, each a section of ``docs/benchmarks.md``:
+``python benchmarks/finetuning.py`` measures four things, each a section of ``docs/benchmarks.md``:
 
 - the losses of 50 steps from maps in float32, against a plain loop over the whole network with a frozen trunk, with the
   same weights, batches and optimiser;
 - the time of an epoch, against that loop: by turns in one process, on tensors in memory, and for images with decoding;
-- the bytes of the maps, as ``topwork extract --plan`` forecasts them, against those on the disk.
+- the bytes of the maps, as ``topwork extract --plan`` forecasts them, against those on the disk;
+- reading maps that are too large for the memory in the order of training, against reading them as they lie.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import numpy as np
 import topwork
 import torch
 from contest import arguments, use_work_folder
-from data_sets import banking77, cifar, hymenoptera, minilm
+from data_sets import banking77, cifar, hymenoptera, minilm, unpacked
 from page import write_section
 from topwork.extract.engine.run_config import RunConfig
 from topwork.extract.graphs.cutting import cutter_for
@@ -63,7 +64,7 @@ class Case:
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--parts", default="epochs,losses,disk", help="what to measure")
+    parser.add_argument("--parts", default="epochs,losses,disk,reading", help="what to measure")
     options = parser.parse_args()
     use_work_folder(options.work)
     ensure_torchvision_operators()
@@ -72,6 +73,10 @@ def main() -> None:
         "epochs": ("Fine-tuning: time of an epoch", lambda: describe_epochs(cases, options.work, options.repeats)),
         "losses": ("Fine-tuning: losses", lambda: describe_losses(cases, options.work)),
         "disk": ("Fine-tuning: disk", lambda: describe_disk(options.data, options.work)),
+        "reading": (
+            "Fine-tuning: reading maps",
+            lambda: describe_reading(options.data, options.work, options.repeats),
+        ),
     }
     for part in options.parts.split(","):
         title, describe = parts[part]
@@ -163,9 +168,10 @@ def open_maps(case: Case, layer: str, dtype: str, work: Path) -> LabelledMaps:
 def make_trainer(case: Case, rows: LabelledMaps, **options: Any) -> Recorder:
     """Return topwork's trainer of what is above the cut, with a head of its own."""
     network = make_network(case.backbone, case.cut, "last", pool="auto", train_batch_norm=False)
-    features = network.eval().compute_features(*map(torch.from_numpy, rows.read(np.arange(2)))).shape[1]
+    n_features = network.eval().compute_features(*map(torch.from_numpy, rows.read(np.arange(2)))).shape[1]
     generator = np.random.default_rng(1)
-    network.set_head(generator.normal(0, 0.01, (N_CLASSES, features)), np.zeros(N_CLASSES))
+    as_they_are = np.array([[-1.0], [1.0]], np.float32).repeat(n_features, axis=1)  # mean 0, deviation 1
+    network.set_head(generator.normal(0, 0.01, (N_CLASSES, n_features)), np.zeros(N_CLASSES), as_they_are)
     plain: dict[str, Any] = {
         "layer_decay": 1.0,
         "weight_decay": 0.0,
@@ -376,6 +382,41 @@ def describe_disk(data: Path, work: Path) -> str:
         found = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         lines.append(f"| `{cut}` | {planned / 1e6:.1f} | {found / 1e6:.1f} | {planned / found - 1:+.2%} |")
         print(lines[-1], flush=True)
+    return "\n".join([*lines, ""])
+
+
+def describe_reading(data: Path, work: Path, repeats: int) -> str:
+    """Return a table of the time to read maps that stay on the disk, in three orders."""
+    backbone = cifar_network(data, "exact")
+    extractor = topwork.Extractor(backbone, layer="layer1", pool="none", precision="fp32", provider="cpu")
+    store = topwork.FeatureStore.open_or_create(work / "maps" / "reading", extractor, "float16")
+    topwork.extract_features(unpacked(data / "cifar10-train.tar.gz", work) / "train", store, provider="cpu")
+    maps = StoredMaps(
+        store.matrix(store.columns[0]), np.arange(len(store.ids)), cutter_for(backbone).describe("layer1")
+    )
+    assert maps.load() is maps  # they are read from the disk
+    orders: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
+        "as they lie": lambda generator: np.arange(len(maps)),
+        "shuffled blocks": lambda generator: shuffle_rows(len(maps), maps.rows_of_block, generator),
+        "any order": lambda generator: generator.permutation(len(maps)),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in orders}
+    for repeat, (name, draw) in itertools.product(range(repeats), orders.items()):
+        order = draw(np.random.default_rng(repeat))
+        started = time.perf_counter()
+        for index in np.array_split(order, -(-len(order) // BATCH_SIZE)):
+            maps.read(index)
+        seconds[name].append(time.perf_counter() - started)
+    n_bytes = len(maps) * maps.matrix.shape[1] * maps.matrix.dtype.itemsize
+    lines = [
+        f"Reading {len(maps):,} maps (CIFAR-10, ResNet-20, `layer1`, float16, {n_bytes / 1e9:.2f} GB), batch by batch, "
+        "from files that the system may hold in memory. Training reads shuffled blocks.\n",
+        "| order | s | GB/s | ratio |",
+        "|---|---|---|---|",
+    ]
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    for name, value in median.items():
+        lines.append(f"| {name} | {value:.2f} | {n_bytes / value / 1e9:.2f} | {value / median['as they lie']:.2f} |")
     return "\n".join([*lines, ""])
 
 
