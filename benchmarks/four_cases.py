@@ -250,9 +250,11 @@ def describe(results: dict[tuple[str, str, int], dict[str, Any]], known: dict[st
     intro = (
         "`python benchmarks/four_cases.py`: accuracy on items that took part in nothing, mean and standard deviation "
         "over seeds (their number in brackets; a single one has no deviation). *Frozen features* are those of the "
-        f'layer and pooling that `layer="auto"` takes. Layers are trained with {EPOCHS} epochs of AdamW. topwork '
-        f"chooses between the learning rates {low:g} and {high:g} by rows of its own; plain PyTorch, on all rows, has "
-        f"a column for each. *Advice* is what `topwork advise` said beforehand. On {machine()}."
+        f'layer and pooling that `layer="auto"` takes. Layers are trained with {EPOCHS} epochs of AdamW, those of '
+        f"{ALL_OF_CIFAR} with {FEWER_EPOCHS[ALL_OF_CIFAR]}. topwork chooses the layer and pooling of the head, "
+        f"and between the learning rates {low:g} and {high:g}, by rows of its own; plain PyTorch, on all rows, with a "
+        "head on the last layer, has a column for each. Where late layers are removed, the head sits on the average of "
+        f"a layer that is named. *Advice* is what `topwork advise` said beforehand. On {machine()}."
     )
     return f"{intro}\n\n{table(['data', 'advice', *HEADINGS.values()], rows)}"
 
