@@ -143,7 +143,8 @@ def finetune_whole(name: str, backbone: Any, items: Sequence[Any], labels: np.nd
 def finetune_shortened(name: str, backbone: Any, items: Sequence[Any], labels: np.ndarray, seed: int) -> Trained:
     """Remove late layers, and train what is left above the cut that topwork chooses."""
     to = LATE_LAYERS[name.partition(",")[0]]
-    return finetune(name, backbone, items, labels, seed, to=to)
+    pool = "auto" if isinstance(items[0], str) else "avg2x2"
+    return finetune(name, backbone, items, labels, seed, to=to, pool=pool)
 
 
 def train_in_pytorch(
@@ -256,8 +257,8 @@ def describe(results: dict[tuple[str, str, int], dict[str, Any]], known: dict[st
         f"chooses the cut, the layer and pooling of the head, and between the learning rates {low:g} and {high:g}, by "
         f"rows of its own; of {ALL_OF_CIFAR}, {FEWER_EPOCHS[ALL_OF_CIFAR]} epochs are run, and the cut `layer1` and "
         "0.001 are named. Plain PyTorch, on all rows, with a head on the last layer, has a column for each rate. Where "
-        "late layers are removed, the head sits on the average of "
-        f"a layer that is named. *Advice* is what `topwork advise` said beforehand. On {machine()}."
+        "late layers are removed, the head sits on a layer that is named, of images pooled over a grid of 2 x 2. "
+        f"*Advice* is what `topwork advise` said beforehand. On {machine()}."
     )
     return f"{intro}\n\n{table(['data', 'advice', *HEADINGS.values()], rows)}"
 
