@@ -52,11 +52,13 @@ def compute_score(metric: str, targets: Array, predictions: Array, weights: Arra
     return compute(targets, predictions, weights)
 
 
-def compare_predictions(metric: str, targets: Array, predictions: Array, baseline: Array) -> tuple[float, float]:
+def compare_predictions(
+    metric: str, targets: Array, predictions: Array, baseline: Array, weights: Array | None = None
+) -> tuple[float, float]:
     """Return the score of predictions less that of a baseline, and the standard error of this paired difference.
 
-    The difference is a mean over rows: of right predictions, or of squared errors in units of the targets' variance
-    (of several targets their mean).
+    The difference is a mean over rows, which may be weighted: of right predictions, or of squared errors in units of
+    the targets' variance (of several targets their mean).
     """
     if metric == ACCURACY:
         gains = are_correct(targets, predictions).astype(float) - are_correct(targets, baseline)
@@ -64,7 +66,12 @@ def compare_predictions(metric: str, targets: Array, predictions: Array, baselin
         variances = targets.var(axis=0)
         squares = ((targets - baseline) ** 2 - (targets - predictions) ** 2) / np.where(variances > 0, variances, 1.0)
         gains = squares.reshape(len(targets), -1).mean(axis=1)
-    return float(gains.mean()), float(compute_standard_error(gains))
+    if weights is None:
+        return float(gains.mean()), float(compute_standard_error(gains))
+    shares = weights / weights.sum(dtype=np.float64)
+    gain = float(shares @ gains)
+    correction = 1 - float(shares @ shares)  # of equal weights (n - 1) / n
+    return gain, float(np.sqrt(shares**2 @ (gains - gain) ** 2 / max(correction, np.finfo(float).tiny)))
 
 
 def score_head(head: Any, X: Array, y: Array, metric: str = ACCURACY, weights: Array | None = None) -> float:

@@ -84,8 +84,8 @@ def token_count_of(name: str) -> int | None:
 
 
 def name_pooled(layer: str, pool: str) -> str:
-    """Return a layer and its pooling as text; the model's own is left out."""
-    return layer if pool == AUTO else f"{layer} ({pool})"
+    """Return a layer and its pooling as text; the model's own, and that of a vector, are left out."""
+    return layer if pool in (AUTO, UNPOOLED) else f"{layer} ({pool})"
 
 
 def satisfies(pool: str, wanted: str) -> bool:

@@ -215,7 +215,13 @@ class ModuleTrainer:
         """Return the loss of each row."""
         loss = self.options.loss
         if callable(loss):
-            return loss(outputs, target)
+            losses = loss(outputs, target)
+            if losses.shape != outputs.shape[:1]:
+                raise InputError(
+                    f"loss returned a tensor of shape {tuple(losses.shape)} for {len(outputs)} rows; expected the loss "
+                    'of each row, as with reduction="none"'
+                )
+            return losses
         if loss == "classes":
             return functional.cross_entropy(
                 outputs, target, reduction="none", label_smoothing=self.options.label_smoothing

@@ -128,7 +128,7 @@ class TrainingOptions:
         parameters = dict(vars(self))
         parameters["random_state"] = parameters.pop("seed")
         if self.learning_rate != "auto":
-            parameters["learning_rate"] = parse_numbers(self.learning_rate, "--learning-rate")
+            parameters["learning_rate"] = parse_numbers(self.learning_rate, "--learning-rate", "0.0001,0.001")
         return parameters
 
 

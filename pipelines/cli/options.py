@@ -77,8 +77,8 @@ class BackboneOptions:
         from ...models.loading import BackboneSpec
 
         overrides = InputOverrides(
-            mean=parse_numbers(self.mean, "--mean"),
-            std=parse_numbers(self.std, "--std"),
+            mean=parse_channels(self.mean, "--mean"),
+            std=parse_channels(self.std, "--std"),
             size=parse_size(self.size),
             crop=self.crop,
             interpolation=self.interpolation,
@@ -320,14 +320,19 @@ class TableOptions:
         return SourceNames(tuple(self.to_source(source) for source in sources))
 
 
-def parse_numbers(text: str | None, option_name: str) -> tuple[float, ...] | None:
-    """Read numbers separated by commas; a single one applies to all three channels."""
+def parse_numbers(text: str, option_name: str, example: str) -> tuple[float, ...]:
+    """Read numbers separated by commas."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"{option_name} {text}: expected numbers separated by commas, such as {example}") from error
+
+
+def parse_channels(text: str | None, option_name: str) -> tuple[float, ...] | None:
+    """Read a number for each channel; a single one applies to all three."""
     if text is None:
         return None
-    try:
-        values = tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise InputError(f"{option_name} {text}: expected numbers separated by commas, such as 0.5,0.5,0.5") from error
+    values = parse_numbers(text, option_name, "0.5,0.5,0.5")
     return values * 3 if len(values) == 1 else values
 
 

@@ -178,7 +178,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
             raise InputError(f"calibrate={self.calibrate!r} of TransferClassifier: expected True or False")
         if not CLASS_WEIGHT.is_met(self.class_weight):
             raise InputError(
-                f"class_weight={self.class_weight!r} of TransferClassifier: expected {CLASS_WEIGHT.description}"
+                f"class_weight={self.class_weight!r} of {type(self).__name__}: expected {CLASS_WEIGHT.description}"
             )
         if self.abstain_below is not None and not is_probability(self.abstain_below):
             raise InputError(

@@ -58,7 +58,7 @@ class Checkpoint:
     def find_file(self, candidate: Candidate) -> Path:
         """Return the file of a candidate."""
         end = "@all" if candidate.on_all_rows else ""
-        return self.folder / f"{candidate.layer.replace('/', '_')}@{candidate.learning_rate:g}{end}.safetensors"
+        return self.folder / f"{candidate.layer.replace('/', '_')}@{float(candidate.learning_rate)!r}{end}.safetensors"
 
     def read(self, path: Path) -> TrainingState:
         """Return the state of training in a file."""

@@ -221,22 +221,38 @@ class FineTunedClassifier(FineTuning, TransferClassifier):
     # One more pass, whose items may be of some of the classes.
 
     def _require_learnable(self, targets: NDArray[Any]) -> None:
-        if not self._goes_on:
+        self._require_class_weights(targets)
+        if self._run.earlier is None:
             super()._require_learnable(targets)
-            self._require_all_classes(targets)
+            if targets.ndim == 1:
+                self._require_classes(np.unique(targets.astype(str)).tolist())
             return
         if self.multilabel_ != (targets.ndim == 2):
             raise InputError("the first items had one label each, or several, and these differ; call fit to start anew")
+        self._require_classes(list(map(str, self.classes_.tolist())))
         if not self.multilabel_:
             unknown = sorted(map(str, set(targets.tolist()).difference(self.classes_.tolist())))
             if unknown:
                 raise InputError(f"no earlier item had the label {unknown[0]!r}; call fit to learn other classes")
 
-    def _require_all_classes(self, targets: NDArray[Any]) -> None:
-        """Raise an InputError if the classes were named, and the first items have not all of them."""
-        if self._named_classes is None or targets.ndim != 1:
+    def _require_class_weights(self, targets: NDArray[Any]) -> None:
+        """Raise an InputError if classes are weighed that the items have not."""
+        if self.class_weight is None:
             return
-        missing = sorted(map(str, set(np.asarray(self._named_classes).tolist()).difference(targets.tolist())))
+        if targets.ndim == 2:
+            raise InputError("class_weight applies to items with one label each, and these have several")
+        if isinstance(self.class_weight, dict):
+            unknown = sorted(map(str, set(self.class_weight).difference(targets.tolist())))
+            if unknown:
+                raise InputError(f"class_weight names {unknown[0]!r}, a label that no item has")
+
+    def _require_classes(self, found: list[str]) -> None:
+        """Raise an InputError if ``partial_fit`` was given other classes than the first items have."""
+        given = self._run.classes
+        if given is None:
+            return
+        named = list(map(str, np.asarray(given).tolist()))
+        missing = sorted(set(named).difference(found))
         if missing:
             raise InputError(
                 f"no item has the label {missing[0]!r}; expected all classes among the first items, as training begins "
@@ -244,8 +260,11 @@ class FineTunedClassifier(FineTuning, TransferClassifier):
             )
 
     def _encode_labels(self, rows: TrainingSet) -> TrainingSet:
-        if not self._goes_on:
-            return super()._encode_labels(rows)
+        if self._run.earlier is None:
+            encoded = super()._encode_labels(rows)
+            if encoded.y.ndim == 2:
+                self._require_classes(list(map(str, self.classes_.tolist())))
+            return encoded
         classes = self.classes_.tolist()
         if self.multilabel_:
             names = list(range(rows.y.shape[1])) if rows.label_names is None else rows.label_names
@@ -255,5 +274,5 @@ class FineTunedClassifier(FineTuning, TransferClassifier):
         return replace(rows, y=np.array([classes.index(label) for label in rows.y.tolist()]))
 
     def _record_targets(self, rows: TrainingSet) -> None:
-        if not self._goes_on:
+        if self._run.earlier is None:
             super()._record_targets(rows)

@@ -11,12 +11,12 @@ import numpy as np
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import check_is_fitted
 
-from ...errors import InputError, LayerError, ParityError
+from ...errors import InputError, LayerError, ParityError, warn_caller
 from ...extract.extractor.extractor import Extractor, ItemFeatures
 from ...extract.graphs.cutting import cutter_for
 from ...extract.graphs.graph_cache import load_or_reuse
 from ...extract.graphs.layer import INPUT, LAST
-from ...extract.graphs.pooling import AUTO, UNPOOLED
+from ...extract.graphs.pooling import AUTO, UNPOOLED, name_pooled
 from ...extract.preprocess.decode import MAX_PIXELS
 from ...extract.sources.item import Source
 from ...extract.sources.selected import SelectedSource
@@ -30,7 +30,7 @@ from ...models.backbone import Backbone, TorchBackbone
 from ...models.loading import BackboneSpec
 from ...progress import report_step
 from ..bundle.bundle_files import BundleContents
-from ..bundle.lineage import hash_each_id, hash_ids
+from ..bundle.lineage import describe_training, hash_each_id, hash_ids
 from ..bundle.manifest import FINETUNING
 from ..estimators.candidate_features import is_automatic
 from ..estimators.item_features import compute_features, warn_of_pending
@@ -41,7 +41,8 @@ from .checkpoint import Checkpoint
 from .cuts import choose_cuts
 from .map_stores import choose_map_folder, compute_maps, find_affordable_cuts, list_stored_cuts, open_maps
 from .trained_layers import TrainedLayers
-from .training_parameters import CONSTRAINTS, choose_rates, make_training_options, name_function
+from .training_parameters import CONSTRAINTS, choose_rates, list_rates, make_training_options, name_function
+from .training_run import FIXED_PARAMETERS, Passes, TrainingRun
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,18 +53,14 @@ if TYPE_CHECKING:
     from ...heads.module_training.trainer import EpochRecord, ModuleTrainer, TrainingState
     from ..estimators.transfer_classifier import TransferClassifier
     from ..estimators.transfer_regressor import TransferRegressor
+    from .frozen_layers import FrozenLayers
     from .halving import Candidate, Trial
     from .network import TunedNetwork
-    from .tuning import Comparison, Passes, Task, Tuned, Tuning
+    from .tuning import Comparison, Task, Tuned, Tuning
 
 MAX_MAP_ERROR = 0.02
 """Largest relative L2 error of features that are computed from stored maps."""
 N_CHECKED_ITEMS = 8
-PREPARED = (
-    *("_backbone", "_networks", "_map_folder", "_checked_features", "_learned_rows"),
-    *("_start", "_is_pass", "_goes_on", "_named_classes"),
-)
-"""Attributes that exist while layers are trained."""
 
 
 class FineTuning(TransferEstimator):
@@ -82,9 +79,7 @@ class FineTuning(TransferEstimator):
     layers_: TrainedLayers
 
     _passes: Passes | None = None
-    _is_pass = False
-    _goes_on = False
-    _named_classes = None
+    _run: TrainingRun = TrainingRun()
     history_: list[dict[str, Any]]
 
     def __init__(
@@ -157,6 +152,12 @@ class FineTuning(TransferEstimator):
         self.device = device
         self.progress = progress
 
+    def __sklearn_clone__(self) -> Self:
+        """Return an unfitted copy, which starts from the same layers: an estimator that was fitted stays so."""
+        cloned: Self = super().__sklearn_clone__()
+        cloned.start_from = self.start_from
+        return cloned
+
     @property
     def _chooses_layer(self) -> bool:
         return False
@@ -178,7 +179,7 @@ class FineTuning(TransferEstimator):
         Parameters
         ----------
         layer : str or sequence of str, optional
-            The cut, or several to compare; by default all layers of which the store has maps.
+            The cut, or several to compare; by default those of which the store has maps that ``fit`` is given.
         **options
             Other parameters of the estimator, with `backbone`: a store has only what lies below the cut.
 
@@ -242,17 +243,25 @@ class FineTuning(TransferEstimator):
             If the features computed from the maps are not those of the whole network. A store has no items to compare
             them on.
         """
-        self._passes = None
-        self._start = read_start(self.start_from)
-        return self._fit_layers(X, y, sample_weight=sample_weight, groups=groups, split=split)
+        try:
+            self._passes = None
+            self._run = TrainingRun(start=read_start(self.start_from))
+            return self._train_on(X, y, sample_weight=sample_weight, groups=groups, split=split)
+        except BaseException:
+            for name in [name for name in vars(self) if name.endswith("_")]:
+                delattr(self, name)  # what failed must not predict
+            raise
+        finally:
+            self.__dict__.pop("_run", None)
 
     def partial_fit(self, X: Any, y: Any = None, classes: Any = None, sample_weight: Any = None) -> Self:
         """Train the layers for one more pass over some items, at a constant learning rate.
 
-        After ``fit``, training goes on from what it came to. Without it, the first call chooses where the head sits,
-        and begins with a linear probe of its items. No item is held out, so there is no comparison with frozen
-        features. The state of the optimiser is kept from call to call. Each call exports the network anew: give it many
-        items.
+        After ``fit``, training goes on from what it came to, at its learning rate unless one is named. Without it, the
+        first call chooses where the head sits, and begins with a linear probe of its items. No item is held out, so
+        there is no comparison with frozen features, and which items are familiar is known of a first call only. The
+        state of the optimiser is kept from call to call; ``checkpoint`` is not used. Each call exports the network
+        anew: give it many items.
 
         Parameters
         ----------
@@ -269,68 +278,69 @@ class FineTuning(TransferEstimator):
         Raises
         ------
         InputError
-            If an item, a label or a parameter is wrong, `from_layer` names no single cut, or a later label is of no
-            class. The estimator is then as it was.
+            If an item, a label or a parameter is wrong, `from_layer` names no single cut, a later label is of no class,
+            or a parameter has changed that must not. The estimator is then as it was.
         LayerError, ParityError
             As by :meth:`fit`.
         """
-        from .tuning import Passes
-
         before = dict(vars(self))
         try:
-            self._is_pass = True
-            self._goes_on = "head_" in before
-            self._named_classes = classes
-            self._start = self.layers_ if self._goes_on else read_start(self.start_from)
-            self._passes = self._passes or Passes(self.head_ if self._goes_on else None)
-            return self._fit_layers(X, y, sample_weight=sample_weight, groups=None, split=None)
+            earlier = self._passes if "head_" in before else None
+            start = read_start(self.start_from)
+            if earlier is not None:
+                earlier.require_same_parameters(self.get_params(deep=False))
+                start = self.layers_
+            self._run = TrainingRun(is_pass=True, earlier=earlier, classes=classes, start=start)
+            return self._train_on(X, y, sample_weight=sample_weight, groups=None, split=None)
         except BaseException:
             self.__dict__.clear()
             self.__dict__.update(before)
             raise
+        finally:
+            self.__dict__.pop("_run", None)
 
-    def _fit_layers(self, X: Any, y: Any, *, sample_weight: Any, groups: Any, split: Any) -> Self:
-        """Compute maps and train, as ``fit`` or ``partial_fit`` have prepared."""
+    def _train_on(self, X: Any, y: Any, *, sample_weight: Any, groups: Any, split: Any) -> Self:
+        """Compute maps, train the layers, and check what came."""
+        run = self._run
         self.check_parameters()
         self.map_error_ = None
-        try:
-            self._backbone = self._load_backbone()
-            if not self._goes_on:
-                self.to_, self.pool_ = self._find_named_end(), str(self.pool)
-            self._networks = self._trace_networks(self._choose_cuts(X))  # errors are named before maps are computed
-            with choose_map_folder(self.store) as self._map_folder:
-                super().fit(X, y, sample_weight=sample_weight, groups=groups, split=split)
-            if not isinstance(X, FeatureStore):
-                self._check_maps(X)
-                self.extractor_.set_params(precision=self.precision).fit(X)
-        except BaseException:
-            self.__dict__.pop("head_", None)  # what failed must not predict
-            raise
-        finally:
-            for name in PREPARED:
-                self.__dict__.pop(name, None)
+        run.backbone = self._load_backbone()
+        if run.start is not None:
+            run.start.require_backbone(run.backbone.identity())
+        if run.earlier is None:
+            self.to_, self.pool_ = self._find_named_end()
+        run.networks = self._trace_networks(self._choose_cuts(X))  # errors are named before maps are computed
+        with choose_map_folder(self.store) as run.map_folder:
+            super().fit(X, y, sample_weight=sample_weight, groups=groups, split=split)
+        if not isinstance(X, FeatureStore):
+            self._check_maps(X)
+            self.extractor_.set_params(precision=self.precision).fit(X)
         return self
 
-    def _find_named_end(self) -> str:
-        """Return the last layer to keep that is named, or that training starts from; otherwise the network's last."""
-        if self._start is None:
-            return LAST if is_automatic(self.to) else self.to
-        self._start.require_backbone(self._backbone.identity())
+    def _find_named_end(self) -> tuple[str, str]:
+        """Return the last layer to keep, and its pooling, as they are named or training starts from them.
+
+        Otherwise it is the network's last, with its own pooling.
+        """
+        start = self._run.start
+        if start is None:
+            return (LAST if is_automatic(self.to) else self.to), str(self.pool)
         if not is_automatic(self.to):
-            self._start.require_end(self.to)
-        return self._start.to
+            start.require_end(self.to)
+        return start.to, (start.pool if is_automatic(self.pool) else str(self.pool))
 
     def _choose_cuts(self, X: Any) -> list[str]:
         """Return the cuts to train above, in order of execution; of a store, those that it has maps of."""
-        if self._goes_on:
-            return [self.from_layer_]
+        run = self._run
+        if is_automatic(self.from_layer) and run.start is not None:
+            return [run.start.from_layer]
         if isinstance(X, FeatureStore) and is_automatic(self.from_layer):
             stored = list_stored_cuts(X, self.to_)
-            known = [INPUT, *(layer.name for layer in cutter_for(self._backbone).layers())]
+            known = [INPUT, *(layer.name for layer in cutter_for(run.backbone).layers())]
             cuts = [name for name in known if name in stored]
         else:
-            cuts = choose_cuts(self._backbone, self.from_layer, self.to_)
-        if self._is_pass and len(cuts) > 1:
+            cuts = choose_cuts(run.backbone, self.from_layer, self.to_)
+        if run.is_pass and len(cuts) > 1:
             raise InputError(f"from_layer stands for several cuts ({', '.join(cuts)}); partial_fit expects one")
         return cuts
 
@@ -340,18 +350,18 @@ class FineTuning(TransferEstimator):
 
         networks: dict[str, TunedNetwork] = {}
         for cut in cuts:
-            report_step(f"tracing {self._backbone.name} from {cut} to {self.to_}")
+            report_step(f"tracing {self._run.backbone.name} from {cut} to {self.to_}")
             try:
                 network = make_network(
-                    self._backbone,
+                    self._run.backbone,
                     cut,
                     self.to_,
                     pool=self.pool_,
                     train_batch_norm=self.train_batch_norm,
                     brightness=self.brightness,
                 )
-                if self._start is not None:
-                    put_layers(self._start, network.upper)
+                if self._run.start is not None:
+                    put_layers(self._run.start, network.upper)
                 networks[cut] = network
             except (LayerError, ParityError):
                 if not is_automatic(self.from_layer) or (cut == cuts[-1] and not networks):
@@ -369,7 +379,7 @@ class FineTuning(TransferEstimator):
             )
 
     def _build_extractor(self) -> Extractor:
-        return self._make_extractor(self._backbone, list(self._networks), UNPOOLED)
+        return self._make_extractor(self._run.backbone, list(self._run.networks), UNPOOLED)
 
     def _make_extractor(self, backbone: Any, layer: str | list[str], pool: str) -> Extractor:
         """Return an extractor in float32, which runs as this estimator is to run."""
@@ -400,18 +410,18 @@ class FineTuning(TransferEstimator):
             return ItemFeatures(maps, np.arange(len(chosen)), items.failures())
         self._keep_within_disk(len(chosen))
         source = SelectedSource(items, chosen.tolist())
-        return compute_maps(source, self.extractor_, self._map_folder, self._list_cut_layers(), self.views)
+        return compute_maps(source, self.extractor_, self._run.map_folder, self._list_cut_layers(), self.views)
 
     def _list_cut_layers(self) -> dict[str, Layer]:
         """Return the layers of the cuts by their names."""
-        return {cut: network.upper.layer for cut, network in self._networks.items()}
+        return {cut: network.upper.layer for cut, network in self._run.networks.items()}
 
     def _keep_within_disk(self, n_items: int) -> None:
         """Leave out cuts whose maps need more disk than there may be; raise an InputError if none is left."""
         columns = self.extractor_.columns
-        kept = find_affordable_cuts(columns, n_items, self._map_folder, self.views, self.max_disk)
-        if len(kept) < len(self._networks):
-            self._networks = {cut: self._networks[cut] for cut in kept}
+        kept = find_affordable_cuts(columns, n_items, self._run.map_folder, self.views, self.max_disk)
+        if len(kept) < len(self._run.networks):
+            self._run.networks = {cut: self._run.networks[cut] for cut in kept}
             self.extractor_ = self._build_extractor().fit(None)
 
     def train(self, head: Any, given: TrainingSet) -> None:
@@ -419,65 +429,88 @@ class FineTuning(TransferEstimator):
         from .network import read_trained_weights, tune_backbone
 
         rows = self._encode_labels(given)
-        train = self._train_pass if self._is_pass else self._train_layers
+        run = self._run
+        train = self._train_pass if run.is_pass else self._train_layers
         tuned, known = train(rows, self._weigh_rows(given))
+        self.pool_ = tuned.network.pool
 
         # The network is the backbone with other weights.
         few = np.flatnonzero(rows.find_originals())[:N_CHECKED_ITEMS]
         ids = few if rows.ids is None else rows.ids[few]
-        self._checked_features = (ids.tolist(), tuned.features[few])
-        weights = read_trained_weights(self._backbone, tuned.network.upper)
-        backbone = tune_backbone(self._backbone, weights)
+        run.checked = (ids.tolist(), tuned.features[few])
+        weights = read_trained_weights(run.backbone, tuned.network.upper)
+        backbone = tune_backbone(run.backbone, weights)
         self.extractor_ = self._make_extractor(backbone, self.to_, self.pool_).fit(None)
         super().train(tuned.head, replace(given, X=tuned.features))
         if given.ids is not None:
             self.learned_ = hash_ids(given.ids[known])
-            if self._start is not None and self._start.learned_ids is not None:
-                self.learned_ = np.union1d(self.learned_, self._start.learned_ids)
-        self.layers_ = TrainedLayers(self._backbone.identity(), self.from_layer_, self.to_, weights, self.learned_)
+            if run.start is not None and run.start.learned_ids is not None:
+                self.learned_ = np.union1d(self.learned_, run.start.learned_ids)
+        end = (self.to_, self.pool_)
+        self.layers_ = TrainedLayers(run.backbone.identity(), self.from_layer_, *end, weights, self.learned_)
+        self._passes = self._describe_passes(tuned, given)
+
+    def _describe_passes(self, tuned: Tuned, given: TrainingSet) -> Passes:
+        """Return what later passes go on from; what is known of the rows becomes that of all passes."""
+        run = self._run
+        ids = np.arange(len(given)) if given.ids is None else given.ids
+        labels = dict(zip(ids.tolist(), given.y.tolist(), strict=True))
+        if run.earlier is not None:
+            labels = {**run.earlier.labels, **labels}
+            self.n_rows_ = len(labels)
+            all_ids, all_labels = (np.fromiter(part, object, len(labels)) for part in (labels.keys(), labels.values()))
+            self.lineage_ = describe_training(self.extractor_, all_ids, all_labels)
+            self.familiarity_ = None  # the features of earlier items have changed
+        parameters = self.get_params(deep=False)
+        fixed = {name: parameters[name] for name in FIXED_PARAMETERS}
+        return Passes(tuned.head, run.targets, tuned.network.standardisation, run.state, fixed, labels)
 
     def _train_layers(self, rows: TrainingSet, weights: NDArray[np.float32]) -> tuple[Tuned, NDArray[np.intp]]:
         """Choose where the head sits and how to train, and compare with frozen features.
 
         Return what was trained, and the rows that it depends on.
         """
+        run = self._run
         options = make_training_options(self)
         task = self._make_task(rows, weights, options.seed, (self.validation_fraction, self.test_fraction))
-        baseline = self._place_head(rows.X, task)
+        baseline = self._compare_frozen_layers(rows.X, task)
         tuning, candidates = self._prepare_tuning(rows, task, options)
         tuned, self.trials_ = tuning.choose(candidates)
         self.from_layer_, self.learning_rate_, _ = tuned.candidate
         self.history_ = [asdict(record) for record in tuned.records]
         self.comparison_ = tuning.compare(tuned, *(baseline or (self.to_, tuning.frozen)))
-        self._learned_rows = task.division.training
-        if not self.train_on_all or len(self._learned_rows) == len(rows):
-            return tuned, task.division.known
-        self._learned_rows = np.arange(len(rows))
-        return tuning.train_on_all(tuned), self._learned_rows
+        run.learned, known = task.division.training, task.division.known
+        if self.train_on_all and len(run.learned) < len(rows):
+            tuned = tuning.train_on_all(tuned)
+            run.learned = known = np.arange(len(rows))
+        run.targets, run.state = task.targets, None
+        return tuned, known
 
     def _train_pass(self, rows: TrainingSet, weights: NDArray[np.float32]) -> tuple[Tuned, NDArray[np.intp]]:
         """Train for one pass over rows; return what came, and the rows."""
         from .halving import Candidate
-        from .tuning import Passes
 
+        run, earlier = self._run, self._run.earlier
         options = make_training_options(self)
         task = self._make_task(rows, weights, options.seed, (0.0, 0.0))
-        passes = self._passes
-        assert passes is not None
-        if not self._goes_on:
-            self._place_head(rows.X, task)
-            self.from_layer_, self.learning_rate_ = next(iter(self._networks)), choose_rates(self, can_compare=False)[0]
+        run.learned = np.arange(len(rows))
+        if earlier is None:
+            self._compare_frozen_layers(rows.X, task)
+            (self.from_layer_,) = run.networks
+            self.learning_rate_ = choose_rates(self, can_compare=False)[0]
             self.trials_, self.history_, self.comparison_ = [], [], None
-        elif passes.state is not None:
-            task.center, task.scale = passes.center, passes.scale
+        else:
+            task.targets = earlier.targets
+            if list_rates(self.learning_rate) != [AUTO]:
+                self.learning_rate_ = choose_rates(self, can_compare=False)[0]
         candidate = Candidate(self.from_layer_, self.learning_rate_, on_all_rows=True)
-        states = {} if passes.state is None else {candidate: passes.state}
+        states = {} if earlier is None or earlier.state is None else {candidate: earlier.state}
         tuning = self._make_tuning(rows, task, options, states)
-        tuned, state = tuning.run_pass(candidate, passes.head)
-        self._passes = Passes(tuned.head, state, task.center, task.scale)
+        going_on = () if earlier is None else (earlier.head, earlier.features)
+        tuned, run.state = tuning.run_pass(candidate, *going_on)
+        run.targets = task.targets
         self.history_ = [*self.history_, asdict(tuned.records[-1])]
-        self._learned_rows = np.arange(len(rows))
-        return tuned, self._learned_rows
+        return tuned, run.learned
 
     def _fit_head(self, head: Any, rows: TrainingSet) -> Any:
         return head  # it was trained with the layers
@@ -493,34 +526,48 @@ class FineTuning(TransferEstimator):
         division = divide_rows(
             rows.y,
             rows.groups,
-            is_original & ~self._find_learned(rows),
+            is_original & ~self._find_learned(rows) & (weights > 0),
             shares=shares,
             by_class=name == CLASSIFICATION,
             seed=seed,
         )
         return Task(name, rows.y, weights, rows.groups, is_original, division)
 
-    def _place_head(self, maps: Any, task: Task) -> tuple[str, NDArray[np.float32]] | None:
-        """Choose the layer that the head sits on, unless it is named; return the best frozen features and their name.
+    def _compare_frozen_layers(self, maps: Any, task: Task) -> tuple[str, NDArray[np.float32]] | None:
+        """Return the best frozen features and their name; put the head where they are best, unless that is named.
 
         Return None if there are too few rows to compare layers by.
         """
         from .frozen_layers import FrozenLayers
 
         frozen = FrozenLayers(
-            self._backbone, maps.of_cut, self._start, train_batch_norm=self.train_batch_norm, device=self.device
+            self._run.backbone,
+            maps.of_cut,
+            pool=str(self.pool) if is_automatic(self.to) else AUTO,
+            train_batch_norm=self.train_batch_norm,
+            device=self.device,
         )
         search = frozen.search(task)
         if search is None:
             return None
-        if is_automatic(self.to):
+        if is_automatic(self.to) and self._run.start is None:
             end = frozen.choose_end(search)
-            pool = end.pool if is_automatic(self.pool) else str(self.pool)
-            if (end.layers[0], pool) != (self.to_, self.pool_):
-                self.to_, self.pool_ = end.layers[0], pool
-                below = [cut for cut in self._networks if frozen.lies_below(cut, self.to_)]
-                self._networks = self._trace_networks(below)
+            self._move_head(end.layers[0], end.pool, frozen)
         return search.chosen.name, frozen.compute_candidate(search.chosen)
+
+    def _move_head(self, to: str, pool: str, frozen: FrozenLayers) -> None:
+        """Put the head on a layer, with a pooling; cuts that do not lie below it are left out."""
+        if (to, pool) == (self.to_, self.pool_):
+            return
+        self.to_, self.pool_ = to, pool
+        below = [cut for cut in self._run.networks if frozen.lies_below(cut, to)]
+        above = [cut for cut in self._run.networks if cut not in below]
+        if above and not is_automatic(self.from_layer):
+            warn_caller(
+                f"nothing is trained above {', '.join(above)}: the head sits on {name_pooled(to, pool)}, whose frozen "
+                "features are the best. Name another layer with to"
+            )
+        self._run.networks = self._trace_networks(below)
 
     def _prepare_tuning(
         self, rows: TrainingSet, task: Task, options: ModuleTrainingOptions
@@ -528,8 +575,11 @@ class FineTuning(TransferEstimator):
         """Return what trains the layers above each cut on rows, and the ways to train that are compared."""
         from .halving import Candidate
 
-        rates = choose_rates(self, can_compare=len(task.division.validation) > 0)
-        candidates = [Candidate(cut, rate) for cut in self._networks for rate in rates]
+        can_compare = len(task.division.validation) > 0
+        if not can_compare and is_automatic(self.from_layer):
+            self._run.networks = dict([*self._run.networks.items()][-1:])  # the uppermost has the least to train
+        rates = choose_rates(self, can_compare=can_compare)
+        candidates = [Candidate(cut, rate) for cut in self._run.networks for rate in rates]
         checkpoint = self._open_checkpoint(rows, task, options, candidates)
         states = {} if checkpoint is None else checkpoint.load()
         return self._make_tuning(rows, task, options, states, checkpoint), candidates
@@ -556,7 +606,7 @@ class FineTuning(TransferEstimator):
 
         maps: Any = rows.X
         return Tuning(
-            self._networks,
+            self._run.networks,
             maps.of_cut,
             task,
             options,
@@ -594,11 +644,11 @@ class FineTuning(TransferEstimator):
 
     def _find_learned(self, rows: TrainingSet) -> NDArray[np.bool_]:
         """Return which rows the layers that training starts from have learned, or may have: all, if unknown."""
-        if self._start is None:
+        if self._run.start is None:
             return np.zeros(len(rows), bool)
-        if self._start.learned_ids is None or rows.ids is None:
+        if self._run.start.learned_ids is None or rows.ids is None:
             return np.ones(len(rows), bool)
-        return np.isin(hash_each_id(rows.ids), self._start.learned_ids)
+        return np.isin(hash_each_id(rows.ids), self._run.start.learned_ids)
 
     def _open_checkpoint(
         self, rows: TrainingSet, task: Task, options: ModuleTrainingOptions, candidates: Sequence[Candidate]
@@ -610,11 +660,12 @@ class FineTuning(TransferEstimator):
         loss = options.loss if isinstance(options.loss, str) else name_function(options.loss)
         division = task.division
         identity = {
-            "backbone": self._backbone.identity(),
-            "cut": [*self._networks, self.to_, self.pool_, bool(self.train_batch_norm), float(self.brightness)],
+            "backbone": self._run.backbone.identity(),
+            "estimator": name_function(type(self)),
+            "cut": [*self._run.networks, self.to_, self.pool_, bool(self.train_batch_norm), float(self.brightness)],
             "options": asdict(replace(options, loss=loss)),  # type: ignore[arg-type]
             "rows": [[str(item_id) for item_id in ids], rows.y.tolist(), task.weights.tolist()],
-            "start": None if self._start is None else self._start.digest_weights(),
+            "start": None if self._run.start is None else self._run.start.digest_weights(),
             "division": [part.tolist() for part in (division.training, division.validation, division.test)],
         }
         return Checkpoint(Path(self.checkpoint), digest(identity), candidates)
@@ -643,10 +694,13 @@ class FineTuning(TransferEstimator):
         """Report the score on the rows that neither training nor its end depended on."""
         self.fit_report_ = None
         self.not_evaluated_ = None
-        if self._is_pass or self.comparison_ is None:
-            self.not_evaluated_ = "partial_fit holds no row out" if self._is_pass else "too few rows could be held out"
+        if self._run.is_pass:
+            self.not_evaluated_ = "partial_fit holds no row out"
             return
-        learned = rows.take(self._learned_rows)
+        if self.comparison_ is None:
+            self.not_evaluated_ = "too few rows could be held out"
+            return
+        learned = rows.take(self._run.learned)
         self.fit_report_ = FitReport(
             metric=self.metric,
             training=self.score_predictions(learned.y, np.asarray(head.predict(learned.X))),
@@ -657,7 +711,7 @@ class FineTuning(TransferEstimator):
 
     def _check_maps(self, X: Any) -> None:
         """Raise a ParityError if features of the whole network differ from those that were computed from maps."""
-        ids, from_maps = self._checked_features
+        ids, from_maps = self._run.checked
         source = self.extractor_.open(X)
         positions = {item.id: position for position, item in enumerate(source)}
         few = SelectedSource(source, [positions[item_id] for item_id in ids])
@@ -707,5 +761,6 @@ def read_start(start_from: Any) -> TrainedLayers | None:
             f"start_from is a {type(start_from).__name__}; expected a bundle that `topwork finetune` wrote, or a "
             "fitted FineTunedClassifier or FineTunedRegressor"
         )
-    check_is_fitted(start_from, "layers_")
+    if not hasattr(start_from, "head_"):
+        raise InputError(f"start_from is a {type(start_from).__name__} that is not fitted; fit it, or name its bundle")
     return start_from.layers_

@@ -60,7 +60,7 @@ class FineTunedRegressor(FineTuning, TransferRegressor):
     def _require_learnable(self, targets: NDArray[Any]) -> None:
         super()._require_learnable(targets)
         n_targets = targets.shape[1] if targets.ndim == 2 else None
-        if self._goes_on and n_targets != self.n_targets_:
+        if self._run.earlier is not None and n_targets != self.n_targets_:
             raise InputError(
                 f"{n_targets} values for each item, but {self.n_targets_} for the first ones (None: a vector)"
             )

@@ -21,7 +21,7 @@ from ...heads.folds import draw_sample
 from ...heads.registry import CLASSIFICATION
 from ...heads.targets import encode_labels
 from ...progress import report_step
-from ..estimators.candidate_features import MAX_ITEMS, find_named_layers
+from ..estimators.candidate_features import MAX_ITEMS, find_named_layers, is_automatic
 from ..estimators.cut_search import Candidate, CutSearch, Features, list_candidates, search_cut
 from .network import compute_frozen
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from ...models.backbone import TorchBackbone
     from .stored_maps import StoredMaps
-    from .trained_layers import TrainedLayers
     from .tuning import Task
 
 
@@ -42,8 +41,8 @@ class FrozenLayers:
     backbone : TorchBackbone
     maps : mapping of str to StoredMaps
         Of each cut, in order of execution.
-    start : TrainedLayers or None
-        Weights that the layers have in place of the backbone's; then only the last of them and the cuts are compared.
+    pool : str
+        How the layers are pooled; "auto" compares several poolings.
     train_batch_norm : bool
         As the layers are traced for training; it changes nothing here.
     device : str
@@ -54,14 +53,13 @@ class FrozenLayers:
         self,
         backbone: TorchBackbone,
         maps: Mapping[str, StoredMaps],
-        start: TrainedLayers | None,
         *,
+        pool: str,
         train_batch_norm: bool,
         device: str,
     ) -> None:
         self.backbone = backbone
         self.maps = maps
-        self.start = start
         self.train_batch_norm = train_batch_norm
         self.device = device
         cutter = cutter_for(backbone)
@@ -69,16 +67,14 @@ class FrozenLayers:
         self.costs = {INPUT: 0.0, **{layer.name: layer.flops for layer in listed}}
         """Share of the model's computation that each layer needs."""
         self.lowest = next(iter(maps))
-        if start is None:
-            self.ends = [
-                layer.name for layer in choose_candidate_layers(listed) if self.lies_below(self.lowest, layer.name)
-            ]
-        else:
-            self.ends = [start.to]
+        self.ends = [
+            layer.name for layer in choose_candidate_layers(listed) if self.lies_below(self.lowest, layer.name)
+        ]
         names = [*self.ends, *(cut for cut in maps if cut not in (INPUT, *self.ends))]
         layers = find_named_layers(listed, names)
-        request = CutRequest(tuple(layer.name for layer in layers), choose_candidate_poolings(layers))
-        self.cut = choose(cutter, request)
+        pools = choose_candidate_poolings(layers) if is_automatic(pool) else (pool,)
+        self.has_own_first = is_automatic(pool)
+        self.cut = choose(cutter, CutRequest(tuple(layer.name for layer in layers), pools))
 
     def lies_below(self, layer: str, other: str) -> bool:
         """Return whether a layer needs less of the model's computation than another."""
@@ -95,7 +91,7 @@ class FrozenLayers:
         columns = make_columns(
             replace(self.cut, chosen=tuple(reached)), [matrix.shape[1] for matrix in matrices.values()]
         )
-        candidates = list_candidates(columns, self.costs, has_own_first=True)
+        candidates = list_candidates(columns, self.costs, has_own_first=self.has_own_first)
         targets = task.y[rows]
         if task.name == CLASSIFICATION:
             targets = encode_labels(targets)[1]
@@ -140,7 +136,6 @@ class FrozenLayers:
                     layer,
                     [pool for _, pool in columns],
                     self.maps[cut][rows],
-                    start=self.start,
                     train_batch_norm=self.train_batch_norm,
                     device=self.device,
                 )

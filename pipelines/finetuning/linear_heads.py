@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from sklearn.linear_model import LinearRegression
@@ -13,6 +13,19 @@ from ..estimators.training_set import TrainingSet, fit_head
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+class Standardisation(NamedTuple):
+    """What is subtracted from numbers, and what they are divided by."""
+
+    center: Any
+    scale: Any
+
+    @classmethod
+    def of(cls, values: NDArray[Any]) -> Standardisation:
+        """Return that by which the columns of values have mean 0 and deviation 1, if they are not constant."""
+        deviation = values.std(axis=0, dtype=np.float64)
+        return cls(values.mean(axis=0, dtype=np.float64), np.where(deviation > 0, deviation, 1.0))
 
 
 def fit_probe(rows: TrainingSet, task: str) -> Any:

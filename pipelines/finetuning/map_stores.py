@@ -56,12 +56,15 @@ def find_affordable_cuts(
 ) -> list[str]:
     """Return the cuts whose maps of some items, and of their views, fit into `max_disk` bytes in a folder.
 
-    Raise an InputError if none does.
+    If the folder has maps of some already, these are the cuts. Raise an InputError if none fits.
     """
     dtype = MAP_DTYPE
     if is_store(folder):
         store = FeatureStore.open(folder)
         views, dtype = views or store.n_views, store.columns[0].dtype
+        stored = [column.layer for column in columns if find_column(store, column.layer) is not None]
+        if stored and max_disk is not None:
+            return stored
     return keep_within_disk(columns, n_items * (1 + views), max_disk, dtype)
 
 

@@ -19,6 +19,7 @@ from ...extract.graphs.pooling import pool_layer
 from ...extract.graphs.torch.upper_part import UpperPart, upper_part
 from ...heads.parameters import select_torch_device
 from ...models.weights import digest_of_state
+from .linear_heads import Standardisation
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,15 +48,12 @@ class TunedNetwork(nn.Module):
         self.register_buffer("center", torch.zeros(1))
         self.register_buffer("scale", torch.ones(1))
 
-    def set_head(self, weight: NDArray[Any], bias: NDArray[Any], features: NDArray[np.float32]) -> None:
+    def set_head(self, weight: NDArray[Any], bias: NDArray[Any], features: Standardisation) -> None:
         """Set the head to weights ``(n_outputs, n_features)`` and biases ``(n_outputs,)`` of features.
 
-        What is trained are the weights of features that are standardised as the given ones, ``(n, n_features)``: a step
-        of the optimiser means the same for each.
+        What is trained are the weights of standardised features: a step of the optimiser means the same for each.
         """
-        center = features.mean(axis=0, dtype=np.float64)
-        deviation = features.std(axis=0, dtype=np.float64)
-        scale = np.where(deviation > 0, deviation, 1.0)
+        center, scale = features
         self.center, self.scale = torch.from_numpy(center).float(), torch.from_numpy(scale).float()
         n_outputs, n_features = weight.shape
         self.head = nn.Linear(n_features, n_outputs)
@@ -68,6 +66,11 @@ class TunedNetwork(nn.Module):
         tensors = (self.head.weight, self.head.bias, self.center, self.scale)
         weight, bias, center, scale = (tensor.detach().cpu().double().numpy() for tensor in tensors)
         return weight / scale, bias - (weight / scale) @ center
+
+    @property
+    def standardisation(self) -> Standardisation:
+        """How the features are standardised that enter the head."""
+        return Standardisation(self.center.cpu().double().numpy(), self.scale.cpu().double().numpy())
 
     def compute_features(self, value: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the features ``(n, n_features)`` that enter the head."""
@@ -105,20 +108,17 @@ def compute_frozen(
     pools: Sequence[str],
     maps: StoredMaps,
     *,
-    start: TrainedLayers | None,
     train_batch_norm: bool,
     device: str,
 ) -> list[NDArray[np.float32]]:
     """Return the features of a layer, float32 ``(n, n_features)`` for each pooling, from the maps of a cut.
 
-    The layer is the cut itself, or lies above it, where it may have other weights to start from than the backbone's.
+    The layer is the cut itself, or lies above it.
     """
     place = select_torch_device(device)
     upper: UpperPart | None = None
     if layer.name != cut:
         upper = upper_part(backbone, cut, layer.name, train_batch_norm=train_batch_norm).to(place)
-        if start is not None:
-            put_layers(start, upper)
 
     def pool_in_each_way(value: Tensor, mask: Tensor | None = None) -> tuple[Tensor, ...]:
         reached = value.float() if upper is None else upper(value, mask)

@@ -27,8 +27,8 @@ class TrainedLayers:
     ----------
     backbone : dict
         Identity of the backbone before it was trained.
-    from_layer, to : str
-        The cut, and the last layer that is kept.
+    from_layer, to, pool : str
+        The cut, the last layer that is kept, and its pooling.
     weights : mapping of ndarray
         By the names of the backbone's own parameters and buffers.
     learned_ids : ndarray, uint64, optional
@@ -38,6 +38,7 @@ class TrainedLayers:
     backbone: dict[str, Any]
     from_layer: str
     to: str
+    pool: str
     weights: Mapping[str, NDArray[Any]]
     learned_ids: NDArray[Any] | None
 
@@ -60,7 +61,9 @@ class TrainedLayers:
                 "that `topwork finetune` wrote"
             )
         recorded = contents.properties[FINETUNING]
-        return cls(recorded["backbone"], recorded["from"], recorded["to"], weights, contents.learned_ids)
+        return cls(
+            recorded["backbone"], recorded["from"], recorded["to"], recorded["pool"], weights, contents.learned_ids
+        )
 
     def require_backbone(self, identity: dict[str, Any]) -> None:
         """Raise an InputError if these layers are of another backbone."""

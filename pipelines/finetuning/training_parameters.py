@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from sklearn.utils import check_random_state
 
+from ...extract.graphs.pooling import AUTO
 from ...heads.module_training.options import ModuleTrainingOptions
 from ...heads.parameters import (
     BOOLEAN,
@@ -18,8 +20,19 @@ from ...heads.parameters import (
     Constraint,
     one_of,
 )
-from ..estimators.candidate_features import is_automatic
 
+NAME = Constraint("the name of a layer, or 'auto'", lambda value: isinstance(value, str))
+NAMES = Constraint(
+    "the name of a layer, several, or 'auto'",
+    lambda value: (
+        isinstance(value, str) or (isinstance(value, Sequence) and all(isinstance(name, str) for name in value))
+    ),
+)
+POOLING = Constraint("the name of a pooling, or 'auto'", lambda value: isinstance(value, str))
+SEED = Constraint(
+    "None, an integer or a numpy.random.RandomState",
+    lambda value: value is None or isinstance(value, int | np.integer | np.random.RandomState),
+)
 OPTIONAL_POSITIVE = Constraint(
     "None, or a positive number", lambda value: value is None or POSITIVE_NUMBER.is_met(value)
 )
@@ -29,13 +42,17 @@ AUTOMATIC_RATES = {"adamw": (1e-4, 1e-3), "sgd": (1e-3, 1e-2)}
 """Learning rates that are compared if none is named; without rows to compare them by, it is the first."""
 RATES = Constraint(
     "a positive number, several, or 'auto'",
-    lambda value: is_automatic(value) or (bool(rates := list_rates(value)) and all(map(POSITIVE_NUMBER.is_met, rates))),
+    lambda value: (rates := list_rates(value)) == [AUTO] or (bool(rates) and all(map(POSITIVE_NUMBER.is_met, rates))),
 )
 CALLBACKS = Constraint(
     "a sequence of functions", lambda value: isinstance(value, Sequence) and all(map(callable, value))
 )
 
 CONSTRAINTS = {
+    "from_layer": NAMES,
+    "to": NAME,
+    "pool": POOLING,
+    "random_state": SEED,
     "max_disk": OPTIONAL_POSITIVE,
     "epochs": POSITIVE_INTEGER,
     "batch_size": POSITIVE_INTEGER,
@@ -60,15 +77,18 @@ CONSTRAINTS = {
 
 def list_rates(rates: Any) -> list[Any]:
     """Return one or several learning rates as a list."""
+    if isinstance(rates, np.ndarray):
+        return list(rates.ravel().tolist())
     return list(rates) if isinstance(rates, Sequence) and not isinstance(rates, str) else [rates]
 
 
 def choose_rates(estimator: Any, *, can_compare: bool) -> list[float]:
     """Return the learning rates to try, from the lowest."""
-    if not is_automatic(estimator.learning_rate):
-        return sorted(list_rates(estimator.learning_rate))
-    rates = AUTOMATIC_RATES[estimator.optimizer]
-    return list(rates) if can_compare else [min(rates)]
+    rates = list_rates(estimator.learning_rate)
+    if rates != [AUTO]:
+        return sorted(set(rates))
+    automatic = AUTOMATIC_RATES[estimator.optimizer]
+    return list(automatic) if can_compare else [min(automatic)]
 
 
 def make_training_options(estimator: Any) -> ModuleTrainingOptions:

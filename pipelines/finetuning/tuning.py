@@ -20,7 +20,7 @@ from ...heads.registry import CLASSIFICATION, MULTILABEL
 from ...progress import report_step
 from ..estimators.training_set import TrainingSet
 from .halving import AfterEpoch, Candidate, Trial, train_best
-from .linear_heads import fit_probe, read_weights, write_weights
+from .linear_heads import Standardisation, fit_probe, read_weights, write_weights
 from .network import TunedNetwork, compute_features
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ MakeTrainer = Callable[
 MIN_HELD_OUT_ROWS = 10
 """Fewer rows tell nothing."""
 MAX_SHARE = 0.5
-"""Of the rows that may be held out."""
+"""Of the rows that may be held out, for each of the two parts."""
 
 
 @dataclass(frozen=True)
@@ -82,13 +82,13 @@ class Comparison:
     ----------
     metric : {"accuracy", "R2"}
     frozen : float
-        Score of a linear probe on frozen features, trained on all other rows.
+        Score of a linear probe on frozen features, of the rows that the layers were trained on.
     frozen_layer : str
         Whose features these are, and how they are pooled: those that ``layer="auto"`` would take, of the other rows.
     tuned : float
         Score of the trained layers.
     gain, standard_error : float
-        Mean difference over the rows, and the standard error of this paired difference.
+        Weighted mean of the differences of the rows, and the standard error of this paired difference.
     n_rows : int
     """
 
@@ -120,26 +120,6 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Passes:
-    """What training in single passes goes on from.
-
-    Parameters
-    ----------
-    head : estimator or None
-        The linear head; None before a probe is fitted.
-    state : TrainingState or None
-        After the last pass; None before the first.
-    center, scale : float or ndarray
-        By which values were standardised then.
-    """
-
-    head: Any
-    state: TrainingState | None = None
-    center: Any = 0.0
-    scale: Any = 1.0
-
-
-@dataclass(frozen=True)
 class Tuned:
     """A trained network: how it was trained, its head, the features of all rows, and after how many epochs it is."""
 
@@ -167,17 +147,18 @@ def divide_rows(
     rows would be held out, none are.
     """
     own_groups = np.arange(len(y)) if groups is None else groups
+    n_groups = len(np.unique(own_groups))
     rest = np.arange(len(y))
     held = []
-    for number, share in enumerate(reversed(shares)):
+    for number, share in enumerate(shares):
         candidates = rest[may_be_held_out[rest]]
-        wanted = share * len(np.unique(own_groups[rest])) / max(1, len(np.unique(own_groups[candidates])))
+        wanted = share * n_groups / max(1, len(np.unique(own_groups[candidates])))
         chosen = hold_out(y, groups, candidates, share=min(wanted, MAX_SHARE), by_class=by_class, seed=seed + number)
         if len(chosen) < MIN_HELD_OUT_ROWS:
             chosen = chosen[:0]
         rest = rest[~np.isin(own_groups[rest], own_groups[chosen])]
         held.append(chosen)
-    test, validation = held
+    validation, test = held
     return Division(rest, validation, test)
 
 
@@ -234,12 +215,9 @@ class Task:
         self.division = division
         self.loss = {CLASSIFICATION: "classes", MULTILABEL: "labels"}.get(name, "values")
         self.metric = R2 if self.loss == "values" else ACCURACY
-        self.center: Any = 0.0
-        self.scale: Any = 1.0
+        self.targets = Standardisation(0.0, 1.0)
         if self.loss == "values":
-            deviation = y[division.training].std(axis=0)
-            self.center = y[division.training].mean(axis=0)
-            self.scale = np.where(deviation > 0, deviation, 1.0)
+            self.targets = Standardisation.of(y[division.training])
 
     def fit_probe(self, features: NDArray[np.float32], rows: NDArray[np.intp]) -> Any:
         """Return a linear probe of some rows."""
@@ -254,8 +232,10 @@ class Task:
         if self.loss == "classes":
             target = np.searchsorted(classes, y).astype(np.int64)
         else:
-            target = ((y - self.center) / self.scale).astype(np.float32).reshape(len(y), -1)
+            target = ((y - self.targets.center) / self.targets.scale).astype(np.float32).reshape(len(y), -1)
         weight = self.weights[rows]
+        if not weight.sum():
+            raise InputError(f"the weights of {len(rows)} rows are all 0; expected some that count")
         return LabelledMaps(maps[rows].load(), target, (weight / weight.mean()).astype(np.float32))
 
     def label_parts(self, maps: StoredMaps, classes: Any) -> tuple[LabelledMaps, LabelledMaps | None]:
@@ -354,14 +334,16 @@ class Tuning:
         tuned, _ = self.train_on_rows(candidate, self.fit_probe_of_all(), options, until=chosen.n_epochs)
         return tuned
 
-    def run_pass(self, candidate: Candidate, head: Any) -> tuple[Tuned, TrainingState]:
+    def run_pass(
+        self, candidate: Candidate, head: Any = None, features: Standardisation | None = None
+    ) -> tuple[Tuned, TrainingState]:
         """Train a candidate for one more epoch on all rows, at its learning rate; return the state after it as well.
 
-        It goes on from its earlier state, or else from a linear head; for None, from a probe of all rows.
+        It goes on from its earlier state, or else from a linear head of standardised features, or a probe of all rows.
         """
         n_epochs = len(self.states[candidate].records) if candidate in self.states else 0
         options = replace(self.options, epochs=n_epochs + 1, warmup=0.0, cosine=False)
-        return self.train_on_rows(candidate, head or self.fit_probe_of_all(), options)
+        return self.train_on_rows(candidate, head or self.fit_probe_of_all(), options, features=features)
 
     def fit_probe_of_all(self) -> Any:
         """Return a linear probe of the frozen features, of all rows."""
@@ -369,13 +351,18 @@ class Tuning:
         return self.task.fit_probe(self.frozen, np.arange(len(self.task.y)))
 
     def train_on_rows(
-        self, candidate: Candidate, probe: Any, options: ModuleTrainingOptions, until: int | None = None
+        self,
+        candidate: Candidate,
+        probe: Any,
+        options: ModuleTrainingOptions,
+        until: int | None = None,
+        features: Standardisation | None = None,
     ) -> tuple[Tuned, TrainingState]:
         """Train a candidate on all rows, none of which says when to end; return the state of training as well."""
         task = self.task
         rows = np.arange(len(task.y))
         labelled = task.label(self.maps[candidate.layer], rows, getattr(probe, "classes_", None))
-        tuner = self.prepare(candidate, probe, rows, labelled, None, options)
+        tuner = self.prepare(candidate, probe, rows, labelled, None, options, features)
         for record in tuner.trainer.run(until=until):
             self.after_epoch(candidate, tuner.trainer, record)
         state = tuner.trainer.save_state()
@@ -389,12 +376,18 @@ class Tuning:
         training: LabelledMaps,
         validation: LabelledMaps | None,
         options: ModuleTrainingOptions,
+        features: Standardisation | None = None,
     ) -> Tuner:
-        """Return a network whose head is a probe of some rows, and its trainer, which goes on from its state."""
+        """Return a network whose head is a probe of some rows, and its trainer, which goes on from its state.
+
+        The features that enter the head are standardised as given, or by these rows.
+        """
         task = self.task
         weight, bias = read_weights(probe, self.frozen.shape[1], task.name)
         network = deepcopy(self.networks[candidate.layer])
-        network.set_head(weight / np.reshape(task.scale, (-1, 1)), (bias - task.center) / task.scale, self.frozen[rows])
+        center, scale = task.targets
+        features = features or Standardisation.of(self.frozen[rows])
+        network.set_head(weight / np.reshape(scale, (-1, 1)), (bias - center) / scale, features)
         options = replace(options, learning_rate=candidate.learning_rate)
         trainer = self.make_trainer(network, training, validation, options)
         if candidate in self.states:
@@ -408,7 +401,8 @@ class Tuning:
         features = compute_features(network, self.maps[candidate.layer])
         network.cpu()
         weight, bias = network.read_head()
-        weight, bias = weight * np.reshape(task.scale, (-1, 1)), bias * task.scale + task.center
+        center, scale = task.targets
+        weight, bias = weight * np.reshape(scale, (-1, 1)), bias * scale + center
         return Tuned(
             candidate=candidate,
             network=network,
@@ -419,19 +413,23 @@ class Tuning:
         )
 
     def compare(self, tuned: Tuned, name: str, frozen: NDArray[np.float32]) -> Comparison | None:
-        """Compare trained layers with frozen features on the rows that nothing was learned from; None without any."""
+        """Compare trained layers with frozen features on the rows that nothing was learned from; None without any.
+
+        Both are of the same rows to train on.
+        """
         task = self.task
         test = task.division.test
         if not len(test):
             return None
-        baseline = task.fit_probe(frozen, task.division.known).predict(frozen[test])
+        baseline = task.fit_probe(frozen, task.division.training).predict(frozen[test])
         predicted = tuned.head.predict(tuned.features[test])
-        gain, error = compare_predictions(task.metric, task.y[test], predicted, baseline)
+        y, weights = task.y[test], task.weights[test]
+        gain, error = compare_predictions(task.metric, y, predicted, baseline, weights)
         return Comparison(
             metric=task.metric,
-            frozen=compute_score(task.metric, task.y[test], baseline),
+            frozen=compute_score(task.metric, y, baseline, weights),
             frozen_layer=name,
-            tuned=compute_score(task.metric, task.y[test], predicted),
+            tuned=compute_score(task.metric, y, predicted, weights),
             gain=gain,
             standard_error=error,
             n_rows=len(test),
