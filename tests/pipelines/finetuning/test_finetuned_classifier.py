@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import topwork
 import torch
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from topwork import FineTunedClassifier
 from topwork.errors import BundleError, IdentityError, InputError, LayerError
 from topwork.pipelines.report import write_report
@@ -159,10 +161,11 @@ def test_training_goes_on_from_a_bundle_when_labels_change(
     options = {"epochs": 4, "store": store, "to": "last"}
     parent = make_classifier(**options).fit([images[row] for row in np.flatnonzero(is_known)], labels[is_known])
     parent.save(tmp_path / "parent")
-    child = make_classifier(**options, start_from=tmp_path / "parent").fit(images, labels)
+    child = make_classifier(**{**options, "from_layer": "auto"}, start_from=tmp_path / "parent").fit(images, labels)
+    assert child.from_layer_ == "layer2"
     assert len(child.classes_) == 10
     assert child.comparison_ is not None
-    again = make_classifier(**options, start_from=parent).fit(images, labels)
+    again = clone(make_classifier(**options, start_from=parent)).fit(images, labels)
     np.testing.assert_array_equal(again.head_.coef_, child.head_.coef_)
     alone = make_classifier(**options).fit(images, labels)
     assert child.history_[0]["loss"] < alone.history_[0]["loss"]
@@ -180,6 +183,8 @@ def test_training_goes_on_from_a_bundle_when_labels_change(
         make_classifier(from_layer="layer3.0", start_from=parent).fit(images, labels)
     with pytest.raises(InputError, match=r"end at 'last', not at 'layer3.0'"):
         make_classifier(to="layer3.0", start_from=parent).fit(images, labels)
+    with pytest.raises(InputError, match="start_from is a FineTunedClassifier that is not fitted"):
+        make_classifier(start_from=make_classifier()).fit(images, labels)
     other = make_classifier(start_from=parent).set_params(
         backbone=topwork.load_backbone("topwork:tiny", weights="random")
     )
@@ -199,7 +204,7 @@ def test_layers_are_trained_once_more_on_all_rows(digits: tuple[list[np.ndarray]
     best = max(tuned.history_, key=lambda record: record["validation_score"])
     limit = best["validation_score"] - best["validation_error"]
     kept = max(record["epoch"] for record in tuned.history_ if record["validation_score"] >= limit)
-    n_training = 100 - tuned.comparison_.n_rows - 13
+    n_training = 100 - tuned.comparison_.n_rows - 15
     assert seen == [*((n_training, epoch) for epoch in (1, 2, 3)), *((100, epoch) for epoch in range(1, kept + 1))]
     assert len(tuned.learned_) == 100
     before = make_classifier(**options).fit(images, labels)
@@ -216,12 +221,12 @@ def test_head_sits_where_frozen_features_are_best(
     assert fitted.extractor_.columns[0].pool == "avg2x2"
     assert fitted.comparison_.frozen_layer.endswith("(avg2x2)")
     named = make_classifier(epochs=8, to="last").fit(images[:N_TRAINING], labels[:N_TRAINING])
-    assert (named.to_, named.pool_) == ("last", "auto")
+    assert (named.to_, named.pool_) == ("last", "none")  # a vector
     assert named.comparison_.frozen_layer == fitted.comparison_.frozen_layer
     held_out = images[N_TRAINING:], labels[N_TRAINING:]
     assert fitted.score(*held_out) > named.score(*held_out) + 0.02
     few = make_classifier(epochs=1, pool="max").fit(images[:40], labels[:40])
-    assert few.pool_ == "max"
+    assert few.pool_ == "max" or few.to_ == "last"
 
 
 def test_head_of_a_fitted_estimator_is_refitted_on_its_own_features(
@@ -301,13 +306,49 @@ def test_cut_is_added_to_a_store_with_other_items(digits: tuple[list[np.ndarray]
     np.testing.assert_array_equal(tuned.head_.coef_, alone.head_.coef_)
 
 
-def test_cuts_beyond_the_budget_of_disk_are_left_out(digits: tuple[list[np.ndarray], np.ndarray]) -> None:
+def test_named_cut_above_the_head_is_left_out_with_a_warning(digits: tuple[list[np.ndarray], np.ndarray]) -> None:
+    images, labels = digits[0][:120], digits[1][:120]
+    with pytest.warns(UserWarning, match=r"nothing is trained above layer3.1: the head sits on layer3.0 \(avg2x2\)"):
+        tuned = make_classifier(from_layer=["layer2", "layer3.1"], epochs=1).fit(images, labels)
+    assert tuned.from_layer_ == "layer2"
+
+
+def test_few_items_are_trained_on_above_one_cut(digits: tuple[list[np.ndarray], np.ndarray]) -> None:
+    tuned = make_classifier(from_layer="auto", epochs=1).fit(digits[0][:40], digits[1][:40])
+    assert len(tuned.trials_) == 1
+
+
+def test_items_without_weight_are_not_held_out(digits: tuple[list[np.ndarray], np.ndarray]) -> None:
+    images, labels = digits[0][:160], digits[1][:160]
+    weights = np.repeat([1.0, 0.0], 80)
+    tuned = make_classifier(epochs=1, train_on_all=True).fit(images, labels, sample_weight=weights)
+    assert tuned.comparison_.n_rows <= 24
+    with pytest.raises(InputError, match="must contain at least one non-zero"):
+        make_classifier(epochs=1).fit(images[:40], labels[:40], sample_weight=np.zeros(40))
+
+
+def test_failed_fit_leaves_nothing_to_predict_or_start_with(digits: tuple[list[np.ndarray], np.ndarray]) -> None:
+    images, labels = digits[0][:40], digits[1][:40]
+    tuned = make_classifier(epochs=1).fit(images, labels)
+    with pytest.raises(InputError, match="epochs is 0"):
+        tuned.set_params(epochs=0).fit(images, labels)
+    with pytest.raises(NotFittedError):
+        tuned.predict(images)
+    assert not [name for name in vars(tuned) if name.endswith("_") or name == "_run"]
+
+
+def test_cuts_beyond_the_budget_of_disk_are_left_out(
+    digits: tuple[list[np.ndarray], np.ndarray], tmp_path: Path
+) -> None:
     images, labels = digits[0][:40], digits[1][:40]
     one_cut = 40 * 80 * 8 * 8 * 2  # maps of layer3.0 in float16
     tuned = make_classifier(from_layer=["layer2", "layer3.0"], epochs=1, max_disk=one_cut).fit(images, labels)
     assert [trial.layer for trial in tuned.trials_] == ["layer3.0"]
     with pytest.raises(InputError, match="max_disk allows"):
         make_classifier(max_disk=one_cut / 2).fit(images, labels)
+    make_classifier(epochs=1, store=tmp_path / "maps").fit(images, labels)
+    stored = make_classifier(from_layer=["layer2", "layer3.0"], epochs=1, store=tmp_path / "maps", max_disk=1)
+    assert [trial.layer for trial in stored.fit(images, labels).trials_] == ["layer2"]
 
 
 def test_weights_of_classes_count(digits: tuple[list[np.ndarray], np.ndarray]) -> None:
@@ -338,6 +379,11 @@ def test_store_without_maps_is_refused(digits: tuple[list[np.ndarray], np.ndarra
         ({"checkpoint": "state", "random_state": None}, "random_state is None, but checkpoint is given"),
         ({"max_disk": 0}, "max_disk is 0; expected None, or a positive number"),
         ({"loss": "focal"}, "loss is 'focal'; expected None, or a function"),
+        ({"loss": torch.nn.functional.cross_entropy}, r"loss returned a tensor of shape \(\) for 20 rows"),
+        ({"to": None}, "to is None; expected the name of a layer, or 'auto'"),
+        ({"from_layer": 5}, "from_layer is 5; expected the name of a layer, several, or 'auto'"),
+        ({"random_state": np.random.default_rng(0)}, "random_state is .*; expected None, an integer or"),
+        ({"class_weight": {"q": 2.0}}, "class_weight names 'q', a label that no item has"),
     ],
 )
 def test_wrong_parameters_are_refused(

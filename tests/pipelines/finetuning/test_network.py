@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from topwork.extract.graphs.layer import Layer
+from topwork.pipelines.finetuning.linear_heads import Standardisation
 from topwork.pipelines.finetuning.network import TunedNetwork, shift_channels
 from torch import nn
 
@@ -47,7 +48,7 @@ def test_head_is_of_standardised_features_and_read_as_of_given_ones() -> None:
     features = generator.normal(5, [0.01, 1, 100, 0], (50, 4)).astype(np.float32)  # the last one is constant
     weight, bias = generator.normal(size=(3, 4)), generator.normal(size=3)
     network = TunedNetwork(nn.Identity(), Layer("vector", (4,), "vector"), "none", 0.0)
-    network.set_head(weight, bias, features)
+    network.set_head(weight, bias, Standardisation.of(features))
     deviation = features.std(axis=0, dtype=np.float64)
     deviation[3] = 1
     np.testing.assert_allclose(network.head.weight.detach().numpy(), weight * deviation, rtol=1e-5)

@@ -27,7 +27,9 @@ def test_passes_go_on_with_the_state_of_the_optimiser(digits: Digits) -> None:
     weight = classifier.head_.coef_.copy()
     again = pickle.loads(pickle.dumps(make_classifier().partial_fit(images, labels)))
     for few in (slice(0, 60), slice(0, 7)):  # of some classes only
-        classifier.partial_fit(images[few], labels[few])
+        classifier.set_params(learning_rate=5e-5).partial_fit(images[few], labels[few])
+    assert classifier.learning_rate_ == 5e-5
+    assert classifier.n_rows_ == 60
     assert records == [1, 2, 3]
     assert len(classifier.history_) == 3
     assert classifier.history_[1]["loss"] < classifier.history_[0]["loss"]
@@ -71,6 +73,11 @@ def test_what_cannot_be_learned_leaves_the_estimator_as_it_was(digits: Digits) -
         classifier.partial_fit(images[:2], ["high", "middle"])
     with pytest.raises(InputError, match="one label each, or several"):
         classifier.partial_fit(images[:4], np.eye(4, 2, dtype=int))
+    with pytest.raises(InputError, match="optimizer is 'sgd', and was 'adamw' before; call fit to start anew"):
+        classifier.set_params(optimizer="sgd").partial_fit(images, labels)
+    other = topwork.load_backbone("topwork:tiny", weights="random")
+    with pytest.raises(InputError, match="with other weights"):
+        classifier.set_params(optimizer="adamw", backbone=other).partial_fit(images, labels)
     np.testing.assert_array_equal(classifier.predict_proba(images), before)
 
 
@@ -84,6 +91,17 @@ def test_several_labels_and_mixed_types_are_aligned(digits: Digits) -> None:
     several = np.stack([labels % 2, labels > 4], axis=1).astype(int)
     multilabel = make_classifier().partial_fit(images, several)
     assert multilabel.partial_fit(images[:8], several[:8]).predict(images).shape == (40, 2)
+
+
+def test_few_values_after_a_fit_keep_its_scale() -> None:
+    generator = np.random.default_rng(0)
+    levels = generator.uniform(60, 200, 80)
+    images = [generator.normal(level, 20, (32, 32, 3)).clip(0, 255).astype(np.uint8) for level in levels]
+    regressor = FineTunedRegressor("topwork:tiny", from_layer="layer3.0", epochs=2, **OPTIONS)
+    before = regressor.fit(images, 1000 * levels).score(images, 1000 * levels)
+    regressor.set_params(learning_rate=1e-5).partial_fit(images[:1], 1000 * levels[:1])
+    assert regressor.score(images, 1000 * levels) > before - 0.05
+    assert regressor.history_[-1]["loss"] < 10
 
 
 def test_values_keep_their_scale() -> None:

@@ -55,7 +55,7 @@ def test_rows_that_are_known_are_not_held_out() -> None:
         division = divide_rows(y, None, is_new, shares=(0.1, 0.1), by_class=True, seed=seed)
         assert is_new[division.validation].all()
         assert is_new[division.test].all()
-        assert len(division.test) == 40
+        assert (len(division.validation), len(division.test)) == (40, 30)  # at most half of what may be held out
         assert len(division.training) + len(division.validation) + len(division.test) == 400
     few = divide_rows(y, None, np.arange(400) >= 390, shares=(0.1, 0.1), by_class=True, seed=0)
     assert len(few.training) == 400  # half of ten new rows tell nothing
