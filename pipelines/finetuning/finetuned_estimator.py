@@ -16,7 +16,7 @@ from ...extract.extractor.extractor import Extractor, ItemFeatures
 from ...extract.graphs.cutting import cutter_for
 from ...extract.graphs.graph_cache import load_or_reuse
 from ...extract.graphs.layer import INPUT, LAST
-from ...extract.graphs.pooling import AUTO, UNPOOLED, name_pooled
+from ...extract.graphs.pooling import AUTO, UNPOOLED
 from ...extract.preprocess.decode import MAX_PIXELS
 from ...extract.sources.item import Source
 from ...extract.sources.selected import SelectedSource
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from ...extract.graphs.layer import Layer
     from ...heads.module_training.rows import TrainingRows
     from ...heads.module_training.trainer import EpochRecord, ModuleTrainer, TrainingState
+    from ..estimators.cut_search import CutSearch
     from ..estimators.transfer_classifier import TransferClassifier
     from ..estimators.transfer_regressor import TransferRegressor
     from .frozen_layers import FrozenLayers
@@ -332,7 +333,7 @@ class FineTuning(TransferEstimator):
     def _choose_cuts(self, X: Any) -> list[str]:
         """Return the cuts to train above, in order of execution; of a store, those that it has maps of."""
         run = self._run
-        if is_automatic(self.from_layer) and run.start is not None:
+        if run.start is not None and (run.earlier is not None or is_automatic(self.from_layer)):
             return [run.start.from_layer]
         if isinstance(X, FeatureStore) and is_automatic(self.from_layer):
             stored = list_stored_cuts(X, self.to_)
@@ -473,12 +474,16 @@ class FineTuning(TransferEstimator):
         run = self._run
         options = make_training_options(self)
         task = self._make_task(rows, weights, options.seed, (self.validation_fraction, self.test_fraction))
-        baseline = self._compare_frozen_layers(rows.X, task)
+        frozen, search = self._search_frozen_layers(rows.X, task)
+        self._place_head(frozen, search)
         tuning, candidates = self._prepare_tuning(rows, task, options)
         tuned, self.trials_ = tuning.choose(candidates)
         self.from_layer_, self.learning_rate_, _ = tuned.candidate
         self.history_ = [asdict(record) for record in tuned.records]
-        self.comparison_ = tuning.compare(tuned, *(baseline or (self.to_, tuning.frozen)))
+        baseline = (self.to_, tuning.frozen)
+        if search is not None:
+            baseline = (search.chosen.name, frozen.compute_candidate(search.chosen))
+        self.comparison_ = tuning.compare(tuned, *baseline)
         run.learned, known = task.division.training, task.division.known
         if self.train_on_all and len(run.learned) < len(rows):
             tuned = tuning.train_on_all(tuned)
@@ -495,14 +500,16 @@ class FineTuning(TransferEstimator):
         task = self._make_task(rows, weights, options.seed, (0.0, 0.0))
         run.learned = np.arange(len(rows))
         if earlier is None:
-            self._compare_frozen_layers(rows.X, task)
+            if is_automatic(self.to):
+                self._place_head(*self._search_frozen_layers(rows.X, task))
             (self.from_layer_,) = run.networks
             self.learning_rate_ = choose_rates(self, can_compare=False)[0]
-            self.trials_, self.history_, self.comparison_ = [], [], None
+            self.trials_, self.history_ = [], []
         else:
             task.targets = earlier.targets
             if list_rates(self.learning_rate) != [AUTO]:
                 self.learning_rate_ = choose_rates(self, can_compare=False)[0]
+        self.comparison_ = None
         candidate = Candidate(self.from_layer_, self.learning_rate_, on_all_rows=True)
         states = {} if earlier is None or earlier.state is None else {candidate: earlier.state}
         tuning = self._make_tuning(rows, task, options, states)
@@ -533,11 +540,8 @@ class FineTuning(TransferEstimator):
         )
         return Task(name, rows.y, weights, rows.groups, is_original, division)
 
-    def _compare_frozen_layers(self, maps: Any, task: Task) -> tuple[str, NDArray[np.float32]] | None:
-        """Return the best frozen features and their name; put the head where they are best, unless that is named.
-
-        Return None if there are too few rows to compare layers by.
-        """
+    def _search_frozen_layers(self, maps: Any, task: Task) -> tuple[FrozenLayers, CutSearch | None]:
+        """Return the frozen layers, and how they compare; None for that if there are too few rows."""
         from .frozen_layers import FrozenLayers
 
         frozen = FrozenLayers(
@@ -547,25 +551,26 @@ class FineTuning(TransferEstimator):
             train_batch_norm=self.train_batch_norm,
             device=self.device,
         )
-        search = frozen.search(task)
-        if search is None:
-            return None
-        if is_automatic(self.to) and self._run.start is None:
-            end = frozen.choose_end(search)
-            self._move_head(end.layers[0], end.pool, frozen)
-        return search.chosen.name, frozen.compute_candidate(search.chosen)
+        return frozen, frozen.search(task)
 
-    def _move_head(self, to: str, pool: str, frozen: FrozenLayers) -> None:
-        """Put the head on a layer, with a pooling; cuts that do not lie below it are left out."""
-        if (to, pool) == (self.to_, self.pool_):
+    def _place_head(self, frozen: FrozenLayers, search: CutSearch | None) -> None:
+        """Put the head where frozen features are best, unless its place is known; leave out cuts that do not lie below.
+
+        With too few rows to search by, it stays on the network's last layer.
+        """
+        if search is None or not is_automatic(self.to) or self._run.start is not None:
             return
-        self.to_, self.pool_ = to, pool
+        end = frozen.choose_end(search)
+        (to,) = end.layers
+        if (to, end.pool) == (self.to_, self.pool_):
+            return
+        self.to_, self.pool_ = to, end.pool
         below = [cut for cut in self._run.networks if frozen.lies_below(cut, to)]
         above = [cut for cut in self._run.networks if cut not in below]
         if above and not is_automatic(self.from_layer):
             warn_caller(
-                f"nothing is trained above {', '.join(above)}: the head sits on {name_pooled(to, pool)}, whose frozen "
-                "features are the best. Name another layer with to"
+                f"nothing is trained above {', '.join(above)}: the head sits on {end.name}, whose frozen features are "
+                "as good as the best. Name another layer with to"
             )
         self._run.networks = self._trace_networks(below)
 

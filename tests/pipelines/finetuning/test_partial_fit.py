@@ -49,15 +49,19 @@ def test_passes_go_on_with_the_state_of_the_optimiser(digits: Digits) -> None:
 
 def test_passes_go_on_from_what_was_fitted(digits: Digits) -> None:
     images, labels = digits[0][:80], digits[1][:80]
-    classifier = make_classifier(epochs=2).fit(images[:60], labels[:60])
+    classifier = make_classifier(from_layer=["layer2", "layer3.0"], to="last", epochs=2)
+    classifier.fit(images[:70], labels[:70])
+    assert classifier.comparison_ is not None
     end = (classifier.from_layer_, classifier.to_, classifier.pool_)
     before = classifier.predict_proba(images)
-    classifier.partial_fit(images[60:], labels[60:])
+    classifier.partial_fit(images[70:], labels[70:])
+    assert classifier.comparison_ is None
     after = classifier.predict_proba(images)
     assert (classifier.from_layer_, classifier.to_, classifier.pool_) == end
     assert 1e-4 < np.abs(after - before).max() < 0.5
-    assert len(classifier.learned_) == 80
-    classifier.fit(images[:60], labels[:60])  # starts anew
+    assert len(classifier.learned_) == classifier.n_rows_ == 80
+    assert classifier.lineage_["rows"] == 80
+    classifier.fit(images[:70], labels[:70])  # starts anew
     np.testing.assert_allclose(classifier.predict_proba(images), before, atol=1e-5)
 
 
