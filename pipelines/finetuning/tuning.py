@@ -343,7 +343,9 @@ class Tuning:
         """
         n_epochs = len(self.states[candidate].records) if candidate in self.states else 0
         options = replace(self.options, epochs=n_epochs + 1, warmup=0.0, cosine=False)
-        return self.train_on_rows(candidate, head or self.fit_probe_of_all(), options, features=features)
+        probe = self.fit_probe_of_all() if head is None else head
+        tuned, tuner = self.train_on_rows(candidate, probe, options, features=features)
+        return tuned, tuner.trainer.save_state()
 
     def fit_probe_of_all(self) -> Any:
         """Return a linear probe of the frozen features, of all rows."""
@@ -357,16 +359,15 @@ class Tuning:
         options: ModuleTrainingOptions,
         until: int | None = None,
         features: Standardisation | None = None,
-    ) -> tuple[Tuned, TrainingState]:
-        """Train a candidate on all rows, none of which says when to end; return the state of training as well."""
+    ) -> tuple[Tuned, Tuner]:
+        """Train a candidate on all rows, none of which says when to end; return what trained it as well."""
         task = self.task
         rows = np.arange(len(task.y))
         labelled = task.label(self.maps[candidate.layer], rows, getattr(probe, "classes_", None))
         tuner = self.prepare(candidate, probe, rows, labelled, None, options, features)
         for record in tuner.trainer.run(until=until):
             self.after_epoch(candidate, tuner.trainer, record)
-        state = tuner.trainer.save_state()
-        return self.finish(candidate, tuner, probe), state
+        return self.finish(candidate, tuner, probe), tuner
 
     def prepare(
         self,
@@ -386,7 +387,8 @@ class Tuning:
         weight, bias = read_weights(probe, self.frozen.shape[1], task.name)
         network = deepcopy(self.networks[candidate.layer])
         center, scale = task.targets
-        features = features or Standardisation.of(self.frozen[rows])
+        if features is None:
+            features = Standardisation.of(self.frozen[rows])
         network.set_head(weight / np.reshape(scale, (-1, 1)), (bias - center) / scale, features)
         options = replace(options, learning_rate=candidate.learning_rate)
         trainer = self.make_trainer(network, training, validation, options)
