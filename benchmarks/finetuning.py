@@ -34,6 +34,7 @@ from topwork.heads.module_training.options import ModuleTrainingOptions
 from topwork.heads.module_training.rows import shuffle_rows
 from topwork.heads.module_training.trainer import ModuleTrainer
 from topwork.models.torchvision_operators import ensure_torchvision_operators
+from topwork.pipelines.finetuning.linear_heads import Standardisation
 from topwork.pipelines.finetuning.network import make_network
 from topwork.pipelines.finetuning.stored_maps import StoredMaps
 from topwork.pipelines.finetuning.tuning import LabelledMaps
@@ -170,7 +171,7 @@ def make_trainer(case: Case, rows: LabelledMaps, **options: Any) -> Recorder:
     network = make_network(case.backbone, case.cut, "last", pool="auto", train_batch_norm=False)
     n_features = network.eval().compute_features(*map(torch.from_numpy, rows.read(np.arange(2)))).shape[1]
     generator = np.random.default_rng(1)
-    as_they_are = np.array([[-1.0], [1.0]], np.float32).repeat(n_features, axis=1)  # mean 0, deviation 1
+    as_they_are = Standardisation(np.zeros(n_features), np.ones(n_features))
     network.set_head(generator.normal(0, 0.01, (N_CLASSES, n_features)), np.zeros(N_CLASSES), as_they_are)
     plain: dict[str, Any] = {
         "layer_decay": 1.0,
