@@ -39,8 +39,8 @@ class FineTunedClassifier(FineTuning, TransferClassifier):
     from_layer : str or sequence of str
         The cut: a layer that all data flow through, or ``"input"`` to train the whole network. Several are compared:
         they are trained for a few epochs, and each time the epochs double the worse half is given up, by the score
-        of rows that are not trained on (successive halving). "auto" compares four ends of blocks, spread over the
-        depth.
+        of rows that are not trained on (successive halving). "auto" compares up to four ends of blocks, spread over
+        the depth below the layer that the head sits on; it takes the uppermost if too few rows could be held out.
     to : str
         The last layer to keep, on which the head sits; those above it are removed. "auto" takes the deepest one whose
         frozen features are as good as the best for a linear head.
@@ -54,7 +54,8 @@ class FineTunedClassifier(FineTuning, TransferClassifier):
     views : int
         Number of augmented versions of each image whose maps are trained on in addition.
     max_disk : float, optional
-        Bytes that the maps may take; of several cuts, those with the largest maps are left out until the rest fits.
+        Bytes that the maps may take; of several cuts, those with the largest maps are left out until the rest fits. If
+        `store` has maps of all items at some of the cuts, it is these that are trained above.
     epochs, batch_size : int
         Passes over the rows, and rows for each step.
     optimizer : {"adamw", "sgd"}
@@ -79,7 +80,7 @@ class FineTunedClassifier(FineTuning, TransferClassifier):
     class_weight : "balanced", dict or None
         Weights of the classes.
     validation_fraction : float
-        Share of the rows that decide when training ends.
+        Share of the rows that decide when training ends; at most half of them, as of those left for `test_fraction`.
     test_fraction : float
         Share of the rows that nothing depends on, to compare the trained layers with a linear probe on the frozen
         ones; see ``comparison_``. 0 compares nothing.

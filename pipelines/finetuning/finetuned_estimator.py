@@ -409,18 +409,18 @@ class FineTuning(TransferEstimator):
             warn_of_pending(items)
             maps: Any = open_maps(items, chosen, self.extractor_.columns, self._list_cut_layers())
             return ItemFeatures(maps, np.arange(len(chosen)), items.failures())
-        self._keep_within_disk(len(chosen))
         source = SelectedSource(items, chosen.tolist())
+        self._keep_within_disk(source)
         return compute_maps(source, self.extractor_, self._run.map_folder, self._list_cut_layers(), self.views)
 
     def _list_cut_layers(self) -> dict[str, Layer]:
         """Return the layers of the cuts by their names."""
         return {cut: network.upper.layer for cut, network in self._run.networks.items()}
 
-    def _keep_within_disk(self, n_items: int) -> None:
+    def _keep_within_disk(self, source: Source) -> None:
         """Leave out cuts whose maps need more disk than there may be; raise an InputError if none is left."""
         columns = self.extractor_.columns
-        kept = find_affordable_cuts(columns, n_items, self._run.map_folder, self.views, self.max_disk)
+        kept = find_affordable_cuts(columns, source, self._run.map_folder, self.views, self.max_disk)
         if len(kept) < len(self._run.networks):
             self._run.networks = {cut: self._run.networks[cut] for cut in kept}
             self.extractor_ = self._build_extractor().fit(None)
@@ -454,17 +454,15 @@ class FineTuning(TransferEstimator):
     def _describe_passes(self, tuned: Tuned, given: TrainingSet) -> Passes:
         """Return what later passes go on from; what is known of the rows becomes that of all passes."""
         run = self._run
-        ids = np.arange(len(given)) if given.ids is None else given.ids
-        labels = dict(zip(ids.tolist(), given.y.tolist(), strict=True))
+        ids, labels = np.arange(len(given)) if given.ids is None else given.ids, given.y
         if run.earlier is not None:
-            labels = {**run.earlier.labels, **labels}
-            self.n_rows_ = len(labels)
-            all_ids, all_labels = (np.fromiter(part, object, len(labels)) for part in (labels.keys(), labels.values()))
-            self.lineage_ = describe_training(self.extractor_, all_ids, all_labels)
+            ids, labels = run.earlier.add_items(ids, labels)
+            self.n_rows_ = len(ids)
+            self.lineage_ = describe_training(self.extractor_, ids, labels)
             self.familiarity_ = None  # the features of earlier items have changed
         parameters = self.get_params(deep=False)
         fixed = {name: parameters[name] for name in FIXED_PARAMETERS}
-        return Passes(tuned.head, run.targets, tuned.network.standardisation, run.state, fixed, labels)
+        return Passes(tuned.head, run.targets, tuned.network.standardisation, run.state, fixed, ids, labels)
 
     def _train_layers(self, rows: TrainingSet, weights: NDArray[np.float32]) -> tuple[Tuned, NDArray[np.intp]]:
         """Choose where the head sits and how to train, and compare with frozen features.

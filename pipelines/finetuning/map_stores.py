@@ -52,20 +52,22 @@ def list_stored_cuts(store: FeatureStore, end: str) -> list[str]:
 
 
 def find_affordable_cuts(
-    columns: Sequence[Column], n_items: int, folder: Path, views: int, max_disk: float | None
+    columns: Sequence[Column], source: Source, folder: Path, views: int, max_disk: float | None
 ) -> list[str]:
     """Return the cuts whose maps of some items, and of their views, fit into `max_disk` bytes in a folder.
 
-    If the folder has maps of some already, these are the cuts. Raise an InputError if none fits.
+    If the folder has maps of all these items at some cuts already, these are the cuts. Raise an InputError if none
+    fits.
     """
     dtype = MAP_DTYPE
     if is_store(folder):
         store = FeatureStore.open(folder)
         views, dtype = views or store.n_views, store.columns[0].dtype
-        stored = [column.layer for column in columns if find_column(store, column.layer) is not None]
-        if stored and max_disk is not None:
-            return stored
-    return keep_within_disk(columns, n_items * (1 + views), max_disk, dtype)
+        if max_disk is not None and len(np.unique(match_rows(source, store.groups)[0])) == len(source):
+            stored = [column.layer for column in columns if find_column(store, column.layer) is not None]
+            if stored:
+                return stored
+    return keep_within_disk(columns, len(source) * (1 + views), max_disk, dtype)
 
 
 def compute_maps(

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ...errors import InputError
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from ...heads.module_training.trainer import TrainingState
@@ -36,8 +37,8 @@ class Passes:
         After the last pass; None if ``fit`` came before.
     parameters : dict
         Those that no pass may change.
-    labels : dict
-        Of all items so far, by their ids.
+    ids, labels : ndarray
+        Of all items so far.
     """
 
     head: Any
@@ -45,7 +46,14 @@ class Passes:
     features: Standardisation
     state: TrainingState | None
     parameters: dict[str, Any]
-    labels: dict[Any, Any]
+    ids: NDArray[Any]
+    labels: NDArray[Any]
+
+    def add_items(self, ids: NDArray[Any], labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return the ids and labels of these and further items, each once, with the label that it had last."""
+        last = dict(zip(self.ids.tolist(), self.labels.tolist(), strict=True))
+        last.update(zip(ids.tolist(), labels.tolist(), strict=True))
+        return np.fromiter(last, object, len(last)), np.fromiter(last.values(), object, len(last))
 
     def require_same_parameters(self, parameters: dict[str, Any]) -> None:
         """Raise an InputError if a parameter has changed that must not."""

@@ -51,6 +51,19 @@ def test_paired_difference_and_its_error() -> None:
     assert error == pytest.approx(0.0)
 
 
+def test_paired_difference_is_weighted() -> None:
+    generator = np.random.default_rng(0)
+    y, one, other = generator.integers(0, 2, (3, 50))
+    plain = compare_predictions("accuracy", y, one, other)
+    np.testing.assert_allclose(compare_predictions("accuracy", y, one, other, np.full(50, 3.0)), plain, rtol=1e-12)
+    weights = np.repeat([1.0, 0.0], [30, 20])
+    np.testing.assert_allclose(
+        compare_predictions("accuracy", y, one, other, weights),
+        compare_predictions("accuracy", y[:30], one[:30], other[:30]),
+        rtol=1e-12,
+    )
+
+
 def test_weights_count() -> None:
     targets = np.array(["a", "b"])
     predictions = np.array(["a", "a"])

@@ -227,6 +227,10 @@ def test_head_sits_where_frozen_features_are_best(
     assert fitted.score(*held_out) > named.score(*held_out) + 0.02
     few = make_classifier(epochs=1, pool="max").fit(images[:40], labels[:40])
     assert few.pool_ == "max" or few.to_ == "last"
+    by_grid = make_classifier(epochs=1, pool="avg4x4").fit(images[:N_TRAINING], labels[:N_TRAINING])
+    assert by_grid.to_ != "last"
+    assert by_grid.pool_ == "avg4x4"
+    assert by_grid.comparison_.frozen_layer.endswith("(avg4x4)")
 
 
 def test_head_of_a_fitted_estimator_is_refitted_on_its_own_features(
@@ -321,8 +325,11 @@ def test_few_items_are_trained_on_above_one_cut(digits: tuple[list[np.ndarray], 
 def test_items_without_weight_are_not_held_out(digits: tuple[list[np.ndarray], np.ndarray]) -> None:
     images, labels = digits[0][:160], digits[1][:160]
     weights = np.repeat([1.0, 0.0], 80)
-    tuned = make_classifier(epochs=1, train_on_all=True).fit(images, labels, sample_weight=weights)
+    held_out = []
+    options = {"epochs": 1, "callbacks": [lambda trainer, record: held_out.append(trainer.validation.weight.min())]}
+    tuned = make_classifier(**options).fit(images, labels, sample_weight=weights)
     assert tuned.comparison_.n_rows <= 24
+    assert min(held_out) > 0
     with pytest.raises(InputError, match="must contain at least one non-zero"):
         make_classifier(epochs=1).fit(images[:40], labels[:40], sample_weight=np.zeros(40))
 
@@ -349,6 +356,8 @@ def test_cuts_beyond_the_budget_of_disk_are_left_out(
     make_classifier(epochs=1, store=tmp_path / "maps").fit(images, labels)
     stored = make_classifier(from_layer=["layer2", "layer3.0"], epochs=1, store=tmp_path / "maps", max_disk=1)
     assert [trial.layer for trial in stored.fit(images, labels).trials_] == ["layer2"]
+    with pytest.raises(InputError, match="max_disk allows"):  # of one item there are no maps
+        stored.fit(digits[0][:41], digits[1][:41])
 
 
 def test_weights_of_classes_count(digits: tuple[list[np.ndarray], np.ndarray]) -> None:
