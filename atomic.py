@@ -212,6 +212,14 @@ def require_destination(path: Path) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make a file that never changes available under a second name, as a link if the file system has links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def sweep(folder: Path) -> None:
     """Remove the temporary files and folders that interrupted writers left in a folder."""
     for leftover in folder.glob(f"{TEMPORARY}*"):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...atomic import write_file
+from ...atomic import link_or_copy, write_file
 from ...errors import MALFORMED, InputError
 from ...hardware import available_cores
 from ...identity import digest
@@ -186,11 +186,15 @@ class ExportedGraph:
         """Path of its weights, beside the graph; None if they are in it, as those of less than 1.5 GiB are."""
         return find_weights(self.path, read_entries(self.path))
 
-    def copy_files(self, path: Path) -> ExportedGraph:
-        """Copy the graph to another path, and its weights beside it; return the copy, which has no certificate yet."""
+    def copy_files(self, path: Path, *, link: bool = False) -> ExportedGraph:
+        """Copy the graph to another path, and its weights beside it; return the copy, which has no certificate yet.
+
+        With `link`, files are linked, where that is possible.
+        """
+        copy: Callable[[Path, Path], Any] = link_or_copy if link else shutil.copyfile
         if self.weights_path is not None:
-            shutil.copyfile(self.weights_path, path.with_name(self.weights_path.name))
-        shutil.copyfile(self.path, path)
+            copy(self.weights_path, path.with_name(self.weights_path.name))
+        copy(self.path, path)
         return ExportedGraph(path)
 
     @property

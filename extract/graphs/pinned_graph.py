@@ -157,9 +157,9 @@ class PinnedGraph(ExportedGraph):
     def _loadable(self) -> Graph:
         return self
 
-    def copy_files(self, path: Path) -> ExportedGraph:
+    def copy_files(self, path: Path, *, link: bool = False) -> ExportedGraph:
         """Copy the graph, and its weights, which belong to it."""
-        return self.files.read(lambda folder: super(PinnedGraph, self).copy_files(path))
+        return self.files.read(lambda folder: super(PinnedGraph, self).copy_files(path, link=link))
 
     def load(self, load: Callable[[Path], Any]) -> Any:
         """Return what a function makes of the path of the ONNX file; see :meth:`PinnedFiles.read`."""

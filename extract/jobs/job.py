@@ -8,7 +8,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
-from ...atomic import FULL_DISK_ERRORS
 from ...errors import IdentityError, InputError, warn_caller
 from ...hardware import available_cores
 from ...progress import Listener
@@ -25,11 +24,13 @@ from ..runtime.providers import parse_family
 from ..runtime.session import Session
 from ..sources.item import Source
 from ..sources.opening import open_source
+from ..sources.selected import ShareSource
 from ..sources.views import ViewedSource
 from ..store.feature_store import FeatureStore
 from ..store.labels import BY_SOURCE, source_label_table
 from ..store.part import Row
 from ..store.pending import Pending
+from ..store.shards import Shard, finish_shard, list_shards, open_shard
 from ..store.writer import StoreWriter, open_writer
 from .recording import Counter, Recorder
 
@@ -54,6 +55,7 @@ def extract_features(
     config: RunConfig | None = None,
     patience: float = 0.0,
     compact: bool = True,
+    shard: str | None = None,
 ) -> Ledger:
     """Add the features of a source's items to a store.
 
@@ -102,6 +104,10 @@ def extract_features(
     compact : bool
         Whether the new parts are merged with the others at the end, so that a matrix is one memory map. Without it a
         few items are added to a large store sooner.
+    shard : str, optional
+        Compute one of several shares of the source, from ``"0/64"`` to ``"63/64"``, beside other processes that
+        compute the others, into a store of its own within the store; :meth:`FeatureStore.merge` joins them. What
+        the store has already is not computed. The ledger is that of the share.
 
     Returns
     -------
@@ -113,7 +119,8 @@ def extract_features(
     IdentityError
         If the configuration asks for another precision than that of the store.
     InputError
-        If the store is to be pruned and none of its items is in the source, which is taken for a mistake.
+        If the store is to be pruned and none of its items is in the source, which is taken for a mistake; or by a
+        shard, which does not know the others.
     StoppedError
         By the error policy. Whole parts that were done are kept.
     StoreLockedError
@@ -134,14 +141,26 @@ def extract_features(
     check_precision(store, config)
     kind = store.graph.input_spec.kind
     opened: Source = open_source(source, labels, ids=ids, kind=kind)
+    whole = store
+    if shard is not None:
+        if prune:
+            raise InputError("prune=True of a shard, which does not know all items: merge the shards first")
+        share = Shard.parse(shard)
+        opened = ShareSource(opened, share.number, share.count)
+        store = FeatureStore.open(open_shard(whole, share))
+    elif any(list_shards(store.path)):
+        warn_caller(
+            f"{store.path} has shards that are not merged: what they have is computed again. Run `topwork store merge`."
+        )
     ledger = Ledger(ignored=opened.ignored, fingerprint=store.fingerprint)
     started = time.perf_counter()
     store.refresh()
     ledger.precision = store.columns[0].precision
-    n_views = store.n_views if views is None else views
+    n_views = whole.n_views if views is None else views
     if n_views:
         opened = ViewedSource(opened, n_views, kind)
-    pending = Pending(store.index, retry, rehash=rehash, recompute=recompute)
+    base = None if shard is None else whole.index
+    pending = Pending(store.index, retry, rehash=rehash, recompute=recompute, base=base)
     counter = Counter(pending, config, ledger, len(opened))
     # Look for something to do; readers and finished jobs need no lock.
     earlier = Ledger()
@@ -153,9 +172,11 @@ def extract_features(
         with open_writer(store, patience) as writer:
             update_store(writer, counter, opened, prune=prune, was_done=is_done)
             if compact:
-                compact_if_possible(writer)
+                writer.compact_if_possible()
+    if shard is not None:
+        finish_shard(store)
     # Close the account.
-    ledger.absent = len(store.index.settle()) - ledger.items
+    ledger.absent = 0 if shard else len(store.index.settle()) - ledger.items
     ledger.note_memory()
     ledger.seconds = time.perf_counter() - started
     return ledger
@@ -189,19 +210,6 @@ def update_store(writer: StoreWriter, counter: Counter, source: Source, *, prune
         writer.set_labels(source_label_table(pending.relabelled), BY_SOURCE)
     if prune:
         counter.ledger.pruned = writer.prune(source)
-
-
-def compact_if_possible(writer: StoreWriter) -> None:
-    """Merge the parts; warn if the disk has no room for that, as the features are in the store anyway."""
-    try:
-        writer.compact()
-    except OSError as error:
-        if error.errno not in FULL_DISK_ERRORS:
-            raise
-        warn_caller(
-            f"the disk is too full to merge the parts of {writer.store.path}; its rows are read from where they are. "
-            "Make room, then run `topwork store compact`.",
-        )
 
 
 def compute_pending(job: Recorder, source: Source) -> None:

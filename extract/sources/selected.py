@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 
 from ...errors import InputError
 from .item import Item, Source
@@ -36,6 +37,29 @@ class SelectedSource:
         for position, item in enumerate(self.source):
             if position in self._positions:
                 yield item
+
+
+class ShareSource:
+    """One of several shares of a source: consecutive items, as many as in any other share, or one more."""
+
+    def __init__(self, source: Source, number: int, count: int) -> None:
+        self.source = source
+        total = len(source)
+        self.start = total * number // count
+        self.stop = total * (number + 1) // count
+
+    @property
+    def ignored(self) -> int:
+        """Number of files of the whole source that are of another kind."""
+        return self.source.ignored
+
+    def __len__(self) -> int:
+        """Return the number of items."""
+        return self.stop - self.start
+
+    def __iter__(self) -> Iterator[Item]:
+        """Yield the items, in the order of the source."""
+        return islice(iter(self.source), self.start, self.stop)
 
 
 class UnlabelledSource:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +12,7 @@ from zlib import crc32
 
 import numpy as np
 
-from ...atomic import new_folder
+from ...atomic import link_or_copy, new_folder
 from .part import ITEMS_FILE, format_part_name, open_matrix, write_table
 
 if TYPE_CHECKING:
@@ -69,14 +67,6 @@ def find_unchanged_files(root: Path, items: Segment, keys: Iterable[str]) -> dic
     if not (folder / BLOCKS_FILE).is_file():
         return {}
     return {key: folder / f"{key}.npy" for key in keys if len(open_matrix(folder, key)) == len(rows)}
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    """Make a file available under a second name, as a link if the file system has links."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def write_blocks(path: Path, matrix: BlockMatrix, rows_per_checksum: int) -> tuple[str, list[int]]:

@@ -96,12 +96,15 @@ def new_store(path: Path, identity: dict[str, Any]) -> Iterator[Path]:
         yield folder
 
 
-def add_first_columns(root: Path, graph: ExportedGraph, dtype: str) -> None:
-    """Copy a graph, its certificate and its tokeniser into a new store, and add its columns as the first log entry."""
+def add_first_columns(root: Path, graph: ExportedGraph, dtype: str, *, link: bool = False) -> None:
+    """Copy a graph, its certificate and its tokeniser into a new store, and add its columns as the first log entry.
+
+    With `link`, the graph is linked, where that is possible.
+    """
     target = root / "graphs" / "c0001.onnx"
     name = target.relative_to(root).as_posix()
     columns = assign_keys([replace(column, dtype=dtype) for column in graph.metadata.columns], graph=name)
-    copied = graph.copy_files(target)
+    copied = graph.copy_files(target, link=link)
     copied.write_certificate(graph.certificate)
     if graph.canaries is not None:
         shutil.copyfile(graph.canaries.path, copied.canaries_path)

@@ -22,7 +22,9 @@ from .exchange.exporting import export_store
 from .exchange.importing import import_features
 from .feature_map import MAX_ROWS, PCA, FeatureMapDisplay
 from .labels import LabelChange, divide_cells, label_history, label_table
+from .merging import Merge, Preference, merge_store
 from .repair import Repair, find_damaged_files, repair
+from .shards import merge_shards
 from .store_html import render_store
 from .writer import open_writer
 
@@ -233,6 +235,49 @@ class FeatureStore(StoreContent):
         """
         with open_writer(self, patience) as writer:
             writer.compact()
+
+    def merge(self, *others: FeatureStore, prefer: Preference | None = None, patience: float = 0.0) -> Merge:
+        """Add what the jobs of an array computed, or the items of other stores that grew on other machines.
+
+        Without other stores, the shards of this one are merged (``extract_features(..., shard="3/64")``): those whose
+        job has ended are moved into it; what others have so far is taken as well, and they are merged again later.
+
+        Items of which this store has no features take those of the other. Labels that an item does not have are taken
+        over; others stay. Items that the other store removed stay, too.
+
+        Parameters
+        ----------
+        *others : FeatureStore
+            Of the same backbone and with the same columns, or more; they are not changed.
+        prefer : {"this", "other"}, optional
+            Whose features are kept for items that have other content in another store. By default such items are an
+            error.
+        patience : float
+            Seconds to wait for another process that is writing.
+
+        Returns
+        -------
+        Merge
+            Numbers of items that were added, replaced and kept; shards that are unfinished or missing.
+
+        Raises
+        ------
+        IdentityError
+            If another store is of another backbone, precision or type, or lacks a column.
+        InputError
+            If an item has other content there, and nothing is preferred.
+        """
+        if prefer not in (None, "this", "other"):
+            raise InputError(f"prefer={prefer!r} of FeatureStore.merge: expected 'this', 'other' or None")
+        with open_writer(self, patience) as writer:
+            if others:
+                merge = Merge()
+                for other in others:
+                    merge_store(writer, other, prefer, merge)
+            else:
+                merge = merge_shards(writer)
+            writer.compact_if_possible()
+        return merge
 
     def set_labels(
         self, labels: Any, name: str = "label", *, separator: str | None = None, patience: float = 0.0

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .delta import SourceDelta, find_delta_file
+from .delta import SourceDelta, find_delta_files
 from .index_file import read_index, write_index
 from .log import LogEntry
 from .part import Row, rows_to_table
@@ -27,6 +27,7 @@ class Index:
         self.left_out: set[str] = set()
         self.base = Segment.from_items(rows_to_table([]), NO_PLACE)
         self.recent: list[Segment] = []
+        self.postponed: list[LogEntry] = []
         self.number = 0
         self.is_saved = False
         saved = read_index(root)
@@ -40,24 +41,36 @@ class Index:
                 self.apply(entry, self.read_delta(entry))
 
     def read_delta(self, entry: LogEntry) -> SourceDelta | None:
-        """Read the change of an entry, None if it has none or its file is damaged."""
-        file = find_delta_file(entry)
-        if file is not None and file in self.without:
-            self.left_out.add(file)
-            return None
-        return SourceDelta.read(self.root, entry)
+        """Read the change of an entry, None if it has none or its files are damaged."""
+        self.left_out.update(path for path in find_delta_files(entry) if path in self.without)
+        return SourceDelta.read(self.root, entry, self.without)
 
     def apply(self, entry: LogEntry, delta: SourceDelta | None) -> None:
         """Apply the next entry of the log with its change of the items, None if there is none."""
-        self.last = entry
-        self.number = entry.number
-        self.is_saved = False
+        self._catch_up()
+        self._note(entry)
         if delta is None:
             return
         if delta.is_addition:
             self.add(delta.segment)
         else:
             self.base = delta.apply_to(self.settle())
+
+    def postpone(self, entry: LogEntry) -> None:
+        """Apply the next entry of the log once its change of the items is needed, which is read from its files then."""
+        self._note(entry)
+        self.postponed.append(entry)
+
+    def _note(self, entry: LogEntry) -> None:
+        self.last = entry
+        self.number = entry.number
+        self.is_saved = False
+
+    def _catch_up(self) -> None:
+        """Apply the entries that were postponed."""
+        postponed, self.postponed = self.postponed, []
+        for entry in postponed:
+            self.apply(entry, self.read_delta(entry))
 
     def add(self, newer: Segment) -> None:
         """Keep a segment in memory; segments are merged so that each is over twice as long as the one after it."""
@@ -67,6 +80,7 @@ class Index:
 
     def settle(self) -> Segment:
         """Merge all changes and return the state of all items."""
+        self._catch_up()
         if self.recent:
             for newer in self.recent:
                 self.base = self.base.merge(newer)
@@ -83,6 +97,7 @@ class Index:
 
     @property
     def _newest_first(self) -> Iterator[Segment]:
+        self._catch_up()
         yield from reversed(self.recent)
         yield self.base
 
@@ -97,7 +112,7 @@ class Index:
     def find_ids_by_digest(self, digests: Sequence[str]) -> dict[str, list[str]]:
         """Return for each content the items with features that have it, in the order of their first addition."""
         found: dict[str, list[str]] = {digest: [] for digest in digests}
-        segments = [self.base, *self.recent]
+        segments = [*self._newest_first][::-1]
         for number, segment in enumerate(segments):
             later_segments = segments[number + 1 :]
             for digest, place in segment.find_digests(digests):

@@ -28,6 +28,7 @@ class Action(StrEnum):
     ADD_COLUMNS = "add_columns"
     ADD_CANARIES = "add_canaries"
     ADD_PART = "add_part"
+    ADD_PARTS = "add_parts"
     FILL_COLUMNS = "fill"
     SET_LABELS = "set_labels"
     PRUNE = "prune"
@@ -56,6 +57,12 @@ class LogEntry:
         """Return the entry in the fields of a file, whose SHA-256 is `digest`."""
         known = {name: fields[name] for name in ("number", "action", "files", "details", "time", "previous")}
         return cls(digest=digest, **known)
+
+    @property
+    def parts(self) -> list[str]:
+        """The folders of the parts that the entry adds, in order."""
+        part = self.details.get("part")
+        return list(self.details.get("parts", ())) if part is None else [part]
 
 
 class Log:

@@ -46,6 +46,18 @@ class Row:
     group: str | None = None
 
 
+@dataclass(frozen=True)
+class WrittenPart:
+    """A part on disk that is not in the log yet: its folder within the store, items, and SHA-256 of its files.
+
+    The files are named by their paths within the store.
+    """
+
+    folder: str
+    n_items: int
+    files: Mapping[str, str]
+
+
 ROW_FIELDS = tuple(field.name for field in fields(Row))
 
 

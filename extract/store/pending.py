@@ -25,7 +25,8 @@ class Pending:
     """The items of a source compared with those of a store; with `retry`, failed items are computed again.
 
     With `rehash`, contents are compared also where size and modification time are unchanged; with `recompute`, all
-    items are computed again.
+    items are computed again. Items that the store lacks may be known from another one, whose index is `base` and whose
+    labels stay as they are.
 
     Attributes
     ----------
@@ -39,8 +40,17 @@ class Pending:
         Label and split of known items for which the source names others than the store has.
     """
 
-    def __init__(self, index: Index, retry: bool = False, *, rehash: bool = False, recompute: bool = False) -> None:
+    def __init__(
+        self,
+        index: Index,
+        retry: bool = False,
+        *,
+        rehash: bool = False,
+        recompute: bool = False,
+        base: Index | None = None,
+    ) -> None:
         self.index = index
+        self.base = base
         self.retry = retry
         self.rehash = rehash
         self.recompute = recompute
@@ -67,7 +77,7 @@ class Pending:
     def find_changed(self, items: Iterable[Item], index: Index) -> None:
         """Find the known items whose content differs from that in the store; use this index from now on."""
         self.index = index
-        if not index.counts():
+        if self.base is None and not index.counts():
             return
         self.n_known = 0
         changed = set()
@@ -95,11 +105,14 @@ class Pending:
         """Yield items with their row in the store, None if it does not know them; note new labels."""
         for group in group_items(items):
             rows = self.index.find([item.id for item in group])
+            base_rows: dict[str, Row] = {}
+            if self.base is not None:
+                base_rows = self.base.find([item.id for item in group if item.id not in rows])
             for item in group:
                 known = rows.get(item.id)
                 if known is not None:
                     self.note_labels(item, known)
-                yield item, known
+                yield item, known or base_rows.get(item.id)
 
     def note_labels(self, item: Item, known: Row) -> None:
         """Note an item whose source names another label or split than the store has."""

@@ -54,6 +54,16 @@ class Segment:
         columns["original"] = pa.array(np.full(len(items), NO_PLACE, np.int32))
         return cls(pa.table(columns))
 
+    @classmethod
+    def join(cls, segments: Sequence[Segment]) -> Segment:
+        """Return the items of several segments, none of which is in two, one after the other."""
+        if len(segments) == 1:
+            return segments[0]
+        import pyarrow as pa
+
+        names = [name for name in segments[0].table.column_names if not name.startswith(USER_LABEL_PREFIX)]
+        return cls(pa.concat_tables([segment.table.select(names) for segment in segments]))
+
     def to_items(self) -> pyarrow.Table:
         """Return the items of a part that holds this segment, whose rows are numbered anew."""
         import pyarrow as pa
@@ -69,6 +79,15 @@ class Segment:
             "reason": pa.array(self.reasons(), pa.string()),
         }
         return set_table_columns(table, replaced)
+
+    def take(self, places: NDArray[np.intp]) -> Segment:
+        """Return the items at some places; it is forgotten which of them are duplicates, until they are settled."""
+        import pyarrow as pa
+
+        names = [name for name in self.table.column_names if name not in LOOKUP_COLUMNS]
+        taken = self.table.select(names).take(pa.array(places))
+        no_originals = pa.array(np.full(len(places), NO_PLACE, np.int32))
+        return Segment(set_table_columns(taken, {"original": no_originals}))
 
     def __len__(self) -> int:
         return int(self.table.num_rows)

@@ -85,15 +85,14 @@ class StoreState:
         if entry.action == Action.ADD_COLUMNS:
             columns = _read_columns(entry.details["columns"], entry.details["graph"])
             return state.add_columns(columns, keeps_unfinished=entry.details.get("keeps_unfinished", False))
-        part = entry.details.get("part")
-        if part is None:
+        if not entry.parts:
             return state
-        state = replace(state, newest_part=max(self.newest_part, parse_part_number(part)))
+        state = replace(state, newest_part=max(self.newest_part, *map(parse_part_number, entry.parts)))
         if entry.action == Action.CHECKPOINT:
             return state.reset_to(entry)
         if entry.action == Action.FILL_COLUMNS:
-            return state.add_filled_part(part, entry.details.get("filling"))
-        return replace(state, parts=(*state.parts, part), compacted=None)
+            return state.add_filled_part(entry.parts[0], entry.details.get("filling"))
+        return replace(state, parts=(*state.parts, *entry.parts), compacted=None)
 
     def add_columns(self, columns: tuple[StoredColumn, ...], keeps_unfinished: bool = False) -> StoreState:
         """Return the state with new columns; those without a graph are unfinished, and replace earlier such ones."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...atomic import FULL_DISK_ERRORS, sweep
-from ...errors import InputError, LogDamagedError, StoreWriteError
+from ...errors import InputError, LogDamagedError, StoreWriteError, warn_caller
 from ...identity import digest_of_file
 from ..engine.batching import DEFAULT_BATCH_SIZES, BatchSizes
 from .block_matrix import gather_columns
@@ -27,7 +27,7 @@ from .index_file import check_log_is_complete, read_indexed_number
 from .labels import BY_USER, LABELS_FOLDER, label_columns
 from .lock import try_exclude_readers, write_lock
 from .log import Action, LogEntry
-from .part import Row, format_part_name, open_matrix, write_part, write_table
+from .part import Row, WrittenPart, format_part_name, open_matrix, write_part, write_table
 from .segment import NO_PLACE, USER_LABEL_PREFIX, Segment
 from .state import StoredColumn, StoreState, replay
 
@@ -80,11 +80,17 @@ class StoreWriter:
         `files` must be on disk already; `known_files` are others with their SHA-256, by path within the store. `delta`
         must be what :meth:`SourceDelta.read` reads from the files.
         """
+        self._append(action, files, details, known_files)
+        self.index.apply(self.last, delta)
+
+    def _append(
+        self, action: Action, files: Sequence[Path], details: Mapping[str, Any], known_files: Mapping[str, str] | None
+    ) -> None:
+        """Append an entry to the log, and apply it to the state."""
         self.last = self.store.log.append(
             last=self.last, action=action, files=files, details=details, known_files=known_files
         )
         self.state = self.state.apply(self.last)
-        self.index.apply(self.last, delta)
 
     def next_part(self) -> str:
         """Return the folder of the next part, within the store."""
@@ -99,6 +105,18 @@ class StoreWriter:
         """
         matrices_by_key = {stored.key: matrix for stored, matrix in zip(self.state.columns, matrices, strict=True)}
         self._write_items(SourceDelta.add(self.next_part(), rows), matrices_by_key, asdict(sizes))
+
+    def add_parts(self, parts: Sequence[WrittenPart]) -> None:
+        """Add parts that are on disk to the log, in one entry and in this order; no item may be in two of them.
+
+        Their items are not read before they are needed.
+        """
+        if not parts:
+            return
+        details = {"parts": [part.folder for part in parts], "items": sum(part.n_items for part in parts)}
+        known_files = {path: sha for part in parts for path, sha in part.files.items()}
+        self._append(action=Action.ADD_PARTS, files=[], details=details, known_files=known_files)
+        self.index.postpone(self.last)
 
     def prune(self, items: Iterable[Item]) -> int:
         """Remove the items of the store that are not among these, and return their number."""
@@ -174,6 +192,18 @@ class StoreWriter:
         self._write_checkpoint(
             state=self.state, new_matrices={}, kept_files=kept_files, link=link, rows_per_checksum=rows_per_checksum
         )
+
+    def compact_if_possible(self) -> None:
+        """Merge the parts; warn if the disk has no room for that, as the features are in the store anyway."""
+        try:
+            self.compact()
+        except OSError as error:
+            if error.errno not in FULL_DISK_ERRORS:
+                raise
+            warn_caller(
+                f"the disk is too full to merge the parts of {self.store.path}; its rows are read from where they "
+                "are. Make room, then run `topwork store compact`.",
+            )
 
     def add_columns(
         self, columns: Sequence[StoredColumn], matrices: Mapping[str, BlockMatrix], graph: ExportedGraph

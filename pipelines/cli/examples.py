@@ -11,6 +11,7 @@ EXAMPLES = {
         "topwork extract photos/ --store features --backbone timm:resnet50",
         "topwork extract photos/ --store features --layer layer3,last --plan",
         "topwork extract texts.csv --store features --backbone hf:MODEL",
+        "topwork extract photos/ --store features --shard 3/64",
     ],
     "store info": ["topwork store info features"],
     "store verify": ["topwork store verify features"],
@@ -19,6 +20,7 @@ EXAMPLES = {
     "store retry": ["topwork store retry features photos/"],
     "store label": ["topwork store label features labels.csv"],
     "store compact": ["topwork store compact features --dry-run"],
+    "store merge": ["topwork store merge features", "topwork store merge features other-features"],
     "store export": [
         "topwork store export features rows.parquet",
         "topwork store export features rows --format datasets",

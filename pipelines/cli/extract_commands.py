@@ -10,6 +10,7 @@ import typer
 from ...errors import IdentityError, InputError, LayerError
 from .arguments import make_extraction, open_store
 from .options import (
+    RUN_PANEL,
     BackboneOption,
     BackboneOptions,
     CutOptions,
@@ -52,6 +53,14 @@ def extract(
     keep: StoreOptions,
     backbone: BackboneOption = None,
     split: SplitOption = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            help="Compute one of several shares of SOURCE, from 0/64 to 63/64, beside other processes; "
+            "`topwork store merge` joins them.",
+            rich_help_panel=RUN_PANEL,
+        ),
+    ] = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Time a few items, forecast time, disk and memory, and write nothing.")
     ] = False,
@@ -62,14 +71,18 @@ def extract(
 ) -> None:
     """Compute the features of a source's items that a store does not have yet."""
     from ...extract.runtime.providers import find_providers
-    from ...extract.sources.selected import select_source
+    from ...extract.sources.selected import ShareSource, select_source
     from ...extract.sources.views import require_views
     from ...extract.store.description import is_store, require_place
     from ...extract.store.feature_store import FeatureStore
+    from ...extract.store.shards import Shard
 
     # Validate.
     if dry_run and not (keep.prune and is_store(store)):
         raise InputError("--dry-run: expected an existing store, and --prune; --plan forecasts what is computed")
+    if shard is not None and (keep.prune or keep.add_columns):
+        raise InputError("--shard: a shard does not know the others; merge them, then use --prune or --add-columns")
+    share = None if shard is None else Shard.parse(shard)
     if keep.views is not None:
         require_views(keep.views)
     existing = open_store(store) if is_store(store) else None
@@ -90,13 +103,15 @@ def extract(
 
     # Run.
     if plan:
+        if share is not None:
+            opened = ShareSource(opened, share.number, share.count)
         forecast = forecast_extraction(opened, existing, extraction, keep)
         print_outcome(forecast, print_plan, as_json=as_json)
         return
     if existing and keep.prune and not may_prune(existing, opened, is_dry=dry_run, as_json=as_json):
         return
     target = existing or FeatureStore.open_or_create(store, extraction, dtype=keep.dtype)
-    ledger = fill_store(opened, target, extraction, keep)
+    ledger = fill_store(opened, target, extraction, keep, shard)
     print_outcome(ledger, print_ledger, as_json=as_json)
     require_success(ledger.failed, ledger.items)
 
@@ -144,7 +159,9 @@ def add_columns(
         echo(f"computed the new columns of {ledger.computed} items; the store has {names}")
 
 
-def fill_store(source: Source, store: FeatureStore, extraction: Extraction, keep: StoreOptions) -> Ledger:
+def fill_store(
+    source: Source, store: FeatureStore, extraction: Extraction, keep: StoreOptions, shard: str | None
+) -> Ledger:
     """Run the job."""
     from ...extract.jobs.job import extract_features
 
@@ -157,6 +174,7 @@ def fill_store(source: Source, store: FeatureStore, extraction: Extraction, keep
         rehash=keep.rehash,
         recompute=keep.recompute,
         config=extraction.run_config,
+        shard=shard,
     )
 
 

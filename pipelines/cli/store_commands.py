@@ -108,6 +108,36 @@ def compact(
     print_result(facts, f"merged {parts} parts into one; {opened.n_rows} rows", as_json=as_json)
 
 
+def merge(
+    store: StoreArgument,
+    others: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Other stores of the same backbone; by default the shards of the store itself."),
+    ] = None,
+    prefer: Annotated[
+        str | None,
+        typer.Option(help="Whose features to keep for items with other content: this or other; an error by default."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Add what the jobs of an array computed (--shard), or the items of other stores."""
+    from ..show import summarize_store
+
+    opened = open_store(store)
+    merged = opened.merge(*map(open_store, others or []), prefer=prefer)  # type: ignore[arg-type]
+    summary = summarize_store(opened)
+    facts = {name: summary[name] for name in ("items", "ok", "failed", "duplicate", "pending")} | asdict(merged)
+    if as_json:
+        print_json(facts)
+        return
+    echo(f"{merged.added} items added, {merged.replaced} replaced, {merged.kept} kept, {merged.labelled} labels set")
+    for state in ("merged", "unfinished", "missing"):
+        if facts[state]:
+            echo(f"{state}: {', '.join(facts[state])}")
+    counts = ", ".join(f"{facts[status]} {status}" for status in ("ok", "failed", "duplicate"))
+    echo(f"{opened.path}: {facts['items']} items ({counts})")
+
+
 def retry(
     store: StoreArgument,
     source: SourceArgument,

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from topwork.extract.store.delta import SourceDelta, find_delta_file
+from topwork.extract.store.delta import SourceDelta, find_delta_files
 from topwork.extract.store.index import Index
 from topwork.extract.store.labels import BY_SOURCE, BY_USER
 from topwork.extract.store.log import Action, Log, LogEntry
@@ -92,5 +92,5 @@ def test_changes_accumulate(tmp_path: Path) -> None:
 def test_entries_that_change_no_items_have_no_delta(tmp_path: Path) -> None:
     for action in (Action.ADD_COLUMNS, Action.ADD_CANARIES, Action.FILL_COLUMNS):
         entry = LogEntry(1, action, {}, {"part": "parts/p000001"}, "")
-        assert find_delta_file(entry) is None
+        assert find_delta_files(entry) == []
         assert SourceDelta.read(tmp_path, entry) is None

@@ -23,6 +23,7 @@ RUNS = {
     "store failures": "store failures {work}/store",
     "store label": "store label {copy} {tmp}/labels.csv",
     "store compact": "store compact {work}/store --dry-run",
+    "store merge": "store merge {copy} {work}/store",
     "store export": "store export {work}/store {tmp}/rows.parquet",
     "store import": "store import {tmp}/imported {tmp}/rows.parquet",
     "audit": "audit {work}/store",
