@@ -18,6 +18,8 @@ INT8_SETS = ("avx_vnni", "avx512_vnni", "amx_int8")
 """Instruction sets that sum products of 8-bit numbers without overflow."""
 DISABLE_VARIABLE = "TOPWORK_DISABLE"
 """Environment variable: names of providers and precisions, joined by commas, that are not used on this machine."""
+_max_cores: int | None = None
+
 CPUINFO_FILE = Path("/proc/cpuinfo")
 """Linux's description of the processor."""
 PROCESS_STATUS_FILE = Path("/proc/self/status")
@@ -28,8 +30,21 @@ CONTROL_GROUP = Path("/sys/fs/cgroup")
 """Where Linux shows the limits of a container from within."""
 
 
+def limit_cores(count: int) -> None:
+    """Let this process use at most so many cores, as it shares the machine with others of its kind."""
+    global _max_cores
+    _max_cores = count
+
+
 def available_cores() -> int:
     """Return the number of cores this process may use."""
+    if _max_cores is not None:
+        return min(_max_cores, count_cores())
+    return count_cores()
+
+
+def count_cores() -> int:
+    """Return the number of cores that the system gives this process."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -18,6 +18,13 @@ class Stages:
     infer: float = 0.0
     write: float = 0.0
 
+    def add(self, other: Stages) -> None:
+        """Add the seconds of another run."""
+        self.read += other.read
+        self.decode += other.decode
+        self.infer += other.infer
+        self.write += other.write
+
     def busy(self, cores: int, runs: int) -> dict[str, float]:
         """Return the seconds for which each stage kept all of its resources busy.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from ...hardware import available_cores
 from ...progress import Listener
 from ...progress_display import shows_progress
 from ..engine.batching import BatchSizes
-from ..engine.engine import Result, compute_features
+from ..engine.engine import compute_features
 from ..engine.ledger import Ledger
 from ..engine.run_config import RunConfig, choose_config
 from ..engine.tuning import tune
@@ -28,10 +28,10 @@ from ..sources.selected import ShareSource
 from ..sources.views import ViewedSource
 from ..store.feature_store import FeatureStore
 from ..store.labels import BY_SOURCE, source_label_table
-from ..store.part import Row
 from ..store.pending import Pending
 from ..store.shards import Shard, finish_shard, list_shards, open_shard
 from ..store.writer import StoreWriter, open_writer
+from .ray_engine import RayEngine
 from .recording import Counter, Recorder
 
 
@@ -56,6 +56,7 @@ def extract_features(
     patience: float = 0.0,
     compact: bool = True,
     shard: str | None = None,
+    engine: RayEngine | Literal["ray"] | None = None,
 ) -> Ledger:
     """Add the features of a source's items to a store.
 
@@ -108,6 +109,9 @@ def extract_features(
         Compute one of several shares of the source, from ``"0/64"`` to ``"63/64"``, beside other processes that
         compute the others, into a store of its own within the store; :meth:`FeatureStore.merge` joins them. What
         the store has already is not computed. The ledger is that of the share.
+    engine : RayEngine or "ray", optional
+        Compute on the workers of a Ray cluster, which write parts of the store: its folder must be one that all of them
+        share. By default this process computes.
 
     Returns
     -------
@@ -136,6 +140,10 @@ def extract_features(
         owner="extract_features",
     )
     config = choose_config(given, config, "extract_features")
+    if engine == "ray":
+        engine = RayEngine()
+    if not isinstance(engine, RayEngine | None):
+        raise InputError(f"engine={engine!r} of extract_features: expected 'ray', a RayEngine, or None")
     if not isinstance(store, FeatureStore):
         store = FeatureStore.open(store)
     check_precision(store, config)
@@ -170,7 +178,7 @@ def extract_features(
         counter.count_all(earlier)
     else:
         with open_writer(store, patience) as writer:
-            update_store(writer, counter, opened, prune=prune, was_done=is_done)
+            update_store(writer, counter, opened, prune=prune, was_done=is_done, engine=engine)
             if compact:
                 writer.compact_if_possible()
     if shard is not None:
@@ -192,7 +200,9 @@ def check_precision(store: FeatureStore, config: RunConfig) -> None:
         )
 
 
-def update_store(writer: StoreWriter, counter: Counter, source: Source, *, prune: bool, was_done: bool) -> None:
+def update_store(
+    writer: StoreWriter, counter: Counter, source: Source, *, prune: bool, was_done: bool, engine: RayEngine | None
+) -> None:
     """Bring a store up to date with a source: features, labels and splits, pruned items.
 
     `was_done` says that nothing was to be computed before the lock was held; another process may have written since.
@@ -204,6 +214,8 @@ def update_store(writer: StoreWriter, counter: Counter, source: Source, *, prune
     earlier = Ledger()
     if was_done and pending.is_all_done(source, earlier):
         counter.count_all(earlier)
+    elif engine is not None:
+        engine.compute(Recorder(writer, counter), source)
     else:
         compute_pending(Recorder(writer, counter), source)
     if pending.relabelled:  # labels that the user set take precedence
@@ -235,8 +247,12 @@ def compute_pending(job: Recorder, source: Source) -> None:
         workers=config.workers,
     )
     with closing(computing) as results:
-        for rows in iterate_parts(results, sizes.window, job):
-            job.write_part(rows, sizes)
+        for result in results:
+            job.add(result)
+            if len(job.part.rows) == sizes.window:
+                job.write_part(sizes)
+        if job.part.rows:
+            job.write_part(sizes)
     ledger.computing_seconds = time.perf_counter() - started
 
 
@@ -253,15 +269,3 @@ def choose_batches(job: Recorder, source: Source, preprocessor: Preprocessor) ->
             return previous, graph.open(config.provider, available_cores())
     n_pending = len(source) - pending.n_known + len(pending.changed)
     return tune(graph, config, preprocessor, source, n_pending)
-
-
-def iterate_parts(results: Iterator[Result], size: int, job: Recorder) -> Iterator[list[Row]]:
-    """Turn results into rows, and yield them a part at a time."""
-    rows: list[Row] = []
-    for result in results:
-        rows.append(job.add(result))
-        if len(rows) == size:
-            yield rows
-            rows = []
-    if rows:
-        yield rows

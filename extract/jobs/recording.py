@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -67,6 +68,16 @@ class Counter:
             self.pending.changed.remove(item_id)
         self.count(item_id, status, reason)
 
+    def count_window(self, statuses: Mapping[str, int], failures: Sequence[tuple[str, str]]) -> None:
+        """Count the items of a window that another process computed, by status, and stop if too many have failed."""
+        ends = Ledger(items=sum(statuses.values()), **statuses, failures=list(failures))
+        self.ledger.add(ends)
+        self.ledger.computed += ends.items
+        self.report()
+        if failures:
+            item_id, reason = failures[-1]
+            self.policy.check(self.ledger.failed, self.total, item_id=item_id, reason=reason)
+
     def report(self) -> None:
         """Report how far the job is."""
         ledger = self.ledger
@@ -75,13 +86,52 @@ class Counter:
         )
 
 
+class PartBuilder:
+    """The rows and features of a part that is being computed."""
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self.columns = columns
+        self.rows: list[Row] = []
+        self.vectors: list[Vectors] = []
+
+    def add(self, result: Result) -> Row:
+        """Add a result, and return its row."""
+        item = result.item
+        row = Row(
+            item.id,
+            digest=result.digest,
+            status="failed",
+            reason=result.reason,
+            label=item.label,
+            split=item.split,
+            size=item.size,
+            mtime_ns=item.mtime_ns,
+            group=item.group,
+        )
+        if result.vectors is not None and not fit_dtypes(result.vectors, self.columns):
+            row = replace(row, reason=TOO_LARGE)
+        elif result.vectors is not None:
+            status = "duplicate" if result.duplicate_of else "ok"
+            row = replace(row, status=status, reason=result.duplicate_of, row=len(self.vectors))
+            self.vectors.append(result.vectors)
+        self.rows.append(row)
+        return row
+
+    def matrices(self) -> list[NDArray[np.floating]]:
+        """Return a matrix for each column."""
+        return [
+            stack_vectors([vectors[number] for vectors in self.vectors], column)
+            for number, column in enumerate(self.columns)
+        ]
+
+
 class Recorder:
     """What a job has computed and not written yet, and the store that it is written to."""
 
     def __init__(self, writer: StoreWriter, counter: Counter) -> None:
         self.writer = writer
         self.counter = counter
-        self.vectors: list[Vectors] = []
+        self.part = PartBuilder(writer.store.columns)
         self.originals: dict[str, KnownFeatures] = {}
         """Features of each content in this part, with the item that had it first, which may be in an earlier part."""
 
@@ -105,46 +155,22 @@ class Recorder:
                 return KnownFeatures(item_id, vectors)
         return None
 
-    def add(self, result: Result) -> Row:
-        """Add a result to the part and to the ledger, and return its row."""
-        status = "failed"
-        reason = result.reason
-        row = None
-        if result.vectors is not None and not fit_dtypes(result.vectors, self.writer.store.columns):
-            reason = TOO_LARGE
-        elif result.vectors is not None:
-            status = "duplicate" if result.duplicate_of else "ok"
-            reason = result.duplicate_of
-            row = len(self.vectors)
-            self.vectors.append(result.vectors)
+    def add(self, result: Result) -> None:
+        """Add a result to the part and to the ledger."""
+        row = self.part.add(result)
+        if row.row is not None and result.vectors is not None:
             original_id = result.duplicate_of or result.item.id
             self.originals.setdefault(result.digest, KnownFeatures(original_id, result.vectors))
         self.counter.ledger.truncated += result.truncated
-        self.counter.count_computed(result.item.id, status, reason)
-        item = result.item
-        return Row(
-            item.id,
-            digest=result.digest,
-            status=status,
-            reason=reason,
-            row=row,
-            label=item.label,
-            split=item.split,
-            size=item.size,
-            mtime_ns=item.mtime_ns,
-            group=item.group,
-        )
+        self.counter.count_computed(row.id, row.status, row.reason)
 
-    def write_part(self, rows: list[Row], sizes: BatchSizes) -> None:
+    def write_part(self, sizes: BatchSizes) -> None:
         """Write the rows and their features as a part; it keeps the batch sizes for a run that resumes."""
         started = time.perf_counter()
-        matrices = []
-        for number, column in enumerate(self.writer.store.columns):
-            matrices.append(stack_vectors([vectors[number] for vectors in self.vectors], column))
-        self.writer.add_part(rows, matrices, sizes)
-        self.counter.pending.outdated.difference_update(row.id for row in rows)
+        self.writer.add_part(self.part.rows, self.part.matrices(), sizes)
+        self.counter.pending.outdated.difference_update(row.id for row in self.part.rows)
         self.counter.ledger.note_memory()  # while the part is still in memory
-        self.vectors = []
+        self.part = PartBuilder(self.part.columns)
         self.originals = {}
         self.counter.ledger.stages.write += time.perf_counter() - started
 

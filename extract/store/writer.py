@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...atomic import FULL_DISK_ERRORS, sweep
+from ...atomic import FULL_DISK_ERRORS, sweep, write_file
 from ...errors import InputError, LogDamagedError, StoreWriteError, warn_caller
 from ...identity import digest_of_file
 from ..engine.batching import DEFAULT_BATCH_SIZES, BatchSizes
@@ -106,14 +106,15 @@ class StoreWriter:
         matrices_by_key = {stored.key: matrix for stored, matrix in zip(self.state.columns, matrices, strict=True)}
         self._write_items(SourceDelta.add(self.next_part(), rows), matrices_by_key, asdict(sizes))
 
-    def add_parts(self, parts: Sequence[WrittenPart]) -> None:
+    def add_parts(self, parts: Sequence[WrittenPart], sizes: BatchSizes | None = None) -> None:
         """Add parts that are on disk to the log, in one entry and in this order; no item may be in two of them.
 
-        Their items are not read before they are needed.
+        Their items are not read before they are needed. The sizes are those of the batches in which they were computed.
         """
         if not parts:
             return
         details = {"parts": [part.folder for part in parts], "items": sum(part.n_items for part in parts)}
+        details |= {} if sizes is None else asdict(sizes)
         known_files = {path: sha for part in parts for path, sha in part.files.items()}
         self._append(action=Action.ADD_PARTS, files=[], details=details, known_files=known_files)
         self.index.postpone(self.last)
@@ -277,11 +278,22 @@ class StoreWriter:
         if graph.canaries is None:
             graph.write_session_canaries(session)
             new_files.append(graph.canaries_path)
-        if graph.measurements_path.relative_to(self.store.path).as_posix() not in self.state.files:
+        if not self._has_measurements:
             graph.write_measurements()
             new_files.append(graph.measurements_path)
         if new_files:
             self.append(Action.ADD_CANARIES, new_files, {})
+
+    def keep_measurements(self, content: bytes) -> None:
+        """Store what another process knows of its provider, unless something is known."""
+        if not self._has_measurements:
+            path = self.store.graph.measurements_path
+            write_file(path, content)
+            self.append(Action.ADD_CANARIES, [path], {})
+
+    @property
+    def _has_measurements(self) -> bool:
+        return self.store.graph.measurements_path.relative_to(self.store.path).as_posix() in self.state.files
 
     def batching(self) -> BatchSizes | None:
         """Return the batch sizes of the last part, None if there is none or they were not recorded."""

@@ -14,6 +14,7 @@ from .options import (
     BackboneOption,
     BackboneOptions,
     CutOptions,
+    EngineOptions,
     ExecutionOptions,
     JsonOption,
     SourcesArgument,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from ...extract.engine.ledger import Ledger
     from ...extract.extractor.extraction import Extraction
     from ...extract.jobs.plan import Plan
+    from ...extract.jobs.ray_engine import RayEngine
     from ...extract.sources.item import Source
     from ...extract.sources.several import SourceNames
     from ...extract.sources.table import Table
@@ -51,6 +53,7 @@ def extract(
     execution: ExecutionOptions,
     table: TableOptions,
     keep: StoreOptions,
+    machines: EngineOptions,
     backbone: BackboneOption = None,
     split: SplitOption = None,
     shard: Annotated[
@@ -83,6 +86,9 @@ def extract(
     if shard is not None and (keep.prune or keep.add_columns):
         raise InputError("--shard: a shard does not know the others; merge them, then use --prune or --add-columns")
     share = None if shard is None else Shard.parse(shard)
+    engine = machines.to_engine()
+    if engine is not None and (shard or keep.add_columns):
+        raise InputError("--engine ray: expected neither --shard nor --add-columns")
     if keep.views is not None:
         require_views(keep.views)
     existing = open_store(store) if is_store(store) else None
@@ -111,7 +117,7 @@ def extract(
     if existing and keep.prune and not may_prune(existing, opened, is_dry=dry_run, as_json=as_json):
         return
     target = existing or FeatureStore.open_or_create(store, extraction, dtype=keep.dtype)
-    ledger = fill_store(opened, target, extraction, keep, shard)
+    ledger = fill_store(opened, target, extraction, keep, shard=shard, engine=engine)
     print_outcome(ledger, print_ledger, as_json=as_json)
     require_success(ledger.failed, ledger.items)
 
@@ -160,7 +166,13 @@ def add_columns(
 
 
 def fill_store(
-    source: Source, store: FeatureStore, extraction: Extraction, keep: StoreOptions, shard: str | None
+    source: Source,
+    store: FeatureStore,
+    extraction: Extraction,
+    keep: StoreOptions,
+    *,
+    shard: str | None,
+    engine: RayEngine | None,
 ) -> Ledger:
     """Run the job."""
     from ...extract.jobs.job import extract_features
@@ -175,6 +187,7 @@ def fill_store(
         recompute=keep.recompute,
         config=extraction.run_config,
         shard=shard,
+        engine=engine,
     )
 
 

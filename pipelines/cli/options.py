@@ -16,6 +16,7 @@ import typer
 from ...errors import InputError
 
 if TYPE_CHECKING:
+    from ...extract.jobs.ray_engine import RayEngine
     from ...extract.sources.several import SourceNames
     from ...extract.sources.table import Table
     from ...extract.store.feature_store import FeatureStore
@@ -29,6 +30,7 @@ CUT_PANEL = "Cut"
 RUN_PANEL = "Run"
 TABLE_PANEL = "Table"
 STORE_PANEL = "Store"
+ENGINE_PANEL = "Engine"
 TASK_PANEL = "Task"
 
 
@@ -163,6 +165,43 @@ class ExecutionOptions(RunOptions):
     def to_parameters(self) -> dict[str, Any]:
         """Return the parameters that :class:`Extraction` and :class:`TransferClassifier` take."""
         return super().to_parameters() | {"batch_size": parse_batch_size(self.batch_size)}
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """On which machines items are computed."""
+
+    engine: Annotated[
+        str | None, option("ray: on the workers of a Ray cluster; by default in this process.", ENGINE_PANEL)
+    ] = None
+    address: Annotated[
+        str | None,
+        option("Address of a running Ray cluster; by default that of RAY_ADDRESS, else Ray is started.", ENGINE_PANEL),
+    ] = None
+    concurrency: Annotated[
+        str | None,
+        option("Number of workers, or the least and the most, as 2,16; by default all that fit.", ENGINE_PANEL),
+    ] = None
+    num_cpus_per_worker: Annotated[int, option("Cores that a worker uses.", ENGINE_PANEL)] = 1
+    num_gpus_per_worker: Annotated[float, option("GPUs that a worker needs, or a share of one.", ENGINE_PANEL)] = 0.0
+
+    def to_engine(self) -> RayEngine | None:
+        """Return the engine; None if this process computes."""
+        if self.engine is None:
+            given = [name for name, value in vars(self).items() if value != getattr(EngineOptions, name)]
+            if given:
+                raise InputError(f"--{given[0].replace('_', '-')}: expected --engine ray as well")
+            return None
+        if self.engine != "ray":
+            raise InputError(f"--engine {self.engine}: expected ray")
+        from ...extract.jobs.ray_engine import RayEngine
+
+        return RayEngine(
+            address=self.address,
+            concurrency=parse_concurrency(self.concurrency),
+            num_cpus_per_worker=self.num_cpus_per_worker,
+            num_gpus_per_worker=self.num_gpus_per_worker,
+        )
 
 
 @dataclass(frozen=True)
@@ -340,6 +379,17 @@ def parse_names(text: str) -> list[str]:
     """Read names separated by commas, without empty ones and repetitions."""
     names = [part.strip() for part in text.split(",")]
     return list(dict.fromkeys(name for name in names if name))
+
+
+def parse_concurrency(text: str | None) -> int | tuple[int, int] | None:
+    """Read a number of workers, or the least and the most of them: ``4``, ``2,16``."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+)(?:,(\d+))?", text)
+    if match is None:
+        raise InputError(f"--concurrency {text}: expected a number of workers, or the least and the most, as 2,16")
+    least, most = match.groups()
+    return int(least) if most is None else (int(least), int(most))
 
 
 def parse_split(text: str | None) -> list[str] | None:
