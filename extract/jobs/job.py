@@ -156,9 +156,10 @@ def extract_features(
         share = Shard.parse(shard)
         opened = ShareSource(opened, share.number, share.count)
         store = FeatureStore.open(open_shard(whole, share))
-    elif any(list_shards(store.path)):
+    elif list_shards(store):
         warn_caller(
-            f"{store.path} has shards that are not merged: what they have is computed again. Run `topwork store merge`."
+            f"{store.place} has shards that are not merged: what they have is computed again. Run `topwork store "
+            "merge`."
         )
     ledger = Ledger(ignored=opened.ignored, fingerprint=store.fingerprint)
     started = time.perf_counter()
@@ -195,7 +196,7 @@ def check_precision(store: FeatureStore, config: RunConfig) -> None:
     own = store.graph.metadata.precision
     if config.precision not in ("auto", own, parse_family(own)):
         raise IdentityError(
-            f"precision={config.precision!r} of RunConfig, but the features of {store.path} are computed in {own}: "
+            f"precision={config.precision!r} of RunConfig, but the features of {store.place} are computed in {own}: "
             "use precision='auto', or another store"
         )
 

@@ -35,14 +35,18 @@ from ..engine.tuning import locate_tuning, read_tuning
 from ..graphs.exported_graph import INPUTS_FOLDER, ExportedGraph
 from ..preprocess.by_kind import preprocessor_for
 from ..store.part import WrittenPart, format_part_name, parse_part_number, rows_to_table, write_part
+from ..store.remote_copy import find_copy, find_remote_url, open_copy
 from ..store.segment import NO_PLACE
 from .recording import PartBuilder
 
 if TYPE_CHECKING:
+    import pyarrow
     from numpy.typing import NDArray
 
     from ..engine.run_config import RunConfig
     from ..sources.item import Item, Source
+    from ..store.content import StoreContent
+    from ..store.remote_copy import RemoteCopy
     from ..store.state import StoredColumn
     from .recording import Recorder
 
@@ -107,7 +111,7 @@ class RayEngine:
             pool = self.choose_pool(ray.cluster_resources())
             task = PartTask(
                 graph=PackedGraph.pack(job.writer.store.graph),
-                store=job.writer.store.path.resolve(),
+                place=find_place(job.writer.store),
                 columns=job.writer.state.columns,
                 config=replace(config, progress=None),
                 sizes=sizes,
@@ -263,7 +267,7 @@ class PartTask:
     """What a worker has to know."""
 
     graph: PackedGraph
-    store: Path
+    place: str
     columns: tuple[StoredColumn, ...]
     config: RunConfig
     sizes: BatchSizes
@@ -342,19 +346,39 @@ class PartWorker:
         """Write a part under a number that no other part has."""
         import ray
 
-        root = self.task.store
         matrices = {stored.key: matrix for stored, matrix in zip(self.task.columns, part.matrices(), strict=True)}
         table = rows_to_table(part.rows)
+        url = find_remote_url(self.task.place)
         while True:
-            folder = format_part_name(ray.get(self.numbers.take.remote()))
-            if (root / folder).exists():
-                continue
-            try:
-                files = write_part(root / folder, table, matrices)
-            except FileExistsError:
-                continue
-            digests = {path.relative_to(root).as_posix(): digest_of_file(path) for path in files}
-            return WrittenPart(folder, len(part.rows), digests)
+            number = ray.get(self.numbers.take.remote())
+            with contextlib.suppress(FileExistsError):
+                if url is not None:
+                    return send_part(open_copy(url), number, table, matrices)
+                return write_part_once(Path(self.task.place), format_part_name(number), table, matrices)
+
+
+def write_part_once(root: Path, part: str, table: pyarrow.Table, matrices: Mapping[str, NDArray[Any]]) -> WrittenPart:
+    """Write a part below a folder; raise a FileExistsError if there is one of that name."""
+    if (root / part).exists():
+        raise FileExistsError(root / part)
+    files = write_part(root / part, table, matrices)
+    digests = {path.relative_to(root).as_posix(): digest_of_file(path) for path in files}
+    return WrittenPart(part, len(table), digests)
+
+
+def send_part(copy: RemoteCopy, number: int, table: pyarrow.Table, matrices: Mapping[str, NDArray[Any]]) -> WrittenPart:
+    """Write a part to object storage, under the first number from the given one on that no other has."""
+    part = format_part_name(copy.reserve_part(number, format_part_name))
+    with tempfile.TemporaryDirectory(prefix="topwork-") as folder:
+        written = write_part_once(Path(folder), part, table, matrices)
+        copy.send_all(written.files, Path(folder))
+    return written
+
+
+def find_place(store: StoreContent) -> str:
+    """Return the path or URL at which other machines find a store."""
+    copy = find_copy(store.path)
+    return str(store.path.resolve()) if copy is None else copy.url
 
 
 class Numbering:

@@ -46,10 +46,10 @@ def find_new_columns(store: StoreContent, extractor: FeatureExtractor) -> list[s
     Raise an IdentityError if they cannot be computed as the store's are: with another backbone, or in another
     precision.
     """
-    require_same(extractor.identity, store.identity, f"the backbone is not that of {store.path}")
+    require_same(extractor.identity, store.identity, f"the backbone is not that of {store.place}")
     precision = require_addable_precision(store, extractor.precision)
     extractor.precision_ = precision
-    require_same_computation(extractor.graph, store.graph, f"the backbone is not that of {store.path}")
+    require_same_computation(extractor.graph, store.graph, f"the backbone is not that of {store.place}")
     own_names = {column.name for column in store.columns}
     store.require_columns(extractor.identity, [column for column in extractor.columns if column.name in own_names])
     extractor_precision = extractor.graph.metadata.precision
@@ -64,7 +64,7 @@ def require_addable_precision(store: StoreContent, wanted: str) -> str:
     is_mixed = bool(metadata.float32_until) or is_found_on_items(metadata.precision)
     if is_mixed or wanted not in ("auto", metadata.precision):
         raise IdentityError(
-            f"the features of {store.path} are computed in {metadata.precision}; a column can be added in fp32, bf16 "
+            f"the features of {store.place} are computed in {metadata.precision}; a column can be added in fp32, bf16 "
             f"or fp16, and in the same precision. The extractor's is {wanted!r}: create another store for it."
         )
     return metadata.precision

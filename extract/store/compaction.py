@@ -14,6 +14,7 @@ import numpy as np
 
 from ...atomic import link_or_copy, new_folder
 from .part import ITEMS_FILE, format_part_name, open_matrix, write_table
+from .remote_copy import find_copy
 
 if TYPE_CHECKING:
     import pyarrow
@@ -61,6 +62,8 @@ def write_compacted(
 def find_unchanged_files(root: Path, items: Segment, keys: Iterable[str]) -> dict[str, Path]:
     """Return, by key, the files of columns that already hold the features of all items in order."""
     parts, rows = items.find_features()
+    if find_copy(root) is not None:
+        return {}
     if not len(parts) or (parts != parts[0]).any() or not np.array_equal(rows, np.arange(len(rows))):
         return {}
     folder = root / format_part_name(int(parts[0]))

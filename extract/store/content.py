@@ -16,12 +16,12 @@ from ...identity import digest, require_same
 from ..graphs.cut import Column
 from ..graphs.exported_graph import INPUTS_FOLDER, ExportedGraph
 from .block_matrix import BlockMatrix, gather_column
-from .description import STORE_FILE
 from .filled_rows import FilledRows
 from .index import Index
 from .lock import ReaderLock
 from .log import Log, LogEntry
 from .part import open_matrix
+from .remote_copy import STORE_FILE, find_copy, provide
 from .segment import NO_PLACE
 from .state import StoredColumn, StoreState, replay
 
@@ -66,9 +66,14 @@ class StoreContent:
     def refresh(self) -> None:
         """Show what has been written since the store was opened."""
         self.release()
+        copy = find_copy(self.path)
+        if copy is not None:
+            copy.pull()
         self._lock = ReaderLock(self.path / STORE_FILE)
         self.entries: list[LogEntry] = self.log.entries()
         self.state: StoreState = replay(self.entries)
+        if copy is not None:
+            copy.expected = self.state.files
 
     def release(self) -> None:
         """Close the files of the store, so that those that a compaction replaced may be removed."""
@@ -82,6 +87,12 @@ class StoreContent:
     def index(self) -> Index:
         """The state of the items."""
         return Index(self.path, self.entries)
+
+    @property
+    def place(self) -> str:
+        """Where the store is: its path, or its URL without what gives access to it."""
+        copy = find_copy(self.path)
+        return str(self.path) if copy is None else copy.name
 
     @property
     def fingerprint(self) -> str:
@@ -107,7 +118,10 @@ class StoreContent:
     def graph(self) -> ExportedGraph:
         """The graph that computes the store's columns; an IdentityError is raised if the features were imported."""
         if self.is_foreign:
-            raise IdentityError(f"{self.path} holds foreign features: {NO_BACKBONE}")
+            raise IdentityError(f"{self.place} holds foreign features: {NO_BACKBONE}")
+        for name in self.state.files:
+            if name.startswith(("graphs/", f"{INPUTS_FOLDER}/")):
+                provide(self.path / name)
         return ExportedGraph(self.path / self.stored_columns[0].graph, self.path / INPUTS_FOLDER)
 
     @property
@@ -167,7 +181,7 @@ class StoreContent:
             If there is no such column.
         """
         if name not in self.label_names:
-            raise InputError(f"{self.path} has no labels {name!r}; it has {', '.join(self.label_names)}")
+            raise InputError(f"{self.place} has no labels {name!r}; it has {', '.join(self.label_names)}")
         return self.index.labels(name)
 
     def failures(self) -> list[tuple[str, str]]:
@@ -268,24 +282,24 @@ class StoreContent:
         columns : sequence of Column
             Each must be a column of the store.
         """
-        require_same(identity, self.identity, f"the backbone is not that of {self.path}")
+        require_same(identity, self.identity, f"the backbone is not that of {self.place}")
         own_columns = {column.name: column for column in self.columns}
         for column in columns:
             if column.name not in own_columns:
                 raise IdentityError(
-                    f"{self.path} has no column {column.name!r}; it has {', '.join(own_columns)}. Add it with "
+                    f"{self.place} has no column {column.name!r}; it has {', '.join(own_columns)}. Add it with "
                     "add_columns (`topwork extract --add-columns`), or use another store."
                 )
             own = own_columns[column.name]
             wanted = replace(column, dtype=own.dtype)  # the dtype is a matter of storage
-            require_same(wanted.to_json(), own.to_json(), f"column {column.name!r} is not that of {self.path}")
+            require_same(wanted.to_json(), own.to_json(), f"column {column.name!r} is not that of {self.place}")
 
     def _find_column(self, column: str | Column) -> StoredColumn:
         """Return a column by its name, or after checking that it is the store's."""
         name = column.name if isinstance(column, Column) else column
         columns = {stored.column.name: stored for stored in self.stored_columns}
         if name not in columns:
-            raise InputError(f"{self.path} has no column {name!r}; it has {', '.join(columns)}")
+            raise InputError(f"{self.place} has no column {name!r}; it has {', '.join(columns)}")
         stored = columns[name]
         if isinstance(column, Column):
             check_same_column(column, stored.column, self.path)
@@ -321,7 +335,7 @@ class StoreContent:
         has_row[has_row] = items.has_features[places[has_row]]
         if not has_row.all():
             missing = ids[int(np.argmin(has_row))]
-            raise InputError(f"{self.path} has no features of {missing!r}; `ids` lists the items that have some")
+            raise InputError(f"{self.place} has no features of {missing!r}; `ids` lists the items that have some")
         return self._row_numbers[places]
 
     @cached_property

@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ...atomic import new_folder, write_file
 from ...errors import StoreDamagedError, StoreError
 from ...identity import digest
+from ...url_secrets import without_secrets
 from ..graphs.exported_graph import INPUTS_FOLDER, ExportedGraph, write_inputs
 from .log import Action, Log
+from .remote_copy import STORE_FILE, find_remote_url, open_copy
 from .state import assign_keys
 
 if TYPE_CHECKING:
     from ..graphs.cut import Column
 
 STORE_FORMAT = 1
-STORE_FILE = "store.json"
 
 
 class FeatureExtractor(Protocol):
@@ -66,12 +67,20 @@ def read_identity(path: Path) -> dict[str, Any]:
 
 
 def is_store(path: str | Path) -> bool:
-    """Return whether a folder is a feature store."""
+    """Return whether there is a feature store in a folder, or at a URL."""
+    url = find_remote_url(path)
+    if url is not None:
+        return open_copy(url).exists(STORE_FILE)
     return (Path(path) / STORE_FILE).is_file()
 
 
-def require_place(path: Path) -> None:
-    """Raise an error if no store can be created at a path, because something is there already."""
+def require_place(path: str | Path) -> None:
+    """Raise an error if no store can be created at a path or URL, because something is there already."""
+    if find_remote_url(path) is not None:
+        if is_store(path):
+            raise StoreError(f"{without_secrets(str(path))} is a feature store already; open it, or choose another URL")
+        return
+    path = Path(path)
     folders = (path, *path.absolute().parents)
     existing = next(folder for folder in folders if folder.exists())
     is_occupied = existing == path and existing.is_dir() and any(path.iterdir())
@@ -81,18 +90,39 @@ def require_place(path: Path) -> None:
         raise StoreError(f"{existing} exists already and is no feature store; choose another folder")
 
 
+def open_place(place: str | Path) -> Path:
+    """Return the folder of the store at a path or URL; of the latter, that of its local copy, brought up to date."""
+    url = find_remote_url(place)
+    if url is None:
+        return Path(place)
+    copy = open_copy(url)
+    copy.pull()
+    return copy.folder
+
+
 @contextlib.contextmanager
-def new_store(path: Path, identity: dict[str, Any]) -> Iterator[Path]:
-    """Yield a temporary folder to fill, which is moved to `path` at the end; nothing is left if the block raises."""
+def new_store(path: str | Path, identity: dict[str, Any]) -> Iterator[Path]:
+    """Yield a temporary folder to fill, which is moved to `path`, a path or URL, at the end.
+
+    Nothing is left if the block raises. A FileExistsError is raised if another process creates a store there.
+    """
     require_place(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileNotFoundError):
-        path.rmdir()
-    with new_folder(path) as folder:
+    url = find_remote_url(path)
+    with new_folder_at(Path(path)) if url is None else open_copy(url).new_folder() as folder:
         for name in ("graphs", "parts", "log"):
             (folder / name).mkdir()
         content = {"format": STORE_FORMAT, "fingerprint": digest(identity), "identity": identity}
         write_file(folder / STORE_FILE, json.dumps(content, indent=1).encode())
+        yield folder
+
+
+@contextlib.contextmanager
+def new_folder_at(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder to fill, which is moved to `path`, where nothing or an empty folder is, at the end."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        path.rmdir()
+    with new_folder(path) as folder:
         yield folder
 
 

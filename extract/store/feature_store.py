@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import InputError, StoreError
+from ...url_secrets import hide_secrets
 from ..engine.ledger import Ledger
 from ..engine.run_config import RunConfig, choose_config
 from ..graphs.cut import Column
@@ -17,12 +18,13 @@ from ..sources.opening import open_source
 from ..sources.views import ViewedSource
 from .columns import fill_columns, find_new_columns
 from .content import StoreContent
-from .description import STORE_FILE, add_first_columns, is_store, new_store, read_identity, require_place
+from .description import add_first_columns, is_store, new_store, open_place, read_identity, require_place
 from .exchange.exporting import export_store
 from .exchange.importing import import_features
 from .feature_map import MAX_ROWS, PCA, FeatureMapDisplay
 from .labels import LabelChange, divide_cells, label_history, label_table
 from .merging import Merge, Preference, merge_store
+from .remote_copy import STORE_FILE, find_copy
 from .repair import Repair, find_damaged_files, repair
 from .shards import merge_shards
 from .store_html import render_store
@@ -57,8 +59,9 @@ class FeatureStore(StoreContent):
 
         Parameters
         ----------
-        path : path
-            A folder that does not exist yet, or is empty.
+        path : path or str
+            A folder that does not exist yet, or is empty; or a URL in object storage, such as
+            ``"s3://bucket/features"``, as fsspec understands it.
         extractor : Extractor or Extraction
             Its graph is copied into the store, so that items can be added without torch.
         dtype : {"float32", "float16"}
@@ -70,7 +73,6 @@ class FeatureStore(StoreContent):
         StoreError
             If there is something at `path`.
         """
-        path = Path(path)
         require_place(path)
         if dtype not in DTYPES:
             raise InputError(f"dtype={dtype!r} of a store: expected one of {', '.join(DTYPES)}")
@@ -146,7 +148,10 @@ class FeatureStore(StoreContent):
 
     @classmethod
     def open(cls, path: str | Path) -> FeatureStore:
-        """Open a store.
+        """Open a store, on disk or at a URL in object storage.
+
+        Of the latter, features are fetched when they are read, and kept in the user's cache within a limit, which the
+        environment variable ``TOPWORK_STORE_CACHE_GB`` sets (20 by default).
 
         Raises
         ------
@@ -155,13 +160,13 @@ class FeatureStore(StoreContent):
         StoreDamagedError
             If its description or log is damaged.
         """
-        path = Path(path)
         if not is_store(path):
             raise StoreError(
-                f"{path} is not a feature store: it has no {STORE_FILE}. Create one with FeatureStore.create, "
-                "or `topwork extract SOURCE --store DIR`."
+                f"{hide_secrets(str(path))} is not a feature store: it has no {STORE_FILE}. Create one with "
+                "FeatureStore.create, or `topwork extract SOURCE --store DIR`."
             )
-        return cls(path, read_identity(path))
+        folder = open_place(path)
+        return cls(folder, read_identity(folder))
 
     def add_columns(
         self,
@@ -448,7 +453,8 @@ class FeatureStore(StoreContent):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the path: the store is opened again where it is unpickled."""
-        return FeatureStore.open, (self.path,)
+        copy = find_copy(self.path)
+        return FeatureStore.open, (self.path if copy is None else copy.url,)
 
     # Rows, as scikit-learn takes them from a matrix.
 

@@ -18,6 +18,7 @@ from typing import Any
 from ...atomic import write_file
 from ...errors import LogDamagedError, StoreError, StoreLockedError
 from ...identity import digest, digest_of_file
+from .remote_copy import LOG_FOLDER, find_copy
 
 NUMBER_DIGITS = 10
 
@@ -70,7 +71,7 @@ class Log:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.folder = root / "log"
+        self.folder = root / LOG_FOLDER
 
     def entries(self) -> list[LogEntry]:
         """Read the entries from the last checkpoint on, and check their chain."""
@@ -115,8 +116,12 @@ class Log:
             "details": details,
         }
         content = json.dumps({**fields, "seal": digest(fields)}, indent=1).encode()
+        path = self._path(number)
         try:
-            write_file(self._path(number), content, exclusive=True)
+            copy = find_copy(self.root)
+            if copy is not None:
+                copy.push(fields["files"], f"{LOG_FOLDER}/{path.name}", content)
+            write_file(path, content, exclusive=True)
         except FileExistsError as error:
             raise StoreLockedError(
                 f"another process has written log entry {number} of {self.root} at the same time. "

@@ -14,7 +14,8 @@ from ...identity import digest_of_file, require_same
 from ..graphs.same_model import require_same_computation
 from .content import StoreContent
 from .labels import BY_SOURCE, BY_USER
-from .part import ITEMS_FILE, WrittenPart, format_part_name, write_part
+from .part import ITEMS_FILE, WrittenPart, parse_part_number, write_part
+from .remote_copy import provide
 from .segment import NO_PLACE, SOURCE_LABELS, USER_LABEL_PREFIX, Segment, find_user_labels
 from .writer import StoreWriter
 
@@ -82,13 +83,13 @@ def require_mergeable(store: StoreContent, other: StoreContent) -> dict[str, Sto
 
     Raise an IdentityError that names the first difference if its features do not belong here.
     """
-    require_same(other.identity, store.identity, f"the backbone of {other.path} is not that of {store.path}")
+    require_same(other.identity, store.identity, f"the backbone of {other.path} is not that of {store.place}")
     if store.is_foreign or other.is_foreign:
         raise IdentityError(
             f"{(store if store.is_foreign else other).path} holds foreign features, whose backbone is unknown: stores "
             "are merged if one backbone computed both"
         )
-    require_same_computation(other.graph, store.graph, f"the backbone of {other.path} is not that of {store.path}")
+    require_same_computation(other.graph, store.graph, f"the backbone of {other.path} is not that of {store.place}")
     others = {stored.column.name: stored for stored in other.stored_columns}
     found = {}
     for stored in store.stored_columns:
@@ -98,7 +99,7 @@ def require_mergeable(store: StoreContent, other: StoreContent) -> dict[str, Sto
                 f"{other.path} has no column {name!r}; it has {', '.join(others)}. Add it with add_columns (`topwork "
                 "extract --add-columns`)."
             )
-        what = f"column {name!r} of {other.path} is not that of {store.path}"
+        what = f"column {name!r} of {other.path} is not that of {store.place}"
         require_same(others[name].column.to_json(), stored.column.to_json(), what)
         found[stored.key] = others[name]
     return found
@@ -121,7 +122,7 @@ def find_better(
     differing = both[is_other]
     if len(differing) and prefer is None:
         raise InputError(
-            f"{len(differing)} items of {store.path} have other content in the other store, the first is "
+            f"{len(differing)} items of {store.place} have other content in the other store, the first is "
             f"{items.table['id'][differing[0]].as_py()!r}: prefer='this' or 'other' (--prefer) says which to keep. "
             "Nothing was merged."
         )
@@ -136,7 +137,7 @@ def link_part(writer: StoreWriter, other: StoreContent, columns: dict[str, Store
     names = {ITEMS_FILE: ITEMS_FILE, **{f"{key}.npy": f"{stored.key}.npy" for key, stored in columns.items()}}
     with new_folder(writer.store.path / part) as folder:
         for own, name in names.items():
-            link_or_copy(other.path / source / name, folder / own)
+            link_or_copy(provide(other.path / source / name), folder / own)
     files = {f"{part}/{own}": other.state.files[f"{source}/{name}"] for own, name in names.items()}
     return WrittenPart(part, len(other.index.settle()), files)
 
@@ -150,12 +151,12 @@ def write_parts(
     row_numbers = np.cumsum(items.has_features) - 1
     row_bytes = sum(stored.column.width * np.dtype(stored.column.dtype).itemsize for stored in columns.values())
     size = max(1, BYTES_PER_PART // row_bytes)
-    number = writer.state.newest_part
+    number = 0
     for start in range(0, len(places), size):
-        number += 1
         chosen = places[start : start + size]
         rows = row_numbers[chosen[items.has_features[chosen]]]
-        part = format_part_name(number)
+        part = writer.next_part(after=number)
+        number = parse_part_number(part)
         table = items.take(chosen).to_items()
         values = {key: np.asarray(matrix[rows]) for key, matrix in matrices.items()}
         files = write_part(writer.store.path / part, table, values)

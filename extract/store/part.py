@@ -12,6 +12,7 @@ import numpy as np
 
 from ...atomic import new_folder
 from ...errors import MissingFileError, StoreDamagedError
+from .remote_copy import provide
 
 if TYPE_CHECKING:
     import pyarrow
@@ -127,14 +128,14 @@ def read_table(path: Path) -> pyarrow.Table:
     from pyarrow import ArrowException, parquet
 
     with _reading(path, ArrowException):
-        return parquet.read_table(path, partitioning=None)
+        return parquet.read_table(provide(path), partitioning=None)
 
 
 def open_matrix(folder: Path, key: str) -> NDArray[np.floating[Any]]:
     """Map one matrix of a part into memory, read-only; raise a StoreDamagedError if it is missing or damaged."""
     path = folder / f"{key}.npy"
     with _reading(path, EOFError, ValueError):
-        matrix: NDArray[np.floating[Any]] = np.load(path, mmap_mode="r", allow_pickle=False)
+        matrix: NDArray[np.floating[Any]] = np.load(provide(path), mmap_mode="r", allow_pickle=False)
         if matrix.ndim != 2:
             raise ValueError(f"it holds an array of shape {matrix.shape}")
         return matrix

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +14,7 @@ from .compaction import BLOCKS_FILE, find_damaged_rows
 from .content import StoreContent
 from .index_file import INDEX_FILE, check_log_is_complete, is_index_damaged, read_indexed_number
 from .part import ITEMS_FILE, open_matrix, parse_part_number
+from .remote_copy import find_copy
 from .writer import StoreWriter, open_writer
 
 if TYPE_CHECKING:
@@ -47,18 +47,20 @@ def find_damaged_files(store: StoreContent) -> list[str]:
     """Return the files of a store that are missing or do not match their SHA-256, by path within the store."""
     indexed_number = read_indexed_number(store.path)  # before the log is read, which another process can extend
     check_log_is_complete(store.path, len(store.log.history()), indexed_number)
-    damaged = [name for name, sha in store.state.files.items() if not has_digest(store.path / name, sha)]
+    damaged = [name for name, sha in store.state.files.items() if not has_digest(store, name, sha)]
     if is_index_damaged(store.path):
         damaged.append(INDEX_FILE)
     return damaged
 
 
-def has_digest(path: Path, sha: str) -> bool:
-    """Return whether a file is there and has a SHA-256."""
+def has_digest(store: StoreContent, name: str, sha: str) -> bool:
+    """Return whether a file is there and has a SHA-256; that in object storage, if the store is there."""
+    copy = find_copy(store.path)
     try:
-        return digest_of_file(path) == sha
+        found = digest_of_file(store.path / name) if copy is None else copy.compute_digest(name)
     except OSError:
         return False
+    return found == sha
 
 
 def repair(store: StoreContent, patience: float = 0.0) -> Repair:
@@ -74,8 +76,11 @@ def repair(store: StoreContent, patience: float = 0.0) -> Repair:
         pending = writer.index.settle().rows(find_damaged_items(writer, damaged))
         writer.mark_pending(pending, damaged)
         writer.compact(link=False)
+        copy = find_copy(store.path)
         for name in damaged_evidence:
             (store.path / name).unlink(missing_ok=True)
+            if copy is not None:
+                copy.remove(name)
     return Repair(tuple(row.id for row in pending), lost)
 
 

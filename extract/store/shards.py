@@ -1,13 +1,12 @@
 """Shards of a store: stores in its folder ``shards``, each filled by one job of an array until it is merged.
 
-A shard whose job has ended holds a file that names its last log entry. When it has been merged its folder is replaced
-by an empty file of that name, so that the shards that are missing are known; these files go when none is missing.
+A shard whose job has ended has a file named after its last log entry. When it has been merged, its folder is replaced
+by an empty file, so that the shards that are missing are known; these files go when none is missing.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import shutil
 from collections.abc import Collection, Iterator
@@ -18,15 +17,16 @@ from typing import TYPE_CHECKING
 from ...atomic import temporary_name, write_file
 from ...errors import InputError, StoreError, StoreLockedError
 from .content import StoreContent
-from .description import add_first_columns, is_store, new_store, read_identity
+from .description import add_first_columns, is_store, new_store, open_place, read_identity
 from .lock import write_lock
 from .merging import Merge, merge_store
+from .remote_copy import RemoteCopy, find_copy
 
 if TYPE_CHECKING:
     from .writer import StoreWriter
 
 SHARDS_FOLDER = "shards"
-FINISHED_FILE = "finished.json"
+FINISHED_FOLDER = "finished"
 MERGED_SUFFIX = ".merged"
 SHARD_TEXT = re.compile(r"(\d{1,9})/(\d{1,9})")
 SHARD_NAME = re.compile(r"(\d+)-of-(\d+)")
@@ -38,8 +38,8 @@ class Shard:
 
     Examples
     --------
-    >>> str(Shard.parse("3/64")), Shard.parse("3/64").name
-    ('3/64', '0003-of-0064')
+    >>> str(Shard.parse("3/64")), Shard.parse("3/64").folder
+    ('3/64', 'shards/0003-of-0064')
     """
 
     count: int
@@ -54,57 +54,95 @@ class Shard:
         return cls(int(match[2]), int(match[1]))
 
     @property
-    def name(self) -> str:
-        """Name of its folder."""
-        return f"{self.number:04d}-of-{self.count:04d}"
+    def folder(self) -> str:
+        """Its folder within the store."""
+        return f"{SHARDS_FOLDER}/{self.number:04d}-of-{self.count:04d}"
 
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
 
 
-def open_shard(store: StoreContent, shard: Shard) -> Path:
-    """Return the folder of a shard's own store, which is created with the graph and the columns of the whole store."""
-    path = store.path / SHARDS_FOLDER / shard.name
-    path.with_suffix(MERGED_SUFFIX).unlink(missing_ok=True)
-    if not is_store(path):
+class DiskFolder:
+    """The folder of a store on disk, with the part of the interface of :class:`RemoteCopy` that shards need."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def place(self, name: str) -> str:
+        """Return the path of a file or folder in it."""
+        return str(self.path / name)
+
+    def exists(self, name: str) -> bool:
+        """Return whether there is a file of a name."""
+        return (self.path / name).is_file()
+
+    def list_names(self, folder: str) -> list[str]:
+        """Return the names of files and folders in a folder, none if it does not exist."""
+        return sorted(path.name for path in (self.path / folder).glob("*"))
+
+    def create(self, name: str, content: bytes) -> None:
+        """Write a file."""
+        path = self.path / name
+        path.parent.mkdir(exist_ok=True)
+        write_file(path, content)
+
+    def remove(self, name: str) -> None:
+        """Remove a file, or a folder with all that is in it, at once, as far as others see it."""
+        path = self.path / name
+        temporary = path.with_name(temporary_name())
+        with contextlib.suppress(FileNotFoundError):
+            path.rename(temporary)
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        temporary.unlink(missing_ok=True)
+
+
+def find_folder(store: StoreContent) -> DiskFolder | RemoteCopy:
+    """Return where the files of a store are."""
+    return find_copy(store.path) or DiskFolder(store.path)
+
+
+def open_shard(store: StoreContent, shard: Shard) -> str:
+    """Return the place of a shard's own store, which is created with the graph and the columns of the whole store."""
+    folder = find_folder(store)
+    place = folder.place(shard.folder)
+    folder.remove(shard.folder + MERGED_SUFFIX)
+    if not is_store(place):
         try:
-            with new_store(path, store.identity) as folder:
-                add_first_columns(folder, store.graph, store.columns[0].dtype, link=True)
+            with new_store(place, store.identity) as new:
+                add_first_columns(new, store.graph, store.columns[0].dtype, link=True)
         except (FileExistsError, StoreError):
-            if not is_store(path):  # otherwise another process created it first
+            if not is_store(place):  # otherwise another process created it first
                 raise
-    return path
+    return place
 
 
 def finish_shard(store: StoreContent) -> None:
     """Note that the job of a shard has ended."""
-    write_file(store.path / FINISHED_FILE, json.dumps({"entry": store.entries[-1].digest}).encode())
+    find_folder(store).create(f"{FINISHED_FOLDER}/{store.entries[-1].digest}", b"")
 
 
 def is_finished(store: StoreContent) -> bool:
     """Return whether the job of a shard ended with what its store now holds."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        entry: str = json.loads((store.path / FINISHED_FILE).read_bytes())["entry"]
-        return entry == store.entries[-1].digest
-    return False
+    return find_folder(store).exists(f"{FINISHED_FOLDER}/{store.entries[-1].digest}")
 
 
 def merge_shards(writer: StoreWriter) -> Merge:
     """Add the items of all shards to their store; the folders of those that are finished are removed."""
-    root = writer.store.path
+    folder = find_folder(writer.store)
     merge = Merge()
     unfinished = []
-    for shard, path in sorted(list_shards(root)):
-        if merge_shard(writer, path, merge):
-            write_file(path.with_suffix(MERGED_SUFFIX), b"")
-            remove_folder(path)
+    for shard in list_shards(writer.store):
+        if merge_shard(writer, folder.place(shard.folder), merge):
+            folder.create(shard.folder + MERGED_SUFFIX, b"")
+            folder.remove(shard.folder)
         else:
             unfinished.append(shard)
-    merged = sorted(shard for shard, _ in list_shards(root, MERGED_SUFFIX))
+    merged = list_shards(writer.store, MERGED_SUFFIX)
     missing = find_missing([*merged, *unfinished])
     for shard in merged:
         if shard.count not in {other.count for other in (*unfinished, *missing)}:
-            (root / SHARDS_FOLDER / f"{shard.name}{MERGED_SUFFIX}").unlink()
+            folder.remove(shard.folder + MERGED_SUFFIX)
     merge.merged, merge.unfinished, merge.missing = (list(map(str, some)) for some in (merged, unfinished, missing))
     return merge
 
@@ -120,12 +158,13 @@ def all_shards(count: int) -> list[Shard]:
     return [Shard(count, number) for number in range(count)]
 
 
-def merge_shard(writer: StoreWriter, path: Path, merge: Merge) -> bool:
+def merge_shard(writer: StoreWriter, place: str, merge: Merge) -> bool:
     """Add the items of a shard to its store; return whether it is finished.
 
     What a finished shard computed is newer than what the store has, as its job computes what the store lacks. Of an
     unfinished one, which may be older, only what is missing is taken.
     """
+    path = open_place(place)
     shard = StoreContent(path, read_identity(path))
     try:
         with hold_shard(path) as is_held:
@@ -139,7 +178,7 @@ def merge_shard(writer: StoreWriter, path: Path, merge: Merge) -> bool:
 
 @contextlib.contextmanager
 def hold_shard(path: Path) -> Iterator[bool]:
-    """Yield whether no job is writing to a shard; none can start inside the block if so."""
+    """Yield whether no job of this machine is writing to a shard; none can start inside the block if so."""
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(write_lock(path))
@@ -149,16 +188,14 @@ def hold_shard(path: Path) -> Iterator[bool]:
             yield True
 
 
-def list_shards(root: Path, suffix: str = "") -> Iterator[tuple[Shard, Path]]:
-    """Yield the shards of a store whose folder is there, or whose file with a suffix, in any order."""
-    for path in (root / SHARDS_FOLDER).glob(f"*-of-*{suffix}"):
-        match = SHARD_NAME.fullmatch(path.name.removesuffix(suffix))
-        if match is not None and (suffix or is_store(path)):
-            yield Shard(int(match[2]), int(match[1])), path
-
-
-def remove_folder(path: Path) -> None:
-    """Remove a folder at once, as far as others see it."""
-    temporary = path.with_name(temporary_name())
-    path.rename(temporary)
-    shutil.rmtree(temporary, ignore_errors=True)
+def list_shards(store: StoreContent, suffix: str = "") -> list[Shard]:
+    """Return the shards of a store that have a folder, or else a file with a suffix."""
+    folder = find_folder(store)
+    found = []
+    for name in folder.list_names(SHARDS_FOLDER):
+        match = SHARD_NAME.fullmatch(name.removesuffix(suffix))
+        if match is not None and name.endswith(suffix):
+            shard = Shard(int(match[2]), int(match[1]))
+            if suffix or is_store(folder.place(shard.folder)):
+                found.append(shard)
+    return sorted(found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import shutil
+import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
@@ -21,13 +22,13 @@ from .block_matrix import gather_columns
 from .compaction import ROWS_PER_CHECKSUM, find_unchanged_files, write_compacted
 from .content import StoreContent
 from .delta import SourceDelta
-from .description import STORE_FILE
 from .index import Index
 from .index_file import check_log_is_complete, read_indexed_number
 from .labels import BY_USER, LABELS_FOLDER, label_columns
 from .lock import try_exclude_readers, write_lock
 from .log import Action, LogEntry
 from .part import Row, WrittenPart, format_part_name, open_matrix, write_part, write_table
+from .remote_copy import STORE_FILE, find_copy
 from .segment import NO_PLACE, USER_LABEL_PREFIX, Segment
 from .state import StoredColumn, StoreState, replay
 
@@ -92,9 +93,13 @@ class StoreWriter:
         )
         self.state = self.state.apply(self.last)
 
-    def next_part(self) -> str:
-        """Return the folder of the next part, within the store."""
-        return format_part_name(self.state.newest_part + 1)
+    def next_part(self, after: int = 0) -> str:
+        """Return the folder, within the store, of a part that no other process writes; its number is above `after`."""
+        number = max(self.state.newest_part, after) + 1
+        copy = find_copy(self.store.path)
+        if copy is not None:
+            number = copy.reserve_part(number, format_part_name)
+        return format_part_name(number)
 
     def add_part(
         self, rows: Sequence[Row], matrices: Sequence[NDArray[Any]], sizes: BatchSizes = DEFAULT_BATCH_SIZES
@@ -161,7 +166,9 @@ class StoreWriter:
             require_known_ids(items, table["id"].to_pylist(), self.store.path)
             for name in names:
                 require_one_type(items, table, name)
-        path = self.store.path / LABELS_FOLDER / f"l{self.last.number + 1:06d}.parquet"
+        # Another process may have written to object storage meanwhile, or have left a file when it was interrupted.
+        suffix = "" if find_copy(self.store.path) is None else f"-{uuid.uuid4().hex}"
+        path = self.store.path / LABELS_FOLDER / f"l{self.last.number + 1:06d}{suffix}.parquet"
         path.parent.mkdir(exist_ok=True)
         write_table(path, table)
         details = {"file": f"{LABELS_FOLDER}/{path.name}", "columns": names, "items": len(table), "by": by}
@@ -195,14 +202,19 @@ class StoreWriter:
         )
 
     def compact_if_possible(self) -> None:
-        """Merge the parts; warn if the disk has no room for that, as the features are in the store anyway."""
+        """Merge the parts; warn if the disk has no room for that, as the features are in the store anyway.
+
+        Parts in object storage are left alone, as they would have to be fetched and sent again.
+        """
+        if find_copy(self.store.path) is not None:
+            return
         try:
             self.compact()
         except OSError as error:
             if error.errno not in FULL_DISK_ERRORS:
                 raise
             warn_caller(
-                f"the disk is too full to merge the parts of {self.store.path}; its rows are read from where they "
+                f"the disk is too full to merge the parts of {self.store.place}; its rows are read from where they "
                 "are. Make room, then run `topwork store compact`.",
             )
 
@@ -282,14 +294,21 @@ class StoreWriter:
             graph.write_measurements()
             new_files.append(graph.measurements_path)
         if new_files:
-            self.append(Action.ADD_CANARIES, new_files, {})
+            self._keep_files(new_files)
 
     def keep_measurements(self, content: bytes) -> None:
         """Store what another process knows of its provider, unless something is known."""
         if not self._has_measurements:
             path = self.store.graph.measurements_path
             write_file(path, content)
-            self.append(Action.ADD_CANARIES, [path], {})
+            self._keep_files([path])
+
+    def _keep_files(self, files: Sequence[Path]) -> None:
+        """Store evidence, unless another process is storing its own in object storage."""
+        copy = find_copy(self.store.path)
+        if copy is not None and any(copy.exists(path.relative_to(self.store.path).as_posix()) for path in files):
+            return
+        self.append(Action.ADD_CANARIES, files, {})
 
     @property
     def _has_measurements(self) -> bool:

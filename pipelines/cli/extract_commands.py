@@ -134,7 +134,7 @@ def admit_extraction(store: FeatureStore, extraction: Extraction, cut: CutOption
             raise
         architecture = store.identity["architecture"]
         raise IdentityError(
-            f"the backbone is not that of {store.path}, {architecture}: {error} Use another store, or leave out "
+            f"the backbone is not that of {store.place}, {architecture}: {error} Use another store, or leave out "
             "--backbone."
         ) from error
 
@@ -146,11 +146,11 @@ def may_prune(store: FeatureStore, source: Source, *, is_dry: bool, as_json: boo
     groups = zip(known["id"].to_pylist(), known["group"].to_pylist(), strict=True)
     n_absent = sum((group or item_id) not in in_source for item_id, group in groups)
     if is_dry:
-        text = f"would remove {n_absent} of {len(known)} items of {store.path}, which are not in this source"
+        text = f"would remove {n_absent} of {len(known)} items of {store.place}, which are not in this source"
         print_result({"pruned": n_absent}, text, as_json=as_json)
         return False
     is_asked = n_absent > 0 and is_at_terminal(as_json=as_json)
-    return not is_asked or confirm(f"Remove {n_absent} of {len(known)} items of {store.path}?")
+    return not is_asked or confirm(f"Remove {n_absent} of {len(known)} items of {store.place}?")
 
 
 def add_columns(

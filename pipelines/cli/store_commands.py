@@ -59,7 +59,7 @@ def print_store(store: FeatureStore, facts: dict[str, Any]) -> None:
 
     counts = [f"{facts[status]} {status}" for status in ITEM_STATUSES if facts[status] or status != "pending"]
     origin = f"backbone {facts['backbone']}" if facts["backbone"] else "foreign features"
-    echo(f"{store.path}: {facts['items']} items ({', '.join(counts)})")
+    echo(f"{store.place}: {facts['items']} items ({', '.join(counts)})")
     echo(f"{origin}, fingerprint {store.fingerprint[:16]}")
     rows = [[column.name, column.pool, column.precision, str(column.width)] for column in store.columns]
     print_table(["column", "pool", "precision", "features"], rows)
@@ -102,7 +102,7 @@ def compact(
     if dry_run:
         print_result(facts, f"would merge {parts} parts into one; {opened.n_rows} rows", as_json=as_json)
         return
-    if is_at_terminal(as_json=as_json) and not confirm(f"Merge {parts} parts of {opened.path} into one?"):
+    if is_at_terminal(as_json=as_json) and not confirm(f"Merge {parts} parts of {opened.place} into one?"):
         return
     opened.compact()
     print_result(facts, f"merged {parts} parts into one; {opened.n_rows} rows", as_json=as_json)
@@ -135,7 +135,7 @@ def merge(
         if facts[state]:
             echo(f"{state}: {', '.join(facts[state])}")
     counts = ", ".join(f"{facts[status]} {status}" for status in ("ok", "failed", "duplicate"))
-    echo(f"{opened.path}: {facts['items']} items ({counts})")
+    echo(f"{opened.place}: {facts['items']} items ({counts})")
 
 
 def retry(

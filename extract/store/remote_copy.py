@@ -1,0 +1,348 @@
+"""A store in object storage and its local copy: files are fetched when they are read, and sent before the log is.
+
+A store at a URL is worked with in a folder of the user's cache that has the same layout. The log's entries are fetched
+when the store is opened; the other files when they are needed, and they are compared with the SHA-256 in the log. A
+writer sends the files of an entry and then the entry itself, by a request that fails if another process has sent that
+entry ("conditional put"), so that of two writers at once one gets an error and nothing is mixed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ...atomic import temporary_name, write_file
+from ...errors import StoreDamagedError, StoreError, TransientError, warn_caller
+from ...identity import digest, digest_of_file
+from ...url_secrets import hide_secrets, without_secrets
+from ...user_cache import prepare_folder, user_cache_folder
+from ..sources.retries import read_number, repeat
+from ..sources.url import explain, find_file_system, is_url, local_path
+
+Result = TypeVar("Result")
+COPIES_FOLDER = "stores"
+LOG_FOLDER = "log"
+STORE_FILE = "store.json"
+THREADS = 16
+"""Requests that are made at a time."""
+LIMIT_VARIABLE = "TOPWORK_STORE_CACHE_GB"
+"""Environment variable: gigabytes of features that the local copy of a store may hold."""
+DEFAULT_LIMIT_GB = 20.0
+EVICTED_TO = 0.9
+"""Share of the limit that is left when features are removed, so that they are not looked through for every file."""
+CONDITIONAL_PROTOCOLS = ("s3", "s3a", "gs", "gcs", "memory", "file", "local")
+"""Protocols whose file systems in fsspec create a file only if there is none."""
+EXCLUSIVE = "create"
+"""Mode in which fsspec creates a file only if there is none."""
+
+_copies: dict[Path, RemoteCopy] = {}
+"""The local copies that this process works with, by their folders."""
+
+
+def find_remote_url(place: str | Path) -> str | None:
+    """Return the URL of a store that is not on a disk of this machine; None for a path."""
+    return str(place).rstrip("/") if is_url(place) and local_path(str(place)) is None else None
+
+
+def open_copy(url: str) -> RemoteCopy:
+    """Return the local copy of the store at a URL, one in a process; nothing is fetched yet."""
+    folder = user_cache_folder() / COPIES_FOLDER / digest(url)[:32]
+    copy = _copies.get(folder)
+    if copy is None:
+        prepare_folder(folder)
+        copy = _copies[folder] = RemoteCopy(url, folder)
+    return copy
+
+
+def find_copy(path: Path) -> RemoteCopy | None:
+    """Return the local copy of a store in object storage that a path lies in; None for a store on disk."""
+    if not _copies:
+        return None
+    return next((_copies[folder] for folder in (path, *path.parents) if folder in _copies), None)
+
+
+def provide(path: Path) -> Path:
+    """Return the path of a store's file, which is fetched if it belongs to a local copy that lacks it."""
+    copy = find_copy(path)
+    if copy is not None:
+        copy.provide(path)
+    return path
+
+
+class RemoteCopy:
+    """The local copy of the store at a URL; `expected` is the SHA-256 of every file that its log names."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url = url
+        self.name = without_secrets(url)
+        self.folder = folder
+        self.expected: Mapping[str, str] = {}
+        self._is_compared = False
+        self._held: int | None = None
+        self._lock = threading.Lock()
+
+    def place(self, name: str) -> str:
+        """Return the URL of a file or folder of the store."""
+        return f"{self.url}/{name}"
+
+    # Requests.
+
+    def request(self, name: str, act: Callable[[Any, str], Result]) -> Result:
+        """Return what a function makes of the file system and the path of a file in it; failures are repeated."""
+        try:
+            system, root = find_file_system(self.url)
+            return repeat(partial(act, system, f"{root}/{name}" if name else root))
+        except (FileNotFoundError, FileExistsError):
+            raise
+        except Exception as error:  # each file system has errors of its own
+            raise StoreError(hide_secrets(f"{self.name}/{name}: {explain(self.url, error)}")) from None
+
+    def exists(self, name: str) -> bool:
+        """Return whether there is a file of a name."""
+
+        def look(system: Any, path: str) -> bool:
+            system.invalidate_cache()
+            return bool(system.isfile(path))
+
+        return self.request(name, look)
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a file; raise a FileNotFoundError if there is none."""
+
+        def cat(system: Any, path: str) -> bytes:
+            content: bytes = system.cat_file(path)
+            return content
+
+        return self.request(name, cat)
+
+    def list_names(self, folder: str) -> list[str]:
+        """Return the names of files and folders in a folder, none if it does not exist."""
+
+        def list_folder(system: Any, path: str) -> list[str]:
+            system.invalidate_cache()
+            try:
+                return sorted(each.rstrip("/").rpartition("/")[2] for each in system.ls(path, detail=False))
+            except FileNotFoundError:
+                return []
+
+        return self.request(folder, list_folder)
+
+    def create(self, name: str, content: bytes) -> None:
+        """Create a file; raise a FileExistsError if there is one with another content.
+
+        One with this content was created by an earlier attempt whose answer was lost.
+        """
+        try:
+            self.request(name, lambda system, path: create_file(system, path, content))
+        except FileExistsError:
+            if self.read(name) != content:
+                raise
+
+    def send(self, name: str, folder: Path | None = None) -> None:
+        """Send a file of the local copy, or of another folder; raise a FileExistsError if there is another one."""
+        own = (folder or self.folder) / name
+        try:
+            self.request(name, lambda system, path: send_file(system, str(own), path))
+        except FileExistsError:
+            if self.compute_digest(name) != digest_of_file(own):
+                raise
+
+    def send_all(self, names: Iterable[str], folder: Path | None = None) -> None:
+        """Send several files at a time; see :meth:`send`."""
+        with ThreadPoolExecutor(THREADS) as pool:
+            for _ in pool.map(lambda name: self.send(name, folder), names):
+                pass
+
+    def remove(self, name: str) -> None:
+        """Remove a file, or a folder with all that is in it; nothing is done if there is none."""
+        with contextlib.suppress(FileNotFoundError):
+            self.request(name, lambda system, path: system.rm(path, recursive=True))
+
+    def compute_digest(self, name: str) -> str:
+        """Return the SHA-256 of a file in object storage, which is fetched for it."""
+        temporary = self.folder / temporary_name()
+        try:
+            self.request(name, lambda system, path: system.get_file(path, str(temporary)))
+            return digest_of_file(temporary)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    # The store.
+
+    def reserve_part(self, first: int, name_part: Callable[[int], str]) -> int:
+        """Return the first number from `first` on whose part no other process writes, nor wrote before it ended."""
+        mark = uuid.uuid4().hex.encode()
+        number = first
+        while True:
+            try:
+                self.create(f"{name_part(number)}/owner", mark)
+            except FileExistsError:
+                number += 1
+            else:
+                return number
+
+    @contextlib.contextmanager
+    def new_folder(self) -> Iterator[Path]:
+        """Yield a temporary folder to fill with a new store, which is sent at the end, its description last."""
+        with tempfile.TemporaryDirectory(dir=self.folder.parent) as name:
+            folder = Path(name)
+            yield folder
+            files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+            try:
+                self.send_all([name for name in files if name != STORE_FILE], folder)
+                self.send(STORE_FILE, folder)
+            except FileExistsError as error:
+                raise FileExistsError(
+                    f"{self.name} holds files of another store: {error}. Choose another URL, or remove them if its "
+                    "creation was interrupted."
+                ) from error
+            self.forget()
+            shutil.copytree(folder, self.folder, dirs_exist_ok=True)
+
+    def pull(self) -> None:
+        """Fetch the description of the store, and the entries of its log that the local copy lacks."""
+        description = self.read(STORE_FILE)
+        numbers = self.list_names(LOG_FOLDER)
+        log = self.folder / LOG_FOLDER
+        own = sorted(path.name for path in log.glob("*.json"))
+        if own and not self._is_compared and not self._has_same_entry(f"{LOG_FOLDER}/{own[-1]}"):
+            self.forget()
+            own = []
+        for name in (LOG_FOLDER, "parts", "graphs"):
+            (self.folder / name).mkdir(exist_ok=True)
+        if own != numbers:
+            with ThreadPoolExecutor(THREADS) as pool:
+                missing = [name for name in numbers if name not in set(own)]
+                contents = pool.map(lambda name: self.read(f"{LOG_FOLDER}/{name}"), missing)
+                for name, content in zip(missing, contents, strict=True):
+                    write_file(log / name, content)
+        if not (self.folder / STORE_FILE).is_file():
+            write_file(self.folder / STORE_FILE, description)
+        self._is_compared = True
+
+    def _has_same_entry(self, name: str) -> bool:
+        """Return whether an entry of the log is what it was: another store may have been made at this URL."""
+        with contextlib.suppress(FileNotFoundError):
+            return self.read(name) == (self.folder / name).read_bytes()
+        return False
+
+    def forget(self) -> None:
+        """Remove the local copy."""
+        for path in self.folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+    def push(self, files: Mapping[str, str], entry: str, content: bytes) -> None:
+        """Send the files that an entry of the log names, unless they are there, and then the entry.
+
+        Raise a FileExistsError if another process has sent that entry.
+        """
+        new = [name for name in files if name not in self.expected and (self.folder / name).is_file()]
+        try:
+            self.send_all(new)
+        except FileExistsError as error:
+            raise StoreError(
+                f"{self.name} has a file of another run where {', '.join(new)} should be: {error}. Remove it if that "
+                "run was interrupted."
+            ) from error
+        self.create(entry, content)
+        self.expected = {**self.expected, **files}
+
+    def provide(self, path: Path) -> None:
+        """Fetch a file of the store that the local copy lacks; one that differs from the log raises an error."""
+        if path.is_file():
+            os.utime(path)
+            return
+        name = path.relative_to(self.folder).as_posix()
+        temporary = path.with_name(temporary_name())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.request(name, lambda system, remote: self._fetch(system, remote, temporary, name))
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        if path.suffix == ".npy":
+            self._evict(path)
+
+    def _fetch(self, system: Any, remote: str, temporary: Path, name: str) -> None:
+        size = system.info(remote)["size"]
+        system.get_file(remote, str(temporary))
+        if temporary.stat().st_size != size:
+            raise TransientError(f"the file ended after {temporary.stat().st_size:,} of {size:,} bytes")
+        expected = self.expected.get(name)
+        if expected is not None and digest_of_file(temporary) != expected:
+            raise StoreDamagedError(
+                f"{self.name}/{name} does not match its SHA-256: it was changed or damaged. Restore it from a copy, or "
+                "`topwork store repair`."
+            )
+
+    def _evict(self, kept: Path) -> None:
+        """Remove the features that were not read for longest if the copy is beyond its limit.
+
+        What is open stays readable: a system keeps a removed file until nobody has it open.
+        """
+        limit = read_limit()
+        with self._lock:
+            if self._held is not None:
+                self._held += kept.stat().st_size
+                if self._held <= limit:
+                    return
+            files = [(path.stat(), path) for path in self.folder.glob("parts/*/*.npy")]
+            self._held = sum(status.st_size for status, _ in files)
+            for status, path in sorted(files, key=lambda pair: pair[0].st_mtime_ns):
+                if self._held <= EVICTED_TO * limit:
+                    break
+                if path != kept:
+                    with contextlib.suppress(OSError):  # Windows removes no open file
+                        path.unlink()
+                        self._held -= status.st_size
+
+
+def read_limit() -> float:
+    """Return the number of bytes of features that a local copy may hold."""
+    return read_number(LIMIT_VARIABLE, DEFAULT_LIMIT_GB, minimum=0) * 1e9
+
+
+def create_file(system: Any, path: str, content: bytes) -> None:
+    """Create a file; raise a FileExistsError if there is one."""
+    if is_conditional(system):
+        system.pipe_file(path, content, mode=EXCLUSIVE)
+        return
+    require_absent(system, path)
+    system.pipe_file(path, content)
+
+
+def send_file(system: Any, own: str, path: str) -> None:
+    """Send a file of this machine; raise a FileExistsError if there is one."""
+    if is_conditional(system):
+        system.put_file(own, path, mode=EXCLUSIVE)
+        return
+    require_absent(system, path)
+    system.put_file(own, path)
+
+
+def is_conditional(system: Any) -> bool:
+    """Return whether a file system creates a file only if there is none, in one step."""
+    protocols = (system.protocol,) if isinstance(system.protocol, str) else system.protocol
+    return any(protocol in CONDITIONAL_PROTOCOLS for protocol in protocols)
+
+
+def require_absent(system: Any, path: str) -> None:
+    """Raise a FileExistsError if there is a file; two processes may both find none."""
+    warn_caller(
+        f"{system.protocol}:// has no way to create a file only if there is none: let only one process write to a "
+        "store at a time"
+    )
+    if system.exists(path):
+        raise FileExistsError(path)
