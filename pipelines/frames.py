@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from sklearn.base import RegressorMixin
@@ -23,9 +23,6 @@ from ..extract.store.feature_store import FeatureStore
 from ..hardware import limit_cores
 from .estimators.load import load
 from .estimators.prediction_rows import PredictionRows, has_label_sets, iterate_features
-
-if TYPE_CHECKING:
-    import pandas
 
 ROWS_PER_CALL = 1024
 SPARK_TYPES = {"text": "string", "integer": "bigint", "number": "double", "truth": "boolean"}
@@ -81,8 +78,17 @@ class FrameFunction:
         self.provider = provider
         self.cores = cores
 
-    def __call__(self, frames: pandas.DataFrame | Iterable[pandas.DataFrame]) -> Any:
-        """Return the frame with new columns, or yield one for each of several frames.
+    def __call__(self, frames: Any) -> Any:
+        """Return a frame with its new columns, or yield one for each of several frames.
+
+        Parameters
+        ----------
+        frames : pandas.DataFrame or iterable of pandas.DataFrame
+
+        Returns
+        -------
+        pandas.DataFrame or iterator of pandas.DataFrame
+            With the rows of the frame, in its order.
 
         Raises
         ------
@@ -108,6 +114,7 @@ class FrameFunction:
         Returns
         -------
         pyspark.sql.types.StructType
+            The columns of the frame, then those that are added.
 
         Raises
         ------
@@ -127,7 +134,7 @@ class FrameFunction:
     def _model(self) -> FrameModel:
         return open_model(self.place, self.top_k, self.provider, self.cores)
 
-    def _apply(self, frame: pandas.DataFrame) -> pandas.DataFrame:
+    def _apply(self, frame: Any) -> Any:
         import pandas as pd
 
         if self.column not in frame.columns:

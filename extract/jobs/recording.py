@@ -70,7 +70,13 @@ class Counter:
 
     def count_window(self, statuses: Mapping[str, int], failures: Sequence[tuple[str, str]]) -> None:
         """Count the items of a window that another process computed, by status, and stop if too many have failed."""
-        ends = Ledger(items=sum(statuses.values()), **statuses, failures=list(failures))
+        ends = Ledger(
+            items=sum(statuses.values()),
+            ok=statuses["ok"],
+            failed=statuses["failed"],
+            duplicate=statuses["duplicate"],
+            failures=list(failures),
+        )
         self.ledger.add(ends)
         self.ledger.computed += ends.items
         self.report()

@@ -116,7 +116,7 @@ def find_better(
     is_known = places != NO_PLACE
     own_features = np.zeros(len(items), bool)
     own_features[is_known] = known.has_features[places[is_known]]
-    is_better = is_known & items.has_features & ~own_features
+    is_better: NDArray[np.bool_] = is_known & items.has_features & ~own_features
     both = np.flatnonzero(own_features & items.has_features)
     is_other = (known.digests[places[both]] != items.digests[both]).any(axis=1)
     differing = both[is_other]

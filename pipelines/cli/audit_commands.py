@@ -35,7 +35,7 @@ def audit(
     execution: ExecutionOptions,
     table: TableOptions,
     backbone: BackboneOption = None,
-    store: Annotated[Path | None, typer.Option(help="Keep the features of SOURCE here.")] = None,
+    store: Annotated[str | None, typer.Option(help="Keep the features of SOURCE here.")] = None,
     group_column: Annotated[
         str | None, typer.Option(help="Labels of the store that name groups: copies in two groups are leakage.")
     ] = None,
@@ -88,7 +88,7 @@ def audit(
 
 
 def extract_into(
-    path: Path,
+    path: str,
     data: str | Table | FeatureStore,
     backbone: str | None,
     *,

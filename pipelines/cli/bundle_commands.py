@@ -73,7 +73,7 @@ def fit(
     columns: TrainingColumns,
     head: Annotated[str, typer.Option(help="A name from `topwork heads`.")] = DEFAULT,
     backbone: BackboneOption = None,
-    store: Annotated[Path | None, typer.Option(help="Keep the features of SOURCE here.")] = None,
+    store: Annotated[str | None, typer.Option(help="Keep the features of SOURCE here.")] = None,
     split: SplitOption = None,
     views: Annotated[int, typer.Option(help="Augmented versions of each image to train on as well.")] = 0,
     overwrite: OverwriteOption = False,
@@ -111,9 +111,7 @@ def fit(
         print_fit(estimator, facts)
 
 
-def choose_backbone(
-    model: BackboneOptions, backbone: str | None, cut: CutOptions, store: Path | None
-) -> dict[str, Any]:
+def choose_backbone(model: BackboneOptions, backbone: str | None, cut: CutOptions, store: str | None) -> dict[str, Any]:
     """Return backbone, layers and poolings: those that are asked for, and else those of an existing store."""
     from ...extract.store.description import is_store
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -47,7 +46,7 @@ if TYPE_CHECKING:
 
 def extract(
     source: SourcesArgument,
-    store: Annotated[Path, typer.Option(help="The store; created if it does not exist.")],
+    store: Annotated[str, typer.Option(help="The store, a folder or URL; created if it does not exist.")],
     model: BackboneOptions,
     cut: CutOptions,
     execution: ExecutionOptions,
@@ -154,7 +153,7 @@ def may_prune(store: FeatureStore, source: Source, *, is_dry: bool, as_json: boo
 
 
 def add_columns(
-    store: FeatureStore | None, path: Path, extraction: Extraction, data: str | Table | SourceNames, *, as_json: bool
+    store: FeatureStore | None, path: str, extraction: Extraction, data: str | Table | SourceNames, *, as_json: bool
 ) -> None:
     """Compute the columns that an existing store lacks, for the items that it has."""
     if store is None:

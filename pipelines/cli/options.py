@@ -442,7 +442,7 @@ SourceArgument = Annotated[str, typer.Argument(help=f"{SOURCES_HELP}.")]
 SourcesArgument = Annotated[list[str], typer.Argument(help=f"{SOURCES_HELP}; several are read one after the other.")]
 DataArgument = Annotated[str, typer.Argument(help=f"{SOURCES_HELP}; or a feature store.")]
 BundleArgument = Annotated[Path, typer.Argument(help="A bundle written by `topwork fit`.")]
-StoreArgument = Annotated[Path, typer.Argument(help="A feature store.")]
+StoreArgument = Annotated[str, typer.Argument(help="A feature store: its folder, or its URL in object storage.")]
 BackboneOption = Annotated[
     str | None,
     typer.Option(

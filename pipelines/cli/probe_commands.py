@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -44,7 +43,7 @@ def probe(
         str | None, typer.Option(help=f"{BACKBONES_HELP}; several, separated by commas, are compared.")
     ] = None,
     task: Annotated[str, typer.Option(help="classification (labels) or regression (values).")] = "classification",
-    store: Annotated[Path | None, typer.Option(help="Keep the recommended features of all items here.")] = None,
+    store: Annotated[str | None, typer.Option(help="Keep the recommended features of all items here.")] = None,
     split: SplitOption = None,
     baselines: Annotated[
         bool, typer.Option("--baselines/--no-baselines", help="Also compare raw inputs, and random weights.")

@@ -111,7 +111,7 @@ def compact(
 def merge(
     store: StoreArgument,
     others: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Argument(help="Other stores of the same backbone; by default the shards of the store itself."),
     ] = None,
     prefer: Annotated[
