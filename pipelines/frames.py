@@ -135,7 +135,7 @@ class FrameFunction:
         return open_model(self.place, self.top_k, self.provider, self.cores)
 
     def _apply(self, frame: Any) -> Any:
-        import pandas as pd
+        import pandas as pd  # type: ignore[import-untyped]
 
         if self.column not in frame.columns:
             raise InputError(f"a data frame has no column {self.column!r}; it has {', '.join(map(str, frame.columns))}")

@@ -101,7 +101,7 @@ class RemoteCopy:
         try:
             system, root = find_file_system(self.url)
             return repeat(partial(act, system, f"{root}/{name}" if name else root))
-        except (FileNotFoundError, FileExistsError):
+        except (FileNotFoundError, FileExistsError, StoreError):
             raise
         except Exception as error:  # each file system has errors of its own
             raise StoreError(hide_secrets(f"{self.name}/{name}: {explain(self.url, error)}")) from None
