@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from .extract.graphs.layer import Layer
     from .extract.graphs.torch.upper_part import upper_part
     from .extract.jobs.job import extract_features
+    from .extract.jobs.ray_engine import RayEngine
     from .extract.sources.table import Table
     from .extract.store.feature_store import FeatureStore
+    from .extract.store.merging import Merge
     from .heads.linear.linear_probe import LinearProbe, LinearProbeCV
     from .heads.mlp.mlp_head import MLPHead
     from .heads.mlp.mlp_regressor import MLPHeadRegressor
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from .pipelines.estimators.transfer_regressor import TransferRegressor
     from .pipelines.finetuning.finetuned_classifier import FineTunedClassifier
     from .pipelines.finetuning.finetuned_regressor import FineTunedRegressor
+    from .pipelines.frames import FrameFunction
     from .pipelines.selection.advice import Advice
     from .pipelines.selection.advise import advise
     from .pipelines.selection.apply_findings import apply_findings
@@ -59,6 +62,7 @@ __all__ = [
     "Findings",
     "FineTunedClassifier",
     "FineTunedRegressor",
+    "FrameFunction",
     "ImageSpec",
     "InputOverrides",
     "Layer",
@@ -68,6 +72,8 @@ __all__ = [
     "LinearProbeCV",
     "MLPHead",
     "MLPHeadRegressor",
+    "Merge",
+    "RayEngine",
     "Table",
     "TensorSpec",
     "TextSpec",
@@ -100,6 +106,7 @@ __getattr__, __dir__, _ = lazy_exports(
         "Findings": ".pipelines.selection.findings",
         "FineTunedClassifier": ".pipelines.finetuning.finetuned_classifier",
         "FineTunedRegressor": ".pipelines.finetuning.finetuned_regressor",
+        "FrameFunction": ".pipelines.frames",
         "ImageSpec": ".models.image_spec",
         "InputOverrides": ".models.input_spec",
         "Layer": ".extract.graphs.layer",
@@ -109,6 +116,8 @@ __getattr__, __dir__, _ = lazy_exports(
         "LinearProbeCV": ".heads.linear.linear_probe",
         "MLPHead": ".heads.mlp.mlp_head",
         "MLPHeadRegressor": ".heads.mlp.mlp_regressor",
+        "Merge": ".extract.store.merging",
+        "RayEngine": ".extract.jobs.ray_engine",
         "Table": ".extract.sources.table",
         "TensorSpec": ".models.tensor_spec",
         "TextSpec": ".models.text_spec",

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from .graphs.layer import Layer
     from .graphs.torch.upper_part import UpperPart, upper_part
     from .jobs.job import extract_features
+    from .jobs.ray_engine import RayEngine
     from .sources.opening import open_source
     from .sources.table import Table
     from .store.feature_map import FeatureMapDisplay
     from .store.feature_store import FeatureStore
+    from .store.merging import Merge
 
 __all__ = [
     "Certificate",
@@ -33,7 +35,9 @@ __all__ = [
     "FeatureStore",
     "Layer",
     "Ledger",
+    "Merge",
     "Progress",
+    "RayEngine",
     "RunConfig",
     "Table",
     "UpperPart",
@@ -55,7 +59,9 @@ __getattr__, __dir__, _ = lazy_exports(
         "FeatureStore": ".store.feature_store",
         "Layer": ".graphs.layer",
         "Ledger": ".engine.ledger",
+        "Merge": ".store.merging",
         "Progress": "..progress",
+        "RayEngine": ".jobs.ray_engine",
         "RunConfig": ".engine.run_config",
         "Table": ".sources.table",
         "UpperPart": ".graphs.torch.upper_part",

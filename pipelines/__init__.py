@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .estimators.transfer_regressor import TransferRegressor
     from .finetuning.finetuned_classifier import FineTunedClassifier
     from .finetuning.finetuned_regressor import FineTunedRegressor
+    from .frames import FrameFunction
     from .selection.advice import Advice
     from .selection.advise import advise
     from .selection.apply_findings import apply_findings
@@ -27,6 +28,7 @@ __all__ = [
     "Findings",
     "FineTunedClassifier",
     "FineTunedRegressor",
+    "FrameFunction",
     "LayerProbe",
     "TransferClassifier",
     "TransferRegressor",
@@ -46,6 +48,7 @@ __getattr__, __dir__, _ = lazy_exports(
         "Findings": ".selection.findings",
         "FineTunedClassifier": ".finetuning.finetuned_classifier",
         "FineTunedRegressor": ".finetuning.finetuned_regressor",
+        "FrameFunction": ".frames",
         "LayerProbe": ".selection.probe",
         "TransferClassifier": ".estimators.transfer_classifier",
         "TransferRegressor": ".estimators.transfer_regressor",

@@ -214,7 +214,7 @@ def name_kind(name: str, estimator: Any) -> str:
 
 def open_graph(store: FeatureStore, provider: str) -> FrameModel:
     """Return what computes the columns of a store by its graph."""
-    extractor = Extractor(store.graph, provider=provider, on_error="record").fit(None)
+    extractor = Extractor.from_graph(store.graph, provider=provider, on_error="record").fit(None)
     names = [column.name for column in extractor.columns]
     ends = np.cumsum([column.width for column in extractor.columns])[:-1]
 

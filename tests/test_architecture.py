@@ -68,6 +68,7 @@ WRITE_CALLS = {"write_bytes", "write_text", "save_file", "savez", "copyfile", "w
 OS_WRITE_CALLS = {"os.link", "os.rename", "os.replace"}
 WRITE_MODE = re.compile(r"[wxa]b?\+?|r\+b?|rb\+")
 WRITERS_ELSEWHERE = {
+    "extract/jobs/ray_engine.py": "unpacks the graph into the temporary folder of a worker",
     "extract/sources/download.py": "writes into the temporary folder of a source",
     "extract/store/lock.py": "the file of a lock has no content that matters",
     "heads/persistence.py": "writes into the temporary folder of a bundle, which atomic.py moves into place",

@@ -43,6 +43,8 @@ INTERNAL_METHODS = {
     "TorchBackbone": "arguments_of call from_module run select",
     "Extractor": "adopt check_parameters compute iter_features open preprocessor run_config",
     "Column": "to_json",
+    "Merge": "",
+    "RayEngine": "choose_pool compute",
     "Ledger": "add count note_memory",
     "ModuleTrainer": "compute_schedule find_best is_patience_over list_cuda_devices restore_state save_state to_tensor",
     "FeatureStore": "admit find_features index is_foreign require_columns stored_columns",
