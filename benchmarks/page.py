@@ -28,7 +28,9 @@ SUBJECTS = (
         "Fine-tuning: time of an epoch",
         "Fine-tuning: losses",
         "Fine-tuning: disk",
+        "Fine-tuning: reading maps",
     ),
+    *("Scale: ray", "Scale: commits", "Scale: store"),
     *("Memory", "Large networks", "Jobs", "Store", "Start-up"),
 )
 PACKAGES = ("numpy", "onnxruntime", "openvino", "onnxruntime-ep-openvino", "pillow", "tokenizers", "torch")

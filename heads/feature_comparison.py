@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from .closed_form import predict_discriminant, predict_values
 from .folds import Folds, make_folds, select_learnable_rows
+from .parallel import run_all
 from .registry import CLASSIFICATION, MULTILABEL, REGRESSION
 
 Array = NDArray[Any]
@@ -159,11 +160,19 @@ def compare_features(
                 f"no row of {len(rows)} can be held out, as each class or all rows are of a single row or group; "
                 "expected at least two rows of a class"
             )
-        for name in names:
-            contributions, judged = score_held_out_rows(matrices[name][rows], targets[rows], partitions, task)
+        own_targets = targets[rows]
+        tasks = ((matrices[name], rows, own_targets, partitions, task) for name in names)
+        for name, (contributions, judged) in zip(names, run_all(score_sample, tasks), strict=True):
             found[name] = sum_by_unit(contributions, None if own_groups is None else own_groups[judged])
         names = drop_hopeless({name: found[name] for name in names})
     return {name: found[name] for name in matrices}
+
+
+def score_sample(
+    X: Array, rows: NDArray[np.intp], targets: Array, partitions: Sequence[Folds], task: str
+) -> tuple[Array, Array]:
+    """Return what :func:`score_held_out_rows` returns for some rows of a matrix, whose targets are given."""
+    return score_held_out_rows(X[rows], targets, partitions, task)
 
 
 def draw_growing_samples(y: Array, task: str, groups: Any) -> list[NDArray[np.intp]]:

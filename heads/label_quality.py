@@ -19,6 +19,7 @@ from sklearn.linear_model import RidgeCV
 
 from .folds import Folds
 from .linear.linear_probe import LinearProbe
+from .parallel import run_all
 from .standardisation import MeanVariance
 
 Array = NDArray[Any]
@@ -73,18 +74,26 @@ def predict_out_of_fold(X: Array, codes: Array, n_classes: int, folds: Folds) ->
     Rows whose class has no row in the other folds are NaN. Features may be a memory map.
     """
     probabilities = np.full((len(X), n_classes), np.nan, np.float32)
-    for train, held in folds:
-        known = np.unique(codes[train])
-        judged = held[np.isin(codes[held], known)]
-        if len(known) < 2 or not len(judged):
-            continue
+    for held, found in run_all(predict_fold, ((X, codes, n_classes, train, held) for train, held in folds)):
+        probabilities[held] = found
+    return probabilities
+
+
+def predict_fold(
+    X: Array, codes: Array, n_classes: int, train: Array, held: Array
+) -> tuple[Array, NDArray[np.float32]]:
+    """Return those rows of a fold whose class can be learned from the others, and their probabilities."""
+    known = np.unique(codes[train])
+    judged = held[np.isin(codes[held], known)]
+    if len(known) < 2:
+        judged = judged[:0]
+    found = np.zeros((len(judged), n_classes), np.float32)
+    if len(judged):
         probe = fit_without(X, codes, train)
         for start in range(0, len(judged), ROWS_AT_ONCE):
-            rows = judged[start : start + ROWS_AT_ONCE]
-            block = np.zeros((len(rows), n_classes), np.float32)
-            block[:, probe.classes_] = probe.predict_proba(np.asarray(X[rows]))
-            probabilities[rows] = block
-    return probabilities
+            rows = slice(start, start + ROWS_AT_ONCE)
+            found[rows, probe.classes_] = probe.predict_proba(np.asarray(X[judged[rows]]))
+    return judged, found
 
 
 def fit_without(X: Array, targets: Array, train: Array) -> LinearProbe:
@@ -100,29 +109,41 @@ def predict_labels_out_of_fold(X: Array, marks: Array, folds: Folds) -> NDArray[
     `marks` are 0 and 1. Labels that all rows of the other folds have, or none, are NaN.
     """
     probabilities = np.full(marks.shape, np.nan, np.float32)
-    for train, held in folds:
-        share = marks[train].mean(axis=0)
-        columns = np.flatnonzero((share > 0) & (share < 1))
-        if not len(columns):
-            continue
-        if len(columns) == 1:
-            column = marks[:, columns[0]]
-            probe = fit_without(X, column, train)
-            probabilities[held, columns[0]] = probe.predict_proba(np.asarray(X[held]))[:, 1]
-        else:
-            probe = fit_without(X, marks[:, columns], train)
-            probabilities[np.ix_(held, columns)] = probe.predict_proba(np.asarray(X[held]))
+    found = run_all(predict_labels_of_fold, ((X, marks, train, held) for train, held in folds))
+    for (_, held), own in zip(folds, found, strict=True):
+        probabilities[held] = own
     return probabilities
+
+
+def predict_labels_of_fold(X: Array, marks: Array, train: Array, held: Array) -> NDArray[np.float32]:
+    """Return the probabilities ``(n_held, n_labels)`` of the rows of a fold; NaN for labels that cannot be learned."""
+    found = np.full((len(held), marks.shape[1]), np.nan, np.float32)
+    share = marks[train].mean(axis=0)
+    columns = np.flatnonzero((share > 0) & (share < 1))
+    if len(columns) == 1:
+        probe = fit_without(X, marks[:, columns[0]], train)
+        found[:, columns[0]] = probe.predict_proba(np.asarray(X[held]))[:, 1]
+    elif len(columns):
+        probe = fit_without(X, marks[:, columns], train)
+        found[:, columns] = probe.predict_proba(np.asarray(X[held]))
+    return found
 
 
 def predict_values_out_of_fold(X: Array, values: Array, folds: Folds) -> NDArray[np.float64]:
     """Return the value of each row as a ridge regression of other folds predicts it; NaN for rows of no fold."""
     predicted = np.full(len(values), np.nan)
-    for train, held in folds:
-        features = np.asarray(X[train], np.float64)
-        moments = MeanVariance.of(features, np.ones(len(train)))
-        ridge = RidgeCV(alphas=RIDGE_ALPHAS).fit((features - moments.mean) / moments.scale, values[train])
-        predicted[held] = ridge.predict((np.asarray(X[held], np.float64) - moments.mean) / moments.scale)
+    found = run_all(predict_values_of_fold, ((X, values, train, held) for train, held in folds))
+    for (_, held), own in zip(folds, found, strict=True):
+        predicted[held] = own
+    return predicted
+
+
+def predict_values_of_fold(X: Array, values: Array, train: Array, held: Array) -> NDArray[np.float64]:
+    """Return the predicted values of the rows of a fold."""
+    features = np.asarray(X[train], np.float64)
+    moments = MeanVariance.of(features, np.ones(len(train)))
+    ridge = RidgeCV(alphas=RIDGE_ALPHAS).fit((features - moments.mean) / moments.scale, values[train])
+    predicted: NDArray[np.float64] = ridge.predict((np.asarray(X[held], np.float64) - moments.mean) / moments.scale)
     return predicted
 
 

@@ -46,6 +46,10 @@ class BlockMatrix:
     def __len__(self) -> int:
         return self.shape[0]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle where the rows are; the parts are opened again where it is unpickled."""
+        return BlockMatrix, (self.open_part, self.parts, self.rows, self.shape[1], self.dtype)
+
     def __getitem__(self, key: Any) -> Any:
         """Return the rows, or the part of them, that numpy would return, as a new array."""
         row_key, *other_keys = key if isinstance(key, tuple) else (key,)
@@ -96,15 +100,34 @@ class BlockMatrix:
         return out
 
 
+class PartOpener:
+    """Opens one column of the parts of a store, of which the last ones stay open; it can be pickled."""
+
+    def __init__(self, root: Path, key: str) -> None:
+        self.root = root
+        self.key = key
+        self._open = functools.lru_cache(maxsize=MAX_OPEN_PARTS)(self._map)
+
+    def _map(self, number: int) -> NDArray[Any]:
+        return open_matrix(self.root / format_part_name(number), self.key)
+
+    def __call__(self, number: int) -> NDArray[Any]:
+        """Map a part into memory."""
+        return self._open(number)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the place of the parts."""
+        return PartOpener, (self.root, self.key)
+
+
 def gather_column(root: Path, stored: StoredColumn, parts: NDArray[np.int32], rows: NDArray[np.int32]) -> BlockMatrix:
     """Return rows of a column, by the numbers of their parts and their positions there; nothing is read yet."""
-
-    @functools.lru_cache(maxsize=MAX_OPEN_PARTS)
-    def open_part(number: int) -> NDArray[Any]:
-        return open_matrix(root / format_part_name(number), stored.key)
-
     return BlockMatrix(
-        open_part=open_part, parts=parts, rows=rows, width=stored.column.width, dtype=stored.column.dtype
+        open_part=PartOpener(root, stored.key),
+        parts=parts,
+        rows=rows,
+        width=stored.column.width,
+        dtype=stored.column.dtype,
     )
 
 

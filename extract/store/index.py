@@ -162,7 +162,7 @@ class Index:
         from pyarrow import compute
 
         items = self.settle()
-        counted = compute.value_counts(items.table["status"].combine_chunks()).to_pylist()
+        counted = compute.value_counts(items.table["status"]).to_pylist()
         counts = {pair["values"]: pair["counts"] for pair in counted}
         duplicates = int((items.numbers("original") != NO_PLACE).sum())
         counts["ok"] = counts.get("ok", 0) - duplicates

@@ -28,6 +28,8 @@ USER_LABEL_PREFIX = "given:"
 SOURCE_LABELS = ("label", "split")
 """Columns of labels that a source fills."""
 LOOKUP_COLUMNS = ("id_hash", "id_place", "digest_head", "digest_place")
+IDS_AT_ONCE = 2**18
+"""Ids that are turned into texts of Python at a time."""
 REMOVED_STATUS = "removed"
 """Status of an item that is dropped when segments are merged."""
 
@@ -115,7 +117,13 @@ class Segment:
         """Look-up by id."""
         if "id_hash" in self.table.column_names:
             return Lookup(self.numbers("id_hash"), self.numbers("id_place"))
-        return Lookup.build(compute_text_hashes(self.table["id"].to_pylist(), len(self)))
+        ids = (item_id for some_ids in self.iterate_ids() for item_id in some_ids)
+        return Lookup.build(compute_text_hashes(ids, len(self)))
+
+    def iterate_ids(self) -> Iterator[list[str]]:
+        """Yield the ids in their order, as many at a time as fit in memory in any case."""
+        for start in range(0, len(self), IDS_AT_ONCE):
+            yield self.table["id"].slice(start, IDS_AT_ONCE).to_pylist()
 
     @cached_property
     def lookup_by_digest(self) -> Lookup:
@@ -211,7 +219,7 @@ class Segment:
 
     def find_merge_order(self, newer: Segment) -> NDArray[np.intp]:
         """Return for each item of the merged segment its row in the tables of both, one below the other."""
-        places = self.find_places(newer.table["id"].to_pylist())
+        places = np.concatenate([*map(self.find_places, newer.iterate_ids()), np.empty(0, np.intp)])
         is_known = places != NO_PLACE
         newer_rows = len(self) + np.arange(len(newer))
         order = np.concatenate([np.arange(len(self)), newer_rows[~is_known]])

@@ -1,0 +1,90 @@
+"""Pieces of work on the workers of joblib: the same results, in the same order, and no copy of a memory map."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.datasets import make_classification
+from topwork import LinearProbeCV
+from topwork.heads.feature_comparison import compare_features
+from topwork.heads.folds import make_folds
+from topwork.heads.label_quality import (
+    predict_labels_out_of_fold,
+    predict_out_of_fold,
+    predict_values_out_of_fold,
+)
+from topwork.heads.parallel import MappedFile, run_all, shrink
+
+BACKENDS = ["loky", "ray"]
+
+
+@pytest.fixture(scope="module")
+def rows() -> tuple[np.ndarray, np.ndarray]:
+    X, y = make_classification(400, 12, n_informative=6, n_classes=3, random_state=0)
+    return X.astype(np.float32), y
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> Any:
+    """Return the name of a back end of joblib, which is ready."""
+    if request.param == "ray":
+        ray = pytest.importorskip("ray")
+        from ray.util.joblib import register_ray
+
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+        register_ray()
+        yield "ray"
+        ray.shutdown()
+    else:
+        yield request.param
+
+
+def find_process(number: int) -> tuple[int, int]:
+    return number, os.getpid()
+
+
+def test_without_a_back_end_nothing_is_sent() -> None:
+    assert run_all(find_process, [(1,), (2,)]) == [(1, os.getpid()), (2, os.getpid())]
+
+
+def test_results_are_those_of_one_process(backend: str, rows: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    X, y = rows
+    np.save(tmp_path / "X.npy", X)
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+    folds = make_folds(y, None, 3)
+    marks = np.stack([y == 0, y != 1], axis=1).astype(int)
+
+    def compute() -> list[np.ndarray]:
+        compared = compare_features({"all": mapped, "few": X[:, :4]}, y, "classification")
+        search = LinearProbeCV(Cs=3).fit(mapped, y)
+        return [
+            predict_out_of_fold(mapped, y, 3, folds),
+            predict_labels_out_of_fold(X, marks, folds),
+            predict_values_out_of_fold(X, y.astype(float), folds),
+            *(scores.sums for scores in compared.values()),
+            search.coef_,
+        ]
+
+    expected = compute()
+    with joblib.parallel_config(backend, n_jobs=2):
+        assert {process for _, process in run_all(find_process, [(1,), (2,)])} != {os.getpid()}
+        found = compute()
+    for own, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(own, other, rtol=1e-5, atol=1e-6)
+
+
+def test_a_memory_map_is_sent_by_name(tmp_path: Path) -> None:
+    values = np.arange(24, dtype=np.float32).reshape(6, 4)
+    np.save(tmp_path / "X.npy", values)
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+    sent = shrink(mapped)
+    assert isinstance(sent, MappedFile)
+    np.testing.assert_array_equal(sent.open(), values)
+    part = mapped[2:4]
+    assert shrink(part) is part
+    assert shrink(values) is values
