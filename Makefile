@@ -1,8 +1,8 @@
-# The whole tool belt: make demo, make test, make lint, make bench, make coverage, make torture, make docs.
+# The whole tool belt: make demo, make test, make lint, make bench, make coverage, make torture, make cluster, make docs.
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test lint bench coverage torture docs
+.PHONY: demo test lint bench coverage torture cluster docs
 
 demo: .venv/ready
 	$(BIN)/topwork demo
@@ -26,6 +26,7 @@ bench: .venv/bench
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/large_networks.py
 	$(BIN)/python benchmarks/store.py
+	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/heads.py
 	$(BIN)/python benchmarks/familiar.py
 	$(BIN)/python benchmarks/audit.py
@@ -35,6 +36,15 @@ bench: .venv/bench
 	$(BIN)/python benchmarks/fidelity.py
 	$(BIN)/python benchmarks/finetuning.py
 	$(BIN)/python benchmarks/banking77.py
+
+# About half an hour: workers, nodes and drivers of a local Ray cluster die, and Spark and Dask run the examples.
+cluster: .venv/cluster
+	$(BIN)/python benchmarks/cluster.py
+	$(BIN)/python -m pytest tests/pipelines/test_frames.py tests/examples/test_cluster_examples.py
+
+.venv/cluster: .venv/ready
+	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint requirements.lock --editable '.[cluster]'
+	touch $@
 
 # The peers, without another version of anything that is pinned.
 .venv/bench: .venv/ready

@@ -16,7 +16,7 @@ def main(store: str, table: str, out: str) -> None:
     items = dd.read_csv(table).repartition(npartitions=4)
     compute = topwork.FrameFunction(store)
     features = items.map_partitions(compute, meta=compute(items._meta))
-    features.to_parquet(out)
+    features.to_parquet(out, schema=None)  # Dask would infer that of lists from an empty frame
     print(dd.read_parquet(out)["status"].value_counts().compute().to_string())
 
 

@@ -209,8 +209,10 @@ class Segment:
         order = self.find_merge_order(newer)
         user_labels = find_user_labels(self.table)
         names = [name for name in self.table.column_names if name not in (*LOOKUP_COLUMNS, *user_labels)]
-        table = pa.concat_tables([self.table.select(names), newer.table.select(names)]).take(pa.array(order))
+        table = pa.concat_tables([self.table.select(names), newer.table.select(names)])
         n_new = len(order) - len(self)
+        if n_new < len(newer):
+            table = table.take(pa.array(order))
         for name in user_labels:
             old_labels = self.table[name]
             no_labels = pa.nulls(n_new, old_labels.type)
@@ -233,7 +235,8 @@ class Segment:
 
         names = [name for name in self.table.column_names if name not in LOOKUP_COLUMNS]
         table = self.table.select(names)
-        kept = Segment(table.filter(compute.not_equal(table["status"], REMOVED_STATUS)))
+        is_kept = compute.not_equal(table["status"], REMOVED_STATUS)
+        kept = Segment(table if compute.all(is_kept).as_py() in (True, None) else table.filter(is_kept))
         is_ok = pa.array(kept.has_features)
         no_reason = pa.scalar(None, pa.string())
         replaced = {
@@ -345,8 +348,9 @@ def find_originals(digests: NDArray[np.uint8], has_features: NDArray[np.bool_]) 
     places = np.flatnonzero(has_features)
     if not len(places):
         return originals
-    contents = np.ascontiguousarray(digests[places]).view(f"V{DIGEST_BYTES}").reshape(-1)  # (n, 32) -> (n,)
-    prefixes = np.ascontiguousarray(digests[places, :8]).view(np.uint64).reshape(-1)  # (n, 8) -> (n,)
+    chosen = digests if len(places) == len(digests) else digests[places]
+    contents = np.ascontiguousarray(chosen).view(f"V{DIGEST_BYTES}").reshape(-1)  # (n, 32) -> (n,)
+    prefixes = np.ascontiguousarray(chosen[:, :8]).view(np.uint64).reshape(-1)  # (n, 8) -> (n,)
 
     # Sort by the first eight bytes; the sort is stable, so the first of a run is the first item.
     order = np.argsort(prefixes, kind="stable")
@@ -355,6 +359,7 @@ def find_originals(digests: NDArray[np.uint8], has_features: NDArray[np.bool_]) 
     first_of_run = order[np.maximum.accumulate(np.where(is_first, np.arange(len(order)), 0))]
 
     # Digests with equal prefixes and different ends practically never occur; such items are no duplicates.
-    is_duplicate = ~is_first & (contents[order] == contents[first_of_run])
-    originals[places[order]] = np.where(is_duplicate, places[first_of_run], NO_PLACE)
+    later = np.flatnonzero(~is_first)
+    later = later[contents[order[later]] == contents[first_of_run[later]]]
+    originals[places[order[later]]] = places[first_of_run[later]]
     return originals
