@@ -9,6 +9,7 @@ from pathlib import Path
 from ...atomic import TEMPORARY
 from ...errors import CacheError
 from ...user_cache import is_sealed, recall, require_own, user_cache_folder
+from .cache_contents import STORES
 from .cache_entry import SEAL_SUFFIX, is_intact
 from .exported_graph import ExportedGraph
 
@@ -46,6 +47,8 @@ def iterate_entries(root: Path) -> Iterator[Path]:
     for path in root.rglob("*"):
         names = path.relative_to(root).parts
         if any(name.startswith(TEMPORARY) for name in names) or not path.is_file():
+            continue
+        if names[0] == STORES:  # whose files are compared with the log of their store
             continue
         is_remembered = path.suffix == ".json" and (names[0] != "graphs" or path.name.startswith("fidelity-"))
         is_sealed_canaries = names[0] == "canaries" and path.with_suffix(".npz").is_file() and path.suffix == ".json"

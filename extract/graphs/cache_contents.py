@@ -12,7 +12,9 @@ from ...errors import InputError
 from ...user_cache import discard, user_cache_folder
 from .exported_graph import GRAPH_FILE, ExportedGraph
 
-KINDS = ("graphs", "canaries", "computations", "measured", "tuning")
+STORES = "stores"
+"""Folder of the local copies of stores in object storage."""
+KINDS = ("graphs", "canaries", "computations", "measured", "tuning", STORES)
 """Folders of the cache; others in it are not topwork's."""
 NAME = re.compile(r"[0-9a-f]{32}([0-9a-f]{32})?(\.json|\.npz)?")
 """Names of entries: digests."""
@@ -26,7 +28,8 @@ class CacheEntry:
     Parameters
     ----------
     path : Path
-        It lies in a folder of its kind: ``graphs``, ``canaries``, ``computations``, ``measured`` or ``tuning``.
+        It lies in a folder of its kind: ``graphs``, ``canaries``, ``computations``, ``measured``, ``tuning`` or
+        ``stores``.
     bytes : int
         Size of all its files.
     written : float

@@ -25,11 +25,11 @@ from ...errors import StoreDamagedError, StoreError, TransientError, warn_caller
 from ...identity import digest, digest_of_file
 from ...url_secrets import hide_secrets, without_secrets
 from ...user_cache import prepare_folder, user_cache_folder
+from ..graphs.cache_contents import STORES
 from ..sources.retries import read_number, repeat
 from ..sources.url import explain, find_file_system, is_url, local_path
 
 Result = TypeVar("Result")
-COPIES_FOLDER = "stores"
 LOG_FOLDER = "log"
 STORE_FILE = "store.json"
 THREADS = 16
@@ -55,7 +55,7 @@ def find_remote_url(place: str | Path) -> str | None:
 
 def open_copy(url: str) -> RemoteCopy:
     """Return the local copy of the store at a URL, one in a process; nothing is fetched yet."""
-    folder = user_cache_folder() / COPIES_FOLDER / digest(url)[:32]
+    folder = user_cache_folder() / STORES / digest(url)[:32]
     copy = _copies.get(folder)
     if copy is None:
         prepare_folder(folder)

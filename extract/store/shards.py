@@ -173,6 +173,9 @@ def merge_shard(writer: StoreWriter, place: str, merge: Merge) -> bool:
             merge_store(writer, shard, "other" if is_done else "this", merge)
     finally:
         shard.release()
+    copy = find_copy(path)
+    if is_done and copy is not None:
+        copy.forget()
     return is_done
 
 

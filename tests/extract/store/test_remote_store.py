@@ -17,6 +17,8 @@ from topwork.errors import StoreDamagedError, StoreError
 from topwork.extract.engine import batching
 from topwork.extract.engine.ledger import Ledger
 from topwork.extract.extractor.extractor import Extractor
+from topwork.extract.graphs.cache_check import verify_cache
+from topwork.extract.graphs.cache_contents import list_entries
 from topwork.extract.jobs.job import extract_features
 from topwork.extract.store import remote_copy
 from topwork.extract.store.feature_store import FeatureStore
@@ -262,6 +264,14 @@ def test_the_local_copy_stays_within_its_limit(
     np.testing.assert_array_equal(np.asarray(store.matrix("last")), local.matrix("last"))
     held = sum(path.stat().st_size for path in store.path.glob("parts/*/*.npy"))
     assert 0 < held <= limit < np.asarray(store.matrix("last")).nbytes
+
+
+def test_the_cache_lists_local_copies_and_checks_what_is_its_own(photos: Path, tiny: Extractor, url: str) -> None:
+    before = verify_cache()
+    store = FeatureStore.create(url, tiny)
+    extract(photos, store)
+    assert store.path in [entry.path for entry in list_entries() if entry.kind == "stores"]
+    assert verify_cache() == before
 
 
 def test_labels_and_heads(photos: Path, tiny: Extractor, url: str) -> None:
