@@ -21,6 +21,8 @@ from .identity import digest, digest_of_file
 
 CACHE_VARIABLE = "TOPWORK_CACHE"
 """Environment variable: the cache folder, instead of the user's own; empty counts as unset."""
+STORES = "stores"
+"""Folder of the local copies of stores in object storage, which are compared with the log of their store."""
 PRIVATE_MODE = 0o700
 """Mode of the folders of the cache."""
 OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH

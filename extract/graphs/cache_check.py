@@ -8,8 +8,7 @@ from pathlib import Path
 
 from ...atomic import TEMPORARY
 from ...errors import CacheError
-from ...user_cache import is_sealed, recall, require_own, user_cache_folder
-from .cache_contents import STORES
+from ...user_cache import STORES, is_sealed, recall, require_own, user_cache_folder
 from .cache_entry import SEAL_SUFFIX, is_intact
 from .exported_graph import ExportedGraph
 

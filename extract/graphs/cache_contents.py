@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
-from ...user_cache import discard, user_cache_folder
+from ...user_cache import STORES, discard, user_cache_folder
 from .exported_graph import GRAPH_FILE, ExportedGraph
 
-STORES = "stores"
-"""Folder of the local copies of stores in object storage."""
 KINDS = ("graphs", "canaries", "computations", "measured", "tuning", STORES)
 """Folders of the cache; others in it are not topwork's."""
 NAME = re.compile(r"[0-9a-f]{32}([0-9a-f]{32})?(\.json|\.npz)?")

@@ -24,8 +24,7 @@ from ...atomic import temporary_name, write_file
 from ...errors import StoreDamagedError, StoreError, TransientError, warn_caller
 from ...identity import digest, digest_of_file
 from ...url_secrets import hide_secrets, without_secrets
-from ...user_cache import prepare_folder, user_cache_folder
-from ..graphs.cache_contents import STORES
+from ...user_cache import STORES, prepare_folder, user_cache_folder
 from ..sources.retries import read_number, repeat
 from ..sources.url import explain, find_file_system, is_url, local_path
 
