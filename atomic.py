@@ -82,7 +82,7 @@ def new_file(path: Path, *, replace: bool = False) -> Iterator[Path]:
     try:
         with name_full_disk(path):
             yield temporary
-            _sync_file(temporary)
+            sync_file(temporary)
         if replace:
             os.replace(temporary, path)
         else:
@@ -260,14 +260,15 @@ def _sync_files(root: Path) -> None:
     paths = list(root.rglob("*"))
     for file in paths:
         if file.is_file():
-            _sync_file(file)
+            sync_file(file)
     sync_folder(root)
     for folder in paths:
         if folder.is_dir():
             sync_folder(folder)
 
 
-def _sync_file(file: Path) -> None:
+def sync_file(file: Path) -> None:
+    """Force the content of a file to disk."""
     with open(file, "rb") as stream:
         os.fsync(stream.fileno())
 

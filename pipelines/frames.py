@@ -25,6 +25,7 @@ from .estimators.load import load
 from .estimators.prediction_rows import PredictionRows, has_label_sets, iterate_features
 
 ROWS_PER_CALL = 1024
+_opening = Lock()
 SPARK_TYPES = {"text": "string", "integer": "bigint", "number": "double", "truth": "boolean"}
 SPARK_TYPES |= {"texts": "array<string>", "vector": "array<float>"}
 PANDAS_TYPES = {"integer": "Int64", "number": "float64", "truth": "boolean"}
@@ -132,7 +133,8 @@ class FrameFunction:
 
     @property
     def _model(self) -> FrameModel:
-        return open_model(self.place, self.top_k, self.provider, self.cores)
+        with _opening:
+            return open_model(self.place, self.top_k, self.provider)
 
     def _apply(self, frame: Any) -> Any:
         import pandas as pd  # type: ignore[import-untyped]
@@ -145,6 +147,8 @@ class FrameFunction:
         rows: list[dict[str, Any]] = []
         if values:
             with model.lock:
+                if self.cores is not None:
+                    limit_cores(self.cores)
                 rows = list(model.compute(CellSource(values, model.kind)))
         result = frame.rename(columns=rename(list(frame.columns), model.kinds))
         for name, kind in model.kinds.items():
@@ -180,10 +184,8 @@ class FrameModel:
 
 
 @functools.lru_cache(maxsize=4)
-def open_model(place: str, top_k: int | None, provider: str, cores: int | None) -> FrameModel:
+def open_model(place: str, top_k: int | None, provider: str) -> FrameModel:
     """Open a bundle or a store, once in a process."""
-    if cores is not None:
-        limit_cores(cores)
     if is_store(place):
         return open_graph(FeatureStore.open(place), provider)
     estimator = load(place)

@@ -8,4 +8,5 @@
 #SBATCH --mem=16G
 #SBATCH --requeue
 set -euo pipefail
-topwork extract "$1" --store "$2" --shard "$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT"
+shards=64 # as many as the whole array has: SLURM_ARRAY_TASK_COUNT is that of this submission
+topwork extract "$1" --store "$2" --shard "$SLURM_ARRAY_TASK_ID/$shards"

@@ -154,6 +154,7 @@ def extract_features(
         if prune:
             raise InputError("prune=True of a shard, which does not know all items: merge the shards first")
         share = Shard.parse(shard)
+        n_items = len(opened)
         opened = ShareSource(opened, share.number, share.count)
         store = FeatureStore.open(open_shard(whole, share))
     elif list_shards(store):
@@ -183,7 +184,7 @@ def extract_features(
             if compact:
                 writer.compact_if_possible()
     if shard is not None:
-        finish_shard(store)
+        finish_shard(store, n_items)
     # Close the account.
     ledger.absent = 0 if shard else len(store.index.settle()) - ledger.items
     ledger.note_memory()

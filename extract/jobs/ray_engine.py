@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 
 WINDOWS_PER_ROUND = 1024
 """Windows that are handed to Ray at a time; they are kept in its object store until they are computed."""
+BYTES_PER_ROUND = 2**30
+"""Items whose contents only this process can read are handed over up to this size."""
 SECONDS_BETWEEN_COMMITS = 1.0
 READING_THREADS = 16
 """Threads that read the contents of items which only this process can read."""
@@ -119,7 +121,7 @@ class RayEngine:
                 working_folder=os.getcwd(),
             )
             shared = ray.put(task)
-            numbers = start_numbering(ray, job.writer.state.newest_part + 1)
+            numbers = start_numbering(ray, find_free_number(job))
             ledger.cores = self.num_cpus_per_worker * pool[-1]
             ledger.runs = ledger.cores
             commits = Commits(job, sizes)
@@ -127,14 +129,12 @@ class RayEngine:
             windows = iterate_windows(job.counter.iterate_pending(source), sizes.window)
             job.counter.report()
             try:
-                while some := list(islice(windows, WINDOWS_PER_ROUND)):
-                    blocks = [ray.put(pack_window(window)) for window in some]
-                    commits.expect(some)
+                while blocks := commits.put_round(ray, windows):
                     outcomes = ray.data.from_arrow_refs(blocks).map_batches(
                         PartWorker,
                         fn_constructor_args=([shared], numbers),
                         batch_size=1,
-                        compute=make_strategy(ray, pool, len(some)),
+                        compute=make_strategy(ray, pool, len(blocks)),
                         num_cpus=self.num_cpus_per_worker,
                         num_gpus=self.num_gpus_per_worker or None,
                     )
@@ -353,7 +353,7 @@ class PartWorker:
             number = ray.get(self.numbers.take.remote())
             with contextlib.suppress(FileExistsError):
                 if url is not None:
-                    return send_part(open_copy(url), number, table, matrices)
+                    return send_part(open_copy(url), format_part_name(number), table, matrices)
                 return write_part_once(Path(self.task.place), format_part_name(number), table, matrices)
 
 
@@ -366,13 +366,24 @@ def write_part_once(root: Path, part: str, table: pyarrow.Table, matrices: Mappi
     return WrittenPart(part, len(table), digests)
 
 
-def send_part(copy: RemoteCopy, number: int, table: pyarrow.Table, matrices: Mapping[str, NDArray[Any]]) -> WrittenPart:
-    """Write a part to object storage, under the first number from the given one on that no other has."""
-    part = format_part_name(copy.reserve_part(number, format_part_name))
+def send_part(copy: RemoteCopy, part: str, table: pyarrow.Table, matrices: Mapping[str, NDArray[Any]]) -> WrittenPart:
+    """Write a part to object storage; raise a FileExistsError if another process has begun one of that name."""
+    if not copy.reserve_part(part):
+        raise FileExistsError(copy.place(part))
     with tempfile.TemporaryDirectory(prefix="topwork-") as folder:
         written = write_part_once(Path(folder), part, table, matrices)
         copy.send_all(written.files, Path(folder))
     return written
+
+
+def find_free_number(job: Recorder) -> int:
+    """Return a number above those of all parts, named in the log or left by interrupted jobs in object storage."""
+    newest = job.writer.state.newest_part
+    copy = find_copy(job.writer.store.path)
+    if copy is not None:
+        numbers = [name.removeprefix("p") for name in copy.list_names("parts")]
+        newest = max([newest, *(int(number) for number in numbers if number.isdecimal())])
+    return newest + 1
 
 
 def find_place(store: StoreContent) -> str:
@@ -417,14 +428,22 @@ class Commits:
     n_duplicates: int = 0
     last: float = field(default_factory=time.monotonic)
 
-    def expect(self, windows: Sequence[Sequence[Item]]) -> None:
-        """Note what is computed next."""
+    def put_round(self, ray: Any, windows: Iterator[list[Item]]) -> list[Any]:
+        """Put the next windows into the object store, as many as are handed over at a time; return references."""
         changed = self.job.counter.pending.changed
-        self.n_changed.extend(sum(item.id in changed for item in window) for window in windows)
+        blocks: list[Any] = []
+        n_bytes = 0
+        for window in islice(windows, WINDOWS_PER_ROUND):
+            block = pack_window(window)
+            n_bytes += block.nbytes
+            blocks.append(ray.put(block))
+            self.n_changed.append(sum(item.id in changed for item in window))
+            if n_bytes > BYTES_PER_ROUND:
+                break
+        return blocks
 
     def add(self, outcome: Outcome) -> None:
-        """Add the outcome of the next window."""
-        self.outcomes.append(outcome)
+        """Add the outcome of the next window; one that stops the job is not added."""
         ledger = self.job.counter.ledger
         ledger.provider = outcome.provider
         ledger.truncated += outcome.truncated
@@ -432,6 +451,7 @@ class Commits:
         ledger.stages.add(outcome.stages)
         self.n_duplicates += outcome.statuses["duplicate"]
         self.job.counter.count_window(outcome.statuses, outcome.failures)
+        self.outcomes.append(outcome)
         if time.monotonic() - self.last > SECONDS_BETWEEN_COMMITS:
             self.write()
 

@@ -77,12 +77,12 @@ class Counter:
             duplicate=statuses["duplicate"],
             failures=list(failures),
         )
+        n_failed = self.ledger.failed
         self.ledger.add(ends)
         self.ledger.computed += ends.items
         self.report()
-        if failures:
-            item_id, reason = failures[-1]
-            self.policy.check(self.ledger.failed, self.total, item_id=item_id, reason=reason)
+        for number, (item_id, reason) in enumerate(failures, n_failed + 1):
+            self.policy.check(number, self.total, item_id=item_id, reason=reason)
 
     def report(self) -> None:
         """Report how far the job is."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .part import format_part_name, open_matrix
+from .remote_copy import find_copy, open_copy
 from .state import StoredColumn
 
 if TYPE_CHECKING:
@@ -116,8 +117,19 @@ class PartOpener:
         return self._open(number)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the place of the parts."""
-        return PartOpener, (self.root, self.key)
+        """Pickle the place of the parts: of those in object storage their URL and digests."""
+        copy = find_copy(self.root)
+        if copy is None:
+            return PartOpener, (self.root, self.key)
+        files = {name: sha for name, sha in copy.expected.items() if name.endswith(f"/{self.key}.npy")}
+        return open_remote_parts, (copy.url, self.key, files)
+
+
+def open_remote_parts(url: str, key: str, files: Mapping[str, str]) -> PartOpener:
+    """Return what opens parts in object storage, in another process or on another machine."""
+    copy = open_copy(url)
+    copy.expected.update(files)
+    return PartOpener(copy.folder, key)
 
 
 def gather_column(root: Path, stored: StoredColumn, parts: NDArray[np.int32], rows: NDArray[np.int32]) -> BlockMatrix:

@@ -73,7 +73,7 @@ class StoreContent:
         self.entries: list[LogEntry] = self.log.entries()
         self.state: StoreState = replay(self.entries)
         if copy is not None:
-            copy.expected = self.state.files
+            copy.expected = dict(self.state.files)
 
     def release(self) -> None:
         """Close the files of the store, so that those that a compaction replaced may be removed."""

@@ -15,6 +15,7 @@ from ...errors import StoreDamagedError, StoreError
 from ...identity import digest
 from ...url_secrets import without_secrets
 from ..graphs.exported_graph import INPUTS_FOLDER, ExportedGraph, write_inputs
+from ..sources.url import is_url, local_path
 from .log import Action, Log
 from .remote_copy import STORE_FILE, find_remote_url, open_copy
 from .state import assign_keys
@@ -71,7 +72,7 @@ def is_store(path: str | Path) -> bool:
     url = find_remote_url(path)
     if url is not None:
         return open_copy(url).exists(STORE_FILE)
-    return (Path(path) / STORE_FILE).is_file()
+    return (local_folder(path) / STORE_FILE).is_file()
 
 
 def require_place(path: str | Path) -> None:
@@ -80,7 +81,7 @@ def require_place(path: str | Path) -> None:
         if is_store(path):
             raise StoreError(f"{without_secrets(str(path))} is a feature store already; open it, or choose another URL")
         return
-    path = Path(path)
+    path = local_folder(path)
     folders = (path, *path.absolute().parents)
     existing = next(folder for folder in folders if folder.exists())
     is_occupied = existing == path and existing.is_dir() and any(path.iterdir())
@@ -90,11 +91,17 @@ def require_place(path: str | Path) -> None:
         raise StoreError(f"{existing} exists already and is no feature store; choose another folder")
 
 
+def local_folder(place: str | Path) -> Path:
+    """Return the folder at a path, or at the URL of a folder of this machine."""
+    folder = local_path(str(place)) if is_url(place) else None
+    return Path(place) if folder is None else folder
+
+
 def open_place(place: str | Path) -> Path:
     """Return the folder of the store at a path or URL; of the latter, that of its local copy, brought up to date."""
     url = find_remote_url(place)
     if url is None:
-        return Path(place)
+        return local_folder(place)
     copy = open_copy(url)
     copy.pull()
     return copy.folder
@@ -108,7 +115,7 @@ def new_store(path: str | Path, identity: dict[str, Any]) -> Iterator[Path]:
     """
     require_place(path)
     url = find_remote_url(path)
-    with new_folder_at(Path(path)) if url is None else open_copy(url).new_folder() as folder:
+    with new_folder_at(local_folder(path)) if url is None else open_copy(url).new_folder() as folder:
         for name in ("graphs", "parts", "log"):
             (folder / name).mkdir()
         content = {"format": STORE_FORMAT, "fingerprint": digest(identity), "identity": identity}

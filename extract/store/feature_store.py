@@ -278,7 +278,7 @@ class FeatureStore(StoreContent):
             if others:
                 merge = Merge()
                 for other in others:
-                    merge_store(writer, other, prefer, merge)
+                    merge_store(writer, other, prefer, merge, writer.index.settle())
             else:
                 merge = merge_shards(writer)
             writer.compact_if_possible()

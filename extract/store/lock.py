@@ -60,7 +60,13 @@ def wait_for_lock(path: Path, patience: float) -> IO[str]:
 
 def open_locked(path: Path) -> IO[str] | None:
     """Return the locked file, None if another process holds the lock."""
-    stream = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - the lock lives as long as the file is open
+    try:
+        stream = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - the lock lives as long as the file is open
+    except FileNotFoundError as error:
+        raise StoreLockedError(
+            f"{path.parent} was removed by another process, as `topwork store merge` does with a finished shard; run "
+            "the command again"
+        ) from error
     if not try_lock(stream) or not is_still_at(path, stream) or is_held_by_another_host(path):
         stream.close()
         return None

@@ -121,7 +121,8 @@ class Log:
             copy = find_copy(self.root)
             if copy is not None:
                 copy.push(fields["files"], f"{LOG_FOLDER}/{path.name}", content)
-            write_file(path, content, exclusive=True)
+            if copy is None or not has_content(path, content):  # a reader of this machine may have fetched it
+                write_file(path, content, exclusive=True)
         except FileExistsError as error:
             raise StoreLockedError(
                 f"another process has written log entry {number} of {self.root} at the same time. "
@@ -154,6 +155,14 @@ class Log:
         for earlier, entry in pairwise(entries):
             if entry.previous != earlier.digest:
                 raise _broken_chain_error(self._path(entry.number))
+
+
+def has_content(path: Path, content: bytes) -> bool:
+    """Return whether there is a file with a content."""
+    try:
+        return path.read_bytes() == content
+    except OSError:
+        return False
 
 
 def read_entry(path: Path) -> LogEntry:

@@ -14,7 +14,7 @@ from ...identity import digest_of_file, require_same
 from ..graphs.same_model import require_same_computation
 from .content import StoreContent
 from .labels import BY_SOURCE, BY_USER
-from .part import ITEMS_FILE, WrittenPart, parse_part_number, write_part
+from .part import ITEMS_FILE, WrittenPart, parse_part_number, write_part, write_table
 from .remote_copy import provide
 from .segment import NO_PLACE, SOURCE_LABELS, USER_LABEL_PREFIX, Segment, find_user_labels
 from .writer import StoreWriter
@@ -60,14 +60,23 @@ class Merge:
     missing: list[str] = field(default_factory=list)
 
 
-def merge_store(writer: StoreWriter, other: StoreContent, prefer: Preference | None, merge: Merge) -> None:
-    """Add the items of another store to a store, see :meth:`FeatureStore.merge`, and count them."""
+def merge_store(
+    writer: StoreWriter, other: StoreContent, prefer: Preference | Literal["newer"] | None, merge: Merge, known: Segment
+) -> None:
+    """Add the items of another store to a store, see :meth:`FeatureStore.merge`, and count them.
+
+    `known` are the items of the store, as it was before stores that have no item of this one were merged. ``"newer"``
+    takes the results of a shard, failures too, unless the file was computed here in a later version.
+    """
     keys = require_mergeable(writer.store, other)
     items = other.index.settle()
-    known = writer.index.settle()
-    places = known.find_places(items.table["id"].to_pylist())
+    require_types_of_labels(writer.store, known, items)
+    places = np.concatenate([*map(known.find_places, items.iterate_ids()), np.empty(0, np.intp)])
     is_new = places == NO_PLACE
-    is_taken = is_new | find_better(writer.store, known, items, places, prefer)
+    if prefer == "newer":
+        is_taken = is_new | find_newer(known, items, places)
+    else:
+        is_taken = is_new | find_better(writer.store, known, items, places, prefer)
     if is_new.all() and other.state.compacted is not None:
         writer.add_parts([link_part(writer, other, keys)] if len(items) else [])
     else:
@@ -75,7 +84,18 @@ def merge_store(writer: StoreWriter, other: StoreContent, prefer: Preference | N
     merge.added += int(is_new.sum())
     merge.replaced += int((is_taken & ~is_new).sum())
     merge.kept += int((~is_taken).sum())
-    merge.labelled += merge_labels(writer, items)
+    merge.labelled += merge_labels(writer, known, items, places, is_taken)
+
+
+def require_types_of_labels(store: StoreContent, known: Segment, items: Segment) -> None:
+    """Raise an InputError if labels of a name are of one type in a store, and of another in the other."""
+    for column in find_user_labels(items.table):
+        if column in known.table.column_names and known.table[column].type != items.table[column].type:
+            raise InputError(
+                f"labels {column.removeprefix(USER_LABEL_PREFIX)!r} of {store.place} are of type "
+                f"{known.table[column].type}, those of the other store of type {items.table[column].type}; set them "
+                "anew in one of the stores. Nothing was merged."
+            )
 
 
 def require_mergeable(store: StoreContent, other: StoreContent) -> dict[str, StoredColumn]:
@@ -130,16 +150,39 @@ def find_better(
     return is_better
 
 
+def find_newer(known: Segment, items: Segment, places: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Return which known items a shard computed anew, and not in an older version than they have, shape (n_items,)."""
+    is_newer = np.zeros(len(items), bool)
+    common = np.flatnonzero(places != NO_PLACE)
+    own = places[common]
+    has_other_content = (known.digests[own] != items.digests[common]).any(axis=1)
+    statuses = np.array(known.statuses(), object)[own]
+    is_unsettled = (statuses == "pending") | ((statuses == "failed") & items.has_features[common])
+    is_older = read_times(items)[common] < read_times(known)[own]
+    is_newer[common] = (has_other_content | is_unsettled) & ~is_older
+    return is_newer
+
+
+def read_times(items: Segment) -> NDArray[np.int64]:
+    """Return the modification times of items, 0 where there is none, shape (n,)."""
+    from pyarrow import compute
+
+    times: NDArray[np.int64] = np.asarray(compute.fill_null(items.table["mtime_ns"], 0), np.int64)
+    return times
+
+
 def link_part(writer: StoreWriter, other: StoreContent, columns: dict[str, StoredColumn]) -> WrittenPart:
-    """Make the only part of another store, all of whose items are new, a part of a store as well."""
+    """Make the features of another store, all of whose items are new, a part of a store, without copying them."""
     part = writer.next_part()
     source = str(other.state.compacted)
-    names = {ITEMS_FILE: ITEMS_FILE, **{f"{key}.npy": f"{stored.key}.npy" for key, stored in columns.items()}}
+    items = other.index.settle().to_items()  # with labels that were set since the features were merged
+    files = {f"{part}/{key}.npy": other.state.files[f"{source}/{stored.key}.npy"] for key, stored in columns.items()}
     with new_folder(writer.store.path / part) as folder:
-        for own, name in names.items():
-            link_or_copy(provide(other.path / source / name), folder / own)
-    files = {f"{part}/{own}": other.state.files[f"{source}/{name}"] for own, name in names.items()}
-    return WrittenPart(part, len(other.index.settle()), files)
+        write_table(folder / ITEMS_FILE, items)
+        files[f"{part}/{ITEMS_FILE}"] = digest_of_file(folder / ITEMS_FILE)
+        for key, stored in columns.items():
+            link_or_copy(provide(other.path / source / f"{stored.key}.npy"), folder / f"{key}.npy")
+    return WrittenPart(part, len(items), files)
 
 
 def write_parts(
@@ -164,19 +207,26 @@ def write_parts(
         yield WrittenPart(part, len(chosen), digests)
 
 
-def merge_labels(writer: StoreWriter, items: Segment) -> int:
-    """Set those labels of items that a store lacks, and return their number."""
+def merge_labels(
+    writer: StoreWriter, known: Segment, items: Segment, places: NDArray[np.intp], is_taken: NDArray[np.bool_]
+) -> int:
+    """Set those labels of items that a store lacks, and return their number.
+
+    What the source says of items that are taken is in their part already.
+    """
     import pyarrow as pa
 
     n_set = 0
     ids = items.table["id"].cast(pa.string())
+    is_known = places != NO_PLACE
     for column in (*SOURCE_LABELS, *find_user_labels(items.table)):
-        known = writer.index.settle()
         values = items.table[column]
         is_wanted = np.asarray(values.is_valid())
+        if column in SOURCE_LABELS:
+            is_wanted = is_wanted & ~is_taken
         if column in known.table.column_names:
             has_label = np.asarray(known.table[column].is_valid())
-            is_wanted = is_wanted & ~has_label[known.find_places(ids.to_pylist())]
+            is_wanted[is_known] &= ~has_label[places[is_known]]
         if not is_wanted.any():
             continue
         by = BY_SOURCE if column in SOURCE_LABELS else BY_USER

@@ -9,10 +9,12 @@ entry ("conditional put"), so that of two writers at once one gets an error and 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ...atomic import temporary_name, write_file
+from ...atomic import sync_file, temporary_name, write_file
 from ...errors import StoreDamagedError, StoreError, TransientError, warn_caller
 from ...identity import digest, digest_of_file
 from ...url_secrets import hide_secrets, without_secrets
@@ -31,6 +33,10 @@ from ..sources.url import explain, find_file_system, is_url, local_path
 Result = TypeVar("Result")
 LOG_FOLDER = "log"
 STORE_FILE = "store.json"
+CREATION_FILE = "creation.json"
+"""File that is there while a store is created."""
+CREATION_SECONDS = 600.0
+"""Age at which a creation counts as interrupted."""
 THREADS = 16
 """Requests that are made at a time."""
 LIMIT_VARIABLE = "TOPWORK_STORE_CACHE_GB"
@@ -38,8 +44,10 @@ LIMIT_VARIABLE = "TOPWORK_STORE_CACHE_GB"
 DEFAULT_LIMIT_GB = 20.0
 EVICTED_TO = 0.9
 """Share of the limit that is left when features are removed, so that they are not looked through for every file."""
-CONDITIONAL_PROTOCOLS = ("s3", "s3a", "gs", "gcs", "memory", "file", "local")
+CONDITIONAL_PROTOCOLS = ("s3", "s3a", "gs", "gcs", "memory")
 """Protocols whose file systems in fsspec create a file only if there is none."""
+CONFLICT = "ConditionalRequestConflict"
+"""Code of S3 for two requests at once that create the same file."""
 EXCLUSIVE = "create"
 """Mode in which fsspec creates a file only if there is none."""
 
@@ -84,7 +92,7 @@ class RemoteCopy:
         self.url = url
         self.name = without_secrets(url)
         self.folder = folder
-        self.expected: Mapping[str, str] = {}
+        self.expected: dict[str, str] = {}
         self._is_compared = False
         self._held: int | None = None
         self._lock = threading.Lock()
@@ -99,7 +107,7 @@ class RemoteCopy:
         """Return what a function makes of the file system and the path of a file in it; failures are repeated."""
         try:
             system, root = find_file_system(self.url)
-            return repeat(partial(act, system, f"{root}/{name}" if name else root))
+            return repeat(partial(attempt, act, system, f"{root}/{name}" if name else root))
         except (FileNotFoundError, FileExistsError, StoreError):
             raise
         except Exception as error:  # each file system has errors of its own
@@ -110,9 +118,12 @@ class RemoteCopy:
 
         def look(system: Any, path: str) -> bool:
             system.invalidate_cache()
-            return bool(system.isfile(path))
+            return bool(system.info(path)["type"] == "file")
 
-        return self.request(name, look)
+        try:
+            return self.request(name, look)
+        except FileNotFoundError:
+            return False
 
     def read(self, name: str) -> bytes:
         """Return the content of a file; raise a FileNotFoundError if there is none."""
@@ -168,44 +179,58 @@ class RemoteCopy:
 
     def compute_digest(self, name: str) -> str:
         """Return the SHA-256 of a file in object storage, which is fetched for it."""
-        temporary = self.folder / temporary_name()
-        try:
+        with tempfile.TemporaryDirectory(dir=self.folder.parent) as folder:
+            temporary = Path(folder) / "content"
             self.request(name, lambda system, path: system.get_file(path, str(temporary)))
             return digest_of_file(temporary)
-        finally:
-            temporary.unlink(missing_ok=True)
 
     # The store.
 
-    def reserve_part(self, first: int, name_part: Callable[[int], str]) -> int:
-        """Return the first number from `first` on whose part no other process writes, nor wrote before it ended."""
-        mark = uuid.uuid4().hex.encode()
-        number = first
-        while True:
-            try:
-                self.create(f"{name_part(number)}/owner", mark)
-            except FileExistsError:
-                number += 1
-            else:
-                return number
+    def reserve_part(self, part: str) -> bool:
+        """Return whether no other process writes to the folder of a part, nor did before it ended; none will."""
+        try:
+            self.create(f"{part}/owner", uuid.uuid4().hex.encode())
+        except FileExistsError:
+            return False
+        return True
 
     @contextlib.contextmanager
     def new_folder(self) -> Iterator[Path]:
-        """Yield a temporary folder to fill with a new store, which is sent at the end, its description last."""
+        """Yield a temporary folder to fill with a new store, which is sent at the end, its description last.
+
+        Raise a FileExistsError if another process creates a store there; what one that was killed has left is removed.
+        """
         with tempfile.TemporaryDirectory(dir=self.folder.parent) as name:
             folder = Path(name)
             yield folder
+            self._begin_creation()
             files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-            try:
-                self.send_all([name for name in files if name != STORE_FILE], folder)
-                self.send(STORE_FILE, folder)
-            except FileExistsError as error:
-                raise FileExistsError(
-                    f"{self.name} holds files of another store: {error}. Choose another URL, or remove them if its "
-                    "creation was interrupted."
-                ) from error
+            self.send_all([name for name in files if name != STORE_FILE], folder)
+            self.send(STORE_FILE, folder)
+            self.remove(CREATION_FILE)
             self.forget()
             shutil.copytree(folder, self.folder, dirs_exist_ok=True)
+
+    def _begin_creation(self) -> None:
+        """Remove what is left of an interrupted creation; raise a FileExistsError if there is a store at the end.
+
+        The first of several processes creates the store; the others wait for it as long as it may be alive.
+        """
+        mark = json.dumps({"time": time.time(), "owner": uuid.uuid4().hex}).encode()
+        while True:
+            try:
+                self.create(CREATION_FILE, mark)
+                break
+            except FileExistsError:
+                with contextlib.suppress(FileNotFoundError):
+                    if time.time() - json.loads(self.read(CREATION_FILE))["time"] > CREATION_SECONDS:
+                        self.remove(CREATION_FILE)
+            if self.exists(STORE_FILE):
+                raise FileExistsError(f"{self.name} is a feature store, which another process has created")
+            time.sleep(1.0)
+        for name in self.list_names(""):
+            if name not in (CREATION_FILE, "shards"):
+                self.remove(name)
 
     def pull(self) -> None:
         """Fetch the description of the store, and the entries of its log that the local copy lacks."""
@@ -256,7 +281,10 @@ class RemoteCopy:
                 "run was interrupted."
             ) from error
         self.create(entry, content)
-        self.expected = {**self.expected, **files}
+        self.expected.update(files)
+        for name in new:
+            if name.endswith(".npy"):
+                self._evict(self.folder / name)
 
     def provide(self, path: Path) -> None:
         """Fetch a file of the store that the local copy lacks; one that differs from the log raises an error."""
@@ -268,6 +296,7 @@ class RemoteCopy:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self.request(name, lambda system, remote: self._fetch(system, remote, temporary, name))
+            sync_file(temporary)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -293,11 +322,14 @@ class RemoteCopy:
         """
         limit = read_limit()
         with self._lock:
-            if self._held is not None:
+            if self._held is not None and kept.is_file():
                 self._held += kept.stat().st_size
                 if self._held <= limit:
                     return
-            files = [(path.stat(), path) for path in self.folder.glob("parts/*/*.npy")]
+            files = []
+            for path in self.folder.glob("parts/*/*.npy"):
+                with contextlib.suppress(FileNotFoundError):  # another process is removing some, too
+                    files.append((path.stat(), path))
             self._held = sum(status.st_size for status, _ in files)
             for status, path in sorted(files, key=lambda pair: pair[0].st_mtime_ns):
                 if self._held <= EVICTED_TO * limit:
@@ -306,6 +338,16 @@ class RemoteCopy:
                     with contextlib.suppress(OSError):  # Windows removes no open file
                         path.unlink()
                         self._held -= status.st_size
+
+
+def attempt(act: Callable[[Any, str], Result], system: Any, path: str) -> Result:
+    """Call a function; that another request is creating the same file is a failure that passes."""
+    try:
+        return act(system, path)
+    except OSError as error:
+        if CONFLICT in str(error):
+            raise TransientError(str(error)) from error
+        raise
 
 
 def read_limit() -> float:

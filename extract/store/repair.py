@@ -54,13 +54,20 @@ def find_damaged_files(store: StoreContent) -> list[str]:
 
 
 def has_digest(store: StoreContent, name: str, sha: str) -> bool:
-    """Return whether a file is there and has a SHA-256; that in object storage, if the store is there."""
+    """Return whether a file is there and has a SHA-256: that in object storage, if the store is there.
+
+    A damaged file of the local copy is removed, and fetched again when it is read.
+    """
     copy = find_copy(store.path)
+    path = store.path / name
     try:
-        found = digest_of_file(store.path / name) if copy is None else copy.compute_digest(name)
+        if copy is None:
+            return digest_of_file(path) == sha
+        if path.is_file() and digest_of_file(path) != sha:
+            path.unlink()
+        return copy.compute_digest(name) == sha
     except OSError:
         return False
-    return found == sha
 
 
 def repair(store: StoreContent, patience: float = 0.0) -> Repair:

@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...atomic import temporary_name, write_file
-from ...errors import InputError, StoreError, StoreLockedError
+from ...errors import InputError, StoreError, StoreLockedError, warn_caller
 from .content import StoreContent
 from .description import add_first_columns, is_store, new_store, open_place, read_identity
 from .lock import write_lock
 from .merging import Merge, merge_store
-from .remote_copy import RemoteCopy, find_copy
+from .remote_copy import STORE_FILE, RemoteCopy, find_copy
 
 if TYPE_CHECKING:
+    from .segment import Segment
     from .writer import StoreWriter
 
 SHARDS_FOLDER = "shards"
@@ -117,32 +118,44 @@ def open_shard(store: StoreContent, shard: Shard) -> str:
     return place
 
 
-def finish_shard(store: StoreContent) -> None:
-    """Note that the job of a shard has ended."""
-    find_folder(store).create(f"{FINISHED_FOLDER}/{store.entries[-1].digest}", b"")
+def finish_shard(store: StoreContent, n_items: int) -> None:
+    """Note that the job of a shard has ended, and how many items the whole source had."""
+    find_folder(store).create(f"{FINISHED_FOLDER}/{store.entries[-1].digest}-{n_items}", b"")
 
 
-def is_finished(store: StoreContent) -> bool:
-    """Return whether the job of a shard ended with what its store now holds."""
-    return find_folder(store).exists(f"{FINISHED_FOLDER}/{store.entries[-1].digest}")
+def find_source_size(store: StoreContent) -> int | None:
+    """Return the number of items that the source of a shard had; None unless its job ended with what it now holds."""
+    end = f"{store.entries[-1].digest}-"
+    names = [name for name in find_folder(store).list_names(FINISHED_FOLDER) if name.startswith(end)]
+    return int(names[-1].removeprefix(end)) if names else None
 
 
 def merge_shards(writer: StoreWriter) -> Merge:
     """Add the items of all shards to their store; the folders of those that are finished are removed."""
-    folder = find_folder(writer.store)
     merge = Merge()
     unfinished = []
+    sizes: dict[Shard, int] = {}
+    known: dict[int, Segment] = {}
     for shard in list_shards(writer.store):
-        if merge_shard(writer, folder.place(shard.folder), merge):
-            folder.create(shard.folder + MERGED_SUFFIX, b"")
-            folder.remove(shard.folder)
-        else:
+        if shard.count not in known:  # shards of one number of them have no item in common
+            known = {shard.count: writer.index.settle()}
+        size = merge_shard(writer, shard, merge, known[shard.count])
+        if size is None:
             unfinished.append(shard)
+        else:
+            sizes[shard] = size
+    for count in sorted({shard.count for shard in sizes}):
+        found = sorted({size for shard, size in sizes.items() if shard.count == count})
+        if len(found) > 1:
+            warn_caller(
+                f"the source had {found[0]} items for some of the {count} shards, and {found[-1]} for others: it was "
+                "changed meanwhile, and items may be in no share. `topwork extract` without --shard computes them."
+            )
     merged = list_shards(writer.store, MERGED_SUFFIX)
     missing = find_missing([*merged, *unfinished])
     for shard in merged:
         if shard.count not in {other.count for other in (*unfinished, *missing)}:
-            folder.remove(shard.folder + MERGED_SUFFIX)
+            find_folder(writer.store).remove(shard.folder + MERGED_SUFFIX)
     merge.merged, merge.unfinished, merge.missing = (list(map(str, some)) for some in (merged, unfinished, missing))
     return merge
 
@@ -158,25 +171,36 @@ def all_shards(count: int) -> list[Shard]:
     return [Shard(count, number) for number in range(count)]
 
 
-def merge_shard(writer: StoreWriter, place: str, merge: Merge) -> bool:
-    """Add the items of a shard to its store; return whether it is finished.
+def merge_shard(writer: StoreWriter, shard: Shard, merge: Merge, known: Segment) -> int | None:
+    """Add the items of a shard to its store, and remove its folder if it is finished.
 
-    What a finished shard computed is newer than what the store has, as its job computes what the store lacks. Of an
-    unfinished one, which may be older, only what is missing is taken.
+    Return the number of items that its source had, None if it is unfinished. What a finished shard computed is what
+    the store lacked; of an unfinished one, which may be of an earlier round, only what is missing is taken.
     """
-    path = open_place(place)
-    shard = StoreContent(path, read_identity(path))
-    try:
-        with hold_shard(path) as is_held:
-            shard.refresh()
-            is_done = is_held and is_finished(shard)
-            merge_store(writer, shard, "other" if is_done else "this", merge)
-    finally:
-        shard.release()
-    copy = find_copy(path)
-    if is_done and copy is not None:
+    folder = find_folder(writer.store)
+    path = open_place(folder.place(shard.folder))
+    store = StoreContent(path, read_identity(path))
+    with hold_shard(path) as is_held:
+        try:
+            store.refresh()
+            size = find_source_size(store) if is_held else None
+            merge_store(writer, store, "this" if size is None else "newer", merge, known)
+        finally:
+            store.release()
+        if size is not None:  # while no other job can begin to write to it
+            folder.create(shard.folder + MERGED_SUFFIX, b"")
+            close_shard(folder, shard, store)
+    return size
+
+
+def close_shard(folder: DiskFolder | RemoteCopy, shard: Shard, store: StoreContent) -> None:
+    """Remove the folder of a shard whose items are in the store."""
+    copy = find_copy(store.path)
+    if copy is not None:  # a job of another machine that runs it again gets an error
+        copy.create(f"log/{store.entries[-1].number + 1:010d}.json", b"merged")
+        copy.remove(STORE_FILE)
         copy.forget()
-    return is_done
+    folder.remove(shard.folder)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Any
 
 from ..graphs.cut import Column
@@ -94,6 +95,15 @@ class StoreState:
             return state.add_filled_part(entry.parts[0], entry.details.get("filling"))
         return replace(state, parts=(*state.parts, *entry.parts), compacted=None)
 
+    def add_parts(self, entries: Sequence[LogEntry]) -> StoreState:
+        """Return the state after entries that only add parts; all at once, as there may be many."""
+        files = dict(self.files)
+        for entry in entries:
+            files.update(entry.files)
+        new = [part for entry in entries for part in entry.parts]
+        newest = max(self.newest_part, *map(parse_part_number, new))
+        return replace(self, parts=(*self.parts, *new), compacted=None, files=files, newest_part=newest)
+
     def add_columns(self, columns: tuple[StoredColumn, ...], keeps_unfinished: bool = False) -> StoreState:
         """Return the state with new columns; those without a graph are unfinished, and replace earlier such ones."""
         if columns[0].graph:
@@ -163,6 +173,10 @@ def _read_columns(found: Sequence[Mapping[str, Any]], graph: str = "") -> tuple[
 def replay(entries: Sequence[LogEntry]) -> StoreState:
     """Return the state after all entries of a log."""
     state = StoreState()
-    for entry in entries:
-        state = state.apply(entry)
+    for is_addition, some in groupby(entries, lambda entry: entry.action in (Action.ADD_PART, Action.ADD_PARTS)):
+        if is_addition:
+            state = state.add_parts([*some])
+        else:
+            for entry in some:
+                state = state.apply(entry)
     return state

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...atomic import FULL_DISK_ERRORS, sweep, write_file
+from ...atomic import FULL_DISK_ERRORS, sweep, sweep_after_dead_processes, write_file
 from ...errors import InputError, LogDamagedError, StoreWriteError, warn_caller
 from ...identity import digest_of_file
 from ..engine.batching import DEFAULT_BATCH_SIZES, BatchSizes
@@ -97,8 +97,8 @@ class StoreWriter:
         """Return the folder, within the store, of a part that no other process writes; its number is above `after`."""
         number = max(self.state.newest_part, after) + 1
         copy = find_copy(self.store.path)
-        if copy is not None:
-            number = copy.reserve_part(number, format_part_name)
+        while copy is not None and not copy.reserve_part(format_part_name(number)):
+            number += 1
         return format_part_name(number)
 
     def add_part(
@@ -333,8 +333,9 @@ class StoreWriter:
 
 def remove_unnamed_files(root: Path, newest_part: int) -> None:
     """Remove temporary files, and parts that were written but never added to the log."""
+    is_shared = find_copy(root) is not None  # the local copies of a machine are read by other processes, too
     for folder in (root, root / "parts", root / "log"):
-        sweep(folder)
+        (sweep_after_dead_processes if is_shared else sweep)(folder)
     for folder in list_parts(root):
         if int(folder.name[1:]) > newest_part:
             shutil.rmtree(folder)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from topwork import FeatureStore, FrameFunction, TransferClassifier, TransferRegressor, extract_features
+from topwork import FeatureStore, FrameFunction, TransferClassifier, TransferRegressor, extract_features, hardware
 from topwork.errors import InputError
 from topwork.pipelines.frames import rename
 
@@ -90,6 +90,14 @@ def test_features_are_those_of_the_graph(photos: list[str], store: FeatureStore)
     assert result["layer2"][2] is None
     rows = np.stack([result["layer2"][number] for number in (0, 1, 3)])
     np.testing.assert_array_equal(rows, store.matrix("layer2"))
+
+
+def test_the_types_of_columns_do_not_limit_the_cores(bundle: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "_max_cores", None)
+    function = FrameFunction(bundle, cores=1)
+    assert function.columns["label"] == "string"
+    function(pd.DataFrame({"path": []}))
+    assert hardware.available_cores() == hardware.count_cores()
 
 
 def test_several_frames_and_none(photos: list[str], bundle: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from topwork.extract.extractor.extractor import Extractor
 from topwork.extract.jobs.job import extract_features
 from topwork.extract.sources.selected import ShareSource
 from topwork.extract.sources.sequence import SequenceSource
+from topwork.extract.store import shards
 from topwork.extract.store.feature_store import FeatureStore
 from topwork.extract.store.lock import write_lock
 from topwork.extract.store.shards import Shard, open_shard
@@ -175,6 +177,61 @@ def test_shards_compute_what_the_store_lacks(photos: Path, tmp_path: Path, store
     assert (merge.added, merge.replaced) == (1, 1)
     assert not np.array_equal(store.take(["label0/000.png"], "last"), before)
     assert extract(copy, store).computed == 0
+
+
+def test_a_known_item_that_now_fails_has_failed(photos: Path, tmp_path: Path, store: FeatureStore) -> None:
+    copy = shutil.copytree(photos, tmp_path / "photos")
+    extract(copy, store)
+    (copy / "label0" / "000.png").write_bytes(b"no image any more")
+    extract(copy, store, "0/2")
+    extract(copy, store, "1/2")
+    merge = store.merge()
+    assert merge.replaced == 1
+    assert "label0/000.png" in dict(store.failures())
+    assert "label0/000.png" not in store.ids
+    assert extract(copy, store).computed == 0
+
+
+def test_a_shard_does_not_replace_what_was_computed_later(photos: Path, tmp_path: Path, store: FeatureStore) -> None:
+    copy = shutil.copytree(photos, tmp_path / "photos")
+    changed = copy / "label0" / "000.png"
+    extract(copy, store)
+    for shade in (40, 90):
+        Image.new("RGB", (32, 32), (shade, 30, 30)).save(changed)
+        os.utime(changed, ns=(0, 10**18 + shade))
+        if shade == 40:
+            extract(copy, store, "0/1")
+    with pytest.warns(UserWarning, match="not merged"):
+        extract(copy, store)
+    newest = store.take(["label0/000.png"], "last")
+    merge = store.merge()
+    assert (merge.merged, merge.replaced) == (["0/1"], 0)
+    np.testing.assert_array_equal(store.take(["label0/000.png"], "last"), newest)
+
+
+def test_a_job_that_runs_a_shard_again_while_it_is_merged_loses_nothing(
+    photos: Path, store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extract(photos, store, "0/1")
+    merge_store = shards.merge_store
+
+    def merge_and_run_again(*arguments: Any) -> None:
+        merge_store(*arguments)
+        with pytest.raises(StoreLockedError):
+            extract(photos, store, "0/1", retry=True)
+
+    monkeypatch.setattr(shards, "merge_store", merge_and_run_again)
+    assert store.merge().merged == ["0/1"]
+    assert extract(photos, store).computed == 0
+
+
+def test_a_source_that_changed_meanwhile_is_told(photos: Path, tmp_path: Path, store: FeatureStore) -> None:
+    copy = shutil.copytree(photos, tmp_path / "photos")
+    extract(copy, store, "0/2")
+    (copy / "label0" / "000.png").unlink()
+    extract(copy, store, "1/2")
+    with pytest.warns(UserWarning, match="150 items for some of the 2 shards|149 items for some of the 2 shards"):
+        store.merge()
 
 
 def test_a_job_without_a_shard_warns_of_shards(photos: Path, store: FeatureStore) -> None:

@@ -144,3 +144,23 @@ def test_a_store_with_more_columns_gives_those_that_are_wanted(images: Path, tin
     other = fill(tmp_path / "other", images, make_extractor(["layer2", "last"]))
     this.merge(other)
     np.testing.assert_array_equal(this.matrix("last"), other.matrix("last"))
+
+
+def test_labels_are_those_that_the_other_store_shows(images: Path, tiny: Extractor, tmp_path: Path) -> None:
+    other = FeatureStore.create(tmp_path / "other", tiny)
+    paths = sorted(images.rglob("*.png"))
+    extract_features(paths, other, labels=["old"] * len(paths), provider="cpu")
+    extract_features(paths, other, labels=["new"] * len(paths), provider="cpu")
+    this = FeatureStore.create(tmp_path / "this", tiny)
+    this.merge(other)
+    assert set(this.labels) == set(other.labels) == {"new"}
+
+
+def test_labels_of_another_type_are_refused(images: Path, tiny: Extractor, tmp_path: Path) -> None:
+    this = fill(tmp_path / "this", images, tiny)
+    other = fill(tmp_path / "other", images, tiny)
+    this.set_labels({"cat/0.png": 1, "cat/1.png": 2}, "score")
+    other.set_labels({"cat/2.png": "x"}, "score")
+    with pytest.raises(InputError, match="labels 'score' .* of type int64, those of the other store of type"):
+        this.merge(other)
+    assert [value for value in this.get_labels("score") if value is not None] == [1, 2]

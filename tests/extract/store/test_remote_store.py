@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +74,13 @@ def url(proxy: Proxy, request: pytest.FixtureRequest) -> str:
     return f"s3://bucket/{request.node.name.replace('[', '-').rstrip(']')}"
 
 
+def make_extractor() -> Extractor:
+    return Extractor("topwork:tiny", layer=["layer2", "last"], precision="fp32", provider="cpu")
+
+
 @pytest.fixture(scope="module")
 def tiny() -> Extractor:
-    return Extractor("topwork:tiny", layer=["layer2", "last"], precision="fp32", provider="cpu")
+    return make_extractor()
 
 
 @pytest.fixture(scope="module")
@@ -272,6 +278,67 @@ def test_the_cache_lists_local_copies_and_checks_what_is_its_own(photos: Path, t
     extract(photos, store)
     assert store.path in [entry.path for entry in list_entries() if entry.kind == "stores"]
     assert verify_cache() == before
+
+
+def test_what_is_written_stays_within_the_limit_as_well(
+    photos: Path, tiny: Extractor, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(remote_copy.LIMIT_VARIABLE, str(8_000 / 1e9))
+    store = FeatureStore.create(url, tiny)
+    extract(photos, store)
+    assert 0 < sum(path.stat().st_size for path in store.path.glob("parts/*/*.npy")) <= 8_000
+
+
+def test_a_matrix_can_be_read_in_another_process(photos: Path, tiny: Extractor, local: FeatureStore, url: str) -> None:
+    FeatureStore.create(url, tiny)
+    extract(photos, url)
+    content = pickle.dumps(FeatureStore.open(url).matrix("last"))
+    forget_copies()
+    np.testing.assert_array_equal(np.asarray(pickle.loads(content)), local.matrix("last"))
+
+
+def test_damage_in_the_local_copy_is_mended(photos: Path, tiny: Extractor, local: FeatureStore, url: str) -> None:
+    store = FeatureStore.create(url, tiny)
+    extract(photos, store)
+    file = next(store.path.glob("parts/*/c0002.npy"))
+    file.write_bytes(bytes(file.stat().st_size))
+    store = FeatureStore.open(url)
+    assert store.verify() == []
+    np.testing.assert_array_equal(np.asarray(store.matrix("last")), local.matrix("last"))
+
+
+def test_a_creation_that_was_interrupted_is_begun_again(
+    tiny: Extractor, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(remote_copy.RemoteCopy, "send", interrupt)
+        FeatureStore.create(url, tiny)
+    monkeypatch.setattr(remote_copy, "CREATION_SECONDS", 0.0)
+    assert FeatureStore.create(url, tiny).ids == []
+    assert FeatureStore.open(url).verify() == []
+
+
+def interrupt(copy: remote_copy.RemoteCopy, name: str, folder: Path | None = None) -> None:
+    """Send some files, and be interrupted before the last one."""
+    if name == "store.json":
+        raise KeyboardInterrupt
+    copy.create(name, ((folder or copy.folder) / name).read_bytes())
+
+
+def test_several_jobs_that_create_a_store_at_once_share_it(tiny: Extractor, url: str) -> None:
+    def make(_: int) -> str:
+        return FeatureStore.open_or_create(url, make_extractor()).place
+
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(make, range(4))) == {url}
+
+
+def test_a_refusal_is_not_taken_for_an_absent_store(url: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOPWORK_RETRIES", "0")
+    proxy.faults = Faults(refused=1)
+    with pytest.raises(StoreError, match="Check the connection") as caught:
+        FeatureStore.open(url)
+    assert SECRET not in str(caught.value)
 
 
 def test_labels_and_heads(photos: Path, tiny: Extractor, url: str) -> None:
