@@ -155,7 +155,7 @@ def test_an_interrupted_shard_is_unfinished_and_what_it_has_is_taken(
 
 def test_a_shard_that_a_job_is_writing_is_unfinished(photos: Path, store: FeatureStore) -> None:
     extract(photos, store, "0/1")
-    path = open_shard(store, Shard(1, 0))
+    path = Path(open_shard(store, Shard(1, 0)))
     with write_lock(path):
         assert store.merge().unfinished == ["0/1"]
         with pytest.raises(StoreLockedError):

@@ -161,6 +161,6 @@ def test_labels_of_another_type_are_refused(images: Path, tiny: Extractor, tmp_p
     other = fill(tmp_path / "other", images, tiny)
     this.set_labels({"cat/0.png": 1, "cat/1.png": 2}, "score")
     other.set_labels({"cat/2.png": "x"}, "score")
-    with pytest.raises(InputError, match="labels 'score' .* of type int64, those of the other store of type"):
+    with pytest.raises(InputError, match=r"labels 'score' .* of type int64, those of the other store of type"):
         this.merge(other)
     assert [value for value in this.get_labels("score") if value is not None] == [1, 2]
