@@ -81,6 +81,8 @@ def require_place(path: str | Path) -> None:
         if is_store(path):
             raise StoreError(f"{without_secrets(str(path))} is a feature store already; open it, or choose another URL")
         return
+    if is_url(path) and local_path(str(path)) is None:
+        raise StoreError(f"{without_secrets(str(path))} is no place for a store; expected a folder, or object storage")
     path = local_folder(path)
     folders = (path, *path.absolute().parents)
     existing = next(folder for folder in folders if folder.exists())

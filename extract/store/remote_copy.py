@@ -44,6 +44,7 @@ LIMIT_VARIABLE = "TOPWORK_STORE_CACHE_GB"
 DEFAULT_LIMIT_GB = 20.0
 EVICTED_TO = 0.9
 """Share of the limit that is left when features are removed, so that they are not looked through for every file."""
+WEB_PROTOCOLS = ("http://", "https://")
 CONDITIONAL_PROTOCOLS = ("s3", "s3a", "gs", "gcs", "memory")
 """Protocols whose file systems in fsspec create a file only if there is none."""
 CONFLICT = "ConditionalRequestConflict"
@@ -56,8 +57,10 @@ _copies: dict[Path, RemoteCopy] = {}
 
 
 def find_remote_url(place: str | Path) -> str | None:
-    """Return the URL of a store that is not on a disk of this machine; None for a path."""
-    return str(place).rstrip("/") if is_url(place) and local_path(str(place)) is None else None
+    """Return the URL of a store in object storage; None for a path, and for what is no place of stores, as the web."""
+    if not is_url(place) or local_path(str(place)) is not None or str(place).lower().startswith(WEB_PROTOCOLS):
+        return None
+    return str(place).rstrip("/")
 
 
 def open_copy(url: str) -> RemoteCopy:

@@ -13,7 +13,7 @@ import pytest
 from topwork.errors import IdentityError, InputError, StoreDamagedError, StoreError, TopworkError
 from topwork.extract.extractor.extractor import Extractor
 from topwork.extract.jobs.job import extract_features
-from topwork.extract.store.description import require_place
+from topwork.extract.store.description import is_store, require_place
 from topwork.extract.store.feature_store import FeatureStore
 from topwork.extract.store.index_file import DIGEST_FILE, INDEX_FILE
 from topwork.models.input_spec import InputOverrides
@@ -223,3 +223,18 @@ def test_place_of_a_store_must_be_free(tmp_path: Path) -> None:
         with pytest.raises(StoreError, match=rf"^{re.escape(str(occupied))} "):
             require_place(path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file"]
+
+
+def test_a_place_on_the_web_is_no_store(tiny: Extractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert not is_store("http://127.0.0.1:9/features")
+    with pytest.raises(StoreError, match="is no place for a store"):
+        FeatureStore.create("http://me:secret@127.0.0.1:9/features", tiny)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_store_is_found_by_the_url_of_its_folder(store: FeatureStore, tiny: Extractor, tmp_path: Path) -> None:
+    assert FeatureStore.open(store.path.as_uri()).ids == store.ids
+    other = tmp_path / "by url"
+    assert FeatureStore.create(other.as_uri(), tiny).path == other
+    assert is_store(other)

@@ -271,6 +271,7 @@ WRONG_ELSEWHERE = [
     ("cache clean --older-than -3", "--older-than -3", "expected a number of days"),
     ("cache verify now", "unexpected extra argument(s) (now)", "cache verify --help"),
     ("store repair {p}/photos", "{p}/photos is not a feature store", "`topwork extract SOURCE --store DIR`"),
+    ("store merge {p}/photos", "{p}/photos is not a feature store", "`topwork extract SOURCE --store DIR`"),
     ("store compact {p}/bundle", "{p}/bundle is not a feature store", "`topwork extract SOURCE --store DIR`"),
 ]
 """Commands that the other lists leave out, and misspelt names, for which the nearest are named."""
