@@ -33,6 +33,8 @@ from ..sources.url import explain, find_file_system, is_url, local_path
 Result = TypeVar("Result")
 LOG_FOLDER = "log"
 STORE_FILE = "store.json"
+OWN_FOLDERS = ("finished", "graphs", "inputs", "labels", LOG_FOLDER, "parts")
+"""Folders that a store may consist of."""
 CREATION_FILE = "creation.json"
 """File that is there while a store is created."""
 CREATION_SECONDS = 600.0
@@ -217,8 +219,14 @@ class RemoteCopy:
     def _begin_creation(self) -> None:
         """Remove what is left of an interrupted creation; raise a FileExistsError if there is a store at the end.
 
-        The first of several processes creates the store; the others wait for it as long as it may be alive.
+        The first of several processes creates the store; the others wait for it as long as it may be alive. Raise a
+        StoreError if there is anything else.
         """
+        names = self.list_names("")
+        if names and STORE_FILE not in names and CREATION_FILE not in names:
+            raise StoreError(
+                f"{self.name} is not empty, and no feature store ({names[0]} is there); choose another URL"
+            )
         mark = json.dumps({"time": time.time(), "owner": uuid.uuid4().hex}).encode()
         while True:
             try:
@@ -229,11 +237,20 @@ class RemoteCopy:
                     if time.time() - json.loads(self.read(CREATION_FILE))["time"] > CREATION_SECONDS:
                         self.remove(CREATION_FILE)
             if self.exists(STORE_FILE):
-                raise FileExistsError(f"{self.name} is a feature store, which another process has created")
+                break
             time.sleep(1.0)
-        for name in self.list_names(""):
-            if name not in (CREATION_FILE, "shards"):
-                self.remove(name)
+        if self.exists(STORE_FILE):
+            with contextlib.suppress(FileNotFoundError):
+                if self.read(CREATION_FILE) == mark:
+                    self.remove(CREATION_FILE)
+            raise FileExistsError(f"{self.name} is a feature store, which another process has created")
+        for name in OWN_FOLDERS:
+            self.remove(name)
+
+    def begin_removal(self) -> None:
+        """Make the store no store any more; what is left of it counts as an interrupted creation from now on."""
+        self.create(CREATION_FILE, json.dumps({"time": 0.0, "owner": ""}).encode())
+        self.remove(STORE_FILE)
 
     def pull(self) -> None:
         """Fetch the description of the store, and the entries of its log that the local copy lacks."""
@@ -291,8 +308,8 @@ class RemoteCopy:
 
     def provide(self, path: Path) -> None:
         """Fetch a file of the store that the local copy lacks; one that differs from the log raises an error."""
-        if path.is_file():
-            os.utime(path)
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(path)  # it was read now
             return
         name = path.relative_to(self.folder).as_posix()
         temporary = path.with_name(temporary_name())

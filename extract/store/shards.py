@@ -20,7 +20,7 @@ from .content import StoreContent
 from .description import add_first_columns, is_store, new_store, open_place, read_identity
 from .lock import write_lock
 from .merging import Merge, merge_store
-from .remote_copy import STORE_FILE, RemoteCopy, find_copy
+from .remote_copy import RemoteCopy, find_copy
 
 if TYPE_CHECKING:
     from .segment import Segment
@@ -198,7 +198,7 @@ def close_shard(folder: DiskFolder | RemoteCopy, shard: Shard, store: StoreConte
     copy = find_copy(store.path)
     if copy is not None:  # a job of another machine that runs it again gets an error
         copy.create(f"log/{store.entries[-1].number + 1:010d}.json", b"merged")
-        copy.remove(STORE_FILE)
+        copy.begin_removal()
         copy.forget()
     folder.remove(shard.folder)
 

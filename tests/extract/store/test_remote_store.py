@@ -334,6 +334,61 @@ def test_several_jobs_that_create_a_store_at_once_share_it(tiny: Extractor, url:
         assert set(pool.map(make, range(4))) == {url}
 
 
+def test_other_files_are_left_alone(tiny: Extractor, url: str) -> None:
+    copy = remote_copy.open_copy(url)
+    copy.create("parts/of my thesis.txt", b"precious")
+    copy.create("log", b"mine")
+    with pytest.raises(StoreError, match="is not empty, and no feature store"):
+        FeatureStore.create(url, tiny)
+    with pytest.raises(StoreError, match="is not empty, and no feature store"):
+        FeatureStore.open_or_create(url, tiny)
+    assert copy.read("parts/of my thesis.txt") == b"precious"
+    assert copy.list_names("") == ["log", "parts"]
+
+
+def test_a_creator_that_comes_late_removes_nothing(
+    photos: Path, tiny: Extractor, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list_names = remote_copy.RemoteCopy.list_names
+
+    def be_overtaken(copy: remote_copy.RemoteCopy, folder: str) -> list[str]:
+        found = list_names(copy, folder)
+        monkeypatch.setattr(remote_copy.RemoteCopy, "list_names", list_names)
+        extract(photos, FeatureStore.create(url, make_extractor()))
+        return found
+
+    monkeypatch.setattr(remote_copy.RemoteCopy, "list_names", be_overtaken)
+    with pytest.raises(FileExistsError):
+        FeatureStore.create(url, tiny)
+    store = FeatureStore.open(url)
+    assert len(store.ids) > 50
+    assert store.verify() == []
+    assert remote_copy.CREATION_FILE not in remote_copy.open_copy(url).list_names("")
+
+
+def test_a_shard_whose_removal_was_interrupted_is_begun_again(
+    photos: Path, tiny: Extractor, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FeatureStore.create(url, tiny)
+    extract(photos, url, shard="0/1")
+    remove = remote_copy.RemoteCopy.remove
+
+    def be_killed(copy: remote_copy.RemoteCopy, name: str) -> None:
+        if name.startswith("shards/0000"):
+            raise KeyboardInterrupt
+        remove(copy, name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(remote_copy.RemoteCopy, "remove", be_killed)
+        with pytest.raises(KeyboardInterrupt):
+            FeatureStore.open(url).merge()
+    store = FeatureStore.open(url)
+    assert len(store.ids) > 50
+    assert extract(photos, url, shard="0/1").computed == 0
+    assert store.merge().merged == ["0/1"]
+    assert extract(photos, url).computed == 0
+
+
 def test_a_refusal_is_not_taken_for_an_absent_store(url: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOPWORK_RETRIES", "0")
     proxy.faults = Faults(refused=1)
