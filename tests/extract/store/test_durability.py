@@ -108,7 +108,7 @@ def failing(error: int, after: int, work: Callable[..., Any]) -> Callable[..., A
 WRITES = {
     "opening the lock": (errno.EACCES, lock, "open", open, 0, 0),
     "describing items": (errno.ENOSPC, part, "write_table", part.write_table, 0, 0),
-    "forcing a part to disk": (errno.EIO, atomic, "_sync_file", atomic._sync_file, 4, 16),
+    "forcing a part to disk": (errno.EIO, atomic, "sync_file", atomic.sync_file, 4, 16),
     "moving a part": (errno.EACCES, atomic, "move_folder", atomic.move_folder, 1, 16),
     "writing an entry": (errno.ENOSPC, os, "link", os.link, 1, 16),
     "moving the index": (errno.EIO, Path, "replace", Path.replace, 0, 20),
