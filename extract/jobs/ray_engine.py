@@ -27,14 +27,13 @@ import numpy as np
 
 from ...errors import DecodeError, InputError, MissingPackageError, TopworkError
 from ...hardware import available_cores, limit_cores
-from ...identity import digest_of_file
 from ..engine.batching import DEFAULT_BATCH_SIZES, BatchSizes
 from ..engine.engine import compute_features, iterate_windows
 from ..engine.ledger import Stages
 from ..engine.tuning import locate_tuning, read_tuning
 from ..graphs.exported_graph import INPUTS_FOLDER, ExportedGraph
 from ..preprocess.by_kind import preprocessor_for
-from ..store.part import WrittenPart, format_part_name, parse_part_number, rows_to_table, write_part
+from ..store.part import WrittenPart, format_part_name, parse_part_number, rows_to_table, write_unnamed_part
 from ..store.remote_copy import find_copy, find_remote_url, open_copy
 from ..store.segment import NO_PLACE
 from .recording import PartBuilder
@@ -354,16 +353,7 @@ class PartWorker:
             with contextlib.suppress(FileExistsError):
                 if url is not None:
                     return send_part(open_copy(url), format_part_name(number), table, matrices)
-                return write_part_once(Path(self.task.place), format_part_name(number), table, matrices)
-
-
-def write_part_once(root: Path, part: str, table: pyarrow.Table, matrices: Mapping[str, NDArray[Any]]) -> WrittenPart:
-    """Write a part below a folder; raise a FileExistsError if there is one of that name."""
-    if (root / part).exists():
-        raise FileExistsError(root / part)
-    files = write_part(root / part, table, matrices)
-    digests = {path.relative_to(root).as_posix(): digest_of_file(path) for path in files}
-    return WrittenPart(part, len(table), digests)
+                return write_unnamed_part(Path(self.task.place), format_part_name(number), table, matrices)
 
 
 def send_part(copy: RemoteCopy, part: str, table: pyarrow.Table, matrices: Mapping[str, NDArray[Any]]) -> WrittenPart:
@@ -371,7 +361,7 @@ def send_part(copy: RemoteCopy, part: str, table: pyarrow.Table, matrices: Mappi
     if not copy.reserve_part(part):
         raise FileExistsError(copy.place(part))
     with tempfile.TemporaryDirectory(prefix="topwork-") as folder:
-        written = write_part_once(Path(folder), part, table, matrices)
+        written = write_unnamed_part(Path(folder), part, table, matrices)
         copy.send_all(written.files, Path(folder))
     return written
 

@@ -119,7 +119,8 @@ class StoreContent:
         """The graph that computes the store's columns; an IdentityError is raised if the features were imported."""
         if self.is_foreign:
             raise IdentityError(f"{self.place} holds foreign features: {NO_BACKBONE}")
-        for name in self.state.files:
+        copy = find_copy(self.path)
+        for name in () if copy is None else self.state.files:
             if name.startswith(("graphs/", f"{INPUTS_FOLDER}/")):
                 provide(self.path / name)
         return ExportedGraph(self.path / self.stored_columns[0].graph, self.path / INPUTS_FOLDER)

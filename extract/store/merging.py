@@ -14,7 +14,7 @@ from ...identity import digest_of_file, require_same
 from ..graphs.same_model import require_same_computation
 from .content import StoreContent
 from .labels import BY_SOURCE, BY_USER
-from .part import ITEMS_FILE, WrittenPart, parse_part_number, write_part, write_table
+from .part import ITEMS_FILE, WrittenPart, parse_part_number, write_table, write_unnamed_part
 from .remote_copy import provide
 from .segment import NO_PLACE, SOURCE_LABELS, USER_LABEL_PREFIX, Segment, find_user_labels
 from .writer import StoreWriter
@@ -202,9 +202,7 @@ def write_parts(
         number = parse_part_number(part)
         table = items.take(chosen).to_items()
         values = {key: np.asarray(matrix[rows]) for key, matrix in matrices.items()}
-        files = write_part(writer.store.path / part, table, values)
-        digests = {path.relative_to(writer.store.path).as_posix(): digest_of_file(path) for path in files}
-        yield WrittenPart(part, len(chosen), digests)
+        yield write_unnamed_part(writer.store.path, part, table, values)
 
 
 def merge_labels(

@@ -12,6 +12,7 @@ import numpy as np
 
 from ...atomic import new_folder
 from ...errors import MissingFileError, StoreDamagedError
+from ...identity import digest_of_file
 from .remote_copy import provide
 
 if TYPE_CHECKING:
@@ -93,6 +94,17 @@ def write_part(folder: Path, items: pyarrow.Table, matrices: Mapping[str, NDArra
             little_endian = matrix.dtype.newbyteorder("<")
             write_matrix(temporary / f"{key}.npy", np.ascontiguousarray(matrix, little_endian))
     return [folder / ITEMS_FILE, *(folder / f"{key}.npy" for key in matrices)]
+
+
+def write_unnamed_part(
+    root: Path, part: str, items: pyarrow.Table, matrices: Mapping[str, NDArray[Any]]
+) -> WrittenPart:
+    """Write a part of the store in a folder, see :func:`write_part`, which the log does not name yet.
+
+    Raise a FileExistsError if there is one of that name.
+    """
+    files = write_part(root / part, items, matrices)
+    return WrittenPart(part, len(items), {path.relative_to(root).as_posix(): digest_of_file(path) for path in files})
 
 
 def write_matrix(path: Path, matrix: NDArray[Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
@@ -15,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 from topwork.errors import InputError, StoppedError
 from topwork.extract.engine import batching
 from topwork.extract.engine.ledger import Ledger
@@ -26,6 +24,8 @@ from topwork.extract.sources.file import file_item
 from topwork.extract.sources.item import Item
 from topwork.extract.store.feature_store import FeatureStore
 from topwork.progress import Progress
+
+from ...small_photos import write_photos
 
 pytest.importorskip("ray")
 
@@ -71,22 +71,7 @@ def tiny() -> Extractor:
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder of images; every 17th is broken, and every 23rd a copy of the first."""
-    root = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(0)
-    first = b""
-    for number in range(N_IMAGES):
-        stream = io.BytesIO()
-        Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(stream, "PNG")
-        content = stream.getvalue()
-        first = first or content
-        if number % 17 == 5:
-            content = b"no image"
-        elif number % 23 == 11:
-            content = first
-        path = root / f"label{number % 3}" / f"{number:03d}.png"
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(content)
-    return root
+    return write_photos(tmp_path_factory.mktemp("photos"), N_IMAGES)
 
 
 def extract(photos: Any, store: FeatureStore, engine: RayEngine | None = None, **options: Any) -> Ledger:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 from pathlib import Path
@@ -23,6 +22,8 @@ from topwork.extract.store.feature_store import FeatureStore
 from topwork.extract.store.lock import write_lock
 from topwork.extract.store.shards import Shard, open_shard
 
+from ...small_photos import state_by_id, write_photos
+
 N_SHARDS = 64
 TWICE = (3, 40, 63)
 MISSING = (7, 21)
@@ -36,22 +37,7 @@ def tiny() -> Extractor:
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder of 150 images; every 17th is broken, and every 23rd a copy of the first."""
-    root = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(0)
-    first = b""
-    for number in range(150):
-        stream = io.BytesIO()
-        Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(stream, "PNG")
-        content = stream.getvalue()
-        first = first or content
-        if number % 17 == 5:
-            content = b"no image"
-        elif number % 23 == 11:
-            content = first
-        path = root / f"label{number % 3}" / f"{number:03d}.png"
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(content)
-    return root
+    return write_photos(tmp_path_factory.mktemp("photos"), 150)
 
 
 def extract(photos: Path, store: FeatureStore, shard: str | None = None, **options: Any) -> Ledger:
@@ -60,18 +46,6 @@ def extract(photos: Path, store: FeatureStore, shard: str | None = None, **optio
 
 def account(ledger: Ledger) -> tuple[int, int, int, int]:
     return ledger.items, ledger.ok, ledger.failed, ledger.duplicate
-
-
-def state(store: FeatureStore) -> dict[str, Any]:
-    """Return what a store says of each item, by its id, and its counts."""
-    columns = [np.asarray(store.matrix(column.name)) for column in store.columns]
-    fields = [store.labels, *(store.index.column(name) for name in ("status", "digest"))]
-    items = dict(zip(store.ids, zip(*fields, *columns, strict=True), strict=True))
-    return {
-        "items": {item_id: (*texts, a.tobytes(), b.tobytes()) for item_id, (*texts, a, b) in sorted(items.items())},
-        "failures": sorted(store.failures()),
-        "counts": store.index.counts(),
-    }
 
 
 @pytest.fixture(scope="module")
@@ -103,9 +77,9 @@ def test_64_shards_in_any_order_some_twice_and_some_missing(
         extract(photos, store, f"{number}/{N_SHARDS}")
     merge = store.merge()
     assert (len(merge.merged), merge.unfinished, merge.missing) == (N_SHARDS, [], [])
-    assert state(store)["counts"] == state(whole)["counts"]
+    assert state_by_id(store)["counts"] == state_by_id(whole)["counts"]
     assert account(extract(photos, store)) == account(extract(photos, whole))
-    assert state(store) == state(whole)
+    assert state_by_id(store) == state_by_id(whole)
     assert store.verify() == []
     again = store.merge()
     assert (again.added, again.merged, again.missing) == (0, [], [])
@@ -150,7 +124,7 @@ def test_an_interrupted_shard_is_unfinished_and_what_it_has_is_taken(
     ledger = extract(photos, store, "1/2")
     assert (ledger.items, ledger.computed) == (75, 75 - 32)
     assert store.merge().merged == ["0/2", "1/2"]
-    assert state(store) == state(whole)
+    assert state_by_id(store) == state_by_id(whole)
 
 
 def test_a_shard_that_a_job_is_writing_is_unfinished(photos: Path, store: FeatureStore) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import pickle
 import subprocess
@@ -14,8 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
-from topwork.errors import StoreDamagedError, StoreError
+from topwork.errors import StoreDamagedError, StoreError, StoreLockedError
 from topwork.extract.engine import batching
 from topwork.extract.engine.ledger import Ledger
 from topwork.extract.extractor.extractor import Extractor
@@ -28,6 +26,7 @@ from topwork.pipelines.estimators.transfer_classifier import TransferClassifier
 from topwork.progress import Progress
 
 from ...s3_server import Faults, Proxy, start_s3_server
+from ...small_photos import state_by_id, write_photos
 
 pytest.importorskip("moto")
 pytest.importorskip("s3fs")
@@ -86,40 +85,12 @@ def tiny() -> Extractor:
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder of images; every 17th is broken, and every 23rd a copy of the first."""
-    root = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(0)
-    first = b""
-    for number in range(N_IMAGES):
-        stream = io.BytesIO()
-        Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(stream, "PNG")
-        content = stream.getvalue()
-        first = first or content
-        if number % 17 == 5:
-            content = b"no image"
-        elif number % 23 == 11:
-            content = first
-        path = root / f"label{number % 3}" / f"{number:03d}.png"
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(content)
-    return root
+    return write_photos(tmp_path_factory.mktemp("photos"), N_IMAGES)
 
 
 def extract(photos: Any, store: str | FeatureStore, **options: Any) -> Ledger:
     options = {"on_error": "record", "provider": "cpu", "batch_size": BATCH_SIZE, **options}
     return extract_features(photos, store, **options)
-
-
-def state(store: str | Path | FeatureStore) -> dict[str, Any]:
-    """Return what a store says of each item, by its id, and its counts."""
-    store = store if isinstance(store, FeatureStore) else FeatureStore.open(store)
-    columns = [np.asarray(store.matrix(column.name)) for column in store.columns]
-    fields = [store.labels, *(store.index.column(name) for name in ("status", "digest"))]
-    items = dict(zip(store.ids, zip(*fields, *columns, strict=True), strict=True))
-    return {
-        "items": {item_id: (*texts, a.tobytes(), b.tobytes()) for item_id, (*texts, a, b) in sorted(items.items())},
-        "failures": sorted(store.failures()),
-        "counts": store.index.counts(),
-    }
 
 
 @pytest.fixture(scope="module")
@@ -144,10 +115,10 @@ def test_a_store_at_a_url_is_like_one_on_disk(photos: Path, tiny: Extractor, loc
     store = FeatureStore.open(url)
     assert store.place == url
     assert store.ids == local.ids
-    assert state(store) == state(local)
+    assert state_by_id(store) == state_by_id(local)
     assert store.verify() == []
     forget_copies()
-    assert state(url) == state(local)
+    assert state_by_id(url) == state_by_id(local)
     assert extract(photos, url).computed == 0
     with pytest.raises(StoreError, match="is a feature store already"):
         FeatureStore.create(url, tiny)
@@ -164,7 +135,7 @@ def test_what_fails_once_is_repeated(
     extract(photos, store)
     forget_copies()
     store = FeatureStore.open(url)
-    assert state(store) == state(local)
+    assert state_by_id(store) == state_by_id(local)
     assert store.verify() == []
     assert proxy.faults.done[kind] > 2
 
@@ -181,7 +152,7 @@ def test_an_interrupted_job_is_resumed_on_another_machine(
         extract(photos, url, progress=stop)
     forget_copies()
     assert extract(photos, url).computed == N_IMAGES - 24
-    assert state(url) == state(local)
+    assert state_by_id(url) == state_by_id(local)
 
 
 def test_shards_are_merged(photos: Path, tiny: Extractor, local: FeatureStore, url: str, proxy: Proxy) -> None:
@@ -196,7 +167,7 @@ def test_shards_are_merged(photos: Path, tiny: Extractor, local: FeatureStore, u
     forget_copies()
     merge = FeatureStore.open(url).merge()
     assert (merge.merged, merge.missing, merge.added) == (["0/3", "1/3", "2/3"], [], 20)
-    assert state(url) == state(local)
+    assert state_by_id(url) == state_by_id(local)
     assert not any("shards" in name for name in remote_copy.open_copy(url).list_names(""))
 
 
@@ -236,6 +207,28 @@ def test_two_writers_at_once_lose_and_mix_nothing(
     assert dict(zip(store.ids, store.labels, strict=True)) == dict(zip(local.ids, local.labels, strict=True))
 
 
+def test_of_two_writers_of_one_entry_the_second_is_told(
+    photos: Path, tiny: Extractor, local: FeatureStore, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FeatureStore.create(url, tiny)
+    copy = remote_copy.open_copy(url)
+    with pytest.raises(FileExistsError):
+        copy.create("log/0000000001.json", b"of another machine")
+    create = remote_copy.RemoteCopy.create
+
+    def come_second(copy: remote_copy.RemoteCopy, name: str, content: bytes) -> None:
+        if name.startswith("log/"):
+            raise FileExistsError(name)
+        create(copy, name, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(remote_copy.RemoteCopy, "create", come_second)
+        with pytest.raises(StoreLockedError, match="written log entry"):
+            extract(photos, store)
+    extract(photos, url)
+    assert state_by_id(url) == state_by_id(local)
+
+
 def test_damage_is_found_and_repaired(photos: Path, tiny: Extractor, local: FeatureStore, url: str) -> None:
     import s3fs
 
@@ -255,7 +248,7 @@ def test_damage_is_found_and_repaired(photos: Path, tiny: Extractor, local: Feat
     forget_copies()
     store = FeatureStore.open(url)
     assert store.verify() == []
-    assert state(store) == state(local)
+    assert state_by_id(store) == state_by_id(local)
 
 
 def test_the_local_copy_stays_within_its_limit(
