@@ -52,7 +52,17 @@ class MappedFile:
 
 def shrink(argument: Any) -> Any:
     """Return what is sent in place of an argument."""
-    is_whole = isinstance(argument, np.memmap) and argument.filename is not None and argument.flags.c_contiguous
-    if is_whole and not isinstance(argument.base, np.memmap):
-        return MappedFile(argument)
-    return argument
+    mapped = find_memory_map(argument)
+    is_whole = mapped is not None and (argument.nbytes, argument.shape) == (mapped.nbytes, mapped.shape)
+    if mapped is None or mapped.filename is None or not is_whole or not argument.flags.c_contiguous:
+        return argument
+    return MappedFile(mapped)
+
+
+def find_memory_map(array: Any) -> np.memmap[Any, Any] | None:
+    """Return the memory map of a file that an array is a view of, or is; None for arrays in memory."""
+    found = None
+    while isinstance(array, np.ndarray):
+        found = array if getattr(array, "_mmap", None) is not None else found
+        array = array.base
+    return found if isinstance(found, np.memmap) else None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...large_arrays import allocate
 from .part import format_part_name, open_matrix
 from .remote_copy import find_copy, open_copy
 from .state import StoredColumn
@@ -92,13 +94,26 @@ class BlockMatrix:
         )
 
     def _gather(self, chosen: NDArray[np.intp]) -> NDArray[Any]:
+        """Read some rows, each part once, into memory or a file; see :func:`topwork.large_arrays.allocate`."""
+        if chosen.ndim != 1:
+            return self._gather(chosen.ravel()).reshape(*chosen.shape, self.shape[1])
+        gathered = allocate((len(chosen), self.shape[1]), self.dtype)
+        if not len(chosen):
+            return gathered
         parts = self.parts[chosen]
         rows = self.rows[chosen]
-        out = np.empty((*chosen.shape, self.shape[1]), self.dtype)
-        for part in np.unique(parts).tolist():
-            is_here = parts == part
-            out[is_here] = self.open_part(part)[rows[is_here]]
-        return out
+        order = np.argsort(parts, kind="stable")
+        bounds = [0, *(np.flatnonzero(np.diff(parts[order])) + 1).tolist(), len(order)]
+        for first, last in itertools.pairwise(bounds):
+            places = to_slice(order[first:last])
+            gathered[places] = self.open_part(int(parts[order[first]]))[to_slice(rows[places])]
+        return gathered
+
+
+def to_slice(numbers: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]] | slice:
+    """Return a slice that selects what ascending neighbouring numbers do, as it is read faster; or the numbers."""
+    is_run = len(numbers) == numbers[-1] - numbers[0] + 1 and bool((np.diff(numbers) == 1).all())
+    return slice(int(numbers[0]), int(numbers[-1]) + 1) if is_run else numbers
 
 
 class PartOpener:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ...errors import IdentityError, InputError, StoreDamagedError
 from ...identity import digest, require_same
+from ...large_arrays import copy_rows
 from ..graphs.cut import Column
 from ..graphs.exported_graph import INPUTS_FOLDER, ExportedGraph
 from .block_matrix import BlockMatrix, gather_column
@@ -247,7 +248,7 @@ class StoreContent:
         name = column.name if isinstance(column, Column) else column
         rows = self._find_rows(ids)
         if name in {own.name for own in self.columns}:
-            return np.asarray(self._open_all_rows(self._find_column(column))[rows])
+            return np.asarray(copy_rows(self._open_all_rows(self._find_column(column)), rows))
         items = self.index.settle()
         places = items.find_places(list(ids))
         for filling in self.state.fillings:

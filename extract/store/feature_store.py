@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import InputError, StoreError
+from ...large_arrays import copy_rows
 from ...url_secrets import hide_secrets
 from ..engine.ledger import Ledger
 from ..engine.run_config import RunConfig, choose_config
@@ -537,7 +538,7 @@ class StoredRows(FeatureStore):
         """Return one column's features of these rows; see :meth:`FeatureStore.matrix`."""
         if ids is not None or split is not None:
             return self.whole.matrix(column, ids, split)
-        return np.asarray(self.whole.matrix(column)[self.rows])
+        return np.asarray(copy_rows(self.whole.matrix(column), self.rows))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the path and the positions."""

@@ -8,10 +8,12 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
+from joblib import effective_n_jobs
 from sklearn.metrics import get_scorer, get_scorer_names
 
 from ...errors import InputError, warn_caller
 from ..folds import NO_FOLD, find_held_out_rows
+from ..parallel import run_all
 from ..parameters import BOOLEAN, POSITIVE_NUMBER, Constraint, Constraints, is_integer, one_of
 from .lbfgs import Solution
 from .linear_estimator import Array, LinearEstimator
@@ -261,9 +263,15 @@ class LinearProbeCV(LinearEstimator):
             self.C_ = find_middle(Cs)
             self.cv_results_ = {}
             return self._solve(self.C_, X, rows, None)
-        problem = self._make_problem(X, rows)
-        scoring = self._make_scoring(problem, X, rows)
-        path = problem.cross_validate(Cs, rows.n_folds, scoring, race=self.race)
+        folds = range(rows.n_folds)
+        if effective_n_jobs(None) > 1 and len(folds) > 1:
+            paths = run_all(self._cross_validate_fold, [(X, rows, Cs, fold) for fold in folds])
+            path = PenaltyPath.join(paths)
+            path = path.end_race() if self.race else path
+            problem = self._make_problem(X, rows)
+        else:
+            problem = self._make_problem(X, rows)
+            path = problem.cross_validate(Cs, folds, self._make_scoring(problem, X, rows, folds), race=self.race)
         is_judged = path.is_judged
         if not is_judged.any():
             raise InputError(
@@ -272,8 +280,14 @@ class LinearProbeCV(LinearEstimator):
         chosen = choose_penalty(path.scores[:, is_judged], path.losses[:, is_judged], self.selection)
         self.C_ = Cs[chosen]
         self.cv_results_ = summarise_path(Cs, path)
-        solution = problem.solve(self.C_, Solution(path.fits[chosen].mean_point))
+        fit = path.fits[chosen]
+        solution = problem.solve(self.C_, Solution(problem.to_point(fit.mean_coefficients, fit.mean_intercepts)))
         return problem, replace(solution, converged=solution.converged and path.converged)
+
+    def _cross_validate_fold(self, X: Array, rows: RowTargets, Cs: Sequence[float], fold: int) -> PenaltyPath:
+        """Fit all penalties on the rows that a fold does not hold out, as a worker does."""
+        problem = self._make_problem(X, rows)
+        return problem.cross_validate(Cs, [fold], self._make_scoring(problem, X, rows, [fold]), race=False)
 
     def plot_path(self, ax: Any = None) -> PenaltyPathDisplay:
         """Draw the scores of held-out rows over the inverse strength of the penalty.
@@ -303,8 +317,8 @@ class LinearProbeCV(LinearEstimator):
             return self.scoring
         return LOG_LOSS if self.multilabel_ else ACCURACY
 
-    def _make_scoring(self, problem: LogisticProblem, X: Array, rows: RowTargets) -> FoldScoring:
-        """Return what scores the held-out rows of each fold."""
+    def _make_scoring(self, problem: LogisticProblem, X: Array, rows: RowTargets, folds: Sequence[int]) -> FoldScoring:
+        """Return what scores the held-out rows of some folds."""
         scoring = self._find_scoring()
         if scoring == ACCURACY:
             return lambda _, judgement: judgement.accuracies
@@ -318,7 +332,7 @@ class LinearProbeCV(LinearEstimator):
 
         def score(solutions: Sequence[Solution], _: FoldJudgement) -> Array:
             scores = []
-            for fold, solution in enumerate(solutions):
+            for fold, solution in zip(folds, solutions, strict=True):
                 held = np.flatnonzero(is_judged & (rows.folds == fold))
                 head.coef_, head.intercept_ = problem.to_coefficients(solution.point)
                 weights = {"sample_weight": rows.weights[held]} if is_weighted else {}

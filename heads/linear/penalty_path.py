@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..folds import NO_FOLD
+from ..parallel import find_memory_map
 from .feature_blocks import FeatureBlocks, compute_eigenbasis
 from .lbfgs import Evaluation, Solution, minimise, run_searches, to_float64
 from .penalty_choice import is_race_over
@@ -41,7 +42,8 @@ class FoldJudgement:
 class PenaltyFit:
     """The results for one penalty: the mean of the folds' solutions, and how each does on held-out rows."""
 
-    mean_point: Tensor
+    mean_coefficients: NDArray[np.float64]  # (n_outputs, n_features), of features as they were given
+    mean_intercepts: NDArray[np.float64]  # (n_outputs,)
     judgement: FoldJudgement
     scores: NDArray[np.float64]  # (n_folds,)
     n_iter: list[int]
@@ -53,6 +55,11 @@ class PenaltyPath:
     """The results for penalties from strong to weak, up to where a race was over."""
 
     fits: list[PenaltyFit]
+
+    @classmethod
+    def join(cls, paths: Sequence[PenaltyPath]) -> PenaltyPath:
+        """Return the path of all folds from the paths of single folds."""
+        return cls([join_folds(fits) for fits in zip(*(path.fits for path in paths), strict=True)])
 
     @property
     def losses(self) -> NDArray[np.float64]:
@@ -89,6 +96,27 @@ class PenaltyPath:
         """Check whether weaker penalties than the last are hopeless."""
         is_judged = self.is_judged
         return is_race_over(self.scores[:, is_judged], self.losses[:, is_judged])
+
+    def end_race(self) -> PenaltyPath:
+        """Return the path up to where the race was over."""
+        starts = (PenaltyPath(self.fits[:n_fits]) for n_fits in range(1, len(self.fits)))
+        return next((start for start in starts if start.is_race_over()), self)
+
+
+def join_folds(fits: Sequence[PenaltyFit]) -> PenaltyFit:
+    """Return the results of several folds, each on its own, for one penalty."""
+    judgement = FoldJudgement(
+        losses=np.concatenate([fit.judgement.losses for fit in fits]),
+        accuracies=np.concatenate([fit.judgement.accuracies for fit in fits]),
+    )
+    return PenaltyFit(
+        mean_coefficients=np.mean([fit.mean_coefficients for fit in fits], axis=0),
+        mean_intercepts=np.mean([fit.mean_intercepts for fit in fits], axis=0),
+        judgement=judgement,
+        scores=np.concatenate([fit.scores for fit in fits]),
+        n_iter=[count for fit in fits for count in fit.n_iter],
+        converged=all(fit.converged for fit in fits),
+    )
 
 
 class LogisticProblem:
@@ -191,18 +219,20 @@ class LogisticProblem:
 
         return run_searches(searches, evaluate)
 
-    def cross_validate(self, Cs: Sequence[float], n_folds: int, scoring: FoldScoring, *, race: bool) -> PenaltyPath:
-        """Fit penalties, ascending, on all folds at once, roughly. A race ends where the rest is hopeless.
+    def cross_validate(
+        self, Cs: Sequence[float], folds: Sequence[int], scoring: FoldScoring, *, race: bool
+    ) -> PenaltyPath:
+        """Fit penalties, ascending, on several folds at once, roughly. A race ends where the rest is hopeless.
 
         Each fold starts on the line through its last two solutions.
         """
         tolerance = max(self.tolerance, ROUGH_TOLERANCE)
         path = PenaltyPath([])
-        starts = [Solution(self.loss.zeros())] * n_folds
+        starts = [Solution(self.loss.zeros())] * len(folds)
         last_points: list[Tensor] = []
         for C in Cs:
-            solutions = self.solve_folds(C, starts, range(n_folds), tolerance=tolerance)
-            path.fits.append(self.judge(solutions, scoring))
+            solutions = self.solve_folds(C, starts, folds, tolerance=tolerance)
+            path.fits.append(self.judge(folds, solutions, scoring))
             if race and path.is_race_over():
                 break
             points = [solution.point for solution in solutions]
@@ -213,12 +243,14 @@ class LogisticProblem:
             last_points = points
         return path
 
-    def judge(self, solutions: Sequence[Solution], scoring: FoldScoring) -> PenaltyFit:
+    def judge(self, folds: Sequence[int], solutions: Sequence[Solution], scoring: FoldScoring) -> PenaltyFit:
         """Judge the folds' solutions for one penalty by their held-out rows."""
         points = [solution.point for solution in solutions]
-        judgement = FoldJudgement(*self.loss.judge_held_out(points))
+        judgement = FoldJudgement(*self.loss.judge_held_out(folds, points))
+        coefficients, intercepts = self.to_coefficients(average(points))
         return PenaltyFit(
-            mean_point=average(points),
+            mean_coefficients=coefficients,
+            mean_intercepts=intercepts,
             judgement=judgement,
             scores=scoring(solutions, judgement),
             n_iter=[solution.n_evaluations for solution in solutions],
@@ -246,18 +278,11 @@ def order_rows(X: NDArray[Any], rows: RowTargets) -> tuple[NDArray[np.integer[An
     No fit needs the rows that it holds out; but a file is read from start to end.
     """
     order = np.flatnonzero(rows.weights > 0).astype(np.min_scalar_type(-len(X)))
-    if is_mapped(X):
+    if find_memory_map(X) is not None:
         return order, []
     order = order[np.argsort(rows.folds[order], kind="stable")]
     edges = np.flatnonzero(np.diff(rows.folds[order])) + 1
     return order, edges.tolist()
-
-
-def is_mapped(X: Any) -> bool:
-    """Check whether an array is a memory map of a file, or a view of one; rows that were taken out of one are not."""
-    while isinstance(X, np.ndarray) and getattr(X, "_mmap", None) is None:
-        X = X.base
-    return isinstance(X, np.memmap)
 
 
 def add_round(before: Solution, after: Solution, tolerance: float) -> Solution:

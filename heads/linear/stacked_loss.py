@@ -190,7 +190,9 @@ class StackedLoss:
         runs = [slice(first, last) for first, last in edges.reshape(-1, 2).tolist()]
         return [(run, weights[run]) for run in runs]
 
-    def judge_held_out(self, points: Sequence[Tensor]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def judge_held_out(
+        self, folds: Sequence[int], points: Sequence[Tensor]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the mean loss and the accuracy of each fold's rows under the point that was fitted without them.
 
         Rows of a class that all lie in one fold are not counted: nothing could be learned about them. NaN where there
@@ -202,15 +204,17 @@ class StackedLoss:
         judged = replace(self.rows, weights=self.rows.weights * self.rows.can_be_judged())
         sums = np.zeros((3, len(points)))  # of losses, of correct rows and of all rows, by their weights
         for place, block in self.blocks:
-            folds = judged.folds[place]
-            for fold in np.unique(folds[folds != NO_FOLD]).tolist():
-                inside = np.flatnonzero(folds == fold)
+            fold_of_row = judged.folds[place]
+            for number, fold in enumerate(folds):
+                inside = np.flatnonzero(fold_of_row == fold)
+                if not len(inside):
+                    continue
                 rows = judged.take(place).take(inside)
                 targets = torch.from_numpy(rows.targets).to(block.device)
                 held_out = block[torch.from_numpy(inside).to(block.device)]
-                outputs = slice(fold * self.n_outputs, (fold + 1) * self.n_outputs)
+                outputs = slice(number * self.n_outputs, (number + 1) * self.n_outputs)
                 scores = torch.addmm(intercepts[outputs, None], weights[outputs], held_out.T)  # (n_outputs, n_held_out)
-                sums[:, fold] += sum_judgements(scores, targets, rows.weights)
+                sums[:, number] += sum_judgements(scores, targets, rows.weights)
         with np.errstate(invalid="ignore"):
             mean_losses, accuracies = sums[:2] / sums[2]
         return mean_losses, accuracies

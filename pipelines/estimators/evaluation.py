@@ -14,6 +14,7 @@ from ...extract.sources.path_labels import name_split
 from ...extract.sources.selected import find_rows
 from ...extract.store.feature_store import FeatureStore
 from ...heads.label_formats import GivenLabels, require_known_labels
+from ...large_arrays import take_rows
 from .item_labels import collect_labels, find_originals, list_ids
 from .item_splits import Items, list_held_out, list_splits
 from .measures import (
@@ -180,7 +181,7 @@ def predict_part(
             f"no item with a label can be evaluated ({is_original.sum()} items were predicted, "
             f"{len(features.failures)} failed)"
         )
-    matrix = features.matrix[rows]
+    matrix = take_rows(features.matrix, rows)
     row_of_item = np.cumsum(labels.is_labelled) - 1
     kept = features.kept[rows]
     answers = Answers(

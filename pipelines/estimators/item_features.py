@@ -16,6 +16,7 @@ from ...extract.sources.selected import UnlabelledSource
 from ...extract.sources.views import ViewedSource
 from ...extract.store.feature_store import FeatureStore
 from ...extract.store.pending import Pending
+from ...large_arrays import join_columns, take_rows
 from .foreign_extractor import ForeignExtractor
 
 if TYPE_CHECKING:
@@ -34,8 +35,7 @@ def compute_features(extractor: Extractor, X: Any) -> ItemFeatures:
         return extractor.compute(X)
     require_same_features(X, extractor)
     warn_of_pending(X)
-    matrices = [np.asarray(X.matrix(column.name), np.float32) for column in extractor.columns]
-    matrix = matrices[0] if len(matrices) == 1 else np.concatenate(matrices, axis=1)
+    matrix = join_columns([X.matrix(column.name) for column in extractor.columns], np.float32)
     return ItemFeatures(matrix, np.arange(len(matrix)), X.failures())
 
 
@@ -136,7 +136,7 @@ def take_features(
         config = extractor.run_config
         store.add_columns(extractor, source, config=config, patience=LOCK_PATIENCE_SECONDS, partial=True)
         matrices = [store.take(ids, column) for column in extractor.columns]
-    matrix = np.concatenate(matrices, axis=1, dtype=np.float32)
+    matrix = join_columns(matrices, np.float32)
     return ItemFeatures(matrix, kept, failures)
 
 
@@ -162,4 +162,5 @@ def select_items(features: ItemFeatures, is_selected: NDArray[np.bool_]) -> Item
     if is_selected.all():
         return features
     place_of_item = np.cumsum(is_selected) - 1
-    return features._replace(matrix=features.matrix[is_kept], kept=place_of_item[features.kept[is_kept]])
+    matrix = take_rows(features.matrix, np.flatnonzero(is_kept))
+    return features._replace(matrix=matrix, kept=place_of_item[features.kept[is_kept]])

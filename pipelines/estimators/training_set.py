@@ -15,6 +15,7 @@ from ...errors import InputError, TopworkError, reason
 from ...heads.auto_head import AutoHead, find_chosen
 from ...heads.calibration import fit_calibrated
 from ...heads.registry import within_rows
+from ...large_arrays import take_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,13 +43,13 @@ class TrainingSet:
     def take(self, rows: NDArray[np.intp]) -> TrainingSet:
         """Return the rows at some positions."""
         return TrainingSet(
-            X=self.X[rows],
+            X=take_rows(self.X, rows),
             y=self.y[rows],
-            sample_weight=take_rows(self.sample_weight, rows),
-            groups=take_rows(self.groups, rows),
-            ids=take_rows(self.ids, rows),
+            sample_weight=take_values(self.sample_weight, rows),
+            groups=take_values(self.groups, rows),
+            ids=take_values(self.ids, rows),
             label_names=self.label_names,
-            is_original=take_rows(self.is_original, rows),
+            is_original=take_values(self.is_original, rows),
         )
 
     def find_rows_with_weight(self) -> NDArray[np.intp]:
@@ -63,7 +64,7 @@ class TrainingSet:
         return np.ones(len(self), bool) if self.is_original is None else self.is_original.copy()
 
 
-def take_rows(values: NDArray[Any] | None, rows: NDArray[np.intp]) -> NDArray[Any] | None:
+def take_values(values: NDArray[Any] | None, rows: NDArray[np.intp]) -> NDArray[Any] | None:
     """Return the values at some positions, or None if there are no values."""
     return None if values is None else values[rows]
 

@@ -33,6 +33,7 @@ from ...heads.label_formats import GivenLabels, read_labels
 from ...heads.metrics import compute_score
 from ...heads.registry import CLASSIFICATION, DEFAULT, resolve_head, set_head_parameters
 from ...heads.targets import encode_labels
+from ...large_arrays import take_rows
 from ...progress import report_step
 from ...progress_display import shows_progress
 from ..bundle.bundle_files import BundleContents, write_bundle
@@ -63,7 +64,7 @@ from .item_labels import (
     read_weights_and_groups,
 )
 from .item_splits import count_left_out, select_for_scoring, select_for_training
-from .training_set import TrainingSet, fit_head, take_rows, weight_arguments
+from .training_set import TrainingSet, fit_head, take_values, weight_arguments
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -231,7 +232,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         rows = TrainingSet(
             X=features.matrix,
             y=targets[features.kept],
-            sample_weight=take_rows(item_weights, kept),
+            sample_weight=take_values(item_weights, kept),
             groups=number_groups(items, kept, item_groups),
             ids=list_ids(items)[kept],
             label_names=labels.names,
@@ -509,7 +510,8 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
     ) -> ItemFeatures:
         if isinstance(items, FeatureStore):
             features = compute_features(extractor, items)
-            return features._replace(matrix=features.matrix[positions], kept=np.arange(len(positions)))
+            matrix = take_rows(features.matrix, positions)
+            return features._replace(matrix=matrix, kept=np.arange(len(positions)))
         return self._compute_items(SelectedSource(items, positions.tolist()), extractor)
 
     def _compute_items(self, X: Any, extractor: Extractor) -> ItemFeatures:
@@ -659,9 +661,9 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
             raise InputError(f"no item can be scored: {describe_failures(features.failures)}")
         kept = features.kept[is_original]
         return LabelledFeatures(
-            matrix=features.matrix[is_original],
+            matrix=take_rows(features.matrix, np.flatnonzero(is_original)),
             targets=targets[kept],
-            weights=take_rows(item_weights, labelled[kept]),
+            weights=take_values(item_weights, labelled[kept]),
         )
 
     def score_predictions(

@@ -12,6 +12,7 @@ from ...extract.sources.path_labels import is_held_out
 from ...extract.store.content import EXCLUDED_LABELS
 from ...extract.store.feature_store import FeatureStore
 from ...heads.targets import encode_labels, is_missing
+from ...large_arrays import join_columns, take_rows
 from ..estimators.item_labels import check_item_vector, find_originals
 from ..estimators.labelled_rows import LabelledRows, select_labelled_rows, take_items
 from ..estimators.transfer_regressor import TransferRegressor
@@ -69,11 +70,8 @@ class AuditedRows:
         """Return the features of some rows; of all rows of a single column they are a memory map."""
         wanted = self.rows[places]
         matrices = [self.store.matrix(name) for name in self.columns]
-        is_whole = len(wanted) == self.store.n_rows and np.array_equal(wanted, np.arange(len(wanted)))
-        if is_whole and len(matrices) == 1 and isinstance(matrices[0], np.ndarray):
-            return matrices[0]
-        parts = [np.asarray(matrix[wanted]) for matrix in matrices]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+        parts = [take_rows(matrix, wanted) for matrix in matrices]
+        return join_columns(parts, np.result_type(*parts))
 
     def encode_classes(self) -> NDArray[np.intp] | None:
         """Return the class of each row, :data:`NO_CLASS` without a label; None if labels are several or none."""

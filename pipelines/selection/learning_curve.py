@@ -12,6 +12,7 @@ from ...extract.store.feature_store import FeatureStore
 from ...heads.few_shot import few_shot_curve as compute_few_shot_curve
 from ...heads.learning_curve import LearningCurve
 from ...heads.registry import DEFAULT
+from ...large_arrays import take_rows
 from ..estimators.item_labels import number_groups, read_weights_and_groups
 from ..estimators.item_splits import select_for_training
 from ..estimators.labelled_rows import select_labelled_rows
@@ -110,7 +111,7 @@ def read_labelled_features(
     if not len(rows):
         raise InputError(f"no row of {store.path} has a label; expected labels: store.set_labels, or y=")
     _, given_groups = read_weights_and_groups(store, None, groups)
-    features = np.asarray(store.matrix(column))[rows]
+    features = take_rows(store.matrix(column), rows)
     return features, labelled.labels[is_chosen], number_groups(store, rows, given_groups)
 
 

@@ -17,6 +17,8 @@ from topwork.heads.label_quality import (
     predict_out_of_fold,
     predict_values_out_of_fold,
 )
+from topwork.heads.linear.linear_probe import LinearProbeCV
+from topwork.heads.linear.penalty_path import LogisticProblem
 from topwork.heads.parallel import MappedFile, run_all, shrink
 
 BACKENDS = ["loky", "ray"]
@@ -85,3 +87,40 @@ def test_a_memory_map_is_sent_by_name(tmp_path: Path) -> None:
     part = mapped[2:4]
     assert shrink(part) is part
     assert shrink(values) is values
+
+
+def test_a_view_of_a_whole_memory_map_is_sent_by_name_too(tmp_path: Path) -> None:
+    values = np.arange(24, dtype=np.float32).reshape(6, 4)
+    np.save(tmp_path / "X.npy", values)
+    view = np.asarray(np.load(tmp_path / "X.npy", mmap_mode="r"))  # as scikit-learn's validation returns it
+    sent = shrink(view)
+    assert isinstance(sent, MappedFile)
+    np.testing.assert_array_equal(sent.open(), values)
+    for part in (view[2:4], view.T, view.reshape(4, 6)):
+        assert shrink(part) is part
+
+
+@pytest.mark.parametrize("scoring", [None, "balanced_accuracy"])
+@pytest.mark.parametrize("labels", ["classes", "two classes", "several labels"])
+def test_folds_of_a_probe_are_fitted_by_workers(
+    backend: str,
+    rows: tuple[np.ndarray, np.ndarray],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    labels: str,
+    scoring: str | None,
+) -> None:
+    X, y = rows
+    y = {"classes": y, "two classes": y == 0, "several labels": np.stack([y == 0, y != 1], axis=1).astype(int)}[labels]
+    if y.ndim == 2 and scoring is not None:
+        scoring = "f1_macro"
+    np.save(tmp_path / "X.npy", X)
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+    expected = LinearProbeCV(scoring=scoring).fit(mapped, y)
+    monkeypatch.delattr(LogisticProblem, "cross_validate")  # of this process
+    with joblib.parallel_config(backend, n_jobs=2):
+        found = LinearProbeCV(scoring=scoring).fit(mapped, y)
+    assert found.C_ == expected.C_
+    np.testing.assert_allclose(found.coef_, expected.coef_, rtol=0.02, atol=0.02 * np.abs(expected.coef_).max())
+    for name in ("mean_loss", "mean_score"):
+        np.testing.assert_allclose(found.cv_results_[name], expected.cv_results_[name], rtol=0.02, atol=0.01)

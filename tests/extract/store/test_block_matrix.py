@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from topwork import large_arrays
 from topwork.extract.store.block_matrix import BlockMatrix
+from topwork.heads.parallel import find_memory_map
 
 ROWS = 7
 PARTS = [np.arange(12, dtype=np.float32).reshape(4, 3), np.arange(100, 118, dtype=np.float32).reshape(6, 3)]
@@ -61,3 +64,30 @@ def test_one_without_rows() -> None:
     none = np.empty(0, np.int32)
     matrix = BlockMatrix(PARTS.__getitem__, none, none, 3, np.float16)
     assert (np.asarray(matrix).shape, np.asarray(matrix).dtype, list(matrix)) == ((0, 3), np.float16, [])
+
+
+def test_an_array_that_does_not_fit_into_memory_is_mapped_from_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOPWORK_CACHE", str(tmp_path))
+    monkeypatch.setattr(large_arrays, "available_memory", lambda: 100)
+    matrix, whole = block_matrix()
+    array = np.asarray(matrix)
+    np.testing.assert_array_equal(array, whole)
+    assert find_memory_map(array) is not None
+    assert find_memory_map(matrix[:2]) is None
+
+
+def test_each_part_is_opened_once() -> None:
+    opened: list[int] = []
+
+    def open_part(number: int) -> np.ndarray:
+        opened.append(number)
+        return PARTS[number]
+
+    generator = np.random.default_rng(0)
+    parts = generator.integers(0, 2, 500).astype(np.int32)
+    rows = generator.integers(0, 4, 500).astype(np.int32)
+    matrix = BlockMatrix(open_part, parts, rows, 3, np.float32)
+    np.testing.assert_array_equal(np.asarray(matrix), [PARTS[part][row] for part, row in zip(parts, rows, strict=True)])
+    assert opened == [0, 1]

@@ -12,9 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 import topwork
-from topwork import Extractor, FeatureStore, TransferClassifier, TransferRegressor, extract_features, refit
+from topwork import (
+    Extractor,
+    FeatureStore,
+    TransferClassifier,
+    TransferRegressor,
+    extract_features,
+    large_arrays,
+    refit,
+)
 from topwork.errors import IdentityError, InputError
 from topwork.extract.graphs.exported_graph import ExportedGraph
+from topwork.heads.parallel import find_memory_map
 
 from ..cli.running import topwork_command, topwork_json
 
@@ -37,16 +46,20 @@ print(child.lineage_["rows"])
 @pytest.fixture(scope="module")
 def digits(graph: ExportedGraph, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a store of hand-written digits with their labels as strings; it is not to be changed."""
+    path = tmp_path_factory.mktemp("digits") / "store"
+    extract_digits(graph, path)
+    return path
+
+
+def extract_digits(graph: ExportedGraph, path: Path, **options: Any) -> None:
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
     grey = np.repeat(images[:DIGITS].reshape(-1, 8, 8) * 15, 4, axis=1).repeat(4, axis=2).astype(np.uint8)
-    path = tmp_path_factory.mktemp("digits") / "store"
     store = FeatureStore.create(path, Extractor(graph, "layer2"))
     names = [f"digit-{number:03d}" for number in range(DIGITS)]
-    extract_features(list(np.repeat(grey[..., None], 3, axis=3)), store, ids=names)
+    extract_features(list(np.repeat(grey[..., None], 3, axis=3)), store, ids=names, **options)
     store.set_labels({name: f"d{label}" for name, label in zip(names, labels[:DIGITS], strict=True)})
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -273,6 +286,32 @@ def test_no_backbone_is_needed(bundle: Path, digits: Path) -> None:
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert int(result.stdout) > 300
+
+
+@pytest.mark.parametrize("compact", [True, False])
+def test_features_may_be_larger_than_memory(
+    graph: ExportedGraph, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compact: bool
+) -> None:
+    extract_digits(graph, tmp_path / "store", compact=compact)
+    store = FeatureStore.open(tmp_path / "store")
+    assert isinstance(store.matrix("layer2"), np.ndarray) == compact
+    expected = refit(bundle, store)
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("TOPWORK_CACHE", str(cache))
+    monkeypatch.setattr(large_arrays, "available_memory", lambda: 1000)
+    in_files: list[np.ndarray] = []
+    fit = TransferClassifier.train
+
+    def note(self: TransferClassifier, head: Any, rows: Any) -> None:
+        in_files.append(rows.X)
+        fit(self, head, rows)
+
+    monkeypatch.setattr(TransferClassifier, "train", note)
+    child = refit(bundle, store)
+    assert in_files
+    assert all(find_memory_map(X) is not None for X in in_files)
+    np.testing.assert_array_equal(child.predict(store), expected.predict(store))
+    assert child.lineage_["rows"] == expected.lineage_["rows"]
 
 
 def test_refit_without_losses_gives_no_warning(bundle: Path, digits: Path) -> None:
