@@ -7,7 +7,8 @@
 - ``commits``: items per second that the driver of a Ray job adds to a store, in parts of 1,024 rows, of which an entry
   of the log names a thousand;
 - ``store``: stores of synthetic parts that were never merged: opened without an index and with one, looked up and
-  read, each in a new process, with the memory that it took.
+  read, each in a new process, with the memory that it took;
+- ``heads``: a linear probe on such a store, with its features in memory and mapped from a file.
 
 From these the number of workers follows at which the driver is the bottleneck.
 """
@@ -40,11 +41,15 @@ SIZES = (1_000_000, 5_000_000, 20_000_000)
 N_IMAGES = 20_000
 N_LOOKUPS = 10_000
 N_READ = 100_000
+ROWS_TO_TRAIN_ON = 5_000_000
+MEMORY_OF_MAPPED = 1_000_000_000
+FIGURES = (("gather", 1, ".1f"), ("fit", 1, ".1f"), ("memory", 1e9, ".1f"))
+"""Of a fit: name, divisor and format."""
 
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--parts", default="ray,commits,store", help="what to measure")
+    parser.add_argument("--parts", default="ray,commits,store,heads", help="what to measure")
     parser.add_argument("--rows", default=",".join(map(str, SIZES)), help="rows of the stores")
     parser.add_argument("--way", help="run one contender, and print its figures as JSON")
     options = parser.parse_args()
@@ -52,7 +57,7 @@ def main() -> None:
     if options.way is not None:
         print(json.dumps(WAYS[options.way](options)))
         return
-    parts = {"ray": describe_ray, "commits": describe_commits, "store": describe_stores}
+    parts = {"ray": describe_ray, "commits": describe_commits, "store": describe_stores, "heads": describe_heads}
     for part in options.parts.split(","):
         body = f"`python benchmarks/{Path(__file__).name} --parts {part}`. {parts[part](options)}"
         write_section(f"Scale: {part}", body, options.page, ("pyarrow", "ray"))
@@ -300,6 +305,58 @@ def open_large_store(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+# Heads.
+
+
+def describe_heads(options: argparse.Namespace) -> str:
+    """Return the section about a head on a store whose features do not fit into memory."""
+    run("prepare", options, ROWS_TO_TRAIN_ON)
+    run("open", options, ROWS_TO_TRAIN_ON)
+    found: dict[str, list[dict[str, Any]]] = {"in memory": [], "mapped": []}
+    for _ in range(options.repeats):
+        for way, runs in found.items():
+            runs.append(run(way, options, ROWS_TO_TRAIN_ON))
+    rows = [
+        [way, *(f"{statistics.median(one[name] for one in runs) / scale:{form}}" for name, scale, form in FIGURES)]
+        for way, runs in found.items()
+    ]
+    ratios = [other["fit"] / one["fit"] for one, other in zip(*found.values(), strict=True)]
+    accuracies = {one["accuracy"] for runs in found.values() for one in runs}
+    return (
+        f"`LinearProbe` with ten classes on {ROWS_TO_TRAIN_ON:,} synthetic rows of 80 float32 "
+        f"({ROWS_TO_TRAIN_ON * 320 / 1e9:.1f} GB) of a store that was never merged; medians of {options.repeats} runs, "
+        "by turns. Gathering copies the rows of all parts into one matrix: in memory, or where half of what is free is "
+        f"not enough ({MEMORY_OF_MAPPED / 1e9:.0f} GB are said to be free) into a file that is mapped into memory. "
+        "Memory as above.\n\n"
+        + table(["", "gathering (s)", "fit (s)", "memory (GB)"], rows)
+        + f"\n\nThe fit takes {statistics.median(ratios):.2f} times as long from the file, which the memory of this "
+        f"machine holds; accuracies are {'equal' if len(accuracies) == 1 else 'NOT equal'}."
+    )
+
+
+def train_on_large_store(options: argparse.Namespace, free: int | None) -> dict[str, Any]:
+    """Fit a linear probe to the features of a store, with so many bytes of memory said to be free."""
+    from topwork import FeatureStore, LinearProbe, large_arrays
+
+    if free is not None:
+        large_arrays.available_memory = lambda: free
+    store = FeatureStore.open(options.work / f"synthetic-{int(options.rows)}")
+    features = store.matrix("last")
+    labels = np.tile(np.asarray(features[:ROWS_PER_PART, :10]).argmax(1), -(-len(features) // ROWS_PER_PART))
+    memory = PeakMemory()
+    started = time.perf_counter()
+    matrix = np.asarray(features)
+    gathered = time.perf_counter()
+    head = LinearProbe(1.0).fit(matrix, labels[: len(matrix)])
+    fitted = time.perf_counter()
+    return {
+        "gather": gathered - started,
+        "fit": fitted - gathered,
+        "memory": memory.peak,
+        "accuracy": float((head.predict(matrix[:N_READ]) == labels[:N_READ]).mean()),
+    }
+
+
 class PeakMemory(threading.Thread):
     """Watches the memory of this process, without what is mapped from files."""
 
@@ -328,6 +385,8 @@ WAYS = {
     "commits": run_commits,
     "prepare": prepare_store,
     "open": open_large_store,
+    "in memory": lambda options: train_on_large_store(options, None),
+    "mapped": lambda options: train_on_large_store(options, MEMORY_OF_MAPPED),
 }
 
 if __name__ == "__main__":

@@ -147,6 +147,7 @@ class RayEngine:
             finally:
                 commits.write()
             ledger.computing_seconds = time.perf_counter() - started
+            job.writer.reserve_parts(end_numbering(ray, numbers))
             commits.count_duplicates()
 
     def choose_pool(self, resources: Mapping[str, float]) -> tuple[int, int]:
@@ -400,6 +401,13 @@ def start_numbering(ray: Any, first: int) -> Any:
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return ray.remote(num_cpus=0, scheduling_strategy=here)(Numbering).remote(first)
+
+
+def end_numbering(ray: Any, numbers: Any) -> int:
+    """Give no more numbers, and return the highest: workers that were thought lost may still write their parts."""
+    highest: int = ray.get(numbers.take.remote())
+    ray.kill(numbers)
+    return highest
 
 
 @dataclass

@@ -67,6 +67,7 @@ class StoreWriter:
         self.state: StoreState = store.state
         remove_unnamed_files(store.path, self.state.newest_part)
         self.index = Index(store.path, store.entries, without)
+        self._reserved_part = 0
 
     def append(
         self,
@@ -95,11 +96,19 @@ class StoreWriter:
 
     def next_part(self, after: int = 0) -> str:
         """Return the folder, within the store, of a part that no other process writes; its number is above `after`."""
-        number = max(self.state.newest_part, after) + 1
+        number = max(self.state.newest_part, self._reserved_part, after) + 1
         copy = find_copy(self.store.path)
-        while copy is not None and not copy.reserve_part(format_part_name(number)):
-            number += 1
+        if copy is None:
+            while (self.store.path / format_part_name(number)).exists():  # of a process that was thought lost
+                number += 1
+        else:
+            while not copy.reserve_part(format_part_name(number)):
+                number += 1
         return format_part_name(number)
+
+    def reserve_parts(self, newest: int) -> None:
+        """Leave the numbers of parts up to one to other processes, some of which may still write them."""
+        self._reserved_part = newest
 
     def add_part(
         self, rows: Sequence[Row], matrices: Sequence[NDArray[Any]], sizes: BatchSizes = DEFAULT_BATCH_SIZES

@@ -159,6 +159,17 @@ def test_a_lost_worker_costs_nothing(
     assert store.verify() == []
 
 
+def test_a_part_that_a_lost_worker_wrote_is_in_nobodys_way(
+    photos: Path, whole: tuple[FeatureStore, Ledger], store: FeatureStore, engine: RayEngine
+) -> None:
+    def write_late() -> None:
+        (store.path / "parts" / f"p{N_IMAGES // BATCH_SIZE + 1:06d}").mkdir()
+
+    extract(photos, store, engine, progress=once_after(N_IMAGES, write_late))
+    assert state(store) == state(whole[0])
+    assert store.verify() == []
+
+
 def test_a_lost_node_costs_nothing(
     photos: Path, whole: tuple[FeatureStore, Ledger], store: FeatureStore, engine: RayEngine, cluster: Any
 ) -> None:

@@ -92,6 +92,18 @@ def test_part_that_was_finished_but_not_entered_is_swept(store: FeatureStore) ->
     assert not list(store.path.rglob(".tmp-*"))
 
 
+def test_parts_of_processes_that_were_thought_lost_are_passed_by(store: FeatureStore) -> None:
+    with open_writer(store) as writer:
+        (store.path / "parts" / "p000002").mkdir()  # written meanwhile
+        assert writer.next_part() == "parts/p000003"
+        writer.reserve_parts(7)
+        add(writer, ["c"], 100)
+        assert (store.path / "parts" / "p000008").is_dir()
+        writer.compact()
+    assert store.ids == ["a", "b", "c"]
+    assert store.verify() == []
+
+
 def test_file_that_does_not_belong_does_not_stop_the_writer(store: FeatureStore) -> None:
     (store.path / "parts" / ".DS_Store").write_bytes(b"left by a file manager")
     with open_writer(store) as writer:
