@@ -42,6 +42,7 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--deaths", type=int, default=N_DEATHS, help="how often each of them dies")
     parser.add_argument("--images", type=int, default=N_IMAGES)
+    parser.add_argument("--parts", default="worker,node,driver", help="which of them die")
     options = parser.parse_args()
     use_work_folder(options.work)
     images = with_broken_and_copies(cifar(options.data, options.work, options.images), options.work)
@@ -52,7 +53,8 @@ def main() -> None:
     n_wrong = 0
     with start_cluster() as cluster:
         engine = topwork.RayEngine(address=cluster.address)
-        for name, die in (("nothing", None), ("a worker", kill_worker), ("a node", remove_node)):
+        chosen = [(part, die) for part, die in DEATHS.items() if part in options.parts.split(",")]
+        for part, die in [("", None), *chosen]:
             for number in range(1 if die is None else options.deaths):
                 at = options.images * (number + 1) // (options.deaths + 2)
                 listener = None if die is None else once_after(at, lambda die=die: die(cluster))
@@ -60,9 +62,9 @@ def main() -> None:
                 if die is remove_node:
                     cluster.add_node(num_cpus=1)
                 n_wrong += report(
-                    f"{name} dies after {at:,} items" if die else "nothing dies", store, found, whole, ledger
+                    f"a {part} dies after {at:,} items" if die else "nothing dies", store, found, whole, ledger
                 )
-        for number in range(options.deaths):
+        for number in range(options.deaths if "driver" in options.parts else 0):
             store, found, committed = kill_driver(images, work / "ray", cluster, 2 + 2 * number)
             n_wrong += report(f"the driver dies, {committed:,} items committed", store, found, whole, ledger)
     sys.exit(1 if n_wrong else 0)
@@ -110,7 +112,7 @@ def extract(images: Path, path: Path, engine: Any, progress: Any = None) -> tupl
     ledger = topwork.extract_features(
         images, store, on_error="record", provider="cpu", batch_size=BATCH_SIZE, engine=engine, progress=progress
     )
-    return store, ledger.to_json()
+    return store, json.loads(json.dumps(ledger.to_json()))  # as the command line prints it
 
 
 def once_after(count: int, act: Callable[[], None]) -> Callable[[Progress], None]:
@@ -136,6 +138,9 @@ def kill_worker(cluster: Any) -> None:
 def remove_node(cluster: Any) -> None:
     """Let the second node die."""
     cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+
+
+DEATHS = {"worker": kill_worker, "node": remove_node}
 
 
 def kill_driver(

@@ -27,6 +27,8 @@ class Faults:
     """The answer ends in the middle of its content."""
     late: int = 0
     """The answer comes late."""
+    unconditional: bool = False
+    """No request is conditional: files are created whether there are some or not."""
     counts: dict[str, Iterator[int]] = field(default_factory=dict)
     done: dict[str, int] = field(default_factory=dict)
 
@@ -68,7 +70,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(500, b"")
             return
         connection = http.client.HTTPConnection("127.0.0.1", self.server.port)
-        headers = {name: value for name, value in self.headers.items() if name.lower() != "transfer-encoding"}
+        dropped = ("transfer-encoding", "if-none-match" if faults.unconditional else "")
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in dropped}
         connection.request(self.command, self.path, content, headers)
         response = connection.getresponse()
         body = response.read()

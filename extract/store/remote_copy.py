@@ -54,6 +54,8 @@ CONFLICT = "ConditionalRequestConflict"
 EXCLUSIVE = "create"
 """Mode in which fsspec creates a file only if there is none."""
 
+ONE_WRITER = "let only one process write to a store at a time"
+
 _copies: dict[Path, RemoteCopy] = {}
 """The local copies that this process works with, by their folders."""
 
@@ -99,6 +101,7 @@ class RemoteCopy:
         self.folder = folder
         self.expected: dict[str, str] = {}
         self._is_compared = False
+        self._is_tried = False
         self._held: int | None = None
         self._lock = threading.Lock()
 
@@ -192,6 +195,23 @@ class RemoteCopy:
             return digest_of_file(temporary)
 
     # The store.
+
+    def warn_if_unconditional(self) -> None:
+        """Warn, once in a process, if the server replaces a file that a request was to create.
+
+        It is asked to create the description of the store, which is there, with its own content.
+        """
+        if self._is_tried:
+            return
+        self._is_tried = True
+        content = self.read(STORE_FILE)
+        try:
+            self.request(STORE_FILE, lambda system, path: create_file(system, path, content))
+        except FileExistsError:
+            return
+        warn_caller(
+            f"the server of {self.name} replaces files that were to be created (it ignores If-None-Match): {ONE_WRITER}"
+        )
 
     def reserve_part(self, part: str) -> bool:
         """Return whether no other process writes to the folder of a part, nor did before it ended; none will."""
@@ -403,9 +423,6 @@ def is_conditional(system: Any) -> bool:
 
 def require_absent(system: Any, path: str) -> None:
     """Raise a FileExistsError if there is a file; two processes may both find none."""
-    warn_caller(
-        f"{system.protocol}:// has no way to create a file only if there is none: let only one process write to a "
-        "store at a time"
-    )
+    warn_caller(f"{system.protocol}:// has no way to create a file only if there is none: {ONE_WRITER}")
     if system.exists(path):
         raise FileExistsError(path)

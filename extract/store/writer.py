@@ -8,7 +8,7 @@ import shutil
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +65,9 @@ class StoreWriter:
         self.last: LogEntry = store.entries[-1]
         check_log_is_complete(store.path, self.last.number, read_indexed_number(store.path))
         self.state: StoreState = store.state
+        copy = find_copy(store.path)
+        if copy is not None:
+            copy.warn_if_unconditional()
         remove_unnamed_files(store.path, self.state.newest_part)
         self.index = Index(store.path, store.entries, without)
         self._reserved_part = 0
@@ -385,7 +388,10 @@ def require_known_ids(items: Segment, ids: Sequence[str], path: Path) -> None:
 def require_one_type(items: Segment, table: pyarrow.Table, name: str) -> None:
     """Raise an error if labels of one name would be of several types after the user set those of a table."""
     labelled = items.replace_values(USER_LABEL_PREFIX + name, table["id"], table[name])
-    types = {type(label).__name__ for label in labelled.labels(name) if label is not None}
+    is_other = np.ones(len(items), bool)
+    is_other[items.find_places(table["id"].to_pylist())] = False
+    labels = [*labelled.labels(name), *compress(items.labels(name), is_other)]
+    types = {type(label).__name__ for label in labels if label is not None}
     if len(types) > 1:
         raise InputError(
             f"labels {name!r} would be {' and '.join(sorted(types))}, together with those of other items; give all "

@@ -142,6 +142,16 @@ def test_invalid_labels_change_nothing(store: FeatureStore, labels: Any, message
     assert (again(store).labels, len(store.log.history())) == (["cat", "cat", "dog", "dog"], before)
 
 
+def test_labels_of_another_type_do_not_drop_those_of_other_items(store: FeatureStore) -> None:
+    names = {"cat/0.png": "one", "dog/0.png": "two"}
+    store.set_labels(names, "count")
+    with pytest.raises(InputError, match="'count' would be int and str"):
+        store.set_labels({"cat/0.png": 1}, "count")
+    assert again(store).get_labels("count") == ["one", None, "two", None]
+    store.set_labels({"cat/0.png": 1, "dog/0.png": 2}, "count")
+    assert again(store).get_labels("count") == [1, None, 2, None]
+
+
 def test_unknown_column_of_labels_is_an_error(store: FeatureStore) -> None:
     with pytest.raises(InputError, match=r"age.*label, split"):
         store.get_labels("age")

@@ -108,6 +108,18 @@ def forget_copies() -> None:
     remote_copy._copies.clear()
 
 
+def test_a_server_that_knows_no_conditions_is_said_to_be_one(
+    photos: Path, tiny: Extractor, local: FeatureStore, url: str, proxy: Proxy
+) -> None:
+    FeatureStore.create(url, tiny)
+    proxy.faults = Faults(unconditional=True)
+    with pytest.warns(UserWarning, match=r"If-None-Match.*one process") as caught:
+        extract(photos, url)
+    assert len(caught) == 1
+    extract(photos, url)  # without a second warning
+    assert state_by_id(FeatureStore.open(url)) == state_by_id(local)
+
+
 def test_a_store_at_a_url_is_like_one_on_disk(photos: Path, tiny: Extractor, local: FeatureStore, url: str) -> None:
     FeatureStore.create(url, tiny)
     ledger = extract(photos, url)
