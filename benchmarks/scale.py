@@ -325,9 +325,9 @@ def describe_heads(options: argparse.Namespace) -> str:
     ratios = [other["fit"] / one["fit"] for one, other in zip(*found.values(), strict=True)]
     accuracies = {one["accuracy"] for runs in found.values() for one in runs}
     return (
-        f"`LinearProbe` with three classes on {ROWS_TO_TRAIN_ON:,} synthetic rows with a fifth of the labels at random, of 80 float32 "
-        f"({ROWS_TO_TRAIN_ON * 320 / 1e9:.1f} GB) of a store that was never merged; medians of {options.repeats} runs, "
-        "by turns. Gathering copies the rows of all parts into one matrix: in memory, or where half of what is free is "
+        f"`LinearProbe` with three classes on {ROWS_TO_TRAIN_ON:,} synthetic rows of 80 float32, a fifth of whose "
+        f"labels are random ({ROWS_TO_TRAIN_ON * 320 / 1e9:.1f} GB), of a store that was never merged; medians of "
+        f"{options.repeats} runs, by turns. Gathering copies the rows of all parts into one matrix: in memory, or where half of what is free is "
         f"not enough ({MEMORY_OF_MAPPED / 1e9:.1f} GB are said to be free) into a file that is mapped into memory. "
         "Memory as above.\n\n"
         + table(["", "gathering (s)", "fit (s)", "memory (GB)"], rows)

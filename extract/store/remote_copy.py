@@ -233,10 +233,10 @@ class RemoteCopy:
             self._begin_creation()
             files = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
             self.send_all([name for name in files if name != STORE_FILE], folder)
+            self.forget()  # before other processes can find the store, and work with the same local copy
+            shutil.copytree(folder, self.folder, dirs_exist_ok=True)
             self.send(STORE_FILE, folder)
             self.remove(CREATION_FILE)
-            self.forget()
-            shutil.copytree(folder, self.folder, dirs_exist_ok=True)
 
     def _begin_creation(self) -> None:
         """Remove what is left of an interrupted creation; raise a FileExistsError if there is a store at the end.
