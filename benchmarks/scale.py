@@ -327,9 +327,9 @@ def describe_heads(options: argparse.Namespace) -> str:
     return (
         f"`LinearProbe` with three classes on {ROWS_TO_TRAIN_ON:,} synthetic rows of 80 float32, a fifth of whose "
         f"labels are random ({ROWS_TO_TRAIN_ON * 320 / 1e9:.1f} GB), of a store that was never merged; medians of "
-        f"{options.repeats} runs, by turns. Gathering copies the rows of all parts into one matrix: in memory, or where "
-        f"half of what is free is not enough ({MEMORY_OF_MAPPED / 1e9:.1f} GB are said to be free) into a file that is mapped into memory. "
-        "Memory as above.\n\n"
+        f"{options.repeats} runs, by turns. Gathering copies the rows of all parts into one matrix: in memory, or "
+        f"where half of what is free is not enough ({MEMORY_OF_MAPPED / 1e9:.1f} GB are said to be free) into a file "
+        "that is mapped into memory. Memory as above.\n\n"
         + table(["", "gathering (s)", "fit (s)", "memory (GB)"], rows)
         + f"\n\nThe fit takes {statistics.median(ratios):.2f} times as long from the file, which the memory of this "
         f"machine holds; accuracies are {'equal' if len(accuracies) == 1 else 'NOT equal'}."
