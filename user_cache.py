@@ -23,6 +23,8 @@ CACHE_VARIABLE = "TOPWORK_CACHE"
 """Environment variable: the cache folder, instead of the user's own; empty counts as unset."""
 STORES = "stores"
 """Folder of the local copies of stores in object storage, which are compared with the log of their store."""
+TUNING = "tuning"
+"""Folder of what was found to be fast on this machine."""
 PRIVATE_MODE = 0o700
 """Mode of the folders of the cache."""
 OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from ...hardware import available_cores, processor
 from ...identity import digest
-from ...user_cache import recall, remember
-from ..graphs.graph_cache import cache_folder
+from ...user_cache import TUNING, recall, remember, user_cache_folder
 from ..runtime.providers import find_runtime_versions
 from .batching import DEFAULT_BATCH_SIZES, BatchSizes
 from .engine import infer
@@ -85,7 +84,7 @@ def locate_tuning(graph: ExportedGraph, provider: str) -> Path:
         processor(),
         available_cores(),
     ]
-    return cache_folder().with_name("tuning") / f"{digest(conditions)[:32]}.json"
+    return user_cache_folder() / TUNING / f"{digest(conditions)[:32]}.json"
 
 
 def read_tuning(path: Path) -> Tuning | None:

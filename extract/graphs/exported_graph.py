@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from ...atomic import link_or_copy, write_file
 from ...errors import MALFORMED, InputError
-from ...hardware import available_cores
+from ...hardware import available_cores, processor
 from ...identity import digest
 from ...models.input_kinds import input_spec_from_json
 from ...models.input_spec import InputSpec
 from ...progress import report_step
-from ...user_cache import is_sealed, prepare_folder, seal, user_cache_folder
-from ..runtime.providers import find_providers, parse_family
+from ...user_cache import TUNING, is_sealed, prepare_folder, recall, remember, seal, user_cache_folder
+from ..runtime.providers import Provider, find_providers, find_runtime_versions, parse_family
 from ..runtime.session import Graph, Session, SessionOptions, open_on_first
 from .canaries import Canaries, compute_session_canaries, describe_session, write_canaries
 from .certificate import Certificate
@@ -74,7 +74,8 @@ class ExportedGraph:
         Parameters
         ----------
         provider : str
-            As for :func:`topwork.extract.runtime.session.open_session`; ``"auto"`` takes the first that is right.
+            As for :func:`topwork.extract.runtime.session.open_session`; ``"auto"`` takes the fastest, where that was
+            measured on this machine, or else the first, of those that are right.
         runs : int
             Number of batches that will be computed at a time.
 
@@ -90,7 +91,7 @@ class ExportedGraph:
         report_step("loading the graph")
         check_weights(self.path, read_entries(self.path))
         family = parse_family(self.metadata.precision)
-        providers = find_providers(provider, family)
+        providers = self._sort_by_speed(find_providers(provider, family))
         check = self._provider_check
         right = [candidate for candidate in providers if check.find_refusal(candidate.name) is None]
         if not right:
@@ -101,6 +102,26 @@ class ExportedGraph:
             precision=family, threads=available_cores(), runs=runs, float32_until=self.metadata.float32_until
         )
         return open_on_first(self._loadable, right, options, check.check)
+
+    def read_speeds(self) -> dict[str, float]:
+        """Return the speeds of providers, in any unit, that were measured on this machine; none if none were."""
+        speeds: dict[str, float] = recall(self._speeds_path) or {}
+        return speeds
+
+    def remember_speeds(self, speeds: Mapping[str, float]) -> None:
+        """Remember the speeds of providers on this machine, for those who open the graph on ``"auto"``."""
+        if self.read_speeds() != speeds:
+            remember(self._speeds_path, dict(speeds))
+
+    @property
+    def _speeds_path(self) -> Path:
+        conditions = [self.metadata.to_text(), find_runtime_versions(), processor(), available_cores()]
+        return user_cache_folder() / TUNING / f"{digest(conditions)[:32]}.json"
+
+    def _sort_by_speed(self, providers: list[Provider]) -> list[Provider]:
+        """Return providers in descending order of their measured speeds, and behind them those without one."""
+        speeds = self.read_speeds() if len(providers) > 1 else {}
+        return sorted(providers, key=lambda provider: -speeds.get(provider.name, 0.0))
 
     @property
     def _loadable(self) -> Graph:

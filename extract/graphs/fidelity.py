@@ -13,7 +13,7 @@ from ..runtime.providers import parse_family
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FIDELITY_FORMAT = 3
+FIDELITY_FORMAT = 4
 """Version of how precisions are judged; results of an earlier version are not reused."""
 MAX_JUDGED_ITEMS = 256
 """Largest number of items that a precision is judged by."""
@@ -28,8 +28,9 @@ class Fidelity:
     """What a precision costs, and what it gains.
 
     `usual` is the 99th percentile and `worst` the largest of the relative L2 errors of the items that were compared; of
-    several columns, the largest error counts. `speed` is the speed-up over float32, of inference alone, on this
-    machine. `kept` is the number of operations that stay in float32; in bf16 1 where the beginning of the model does.
+    several columns, the largest error counts. `speed` is the speed-up of inference alone over the fastest provider in
+    float32, on this machine. `kept` is the number of operations that stay in float32; in bf16 1 where the beginning of
+    the model does.
     """
 
     precision: str
@@ -46,8 +47,8 @@ class Fidelity:
         if self.kept:
             in_float32 = "its beginning" if parse_family(self.precision) == "bf16" else f"{self.kept} operations"
             kept = f" ({in_float32} in float32)"
-        errors = f"{self.usual:.4f} for 99 % of {self.items} items, {self.worst:.4f} at worst"
-        return f"{self.precision}{kept}: error {errors}; {self.speed:.1f} times as fast"
+        errors = f"{self.usual:.4f} (99 %), {self.worst:.4f} (worst of {self.items})"
+        return f"{self.precision} on {self.provider}{kept}: error {errors}; {self.speed:.1f} times as fast"
 
     @property
     def passes(self) -> bool:

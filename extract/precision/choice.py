@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from ...errors import InputError, ProviderError
@@ -14,9 +15,9 @@ from ...user_cache import recall, remember
 from ..graphs.cache_entry import is_intact
 from ..graphs.exported_graph import ExportedGraph
 from ..graphs.fidelity import FIDELITY_FORMAT, MAX_JUDGED_ITEMS, Fidelity
-from ..runtime.providers import LOWER_PRECISIONS, find_providers, find_runtime_versions, has_package
+from ..runtime.providers import LOWER_PRECISIONS, find_providers, find_rivals, find_runtime_versions, has_package
 from .lowered import check_size, is_convertible, locate_lowered_graph, lower_graph
-from .trial import CALIBRATION_ITEMS, MIN_SPEEDUP, Trial
+from .trial import CALIBRATION_ITEMS, MIN_SPEEDUP, Trial, choose_fastest
 
 if TYPE_CHECKING:
     from ...models.input_spec import InputSpec
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 Draw: TypeAlias = "Callable[[Sequence[InputSpec], int], Sequence[tuple[Prepared, ...]]]"
 """Takes specifications and a number of items; returns at most as many items, each prepared for each specification."""
 
+AUTO = "auto"
 MIN_ITEMS = 32
 """With fewer items ``auto`` computes in float32: judging would take longer than it saves."""
 
@@ -49,7 +51,7 @@ def choose_precision(
     it depends on items, and there are none. ``"auto"`` judges the families `candidates`, by default those that the
     provider computes in natively, and takes one whose speed is at least `min_speedup` times that of float32.
     """
-    is_automatic = config.precision == "auto"
+    is_automatic = config.precision == AUTO
     if not is_automatic:
         check_size(graph, config.precision)
         families = [config.precision]
@@ -57,11 +59,13 @@ def choose_precision(
         families = [family for family in find_candidates(config.provider) if is_convertible(graph, family)]
     else:
         families = list(candidates)
+    if is_automatic and families and len(find_rivals(config.provider, "fp32")) > 1:
+        families.append("fp32")  # timed on each provider
     # Draw items, prepared as they are decoded and as exact decoding prepares them.
     specs = list(dict.fromkeys([graph.input_spec, graph.input_spec.with_exact_decoding()]))
     is_decoded_fast = len(specs) > 1
     drawn: Sequence[tuple[Prepared, ...]] = []
-    if is_decoded_fast or families not in ([], ["fp32"]):
+    if is_decoded_fast or set(families) - {"fp32"}:
         drawn = draw(specs, count_trial_items(families))
     # Judge.
     if is_automatic and len(drawn) < MIN_ITEMS:
@@ -82,11 +86,13 @@ def choose_precision(
     # Choose.
     eligible = [fidelity for fidelity in judged if fidelity.precision != "fp32"]
     if is_automatic:
-        eligible = [fidelity for fidelity in eligible if fidelity.passes and fidelity.speed >= min_speedup]
-    precision = "fp32"
-    if eligible:
-        precision = max(eligible, key=lambda fidelity: fidelity.speed).precision
-    return replace(locate_lowered_graph(graph, precision), fidelity=judged)
+        eligible = list(filter(trial.is_worth, eligible))
+    precision = choose_fastest(eligible).precision if eligible else "fp32"
+    chosen = locate_lowered_graph(graph, precision)
+    speeds = {fidelity.provider: fidelity.speed for fidelity in judged if fidelity.precision == precision}
+    if config.provider == AUTO and speeds:
+        chosen.remember_speeds(speeds)
+    return replace(chosen, fidelity=judged)
 
 
 def count_trial_items(families: Sequence[str]) -> int:
@@ -134,6 +140,9 @@ def judge_once(trial: Trial, families: Sequence[str]) -> tuple[Fidelity, ...]:
     judged: list[Fidelity] = []
     for family in families:
         judged.extend(judge_family(trial, family))
+    if "int8" in families and not any(map(trial.is_worth, judged)):  # which takes long to make
+        report_step("choosing the precision: trying int8 in blocks")
+        judged.extend(try_to_judge(trial, trial.judge_products))
     remember(path, [asdict(fidelity) for fidelity in judged])
     return tuple(judged)
 
@@ -144,10 +153,15 @@ def has_intact_graph(graph: ExportedGraph, precision: str) -> bool:
 
 
 def judge_family(trial: Trial, family: str) -> list[Fidelity]:
-    """Judge a precision; with ``"auto"`` there is nothing to judge where the provider cannot load or compute it."""
+    """Judge a precision."""
     report_step(f"choosing the precision: trying {family}")
+    return try_to_judge(trial, partial(trial.judge, family))
+
+
+def try_to_judge(trial: Trial, judge: Callable[[], Iterable[Fidelity]]) -> list[Fidelity]:
+    """Return what a trial finds; nothing with ``"auto"`` where the provider cannot load or compute it."""
     try:
-        return list(trial.judge(family))
+        return list(judge())
     except ProviderError:
         if trial.is_automatic:
             return []

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...hardware import has_int8
 from ..preprocess.by_kind import preprocessor_for
 
 if TYPE_CHECKING:
@@ -44,9 +45,9 @@ class Calibration:
     tensors: Any = field(repr=False)
 
     @cached_property
-    def ranges(self) -> dict[str, list[list[float]]]:
-        """Lowest and highest entry of each value."""
-        ranges: dict[str, list[list[float]]] = {}
+    def facts(self) -> dict[str, list[list[float]]]:
+        """Lowest and highest entry of each value, and of quantised weights where these have 7 bits."""
+        ranges: dict[str, list[list[float]]] = {} if has_int8() else {"": [[-64], [64]]}
         for name, data in self.tensors.data.items():
             low, high = data.range_value
             ranges[name] = [np.ravel(low).tolist(), np.ravel(high).tolist()]
@@ -77,18 +78,23 @@ class _BatchReader:
         return next(self.feeds, None)
 
 
-def iterate_batches(graph: ExportedGraph, items: Sequence[Prepared]) -> Iterator[Feed]:
+def iterate_batches(
+    graph: ExportedGraph, items: Sequence[Prepared], size: int = ITEMS_PER_CALIBRATION_BATCH
+) -> Iterator[Feed]:
     """Yield the items in batches, as the inputs that the graph uses."""
     preprocessor = preprocessor_for(graph.input_spec)
     used = {port.name for port in graph.certificate.inputs}
-    for start in range(0, len(items), ITEMS_PER_CALIBRATION_BATCH):
-        batch = items[start : start + ITEMS_PER_CALIBRATION_BATCH]
+    for start in range(0, len(items), size):
+        batch = items[start : start + size]
         feed = preprocessor.collate([item.array for item in batch])
         yield {name: array for name, array in feed.items() if name in used}
 
 
 def quantize(calibration: Calibration, kept: Sequence[str]) -> Any:
-    """Return the ``onnx.ModelProto`` with its heavy operations in 8 bits, except for those `kept` in float32."""
+    """Return the ``onnx.ModelProto`` with its heavy operations in 8 bits, except for those `kept` in float32.
+
+    Weights have 7 bits where the processor sums pairs of products in 16 bits, which would overflow.
+    """
     import onnx
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
@@ -98,7 +104,7 @@ def quantize(calibration: Calibration, kept: Sequence[str]) -> Any:
     quantizer = QDQQuantizer(
         model,
         per_channel=True,
-        reduce_range=False,
+        reduce_range=not has_int8(),
         weight_qType=QuantType.QInt8,
         activation_qType=QuantType.QUInt8,
         tensors_range=calibration.tensors,

@@ -12,6 +12,7 @@ from ..graphs.exported_graph import ExportedGraph
 from ..graphs.graph_metadata import write_metadata
 from ..graphs.model_file import load_model, save_model
 from ..runtime.providers import is_found_on_items, parse_family
+from .block_products import Activations, quantize_products
 from .int8 import Calibration, quantize
 
 
@@ -21,20 +22,21 @@ class Lowering:
 
     For bf16 only the metadata of the file differs: the provider rounds as it computes. The operations `kept` stay in
     float32; for bf16 it is one value, and everything that it is computed from stays in float32. Only int8 has a
-    calibration.
+    calibration, for sums of 8-bit numbers, or what is known of activations, for products in blocks.
     """
 
     family: str
     kept: tuple[str, ...] = ()
     calibration: Calibration | None = None
+    activations: Activations | None = None
 
     @property
     def precision(self) -> str:
         """The precision of a column: the family, with a digest where the family does not determine the features."""
-        if not self.kept and self.calibration is None:
+        found = self.calibration or self.activations
+        if not self.kept and found is None:
             return self.family
-        ranges = None if self.calibration is None else self.calibration.ranges
-        return f"{self.family}:{digest([self.kept, ranges])[:8]}"
+        return f"{self.family}:{digest([self.kept, None if found is None else found.facts])[:8]}"
 
     @property
     def float32_until(self) -> str:
@@ -47,6 +49,8 @@ class Lowering:
         """Return the graph's ``onnx.ModelProto`` in this precision."""
         if self.calibration is not None:
             return quantize(self.calibration, self.kept)
+        if self.activations is not None:
+            return quantize_products(load_model(graph.path), self.activations, self.kept)
         model = load_model(graph.path)
         if self.family == "fp16":
             from onnxruntime.transformers.float16 import convert_float_to_float16

@@ -7,10 +7,11 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ...errors import ProviderError
 from ...hardware import available_cores
 from ..engine.batching import ITEMS_PER_BATCH
 from ..engine.engine import infer
@@ -18,7 +19,9 @@ from ..graphs.exported_graph import ExportedGraph
 from ..graphs.fidelity import MAX_JUDGED_ITEMS, MAX_P99_ERROR, Fidelity, relative_errors
 from ..preprocess.by_kind import preprocessor_for
 from ..preprocess.preprocessor import Preprocessor
+from ..runtime.providers import find_rivals
 from ..runtime.session import Session, open_session
+from .block_products import consists_of_products, measure_activations
 from .int8 import Calibration, calibrate
 from .lowered import Lowering
 from .sensitive import find_sensitive_operations, find_split_values, group_heavy_operations
@@ -36,6 +39,20 @@ MIN_SPEEDUP = 1.15
 MAX_ERROR_TO_BOUND_RATIO = 5
 """Ratio of the error to its bound up to which some operations are tried in float32."""
 PERCENTILE = 99
+
+
+class TimedRun(NamedTuple):
+    """Features of the judging items that a session computed, and the seconds that it took."""
+
+    session: Session
+    vectors: Sequence[Vectors]
+    seconds: float
+
+
+def choose_fastest(found: Sequence[Fidelity]) -> Fidelity:
+    """Return the fastest of those that pass, or of all if none does."""
+    passing = [fidelity for fidelity in found if fidelity.passes]
+    return max(passing or found, key=lambda fidelity: fidelity.speed)
 
 
 @dataclass(frozen=True)
@@ -68,80 +85,107 @@ class Trial:
         Fidelity
         """
         if family == "fp32":
-            yield self._judge_decoding()
+            yield from self._judge_decoding()
             return
         whole = Lowering(family)
         if family == "int8":
             whole = Lowering(family, calibration=self._calibration)
-        first = self._measure(whole)
-        yield first
-        if first.passes or not self.is_automatic:
+        found = self._measure(whole, self._find_rivals(family))
+        yield from found
+        best = choose_fastest(found)
+        is_slow = best.speed < self.min_speedup
+        is_far_off = best.usual > MAX_ERROR_TO_BOUND_RATIO * MAX_P99_ERROR
+        if best.passes or is_slow or is_far_off or not self.is_automatic:
             return
-        is_slow = first.speed < self.min_speedup
-        is_far_off = first.usual > MAX_ERROR_TO_BOUND_RATIO * MAX_P99_ERROR
-        if is_slow or is_far_off:
-            return
-        for lowering in self._keep_operations(whole):
-            mixed = self._measure(lowering)
+        for lowering in self._keep_operations(whole, best.provider):
+            [mixed] = self._measure(lowering, [best.provider])
             yield mixed
             if mixed.passes:
                 return
 
-    def _keep_operations(self, whole: Lowering) -> Iterator[Lowering]:
+    def judge_products(self) -> Iterator[Fidelity]:
+        """Judge matrix products in blocks of 8 bits, where most of the graph is products.
+
+        Yields
+        ------
+        Fidelity
+        """
+        if consists_of_products(self.graph):
+            activations = measure_activations(self.graph, self.items[-CALIBRATION_ITEMS:])
+            yield from self._measure(Lowering("int8", activations=activations), self._find_rivals("int8"))
+
+    def is_worth(self, fidelity: Fidelity) -> bool:
+        """Return whether a precision may replace float32, and is faster."""
+        is_fast = fidelity.speed >= self.min_speedup or not self.is_automatic
+        return fidelity.passes and is_fast and fidelity.precision != "fp32"
+
+    def _find_rivals(self, family: str) -> list[str]:
+        """Return the names of the providers that are timed."""
+        return [provider.name for provider in find_rivals(self.provider, family)]
+
+    def _keep_operations(self, whole: Lowering, provider: str) -> Iterator[Lowering]:
         """Yield ways to keep some of the operations in float32, those that keep fewer first."""
         if whole.family == "bf16":
             for value in find_split_values(self.graph):
                 yield replace(whole, kept=(value,))
             return
         kept = find_sensitive_operations(
-            group_heavy_operations(self.graph), lambda names: self._search_error(whole, names), MAX_P99_ERROR
+            group_heavy_operations(self.graph), lambda names: self._search_error(whole, names, provider), MAX_P99_ERROR
         )
         if kept:
             yield replace(whole, kept=tuple(kept))
 
-    def _search_error(self, whole: Lowering, kept: Sequence[str]) -> float:
+    def _search_error(self, whole: Lowering, kept: Sequence[str], provider: str) -> float:
         """Return the 99th percentile of the errors of some items where some operations are kept in float32."""
         lowering = replace(whole, kept=tuple(kept))
         session = open_session(
             lowering.make_model(self.graph).SerializeToString(),
-            self.provider,
+            provider,
             precision=lowering.family,
             runs=available_cores(),
         )
         vectors = infer(self.items[:SEARCH_ITEMS], session, self._preprocessor)
-        expected, _ = self._expected
-        errors = relative_errors(vectors, expected[:SEARCH_ITEMS])
+        errors = relative_errors(vectors, self._expected[:SEARCH_ITEMS])
         return float(np.percentile(errors, PERCENTILE))
 
-    def _judge_decoding(self) -> Fidelity:
-        """Compare the features of images as they are decoded with those of exact decoding."""
-        found, _ = self._expected
-        expected = infer(self.originals, self._float32_session, self._preprocessor)
-        errors = relative_errors(found, expected)
+    def _judge_decoding(self) -> Iterator[Fidelity]:
+        """Compare the features of images as they are decoded with those of exact decoding, on each provider."""
+        expected = infer(self.originals, self._fastest.session, self._preprocessor)
+        for run in self._float32_runs:
+            yield self._compare(run, expected, precision="fp32")
+
+    def _measure(self, lowering: Lowering, providers: Sequence[str]) -> list[Fidelity]:
+        """Measure the errors and the speed of a graph in a lower precision on providers; at least one computes it."""
+        lowered = lowering.write(self.graph)
+        runs = self._run_on(lowered, providers)
+        precision = lowered.metadata.precision
+        return [self._compare(run, self._expected, precision, kept=len(lowering.kept)) for run in runs]
+
+    def _run_on(self, graph: ExportedGraph, providers: Sequence[str]) -> list[TimedRun]:
+        """Compute the judging items on providers; those that do not compute the model are left out, unless all are."""
+        runs: list[TimedRun] = []
+        for name in providers:
+            try:
+                session = graph.open(name, available_cores())
+                vectors, seconds = self._time(session, self.items[:MAX_JUDGED_ITEMS])
+            except ProviderError:
+                if not runs and name == providers[-1]:
+                    raise
+                continue
+            runs.append(TimedRun(session, vectors, seconds))
+        return runs
+
+    def _compare(self, run: TimedRun, expected: Sequence[Vectors], precision: str, kept: int = 0) -> Fidelity:
+        """Return what a run costs and gains."""
+        errors = relative_errors(run.vectors, expected)
         return Fidelity(
-            precision="fp32",
-            provider=self._float32_session.provider,
+            precision=precision,
+            provider=run.session.provider,
             items=len(errors),
             usual=float(np.percentile(errors, PERCENTILE)),
             worst=max(errors),
-            speed=1.0,
-        )
-
-    def _measure(self, lowering: Lowering) -> Fidelity:
-        """Measure the errors and the speed of a graph in a lower precision."""
-        lowered = lowering.write(self.graph)
-        session = lowered.open(self.provider, available_cores())
-        vectors, seconds = self._time(session, self.items[:MAX_JUDGED_ITEMS])
-        expected, float32_seconds = self._expected
-        errors = relative_errors(vectors, expected)
-        return Fidelity(
-            precision=lowered.metadata.precision,
-            provider=session.provider,
-            items=len(vectors),
-            usual=float(np.percentile(errors, PERCENTILE)),
-            worst=max(errors),
-            speed=float32_seconds / seconds,
-            kept=len(lowering.kept),
+            speed=self._fastest.seconds / run.seconds,
+            kept=kept,
         )
 
     def _time(self, session: Session, items: Sequence[Prepared]) -> tuple[list[Vectors], float]:
@@ -153,13 +197,19 @@ class Trial:
         return vectors, time.perf_counter() - started
 
     @cached_property
-    def _expected(self) -> tuple[list[Vectors], float]:
-        """Features in float32, and the seconds they took."""
-        return self._time(self._float32_session, self.items[:MAX_JUDGED_ITEMS])
+    def _float32_runs(self) -> list[TimedRun]:
+        """The judging items in float32, on each provider."""
+        return self._run_on(self.graph, self._find_rivals("fp32"))
 
-    @cached_property
-    def _float32_session(self) -> Session:
-        return self.graph.open(self.provider, available_cores())
+    @property
+    def _fastest(self) -> TimedRun:
+        """The fastest run in float32, with which all others are compared."""
+        return min(self._float32_runs, key=lambda run: run.seconds)
+
+    @property
+    def _expected(self) -> Sequence[Vectors]:
+        """Features in float32."""
+        return self._fastest.vectors
 
     @cached_property
     def _calibration(self) -> Calibration:

@@ -27,17 +27,22 @@ PRECISION_PROPERTY = "INFERENCE_PRECISION_HINT"
 FLOAT32_HINT = "f32"
 PRECISION_HINTS = {"bf16": "bf16"}
 """OpenVINO's names of the precisions that it rounds to as it computes; other precisions are in the graph."""
+PRODUCT_BLOCK_SIZE = 32
+"""Terms of a sum that share a scale, in products of 8-bit weights with activations that are rounded as they come."""
 HANDED_OVER = "topwork_between"
 """Name of the value that the first part of a graph hands to the second."""
 
 
 def make_device_properties(precision: str, threads: int, runs: int) -> dict[str, str]:
     """Return the properties of OpenVINO's processor device; batches that run at a time share the threads."""
-    return {
+    properties = {
         PRECISION_PROPERTY: PRECISION_HINTS.get(precision, FLOAT32_HINT),
         "INFERENCE_NUM_THREADS": str(threads),
         "NUM_STREAMS": str(runs),
     }
+    if precision == "int8":
+        properties["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = str(PRODUCT_BLOCK_SIZE)
+    return properties
 
 
 class OpenVinoRuntime:

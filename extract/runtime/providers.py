@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from ...errors import InputError, ProviderError, warn_caller
-from ...hardware import DISABLE_VARIABLE, disabled_names, has_bfloat16, has_int8, installed, may_be_intel
+from ...hardware import DISABLE_VARIABLE, disabled_names, has_bfloat16, installed, may_be_intel
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8")
 LOWER_PRECISIONS = ("int8", "bf16", "fp16")
@@ -76,6 +76,15 @@ def find_usable_providers(precision: str) -> list[Provider]:
     return [p for p in PROVIDERS.values() if not explain_absence(p) and not explain_unsupported(p, precision)]
 
 
+def find_rivals(provider: str, precision: str) -> list[Provider]:
+    """Return the providers of which the fastest is to be found by trying: for "auto" all that run on the processor.
+
+    A device of its own is taken as it is. The errors are those of :func:`find_providers`.
+    """
+    found = find_providers(provider, precision)
+    return found if found[0].name in ON_PROCESSOR else found[:1]
+
+
 def check_provider(name: str, precision: str = "fp32") -> None:
     """Raise an error if a provider does not exist, is not available, or cannot compute in a precision."""
     if name not in PROVIDERS:
@@ -123,8 +132,6 @@ def explain_unsupported(provider: Provider, precision: str) -> str:
         return f"{precision} is switched off by {DISABLE_VARIABLE}"
     if precision == "bf16" and not has_bfloat16():
         return "this processor has no bfloat16 instructions (avx512_bf16 or amx_bf16)"
-    if precision == "int8" and not has_int8():
-        return "this processor has no instructions for sums of 8-bit products (avx512_vnni, avx_vnni or amx_int8)"
     return ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from topwork.extract.precision.choice import choose_precision, find_candidates
 from topwork.extract.precision.lowered import Lowering
 from topwork.extract.precision.trial import Trial
 from topwork.extract.preprocess.preprocessor import Prepared
+from topwork.extract.runtime.providers import find_rivals
 from topwork.extract.store.feature_store import FeatureStore
 from topwork.models.input_spec import InputSpec
 from topwork.pipelines.cli.main import app
@@ -107,12 +109,36 @@ def test_auto_stays_in_float32_where_nothing_computes_lower_precisions(disable: 
 def test_auto_takes_what_passes_and_gains(judged: Fidelity, expected: str, graph_copy: ExportedGraph) -> None:
     class Judged(Trial):
         def judge(self, family: str) -> Iterator[Fidelity]:
-            yield judged
+            yield from [judged] if family == "bf16" else []
 
     Lowering("bf16").write(graph_copy)
     chosen = choose_precision(graph_copy, RunConfig(), draw, candidates=["bf16"], trial_type=Judged)
     assert chosen.metadata.precision == expected
     assert chosen.certificate.fidelity == (judged,)
+
+
+def test_auto_runs_on_the_provider_that_was_the_fastest(graph_copy: ExportedGraph) -> None:
+    shutil.copy(tiny(precision="fp32").graph.canaries_path, graph_copy.canaries_path)
+    names = [provider.name for provider in find_rivals("auto", "fp32")]
+    if len(names) < 2:
+        pytest.skip("there is one provider")
+    for fastest in names:
+        speeds = {name: 1.0 if name == fastest else 0.5 for name in names}
+        judged = [Fidelity("fp32", name, 40, 0.0, 0.0, speed) for name, speed in speeds.items()]
+
+        class Judged(Trial):
+            def judge(self, family: str, judged: list[Fidelity] = judged) -> Iterator[Fidelity]:
+                yield from judged if family == "fp32" else []
+
+            def digest(self, fastest: str = fastest) -> str:
+                return fastest
+
+        chosen = choose_precision(graph_copy, RunConfig(), draw, candidates=["bf16"], trial_type=Judged)
+        assert chosen.certificate.fidelity == tuple(judged)
+        assert chosen.open().provider == fastest
+        assert chosen.open("cpu").provider == "cpu"
+    named = choose_precision(graph_copy, RunConfig(provider="cpu"), draw, candidates=["fp16"])
+    assert named.read_speeds() == speeds  # of a provider that was named nothing is learned about the others
 
 
 class Unused(Trial):

@@ -60,6 +60,6 @@ def test_operations_that_are_kept_are_exact(graph: ExportedGraph, items: list[Pr
 
 
 def test_ranges_are_those_of_the_items(graph: ExportedGraph, items: list[Prepared]) -> None:
-    few, same, all_of_them = (calibrate(graph, items[:count]).ranges for count in (4, 4, 40))
+    few, same, all_of_them = (calibrate(graph, items[:count]).facts for count in (4, 4, 40))
     assert few == same != all_of_them
     assert all(all_of_them[name][0] <= low and high <= all_of_them[name][1] for name, (low, high) in few.items())
