@@ -51,8 +51,8 @@ INTERNAL_METHODS = {
     "RunConfig": "batch_sizes has_automatic_batches policy report",
     "ErrorPolicy": "check",
     "ExportedGraph": "adopt_canaries canaries_path certificate_path check_batch_size check_former_canaries copy_files "
-    "find_largest_batch inputs_folder list_files measurements_path read_speeds remember_speeds weights_path write_certificate write_measurements "
-    "write_session_canaries",
+    "find_largest_batch inputs_folder list_files measurements_path read_speeds remember_speeds weights_path "
+    "write_certificate write_measurements write_session_canaries",
     "Certificate": "from_json to_json",
     "TransferClassifier": "as_frozen as_known_targets as_targets check_parameters collect_candidates "
     "compute_features_at find_task has_coded_labels n_outputs open_items require_familiarity "
