@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from ...errors import ProviderError
 from ...hardware import available_cores, processor
 from ...identity import digest
 from ...user_cache import TUNING, recall, remember, user_cache_folder
-from ..runtime.providers import find_runtime_versions
+from ..runtime.providers import find_rivals, find_runtime_versions, parse_family
 from .batching import DEFAULT_BATCH_SIZES, BatchSizes
 from .engine import infer
 from .sampling import prepare_usable
@@ -113,6 +115,9 @@ def measure_tuning(bench: Bench, items: Iterable[Item], pending: int) -> Tuning 
     lowest_speed = bench.speed(single, bench.prepare_first(items, default.runs))
     if not lowest_speed or is_too_short(pending, lowest_speed):
         return None
+    # Find the fastest provider, with items of which one after the other would take no longer than measuring may.
+    n_affordable = max(default.runs, int(lowest_speed * SECONDS_PER_TUNING))
+    bench.compare_providers(bench.prepare_first(items, min(count, n_affordable)))
     # Keep the defaults where a single item takes long: then no batch size makes a difference.
     if count > lowest_speed * SECONDS_PER_TUNING:
         return default
@@ -178,6 +183,20 @@ class Bench:
     def prepare_first(self, items: Iterable[Item], count: int) -> list[Prepared]:
         """Prepare the first items; those that fail are left out."""
         return [prepared for (prepared,) in prepare_usable(islice(items, count), [self.preprocessor])]
+
+    def compare_providers(self, items: Sequence[Prepared]) -> None:
+        """Time the providers of which "auto" takes the fastest, unless that was done before on this machine."""
+        rivals = find_rivals(self.provider, parse_family(self.graph.metadata.precision))
+        if len(rivals) < 2 or self.graph.read_speeds():
+            return
+        default = self.default
+        speeds: dict[str, float] = {}
+        for rival in rivals:
+            with contextlib.suppress(ProviderError):  # it does not compute the model
+                self.sessions = {default.runs: self.graph.open(rival.name, default.runs)}
+                speeds[rival.name] = self.speed(default, items)
+        self.sessions = {}
+        self.graph.remember_speeds(speeds)
 
     def speed(self, tuning: Tuning, items: Sequence[Prepared]) -> float:
         """Return the items per second of a tuning, after a warm-up; 0 without items."""

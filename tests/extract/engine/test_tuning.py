@@ -13,6 +13,7 @@ from topwork.extract.engine.run_config import RunConfig
 from topwork.extract.engine.tuning import Bench, Tuning, locate_tuning, tune, write_tuning
 from topwork.extract.extractor.extractor import Extractor
 from topwork.extract.preprocess.preprocessor import Prepared
+from topwork.extract.runtime.providers import find_rivals
 from topwork.extract.sources.opening import open_source
 from topwork.extract.store.feature_store import FeatureStore
 from topwork.hardware import available_cores
@@ -94,6 +95,32 @@ def test_slow_models_are_not_measured_for_long(tiny: Extractor, folder: Path) ->
     found = find_tuning(tiny, LONG, KnownSpeeds(tiny, {1: 2.0}, cores))
     assert found == Tuning(DEFAULT_BATCH_SIZES, cores)
     assert len(list(folder.iterdir())) == 1
+
+
+@pytest.mark.parametrize("fastest", ["cpu", "openvino"])
+@pytest.mark.parametrize("unit", [1.0, 100.0])  # items a second, of a slow and of a fast network
+def test_the_fastest_provider_is_taken(tiny: Extractor, folder: Path, fastest: str, unit: float) -> None:
+    if len(find_rivals("auto", "fp32")) < 2:
+        pytest.skip("there is one provider")
+
+    class KnownProviders(Bench):
+        def speed(self, tuning: Tuning, items: Sequence[Prepared]) -> float:
+            return unit * (2.0 if self.open_session(tuning.runs).provider == fastest else 1.0)
+
+    def find_provider(bench: type[Bench]) -> str:
+        return tune(
+            tiny.graph,
+            RunConfig(),
+            tiny.preprocessor,
+            open_source(IMAGES),
+            LONG,
+            bench(tiny.graph, "auto", tiny.preprocessor),
+        )[1].provider
+
+    assert find_provider(KnownProviders) == fastest
+    assert tiny.graph.read_speeds() == {"openvino": unit, "cpu": unit} | {fastest: 2 * unit}
+    assert find_provider(Unused) == fastest
+    assert tiny.graph.open().provider == fastest
 
 
 def test_items_that_cannot_be_read_are_not_measured_with(tiny: Extractor, tmp_path: Path) -> None:
