@@ -17,7 +17,7 @@ from ..graphs.exported_graph import ExportedGraph
 from ..graphs.fidelity import FIDELITY_FORMAT, MAX_JUDGED_ITEMS, Fidelity
 from ..runtime.providers import LOWER_PRECISIONS, find_providers, find_rivals, find_runtime_versions, has_package
 from .lowered import check_size, is_convertible, locate_lowered_graph, lower_graph
-from .trial import CALIBRATION_ITEMS, MIN_SPEEDUP, Trial, choose_fastest
+from .trial import CALIBRATION_ITEMS, MIN_SPEEDUP, Trial, choose_fastest, select_passing
 
 if TYPE_CHECKING:
     from ...models.input_spec import InputSpec
@@ -89,7 +89,8 @@ def choose_precision(
         eligible = list(filter(trial.is_worth, eligible))
     precision = choose_fastest(eligible).precision if eligible else "fp32"
     chosen = locate_lowered_graph(graph, precision)
-    speeds = {fidelity.provider: fidelity.speed for fidelity in judged if fidelity.precision == precision}
+    own = [fidelity for fidelity in judged if fidelity.precision == precision]
+    speeds = {fidelity.provider: fidelity.speed for fidelity in select_passing(own)}
     if config.provider == AUTO and speeds:
         chosen.remember_speeds(speeds)
     return replace(chosen, fidelity=judged)

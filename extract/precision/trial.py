@@ -51,8 +51,12 @@ class TimedRun(NamedTuple):
 
 def choose_fastest(found: Sequence[Fidelity]) -> Fidelity:
     """Return the fastest of those that pass, or of all if none does."""
-    passing = [fidelity for fidelity in found if fidelity.passes]
-    return max(passing or found, key=lambda fidelity: fidelity.speed)
+    return max(select_passing(found), key=lambda fidelity: fidelity.speed)
+
+
+def select_passing(found: Sequence[Fidelity]) -> Sequence[Fidelity]:
+    """Return those that pass, or all if none does."""
+    return [fidelity for fidelity in found if fidelity.passes] or found
 
 
 @dataclass(frozen=True)

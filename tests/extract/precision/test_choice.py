@@ -141,6 +141,18 @@ def test_auto_runs_on_the_provider_that_was_the_fastest(graph_copy: ExportedGrap
     assert named.read_speeds() == speeds  # of a provider that was named nothing is learned about the others
 
 
+def test_a_provider_that_is_not_close_enough_is_not_preferred(graph_copy: ExportedGraph) -> None:
+    class Judged(Trial):
+        def judge(self, family: str) -> Iterator[Fidelity]:
+            if family == "fp16":
+                yield Fidelity("fp16", "openvino", 40, 0.03, 0.04, 3.0)
+                yield Fidelity("fp16", "cpu", 40, 0.001, 0.002, 2.0)
+
+    Lowering("fp16").write(graph_copy)
+    chosen = choose_precision(graph_copy, RunConfig(), draw, candidates=["fp16"], trial_type=Judged)
+    assert (chosen.metadata.precision, chosen.read_speeds()) == ("fp16", {"cpu": 2.0})
+
+
 class Unused(Trial):
     """A trial that must not take place."""
 
