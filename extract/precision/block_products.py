@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.linalg import cholesky
 
 from ..graphs.model_file import load_model
 from ..runtime.openvino_runtime import PRODUCT_BLOCK_SIZE
@@ -244,8 +243,7 @@ def round_weights(
 def factorise_inverse(gram: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the upper triangular matrix whose transpose times itself is the inverse of a Gram matrix."""
     damped = gram + np.diag(np.full(len(gram), DAMPING * gram.diagonal().mean() + SMALLEST_SCALE))
-    factor: NDArray[np.float64] = cholesky(np.linalg.inv(damped))
-    return factor
+    return np.linalg.cholesky(np.linalg.inv(damped)).T
 
 
 def pack_codes(codes: NDArray[np.int16]) -> NDArray[np.uint8]:
