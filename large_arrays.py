@@ -18,6 +18,8 @@ from .user_cache import prepare_folder, user_cache_folder
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
+SMALL_BYTES = 2**24
+"""Arrays of up to this size lie in memory in any case; how much is free is not looked up for them."""
 LARGEST_SHARE = 0.5
 """Share of the memory that is free which one array may take."""
 ROWS_AT_ONCE = 4096
@@ -30,8 +32,7 @@ def allocate(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     process was killed, when the next one makes such a file.
     """
     n_bytes = np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64))
-    free = available_memory()
-    if n_bytes == 0 or free is None or n_bytes <= LARGEST_SHARE * free:
+    if n_bytes <= SMALL_BYTES or not exceeds_memory(n_bytes):
         return np.empty(shape, dtype)
     folder = prepare_folder(user_cache_folder())
     sweep_after_dead_processes(folder)
@@ -43,8 +44,14 @@ def allocate(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     except BaseException:
         remove_file(path)
         raise
-    weakref.finalize(find_map(array), remove_file, path)
+    weakref.finalize(array._mmap, remove_file, path)  # type: ignore[attr-defined]  # which all views keep alive
     return array
+
+
+def exceeds_memory(n_bytes: int) -> bool:
+    """Return whether an array takes more of the free memory than one may; not where the system does not say it."""
+    free = available_memory()
+    return free is not None and n_bytes > LARGEST_SHARE * free
 
 
 def reserve(stream: BinaryIO, n_bytes: int) -> None:
@@ -53,11 +60,6 @@ def reserve(stream: BinaryIO, n_bytes: int) -> None:
         os.posix_fallocate(stream.fileno(), 0, n_bytes)
     else:
         stream.truncate(n_bytes)
-
-
-def find_map(array: np.memmap[Any, Any]) -> Any:
-    """Return what all views of a memory map keep alive."""
-    return array._mmap  # type: ignore[attr-defined]
 
 
 def remove_file(path: Path) -> None:

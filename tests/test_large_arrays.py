@@ -20,6 +20,7 @@ ALLOCATE_AND_WAIT = """
 import sys
 from topwork import large_arrays
 large_arrays.available_memory = lambda: 100
+large_arrays.SMALL_BYTES = 0
 array = large_arrays.allocate((100, 4), "float32")
 print("ready", flush=True)
 sys.stdin.read()
@@ -36,6 +37,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def little_memory(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Let arrays of more than 50 bytes lie in files; return the cache folder that they lie in."""
     monkeypatch.setattr(large_arrays, "available_memory", lambda: 100)
+    monkeypatch.setattr(large_arrays, "SMALL_BYTES", 0)
     monkeypatch.setattr(large_arrays, "ROWS_AT_ONCE", 7)
     return cache
 
@@ -47,6 +49,7 @@ def is_in_file(array: np.ndarray) -> bool:
 @pytest.mark.parametrize("free", [None, 1600])
 def test_an_array_lies_in_memory_while_it_fits(cache: Path, monkeypatch: pytest.MonkeyPatch, free: int | None) -> None:
     monkeypatch.setattr(large_arrays, "available_memory", lambda: free)
+    monkeypatch.setattr(large_arrays, "SMALL_BYTES", 0)
     array = allocate((50, 4), np.float32)  # 800 bytes
     assert (array.shape, array.dtype) == ((50, 4), np.float32)
     assert not is_in_file(array)
@@ -65,6 +68,13 @@ def test_a_larger_array_lies_in_a_file_until_its_last_view_is_gone(little_memory
     del view
     gc.collect()
     assert not list(little_memory.iterdir())
+
+
+def test_for_a_small_array_the_memory_is_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(large_arrays, "available_memory")
+    assert not is_in_file(allocate((100, 4), np.float32))
+    with pytest.raises(NameError):
+        allocate((large_arrays.SMALL_BYTES, 4), np.float32)
 
 
 def test_an_empty_array_lies_in_memory(little_memory: Path) -> None:

@@ -190,12 +190,16 @@ class Bench:
         if len(rivals) < 2 or self.graph.read_speeds():
             return
         default = self.default
+        first = self.open_session(default.runs)
+        sessions = {first.provider: first}
         speeds: dict[str, float] = {}
-        for rival in rivals:
+        for name in [rival.name for rival in rivals]:
             with contextlib.suppress(ProviderError):  # it does not compute the model
-                self.sessions = {default.runs: self.graph.open(rival.name, default.runs)}
-                speeds[rival.name] = self.speed(default, items)
-        self.sessions = {}
+                if name not in sessions:
+                    sessions[name] = self.graph.open(name, default.runs)
+                self.sessions = {default.runs: sessions[name]}
+                speeds[name] = self.speed(default, items)
+        self.sessions = {default.runs: sessions[max(speeds, key=speeds.__getitem__)]}
         self.graph.remember_speeds(speeds)
 
     def speed(self, tuning: Tuning, items: Sequence[Prepared]) -> float:

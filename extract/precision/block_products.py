@@ -4,12 +4,12 @@ Activations are rounded as they come. Where some of their features are far large
 their whole block; so a part of their size is moved into the weights first (SmoothQuant, Xiao et al. 2023,
 https://arxiv.org/abs/2211.10438). The rounding of a weight is made up for by those that are rounded after it (GPTQ,
 Frantar et al. 2023, https://arxiv.org/abs/2210.17323). The operation is ONNX Runtime's ``MatMulNBits``; OpenVINO reads
-it, too, and on processors that sum products of 8-bit numbers it is the faster.
+it, too, and was the faster where it was measured (docs/decisions/0020).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ import numpy as np
 
 from ..graphs.model_file import load_model
 from ..runtime.openvino_runtime import PRODUCT_BLOCK_SIZE
+from ..runtime.session import open_session
 from .int8 import HEAVY_OPERATIONS, iterate_batches
 
 if TYPE_CHECKING:
@@ -49,8 +50,6 @@ MIN_SHARE = 0.5
 DOMAIN = "com.microsoft"
 OPSET_OF_AXES_AS_INPUT = 18
 """Since this opset the axes of a reduction are an input."""
-ERRORS_ONLY = 3
-"""Log severity of ONNX Runtime."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +65,7 @@ class Activations:
 
     @property
     def facts(self) -> list[Any]:
-        """What the rounding depends on, beside the weights."""
+        """What tells one rounding of the same weights from another."""
         sizes = {name: largest.tolist() for name, largest in self.sizes.items()}
         diagonals = {name: gram.diagonal().tolist() for name, gram in self.grams.items()}
         return [BITS, PRODUCT_BLOCK_SIZE, STRENGTH, DAMPING, sizes, diagonals]
@@ -94,37 +93,33 @@ def list_products(model: Any) -> list[Any]:
 
 def measure_activations(graph: ExportedGraph, items: Sequence[Prepared]) -> Activations:
     """Find what is to be known of the values that are multiplied by weights, on items, each computed alone."""
-    import onnxruntime
-
     model = load_model(graph.path)
-    widths = {node.input[0]: find_weights(model, node).shape[0] for node in list_products(model)}
+    n_rows = {tensor.name: tensor.dims[0] for tensor in model.graph.initializer if tensor.dims}
+    widths = {node.input[0]: n_rows[node.input[1]] for node in list_products(model)}
     outputs = add_statistics(model, widths)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = ERRORS_ONLY
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = open_session(model.SerializeToString(), "cpu")
     found = Activations({}, {})
     for feed in iterate_batches(graph, items, size=1):  # without padding
-        values = dict(zip(outputs, session.run(list(outputs), feed), strict=True))
-        for output, value in values.items():
-            name, is_gram = outputs[output]
+        values = session.run(feed)[-len(outputs) :]  # behind the features
+        for (name, is_gram), value in zip(outputs, values, strict=True):
             if is_gram:
                 found.grams[name] = found.grams.get(name, 0.0) + value
             else:
-                found.sizes[name] = np.maximum(found.sizes.get(name, 0.0), value)
+                found.sizes[name] = np.maximum(found.sizes.get(name, value), value)
     return found
 
 
-def add_statistics(model: Any, widths: dict[str, int]) -> dict[str, tuple[str, bool]]:
-    """Add outputs with the sizes and, as far as there is room, the Gram matrices of values.
+def add_statistics(model: Any, widths: Mapping[str, int]) -> list[tuple[str, bool]]:
+    """Add outputs with the sizes and, as far as there is room, the Gram matrices of values, behind the other outputs.
 
-    Returned are their names, each with the name of the value and whether it is a Gram matrix.
+    Returned are for each the name of the value, and whether it is a Gram matrix.
     """
     from onnx import TensorProto, helper, numpy_helper
 
     opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     first_axis = "topwork_first_axis"
     model.graph.initializer.append(numpy_helper.from_array(np.array([0]), first_axis))
-    outputs: dict[str, tuple[str, bool]] = {}
+    outputs: list[tuple[str, bool]] = []
     room = MAX_GRAM_BYTES
     for number, (name, width) in enumerate(sorted(widths.items(), key=lambda pair: pair[1])):
         shape, flat, absolute, sizes, gram = (f"topwork_{what}_{number}" for what in STATISTICS)
@@ -136,12 +131,12 @@ def add_statistics(model: Any, widths: dict[str, int]) -> dict[str, tuple[str, b
         model.graph.node.append(helper.make_node("Abs", [flat], [absolute]))
         model.graph.node.append(helper.make_node("ReduceMax", outputs=[sizes], keepdims=0, **reduction))
         model.graph.output.append(helper.make_tensor_value_info(sizes, TensorProto.FLOAT, [width]))
-        outputs[sizes] = name, False
+        outputs.append((name, False))
         room -= 4 * width**2
         if room >= 0:
             model.graph.node.append(helper.make_node("Gemm", [flat, flat], [gram], transA=1))
             model.graph.output.append(helper.make_tensor_value_info(gram, TensorProto.FLOAT, [width, width]))
-            outputs[gram] = name, True
+            outputs.append((name, True))
     return outputs
 
 
@@ -156,7 +151,7 @@ def quantize_products(model: Any, found: Activations, kept: Sequence[str]) -> An
     divisions: dict[str, Any] = {}  # by the name of the first product that reads them
     new_weights = []
     for number, (name, nodes) in enumerate(products.items()):
-        weights = [find_weights(model, node) for node in nodes]
+        weights = [read_matrix(model, node.input[1]) for node in nodes]
         divisor = compute_divisor(found.sizes[name], weights)
         gram = found.grams.get(name)
         scaled_gram = None if gram is None else gram.astype(np.float64) / np.outer(divisor, divisor)
@@ -197,11 +192,11 @@ def become_blocked(node: Any, inputs: Sequence[str], shape: tuple[int, ...]) -> 
         node.attribute.append(helper.make_attribute(name, value))
 
 
-def find_weights(model: Any, node: Any) -> NDArray[np.float32]:
-    """Return the weights ``(n_features, n_outputs)`` of a product."""
+def read_matrix(model: Any, name: str) -> NDArray[np.float32]:
+    """Return the weights ``(n_features, n_outputs)`` of a name."""
     from onnx import numpy_helper
 
-    tensor = next(tensor for tensor in model.graph.initializer if tensor.name == node.input[1])
+    tensor = next(tensor for tensor in model.graph.initializer if tensor.name == name)
     return np.asarray(numpy_helper.to_array(tensor), np.float32)
 
 

@@ -119,7 +119,7 @@ class Trial:
             yield from self._measure(Lowering("int8", activations=activations), self._find_rivals("int8"))
 
     def is_worth(self, fidelity: Fidelity) -> bool:
-        """Return whether a precision may replace float32, and is faster."""
+        """Return whether a lower precision is close enough, and if it is automatic fast enough, to replace float32."""
         is_fast = fidelity.speed >= self.min_speedup or not self.is_automatic
         return fidelity.passes and is_fast and fidelity.precision != "fp32"
 

@@ -43,7 +43,7 @@ PROVIDERS = {
         Provider("cpu", "CPUExecutionProvider", "onnxruntime", ("fp32", "fp16", "int8")),
     )
 }
-"""In order of preference: ``auto`` takes the first that is available and computes in the precision."""
+"""In the order in which ``auto`` tries them where their speeds are unknown, if they compute in the precision."""
 
 
 def parse_family(precision: str) -> str:

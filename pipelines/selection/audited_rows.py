@@ -71,7 +71,7 @@ class AuditedRows:
         wanted = self.rows[places]
         matrices = [self.store.matrix(name) for name in self.columns]
         parts = [take_rows(matrix, wanted) for matrix in matrices]
-        return join_columns(parts, np.result_type(*parts))
+        return join_columns(parts, np.result_type(*(part.dtype for part in parts)))
 
     def encode_classes(self) -> NDArray[np.intp] | None:
         """Return the class of each row, :data:`NO_CLASS` without a label; None if labels are several or none."""

@@ -66,10 +66,10 @@ def run(model: onnx.ModelProto, features: np.ndarray) -> list[np.ndarray]:
 def measure(model: onnx.ModelProto, features: np.ndarray) -> Activations:
     copy = onnx.ModelProto.FromString(model.SerializeToString())
     outputs = add_statistics(copy, {"x": N_FEATURES})
-    n_own = len(model.graph.output)
-    values = dict(zip(outputs, run(copy, features)[n_own:], strict=True))
-    sizes = {name: values[output] for output, (name, is_gram) in outputs.items() if not is_gram}
-    return Activations(sizes, {name: values[output] for output, (name, is_gram) in outputs.items() if is_gram})
+    values = run(copy, features)[len(model.graph.output) :]
+    found = list(zip(outputs, values, strict=True))
+    sizes = {name: value for (name, is_gram), value in found if not is_gram}
+    return Activations(sizes, {name: value for (name, is_gram), value in found if is_gram})
 
 
 def test_weights_are_rounded_to_half_a_step() -> None:

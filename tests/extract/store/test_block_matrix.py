@@ -71,6 +71,7 @@ def test_an_array_that_does_not_fit_into_memory_is_mapped_from_a_file(
 ) -> None:
     monkeypatch.setenv("TOPWORK_CACHE", str(tmp_path))
     monkeypatch.setattr(large_arrays, "available_memory", lambda: 100)
+    monkeypatch.setattr(large_arrays, "SMALL_BYTES", 30)
     matrix, whole = block_matrix()
     array = np.asarray(matrix)
     np.testing.assert_array_equal(array, whole)

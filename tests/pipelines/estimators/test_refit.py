@@ -299,6 +299,7 @@ def test_features_may_be_larger_than_memory(
     cache = tmp_path / "cache"
     monkeypatch.setenv("TOPWORK_CACHE", str(cache))
     monkeypatch.setattr(large_arrays, "available_memory", lambda: 1000)
+    monkeypatch.setattr(large_arrays, "SMALL_BYTES", 0)
     in_files: list[np.ndarray] = []
     fit = TransferClassifier.train
 
