@@ -103,7 +103,7 @@ def measure_activations(graph: ExportedGraph, items: Sequence[Prepared]) -> Acti
         values = session.run(feed)[-len(outputs) :]  # behind the features
         for (name, is_gram), value in zip(outputs, values, strict=True):
             if is_gram:
-                found.grams[name] = found.grams.get(name, 0.0) + value
+                found.grams[name] = found.grams[name] + value if name in found.grams else value
             else:
                 found.sizes[name] = np.maximum(found.sizes.get(name, value), value)
     return found
