@@ -53,7 +53,7 @@ class MappedFile:
 def shrink(argument: Any) -> Any:
     """Return what is sent in place of an argument."""
     mapped = find_memory_map(argument)
-    is_whole = mapped is not None and (argument.nbytes, argument.shape) == (mapped.nbytes, mapped.shape)
+    is_whole = mapped is not None and (argument.dtype, argument.shape) == (mapped.dtype, mapped.shape)
     if mapped is None or mapped.filename is None or not is_whole or not argument.flags.c_contiguous:
         return argument
     return MappedFile(mapped)
