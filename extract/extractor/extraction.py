@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -22,7 +23,7 @@ from ..graphs.exported_graph import ExportedGraph
 from ..graphs.graph_cache import graph_for
 from ..graphs.pooling import AUTO, satisfies
 from ..precision.choice import choose_precision
-from ..precision.lowered import check_own_precision, lower_graph
+from ..precision.lowered import check_own_precision, locate_lowered_graph, lower_graph
 from ..preprocess.by_kind import preprocessor_for
 from ..preprocess.decode import MAX_PIXELS
 from ..preprocess.preprocessor import Preprocessor
@@ -34,6 +35,7 @@ from ..sources.opening import open_source
 if TYPE_CHECKING:
     from ...models.backbone import Backbone
     from ...models.loading import BackboneSpec
+    from ..graphs.fidelity import Fidelity
 
 
 class Extraction:
@@ -234,9 +236,25 @@ class Extraction:
         else:
             draw = functools.partial(draw_items, X, max_pixels=self.max_pixels)
             chosen = choose_precision(original, self.run_config, draw)
-        self.precision_ = chosen.metadata.precision
-        self._use(chosen)
+        self._settle_on(chosen)
         return self
+
+    def settle_on(self, precision: str, fidelity: tuple[Fidelity, ...] = ()) -> None:
+        """Compute from now on in a precision that ``fit`` judged.
+
+        Parameters
+        ----------
+        precision : str
+            As in a certificate, with the digest of its details.
+        fidelity : tuple of Fidelity
+            What was measured, for the certificate.
+        """
+        graph = locate_lowered_graph(self._export(no_samples), precision)
+        self._settle_on(replace(graph, fidelity=fidelity))
+
+    def _settle_on(self, graph: ExportedGraph) -> None:
+        self.precision_ = graph.metadata.precision
+        self._use(graph)
 
     def open(self, X: Any, labels: Sequence[Any] | None = None) -> Source:
         """Open a source of items of the kind that the backbone expects.

@@ -31,6 +31,10 @@ class Fidelity:
     several columns, the largest error counts. `speed` is the speed-up of inference alone over the fastest provider in
     float32, on this machine. `kept` is the number of operations that stay in float32; in bf16 1 where the beginning of
     the model does.
+
+    Where heads were trained, `score` is that on held-out items (accuracy, or R2), `difference` the score less that in
+    float32, and `uncertainty` the standard error of this paired difference, None for a precision that was given up
+    before all items were used.
     """
 
     precision: str
@@ -40,6 +44,9 @@ class Fidelity:
     worst: float
     speed: float
     kept: int = 0
+    score: float | None = None
+    difference: float | None = None
+    uncertainty: float | None = None
 
     def __str__(self) -> str:
         """Return one line for people."""
@@ -48,7 +55,11 @@ class Fidelity:
             in_float32 = "its beginning" if parse_family(self.precision) == "bf16" else f"{self.kept} operations"
             kept = f" ({in_float32} in float32)"
         errors = f"{self.usual:.4f} (99 %), {self.worst:.4f} (worst of {self.items})"
-        return f"{self.precision} on {self.provider}{kept}: error {errors}; {self.speed:.1f} times as fast"
+        scored = ""
+        if self.score is not None:
+            margin = "" if self.uncertainty is None else f" ± {self.uncertainty:.4f}"
+            scored = f"; held-out score {self.score:.4f} ({self.difference:+.4f}{margin})"
+        return f"{self.precision} on {self.provider}{kept}: error {errors}; {self.speed:.1f} times as fast{scored}"
 
     @property
     def passes(self) -> bool:

@@ -88,12 +88,17 @@ def choose_precision(
     if is_automatic:
         eligible = list(filter(trial.is_worth, eligible))
     precision = choose_fastest(eligible).precision if eligible else "fp32"
-    chosen = locate_lowered_graph(graph, precision)
-    own = [fidelity for fidelity in judged if fidelity.precision == precision]
-    speeds = {fidelity.provider: fidelity.speed for fidelity in select_passing(own)}
-    if config.provider == AUTO and speeds:
-        chosen.remember_speeds(speeds)
-    return replace(chosen, fidelity=judged)
+    if config.provider == AUTO:
+        remember_all_speeds(graph, judged)
+    return replace(locate_lowered_graph(graph, precision), fidelity=judged)
+
+
+def remember_all_speeds(graph: ExportedGraph, judged: Sequence[Fidelity]) -> None:
+    """Remember the speeds of the providers in each precision; those that are not close enough only if none is."""
+    for precision in {fidelity.precision for fidelity in judged}:
+        own = [fidelity for fidelity in judged if fidelity.precision == precision]
+        speeds = {fidelity.provider: fidelity.speed for fidelity in select_passing(own)}
+        locate_lowered_graph(graph, precision).remember_speeds(speeds)
 
 
 def count_trial_items(families: Sequence[str]) -> int:

@@ -30,6 +30,7 @@ from .options import (
     DataArgument,
     ExcelSafeOption,
     ExecutionOptions,
+    FidelityOption,
     JsonOption,
     LabelSeparatorOption,
     OverwriteOption,
@@ -76,6 +77,7 @@ def fit(
     store: Annotated[str | None, typer.Option(help="Keep the features of SOURCE here.")] = None,
     split: SplitOption = None,
     views: Annotated[int, typer.Option(help="Augmented versions of each image to train on as well.")] = 0,
+    fidelity: FidelityOption = "features",
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -87,7 +89,7 @@ def fit(
     require_bundle_place(out, overwrite=overwrite)
     data = open_data(source, table)
     estimator_class, parameters = task.to_estimator()
-    parameters |= {"head": head, **execution.to_parameters()}
+    parameters |= {"head": head, "fidelity": fidelity, **execution.to_parameters()}
     of_rows: dict[str, Any] = {}
     if isinstance(data, FeatureStore):
         if backbone is not None or store is not None or model != BackboneOptions():
@@ -173,6 +175,7 @@ def summarize_fit(estimator: TransferEstimator, out: Path, head: str) -> dict[st
         "classes": None if classes is None else classes.tolist(),
         "columns": [column.name for column in estimator.extractor_.columns],
         "search": summarize_search(estimator),
+        "precisions": None if estimator.precisions_ is None else asdict(estimator.precisions_),
         "failed": len(estimator.failures_),
         "left_out": estimator.left_out_,
         "unlabelled": estimator.n_unlabelled_,
@@ -211,6 +214,8 @@ def print_fit(estimator: TransferEstimator, facts: dict[str, Any]) -> None:
     echo(f"{facts['head']} on {', '.join(facts['columns'])}: {items}")
     if estimator.search_ is not None:
         echo_lines(estimator.search_.explain(estimator.metric))
+    if estimator.precisions_ is not None:
+        echo_lines(estimator.precisions_)
     if facts["head_choice"]:
         echo(f"chosen: {facts['head_choice']}")
     if facts["unlabelled"]:

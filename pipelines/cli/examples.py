@@ -29,6 +29,7 @@ EXAMPLES = {
     "audit": ["topwork audit features --out findings.csv"],
     "probe": [
         "topwork probe photos/ --backbone timm:resnet18",
+        "topwork probe photos/ --layer last --precisions",
         "topwork probe features --json",
     ],
     "advise": ["topwork advise photos/ --backbone timm:resnet18"],

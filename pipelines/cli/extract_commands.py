@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,6 +16,7 @@ from .options import (
     CutOptions,
     EngineOptions,
     ExecutionOptions,
+    FidelityOption,
     JsonOption,
     SourcesArgument,
     SplitOption,
@@ -55,6 +57,7 @@ def extract(
     machines: EngineOptions,
     backbone: BackboneOption = None,
     split: SplitOption = None,
+    fidelity: FidelityOption = "features",
     shard: Annotated[
         str | None,
         typer.Option(
@@ -103,7 +106,7 @@ def extract(
         admit_extraction(existing, extraction, cut)
     else:
         require_place(store)
-        extraction.fit(data)
+        settle_precision(extraction, data, fidelity)
     opened = select_source(extraction.open(data), parse_split(split))
 
     # Run.
@@ -136,6 +139,24 @@ def admit_extraction(store: FeatureStore, extraction: Extraction, cut: CutOption
             f"the backbone is not that of {store.place}, {architecture}: {error} Use another store, or leave out "
             "--backbone."
         ) from error
+
+
+def settle_precision(extraction: Extraction, data: str | Table | SourceNames, fidelity: str) -> None:
+    """Choose the precision of a new store by the errors of features, or by the score of a head on the source's labels.
+
+    Labels are classes. Only what trains heads needs scikit-learn, which takes long to import.
+    """
+    if fidelity == "features":
+        extraction.fit(data)
+        return
+    from ..estimators.transfer_classifier import TransferClassifier
+
+    parameters = {name: getattr(extraction, name) for name in signature(type(extraction)).parameters}
+    scores = TransferClassifier(**parameters, fidelity=fidelity).choose_precision(data)
+    if scores is None:
+        extraction.fit(data)
+    else:
+        extraction.settle_on(scores.chosen, scores.compared)
 
 
 def may_prune(store: FeatureStore, source: Source, *, is_dry: bool, as_json: bool) -> bool:

@@ -167,6 +167,14 @@ class ExecutionOptions(RunOptions):
         return super().to_parameters() | {"batch_size": parse_batch_size(self.batch_size)}
 
 
+FidelityOption = Annotated[
+    str,
+    option(
+        "What lets a lower precision pass: features, close to fp32; or score, of a head on held-out items.", RUN_PANEL
+    ),
+]
+
+
 @dataclass(frozen=True)
 class EngineOptions:
     """On which machines items are computed."""

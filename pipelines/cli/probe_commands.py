@@ -25,6 +25,7 @@ from .options import (
 from .output import echo, echo_lines, format_duration, print_json, print_table
 
 if TYPE_CHECKING:
+    from ..estimators.precision_scores import PrecisionScores
     from ..selection.probe import LayerProbe
     from ..selection.probe_result import ProbedFeatures
 
@@ -48,6 +49,9 @@ def probe(
     baselines: Annotated[
         bool, typer.Option("--baselines/--no-baselines", help="Also compare raw inputs, and random weights.")
     ] = True,
+    precisions: Annotated[
+        bool, typer.Option("--precisions", help="Also compare precisions by the score of a head on each.")
+    ] = False,
     max_items: Annotated[int, typer.Option(help="Compare by a sample of so many items.")] = 3000,
     as_json: JsonOption = False,
 ) -> None:
@@ -66,6 +70,7 @@ def probe(
         pool=cut.pools if cut.pool else "auto",
         store=store,
         baselines=baselines,
+        precisions=precisions,
         max_items=max_items,
         normalize=cut.normalize,
         **execution.to_parameters(),
@@ -161,11 +166,36 @@ def print_probe(compared: LayerProbe, source: str) -> None:
             f"{baseline.name}: {metric} {baseline.score:.3f}; the recommended features gain "
             f"{100 * baseline.gain:+.1f} ± {100 * baseline.error:.1f} points"
         )
+    if compared.precisions_ is not None:
+        print_precisions(compared.precisions_, metric)
+        echo("")
     named = f"--backbone {best.backbone} " if len(backbones) > 1 else ""
     echo(f"recommended: {named}--layer {best.layer} --pool {best.pool}, {best.width} features")
     echo(f"{metric} {best.score:.3f} ({best.low:.3f} to {best.high:.3f}) on items that did not choose them")
     times = ", ".join(f"{name} {format_duration(seconds)}" for name, seconds in compared.seconds_.items() if seconds)
     echo(f"{len(compared.table_)} compared on {compared.n_items_:,} items: {times}")
+
+
+def print_precisions(scores: PrecisionScores, metric: str) -> None:
+    """Print what precisions cost and gain, and how to use the fastest that is as good."""
+    from ...extract.runtime.providers import parse_family
+
+    rows = [
+        [
+            parse_family(found.precision),
+            found.provider,
+            f"{found.usual:.3f}",
+            f"{found.speed:.1f}",
+            "" if found.score is None else f"{found.score:.4f}",
+            "" if found.difference is None else f"{found.difference:+.4f}",
+            "" if found.uncertainty is None else f"± {found.uncertainty:.4f}",
+        ]
+        for found in scores.compared
+    ]
+    print_table(["precision", "provider", "error, 99 %", "times as fast", metric, "difference", ""], rows)
+    family = parse_family(scores.chosen)
+    if family != "fp32":
+        echo(f"the fastest that is as good for a head: --precision {family} --fidelity score")
 
 
 def list_cells(row: ProbedFeatures) -> list[str]:

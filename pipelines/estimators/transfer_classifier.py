@@ -31,6 +31,7 @@ from ...heads.registry import DEFAULT, resolve_head, set_class_weight
 from ...heads.targets import encode_labels, to_label_array, validate_labels
 from ...plotting import load_pyplot
 from ..fused.parity import FittedPipeline
+from .precision_scores import FEATURES
 from .prediction_displays import draw_calibration, draw_confusion
 from .training_set import TrainingSet, fit_head
 from .transfer_estimator import TransferEstimator
@@ -96,6 +97,11 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
         Parameters of the head, such as ``{"C": 0.1}``; in a pipeline those of its steps, by their own names.
     class_weight : "balanced", dict or None
         Weights of the classes by label, or by their frequency, for heads that have this parameter.
+    fidelity : {"features", "score"}
+        What lets a lower precision pass: "features", that these are close to those in float32; or "score", that a
+        linear head on at most 3,000 labelled items is as good on held-out ones as in float32, within one standard error
+        of the paired difference and one point, see ``precisions_``. With "score" a precision that is named, and does
+        not pass, is an error.
     progress : bool
         Whether a line on a terminal or in a notebook shows what is being done.
 
@@ -113,6 +119,8 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
         Accuracy on the training rows and on held-out rows.
     search_ : CutSearch or None
         What was compared, if the layer is "auto"; its ``score`` is that of rows that took no part in the choice.
+    precisions_ : PrecisionScores or None
+        What was measured of each precision, if `fidelity` is "score".
     failures_ : list of (str, str)
         Id and reason of items that could not be used.
     familiarity_ : Familiarity or None
@@ -146,6 +154,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
         abstain_below: float | None = None,
         head_params: Mapping[str, Any] | None = None,
         class_weight: Any = None,
+        fidelity: str = FEATURES,
         progress: bool = False,
     ) -> None:
         super().__init__(
@@ -163,6 +172,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
             views=views,
             cv=cv,
             head_params=head_params,
+            fidelity=fidelity,
             progress=progress,
         )
         self.calibrate = calibrate

@@ -64,6 +64,15 @@ from .item_labels import (
     read_weights_and_groups,
 )
 from .item_splits import count_left_out, select_for_scoring, select_for_training
+from .precision_scores import (
+    FEATURES,
+    FIDELITIES,
+    FLOAT32,
+    SCORE,
+    LabelledSample,
+    PrecisionScores,
+    choose_by_score,
+)
 from .training_set import TrainingSet, fit_head, take_values, weight_arguments
 
 if TYPE_CHECKING:
@@ -86,6 +95,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
 
     metric: str
     search_: CutSearch | None
+    precisions_: PrecisionScores | None
 
     def __init__(
         self,
@@ -103,6 +113,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         views: int = 0,
         cv: int = 5,
         head_params: Mapping[str, Any] | None = None,
+        fidelity: str = FEATURES,
         progress: bool = False,
     ) -> None:
         self.backbone = backbone
@@ -119,6 +130,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         self.views = views
         self.cv = cv
         self.head_params = head_params
+        self.fidelity = fidelity
         self.progress = progress
 
     # Construction.
@@ -222,6 +234,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         if item_weights is not None:
             weight_arguments(head)
         self._note_items_without_use(items, chosen, labels)
+        self.precisions_ = self._score_precisions(items, chosen[labels.is_labelled], targets, item_groups)
 
         # Compute the features of the labelled items, and train the head on them.
         features = self._compute_training_features(items, chosen, labels.is_labelled)
@@ -333,6 +346,8 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         require_views(self.views)
         if not isinstance(self.store, (str, PathLike, NoneType)):
             raise InputError(f"store={self.store!r} of {type(self).__name__}: expected a path")
+        if self.fidelity not in FIDELITIES:
+            raise InputError(f"fidelity={self.fidelity!r} of {type(self).__name__}: expected 'features' or 'score'")
         if not isinstance(self.head_params, (Mapping, NoneType)):
             raise InputError(f"head_params={self.head_params!r} of {type(self).__name__}: expected a dictionary")
         is_integer = isinstance(self.cv, int | np.integer) and not isinstance(self.cv, bool)
@@ -423,11 +438,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
 
         # Draw items that may be trained on.
         chosen, labels, targets = self._read_targets(items, given, split)
-        positions = chosen[labels.is_labelled]
-        is_original = find_originals(items)[positions]
-        positions, targets = positions[is_original], targets[is_original]
-        if self.find_task(targets) == CLASSIFICATION:
-            targets = encode_labels(targets)[1]
+        positions, targets = self._select_originals(items, chosen[labels.is_labelled], targets)
         n_labelled = len(targets)
         drawn = draw_sample(targets, max_items)
         positions, targets = positions[drawn], targets[drawn]
@@ -448,6 +459,16 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
             extractor=extractor,
             n_labelled=n_labelled,
         )
+
+    def _select_originals(
+        self, items: Source | FeatureStore, positions: NDArray[np.intp], targets: NDArray[Any]
+    ) -> tuple[NDArray[np.intp], NDArray[Any]]:
+        """Return positions of items without their views, and their targets; labels as positions among the classes."""
+        is_original = find_originals(items)[positions]
+        positions, targets = positions[is_original], targets[is_original]
+        if self.find_task(targets) == CLASSIFICATION:
+            targets = encode_labels(targets)[1]
+        return positions, targets
 
     def _open_candidates(self, X: Any, layers: Sequence[str] | None) -> tuple[Extractor, list[Candidate]]:
         """Return an extractor of the layers that are compared, and the candidates."""
@@ -472,6 +493,31 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
             if self.store is not None and self.precision == AUTO:
                 self.extractor_.set_params(precision="fp32")  # so that other layers can be added to the new store
             self.extractor_.fit(X)
+
+    def choose_precision(self, X: Any, split: Any = None) -> PrecisionScores | None:
+        """Make the extractor for items with labels of their own, and choose its precision as ``fit`` does."""
+        self.check_parameters()
+        self.extractor_ = self._build_extractor()
+        self._fit_extractor(X)
+        items = self.open_items(X, None)
+        chosen, labels, targets = self._read_targets(items, None, split)
+        _, item_groups = read_weights_and_groups(items, None, None)
+        return self._score_precisions(items, chosen[labels.is_labelled], targets, item_groups)
+
+    def _score_precisions(
+        self, items: Source | FeatureStore, positions: NDArray[np.intp], targets: NDArray[Any], item_groups: Any
+    ) -> PrecisionScores | None:
+        """Let a head choose the precision, by labelled items or a sample of them; None if that is settled otherwise."""
+        is_fixed = self._has_store or isinstance(self.backbone, ExportedGraph | ForeignBackbone)
+        is_free = self.fidelity == SCORE and self.extractor_.precision != FLOAT32 and not is_fixed
+        if isinstance(items, FeatureStore) or not is_free:
+            return None
+        positions, targets = self._select_originals(items, positions, targets)
+        drawn = draw_sample(targets, MAX_ITEMS)
+        positions, targets = positions[drawn], targets[drawn]
+        groups = number_groups(items, positions, item_groups)
+        sample = LabelledSample(SelectedSource(items, positions.tolist()), targets, groups, self.find_task(targets))
+        return choose_by_score(self.extractor_, sample)
 
     def open_items(
         self, X: Any, given: GivenLabels | None, extractor: Extractor | None = None
@@ -732,6 +778,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         self.fit_report_ = contents.fit_report
         self.not_evaluated_ = None
         self.search_ = None
+        self.precisions_ = None
         self.n_unlabelled_ = 0
         self.lineage_ = contents.lineage
         self.learned_ = contents.learned_ids

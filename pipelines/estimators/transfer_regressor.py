@@ -35,7 +35,7 @@ class TransferRegressor(RegressorMixin, TransferEstimator):  # type: ignore[misc
     head : str or estimator
         A name from ``topwork heads`` that predicts values (``linear`` is a ridge regression whose penalty is chosen by
         leave-one-out), or any scikit-learn regressor.
-    store, normalize, precision, provider, batch_size, on_error, max_pixels, views, cv, head_params, progress
+    store, normalize, precision, provider, batch_size, on_error, max_pixels, views, cv, head_params, fidelity, progress
         As for :class:`topwork.TransferClassifier`.
 
     Attributes
@@ -51,6 +51,8 @@ class TransferRegressor(RegressorMixin, TransferEstimator):  # type: ignore[misc
         R2 on the training rows and on held-out rows.
     search_ : CutSearch or None
         What was compared, if the layer is "auto"; its ``score`` is that of rows that took no part in the choice.
+    precisions_ : PrecisionScores or None
+        What was measured of each precision, if `fidelity` is "score".
     failures_ : list of (str, str)
         Id and reason of items that could not be used.
     familiarity_ : Familiarity or None

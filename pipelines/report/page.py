@@ -303,7 +303,8 @@ def render_certificate(bundle: dict[str, Any]) -> Markup:
     for found in certificate["fidelity"]:
         errors = f"{found['usual']:.4f} for 99 % of {found['items']} items, {found['worst']:.4f} at worst"
         name = f"error of {found['precision']} on {found['provider']}"
-        pairs.append((name, f"{errors}; {found['speed']:.1f} times as fast as float32"))
+        score = "" if found["score"] is None else f"; held-out score {found['score']:.4f} ({found['difference']:+.4f})"
+        pairs.append((name, f"{errors}; {found['speed']:.1f} times as fast as float32{score}"))
     for found in certificate["measurements"]:
         error = "unknown" if found["relative_l2"] is None else f"{found['relative_l2']:.2e}"
         verdict = "" if found["passes"] else ", not used"

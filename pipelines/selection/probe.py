@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator
 from ...errors import InputError
 from ...extract.extractor.extractor import Extractor
 from ...extract.graphs.cutting import layers as list_layers
+from ...extract.graphs.exported_graph import ExportedGraph
 from ...extract.graphs.pooling import AUTO
 from ...extract.jobs.job import extract_features
 from ...extract.preprocess.decode import MAX_PIXELS
@@ -34,6 +35,7 @@ from ...models.loading import RANDOM_WEIGHTS, BackboneSpec
 from ...progress_display import shows_progress
 from ..estimators.candidate_features import MAX_ITEMS, load_named, split_columns
 from ..estimators.cut_search import Candidate, CutSearch, Features, search_cut
+from ..estimators.precision_scores import LabelledSample, PrecisionScores, score_precisions
 from ..estimators.transfer_classifier import TransferClassifier
 from ..estimators.transfer_regressor import TransferRegressor
 from .depth_curve import draw_depth_curve
@@ -73,6 +75,8 @@ class LayerProbe(BaseEstimator):  # type: ignore[misc]
         Store that gets the recommended features of all items.
     baselines : bool
         Whether heads are also trained on the raw inputs, and on the same backbone with random weights.
+    precisions : bool
+        Whether a head is also trained on the recommended features in each precision that is faster than float32 here.
     max_items : int
         Largest number of items to compare by; of more, a sample with the same shares of classes.
     normalize, precision, provider, batch_size, on_error, max_pixels, progress
@@ -86,6 +90,8 @@ class LayerProbe(BaseEstimator):  # type: ignore[misc]
         All features that were compared.
     baselines_ : list of Baseline
         Raw inputs, and random weights.
+    precisions_ : PrecisionScores or None
+        What precisions cost, if they were compared; None for a store, or a graph that was exported before.
     n_items_, n_labelled_ : int
         Items that were compared by, and all that have a label and may be trained on.
     search_ : CutSearch
@@ -99,7 +105,8 @@ class LayerProbe(BaseEstimator):  # type: ignore[misc]
     seconds_of_backbone_ : float or None
         Time that 1,000 items take in the whole backbone; None for a store.
     seconds_ : dict of str to float
-        Time that the search took, by part: ``extract``, ``heads``, ``baselines``, ``store``.
+        Time that the search took, by part: ``extract``, ``heads``, ``baselines``, ``precisions``,
+        ``store``.
     store_ : FeatureStore or None
         Has the recommended features of all items; the store that was given, or that is named `store`.
 
@@ -127,6 +134,7 @@ class LayerProbe(BaseEstimator):  # type: ignore[misc]
         pool: str | Sequence[str] = AUTO,
         store: str | Path | None = None,
         baselines: bool = True,
+        precisions: bool = False,
         max_items: int = MAX_ITEMS,
         normalize: bool = False,
         precision: str = "auto",
@@ -142,6 +150,7 @@ class LayerProbe(BaseEstimator):  # type: ignore[misc]
         self.pool = pool
         self.store = store
         self.baselines = baselines
+        self.precisions = precisions
         self.max_items = max_items
         self.normalize = normalize
         self.precision = precision
@@ -171,7 +180,7 @@ class LayerProbe(BaseEstimator):  # type: ignore[misc]
             If nothing can be compared: no labels, a single class, or no item that can be held out.
         """
         self._check_parameters()
-        self.seconds_ = {"extract": 0.0, "heads": 0.0, "baselines": 0.0, "store": 0.0}
+        self.seconds_ = {"extract": 0.0, "heads": 0.0, "baselines": 0.0, "precisions": 0.0, "store": 0.0}
         backbones = name_backbones(self._list_backbones(X))
         probed = [self._probe(name, backbone, X, y, groups, split) for name, backbone in backbones.items()]
 
@@ -201,8 +210,9 @@ class LayerProbe(BaseEstimator):  # type: ignore[misc]
         self.groups_ = winner.features.groups
         self.seconds_of_backbone_ = winner.seconds
 
-        # Compare them with what needs no trained backbone, and store those of all items.
+        # Compare them with what needs no trained backbone and with lower precisions, and store those of all items.
         self.baselines_ = self._measure_baselines(winner, chosen) if self.baselines else []
+        self.precisions_ = self._score_precisions(winner, chosen) if self.precisions else None
         self.store_ = self._fill_store(winner, chosen, X, y)
         return self
 
@@ -286,6 +296,23 @@ class LayerProbe(BaseEstimator):  # type: ignore[misc]
         matrices = split_columns(computed.matrix, extractor.columns)
         return replace(winner.features, matrices=matrices)
 
+    def _score_precisions(self, winner: BackboneProbe, chosen: Candidate) -> PrecisionScores | None:
+        """Train heads on the recommended features in each precision; not for a store or a graph, which have theirs."""
+        features = winner.features
+        if features.items is None or isinstance(winner.extractor.backbone, ExportedGraph):
+            return None
+        started = time.perf_counter()
+        extractor = self._make_recommended(winner, chosen).fit(features.items)
+        sample = LabelledSample(features.items, features.targets, features.groups, winner.task)
+        scores = score_precisions(extractor, sample)
+        self.seconds_["precisions"] = time.perf_counter() - started
+        return scores
+
+    def _make_recommended(self, winner: BackboneProbe, chosen: Candidate) -> Extractor:
+        """Return an unfitted extractor of the recommended features, in the precision that was asked for."""
+        recommended = {"precision": self.precision, "layer": chosen.layers, "pool": chosen.pool}
+        return Extractor(**winner.extractor.get_params() | recommended)
+
     def _fill_store(self, winner: BackboneProbe, chosen: Candidate, X: Any, y: Any) -> FeatureStore | None:
         """Compute the recommended features of all items into the store, with their labels, if one is named."""
         if isinstance(X, FeatureStore):
@@ -293,8 +320,7 @@ class LayerProbe(BaseEstimator):  # type: ignore[misc]
         if self.store is None:
             return None
         started = time.perf_counter()
-        parameters = winner.extractor.get_params() | {"precision": self.precision}
-        extractor = Extractor(**parameters | {"layer": chosen.layers, "pool": chosen.pool}).fit(X)
+        extractor = self._make_recommended(winner, chosen).fit(X)
         store = FeatureStore.open_or_create(self.store, extractor)
         items = winner.estimator.open_items(X, None if y is None else read_labels(y), extractor)
         extract_features(items, store, config=extractor.run_config)
@@ -348,6 +374,7 @@ class LayerProbe(BaseEstimator):  # type: ignore[misc]
             "best": asdict(self.best_),
             "table": [row.to_dict() for row in self.table_],
             "baselines": [asdict(baseline) for baseline in self.baselines_],
+            "precisions": None if self.precisions_ is None else asdict(self.precisions_),
             "metric": self.metric,
             "n": self.n_items_,
             "seconds": self.seconds_,

@@ -166,3 +166,24 @@ def test_dry_run_of_pruning_and_compacting_writes_nothing(work: Path, photos: Pa
     assert "would merge" in topwork_command("store", "compact", work / "store", "--dry-run").stdout
     assert topwork_command("extract", photos, "--store", work / "store", "--dry-run", code=2).stdout == ""
     assert FeatureStore.open(work / "store").log.entries() == before
+
+
+def test_precision_of_a_new_store_is_chosen_by_the_score_of_a_head(work: Path, tmp_path: Path) -> None:
+    run = ["--precision", "int8", "--fidelity", "score"]
+    ledger = topwork_json("extract", work / "photos", "--store", tmp_path / "s", *run)
+    assert (ledger["ok"], ledger["failed"]) == (24, 1)
+    assert ledger["precision"].startswith("int8:")
+    fidelity = topwork_json("store", "info", tmp_path / "s")["fidelity"]
+    assert {entry["precision"]: entry["score"] > 0.8 for entry in fidelity} == {"fp32": True, ledger["precision"]: True}
+    again = topwork_json("extract", work / "photos", "--store", tmp_path / "s", *run)
+    assert (again["computed"], again["precision"]) == (0, ledger["precision"])
+
+
+def test_score_of_a_head_needs_labels(work: Path, tmp_path: Path) -> None:
+    for number in range(2):
+        Image.new("RGB", (40, 40), (number, 0, 0)).save(tmp_path / f"{number}.png")
+    refused = topwork_command("extract", tmp_path, "--store", tmp_path / "s", "--fidelity", "score", code=2)
+    assert "label" in refused.stderr
+    wrong = topwork_command("extract", work / "photos", "--store", tmp_path / "s", "--fidelity", "best", code=2)
+    assert "expected 'features' or 'score'" in wrong.stderr
+    assert not (tmp_path / "s").exists()

@@ -20,6 +20,18 @@ def test_probe_prints_a_table_and_a_recommendation(work: Path, tmp_path: Path) -
     assert len(found["table"]) == 3
 
 
+def test_probe_tells_what_precisions_cost(work: Path) -> None:
+    arguments = ["probe", work / "photos.tar", "--layer", "last", "--pool", "avg", "--no-baselines", "--precisions"]
+    arguments += ["--precision", "fp16"]
+    lines = topwork_command(*arguments).stdout.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("precision "))
+    assert {line.split()[0] for line in lines[start + 1 : start + 3]} == {"fp32", "fp16"}
+    assert max(map(len, lines)) <= 80
+    found = topwork_json(*arguments)["precisions"]
+    assert {fidelity["precision"] for fidelity in found["compared"]} == {"fp32", "fp16"}
+    assert all(fidelity["score"] > 0.8 for fidelity in found["compared"])
+
+
 def test_probe_compares_the_columns_of_a_store(work: Path) -> None:
     found = topwork_json("probe", work / "store")
     assert found["best"]["score"] > 0.8

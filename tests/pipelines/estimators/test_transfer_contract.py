@@ -50,6 +50,7 @@ NONSENSE = [
     ("calibrate", "yes"),
     ("abstain_below", 2),
     ("abstain_below", "half"),
+    ("fidelity", "accuracy"),
 ]
 NOTHING: dict[str, Callable[[], Any]] = {
     "list": list,

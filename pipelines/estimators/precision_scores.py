@@ -1,0 +1,133 @@
+"""What precisions cost a head: its score on held-out items, when it is trained on the features of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from ...errors import InputError
+from ...extract.graphs.fidelity import Fidelity
+from ...extract.graphs.pooling import AUTO
+from ...extract.precision.trial import MIN_SPEEDUP, choose_fastest
+from ...extract.runtime.providers import parse_family
+from ...heads.feature_comparison import choose_features, compare_features, compare_scores
+from ...progress import report_step
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ...extract.extractor.extractor import Extractor, ItemFeatures
+    from ...extract.sources.item import Source
+    from ...heads.feature_comparison import HeldOutScores
+
+FEATURES, SCORE = FIDELITIES = ("features", "score")
+"""What lets a lower precision pass: the errors of its features, or the score of a head on them."""
+FLOAT32 = "fp32"
+
+
+@dataclass(frozen=True)
+class LabelledSample:
+    """Items with their targets and groups, by which precisions are compared.
+
+    The targets have the shape (n_items,) or (n_items, n_targets); labels are positions among the sorted classes.
+    """
+
+    items: Source
+    targets: NDArray[Any]
+    groups: NDArray[Any] | None
+    task: str
+
+
+@dataclass(frozen=True)
+class PrecisionScores:
+    """Precisions, compared by the score of a head on held-out items.
+
+    Parameters
+    ----------
+    compared : tuple of Fidelity
+        Of each precision the fastest provider that is close enough, slow ones first. Where any precision may be taken,
+        those that are hardly faster than float32 have no score; nor have those that fail for items that it computes.
+    chosen : str
+        The fastest with which a head is as good as with the best, within one standard error of the paired difference,
+        and one point.
+    """
+
+    compared: tuple[Fidelity, ...]
+    chosen: str
+
+    def __str__(self) -> str:
+        """Return a line for each precision, and which is chosen."""
+        return "\n".join([*map(str, self.compared), f"precision: {self.chosen}"])
+
+
+def choose_by_score(extractor: Extractor, sample: LabelledSample) -> PrecisionScores:
+    """Let an extractor compute in the fastest precision with which a head is as good, and certify the scores.
+
+    Raises
+    ------
+    InputError
+        If a precision was named, and a head is worse with it; or if no item can be held out.
+    """
+    scores = score_precisions(extractor, sample)
+    if extractor.precision not in (AUTO, parse_family(scores.chosen)):
+        measured = "; ".join(map(str, scores.compared))
+        raise InputError(
+            f"precision {extractor.precision!r} lowers the score of a head on held-out items: {measured}. Use "
+            "precision='auto', or fidelity='features' to take it all the same."
+        )
+    extractor.settle_on(scores.chosen, scores.compared)
+    return scores
+
+
+def score_precisions(extractor: Extractor, sample: LabelledSample) -> PrecisionScores:
+    """Cross-validate a head on features in float32 and in each precision that a fitted extractor judged.
+
+    The extractor computes in any of them afterwards. Raise an InputError if no item can be held out.
+    """
+    judged = group_by_precision(extractor.graph.certificate.fidelity)
+    fastest = {precision: choose_fastest(found) for precision, found in judged.items()}
+    tried = [FLOAT32]
+    for precision, fidelity in fastest.items():
+        is_fast = fidelity.speed >= MIN_SPEEDUP or extractor.precision != AUTO
+        if is_fast and precision != FLOAT32:
+            tried.append(precision)
+    # Compute the features.
+    computed: dict[str, ItemFeatures] = {}
+    for precision in tried:
+        report_step(f"computing features in {parse_family(precision)} to score them")
+        extractor.settle_on(precision)
+        computed[precision] = extractor.compute(sample.items)
+    kept = computed[FLOAT32].kept
+    if FLOAT32 not in fastest:
+        provider = extractor.provider if extractor.provider != AUTO else choose_fastest(list(fastest.values())).provider
+        fastest[FLOAT32] = Fidelity(FLOAT32, provider, items=len(kept), usual=0.0, worst=0.0, speed=1.0)
+    # Train heads on them.
+    matrices = {precision: found.matrix for precision, found in computed.items() if len(found.kept) == len(kept)}
+    groups = None if sample.groups is None else sample.groups[kept]
+    scores = compare_features(matrices, sample.targets[kept], sample.task, groups)
+    choice = choose_features(scores, lambda precision: -fastest[precision].speed)
+    compared = [add_score(fidelity, scores) for fidelity in fastest.values()]
+    return PrecisionScores(tuple(sorted(compared, key=lambda fidelity: fidelity.speed)), choice.chosen)
+
+
+def group_by_precision(judged: Sequence[Fidelity]) -> dict[str, list[Fidelity]]:
+    """Return what was measured of each precision, on one provider or several."""
+    groups: dict[str, list[Fidelity]] = {}
+    for fidelity in judged:
+        groups.setdefault(fidelity.precision, []).append(fidelity)
+    return groups
+
+
+def add_score(fidelity: Fidelity, scores: Mapping[str, HeldOutScores]) -> Fidelity:
+    """Return what was measured of a precision with the score of a head, if one was trained, beside that in float32.
+
+    A head that is hopeless on a part of the rows was not trained on all; then there is no paired difference.
+    """
+    own, exact = scores.get(fidelity.precision), scores[FLOAT32]
+    if own is None:
+        return fidelity
+    if own.n_rows < exact.n_rows:
+        return replace(fidelity, score=own.score, difference=own.score - exact.score)
+    difference, uncertainty = compare_scores(own, exact)
+    return replace(fidelity, score=own.score, difference=difference, uncertainty=uncertainty)
