@@ -182,7 +182,7 @@ def print_precisions(scores: PrecisionScores, metric: str) -> None:
 
     rows = [
         [
-            parse_family(found.precision),
+            parse_family(found.precision) + (", part fp32" if found.kept else ""),
             found.provider,
             f"{found.usual:.3f}",
             f"{found.speed:.1f}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -46,8 +46,9 @@ class PrecisionScores:
     Parameters
     ----------
     compared : tuple of Fidelity
-        Of each precision the fastest provider that is close enough, slow ones first. Where any precision may be taken,
-        those that are hardly faster than float32 have no score; nor have those that fail for items that it computes.
+        Slow ones first; of each family the fastest, and the fastest whose features are close enough. Where any may be
+        taken, those that are hardly faster than float32 have no score; nor have those that fail for items that it
+        computes.
     chosen : str
         The fastest with which a head is as good as with the best, within one standard error of the paired difference,
         and one point.
@@ -85,8 +86,7 @@ def score_precisions(extractor: Extractor, sample: LabelledSample) -> PrecisionS
 
     The extractor computes in any of them afterwards. Raise an InputError if no item can be held out.
     """
-    judged = group_by_precision(extractor.graph.certificate.fidelity)
-    fastest = {precision: choose_fastest(found) for precision, found in judged.items()}
+    fastest = select_variants(extractor.graph.certificate.fidelity)
     tried = [FLOAT32]
     for precision, fidelity in fastest.items():
         is_fast = fidelity.speed >= MIN_SPEEDUP or extractor.precision != AUTO
@@ -111,12 +111,25 @@ def score_precisions(extractor: Extractor, sample: LabelledSample) -> PrecisionS
     return PrecisionScores(tuple(sorted(compared, key=lambda fidelity: fidelity.speed)), choice.chosen)
 
 
-def group_by_precision(judged: Sequence[Fidelity]) -> dict[str, list[Fidelity]]:
-    """Return what was measured of each precision, on one provider or several."""
+def select_variants(judged: Sequence[Fidelity]) -> dict[str, Fidelity]:
+    """Return what was measured of each precision that is to be compared, on its fastest provider.
+
+    Of a family they are the fastest, and the fastest whose features are close enough.
+    """
+    own = [choose_fastest(found) for found in group(judged, lambda fidelity: fidelity.precision)]
+    variants: dict[str, Fidelity] = {}
+    for found in group(own, lambda fidelity: parse_family(fidelity.precision)):
+        for fidelity in (choose_fastest(found), max(found, key=lambda fidelity: fidelity.speed)):
+            variants[fidelity.precision] = fidelity
+    return variants
+
+
+def group(judged: Sequence[Fidelity], key: Callable[[Fidelity], str]) -> list[list[Fidelity]]:
+    """Return what was measured in groups of the same key."""
     groups: dict[str, list[Fidelity]] = {}
     for fidelity in judged:
-        groups.setdefault(fidelity.precision, []).append(fidelity)
-    return groups
+        groups.setdefault(key(fidelity), []).append(fidelity)
+    return list(groups.values())
 
 
 def add_score(fidelity: Fidelity, scores: Mapping[str, HeldOutScores]) -> Fidelity:

@@ -109,6 +109,15 @@ def test_of_the_providers_of_a_precision_one_is_scored_that_is_close_enough(
     assert [fidelity.provider for fidelity in found.compared] == ["right", "right"]
 
 
+def test_of_a_family_the_fastest_is_scored_and_the_fastest_that_is_close_enough(
+    sample: LabelledSample, exact: NDArray[np.float32]
+) -> None:
+    judged = (judge("bf16", 3.0), judge("bf16:a", 2.5), judge("bf16:b", 2.0, 0.01), judge("bf16:c", 1.5, 0.01))
+    features = dict.fromkeys(["fp32", *(fidelity.precision for fidelity in judged)], exact)
+    found = score_precisions(Computing(features, judged), sample)
+    assert [fidelity.precision for fidelity in found.compared] == ["fp32", "bf16:b", "bf16"]
+
+
 def test_precision_that_fails_for_items_is_not_taken(sample: LabelledSample, exact: NDArray[np.float32]) -> None:
     features = {"fp32": exact, "fp16": exact}
     computing = Computing(features, (judge("fp16", 2.0),), failing={"fp16": 3})  # overflows
