@@ -84,13 +84,9 @@ def choose_precision(
     )
     judged = judge_once(trial, families)
     # Choose.
-    eligible = [fidelity for fidelity in judged if fidelity.precision != "fp32"]
-    if is_automatic:
-        eligible = list(filter(trial.is_worth, eligible))
-    precision = choose_fastest(eligible).precision if eligible else "fp32"
     if config.provider == AUTO:
         remember_all_speeds(graph, judged)
-    return replace(locate_lowered_graph(graph, precision), fidelity=judged)
+    return replace(locate_lowered_graph(graph, select_precision(trial, judged)), fidelity=judged)
 
 
 def remember_all_speeds(graph: ExportedGraph, judged: Sequence[Fidelity]) -> None:
@@ -99,6 +95,14 @@ def remember_all_speeds(graph: ExportedGraph, judged: Sequence[Fidelity]) -> Non
         own = [fidelity for fidelity in judged if fidelity.precision == precision]
         speeds = {fidelity.provider: fidelity.speed for fidelity in select_passing(own)}
         locate_lowered_graph(graph, precision).remember_speeds(speeds)
+
+
+def select_precision(trial: Trial, judged: Sequence[Fidelity]) -> str:
+    """Return the precision to compute in after a trial: with ``"auto"`` float32 if no other is worth it."""
+    eligible = [fidelity for fidelity in judged if fidelity.precision != "fp32"]
+    if trial.is_automatic:
+        eligible = list(filter(trial.is_worth, eligible))
+    return choose_fastest(eligible).precision if eligible else "fp32"
 
 
 def count_trial_items(families: Sequence[str]) -> int:

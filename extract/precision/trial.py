@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ...errors import ProviderError
+from ...errors import ProviderError, reason
 from ...hardware import available_cores
 from ..engine.batching import ITEMS_PER_BATCH
 from ..engine.engine import infer
@@ -65,7 +65,8 @@ class Trial:
 
     The first 256 of the user's items judge, the last 128 calibrate; `originals` are the judging items as exact decoding
     prepares them. If `is_automatic`, precisions that fail are skipped; and where one fails as a whole, and is at least
-    `min_speedup` times as fast as float32, some operations are tried in float32.
+    `min_speedup` times as fast as float32, some operations are tried in float32. `failures` are the reasons of those
+    that were not computed.
     """
 
     graph: ExportedGraph
@@ -74,6 +75,7 @@ class Trial:
     originals: Sequence[Prepared]
     is_automatic: bool
     min_speedup: float = MIN_SPEEDUP
+    failures: list[str] = field(default_factory=list, compare=False)
 
     def digest(self) -> str:
         """Return the digest of the items and of how they judge."""
@@ -117,6 +119,11 @@ class Trial:
         if consists_of_products(self.graph):
             activations = measure_activations(self.graph, self.items[-CALIBRATION_ITEMS:])
             yield from self._measure(Lowering("int8", activations=activations), self._find_rivals("int8"))
+
+    @property
+    def float32_rate(self) -> float:
+        """Items per second of the provider that is the fastest in float32, inference alone."""
+        return len(self._expected) / self._fastest.seconds
 
     def is_worth(self, fidelity: Fidelity) -> bool:
         """Return whether a lower precision is close enough, and if it is automatic fast enough, to replace float32."""
@@ -172,7 +179,8 @@ class Trial:
             try:
                 session = graph.open(name, available_cores())
                 vectors, seconds = self._time(session, self.items[:MAX_JUDGED_ITEMS])
-            except ProviderError:
+            except ProviderError as error:
+                self.failures.append(f"{graph.metadata.precision} on {name}: {reason(error)}")
                 if not runs and name == providers[-1]:
                     raise
                 continue

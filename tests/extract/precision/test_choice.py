@@ -24,7 +24,7 @@ from topwork.extract.precision.choice import choose_precision, find_candidates
 from topwork.extract.precision.lowered import Lowering
 from topwork.extract.precision.trial import Trial
 from topwork.extract.preprocess.preprocessor import Prepared
-from topwork.extract.runtime.providers import find_rivals
+from topwork.extract.runtime.providers import PROVIDERS, explain_absence, find_rivals
 from topwork.extract.store.feature_store import FeatureStore
 from topwork.models.input_spec import InputSpec
 from topwork.pipelines.cli.main import app
@@ -286,6 +286,21 @@ def test_fast_decoding_is_judged_on_few_items(fast_graph: ExportedGraph, photos:
     (judged,) = chosen.certificate.fidelity
     assert (judged.precision, judged.items, chosen.metadata.precision) == ("fp32", 5, "fp32")
     assert judged.usual > 0
+
+
+def test_trial_says_why_a_provider_does_not_take_part(graph_copy: ExportedGraph) -> None:
+    absent = next(provider.name for provider in PROVIDERS.values() if explain_absence(provider))
+
+    class Hopeful(Trial):
+        def _find_rivals(self, family: str) -> list[str]:
+            return [absent, "cpu"]
+
+    items = [ways[0] for ways in draw([graph_copy.input_spec], 40)]
+    trial = Hopeful(graph=graph_copy, provider="auto", items=items, originals=items, is_automatic=True)
+    assert [fidelity.provider for fidelity in trial.judge("fp32")] == ["cpu"]
+    (failure,) = trial.failures
+    assert failure.startswith(f"fp32 on {absent}: provider '{absent}' is not available")
+    assert trial.float32_rate > 0
 
 
 @pytest.mark.parametrize("precision", ["half", "", "FP32"])
