@@ -13,6 +13,7 @@ from ..extract.runtime.providers import (
     Provider,
     explain_absence,
     explain_unsupported,
+    find_rivals,
     find_usable_providers,
     openvino_devices,
 )
@@ -62,13 +63,15 @@ def examine_provider(provider: Provider) -> dict[str, Any]:
 
 
 def explain_choice(precision: str) -> str:
-    """Return the provider that ``auto`` takes for a precision, and why."""
-    names = [provider.name for provider in find_usable_providers(precision)]
-    if not names:
+    """Return the provider that ``auto`` takes for a precision, or those of which it times the fastest."""
+    if not find_usable_providers(precision):
         return "none is able"
+    names = [provider.name for provider in find_rivals("auto", precision)]
     if precision == "fp16" and names[0] == "cpu":
         return "cpu, which only emulates it: precision auto leaves it out"
-    return f"{names[0]}, preferred of {', '.join(names)}"
+    if len(names) == 1:
+        return names[0]
+    return f"{' or '.join(names)}, as timed on your items; {names[0]} before that"
 
 
 def find_problems(installed_packages: set[str], built_providers: list[str]) -> list[str]:
