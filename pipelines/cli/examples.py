@@ -61,6 +61,10 @@ EXAMPLES = {
     "cache verify": ["topwork cache verify"],
     "show": ["topwork show bundle", "topwork show features", "topwork show model.onnx"],
     "heads": ["topwork heads"],
-    "doctor": ["topwork doctor"],
+    "doctor": [
+        "topwork doctor --bench",
+        "topwork doctor --bench --backbone timm:resnet50 --weights random",
+        "topwork doctor --bench --backbone timm:resnet50 --items photos/",
+    ],
     "demo": ["topwork demo --keep demo"],
 }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ...errors import InputError
-from .options import JsonOption
+from .options import BACKBONE_PANEL, BACKBONES_HELP, SOURCES_HELP, BackboneOptions, JsonOption
 from .output import echo, echo_lines, print_json, print_table
 
 if TYPE_CHECKING:
@@ -40,11 +40,30 @@ def print_heads(heads: list[NamedHead]) -> None:
     print_table(["head", "class", "labels", "value", "good for".ljust(width)], rows)
 
 
-def doctor(as_json: JsonOption = False) -> None:
-    """Show which providers and precisions this machine has, and problems of the installation."""
+def doctor(
+    options: BackboneOptions,
+    bench: Annotated[
+        bool, typer.Option("--bench", help="Time what auto chooses from, on typical networks or on --backbone.")
+    ] = False,
+    backbone: Annotated[
+        str | None,
+        typer.Option(help=f"Measure this one: {BACKBONES_HELP}.", rich_help_panel=BACKBONE_PANEL),
+    ] = None,
+    items: Annotated[
+        str | None, typer.Option(help=f"Your own items, as errors on synthetic ones say little. {SOURCES_HELP}.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which providers and precisions this machine has, how fast they are, and problems of the installation."""
     from ..doctor import examine_installation
 
+    if backbone is not None and not bench:
+        raise InputError(f"--backbone {backbone} applies to --bench; expected --bench with it")
+    if backbone is None and (items is not None or options != BackboneOptions()):
+        raise InputError("--items and options of the backbone apply to --backbone; expected --bench --backbone NAME")
     facts = examine_installation()
+    if bench:
+        facts["bench"] = run_bench(backbone, options, items)
     if as_json:
         print_json(facts)
         return
@@ -55,6 +74,54 @@ def doctor(as_json: JsonOption = False) -> None:
         echo(f"auto in {precision}: {choice}")
     for problem in facts["problems"]:
         echo_lines(f"\nproblem: {problem}")
+    if bench:
+        print_bench(facts["bench"])
+
+
+def run_bench(backbone: str | None, options: BackboneOptions, items: str | None) -> list[dict[str, Any]]:
+    """Measure the named backbone, or typical networks."""
+    from ...extract.graphs.graph_cache import load_or_reuse
+    from ..bench import bench_backbone, bench_typical_networks
+
+    if backbone is None:
+        return bench_typical_networks()
+    return [bench_backbone(backbone, load_or_reuse(options.to_spec(backbone)), items)]
+
+
+def print_bench(networks: list[dict[str, Any]]) -> None:
+    """Print a table for each network, and what its numbers mean."""
+    from ...extract.graphs.fidelity import MAX_ITEM_ERROR, MAX_P99_ERROR
+
+    for network in networks:
+        kind = "synthetic" if network["synthetic"] else "of your own"
+        echo("")
+        echo(f"{network['network']}: {network['items']} {kind} items")
+        width = max(len(measured["verdict"]) for measured in network["measured"])
+        rows = [
+            [
+                measured["provider"],
+                measured["precision"],
+                str(measured["kept"]),
+                f"{measured['items_per_second']:.0f}",
+                f"{measured['speed']:.2f}",
+                f"{measured['usual']:.4f}",
+                f"{measured['worst']:.4f}",
+                measured["verdict"].ljust(width),
+            ]
+            for measured in network["measured"]
+        ]
+        print_table(["provider", "precision", "kept", "items/s", "speed", "99 %", "worst", "auto".ljust(width)], rows)
+        for failure in network["failed"]:
+            echo(f"  failed: {failure}")
+    echo_lines(
+        "\nkept: operations in fp32; speed: of inference, over that of the fastest in fp32\n"
+        f"99 %, worst: relative errors of the items; auto allows {MAX_P99_ERROR} and {MAX_ITEM_ERROR}"
+    )
+    if any(network["synthetic"] for network in networks):
+        echo_lines(
+            "Errors on your own items are others, and often larger than on synthetic ones:\n"
+            "--backbone NAME --items SOURCE measures them."
+        )
 
 
 def print_machine(machine: dict[str, Any], versions: dict[str, str]) -> None:

@@ -40,6 +40,7 @@ RUNS = {
     "show (a store)": "show {work}/store",
     "heads": "heads",
     "doctor": "doctor",
+    "doctor --bench": "doctor --bench --backbone topwork:tiny",
     "cache info": "cache info",
     "cache clean": "cache clean --dry-run",
 }
