@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..atomic import write_file
 from .backbone import Backbone
 from .loading import load_backbone
 from .tensor_spec import TensorSpec
@@ -43,7 +44,7 @@ def make_benchmark_backbones(folder: Path) -> dict[str, Backbone]:
     backbones = {}
     for name, model in models.items():
         path = folder / f"{name}.onnx"
-        path.write_bytes(model.SerializeToString())
+        write_file(path, model.SerializeToString())
         backbones[name] = load_backbone(f"onnx:{path}", input_spec=TensorSpec(INPUT_SHAPE))
     return backbones
 
