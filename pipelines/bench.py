@@ -25,6 +25,7 @@ from ..extract.precision.choice import (
 from ..extract.precision.lowered import is_convertible
 from ..extract.precision.trial import CALIBRATION_ITEMS, MIN_SPEEDUP, Trial, choose_fastest
 from ..extract.preprocess.by_kind import preprocessor_for
+from ..models.benchmark_networks import make_benchmark_backbones
 
 if TYPE_CHECKING:
     from ..models.backbone import Backbone
@@ -35,8 +36,6 @@ N_SYNTHETIC_ITEMS = 128
 
 def bench_typical_networks() -> list[dict[str, Any]]:
     """Measure small untrained networks of typical operations; see :func:`bench_backbone`."""
-    from ..models.benchmark_networks import make_benchmark_backbones
-
     with tempfile.TemporaryDirectory(prefix="topwork-") as folder:
         backbones = make_benchmark_backbones(Path(folder))
         return [bench_backbone(name, backbone) for name, backbone in backbones.items()]
