@@ -70,8 +70,7 @@ def to_pixels(image: Image.Image, spec: ImageSpec) -> NDArray[np.uint8]:
     if spec.decode == "fast" or resized_height * resized_width > MAX_RESIZED_PIXELS:
         cropped = resize_crop(image, across, down, FILTERS[spec.interpolation])
     else:
-        resized = image.resize((resized_width, resized_height), FILTERS[spec.interpolation])
-        cropped = resized.crop((across.start, down.start, across.end, down.end))
+        cropped = resize_exactly(image, across, down, FILTERS[spec.interpolation])
     pixels = np.asarray(cropped)
     return pixels if pixels.shape[:2] == spec.size else place_in_centre(pixels, spec)
 
@@ -88,6 +87,24 @@ def resize_crop(image: Image.Image, across: Span, down: Span, resampling: Image.
         return rows.resize((across.length, down.length), resampling, box=(left, 0, right, down.length))
     columns = image.resize((across.length, image.height), resampling, box=(left, 0, right, image.height))
     return columns.resize((across.length, down.length), resampling, box=(0, top, across.length, bottom))
+
+
+def resize_exactly(image: Image.Image, across: Span, down: Span, resampling: Image.Resampling) -> Image.Image:
+    """Return the centre of a whole resize; columns that are not kept are dropped before the rows are resized.
+
+    That changes no pixel where Pillow resizes the columns first, too. From version 13 on it takes the rows first if an
+    image is much higher than wide, or shrinks much more in height, so only the other ones are resized in two steps.
+    """
+    is_wide = image.width >= image.height
+    shrinks_most_across = across.original * down.resized >= down.original * across.resized
+    is_cropped = across.length < across.resized
+    if is_wide and shrinks_most_across and is_cropped:
+        columns = image.resize((across.resized, image.height), resampling)
+        kept = columns.crop((across.start, 0, across.end, image.height))
+        rows = kept.resize((across.length, down.resized), resampling)
+        return rows.crop((0, down.start, across.length, down.end))
+    resized = image.resize((across.resized, down.resized), resampling)
+    return resized.crop((across.start, down.start, across.end, down.end))
 
 
 def place_in_centre(pixels: NDArray[np.uint8], spec: ImageSpec) -> NDArray[np.uint8]:

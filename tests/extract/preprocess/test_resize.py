@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from topwork.extract.preprocess.decode import decode
-from topwork.extract.preprocess.resize import MAX_RESIZED_PIXELS, to_pixels
+from topwork.extract.preprocess.resize import FILTERS, MAX_RESIZED_PIXELS, Span, place_in_centre, to_pixels
 from topwork.models.image_spec import INTERPOLATIONS, ImageSpec
 from topwork.models.torchvision_operators import ensure_torchvision_operators
 
@@ -33,6 +33,15 @@ def by_torchvision(image: Image.Image, spec: ImageSpec) -> np.ndarray:
     from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 
     return np.asarray(CenterCrop(spec.size)(Resize(spec.resize, InterpolationMode(spec.interpolation))(image)))
+
+
+def resized_whole(image: Image.Image, spec: ImageSpec) -> np.ndarray:
+    rows, columns = spec.resized(image.height, image.width)
+    across = Span.in_centre(image.width, columns, wanted=spec.size[1])
+    down = Span.in_centre(image.height, rows, wanted=spec.size[0])
+    resized = image.resize((columns, rows), FILTERS[spec.interpolation])
+    pixels = np.asarray(resized.crop((across.start, down.start, across.end, down.end)))
+    return pixels if pixels.shape[:2] == spec.size else place_in_centre(pixels, spec)
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
@@ -66,6 +75,36 @@ def test_equals_the_evaluation_transform_of_timm_on_photographs(hymenoptera: Pat
     for path in photographs:
         theirs = transform(Image.open(path).convert("RGB")).permute(1, 2, 0).numpy() * 255
         np.testing.assert_array_equal(to_pixels(decode(path.read_bytes(), spec), spec), theirs.round(), str(path))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    width=st.integers(1, 400),
+    height=st.integers(1, 400),
+    size=st.tuples(st.integers(1, 64), st.integers(1, 64)),
+    extra=st.tuples(st.integers(0, 40), st.integers(0, 40)),
+    fit=st.sampled_from(["shorter", "squash", "cover", "border"]),
+    interpolation=st.sampled_from(INTERPOLATIONS),
+)
+@example(width=266, height=572, size=(156, 127), extra=(28, 14), fit="border", interpolation="lanczos")
+@example(width=255, height=157, size=(7, 250), extra=(0, 35), fit="squash", interpolation="bicubic")
+def test_columns_are_dropped_without_a_change_of_pixels(
+    width: int, height: int, size: tuple[int, int], extra: tuple[int, int], fit: str, interpolation: str
+) -> None:
+    resize = min(size) + extra[0] if fit == "shorter" else (size[0] + extra[0], size[1] + extra[1])
+    spec = ImageSpec(size=size, resize=resize, fit=fit, interpolation=interpolation)  # type: ignore[arg-type]
+    assume(np.prod(spec.resized(height, width)) <= MAX_RESIZED_PIXELS)
+    image = noise(width, height)
+    np.testing.assert_array_equal(to_pixels(image, spec), resized_whole(image, spec))
+
+
+def test_columns_are_dropped_without_a_change_of_photographs(hymenoptera: Path) -> None:
+    spec = ImageSpec(size=(224, 224), resize=256)
+    photographs = sorted(hymenoptera.glob("*/*/*.jpg"))
+    assert len(photographs) > 390
+    for path in photographs:
+        image = decode(path.read_bytes(), spec)
+        np.testing.assert_array_equal(to_pixels(image, spec), resized_whole(image, spec), str(path))
 
 
 def test_squash_ignores_the_proportions() -> None:
