@@ -1,8 +1,8 @@
-# The whole tool belt: make demo, make test, make lint, make bench, make coverage, make torture, make cluster, make docs.
+# The whole tool belt: make demo, make test, make lint, make bench, make gpu, make coverage, make torture, make cluster, make docs.
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test lint bench coverage torture cluster docs
+.PHONY: demo test lint bench gpu coverage torture cluster docs
 
 demo: .venv/ready
 	$(BIN)/topwork demo
@@ -36,6 +36,11 @@ bench: .venv/bench
 	$(BIN)/python benchmarks/fidelity.py
 	$(BIN)/python benchmarks/finetuning.py
 	$(BIN)/python benchmarks/banking77.py
+	if $(BIN)/python -c 'import torch; raise SystemExit(not torch.cuda.is_available())'; then $(MAKE) gpu; fi
+
+# Eight minutes on a machine with a GPU; elsewhere a test of the script, which writes no figures into the page.
+gpu: .venv/ready
+	$(BIN)/python benchmarks/gpu.py
 
 # About half an hour: workers, nodes and drivers of a local Ray cluster die, and Spark and Dask run the examples.
 cluster: .venv/cluster

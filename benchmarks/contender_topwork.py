@@ -33,7 +33,9 @@ def main() -> None:
     warnings.simplefilter("ignore")  # of a provider that is passed over
     overrides = InputOverrides(decode=options.decode) if options.decode else InputOverrides()
     backbone = topwork.BackboneSpec(options.backbone, options.weights, preprocessing=overrides)
-    extractor = topwork.Extractor(backbone, precision=options.precision, normalize=options.normalize)
+    extractor = topwork.Extractor(
+        backbone, precision=options.precision, normalize=options.normalize, provider=options.provider
+    )
     source: Any = topwork.Table(options.source, text="text") if options.source.suffix == ".csv" else str(options.source)
     extractor.fit(source)
     opening = Opening.watched()
@@ -50,6 +52,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--backbone", required=True)
     parser.add_argument("--weights")
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--provider", default="auto")
+    parser.add_argument("--batch-size", type=int, help="items of a batch; chosen by topwork if it is not given")
     parser.add_argument("--decode")
     parser.add_argument("--normalize", action="store_true")
     parser.add_argument("--way", choices=WAYS, default="store", help="what is timed")
@@ -86,7 +90,8 @@ def to_store(extractor: topwork.Extractor, source: Any, options: argparse.Namesp
     try:
         store = topwork.FeatureStore.create(folder, extractor)
         started = time.perf_counter()
-        ledger = topwork.extract_features(source, store)
+        batch_size = options.batch_size or "auto"
+        ledger = topwork.extract_features(source, store, provider=options.provider, batch_size=batch_size)
         seconds = time.perf_counter() - started
         if options.features:
             np.save(options.features, store.matrix(store.columns[0].name))

@@ -82,13 +82,14 @@ def contest(contenders: Mapping[str, Sequence[Any]], repeats: int) -> dict[str, 
     for _ in range(repeats):
         for name, command in contenders.items():
             if not outcomes[name].failure:
-                _add(outcomes[name], name, command)
+                add_run(outcomes[name], name, command)
     return outcomes
 
 
-def _add(outcome: Outcome, name: str, command: Sequence[Any]) -> None:
+def add_run(outcome: Outcome, name: str, command: Sequence[Any], limit: float = LIMIT) -> None:
+    """Run a contender for at most so many seconds, and keep what it reports, or why it does not."""
     try:
-        outcome.runs.append(report_of(command))
+        outcome.runs.append(report_of(command, limit))
     except ContenderError as error:
         outcome.failure = str(error)
     told = outcome.failure or f"{outcome.runs[-1].get('seconds', outcome.runs[-1]['wall']):.2f} s"
@@ -99,13 +100,13 @@ class ContenderError(Exception):
     """A contender ended without a report."""
 
 
-def report_of(command: Sequence[Any]) -> dict[str, Any]:
+def report_of(command: Sequence[Any], limit: float = LIMIT) -> dict[str, Any]:
     """Run a contender; return what it reports, and the ``wall`` seconds from its start to its end."""
-    started, options = time.perf_counter(), {"capture_output": True, "text": True, "cwd": HERE, "timeout": LIMIT}
+    started, options = time.perf_counter(), {"capture_output": True, "text": True, "cwd": HERE, "timeout": limit}
     try:
         result = subprocess.run([sys.executable, *map(str, command)], check=False, **options)
     except subprocess.TimeoutExpired as error:
-        raise ContenderError(f"it took more than {LIMIT:.0f} s") from error
+        raise ContenderError(f"it took more than {limit:.0f} s") from error
     wall = time.perf_counter() - started
     return {"wall": wall, **parsed(result.returncode, result.stdout, result.stderr)}
 

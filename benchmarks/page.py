@@ -30,6 +30,7 @@ SUBJECTS = (
         "Fine-tuning: disk",
         "Fine-tuning: reading maps",
     ),
+    *("GPU: networks", "GPU: certificate", "GPU: heads", "GPU: sweep"),
     *("Scale: ray", "Scale: commits", "Scale: store"),
     *("Memory", "Large networks", "Jobs", "Store", "Start-up"),
 )
