@@ -73,7 +73,7 @@ def measure_parts(options: argparse.Namespace) -> dict[str, Any]:
     # Decode.
     backbone = topwork.load_backbone(options.backbone, weights=options.weights)
     preprocessor = preprocessor_for(backbone.input_spec)
-    items = list(open_source(make_source(options)))
+    items = list(open_source(make_source(options), kind=backbone.input_spec.kind))
     step = preprocessor.items_per_call
     chunks = [items[first : first + step] for first in range(0, len(items), step)]
     started = time.perf_counter()
@@ -118,8 +118,8 @@ def measure_inference(prepared: Sequence[Any], session: Any, preprocessor: Any, 
     from topwork.extract.engine.batching import BatchSizes
     from topwork.extract.engine.engine import infer
 
-    some, sizes, n_items = prepared[: 8 * size], BatchSizes(size), 0
-    infer(some, session, preprocessor, sizes)
+    some, sizes, n_items = prepared[: 4 * size], BatchSizes(size), 0
+    infer(some[:size], session, preprocessor, sizes)
     started = time.perf_counter()
     while time.perf_counter() - started < MIN_SECONDS:
         infer(some, session, preprocessor, sizes)

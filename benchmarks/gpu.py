@@ -84,11 +84,12 @@ SIZES = {
 
 
 class Clock:
-    """The time that is left; parts get their shares, and what they do not use is left to the others."""
+    """The time that is left for a part: all but what is reserved for the parts after it."""
 
     def __init__(self, seconds: float) -> None:
         self.started = time.monotonic()
         self.seconds = seconds
+        self.reserved = 0.0
 
     @property
     def passed(self) -> float:
@@ -97,8 +98,8 @@ class Clock:
 
     @property
     def left(self) -> float:
-        """Seconds until the end."""
-        return self.seconds - self.passed
+        """Seconds until the end of a part."""
+        return self.seconds - self.reserved - self.passed
 
     def say(self, what: str) -> None:
         """Print what is done now."""
@@ -111,7 +112,7 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, help="full on a GPU, otherwise small")
     parser.add_argument("--parts", type=lambda text: text.split(","), default=list(PARTS), help=",".join(PARTS))
     parser.add_argument("--networks", type=lambda text: text.split(","), help="some of the networks")
-    parser.add_argument("--seconds", type=float, default=470, help="of all parts together")
+    parser.add_argument("--seconds", type=float, default=sum(SECONDS.values()), help="of all parts together")
     parser.set_defaults(page=None)
     options = parser.parse_args()
     clock = Clock(options.seconds)
@@ -119,7 +120,8 @@ def main() -> None:
     options.size = options.size or ("full" if options.device == "cuda" else "small")
     use_work_folder(options.work)
     page = options.page or (PAGE if options.size == "full" else options.work / "gpu.md")
-    for part in options.parts:
+    for number, part in enumerate(options.parts):
+        clock.reserved = sum(SECONDS[later] for later in options.parts[number + 1 :])
         clock.say(f"{part}, on {name}")
         try:
             body = PARTS[part](options, SIZES[options.size], clock)
@@ -184,14 +186,12 @@ def run_alone(name: str, command: Sequence[Any], clock: Clock, seconds: float) -
 
 # Networks.
 
-SECONDS_PER_NETWORK = 100.0
-
 
 def measure_networks(options: argparse.Namespace, size: Size, clock: Clock) -> str:
     rows: list[list[Any]] = []
     names = options.networks or size.networks
     for number, name in enumerate(names):
-        share = min(SECONDS_PER_NETWORK, clock.left / (len(names) - number))
+        share = clock.left / (len(names) - number)
         try:
             rows += measure_network(name, options, size, clock, share)
         except Exception as error:  # the other networks count
@@ -348,14 +348,11 @@ def make_texts(options: argparse.Namespace, count: int) -> Path:
 
 # The other parts.
 
-SECONDS_FOR_CERTIFICATES = 35.0
-SECONDS_FOR_HEADS = 35.0
 PRECISIONS = {"cpu": ["fp32"], "cuda": ["fp32", "fp16"], "tensorrt": ["fp32", "fp16", "bf16"]}
 
 
 def measure_certificates(options: argparse.Namespace, size: Size, clock: Clock) -> str:
     rows = []
-    end = clock.passed + SECONDS_FOR_CERTIFICATES
     for name in options.networks or size.networks:
         try:
             described, source = describe_network(name, options, size)
@@ -366,7 +363,7 @@ def measure_certificates(options: argparse.Namespace, size: Size, clock: Clock) 
             for precision in PRECISIONS[provider]:
                 way = ["--source", source, *described, "--provider", provider, "--precision", precision]
                 what = f"{name}, {provider}, {precision}"
-                found = run_alone(what, ["contender_gpu.py", "certificate", *way], clock, end - clock.passed)
+                found = run_alone(what, ["contender_gpu.py", "certificate", *way], clock, clock.left)
                 rows.append([name, provider, precision, *describe_certificate(found)])
     return f"{CERTIFICATE_TEXT}\n\n{table(('network', 'provider', 'precision', 'error', 'at most', 'wrong one'), rows)}"
 
@@ -384,7 +381,7 @@ def measure_heads(options: argparse.Namespace, size: Size, clock: Clock) -> str:
         shape = ["--rows", size.head_rows, "--columns", size.columns, "--classes", 100]
         contenders[device] = ["contender_gpu.py", "heads", *shape, "--device", device]
         contenders[device] += ["--map-rows", size.map_rows[device]]
-    found = take_turns(contenders, clock, SECONDS_FOR_HEADS, options.repeats)
+    found = take_turns(contenders, clock, clock.left, options.repeats)
     rows = []
     for device, outcome in found.items():
         if outcome.failure:
@@ -430,6 +427,8 @@ PARTS = {
     "heads": measure_heads,
     "sweep": measure_sweeps,
 }
+SECONDS = {"networks": 300, "certificate": 35, "heads": 35, "sweep": 100}
+"""What the parts take at most; what one does not use is left to the next."""
 
 NETWORK_COLUMNS = (
     *("network", "contender", "batch", "precision", "items/s", "decoding", "device alone", "share"),
