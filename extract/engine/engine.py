@@ -19,6 +19,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from math import ceil
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 THREADS_FOR_DEVICE = 2
 """Threads that call a device of its own, so that it never waits for the next batch."""
+ITEMS_AHEAD_PER_WORKER = 2
+"""Items for each worker to decode while a device of its own computes, so that none waits for the next window."""
 TEXT_WINDOWS_INFERRED = 2
 """Windows of text that are inferred at a time; each consists of many batches."""
 
@@ -115,6 +118,7 @@ def compute_features(
         lookup=lookup,
         pool=pool,
         inference_pool=inference_pool,
+        items_ahead=count_items_ahead(session, workers),
     )
     try:
         yield from run.results(items)
@@ -130,6 +134,11 @@ def count_inference_threads(session: Session, workers: int) -> int:
     if session.runs < workers:
         return session.runs
     return 0
+
+
+def count_items_ahead(session: Session, workers: int) -> int:
+    """Return the number of items that are decoded behind the oldest window at least: 0 where every worker infers."""
+    return 0 if session.provider in ON_PROCESSOR else ITEMS_AHEAD_PER_WORKER * workers
 
 
 class _Window:
@@ -166,6 +175,7 @@ class _Run:
     lookup: FeatureLookup | None
     pool: ThreadPoolExecutor
     inference_pool: ThreadPoolExecutor
+    items_ahead: int
     computing: dict[str, _Window] = field(default_factory=dict)
     """The window that is computing a content, by digest."""
 
@@ -177,12 +187,13 @@ class _Run:
         else:
             items_per_window = self.sizes.batch_size
             windows_inferred = self.session.runs + 1
+        # Decode one window more than are inferred; small batches of many workers need more.
+        windows_decoded = max(windows_inferred + 1, 1 + ceil(self.items_ahead / items_per_window))
         windows = iterate_windows(items, items_per_window)
         decoding: deque[_Window] = deque()
         inferring: deque[_Window] = deque()
         while True:
-            # Decode one window more than are inferred.
-            for window in islice(windows, windows_inferred + 1 - len(decoding)):
+            for window in islice(windows, windows_decoded - len(decoding)):
                 decoding.append(self._start_decoding(window))
             # Infer the oldest decoded window, or wait for the oldest that is inferred.
             if decoding and len(inferring) < windows_inferred:

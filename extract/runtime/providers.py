@@ -35,7 +35,7 @@ class Provider:
 PROVIDERS = {
     provider.name: provider
     for provider in (
-        Provider("tensorrt", "TensorrtExecutionProvider", "onnxruntime-gpu", ("fp32", "fp16")),
+        Provider("tensorrt", "TensorrtExecutionProvider", "onnxruntime-gpu", ("fp32", "bf16", "fp16")),
         Provider("cuda", "CUDAExecutionProvider", "onnxruntime-gpu", ("fp32", "fp16")),
         Provider("coreml", "CoreMLExecutionProvider", "onnxruntime", ("fp32", "fp16")),
         Provider("dml", "DmlExecutionProvider", "onnxruntime-directml", ("fp32", "fp16")),
@@ -130,7 +130,7 @@ def explain_unsupported(provider: Provider, precision: str) -> str:
         return f"it computes in {', '.join(provider.precisions)}"
     if precision in disabled_names():
         return f"{precision} is switched off by {DISABLE_VARIABLE}"
-    if precision == "bf16" and not has_bfloat16():
+    if precision == "bf16" and provider.name in ON_PROCESSOR and not has_bfloat16():
         return "this processor has no bfloat16 instructions (avx512_bf16 or amx_bf16)"
     return ""
 

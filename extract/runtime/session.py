@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,10 +12,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ...errors import ProviderError, TopworkError, reason, warn_caller
 from ...hardware import available_cores
+from ...identity import digest, digest_of_file
+from ...user_cache import prepare_folder, user_cache_folder
 from .idle_threads import count_session
 from .openvino_runtime import OpenVinoRuntime, make_device_properties
 from .process_runtime import ProcessRuntime
-from .providers import ON_PROCESSOR, OPENVINO, Provider, find_providers, openvino_devices
+from .providers import ON_PROCESSOR, OPENVINO, PROVIDERS, Provider, find_providers, openvino_devices
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,6 +26,11 @@ if TYPE_CHECKING:
 
 CUDA_FLOAT32_OPTIONS = {"use_tf32": "0"}
 """Provider options of CUDA for float32: by default it rounds the factors of products to 10 bits (TF32)."""
+TENSORRT = "tensorrt"
+TENSORRT_PRECISION_OPTIONS = {"bf16": "trt_bf16_enable", "fp16": "trt_fp16_enable"}
+"""Provider options that let TensorRT compute in a precision; GPUs without bfloat16 compute in float32 instead."""
+ENGINES = "tensorrt"
+"""Folder of the cache with what TensorRT builds, which takes minutes."""
 ERRORS_ONLY = 3
 """Log severity of ONNX Runtime."""
 
@@ -161,6 +169,11 @@ def load_uncounted(graph: Graph, provider: Provider, options: SessionOptions) ->
     properties = make_device_properties(options.precision, options.threads, runs)
     if provider.name == OPENVINO and (options.float32_until or not openvino_devices()):
         return OpenVinoRuntime(graph, properties, runs, options.float32_until)
+    if options.float32_until and provider.name == TENSORRT:
+        raise ProviderError(
+            f"provider {provider.name!r} computes whole graphs in {options.precision}; expected {OPENVINO}, which "
+            "computes the beginning of this one in float32, or another precision"
+        )
     runtime = open_in_onnxruntime(graph, provider, options, properties)
     check_loaded_provider(runtime, provider)
     return runtime
@@ -178,10 +191,33 @@ def open_in_onnxruntime(
         device = list(openvino_devices()[:1])
         session_options.add_provider_for_devices(device, {"load_config": json.dumps({"CPU": properties})})
         return onnxruntime.InferenceSession(content, session_options)
-    provider_options: dict[str, str] = {}
-    if provider.name == "cuda" and options.precision == "fp32":
-        provider_options = CUDA_FLOAT32_OPTIONS
-    return onnxruntime.InferenceSession(content, session_options, providers=[(provider.runtime, provider_options)])
+    providers = [(provider.runtime, make_provider_options(graph, provider, options.precision))]
+    if provider.name == TENSORRT:  # what it does not support
+        cuda = PROVIDERS["cuda"]
+        providers.append((cuda.runtime, make_provider_options(graph, cuda, options.precision)))
+    return onnxruntime.InferenceSession(content, session_options, providers=providers)
+
+
+def make_provider_options(graph: Path | bytes, provider: Provider, precision: str) -> dict[str, str]:
+    """Return ONNX Runtime's options of a provider for a graph in a precision."""
+    if provider.name == "cuda" and precision == "fp32":
+        return CUDA_FLOAT32_OPTIONS
+    if provider.name != TENSORRT:
+        return {}
+    folder = prepare_folder(locate_engines(graph, precision))
+    provider_options = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(folder)}
+    if precision in TENSORRT_PRECISION_OPTIONS:
+        provider_options[TENSORRT_PRECISION_OPTIONS[precision]] = "1"
+    return provider_options
+
+
+def locate_engines(graph: Path | bytes, precision: str) -> Path:
+    """Return the folder of a graph's engines: TensorRT would take those of another with the same architecture.
+
+    Its names of engines do not depend on weights (https://github.com/microsoft/onnxruntime/issues/6455).
+    """
+    content = hashlib.sha256(graph).hexdigest() if isinstance(graph, bytes) else digest_of_file(graph)
+    return user_cache_folder() / ENGINES / f"{digest([content, precision])[:32]}"
 
 
 def make_session_options(threads_per_run: int) -> Any:

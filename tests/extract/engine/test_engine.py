@@ -151,6 +151,33 @@ def test_items_are_taken_only_a_few_batches_ahead(tiny: Extractor) -> None:
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("topwork-worker")]
 
 
+@pytest.mark.parametrize(("batch_size", "workers"), [(2, 16), (16, 16), (64, 16), (1, 3)])
+def test_a_device_finds_items_for_all_cores_decoded_ahead(tiny: Extractor, batch_size: int, workers: int) -> None:
+    """Two batches lie on the device, which waits; behind the next one each worker has two items to decode."""
+    expected = 3 * batch_size + 2 * workers
+    taken = 0
+    is_enough = threading.Event()
+
+    def endless() -> Iterator[Item]:
+        nonlocal taken
+        for taken in itertools.count(1):
+            if taken >= expected:
+                is_enough.set()
+            yield Item(str(taken), partial(image, taken))
+
+    class Waiting(Session):
+        def run(self, feed: Feed) -> list[NDArray[Any]]:
+            assert is_enough.wait(timeout=60)
+            return super().run(feed)
+
+    session = Waiting(tiny.session.runtime, "cuda")
+    sizes = BatchSizes(batch_size)
+    running = compute_features(endless(), session, tiny.preprocessor, sizes=sizes, workers=workers)
+    assert next(running).item.id == "1"
+    running.close()
+    assert taken <= expected + 2 * batch_size  # which bounds the memory
+
+
 LONGEST = 24
 """Tokens that the small BERT takes, two special ones included."""
 

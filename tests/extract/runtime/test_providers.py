@@ -29,6 +29,7 @@ def found(monkeypatch: pytest.MonkeyPatch) -> set[str]:
         (("openvino", "cuda"), "fp32", "cuda"),
         (("openvino", "cuda", "tensorrt"), "fp16", "tensorrt"),
         (("openvino", "cuda"), "bf16", "openvino"),
+        (("openvino", "tensorrt"), "bf16", "tensorrt"),
     ],
 )
 def test_auto_takes_the_fastest_usable_provider(
@@ -49,6 +50,8 @@ def test_processor_without_bfloat16_is_named_as_the_reason(found: set[str], monk
     with pytest.raises(ProviderError, match="'openvino' cannot compute in bf16: this processor has no bfloat16"):
         find_providers("openvino", "bf16")
     assert find_providers("openvino", "fp32") == [PROVIDERS["openvino"]]
+    found.add("tensorrt")  # which does not ask the processor
+    assert find_providers("auto", "bf16") == [PROVIDERS["tensorrt"]]
 
 
 def test_named_provider_is_the_only_choice_or_an_error(found: set[str]) -> None:

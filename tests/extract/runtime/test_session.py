@@ -12,7 +12,13 @@ from topwork.errors import ProviderError
 from topwork.extract.graphs.cut import CutRequest
 from topwork.extract.graphs.graph_cache import graph_for
 from topwork.extract.runtime.providers import PROVIDERS, Provider, explain_absence
-from topwork.extract.runtime.session import SessionOptions, open_on_first, open_session
+from topwork.extract.runtime.session import (
+    SessionOptions,
+    locate_engines,
+    make_provider_options,
+    open_on_first,
+    open_session,
+)
 from topwork.hardware import available_cores
 
 
@@ -88,3 +94,33 @@ def test_without_openvino_the_cpu_provider_computes_the_same(graph: Path, disabl
     np.testing.assert_allclose(session.run(feed)[0], expected, rtol=1e-4, atol=1e-5)
     with pytest.raises(ProviderError, match="openvino"):
         open_session(graph, "openvino")
+
+
+def test_tensorrt_keeps_the_engines_of_each_graph_and_precision_apart(
+    graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOPWORK_CACHE", str(tmp_path / "cache"))
+    tensorrt = PROVIDERS["tensorrt"]
+    other = tmp_path / "other.onnx"
+    other.write_bytes(graph.read_bytes() + b"\0")
+    folders = []
+    for content, precision in ((graph, "fp32"), (graph, "fp16"), (graph, "bf16"), (other, "bf16")):
+        options = make_provider_options(content, tensorrt, precision)
+        assert options.pop("trt_engine_cache_enable") == "1"
+        folders.append(Path(options.pop("trt_engine_cache_path")))
+        assert options == ({} if precision == "fp32" else {f"trt_{precision}_enable": "1"})
+    assert len(set(folders)) == 4
+    assert all(folder.is_dir() and folder.stat().st_mode & 0o777 == 0o700 for folder in folders)
+    assert locate_engines(graph.read_bytes(), "fp16") == folders[1]
+
+
+def test_only_tensorrt_keeps_engines() -> None:
+    assert make_provider_options(b"", PROVIDERS["cuda"], "fp32") == {"use_tf32": "0"}
+    assert make_provider_options(b"", PROVIDERS["cuda"], "fp16") == {}
+    assert make_provider_options(b"", PROVIDERS["cpu"], "fp32") == {}
+
+
+def test_tensorrt_refuses_graphs_whose_beginning_is_in_float32(graph: Path) -> None:
+    options = SessionOptions("bf16", threads=1, runs=1, float32_until="value")
+    with pytest.raises(ProviderError, match="'tensorrt' computes whole graphs in bf16; expected openvino"):
+        open_on_first(graph, [PROVIDERS["tensorrt"]], options)
