@@ -13,7 +13,7 @@ from ...errors import ProviderError
 from ...hardware import available_cores, processor
 from ...identity import digest
 from ...user_cache import TUNING, recall, remember, user_cache_folder
-from ..runtime.providers import find_rivals, find_runtime_versions, parse_family
+from ..runtime.providers import ON_PROCESSOR, find_rivals, find_runtime_versions, parse_family
 from .batching import DEFAULT_BATCH_SIZES, BatchSizes
 from .engine import infer
 from .sampling import prepare_usable
@@ -31,6 +31,10 @@ MEASURING_SECONDS = 5.0
 """Limit of the time that is spent on measuring."""
 BATCH_SIZE_FACTORS = (1 / 2, 2)
 """Multiples of the default batch size that are tried beside it."""
+DEVICE_BATCH_SIZE_FACTORS = (2, 4, 8, 16)
+"""The same on a device of its own, in ascending order, as long as a larger batch is faster and fits into its memory."""
+OUT_OF_MEMORY = ("out of memory", "failed to allocate", "alloc_failed")
+"""What errors of ONNX Runtime's providers say, in lower case, if a batch does not fit into the memory of a device."""
 SECONDS_PER_TUNING = MEASURING_SECONDS / (1 + len(BATCH_SIZE_FACTORS))
 ITEMS_PER_CORE = 32
 """Items of equal shape that are measured with, for each core."""
@@ -131,10 +135,14 @@ def find_fastest_tuning(bench: Bench, prepared: Sequence[Prepared], pending: int
     speeds = {default: bench.speed(default, prepared)}
     if is_too_short(pending, speeds[default]):
         return None
-    for tuning in iterate_other_tunings(default):
+    is_on_device = bench.is_on_device
+    for tuning in iterate_other_tunings(default, is_on_device):
         if time.perf_counter() - started > MEASURING_SECONDS - SECONDS_PER_TUNING:
             break
-        speeds[tuning] = bench.speed(tuning, prepared)
+        speed = bench.speed_if_it_fits(tuning, prepared) if is_on_device else bench.speed(tuning, prepared)
+        if is_on_device and speed < MIN_SPEEDUP * max(speeds.values()):
+            break
+        speeds[tuning] = speed
     fastest = max(speeds, key=speeds.__getitem__)
     if speeds[fastest] < MIN_SPEEDUP * speeds[default]:
         return default
@@ -146,15 +154,15 @@ def is_too_short(pending: int, items_per_second: float) -> bool:
     return pending < MIN_JOB_TO_TUNING_RATIO * MEASURING_SECONDS * items_per_second
 
 
-def iterate_other_tunings(default: Tuning) -> Iterator[Tuning]:
+def iterate_other_tunings(default: Tuning, is_on_device: bool) -> Iterator[Tuning]:
     """Yield the tunings to try in addition to the default; none where the memory limits it."""
     if default.sizes != DEFAULT_BATCH_SIZES:
         return
     default_tokens = default.sizes.tokens or 0
-    for factor in BATCH_SIZE_FACTORS:
+    for factor in DEVICE_BATCH_SIZE_FACTORS if is_on_device else BATCH_SIZE_FACTORS:
         sizes = BatchSizes(round(factor * default.sizes.batch_size), round(factor * default_tokens))
         yield replace(default, sizes=sizes)
-    if default.runs > 1:
+    if default.runs > 1 and not is_on_device:
         yield replace(default, runs=1)
 
 
@@ -173,6 +181,11 @@ class Bench:
         """The tuning where nothing was measured: batches that fit into the memory."""
         largest = self.graph.find_largest_batch(self.open_session(self.cores))
         return Tuning(DEFAULT_BATCH_SIZES.limit(largest, self.cores), self.cores)
+
+    @property
+    def is_on_device(self) -> bool:
+        """Whether the graph runs on a device of its own, such as a GPU."""
+        return self.open_session(self.cores).provider not in ON_PROCESSOR
 
     def open_session(self, runs: int) -> Session:
         """Return the graph, loaded for a number of batches at a time; a device of its own takes one."""
@@ -210,3 +223,12 @@ class Bench:
         started = time.perf_counter()
         infer(items, session, self.preprocessor, tuning.sizes)
         return len(items) / (time.perf_counter() - started)
+
+    def speed_if_it_fits(self, tuning: Tuning, items: Sequence[Prepared]) -> float:
+        """Return the items per second of a tuning; 0 if its batches do not fit into the memory of the device."""
+        try:
+            return self.speed(tuning, items)
+        except Exception as error:
+            if isinstance(error, MemoryError) or any(text in str(error).lower() for text in OUT_OF_MEMORY):
+                return 0.0
+            raise

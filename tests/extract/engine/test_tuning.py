@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from topwork.extract.engine.tuning import Bench, Tuning, locate_tuning, tune, wr
 from topwork.extract.extractor.extractor import Extractor
 from topwork.extract.preprocess.preprocessor import Prepared
 from topwork.extract.runtime.providers import find_rivals
+from topwork.extract.runtime.session import Session
 from topwork.extract.sources.opening import open_source
 from topwork.extract.store.feature_store import FeatureStore
 from topwork.hardware import available_cores
@@ -48,6 +50,18 @@ class KnownSpeeds(Bench):
         return self.speeds[tuning.sizes.batch_size]
 
 
+class KnownDevice(KnownSpeeds):
+    """A device of its own with known speeds; larger batches do not fit into its memory."""
+
+    def open_session(self, runs: int) -> Session:
+        return replace(super().open_session(runs), provider="cuda", runs=1)
+
+    def speed(self, tuning: Tuning, items: Sequence[Prepared]) -> float:
+        if tuning.sizes.batch_size not in self.speeds:
+            raise RuntimeError("BFCArena: Failed to allocate memory for requested buffer of size 4294967296")
+        return super().speed(tuning, items)
+
+
 class Unused(Bench):
     """A bench that nothing may be measured on."""
 
@@ -79,6 +93,36 @@ def test_fastest_choice_is_taken(tiny: Extractor, folder: Path) -> None:
         path.unlink()
     speeds[32] = 101.0  # which is noise
     assert find_tuning(tiny, LONG, KnownSpeeds(tiny, speeds, cores=1)).sizes == DEFAULT_BATCH_SIZES
+
+
+@pytest.mark.parametrize(
+    ("speeds", "expected"),
+    [
+        ({32: 200, 64: 350, 128: 500, 256: 600}, 256),
+        ({32: 200, 64: 350}, 64),  # more does not fit
+        ({32: 200, 64: 201, 128: 1000}, 32),  # it ends where more does not pay
+        ({32: 101}, 16),
+        ({}, 16),
+    ],
+)
+def test_a_device_takes_the_largest_batches_that_pay_and_fit(
+    tiny: Extractor, speeds: dict[int, float], expected: int
+) -> None:
+    bench = KnownDevice(tiny, {1: 50.0, 16: 100.0, **speeds}, cores=1)
+    found = find_tuning(tiny, LONG, bench)
+    assert found.sizes.batch_size == expected
+    assert found.sizes.tokens == expected * 64
+
+
+def test_other_errors_of_a_device_are_raised(tiny: Extractor) -> None:
+    class Broken(KnownDevice):
+        def speed(self, tuning: Tuning, items: Sequence[Prepared]) -> float:
+            if tuning.sizes.batch_size > 16:
+                raise RuntimeError("CUDNN failure 4: CUDNN_STATUS_INTERNAL_ERROR")
+            return super().speed(tuning, items)
+
+    with pytest.raises(RuntimeError, match="INTERNAL_ERROR"):
+        find_tuning(tiny, LONG, Broken(tiny, {1: 50.0, 16: 100.0}, cores=1))
 
 
 @pytest.mark.parametrize("pending", [0, 70, 5000])
