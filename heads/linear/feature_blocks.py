@@ -19,6 +19,8 @@ ROWS_PER_BLOCK = 4096
 MIN_ROWS_PER_BLOCK = 1024
 MAX_RESIDENT_BYTES = 2**29
 """Centred features of up to this size are kept in memory; larger ones are read block by block in every pass."""
+MAX_GPU_MEMORY_SHARE = 0.5
+"""The same on a GPU: share of its free memory, as every block would be sent to it again in every pass."""
 MAX_SIZE_IN_FLOAT64 = 2**17
 """Up to so many numbers a matrix is computed with in float64: it costs no time, and a tiny loss is not rounded away."""
 SMALLEST_RELATIVE_VARIANCE = 1e-7
@@ -75,7 +77,7 @@ class FeatureBlocks:
         self.mean = mean
         self._resident = None
         n_bytes = len(self) * self.X.shape[1] * self.dtype.itemsize
-        if n_bytes <= MAX_RESIDENT_BYTES:
+        if n_bytes <= find_resident_bytes(self.device):
             self._resident = [self.read_block(place) for place in self._places]
 
     def multiply_by(self, factor: NDArray[np.float64]) -> None:
@@ -104,6 +106,16 @@ class FeatureBlocks:
         import torch
 
         return torch.tensor(array, dtype=self.torch_dtype, device=self.device)
+
+
+def find_resident_bytes(device: Any) -> int:
+    """Return the size up to which centred features are kept on a device."""
+    import torch
+
+    if torch.device(device).type != "cuda":
+        return MAX_RESIDENT_BYTES
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(MAX_RESIDENT_BYTES, int(MAX_GPU_MEMORY_SHARE * free))
 
 
 def divide_rows(n_rows: int, edges: Sequence[int]) -> list[slice]:
@@ -204,7 +216,7 @@ def compute_mean(blocks: FeatureBlocks, shares: NDArray[np.float64]) -> NDArray[
     """Return the mean of each feature; raise ValueError if it is not a finite number."""
     mean = np.zeros(blocks.X.shape[1])
     for place, block in blocks:
-        mean += shares[place] @ block.double().cpu().numpy()
+        mean += average_rows(block.double(), shares[place])
     if not np.isfinite(mean).all():
         what = "NaN" if np.isnan(mean).any() else "infinity"
         raise ValueError(f"Input X contains {what}; expected finite numbers in every row and column")
@@ -221,8 +233,16 @@ def compute_variance(
     mean_tensor = torch.tensor(mean, device=blocks.device)
     for place, block in blocks:
         squares = (block.double() - mean_tensor).square()
-        variance += shares[place] @ squares.cpu().numpy()
+        variance += average_rows(squares, shares[place])
     return variance
+
+
+def average_rows(rows: Tensor, shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the sum of float64 rows, each multiplied by its share; rows of a GPU are summed there."""
+    if rows.device.type == "cpu":
+        return shares @ rows.numpy()  # type: ignore[no-any-return]
+    sums: NDArray[np.float64] = (rows.new_tensor(shares) @ rows).cpu().numpy()
+    return sums
 
 
 def decompose_rows(
