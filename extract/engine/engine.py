@@ -137,7 +137,7 @@ def count_inference_threads(session: Session, workers: int) -> int:
 
 
 def count_items_ahead(session: Session, workers: int) -> int:
-    """Return the number of items that are decoded behind the oldest window at least: 0 where every worker infers."""
+    """Return the smallest number of items to decode behind the oldest window; 0 where the processor infers, too."""
     return 0 if session.provider in ON_PROCESSOR else ITEMS_AHEAD_PER_WORKER * workers
 
 
