@@ -34,6 +34,7 @@ bench: .venv/bench
 	$(BIN)/python benchmarks/images.py
 	$(BIN)/python benchmarks/any_size.py
 	$(BIN)/python benchmarks/fidelity.py
+	$(BIN)/python benchmarks/fastest.py
 	$(BIN)/python benchmarks/finetuning.py
 	$(BIN)/python benchmarks/banking77.py
 	if $(BIN)/python -c 'import torch; raise SystemExit(not torch.cuda.is_available())'; then $(MAKE) gpu; fi

@@ -16,6 +16,20 @@ BFLOAT16_SETS = ("avx512_bf16", "amx_bf16")
 """Instruction sets that compute in bfloat16."""
 INT8_SETS = ("avx_vnni", "avx512_vnni", "amx_int8")
 """Instruction sets that sum products of 8-bit numbers without overflow."""
+LIMIT_VARIABLE = "ONEDNN_MAX_CPU_ISA"
+"""Environment variable by which OpenVINO and torch do not use all that the processor has."""
+LIMITED_SETS = {
+    "SSE41": (),
+    "AVX": (),
+    "AVX2": ("avx2",),
+    "AVX2_VNNI": ("avx2", "avx_vnni"),
+    "AVX2_VNNI_2": ("avx2", "avx_vnni"),
+    "AVX512_CORE": ("avx2", "avx512f"),
+    "AVX512_CORE_VNNI": ("avx2", "avx512f", "avx512_vnni"),
+    "AVX512_CORE_BF16": ("avx2", "avx512f", "avx512_vnni", "avx512_bf16"),
+    "AVX512_CORE_FP16": ("avx2", "avx512f", "avx512_vnni", "avx512_bf16"),
+}
+"""The instruction sets that are left by the values of this variable; others limit nothing."""
 DISABLE_VARIABLE = "TOPWORK_DISABLE"
 """Environment variable: names of providers and precisions, joined by commas, that are not used on this machine."""
 _max_cores: int | None = None
@@ -51,8 +65,16 @@ def count_cores() -> int:
 
 
 def processor() -> str:
-    """Return the processor's name."""
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
+    """Return the processor's name, and the limit of its instruction sets, as what is measured depends on both."""
+    name = _cpuinfo("model name") or platform.processor() or platform.machine()
+    limit = find_limit()
+    return f"{name}, limited to {limit}" if limit else name
+
+
+def find_limit() -> str:
+    """Return the value of :data:`LIMIT_VARIABLE` that leaves some instruction sets only, "" if there is none."""
+    limit = os.environ.get(LIMIT_VARIABLE, "").upper()
+    return limit if limit in LIMITED_SETS else ""
 
 
 def may_be_intel() -> bool:
@@ -71,9 +93,10 @@ def installed(packages: Iterable[str]) -> dict[str, str]:
 
 
 def instruction_sets() -> tuple[str, ...]:
-    """Return which of :data:`INSTRUCTION_SETS` the processor has; none where the system does not report it (macOS)."""
+    """Return which of :data:`INSTRUCTION_SETS` may be used; none where the system does not report them (macOS)."""
     flags = _cpuinfo("flags").split()
-    return tuple(name for name in INSTRUCTION_SETS if name in flags)
+    allowed = LIMITED_SETS.get(find_limit(), INSTRUCTION_SETS)
+    return tuple(name for name in INSTRUCTION_SETS if name in flags and name in allowed)
 
 
 def disabled_names() -> frozenset[str]:

@@ -104,7 +104,7 @@ def compare(name: str, backbone: topwork.Backbone, items: Sequence[Any], repeats
     graph, preprocessor = extractor.graph, extractor.preprocessor
     draw = partial(draw_items, items, max_pixels=extractor.max_pixels)
     started = time.perf_counter()
-    chosen = choose_precision(graph, RunConfig(), draw)
+    chosen = choose_precision(graph, RunConfig(), draw, n_items=LONG)
     bench = Bench(chosen, "auto", preprocessor_for(graph.input_spec, extractor.max_pixels))
     source = open_source(items, kind=graph.input_spec.kind)
     tuning = measure_tuning(bench, source, LONG)

@@ -1,7 +1,7 @@
 """Images, end to end: JPEG files to features in a store, compared with a ``DataLoader`` and PyTorch.
 
-For each model the peers are eager float32, autocast to bfloat16, and ``torch.compile`` in bfloat16, channels last,
-with freezing; each uses the best of a few batch sizes. Nothing is compiled or exported during the measurement. The
+For each model the peers are eager float32, autocast to bfloat16, and ``torch.compile`` in bfloat16 (in float32, and
+without autocast, where the processor lacks it), channels last, with freezing; each uses the best of a few batch sizes. Nothing is compiled or exported during the measurement. The
 share of the possible is the speed of a job divided by cores / (seconds to decode an item on one core + core-seconds
 to infer it), both measured separately.
 """
@@ -20,7 +20,9 @@ from page import table, write_section
 from topwork.hardware import available_cores, has_bfloat16, instruction_sets
 
 NETWORKS = {"ResNet-50": "resnet50", "ViT-S/16": "vit_small_patch16_224", "MobileNetV3-Large": "mobilenetv3_large_100"}
-PEERS = {"eager float32": "float32", "autocast bfloat16": "autocast", "compiled bfloat16": "compiled"}
+PEERS = {"eager float32": "float32", "compiled float32": "compiled"}
+if has_bfloat16():
+    PEERS = {"eager float32": "float32", "autocast bfloat16": "autocast", "compiled bfloat16": "compiled"}
 OURS = {
     "auto": ["--precision", "auto"],
     "auto, fast decoding": ["--precision", "auto", "--decode", "fast"],
@@ -38,6 +40,7 @@ SHARE = 0.9
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--images", type=int, default=IMAGES)
+    parser.add_argument("--provider", default="auto", help="of topwork")
     parser.add_argument("--networks", type=lambda text: text.split(","), default=list(NETWORKS))
     options = parser.parse_args()
     use_work_folder(options.work)
@@ -67,7 +70,7 @@ def torch(name: str, mode: str, batch_size: int, folder: Path) -> list[Any]:
 
 def ours(name: str, way: str, folder: Path, options: argparse.Namespace, timed: str = "store") -> list[Any]:
     backbone = ["--backbone", f"timm:{NETWORKS[name]}", "--weights", "random", "--work", options.work]
-    return ["contender_topwork.py", folder, *backbone, *OURS[way], "--way", timed]
+    return ["contender_topwork.py", folder, *backbone, *OURS[way], "--provider", options.provider, "--way", timed]
 
 
 def kept(name: str, contender: str, options: argparse.Namespace) -> list[Any]:
@@ -109,15 +112,16 @@ def row(name: str, peer: str, outcomes: dict[str, Outcome]) -> list[Any]:
 
 def goal(name: str, peer: str) -> str:
     """Return what is asked of topwork on this machine."""
+    if not has_bfloat16():
+        eager = {"ResNet-50": "auto 3, fp32 2.8", "ViT-S/16": "auto 1.5", "MobileNetV3-Large": "auto 3.5"}
+        return eager[name] if peer == "eager float32" else {"ResNet-50": "auto 1.3"}.get(name, "")
     if peer == "compiled bfloat16":
         return "auto 1.2"
     if peer == "autocast bfloat16":
         return "auto 6" if name == "ResNet-50" else ""
     if name != "ResNet-50":
         return {"ViT-S/16": "auto 4", "MobileNetV3-Large": "auto 5"}[name]
-    if "amx_bf16" in instruction_sets():
-        return "auto 12, fast decoding 15, fp32 2.8"
-    return "auto 4, fp32 2.8" if has_bfloat16() else "fp32 2.8"
+    return "auto 12, fast decoding 15, fp32 2.8" if "amx_bf16" in instruction_sets() else "auto 4, fp32 2.8"
 
 
 def job(name: str, way: str, outcomes: dict[str, Outcome], options: argparse.Namespace) -> list[Any]:

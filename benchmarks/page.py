@@ -25,6 +25,7 @@ SUBJECTS = (
         "Unfamiliar items",
         "Audits",
         "Fidelity",
+        "What auto chooses",
         "Fine-tuning: time of an epoch",
         "Fine-tuning: losses",
         "Fine-tuning: disk",

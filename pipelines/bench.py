@@ -87,6 +87,7 @@ def bench_backbone(name: str, backbone: Backbone, source: Any = None) -> dict[st
             items=[ways[0] for ways in drawn],
             originals=[ways[-1] for ways in drawn[:MAX_JUDGED_ITEMS]],
             is_automatic=True,
+            is_thorough=True,
         )
         judged = judge_once(trial, families)
     # Choose.

@@ -31,6 +31,17 @@ def test_machine_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
     assert has_bfloat16() == bool({"avx512_bf16", "amx_bf16"} & set(instruction_sets()))
 
 
+def test_limit_of_the_libraries_is_one_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TOPWORK_DISABLE", raising=False)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "avx2")
+    assert set(instruction_sets()) <= {"avx2"}
+    assert not has_bfloat16()
+    assert not has_int8()
+    assert processor().endswith(", limited to AVX2")  # by which measurements are kept apart
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "ALL")
+    assert "limited" not in processor()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere mapped files count, and only the peak is reported")
 def test_memory_is_what_the_process_has_of_its_own(tmp_path: Path) -> None:
     np.save(tmp_path / "array.npy", np.ones(100 * MEGABYTE, np.uint8))

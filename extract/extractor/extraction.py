@@ -16,7 +16,7 @@ import numpy as np
 from ...errors import InputError
 from ...progress_display import shows_progress
 from ..engine.run_config import RunConfig
-from ..engine.sampling import draw_items, make_sampler
+from ..engine.sampling import draw_items, is_reiterable, make_sampler
 from ..graphs.cut import Column, CutRequest
 from ..graphs.export import Samples, no_samples
 from ..graphs.exported_graph import ExportedGraph
@@ -234,8 +234,9 @@ class Extraction:
             check_own_precision(original, self.precision)
             chosen = original
         else:
-            draw = functools.partial(draw_items, X, max_pixels=self.max_pixels)
-            chosen = choose_precision(original, self.run_config, draw)
+            items = open_source(X, kind=original.input_spec.kind) if is_reiterable(X) else None
+            draw = functools.partial(draw_items, items, max_pixels=self.max_pixels)
+            chosen = choose_precision(original, self.run_config, draw, n_items=0 if items is None else len(items))
         self._settle_on(chosen)
         return self
 

@@ -32,11 +32,16 @@ MIN_ITEMS = 32
 """With fewer items ``auto`` computes in float32: judging would take longer than it saves."""
 
 
+MIN_ITEMS_FOR_BLOCKS = 20_000
+"""With fewer items int8 in blocks is made, for half a minute, only where nothing else is worth it."""
+
+
 def choose_precision(
     graph: ExportedGraph,
     config: RunConfig,
     draw: Draw,
     *,
+    n_items: int = 0,
     candidates: Sequence[str] | None = None,
     min_speedup: float = MIN_SPEEDUP,
     trial_type: type[Trial] = Trial,
@@ -49,7 +54,8 @@ def choose_precision(
 
     The graph is in fp32. A precision that the configuration names is taken whatever is measured; it is an InputError if
     it depends on items, and there are none. ``"auto"`` judges the families `candidates`, by default those that the
-    provider computes in natively, and takes one whose speed is at least `min_speedup` times that of float32.
+    provider computes in natively, and takes one whose speed is at least `min_speedup` times that of float32. Where the
+    job of `n_items` is long, int8 in blocks, which takes long to make, is judged even if another one would do.
     """
     is_automatic = config.precision == AUTO
     if not is_automatic:
@@ -81,6 +87,7 @@ def choose_precision(
         originals=[ways[-1] for ways in drawn[:MAX_JUDGED_ITEMS]],
         is_automatic=is_automatic,
         min_speedup=min_speedup,
+        is_thorough=n_items >= MIN_ITEMS_FOR_BLOCKS,
     )
     judged = judge_once(trial, families)
     # Choose.
@@ -150,7 +157,7 @@ def judge_once(trial: Trial, families: Sequence[str]) -> tuple[Fidelity, ...]:
     judged: list[Fidelity] = []
     for family in families:
         judged.extend(judge_family(trial, family))
-    if "int8" in families and not any(map(trial.is_worth, judged)):  # which takes long to make
+    if "int8" in families and (trial.is_thorough or not any(map(trial.is_worth, judged))):
         report_step("choosing the precision: trying int8 in blocks")
         judged.extend(try_to_judge(trial, trial.judge_products))
     remember(path, [asdict(fidelity) for fidelity in judged])

@@ -65,8 +65,9 @@ class Trial:
 
     The first 256 of the user's items judge, the last 128 calibrate; `originals` are the judging items as exact decoding
     prepares them. If `is_automatic`, precisions that fail are skipped; and where one fails as a whole, and is at least
-    `min_speedup` times as fast as float32, some operations are tried in float32. `failures` are the reasons of those
-    that were not computed.
+    `min_speedup` times as fast as float32, some operations are tried in float32. If `is_thorough`, products in blocks
+    are judged even if a precision that takes less to make would do. `failures` are the reasons of those that were not
+    computed.
     """
 
     graph: ExportedGraph
@@ -75,12 +76,13 @@ class Trial:
     originals: Sequence[Prepared]
     is_automatic: bool
     min_speedup: float = MIN_SPEEDUP
+    is_thorough: bool = False
     failures: list[str] = field(default_factory=list, compare=False)
 
     def digest(self) -> str:
         """Return the digest of the items and of how they judge."""
         contents = [hashlib.sha256(item.array.tobytes()).digest() for item in (*self.items, *self.originals)]
-        options = f"{self.is_automatic} {self.min_speedup}".encode()
+        options = f"{self.is_automatic} {self.min_speedup} {self.is_thorough}".encode()
         return hashlib.sha256(b"".join(contents) + options).hexdigest()
 
     def judge(self, family: str) -> Iterator[Fidelity]:

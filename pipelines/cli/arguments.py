@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,25 @@ if TYPE_CHECKING:
     from ..estimators.transfer_regressor import TransferRegressor
 
 
+def import_arrow() -> None:
+    """Import pyarrow without pandas, which it looks for with its first array, and which takes longer than pyarrow.
+
+    What needs pandas can still import it.
+    """
+    if "pandas" in sys.modules:
+        return
+    sys.modules["pandas"] = None  # type: ignore[assignment]
+    try:
+        import pyarrow
+
+        pyarrow.array([])
+    finally:
+        del sys.modules["pandas"]
+
+
 def open_store(path: str | Path) -> FeatureStore:
     """Open a feature store."""
+    import_arrow()
     from ...extract.store.feature_store import FeatureStore
 
     return FeatureStore.open(path)
@@ -28,6 +46,7 @@ def open_store(path: str | Path) -> FeatureStore:
 
 def open_data(source: str, table: TableOptions) -> str | Table | FeatureStore:
     """Return a source, or a feature store where there is one, for which names of table columns are refused."""
+    import_arrow()
     from ...extract.store.description import is_store
 
     data = table.to_source(source)
@@ -60,6 +79,7 @@ def load_bundle(
     path: Path, trust: list[str] | None, execution: ExecutionOptions | None = None
 ) -> TransferClassifier | TransferRegressor:
     """Load a bundle and set how it runs, by default as it was saved."""
+    import_arrow()
     from ..estimators.load import load
 
     estimator = load(path, trust or ())
@@ -105,6 +125,7 @@ def make_extraction(
     store: FeatureStore | None = None,
 ) -> Extraction:
     """Return the extractor that the options describe; what they leave out is as in the store, where there is one."""
+    import_arrow()
     from ...extract.extractor.extraction import Extraction
 
     if store is not None:

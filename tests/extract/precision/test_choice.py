@@ -20,8 +20,8 @@ from topwork.extract.graphs import fidelity
 from topwork.extract.graphs.exported_graph import ExportedGraph
 from topwork.extract.graphs.fidelity import Fidelity, relative_errors
 from topwork.extract.precision import trial
-from topwork.extract.precision.choice import choose_precision, find_candidates
-from topwork.extract.precision.lowered import Lowering
+from topwork.extract.precision.choice import MIN_ITEMS_FOR_BLOCKS, choose_precision, find_candidates
+from topwork.extract.precision.lowered import Lowering, locate_lowered_graph
 from topwork.extract.precision.trial import Trial
 from topwork.extract.preprocess.preprocessor import Prepared
 from topwork.extract.runtime.providers import PROVIDERS, explain_absence, find_rivals
@@ -151,6 +151,26 @@ def test_a_provider_that_is_not_close_enough_is_not_preferred(graph_copy: Export
     Lowering("fp16").write(graph_copy)
     chosen = choose_precision(graph_copy, RunConfig(), draw, candidates=["fp16"], trial_type=Judged)
     assert (chosen.metadata.precision, chosen.read_speeds()) == ("fp16", {"cpu": 2.0})
+
+
+@pytest.mark.parametrize(("n_items", "expected"), [(40, "fp16"), (MIN_ITEMS_FOR_BLOCKS, "int8:blocks")])
+def test_blocks_are_tried_beside_what_would_do_in_long_jobs(
+    n_items: int, expected: str, graph_copy: ExportedGraph
+) -> None:
+    class Judged(Trial):
+        def judge(self, family: str) -> Iterator[Fidelity]:
+            if family == "fp16":
+                yield Fidelity("fp16", "cpu", 40, 0.001, 0.002, 2.0)
+
+        def judge_products(self) -> Iterator[Fidelity]:
+            yield Fidelity("int8:blocks", "cpu", 40, 0.01, 0.02, 3.0)
+
+    lowered = Lowering("fp16").write(graph_copy)
+    shutil.copy(lowered.path, locate_lowered_graph(graph_copy, "int8:blocks").path)
+    chosen = choose_precision(
+        graph_copy, RunConfig(), draw, candidates=["fp16", "int8"], n_items=n_items, trial_type=Judged
+    )
+    assert chosen.path == locate_lowered_graph(graph_copy, expected).path
 
 
 class Unused(Trial):
