@@ -142,7 +142,8 @@ def compare(name: str, backbone: topwork.Backbone, items: Sequence[Any], repeats
 
 def judge_all(graph: ExportedGraph, prepared: Sequence[Any]) -> list[Fidelity]:
     """Judge every precision on every provider, int8 in blocks even where something else passes, and float32."""
-    trial = Trial(graph, "auto", prepared, prepared[:MAX_JUDGED_ITEMS], is_automatic=True)
+    judging, calibrating = prepared[:MAX_JUDGED_ITEMS], prepared[-CALIBRATION_ITEMS:]
+    trial = Trial(graph, "auto", judging, judging, calibrating, is_automatic=True)
     found = [fidelity for family in [*find_candidates("auto"), "fp32"] for fidelity in trial.judge(family)]
     return [*found, *trial.judge_products()]
 

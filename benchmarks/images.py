@@ -1,7 +1,8 @@
 """Images, end to end: JPEG files to features in a store, compared with a ``DataLoader`` and PyTorch.
 
 For each model the peers are eager float32, autocast to bfloat16, and ``torch.compile`` in bfloat16 (in float32, and
-without autocast, where the processor lacks it), channels last, with freezing; each uses the best of a few batch sizes. Nothing is compiled or exported during the measurement. The
+without autocast, where the processor lacks it), channels last, with freezing; each uses the best of a few batch sizes.
+Nothing is compiled or exported during the measurement. The
 share of the possible is the speed of a job divided by cores / (seconds to decode an item on one core + core-seconds
 to infer it), both measured separately.
 """

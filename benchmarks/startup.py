@@ -1,7 +1,7 @@
-"""Start-up time: the command line, the import, and a cached extractor until its first batch is done; commands that have little to do.
+"""Start-up time: the command line, the import, a cached extractor until its first batch is done, and short commands.
 
 Whole processes are timed. The peer of the command and the import is an interpreter that does nothing, the peer of the
-first batch is PyTorch with timm. The peer of a command with little to do is a process that imports the same modules.
+first batch is PyTorch with timm. The peer of a short command is a process that imports the same modules.
 """
 
 from __future__ import annotations
@@ -84,7 +84,12 @@ def rows_of(outcomes: dict[str, Outcome], peer: str, limit: str = "") -> list[li
     return rows
 
 
-LABELS = {"topwork": "first batch", "torch": "PyTorch and timm", "nothing": "a bare interpreter", "imports": "its imports"}
+LABELS = {
+    "topwork": "first batch",
+    "torch": "PyTorch and timm",
+    "nothing": "a bare interpreter",
+    "imports": "its imports",
+}
 TEMPLATE = """`startup.py`: from the start of a process to its end; medians of {runs} runs, for the first batch of
 {batch_runs}. The first batch is {batch} JPEG files through ResNet-50, with topwork from a graph in the cache, without
 torch being imported. A command's imports are all modules that it has imported in the end, those of topwork as well.

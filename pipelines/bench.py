@@ -84,10 +84,10 @@ def bench_backbone(name: str, backbone: Backbone, source: Any = None) -> dict[st
         trial = Trial(
             graph=graph,
             provider=AUTO,
-            items=[ways[0] for ways in drawn],
+            items=[ways[0] for ways in drawn[:MAX_JUDGED_ITEMS]],
             originals=[ways[-1] for ways in drawn[:MAX_JUDGED_ITEMS]],
+            calibrating=[ways[0] for ways in drawn[-CALIBRATION_ITEMS:]],
             is_automatic=True,
-            is_thorough=True,
         )
         judged = judge_once(trial, families)
     # Choose.

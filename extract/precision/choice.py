@@ -32,8 +32,11 @@ MIN_ITEMS = 32
 """With fewer items ``auto`` computes in float32: judging would take longer than it saves."""
 
 
-MIN_ITEMS_FOR_BLOCKS = 20_000
-"""With fewer items int8 in blocks is made, for half a minute, only where nothing else is worth it."""
+JOB_TO_JUDGED_RATIO = 8
+"""Of fewer items than this many times those that judge otherwise, an eighth judges."""
+MIN_ITEMS_TO_SEARCH = 5000
+"""With fewer items ``auto`` compares whole precisions: to search for a mixture, or to make int8 in blocks, takes about
+as long as a thousand items."""
 
 
 def choose_precision(
@@ -41,7 +44,7 @@ def choose_precision(
     config: RunConfig,
     draw: Draw,
     *,
-    n_items: int = 0,
+    n_items: int | None = None,
     candidates: Sequence[str] | None = None,
     min_speedup: float = MIN_SPEEDUP,
     trial_type: type[Trial] = Trial,
@@ -54,8 +57,8 @@ def choose_precision(
 
     The graph is in fp32. A precision that the configuration names is taken whatever is measured; it is an InputError if
     it depends on items, and there are none. ``"auto"`` judges the families `candidates`, by default those that the
-    provider computes in natively, and takes one whose speed is at least `min_speedup` times that of float32. Where the
-    job of `n_items` is long, int8 in blocks, which takes long to make, is judged even if another one would do.
+    provider computes in natively, and takes one whose speed is at least `min_speedup` times that of float32. In a short
+    job, of `n_items`, it spends no more time on that than may be saved: fewer items judge, and no mixtures are tried.
     """
     is_automatic = config.precision == AUTO
     if not is_automatic:
@@ -67,12 +70,13 @@ def choose_precision(
         families = list(candidates)
     if is_automatic and families and len(find_rivals(config.provider, "fp32")) > 1:
         families.append("fp32")  # timed on each provider
+    n_judged, n_calibrating = count_trial_items(n_items if is_automatic else None)
     # Draw items, prepared as they are decoded and as exact decoding prepares them.
     specs = list(dict.fromkeys([graph.input_spec, graph.input_spec.with_exact_decoding()]))
     is_decoded_fast = len(specs) > 1
     drawn: Sequence[tuple[Prepared, ...]] = []
     if is_decoded_fast or set(families) - {"fp32"}:
-        drawn = draw(specs, count_trial_items(families))
+        drawn = draw(specs, n_judged + (n_calibrating if "int8" in families else 0))
     # Judge.
     if is_automatic and len(drawn) < MIN_ITEMS:
         families = []
@@ -83,11 +87,12 @@ def choose_precision(
     trial = trial_type(
         graph=graph,
         provider=config.provider,
-        items=[ways[0] for ways in drawn],
-        originals=[ways[-1] for ways in drawn[:MAX_JUDGED_ITEMS]],
+        items=[ways[0] for ways in drawn[:n_judged]],
+        originals=[ways[-1] for ways in drawn[:n_judged]],
+        calibrating=[ways[0] for ways in drawn[-n_calibrating:]],
         is_automatic=is_automatic,
         min_speedup=min_speedup,
-        is_thorough=n_items >= MIN_ITEMS_FOR_BLOCKS,
+        is_thorough=not is_automatic or n_items is None or n_items >= MIN_ITEMS_TO_SEARCH,
     )
     judged = judge_once(trial, families)
     # Choose.
@@ -112,11 +117,10 @@ def select_precision(trial: Trial, judged: Sequence[Fidelity]) -> str:
     return choose_fastest(eligible).precision if eligible else "fp32"
 
 
-def count_trial_items(families: Sequence[str]) -> int:
-    """Return the number of items to judge families with, and where int8 is among them to find its ranges on."""
-    if "int8" in families:
-        return MAX_JUDGED_ITEMS + CALIBRATION_ITEMS
-    return MAX_JUDGED_ITEMS
+def count_trial_items(n_items: int | None) -> tuple[int, int]:
+    """Return the numbers of items to judge with, and to find the ranges of int8 on, in a job; None for a long one."""
+    share = MAX_JUDGED_ITEMS if n_items is None else max(MIN_ITEMS, n_items // JOB_TO_JUDGED_RATIO)
+    return min(MAX_JUDGED_ITEMS, share), min(CALIBRATION_ITEMS, share)
 
 
 def find_candidates(provider: str) -> list[str]:
@@ -157,7 +161,7 @@ def judge_once(trial: Trial, families: Sequence[str]) -> tuple[Fidelity, ...]:
     judged: list[Fidelity] = []
     for family in families:
         judged.extend(judge_family(trial, family))
-    if "int8" in families and (trial.is_thorough or not any(map(trial.is_worth, judged))):
+    if "int8" in families and trial.is_worth_blocks(judged):
         report_step("choosing the precision: trying int8 in blocks")
         judged.extend(try_to_judge(trial, trial.judge_products))
     remember(path, [asdict(fidelity) for fidelity in judged])

@@ -13,10 +13,9 @@ import numpy as np
 
 from ...errors import ProviderError, reason
 from ...hardware import available_cores
-from ..engine.batching import ITEMS_PER_BATCH
 from ..engine.engine import infer
 from ..graphs.exported_graph import ExportedGraph
-from ..graphs.fidelity import MAX_JUDGED_ITEMS, MAX_P99_ERROR, Fidelity, relative_errors
+from ..graphs.fidelity import MAX_P99_ERROR, Fidelity, relative_errors
 from ..preprocess.by_kind import preprocessor_for
 from ..preprocess.preprocessor import Preprocessor
 from ..runtime.providers import find_rivals
@@ -31,13 +30,15 @@ if TYPE_CHECKING:
     from ..preprocess.preprocessor import Prepared
 
 CALIBRATION_ITEMS = 128
-"""Items on which the ranges of int8 are found: the last that are drawn, which do not judge if there are enough."""
+"""Items on which the ranges of int8 are found; they do not judge if there are enough."""
 SEARCH_ITEMS = 64
 """Items with which the operations are found that a precision hurts."""
 MIN_SPEEDUP = 1.15
 """Speed over that of float32 from which a lower precision is worth its errors."""
 MAX_ERROR_TO_BOUND_RATIO = 5
 """Ratio of the error to its bound up to which some operations are tried in float32."""
+LONG_SECONDS = 2.0
+"""A time from here on is taken once; that of shorter runs is the shorter of two."""
 PERCENTILE = 99
 
 
@@ -63,25 +64,26 @@ def select_passing(found: Sequence[Fidelity]) -> Sequence[Fidelity]:
 class Trial:
     """Precisions of a graph in fp32 on trial.
 
-    The first 256 of the user's items judge, the last 128 calibrate; `originals` are the judging items as exact decoding
-    prepares them. If `is_automatic`, precisions that fail are skipped; and where one fails as a whole, and is at least
-    `min_speedup` times as fast as float32, some operations are tried in float32. If `is_thorough`, products in blocks
-    are judged even if a precision that takes less to make would do. `failures` are the reasons of those that were not
-    computed.
+    Some of the user's items judge, others calibrate int8; `originals` are the judging items as exact decoding prepares
+    them. If `is_automatic`, precisions that fail are skipped. If the trial is also thorough, some operations are tried
+    in float32 where a precision fails as a whole and is at least `min_speedup` times as fast, and products in blocks
+    are judged even if another precision would do. `failures` are the reasons of those that were not computed.
     """
 
     graph: ExportedGraph
     provider: str
     items: Sequence[Prepared]
     originals: Sequence[Prepared]
+    calibrating: Sequence[Prepared]
     is_automatic: bool
     min_speedup: float = MIN_SPEEDUP
-    is_thorough: bool = False
+    is_thorough: bool = True
     failures: list[str] = field(default_factory=list, compare=False)
 
     def digest(self) -> str:
         """Return the digest of the items and of how they judge."""
-        contents = [hashlib.sha256(item.array.tobytes()).digest() for item in (*self.items, *self.originals)]
+        items = (*self.items, *self.originals, *self.calibrating)
+        contents = [hashlib.sha256(item.array.tobytes()).digest() for item in items]
         options = f"{self.is_automatic} {self.min_speedup} {self.is_thorough}".encode()
         return hashlib.sha256(b"".join(contents) + options).hexdigest()
 
@@ -95,6 +97,8 @@ class Trial:
         if family == "fp32":
             yield from self._judge_decoding()
             return
+        if family == "int8" and not self.is_thorough and consists_of_products(self.graph):
+            return  # ranges spoil nearly every transformer
         whole = Lowering(family)
         if family == "int8":
             whole = Lowering(family, calibration=self._calibration)
@@ -103,7 +107,7 @@ class Trial:
         best = choose_fastest(found)
         is_slow = best.speed < self.min_speedup
         is_far_off = best.usual > MAX_ERROR_TO_BOUND_RATIO * MAX_P99_ERROR
-        if best.passes or is_slow or is_far_off or not self.is_automatic:
+        if best.passes or is_slow or is_far_off or not (self.is_automatic and self.is_thorough):
             return
         for lowering in self._keep_operations(whole, best.provider):
             [mixed] = self._measure(lowering, [best.provider])
@@ -119,8 +123,12 @@ class Trial:
         Fidelity
         """
         if consists_of_products(self.graph):
-            activations = measure_activations(self.graph, self.items[-CALIBRATION_ITEMS:])
+            activations = measure_activations(self.graph, self.calibrating)
             yield from self._measure(Lowering("int8", activations=activations), self._find_rivals("int8"))
+
+    def is_worth_blocks(self, judged: Sequence[Fidelity]) -> bool:
+        """Return whether to judge products in blocks, which take long to make, after other precisions."""
+        return self.is_thorough and (self.is_automatic or not any(map(self.is_worth, judged)))
 
     @property
     def float32_rate(self) -> float:
@@ -180,7 +188,7 @@ class Trial:
         for name in providers:
             try:
                 session = graph.open(name, available_cores())
-                vectors, seconds = self._time(session, self.items[:MAX_JUDGED_ITEMS])
+                vectors, seconds = self._time(session)
             except ProviderError as error:
                 self.failures.append(f"{graph.metadata.precision} on {name}: {reason(error)}")
                 if not runs and name == providers[-1]:
@@ -202,13 +210,14 @@ class Trial:
             kept=kept,
         )
 
-    def _time(self, session: Session, items: Sequence[Prepared]) -> tuple[list[Vectors], float]:
-        """Return the features of items and the seconds they took, after a warm-up."""
-        warm_up = items[: ITEMS_PER_BATCH * session.runs]
-        infer(warm_up, session, self._preprocessor)
-        started = time.perf_counter()
-        vectors = infer(items, session, self._preprocessor)
-        return vectors, time.perf_counter() - started
+    def _time(self, session: Session) -> tuple[list[Vectors], float]:
+        """Return the features of the judging items and the seconds they took; a long time needs no warm-up."""
+        seconds: list[float] = []
+        while not seconds or (len(seconds) < 2 and seconds[0] < LONG_SECONDS):
+            started = time.perf_counter()
+            vectors = infer(self.items, session, self._preprocessor)
+            seconds.append(time.perf_counter() - started)
+        return vectors, min(seconds)
 
     @cached_property
     def _float32_runs(self) -> list[TimedRun]:
@@ -227,7 +236,7 @@ class Trial:
 
     @cached_property
     def _calibration(self) -> Calibration:
-        return calibrate(self.graph, self.items[-CALIBRATION_ITEMS:])
+        return calibrate(self.graph, self.calibrating)
 
     @cached_property
     def _preprocessor(self) -> Preprocessor:

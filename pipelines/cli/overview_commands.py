@@ -91,7 +91,7 @@ def run_bench(backbone: str | None, options: BackboneOptions, items: str | None)
 def print_bench(networks: list[dict[str, Any]]) -> None:
     """Print a table for each network, and what its numbers mean."""
     from ...extract.graphs.fidelity import MAX_ITEM_ERROR, MAX_P99_ERROR
-    from ...extract.precision.choice import MIN_ITEMS_FOR_BLOCKS
+    from ...extract.precision.choice import MIN_ITEMS_TO_SEARCH
 
     for network in networks:
         kind = "synthetic" if network["synthetic"] else "of your own"
@@ -115,7 +115,7 @@ def print_bench(networks: list[dict[str, Any]]) -> None:
         for failure in network["failed"]:
             echo(f"  failed: {failure}")
     echo_lines(
-        f"\nauto: as in a job of {MIN_ITEMS_FOR_BLOCKS:,} items or more\n"
+        f"\nauto: as in a job of {MIN_ITEMS_TO_SEARCH:,} items or more\n"
         "kept: operations in fp32; speed: of inference, over that of the fastest in fp32\n"
         f"99 %, worst: relative errors of the items; auto allows {MAX_P99_ERROR} and {MAX_ITEM_ERROR}"
     )

@@ -156,7 +156,7 @@ def text_trial(text_folder: Path) -> Trial:
     graph = topwork.Extractor(f"hf:{text_folder}", precision="fp32").graph
     texts = [f"{'the ' * (number % 9)}cat number {number}" for number in range(48)]
     items = [ways[0] for ways in draw_items(texts, [graph.input_spec], 48)]
-    return Trial(graph, "auto", items, items, is_automatic=True)
+    return Trial(graph, "auto", items, items, items, is_automatic=True)
 
 
 def test_texts_are_close_enough_in_blocks_on_each_provider(text_trial: Trial) -> None:

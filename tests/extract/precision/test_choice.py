@@ -20,7 +20,7 @@ from topwork.extract.graphs import fidelity
 from topwork.extract.graphs.exported_graph import ExportedGraph
 from topwork.extract.graphs.fidelity import Fidelity, relative_errors
 from topwork.extract.precision import trial
-from topwork.extract.precision.choice import MIN_ITEMS_FOR_BLOCKS, choose_precision, find_candidates
+from topwork.extract.precision.choice import MIN_ITEMS_TO_SEARCH, choose_precision, find_candidates
 from topwork.extract.precision.lowered import Lowering, locate_lowered_graph
 from topwork.extract.precision.trial import Trial
 from topwork.extract.preprocess.preprocessor import Prepared
@@ -153,7 +153,7 @@ def test_a_provider_that_is_not_close_enough_is_not_preferred(graph_copy: Export
     assert (chosen.metadata.precision, chosen.read_speeds()) == ("fp16", {"cpu": 2.0})
 
 
-@pytest.mark.parametrize(("n_items", "expected"), [(40, "fp16"), (MIN_ITEMS_FOR_BLOCKS, "int8:blocks")])
+@pytest.mark.parametrize(("n_items", "expected"), [(40, "fp16"), (MIN_ITEMS_TO_SEARCH, "int8:blocks")])
 def test_blocks_are_tried_beside_what_would_do_in_long_jobs(
     n_items: int, expected: str, graph_copy: ExportedGraph
 ) -> None:
@@ -316,7 +316,9 @@ def test_trial_says_why_a_provider_does_not_take_part(graph_copy: ExportedGraph)
             return [absent, "cpu"]
 
     items = [ways[0] for ways in draw([graph_copy.input_spec], 40)]
-    trial = Hopeful(graph=graph_copy, provider="auto", items=items, originals=items, is_automatic=True)
+    trial = Hopeful(
+        graph=graph_copy, provider="auto", items=items, originals=items, calibrating=items, is_automatic=True
+    )
     assert [fidelity.provider for fidelity in trial.judge("fp32")] == ["cpu"]
     (failure,) = trial.failures
     assert failure.startswith(f"fp32 on {absent}: provider '{absent}' is not available")
