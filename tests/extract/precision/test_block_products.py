@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -169,12 +170,33 @@ def test_texts_are_close_enough_in_blocks_on_each_provider(text_trial: Trial) ->
         assert found.passes
 
 
-def test_blocks_are_tried_where_nothing_else_is_worth_it(text_trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("is_automatic", "is_thorough", "usual", "is_tried"),
+    [
+        (True, True, 0.01, True),
+        (True, True, 0.1, True),
+        (True, False, 0.1, False),  # a short job, which would be over before they are made
+        (False, True, 0.01, False),
+        (False, True, 0.1, True),  # int8 was asked for, and is to be close
+    ],
+)
+def test_blocks_are_tried_in_long_jobs_and_where_int8_is_named_and_far_off(
+    text_trial: Trial,
+    monkeypatch: pytest.MonkeyPatch,
+    is_automatic: bool,
+    is_thorough: bool,
+    usual: float,
+    is_tried: bool,
+) -> None:
+    static = Fidelity("int8:static", "cpu", 48, usual, usual, 2.0)
     blocks = Fidelity("int8:blocks", "cpu", 48, 0.01, 0.02, 2.0)
-    for usual, speed, expected in ((0.1, 2.0, [blocks]), (0.01, 1.0, [blocks]), (0.01, 2.0, [])):
-        static = Fidelity("int8:static", "cpu", 48, usual, usual, speed)
-        monkeypatch.setattr(Trial, "judge", lambda *_, static=static: iter([static]))
-        monkeypatch.setattr(Trial, "judge_products", lambda *_: iter([blocks]))
-        monkeypatch.setattr(choice, "recall", lambda *_: None)
-        monkeypatch.setattr(choice, "remember", lambda *_: None)
-        assert list(choice.judge_once(text_trial, ["int8"])) == [static, *expected]
+    monkeypatch.setattr(Trial, "judge", lambda *_: iter([static]))
+    monkeypatch.setattr(Trial, "judge_products", lambda *_: iter([blocks]))
+    monkeypatch.setattr(choice, "recall", lambda *_: None)
+    monkeypatch.setattr(choice, "remember", lambda *_: None)
+    trial = replace(text_trial, is_automatic=is_automatic, is_thorough=is_thorough)
+    assert list(choice.judge_once(trial, ["int8"])) == [static, blocks][: 1 + is_tried]
+
+
+def test_short_jobs_spend_no_time_on_ranges_of_transformers(text_trial: Trial) -> None:
+    assert list(replace(text_trial, is_thorough=False).judge("int8")) == []

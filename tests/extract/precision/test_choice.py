@@ -20,7 +20,7 @@ from topwork.extract.graphs import fidelity
 from topwork.extract.graphs.exported_graph import ExportedGraph
 from topwork.extract.graphs.fidelity import Fidelity, relative_errors
 from topwork.extract.precision import trial
-from topwork.extract.precision.choice import MIN_ITEMS_TO_SEARCH, choose_precision, find_candidates
+from topwork.extract.precision.choice import MIN_ITEMS_TO_SEARCH, choose_precision, count_trial_items, find_candidates
 from topwork.extract.precision.lowered import Lowering, locate_lowered_graph
 from topwork.extract.precision.trial import Trial
 from topwork.extract.preprocess.preprocessor import Prepared
@@ -137,8 +137,8 @@ def test_auto_runs_on_the_provider_that_was_the_fastest(graph_copy: ExportedGrap
         assert chosen.certificate.fidelity == tuple(judged)
         assert chosen.open().provider == fastest
         assert chosen.open("cpu").provider == "cpu"
-    named = choose_precision(graph_copy, RunConfig(provider="cpu"), draw, candidates=["fp16"])
-    assert named.read_speeds() == speeds  # of a provider that was named nothing is learned about the others
+    choose_precision(graph_copy, RunConfig(provider="cpu"), draw, candidates=["fp16"])
+    assert graph_copy.read_speeds() == speeds  # of a provider that was named nothing is learned about the others
 
 
 def test_a_provider_that_is_not_close_enough_is_not_preferred(graph_copy: ExportedGraph) -> None:
@@ -171,6 +171,14 @@ def test_blocks_are_tried_beside_what_would_do_in_long_jobs(
         graph_copy, RunConfig(), draw, candidates=["fp16", "int8"], n_items=n_items, trial_type=Judged
     )
     assert chosen.path == locate_lowered_graph(graph_copy, expected).path
+
+
+@pytest.mark.parametrize(
+    ("n_items", "expected"),
+    [(None, (256, 128)), (100_000, (256, 128)), (2048, (256, 128)), (800, (100, 100)), (244, (32, 32)), (5, (32, 32))],
+)
+def test_fewer_items_judge_short_jobs(n_items: int | None, expected: tuple[int, int]) -> None:
+    assert count_trial_items(n_items) == expected
 
 
 class Unused(Trial):
