@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -136,7 +136,7 @@ def find_fastest_tuning(bench: Bench, prepared: Sequence[Prepared], pending: int
     if is_too_short(pending, speeds[default]):
         return None
     is_on_device = bench.is_on_device
-    for tuning in iterate_other_tunings(default, is_on_device):
+    for tuning in iterate_other_tunings(default, speeds, is_on_device):
         if time.perf_counter() - started > MEASURING_SECONDS - SECONDS_PER_TUNING:
             break
         speed = bench.speed_if_it_fits(tuning, prepared) if is_on_device else bench.speed(tuning, prepared)
@@ -154,8 +154,8 @@ def is_too_short(pending: int, items_per_second: float) -> bool:
     return pending < MIN_JOB_TO_TUNING_RATIO * MEASURING_SECONDS * items_per_second
 
 
-def iterate_other_tunings(default: Tuning, is_on_device: bool) -> Iterator[Tuning]:
-    """Yield the tunings to try in addition to the default; none where the memory limits it."""
+def iterate_other_tunings(default: Tuning, speeds: Mapping[Tuning, float], is_on_device: bool) -> Iterator[Tuning]:
+    """Yield the tunings to try in addition to the default, given the speeds so far; none where the memory limits it."""
     if default.sizes != DEFAULT_BATCH_SIZES:
         return
     default_tokens = default.sizes.tokens or 0
@@ -163,7 +163,7 @@ def iterate_other_tunings(default: Tuning, is_on_device: bool) -> Iterator[Tunin
         sizes = BatchSizes(round(factor * default.sizes.batch_size), round(factor * default_tokens))
         yield replace(default, sizes=sizes)
     if default.runs > 1 and not is_on_device:
-        yield replace(default, runs=1)
+        yield replace(max(speeds, key=speeds.__getitem__), runs=1)
 
 
 @dataclass

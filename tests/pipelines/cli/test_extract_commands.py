@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -187,3 +189,21 @@ def test_score_of_a_head_needs_labels(work: Path, tmp_path: Path) -> None:
     wrong = topwork_command("extract", work / "photos", "--store", tmp_path / "s", "--fidelity", "best", code=2)
     assert "expected 'features' or 'score'" in wrong.stderr
     assert not (tmp_path / "s").exists()
+
+
+COMMAND_THEN_PANDAS = """
+import contextlib, sys
+from topwork.pipelines.cli.main import main
+with contextlib.suppress(SystemExit):
+    main()
+print("pandas" in sys.modules)
+import pandas, pyarrow
+print(pyarrow.Table.from_pandas(pandas.DataFrame({"a": [1]})).to_pandas()["a"].tolist())
+print(pyarrow.array(pandas.Series([2])))
+"""
+
+
+def test_commands_leave_pandas_to_those_who_need_it(work: Path, tmp_path: Path) -> None:
+    command = ["extract", str(work / "photos"), "--store", str(work / "store"), "--quiet"]
+    ended = subprocess.run([sys.executable, "-c", COMMAND_THEN_PANDAS, *command], capture_output=True, text=True)
+    assert ended.stdout.split() == ["False", "[1]", "[", "2", "]"], ended.stderr
