@@ -27,15 +27,19 @@ if TYPE_CHECKING:
     from ..sources.item import Item
     from .run_config import RunConfig
 
-MEASURING_SECONDS = 5.0
+MEASURING_SECONDS = 8.0
 """Limit of the time that is spent on measuring."""
-BATCH_SIZE_FACTORS = (1 / 2, 2)
-"""Multiples of the default batch size that are tried beside it."""
+SMALLER_FACTORS, LARGER_FACTORS = (1 / 2, 1 / 4), (2, 4)
+"""Multiples of the default batch size that are tried beside it, as long as each is faster than the one before."""
 DEVICE_BATCH_SIZE_FACTORS = (2, 4, 8, 16)
-"""The same on a device of its own, in ascending order, as long as a larger batch is faster and fits into its memory."""
+"""The same on a device of its own; what does not fit into its memory is not faster."""
 OUT_OF_MEMORY = ("out of memory", "failed to allocate", "alloc_failed")
 """What errors of ONNX Runtime's providers say, in lower case, if a batch does not fit into the memory of a device."""
-SECONDS_PER_TUNING = MEASURING_SECONDS / (1 + len(BATCH_SIZE_FACTORS))
+SECONDS_PER_TUNING = MEASURING_SECONDS / 4
+"""Limit of the time that the items are chosen for which are measured with."""
+DISTURBED_SECONDS = 0.5
+MAX_TIMES = 3
+"""A time is taken up to so often, until all add up to enough: a short one is easily disturbed."""
 ITEMS_PER_CORE = 32
 """Items of equal shape that are measured with, for each core."""
 TEXTS_PER_CORE = 256
@@ -135,18 +139,13 @@ def find_fastest_tuning(bench: Bench, prepared: Sequence[Prepared], pending: int
     speeds = {default: bench.speed(default, prepared)}
     if is_too_short(pending, speeds[default]):
         return None
-    is_on_device = bench.is_on_device
-    for tuning in iterate_other_tunings(default, speeds, is_on_device):
+    for tuning in iterate_other_tunings(default, speeds, bench.is_on_device):
         if time.perf_counter() - started > MEASURING_SECONDS - SECONDS_PER_TUNING:
             break
-        speed = bench.speed_if_it_fits(tuning, prepared) if is_on_device else bench.speed(tuning, prepared)
-        if is_on_device and speed < MIN_SPEEDUP * max(speeds.values()):
-            break
-        speeds[tuning] = speed
-    fastest = max(speeds, key=speeds.__getitem__)
-    if speeds[fastest] < MIN_SPEEDUP * speeds[default]:
-        return default
-    return fastest
+        speed = bench.speed_if_it_fits(tuning, prepared)
+        if speed >= MIN_SPEEDUP * max(speeds.values()):
+            speeds[tuning] = speed
+    return max(speeds, key=speeds.__getitem__)
 
 
 def is_too_short(pending: int, items_per_second: float) -> bool:
@@ -155,13 +154,23 @@ def is_too_short(pending: int, items_per_second: float) -> bool:
 
 
 def iterate_other_tunings(default: Tuning, speeds: Mapping[Tuning, float], is_on_device: bool) -> Iterator[Tuning]:
-    """Yield the tunings to try in addition to the default, given the speeds so far; none where the memory limits it."""
+    """Yield tunings to try in addition to the default, of which those that pay are added to `speeds`.
+
+    They are batches that become smaller, or else larger, as long as that pays, and one batch at a time; none where the
+    memory limits the default.
+    """
     if default.sizes != DEFAULT_BATCH_SIZES:
         return
     default_tokens = default.sizes.tokens or 0
-    for factor in DEVICE_BATCH_SIZE_FACTORS if is_on_device else BATCH_SIZE_FACTORS:
-        sizes = BatchSizes(round(factor * default.sizes.batch_size), round(factor * default_tokens))
-        yield replace(default, sizes=sizes)
+    for factors in (DEVICE_BATCH_SIZE_FACTORS,) if is_on_device else (SMALLER_FACTORS, LARGER_FACTORS):
+        for factor in factors:
+            sizes = BatchSizes(round(factor * default.sizes.batch_size), round(factor * default_tokens))
+            tuning = replace(default, sizes=sizes)
+            yield tuning
+            if tuning not in speeds:
+                break
+        if len(speeds) > 1:
+            break
     if default.runs > 1 and not is_on_device:
         yield replace(max(speeds, key=speeds.__getitem__), runs=1)
 
@@ -220,9 +229,12 @@ class Bench:
         session = self.open_session(tuning.runs)
         warm_up = items[: tuning.sizes.batch_size * tuning.runs]
         infer(warm_up, session, self.preprocessor, tuning.sizes)
-        started = time.perf_counter()
-        infer(items, session, self.preprocessor, tuning.sizes)
-        return len(items) / (time.perf_counter() - started)
+        seconds: list[float] = []
+        while sum(seconds) < DISTURBED_SECONDS and len(seconds) < MAX_TIMES:
+            started = time.perf_counter()
+            infer(items, session, self.preprocessor, tuning.sizes)
+            seconds.append(time.perf_counter() - started)
+        return len(items) / min(seconds)
 
     def speed_if_it_fits(self, tuning: Tuning, items: Sequence[Prepared]) -> float:
         """Return the items per second of a tuning; 0 if its batches do not fit into the memory of the device."""

@@ -77,7 +77,7 @@ def find_tuning(extractor: Extractor, pending: int, bench: Bench | None = None) 
 
 def test_choice_is_remembered(tiny: Extractor, folder: Path) -> None:
     first = find_tuning(tiny, LONG)
-    assert first.sizes.batch_size in (8, 16, 32)
+    assert first.sizes.batch_size in (4, 8, 16, 32, 64)
     assert first.runs in (1, available_cores())
     (path,) = folder.iterdir()
     assert recall(path)["batch_size"] == first.sizes.batch_size
@@ -86,13 +86,18 @@ def test_choice_is_remembered(tiny: Extractor, folder: Path) -> None:
     assert find_tuning(tiny, 3, unused) == first  # so that a resumed job repeats the batches of the run before
 
 
-def test_fastest_choice_is_taken(tiny: Extractor, folder: Path) -> None:
-    speeds = {1: 50.0, 8: 90.0, 16: 100.0, 32: 130.0}
-    assert find_tuning(tiny, LONG, KnownSpeeds(tiny, speeds, cores=1)).sizes.batch_size == 32
-    for path in folder.iterdir():
-        path.unlink()
-    speeds[32] = 101.0  # which is noise
-    assert find_tuning(tiny, LONG, KnownSpeeds(tiny, speeds, cores=1)).sizes == DEFAULT_BATCH_SIZES
+@pytest.mark.parametrize(
+    ("speeds", "expected"),
+    [
+        ({8: 90, 32: 130, 64: 125}, 32),
+        ({8: 90, 32: 101, 64: 200}, 16),  # 32 is noise
+        ({8: 150, 4: 200}, 4),
+        ({8: 150, 4: 151}, 8),
+    ],
+)
+def test_fastest_choice_is_taken(tiny: Extractor, speeds: dict[int, float], expected: int) -> None:
+    bench = KnownSpeeds(tiny, {1: 50.0, 16: 100.0, **speeds}, cores=1)
+    assert find_tuning(tiny, LONG, bench).sizes.batch_size == expected
 
 
 @pytest.mark.parametrize(
