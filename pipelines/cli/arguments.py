@@ -20,20 +20,28 @@ if TYPE_CHECKING:
     from ..estimators.transfer_regressor import TransferRegressor
 
 
+class NoPandas:
+    """A finder of modules, as in ``sys.meta_path``, for which pandas is not installed."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> None:
+        """Raise an ImportError for pandas, and leave other modules to other finders."""
+        if name == "pandas":
+            raise ImportError(name)
+
+
 def import_arrow() -> None:
     """Import pyarrow without pandas, which it looks for with its first array, and which takes longer than pyarrow.
 
     What needs pandas can still import it.
     """
-    if "pandas" in sys.modules:
-        return
-    sys.modules["pandas"] = None  # type: ignore[assignment]
-    try:
-        import pyarrow
+    import pyarrow
 
+    sys.meta_path.insert(0, NoPandas)
+    try:
         pyarrow.array([])
     finally:
-        del sys.modules["pandas"]
+        sys.meta_path.remove(NoPandas)
 
 
 def open_store(path: str | Path) -> FeatureStore:
