@@ -186,3 +186,17 @@ def test_job_uses_what_was_found(tiny: Extractor, tmp_path: Path) -> None:
     assert ledger.runs == 1
     store.refresh()
     np.testing.assert_allclose(store.matrix("last"), tiny.transform(IMAGES), rtol=1e-4, atol=1e-5)
+
+
+def test_a_speed_that_was_luck_is_not_taken(tiny: Extractor) -> None:
+    class Lucky(KnownSpeeds):
+        times = 0
+
+        def speed(self, tuning: Tuning, items: Sequence[Prepared]) -> float:
+            if tuning.sizes.batch_size == 8:
+                self.times += 1
+                return 200.0 if self.times == 1 else 100.0
+            return super().speed(tuning, items)
+
+    bench = Lucky(tiny, {1: 50.0, 4: 100.0, 16: 100.0}, cores=1)
+    assert find_tuning(tiny, LONG, bench).sizes.batch_size == 16
