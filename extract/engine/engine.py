@@ -331,7 +331,8 @@ def infer(
 ) -> list[Vectors]:
     """Compute the vectors of prepared items, in their order."""
     batches = make_batches(dict(enumerate(prepared)), sizes)
-    with ThreadPoolExecutor(session.runs) as pool:
+    threads = count_inference_threads(session, session.runs) or session.runs
+    with ThreadPoolExecutor(threads) as pool:
         jobs = []
         for positions in batches:
             arrays = [prepared[position].array for position in positions]

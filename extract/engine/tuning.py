@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from statistics import median
 from typing import TYPE_CHECKING
 
 from ...errors import ProviderError
@@ -29,12 +28,14 @@ if TYPE_CHECKING:
     from .run_config import RunConfig
 
 MEASURING_SECONDS = 8.0
-"""Limit of the time that is spent on measuring."""
-CONFIRMING_ROUNDS = 3
-SMALLER_FACTORS, LARGER_FACTORS = (1 / 2, 1 / 4), (2, 4)
+"""Time after which no further tuning is measured; to confirm the fastest takes as long at most."""
+CONFIRMING_ROUNDS = 2
+SMALLER_FACTORS, LARGER_FACTORS = (1 / 2, 1 / 4), (2,)
 """Multiples of the default batch size that are tried beside it, as long as each is faster than the one before."""
 DEVICE_BATCH_SIZE_FACTORS = (2, 4, 8, 16)
 """The same on a device of its own; what does not fit into its memory is not faster."""
+DEVICE_GAIN = 8
+"""How many times as fast as single items a device may be expected to compute batches."""
 OUT_OF_MEMORY = ("out of memory", "failed to allocate", "alloc_failed")
 """What errors of ONNX Runtime's providers say, in lower case, if a batch does not fit into the memory of a device."""
 SECONDS_PER_TUNING = MEASURING_SECONDS / 4
@@ -46,7 +47,7 @@ ITEMS_PER_CORE = 32
 """Items of equal shape that are measured with, for each core."""
 TEXTS_PER_CORE = 256
 """Items of varying length that are measured with, for each core."""
-MIN_JOB_TO_TUNING_RATIO = 20
+MIN_JOB_TO_TUNING_RATIO = 40
 """A job is tuned if it lasts at least this many times as long as measuring."""
 MIN_SPEEDUP = 1.05
 """Speed over that of the defaults from which a tuning is taken; less is noise."""
@@ -119,6 +120,8 @@ def measure_tuning(bench: Bench, items: Iterable[Item], pending: int) -> Tuning 
     default = bench.default
     items_per_core = TEXTS_PER_CORE if bench.preprocessor.spec.lengths_vary else ITEMS_PER_CORE
     count = items_per_core * default.runs
+    if bench.is_on_device:  # two batches of the largest size
+        count = max(count, 2 * max(DEVICE_BATCH_SIZE_FACTORS) * default.sizes.batch_size)
     if pending < MIN_JOB_TO_TUNING_RATIO * count:
         return None
     single = replace(default, sizes=BatchSizes(batch_size=1))
@@ -129,7 +132,8 @@ def measure_tuning(bench: Bench, items: Iterable[Item], pending: int) -> Tuning 
     n_affordable = max(default.runs, int(lowest_speed * SECONDS_PER_TUNING))
     bench.compare_providers(bench.prepare_first(items, min(count, n_affordable)))
     # Keep the defaults where a single item takes long: then no batch size makes a difference.
-    if count > lowest_speed * SECONDS_PER_TUNING:
+    gain = DEVICE_GAIN if bench.is_on_device else 1
+    if count > gain * lowest_speed * SECONDS_PER_TUNING:
         return default
     return find_fastest_tuning(bench, bench.prepare_first(items, count), pending)
 
@@ -162,7 +166,7 @@ def is_faster(bench: Bench, one: Tuning, other: Tuning, prepared: Sequence[Prepa
     for _ in range(CONFIRMING_ROUNDS):
         for tuning, found in speeds.items():
             found.append(bench.speed(tuning, prepared))
-    return median(speeds[one]) >= MIN_SPEEDUP * median(speeds[other])
+    return max(speeds[one]) >= MIN_SPEEDUP * max(speeds[other])
 
 
 def is_too_short(pending: int, items_per_second: float) -> bool:

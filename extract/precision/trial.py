@@ -18,7 +18,7 @@ from ..graphs.exported_graph import ExportedGraph
 from ..graphs.fidelity import MAX_P99_ERROR, Fidelity, relative_errors
 from ..preprocess.by_kind import preprocessor_for
 from ..preprocess.preprocessor import Preprocessor
-from ..runtime.providers import find_rivals
+from ..runtime.providers import ON_PROCESSOR, find_rivals
 from ..runtime.session import Session, open_session
 from .block_products import consists_of_products, measure_activations
 from .int8 import Calibration, calibrate
@@ -211,8 +211,13 @@ class Trial:
         )
 
     def _time(self, session: Session) -> tuple[list[Vectors], float]:
-        """Return the features of the judging items and the seconds they took; a long time needs no warm-up."""
+        """Return the features of the judging items and the seconds they took.
+
+        A device compiles for the sizes of batches first; on the processor a long time needs no warm-up.
+        """
         seconds: list[float] = []
+        if session.provider not in ON_PROCESSOR:
+            infer(self.items, session, self._preprocessor)
         while not seconds or (len(seconds) < 2 and seconds[0] < LONG_SECONDS):
             started = time.perf_counter()
             vectors = infer(self.items, session, self._preprocessor)

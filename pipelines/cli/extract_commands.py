@@ -93,6 +93,8 @@ def extract(
         raise InputError("--engine ray: expected neither --shard nor --add-columns")
     if keep.views is not None:
         require_views(keep.views)
+    if fidelity != "features" and (plan or shard is not None or is_store(store)):
+        raise InputError(f"--fidelity {fidelity}: expected a new store, and neither --plan nor --shard")
     existing = open_store(store) if is_store(store) else None
     known = None if keep.add_columns else existing
     extraction = make_extraction(backbone, model, cut=cut, execution=execution, store=known)
@@ -106,7 +108,7 @@ def extract(
         admit_extraction(existing, extraction, cut)
     else:
         require_place(store)
-        settle_precision(extraction, data, fidelity)
+        settle_precision(extraction, data, fidelity, parse_split(split))
     opened = select_source(extraction.open(data), parse_split(split))
 
     # Run.
@@ -141,7 +143,9 @@ def admit_extraction(store: FeatureStore, extraction: Extraction, cut: CutOption
         ) from error
 
 
-def settle_precision(extraction: Extraction, data: str | Table | SourceNames, fidelity: str) -> None:
+def settle_precision(
+    extraction: Extraction, data: str | Table | SourceNames, fidelity: str, splits: list[str] | None
+) -> None:
     """Choose the precision of a new store by the errors of features, or by the score of a head on the source's labels.
 
     Labels are classes. Only what trains heads needs scikit-learn, which takes long to import.
@@ -152,7 +156,7 @@ def settle_precision(extraction: Extraction, data: str | Table | SourceNames, fi
     from ..estimators.transfer_classifier import TransferClassifier
 
     parameters = {name: getattr(extraction, name) for name in signature(type(extraction)).parameters}
-    scores = TransferClassifier(**parameters, fidelity=fidelity).choose_precision(data)
+    scores = TransferClassifier(**parameters, fidelity=fidelity).choose_precision(data, splits)
     if scores is None:
         extraction.fit(data)
     else:

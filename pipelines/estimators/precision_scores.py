@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ...errors import InputError
+import numpy as np
+
+from ...errors import InputError, StoppedError
 from ...extract.graphs.fidelity import Fidelity
 from ...extract.graphs.pooling import AUTO
 from ...extract.precision.trial import MIN_SPEEDUP, choose_fastest
@@ -17,7 +20,7 @@ from ...progress import report_step
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ...extract.extractor.extractor import Extractor, ItemFeatures
+    from ...extract.extractor.extractor import Extractor
     from ...extract.sources.item import Source
     from ...heads.feature_comparison import HeldOutScores
 
@@ -51,7 +54,7 @@ class PrecisionScores:
         computes.
     chosen : str
         The fastest with which a head is as good as with the best, within one standard error of the paired difference,
-        and one point.
+        and one point; float32 only if the precision that was named is not.
     """
 
     compared: tuple[Fidelity, ...]
@@ -86,29 +89,32 @@ def score_precisions(extractor: Extractor, sample: LabelledSample) -> PrecisionS
 
     The extractor computes in any of them afterwards. Raise an InputError if no item can be held out.
     """
-    fastest = select_variants(extractor.graph.certificate.fidelity)
-    tried = [FLOAT32]
-    for precision, fidelity in fastest.items():
-        is_fast = fidelity.speed >= MIN_SPEEDUP or extractor.precision != AUTO
-        if is_fast and precision != FLOAT32:
-            tried.append(precision)
+    is_named = extractor.precision != AUTO
+    variants = select_variants(extractor.graph.certificate.fidelity)
     # Compute the features.
-    computed: dict[str, ItemFeatures] = {}
-    for precision in tried:
-        report_step(f"computing features in {parse_family(precision)} to score them")
-        extractor.settle_on(precision)
-        computed[precision] = extractor.compute(sample.items)
+    extractor.settle_on(FLOAT32)
+    computed = {FLOAT32: extractor.compute(sample.items)}
     kept = computed[FLOAT32].kept
-    if FLOAT32 not in fastest:
-        provider = extractor.provider if extractor.provider != AUTO else choose_fastest(list(fastest.values())).provider
-        fastest[FLOAT32] = Fidelity(FLOAT32, provider, items=len(kept), usual=0.0, worst=0.0, speed=1.0)
+    own = Fidelity(FLOAT32, extractor.session.provider, items=len(kept), usual=0.0, worst=0.0, speed=1.0)
+    variants.setdefault(FLOAT32, own)
+    for precision, fidelity in variants.items():
+        if precision != FLOAT32 and (is_named or fidelity.speed >= MIN_SPEEDUP):
+            report_step(f"computing features in {parse_family(precision)} to score them")
+            extractor.settle_on(precision)
+            with suppress(StoppedError):  # an item has no finite features
+                computed[precision] = extractor.compute(sample.items)
     # Train heads on them.
-    matrices = {precision: found.matrix for precision, found in computed.items() if len(found.kept) == len(kept)}
+    matrices = {precision: found.matrix for precision, found in computed.items() if np.array_equal(found.kept, kept)}
     groups = None if sample.groups is None else sample.groups[kept]
     scores = compare_features(matrices, sample.targets[kept], sample.task, groups)
-    choice = choose_features(scores, lambda precision: -fastest[precision].speed)
-    compared = [add_score(fidelity, scores) for fidelity in fastest.values()]
-    return PrecisionScores(tuple(sorted(compared, key=lambda fidelity: fidelity.speed)), choice.chosen)
+
+    def cost(precision: str) -> tuple[bool, float]:
+        """Return what a precision costs; if another one was named, float32 is the last resort."""
+        return is_named and precision == FLOAT32, -variants[precision].speed
+
+    compared = [add_score(fidelity, scores) for fidelity in variants.values()]
+    chosen = choose_features(scores, cost).chosen
+    return PrecisionScores(tuple(sorted(compared, key=lambda fidelity: fidelity.speed)), chosen)
 
 
 def select_variants(judged: Sequence[Fidelity]) -> dict[str, Fidelity]:
@@ -140,7 +146,7 @@ def add_score(fidelity: Fidelity, scores: Mapping[str, HeldOutScores]) -> Fideli
     own, exact = scores.get(fidelity.precision), scores[FLOAT32]
     if own is None:
         return fidelity
-    if own.n_rows < exact.n_rows:
+    if own.n_rows != exact.n_rows:
         return replace(fidelity, score=own.score, difference=own.score - exact.score)
     difference, uncertainty = compare_scores(own, exact)
     return replace(fidelity, score=own.score, difference=difference, uncertainty=uncertainty)

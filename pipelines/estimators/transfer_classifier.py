@@ -79,7 +79,7 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
     store : path, optional
         A feature store that is created or added to, so that the backbone runs once for each item and layer: it gets
         the items of ``fit`` with their labels, and those of ``predict`` and ``score`` without. With the precision
-        "auto" a new store is in float32, to which other layers can be added.
+        "auto" a new store is in float32, to which other layers can be added, unless `fidelity` is "score".
     normalize, precision, provider, batch_size, on_error, max_pixels
         As for :class:`topwork.Extractor`.
     views : int
@@ -154,8 +154,8 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
         abstain_below: float | None = None,
         head_params: Mapping[str, Any] | None = None,
         class_weight: Any = None,
-        fidelity: str = FEATURES,
         progress: bool = False,
+        fidelity: str = FEATURES,
     ) -> None:
         super().__init__(
             backbone=backbone,

@@ -113,8 +113,8 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         views: int = 0,
         cv: int = 5,
         head_params: Mapping[str, Any] | None = None,
-        fidelity: str = FEATURES,
         progress: bool = False,
+        fidelity: str = FEATURES,
     ) -> None:
         self.backbone = backbone
         self.layer = layer
@@ -490,7 +490,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         elif self._has_store:
             FeatureStore.open(self.store or "").admit(self.extractor_, adds_columns=True)
         else:
-            if self.store is not None and self.precision == AUTO:
+            if self.store is not None and self.precision == AUTO and self.fidelity == FEATURES:
                 self.extractor_.set_params(precision="fp32")  # so that other layers can be added to the new store
             self.extractor_.fit(X)
 
@@ -508,9 +508,11 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         self, items: Source | FeatureStore, positions: NDArray[np.intp], targets: NDArray[Any], item_groups: Any
     ) -> PrecisionScores | None:
         """Let a head choose the precision, by labelled items or a sample of them; None if that is settled otherwise."""
+        if self.fidelity != SCORE or self.extractor_.precision == FLOAT32:
+            return None
         is_fixed = self._has_store or isinstance(self.backbone, ExportedGraph | ForeignBackbone)
-        is_free = self.fidelity == SCORE and self.extractor_.precision != FLOAT32 and not is_fixed
-        if isinstance(items, FeatureStore) or not is_free:
+        if isinstance(items, FeatureStore) or is_fixed:
+            warn_caller("fidelity='score' has no effect: the precision is that of the store, or of the graph")
             return None
         positions, targets = self._select_originals(items, positions, targets)
         drawn = draw_sample(targets, MAX_ITEMS)

@@ -35,6 +35,7 @@ from ..bundle.manifest import FINETUNING
 from ..estimators.candidate_features import is_automatic
 from ..estimators.item_features import compute_features, warn_of_pending
 from ..estimators.load import restore_estimator
+from ..estimators.precision_scores import FEATURES
 from ..estimators.training_set import TrainingSet
 from ..estimators.transfer_estimator import TransferEstimator
 from .checkpoint import Checkpoint
@@ -71,6 +72,7 @@ class FineTuning(TransferEstimator):
     head_params = None
     normalize = False
     cv = 0
+    fidelity = FEATURES
 
     comparison_: Comparison | None
     trials_: list[Trial]

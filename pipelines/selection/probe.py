@@ -75,12 +75,12 @@ class LayerProbe(BaseEstimator):  # type: ignore[misc]
         Store that gets the recommended features of all items.
     baselines : bool
         Whether heads are also trained on the raw inputs, and on the same backbone with random weights.
-    precisions : bool
-        Whether a head is also trained on the recommended features in each precision that is faster than float32 here.
     max_items : int
         Largest number of items to compare by; of more, a sample with the same shares of classes.
     normalize, precision, provider, batch_size, on_error, max_pixels, progress
         As for :class:`topwork.Extractor`; the precision "auto" means float32 here.
+    precisions : bool
+        Whether a head is also trained on the recommended features in each precision that is faster than float32 here.
 
     Attributes
     ----------
@@ -134,7 +134,6 @@ class LayerProbe(BaseEstimator):  # type: ignore[misc]
         pool: str | Sequence[str] = AUTO,
         store: str | Path | None = None,
         baselines: bool = True,
-        precisions: bool = False,
         max_items: int = MAX_ITEMS,
         normalize: bool = False,
         precision: str = "auto",
@@ -143,6 +142,7 @@ class LayerProbe(BaseEstimator):  # type: ignore[misc]
         on_error: str = "raise",
         max_pixels: int = MAX_PIXELS,
         progress: bool = False,
+        precisions: bool = False,
     ) -> None:
         self.backbone = backbone
         self.task = task
@@ -212,7 +212,7 @@ class LayerProbe(BaseEstimator):  # type: ignore[misc]
 
         # Compare them with what needs no trained backbone and with lower precisions, and store those of all items.
         self.baselines_ = self._measure_baselines(winner, chosen) if self.baselines else []
-        self.precisions_ = self._score_precisions(winner, chosen) if self.precisions else None
+        self.precisions_ = self._score_precisions(winner, chosen, X) if self.precisions else None
         self.store_ = self._fill_store(winner, chosen, X, y)
         return self
 
@@ -296,13 +296,13 @@ class LayerProbe(BaseEstimator):  # type: ignore[misc]
         matrices = split_columns(computed.matrix, extractor.columns)
         return replace(winner.features, matrices=matrices)
 
-    def _score_precisions(self, winner: BackboneProbe, chosen: Candidate) -> PrecisionScores | None:
+    def _score_precisions(self, winner: BackboneProbe, chosen: Candidate, X: Any) -> PrecisionScores | None:
         """Train heads on the recommended features in each precision; not for a store or a graph, which have theirs."""
         features = winner.features
         if features.items is None or isinstance(winner.extractor.backbone, ExportedGraph):
             return None
         started = time.perf_counter()
-        extractor = self._make_recommended(winner, chosen).fit(features.items)
+        extractor = self._make_recommended(winner, chosen).fit(X)
         sample = LabelledSample(features.items, features.targets, features.groups, winner.task)
         scores = score_precisions(extractor, sample)
         self.seconds_["precisions"] = time.perf_counter() - started

@@ -177,8 +177,8 @@ def test_precision_of_a_new_store_is_chosen_by_the_score_of_a_head(work: Path, t
     assert ledger["precision"].startswith("int8:")
     fidelity = topwork_json("store", "info", tmp_path / "s")["fidelity"]
     assert {entry["precision"]: entry["score"] > 0.8 for entry in fidelity} == {"fp32": True, ledger["precision"]: True}
-    again = topwork_json("extract", work / "photos", "--store", tmp_path / "s", *run)
-    assert (again["computed"], again["precision"]) == (0, ledger["precision"])
+    refused = topwork_command("extract", work / "photos", "--store", tmp_path / "s", *run, code=2)
+    assert "expected a new store" in refused.stderr
 
 
 def test_score_of_a_head_needs_labels(work: Path, tmp_path: Path) -> None:

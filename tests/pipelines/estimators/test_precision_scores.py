@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from topwork import Extractor, FeatureStore, TransferClassifier, TransferRegressor
-from topwork.errors import InputError
+from topwork.errors import InputError, StoppedError
 from topwork.extract.extractor.extractor import ItemFeatures
 from topwork.extract.graphs.fidelity import Fidelity
 from topwork.extract.sources.sequence import SequenceSource
@@ -36,6 +36,8 @@ class Computing:
     provider: str = "auto"
     failing: dict[str, int] = field(default_factory=dict)
     settled: list[tuple[Any, ...]] = field(default_factory=list)
+    policy: str = "record"
+    session = SimpleNamespace(provider="openvino")
 
     @property
     def graph(self) -> Any:
@@ -46,6 +48,8 @@ class Computing:
 
     def compute(self, items: Any) -> ItemFeatures:
         precision = self.settled[-1][0]
+        if self.policy == "raise" and precision in self.failing:
+            raise StoppedError("not finite")
         kept = np.arange(len(items) - self.failing.get(precision, 0))
         return ItemFeatures(self.features[precision][kept], kept, [])
 
@@ -93,12 +97,23 @@ def test_precision_that_was_named_and_is_worse_is_refused(sample: LabelledSample
         choose_by_score(computing, sample)
 
 
-def test_precision_that_was_named_is_scored_however_slow(sample: LabelledSample, exact: NDArray[np.float32]) -> None:
+def test_precision_that_was_named_is_taken_if_it_is_as_good_however_slow(
+    sample: LabelledSample, exact: NDArray[np.float32]
+) -> None:
     features = {"fp32": exact, "fp16": exact}
     named = score_precisions(Computing(features, (judge("fp16", 0.5),), precision="fp16"), sample)
-    assert named.chosen == "fp32"  # equally good, and faster
+    assert named.chosen == "fp16"
     free = score_precisions(Computing(features, (judge("fp16", 0.5),)), sample)
+    assert free.chosen == "fp32"
     assert {fidelity.precision: fidelity.score is None for fidelity in free.compared} == {"fp16": True, "fp32": False}
+
+
+def test_without_any_other_precision_float32_alone_is_scored(
+    sample: LabelledSample, exact: NDArray[np.float32]
+) -> None:
+    found = choose_by_score(Computing({"fp32": exact}, ()), sample)
+    assert found.chosen == "fp32"
+    assert [fidelity.provider for fidelity in found.compared] == ["openvino"]
 
 
 def test_of_the_providers_of_a_precision_one_is_scored_that_is_close_enough(
@@ -106,7 +121,7 @@ def test_of_the_providers_of_a_precision_one_is_scored_that_is_close_enough(
 ) -> None:
     judged = (judge("bf16", 2.0, provider="wrong"), judge("bf16", 1.4, error=0.01, provider="right"))
     found = score_precisions(Computing({"fp32": exact, "bf16": exact}, judged), sample)
-    assert [fidelity.provider for fidelity in found.compared] == ["right", "right"]
+    assert [fidelity.provider for fidelity in found.compared if fidelity.precision == "bf16"] == ["right"]
 
 
 def test_of_a_family_the_fastest_is_scored_and_the_fastest_that_is_close_enough(
@@ -118,9 +133,12 @@ def test_of_a_family_the_fastest_is_scored_and_the_fastest_that_is_close_enough(
     assert [fidelity.precision for fidelity in found.compared] == ["fp32", "bf16:b", "bf16"]
 
 
-def test_precision_that_fails_for_items_is_not_taken(sample: LabelledSample, exact: NDArray[np.float32]) -> None:
+@pytest.mark.parametrize("policy", ["record", "raise"])
+def test_precision_that_fails_for_items_is_not_taken(
+    policy: str, sample: LabelledSample, exact: NDArray[np.float32]
+) -> None:
     features = {"fp32": exact, "fp16": exact}
-    computing = Computing(features, (judge("fp16", 2.0),), failing={"fp16": 3})  # overflows
+    computing = Computing(features, (judge("fp16", 2.0),), failing={"fp16": 3}, policy=policy)  # overflows
     found = score_precisions(computing, sample)
     assert found.chosen == "fp32"
     assert found.compared[-1].score is None
@@ -177,9 +195,22 @@ def test_features_of_a_store_or_a_graph_keep_their_precision(
     coloured: tuple[list[NDArray[np.uint8]], NDArray[np.intp]], graph_cache: Path, tmp_path: Path
 ) -> None:
     images, labels = coloured
-    stored = TransferClassifier(store=tmp_path / "store", fidelity="score", cv=0).fit(images, labels)
-    assert stored.precisions_ is None
+    TransferClassifier(store=tmp_path / "store", cv=0).fit(images, labels)
     store = FeatureStore.open(tmp_path / "store")
-    assert TransferClassifier.from_store(store, fidelity="score", cv=0).fit(store, labels).precisions_ is None
     graph = Extractor().fit(images).graph
-    assert TransferClassifier.from_graph(graph, fidelity="score", cv=0).fit(images, labels).precisions_ is None
+    for fixed, items in (
+        (TransferClassifier(store=tmp_path / "store", fidelity="score", cv=0), images),
+        (TransferClassifier.from_store(store, fidelity="score", cv=0), store),
+        (TransferClassifier.from_graph(graph, fidelity="score", cv=0), images),
+    ):
+        with pytest.warns(UserWarning, match="has no effect"):
+            assert fixed.fit(items, labels).precisions_ is None
+
+
+def test_precision_of_a_new_store_may_be_chosen_by_the_score(
+    coloured: tuple[list[NDArray[np.uint8]], NDArray[np.intp]], graph_cache: Path, tmp_path: Path
+) -> None:
+    images, labels = coloured
+    made = TransferClassifier(store=tmp_path / "store", fidelity="score", precision="int8", cv=0).fit(images, labels)
+    assert made.precisions_ is not None
+    assert {column.precision for column in FeatureStore.open(tmp_path / "store").columns} == {made.precisions_.chosen}
