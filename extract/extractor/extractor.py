@@ -60,8 +60,8 @@ class Extractor(TransformerMixin, Extraction, BaseEstimator):  # type: ignore[mi
     precision : {"auto", "fp32", "bf16", "fp16", "int8"}
         Arithmetic of the graph. ``"auto"`` lets ``fit`` take the fastest whose features of up to 256 of the items are
         close to those in float32: relative L2 error at most 0.02 at the 99th percentile and 0.05 at worst; of 5,000
-        items or more if need be with some operations in float32. Before ``fit``, and with fewer than 32 items, it means float32.
-        ``"int8"`` is calibrated on items by ``fit``.
+        items or more if need be with some operations in float32. Before ``fit``, and with fewer than 32 items, it means
+        float32. ``"int8"`` is calibrated on items by ``fit``.
     provider : str
         Where the graph runs: a name that ``topwork doctor`` lists, or ``"auto"`` for the fastest that is available.
     batch_size : int or "auto"
