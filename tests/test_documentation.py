@@ -41,7 +41,7 @@ INTERNAL_METHODS = {
     "TensorSpec": "argument_names files from_json graph_inputs has_mask is_integer is_square item_shape length_range "
     "lengths_vary normalization override serving_files to_json with_exact_decoding",
     "TorchBackbone": "arguments_of call from_module run select",
-    "Extractor": "adopt check_parameters compute iter_features open preprocessor run_config",
+    "Extractor": "adopt check_parameters compute iter_features open preprocessor run_config settle_on",
     "Column": "to_json",
     "Merge": "",
     "RayEngine": "choose_pool compute",
@@ -54,10 +54,10 @@ INTERNAL_METHODS = {
     "find_largest_batch inputs_folder list_files measurements_path read_speeds remember_speeds weights_path "
     "write_certificate write_measurements write_session_canaries",
     "Certificate": "from_json to_json",
-    "TransferClassifier": "as_frozen as_known_targets as_targets check_parameters collect_candidates "
+    "TransferClassifier": "as_frozen as_known_targets as_targets check_parameters choose_precision collect_candidates "
     "compute_features_at find_task has_coded_labels n_outputs open_items require_familiarity "
     "require_own_labels restore score_predictions search_cut train unfitted_head",
-    "TransferRegressor": "as_frozen as_known_targets as_targets check_parameters collect_candidates "
+    "TransferRegressor": "as_frozen as_known_targets as_targets check_parameters choose_precision collect_candidates "
     "compute_features_at find_task n_outputs open_items require_familiarity require_own_labels "
     "restore score_predictions search_cut train unfitted_head",
 }

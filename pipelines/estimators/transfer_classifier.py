@@ -97,13 +97,13 @@ class TransferClassifier(ClassifierMixin, TransferEstimator):  # type: ignore[mi
         Parameters of the head, such as ``{"C": 0.1}``; in a pipeline those of its steps, by their own names.
     class_weight : "balanced", dict or None
         Weights of the classes by label, or by their frequency, for heads that have this parameter.
+    progress : bool
+        Whether a line on a terminal or in a notebook shows what is being done.
     fidelity : {"features", "score"}
         What lets a lower precision pass: "features", that these are close to those in float32; or "score", that a
         linear head on at most 3,000 labelled items is as good on held-out ones as in float32, within one standard error
         of the paired difference and one point, see ``precisions_``. With "score" a precision that is named, and does
         not pass, is an error.
-    progress : bool
-        Whether a line on a terminal or in a notebook shows what is being done.
 
     Attributes
     ----------

@@ -35,7 +35,7 @@ class TransferRegressor(RegressorMixin, TransferEstimator):  # type: ignore[misc
     head : str or estimator
         A name from ``topwork heads`` that predicts values (``linear`` is a ridge regression whose penalty is chosen by
         leave-one-out), or any scikit-learn regressor.
-    store, normalize, precision, provider, batch_size, on_error, max_pixels, views, cv, head_params, fidelity, progress
+    store, normalize, precision, provider, batch_size, on_error, max_pixels, views, cv, head_params, progress, fidelity
         As for :class:`topwork.TransferClassifier`.
 
     Attributes
