@@ -96,14 +96,18 @@ def choose_precision(
     )
     judged = judge_once(trial, families)
     # Choose.
+    precision = select_precision(trial, judged)
     if config.provider == AUTO:
-        remember_all_speeds(graph, judged)
-    return replace(locate_lowered_graph(graph, select_precision(trial, judged)), fidelity=judged)
+        remember_speeds(graph, judged, precision)
+    return replace(locate_lowered_graph(graph, precision), fidelity=judged)
 
 
-def remember_all_speeds(graph: ExportedGraph, judged: Sequence[Fidelity]) -> None:
-    """Remember the speeds of the providers in each precision; those that are not close enough only if none is."""
-    for precision in {fidelity.precision for fidelity in judged}:
+def remember_speeds(graph: ExportedGraph, judged: Sequence[Fidelity], chosen: str) -> None:
+    """Remember the speeds of the providers in each precision; those that are not close enough only if none is.
+
+    Those in float32 are of use only where float32 is chosen; jobs in float32 go on as they were begun.
+    """
+    for precision in {fidelity.precision for fidelity in judged} - ({"fp32"} - {chosen}):
         own = [fidelity for fidelity in judged if fidelity.precision == precision]
         speeds = {fidelity.provider: fidelity.speed for fidelity in select_passing(own)}
         locate_lowered_graph(graph, precision).remember_speeds(speeds)
