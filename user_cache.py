@@ -25,6 +25,8 @@ STORES = "stores"
 """Folder of the local copies of stores in object storage, which are compared with the log of their store."""
 TUNING = "tuning"
 """Folder of what was found to be fast on this machine."""
+ENGINES = "engines"
+"""Folder of what TensorRT builds from graphs, which takes minutes."""
 PRIVATE_MODE = 0o700
 """Mode of the folders of the cache."""
 OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .run_config import RunConfig
 
 MEASURING_SECONDS = 8.0
-"""Time after which no further tuning is measured; to confirm the fastest takes as long at most."""
+"""Time within which tunings are measured; to confirm the fastest is not part of it."""
 CONFIRMING_ROUNDS = 2
 SMALLER_FACTORS, LARGER_FACTORS = (1 / 2, 1 / 4), (2,)
 """Multiples of the default batch size that are tried beside it, as long as each is faster than the one before."""

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InputError
-from ...user_cache import STORES, TUNING, discard, user_cache_folder
+from ...user_cache import ENGINES, STORES, TUNING, discard, user_cache_folder
 from .exported_graph import GRAPH_FILE, ExportedGraph
 
-KINDS = ("graphs", "canaries", "computations", "measured", TUNING, STORES)
+KINDS = ("graphs", "canaries", "computations", "measured", TUNING, ENGINES, STORES)
 """Folders of the cache; others in it are not topwork's."""
 NAME = re.compile(r"[0-9a-f]{32}([0-9a-f]{32})?(\.json|\.npz)?")
 """Names of entries: digests."""
@@ -26,8 +26,8 @@ class CacheEntry:
     Parameters
     ----------
     path : Path
-        It lies in a folder of its kind: ``graphs``, ``canaries``, ``computations``, ``measured``, ``tuning`` or
-        ``stores``.
+        It lies in a folder of its kind: ``graphs``, ``canaries``, ``computations``, ``measured``, ``tuning``,
+        ``engines`` or ``stores``.
     bytes : int
         Size of all its files.
     written : float

@@ -33,7 +33,7 @@ MIN_ITEMS = 32
 
 
 JOB_TO_JUDGED_RATIO = 8
-"""Of fewer items than this many times those that judge otherwise, an eighth judges."""
+"""Items of a short job for each that judges."""
 MIN_ITEMS_TO_SEARCH = 5000
 """With fewer items ``auto`` compares whole precisions: to search for a mixture, or to make int8 in blocks, takes about
 as long as a thousand items."""

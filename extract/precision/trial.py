@@ -171,7 +171,9 @@ class Trial:
 
     def _judge_decoding(self) -> Iterator[Fidelity]:
         """Compare the features of images as they are decoded with those of exact decoding, on each provider."""
-        expected = infer(self.originals, self._fastest.session, self._preprocessor)
+        expected = self._expected
+        if any(original is not item for original, item in zip(self.originals, self.items, strict=True)):
+            expected = infer(self.originals, self._fastest.session, self._preprocessor)
         for run in self._float32_runs:
             yield self._compare(run, expected, precision="fp32")
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ...errors import ProviderError, TopworkError, reason, warn_caller
 from ...hardware import available_cores
 from ...identity import digest, digest_of_file
-from ...user_cache import prepare_folder, user_cache_folder
+from ...user_cache import ENGINES, prepare_folder, user_cache_folder
 from .idle_threads import count_session
 from .openvino_runtime import OpenVinoRuntime, make_device_properties
 from .process_runtime import ProcessRuntime
@@ -29,8 +29,6 @@ CUDA_FLOAT32_OPTIONS = {"use_tf32": "0"}
 TENSORRT = "tensorrt"
 TENSORRT_PRECISION_OPTIONS = {"bf16": "trt_bf16_enable", "fp16": "trt_fp16_enable"}
 """Provider options that let TensorRT compute in a precision; GPUs without bfloat16 compute in float32 instead."""
-ENGINES = "tensorrt"
-"""Folder of the cache with what TensorRT builds, which takes minutes."""
 ERRORS_ONLY = 3
 """Log severity of ONNX Runtime."""
 

@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from topwork.extract.engine import batching
 from topwork.extract.engine.batching import BatchSizes, make_batches
-from topwork.extract.engine.engine import KnownFeatures, Result, compute_features
+from topwork.extract.engine.engine import KnownFeatures, Result, compute_features, infer
 from topwork.extract.engine.ledger import Stages
 from topwork.extract.extractor.extractor import Extractor
 from topwork.extract.preprocess.by_kind import preprocessor_for
@@ -176,6 +176,19 @@ def test_a_device_finds_items_for_all_cores_decoded_ahead(tiny: Extractor, batch
     assert next(running).item.id == "1"
     running.close()
     assert taken <= expected + 2 * batch_size  # which bounds the memory
+
+
+def test_measuring_keeps_two_batches_on_a_device_as_jobs_do(tiny: Extractor) -> None:
+    both = threading.Barrier(2)
+
+    class Meeting(Session):
+        def run(self, feed: Feed) -> list[NDArray[Any]]:
+            both.wait(timeout=10)
+            return super().run(feed)
+
+    prepared = [tiny.preprocessor.prepare(image(number)) for number in range(4)]
+    vectors = infer(prepared, Meeting(tiny.session.runtime, "cuda"), tiny.preprocessor, BatchSizes(2))
+    assert len(vectors) == 4
 
 
 LONGEST = 24

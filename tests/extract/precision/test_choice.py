@@ -333,6 +333,17 @@ def test_trial_says_why_a_provider_does_not_take_part(graph_copy: ExportedGraph)
     assert trial.float32_rate > 0
 
 
+def test_items_that_are_decoded_exactly_are_computed_once(
+    graph_copy: ExportedGraph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = [ways[0] for ways in draw([graph_copy.input_spec], 40)]
+    once = Trial(graph_copy, "cpu", items, items, items, is_automatic=True)
+    assert once.float32_rate > 0
+    monkeypatch.setattr(trial, "infer", lambda *_: pytest.fail("computed again"))
+    (judged,) = once.judge("fp32")
+    assert (judged.usual, judged.worst) == (0.0, 0.0)
+
+
 @pytest.mark.parametrize("precision", ["half", "", "FP32"])
 def test_unknown_precision_is_refused_with_the_known_ones(precision: str) -> None:
     with pytest.raises(InputError, match="auto, fp32, bf16, fp16, int8"):

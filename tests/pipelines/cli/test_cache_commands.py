@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from topwork.extract.graphs.cut import CutRequest
 from topwork.extract.graphs.graph_cache import graph_for
+from topwork.extract.runtime.providers import PROVIDERS
+from topwork.extract.runtime.session import make_provider_options
 from topwork.user_cache import remember
 
 from .running import topwork_command, topwork_json
@@ -34,6 +36,16 @@ def test_verify_tells_damaged_from_intact_and_unsealed(tmp_path: Path, monkeypat
     for number in range(9):
         (tmp_path / "cache" / "tuning" / f"d{number}.json").write_text("{}")
     assert "and 7 more" in topwork_command("cache", "verify", code=3).stderr
+
+
+def test_engines_of_tensorrt_are_counted_and_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOPWORK_CACHE", str(tmp_path / "cache"))
+    options = make_provider_options(b"graph", PROVIDERS["tensorrt"], "fp16")
+    engine = Path(options["trt_engine_cache_path"]) / "model.engine"
+    engine.write_bytes(bytes(1000))
+    assert topwork_json("cache", "info")["kinds"]["engines"] == {"entries": 1, "bytes": 1000}
+    assert topwork_json("cache", "clean")["bytes"] == 1000
+    assert not engine.exists()
 
 
 def test_info_names_graphs_and_clean_removes_only_what_topwork_made(

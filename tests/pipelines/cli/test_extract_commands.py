@@ -181,6 +181,12 @@ def test_precision_of_a_new_store_is_chosen_by_the_score_of_a_head(work: Path, t
     assert "expected a new store" in refused.stderr
 
 
+@pytest.mark.parametrize("option", [["--plan"], ["--shard", "0/2"]], ids=" ".join)
+def test_score_of_a_head_is_not_asked_for_in_vain(option: list[str], work: Path, tmp_path: Path) -> None:
+    command = ["extract", work / "photos", "--store", tmp_path / "s", "--fidelity", "score", *option]
+    assert "neither --plan nor --shard" in topwork_command(*command, code=2).stderr
+
+
 def test_score_of_a_head_needs_labels(work: Path, tmp_path: Path) -> None:
     for number in range(2):
         Image.new("RGB", (40, 40), (number, 0, 0)).save(tmp_path / f"{number}.png")
