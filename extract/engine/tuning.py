@@ -31,7 +31,8 @@ MEASURING_SECONDS = 8.0
 """Time within which tunings are measured; to confirm the fastest is not part of it."""
 CONFIRMING_ROUNDS = 2
 SMALLER_FACTORS, LARGER_FACTORS = (1 / 2, 1 / 4), (2,)
-"""Multiples of the default batch size that are tried beside it, as long as each is faster than the one before."""
+"""Multiples of the default batch size that are tried beside it: all smaller ones, and larger ones if none of them pays,
+as long as each is faster than the one before."""
 DEVICE_BATCH_SIZE_FACTORS = (2, 4, 8, 16)
 """The same on a device of its own; what does not fit into its memory is not faster."""
 DEVICE_GAIN = 8
@@ -177,8 +178,8 @@ def is_too_short(pending: int, items_per_second: float) -> bool:
 def iterate_other_tunings(default: Tuning, speeds: Mapping[Tuning, float], is_on_device: bool) -> Iterator[Tuning]:
     """Yield tunings to try in addition to the default, of which those that pay are added to `speeds`.
 
-    They are batches that become smaller, or else larger, as long as that pays, and one batch at a time; none where the
-    memory limits the default.
+    They are smaller batches, or else larger ones as long as that pays, and one batch at a time; none where the memory
+    limits the default.
     """
     if default.sizes != DEFAULT_BATCH_SIZES:
         return
@@ -188,7 +189,7 @@ def iterate_other_tunings(default: Tuning, speeds: Mapping[Tuning, float], is_on
             sizes = BatchSizes(round(factor * default.sizes.batch_size), round(factor * default_tokens))
             tuning = replace(default, sizes=sizes)
             yield tuning
-            if tuning not in speeds:
+            if factor > 1 and tuning not in speeds:
                 break
         if len(speeds) > 1:
             break

@@ -89,10 +89,11 @@ def test_choice_is_remembered(tiny: Extractor, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("speeds", "expected"),
     [
-        ({8: 90, 32: 130, 64: 125}, 32),
-        ({8: 90, 32: 101, 64: 200}, 16),  # 32 is noise
+        ({8: 90, 4: 80, 32: 130, 64: 125}, 32),
+        ({8: 90, 4: 80, 32: 101, 64: 200}, 16),  # 32 is noise
         ({8: 150, 4: 200}, 4),
         ({8: 150, 4: 151}, 8),
+        ({8: 103, 4: 107}, 4),  # 8 does not pay, but a quarter does
     ],
 )
 def test_fastest_choice_is_taken(tiny: Extractor, speeds: dict[int, float], expected: int) -> None:
