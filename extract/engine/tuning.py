@@ -50,7 +50,7 @@ TEXTS_PER_CORE = 256
 """Items of varying length that are measured with, for each core."""
 MIN_JOB_TO_TUNING_RATIO = 40
 """A job is tuned if it lasts at least this many times as long as measuring."""
-MIN_SPEEDUP = 1.05
+MIN_SPEEDUP = 1.02
 """Speed over that of the defaults from which a tuning is taken; less is noise."""
 
 
