@@ -51,7 +51,8 @@ TEXTS_PER_CORE = 256
 MIN_JOB_TO_TUNING_RATIO = 40
 """A job is tuned if it lasts at least this many times as long as measuring."""
 MIN_SPEEDUP = 1.02
-"""Speed over that of the defaults from which a tuning is taken; less is noise."""
+"""Speed over that of the fastest before from which a tuning is considered, and over that of the defaults, measured
+anew, from which it is taken."""
 
 
 @dataclass(frozen=True)

@@ -91,8 +91,8 @@ def extract_features(
     provider : str
         Where the graph runs; see :class:`topwork.Extractor`.
     batch_size : int or "auto"
-        Items per batch. In a long job ``"auto"`` measures it on the first items for up to five seconds, and remembers
-        it on this machine; a resumed job takes the sizes of the run before.
+        Items per batch. In a long job ``"auto"`` measures it on the first items for some seconds, and remembers it
+        on this machine; a resumed job takes the sizes of the run before.
     max_pixels : int
         A larger image fails instead of being decoded.
     progress : callable or bool, optional

@@ -107,7 +107,10 @@ def remember_speeds(graph: ExportedGraph, judged: Sequence[Fidelity], chosen: st
 
     Those in float32 are of use only where float32 is chosen; jobs in float32 go on as they were begun.
     """
-    for precision in {fidelity.precision for fidelity in judged} - ({"fp32"} - {chosen}):
+    precisions = {fidelity.precision for fidelity in judged}
+    if chosen != "fp32":
+        precisions.discard("fp32")
+    for precision in precisions:
         own = [fidelity for fidelity in judged if fidelity.precision == precision]
         speeds = {fidelity.provider: fidelity.speed for fidelity in select_passing(own)}
         locate_lowered_graph(graph, precision).remember_speeds(speeds)
