@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .heads.mlp.mlp_head import MLPHead
     from .heads.mlp.mlp_regressor import MLPHeadRegressor
     from .heads.transferability import Transferability, measure_transferability
+    from .models.audio_spec import AudioSpec
     from .models.backbone import Backbone
     from .models.image_spec import ImageSpec
     from .models.input_spec import InputOverrides
@@ -53,6 +54,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Advice",
+    "AudioSpec",
     "Backbone",
     "BackboneSpec",
     "Column",
@@ -107,6 +109,7 @@ __getattr__, __dir__, _ = lazy_exports(
         "FineTunedClassifier": ".pipelines.finetuning.finetuned_classifier",
         "FineTunedRegressor": ".pipelines.finetuning.finetuned_regressor",
         "FrameFunction": ".pipelines.frames",
+        "AudioSpec": ".models.audio_spec",
         "ImageSpec": ".models.image_spec",
         "InputOverrides": ".models.input_spec",
         "Layer": ".extract.graphs.layer",

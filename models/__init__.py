@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ..lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
+    from .audio_spec import AudioSpec
     from .backbone import Backbone, OnnxBackbone, TorchBackbone
     from .image_spec import ImageSpec
     from .input_spec import InputOverrides
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from .text_spec import TextSpec
 
 __all__ = [
+    "AudioSpec",
     "Backbone",
     "BackboneSpec",
     "ImageSpec",
@@ -29,6 +31,7 @@ __all__ = [
 __getattr__, __dir__, _ = lazy_exports(
     __name__,
     {
+        "AudioSpec": ".audio_spec",
         "Backbone": ".backbone",
         "BackboneSpec": ".loading",
         "ImageSpec": ".image_spec",

@@ -1,4 +1,4 @@
-"""``hf:ID`` and ``hf:FOLDER``: vision and text models of transformers, with their own preprocessing."""
+"""``hf:ID`` and ``hf:FOLDER``: models of transformers for images, text and sound, with their own preprocessing."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, TopworkError, WeightsError, reason
+from .hf_audio import SOUND_INPUTS, prepare_sounds
 from .hf_files import CONFIG_FILE, reading, refuse_code, refuse_damaged, refuse_quantised
 from .hf_images import image_spec
 from .hf_inputs import FULL_LENGTH_INPUTS, UNSUPPORTED_MODELS, require_full_length, text_spec
@@ -21,8 +22,9 @@ from .text_spec import TextSpec, add_lower_casing
 from .torchvision_operators import ensure_torchvision_operators
 from .weights import read_state, strip_prefixes
 
-CONFIG_OF_TOWER = {"vision": "vision_config", "text": "text_config"}
-TOWER_PREFIXES = {"pixel_values": "vision_model", "input_ids": "text_model"}
+CONFIG_OF_TOWER = {"vision": "vision_config", "audio": "audio_config", "text": "text_config"}
+"""Configuration of each tower that a model may have; of several, the first is the default."""
+TOWER_PREFIXES = {"pixel_values": "vision_model", "input_features": "audio_model", "input_ids": "text_model"}
 """What the names of weights begin with in a model of two towers, by the main input of the tower."""
 ENCODER_CLASSES = {"vit_mae": "ViTModel"}
 """For models that serve pre-training alone the class that their authors load their weights into."""
@@ -66,8 +68,8 @@ def build(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> BuiltMo
     """Make a transformers model.
 
     A checkpoint with a classifier keeps it; any other yields its last hidden state. Of a model with a tower for images
-    and one for text ``model_args={"tower": "text"}`` chooses; the default is "vision". Of an encoder and decoder the
-    encoder is taken. Other arguments change the configuration.
+    or sounds and one for text ``model_args={"tower": "text"}`` chooses; the default is "vision" or "audio". Of an
+    encoder and decoder the encoder is taken. Other arguments change the configuration.
     """
     ensure_torchvision_operators()
     refused = sorted(HUB_ARGUMENTS.intersection(model_args))
@@ -197,15 +199,16 @@ def choose_tower(name: str, config: Any, tower: str | None) -> Any:
 
     Raise an InputError if there is no tower to choose, or none of this name.
     """
-    if not all(hasattr(config, field) for field in CONFIG_OF_TOWER.values()):
+    towers = {known: getattr(config, field) for known, field in CONFIG_OF_TOWER.items() if hasattr(config, field)}
+    if len(towers) < 2:
         if tower is not None:
             raise InputError(f"hf:{name} has one tower; model_args={{'tower': {tower!r}}} does not apply")
         return config
-    if tower is not None and tower not in CONFIG_OF_TOWER:
-        raise InputError(f"model_args={{'tower': {tower!r}}}: expected one of {', '.join(CONFIG_OF_TOWER)}")
+    if tower is not None and tower not in towers:
+        raise InputError(f"model_args={{'tower': {tower!r}}}: expected one of {', '.join(towers)}")
     if tower is None and find_class_with_classifier(config) is not None:
         return config
-    chosen = getattr(config, CONFIG_OF_TOWER[tower or "vision"])
+    chosen = towers[tower or next(iter(towers))]
     if hasattr(config, "projection_dim"):
         chosen.projection_dim = config.projection_dim
     return chosen
@@ -220,6 +223,7 @@ def find_class_with_classifier(config: Any) -> Any:
     for mapping in (
         auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
         auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+        auto.MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES,
     ):
         for names in mapping.values():
             known.update([names] if isinstance(names, str) else names)
@@ -277,7 +281,7 @@ def is_pooler(keys: Iterable[str]) -> bool:
 def _load_and_list_missing(name: str, model_class: Any, config: Any, **options: Any) -> tuple[Any, list[str]]:
     import torch
 
-    with reading(name, "weights"), no_progress_bar():
+    with reading(name, "weights"), quietly():
         module, report = model_class.from_pretrained(
             name,
             config=config,
@@ -301,7 +305,7 @@ def fill_from_file(module: Any, path: Path, *, key: str = "", classifier: str | 
     Raise a WeightsError if names or shapes differ.
     """
     state = strip_prefixes(read_state(path, key))
-    with no_progress_bar():
+    with quietly():
         filled, report = type(module).from_pretrained(
             None, config=module.config, state_dict=state, output_loading_info=True
         )
@@ -317,15 +321,18 @@ def fill_from_file(module: Any, path: Path, *, key: str = "", classifier: str | 
 
 
 @contextlib.contextmanager
-def no_progress_bar() -> Iterator[None]:
-    """Load without a progress bar; weights on disk are mapped at once."""
+def quietly() -> Iterator[None]:
+    """Load without a progress bar, as weights are mapped at once, and without reports, as topwork has its own."""
     from transformers.utils import logging
 
     was_shown = logging.is_progress_bar_enabled()
+    verbosity = logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(verbosity)
         if was_shown:
             logging.enable_progress_bar()
 
@@ -357,6 +364,10 @@ def describe(name: str, module: Any, config: Any, classifier: str | None) -> Bui
         inputs = FULL_LENGTH_INPUTS[config.model_type]
         details["fit_to_input"] = lambda module, spec: require_full_length(name, inputs, spec)
     try:
+        if module.main_input_name in SOUND_INPUTS:
+            sounds, settings = prepare_sounds(name, module, config)
+            details["arguments"] = {**details["arguments"], "feature_extractor": settings}
+            return BuiltModel(module, sounds, **details)
         spec, unknown = read_input_spec(name, module, config)
     except InputError as error:
         return BuiltModel(module, None, complaint=str(error), **details)
@@ -389,14 +400,15 @@ def find_own_pooling(module: Any) -> str:
 
 
 def check_input(name: str, module: Any, padded: Collection[str] = ()) -> None:
-    """Raise an InputError if the input is neither images nor text, or is text whose features change with its batch.
+    """Raise an InputError if the input is no images, text or sound, or is text whose features change with its batch.
 
     Those of the types `padded` do not, as they are padded to the full length.
     """
-    if module.main_input_name not in ("pixel_values", "input_ids"):
+    if module.main_input_name not in ("pixel_values", "input_ids", *SOUND_INPUTS):
         raise InputError(
-            f"hf:{name} expects {module.main_input_name}; expected a model of images (pixel_values) or text "
-            "(input_ids). Load it yourself and pass the module with input_spec=TensorSpec(shape)."
+            f"hf:{name} expects {module.main_input_name}; expected a model of images (pixel_values), text (input_ids) "
+            f"or sound ({', '.join(SOUND_INPUTS)}). Load it yourself and pass the module with "
+            "input_spec=TensorSpec(shape)."
         )
     kind = module.config.model_type
     if kind in UNSUPPORTED_MODELS:

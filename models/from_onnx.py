@@ -19,6 +19,7 @@ from .backbone import DEFAULT_TOLERANCE, LARGEST_TOLERANCE, QUANTIZED_TOLERANCE
 from .image_spec import ImageSpec
 from .input_spec import InputSpec, Normalization
 from .loader import BuiltModel
+from .onnx_chain import join_files, split_chain
 from .tensor_spec import TensorSpec
 from .text_spec import TOKENIZER_FILE, TextSpec
 
@@ -44,6 +45,10 @@ SMALLEST_SHARE_OF_BYTE = 4
 """Number of values of ONNX's smallest type, of 2 bits, in a byte."""
 TOPWORK_KEY = "topwork"
 """Key of the metadata of graphs that topwork exported."""
+
+
+SAMPLE_AXES = (2, 3)
+"""Numbers of axes of an input of sounds: (batch, samples), or (batch, channels, samples)."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,7 @@ class StatedInput:
     unknown: tuple[str, ...] = ()
     complaint: str = ""
     note: str = ""
+    sample_axes: tuple[int | None, ...] = ()
 
 
 def build(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> BuiltModel:
@@ -82,9 +88,13 @@ def build(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> BuiltMo
     """
     if not pretrained:
         raise InputError(f"onnx:{name} contains its weights; expected no weights=. Export the model with others.")
-    if model_args:
+    files = split_chain(name)
+    if len(files) > 1:
+        path = join_files(files, [read_model(file) for file in files], model_args)
+    elif model_args:
         raise InputError(f"onnx:{name} takes no arguments, but got {sorted(model_args)}: its architecture is fixed")
-    path = Path(name)
+    else:
+        path = files[0]
     model = read_model(path)
     inputs = read_inputs(model)
     stated = read_input_spec(path, inputs)
@@ -97,6 +107,7 @@ def build(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> BuiltMo
         unknown=stated.unknown,
         complaint=stated.complaint,
         note=stated.note,
+        sample_axes=stated.sample_axes,
     )
 
 
@@ -264,12 +275,15 @@ def describe_images(port: OnnxInput) -> StatedInput:
 def describe_tensor(path: Path, port: OnnxInput) -> StatedInput:
     """Return the specification of an input of floats, unless some of its sizes are free."""
     note = f"{port} takes arrays, as images have 3 channels: (batch, 3, height, width) or (batch, height, width, 3)"
+    sample_axes = port.axes[1:] if len(port.axes) in SAMPLE_AXES else ()
     shape = [size for size in port.axes[1:] if size is not None]
     if shape and len(shape) == len(port.axes) - 1:
-        return StatedInput(TensorSpec(tuple(shape)), note=note)
+        return StatedInput(TensorSpec(tuple(shape)), note=note, sample_axes=sample_axes)
     return StatedInput(
         complaint=f"{path} has the input {port}, whose free sizes must be fixed; pass input_spec=TensorSpec((…)) with "
-        "the sizes of one item, or input_spec=ImageSpec(…) if it takes images of 3 channels"
+        "the sizes of one item, input_spec=ImageSpec(…) if it takes images of 3 channels, or rate= and window= "
+        "(--rate, --window) if it takes sounds",
+        sample_axes=sample_axes,
     )
 
 

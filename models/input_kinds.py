@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MALFORMED, InputError
+from .audio_spec import AudioSpec
 from .image_spec import ImageSpec
 from .input_spec import InputSpec
 from .tensor_spec import TensorSpec
 from .text_spec import TextSpec
 
-INPUT_SPECS: dict[str, type[InputSpec]] = {spec.kind: spec for spec in (ImageSpec, TextSpec, TensorSpec)}
+INPUT_SPECS: dict[str, type[InputSpec]] = {spec.kind: spec for spec in (ImageSpec, TextSpec, AudioSpec, TensorSpec)}
 """Class of each kind of input specification."""
 
 

@@ -39,6 +39,8 @@ class InputOverrides:
         For text input, in tokens.
     prompt : str or None
         For text input: put in front of every text.
+    rate, window, hop, long, scale
+        For audio input, see :class:`topwork.AudioSpec`. An ONNX file takes sounds if a rate is stated.
     """
 
     mean: tuple[float, ...] | None = None
@@ -49,6 +51,11 @@ class InputOverrides:
     decode: str | None = None
     max_length: int | None = None
     prompt: str | None = None
+    rate: int | None = None
+    window: float | None = None
+    hop: float | None = None
+    long: str | None = None
+    scale: str | None = None
 
     def require_only(self, *names: str, kind: str) -> None:
         """Refuse overrides that do not apply to this kind of input.
@@ -100,7 +107,7 @@ class InputSpec(ABC):
     """
 
     kind: ClassVar[str]
-    """Name of the kind of input: "image", "text" or "tensor"."""
+    """Name of the kind of input: "image", "text", "audio" or "tensor"."""
     color_axis: ClassVar[int | None] = None
     """Axis of the graph's input along which red, green and blue lie."""
     overrides: ClassVar[tuple[str, ...]] = ()
@@ -118,13 +125,23 @@ class InputSpec(ABC):
 
     @property
     def length_range(self) -> tuple[int, int] | None:
-        """Smallest and largest number of tokens in a batch; None where all items have the same shape."""
+        """Smallest and largest number of tokens or samples of an item; None where all items have the same shape."""
         return None
 
     @property
     def lengths_vary(self) -> bool:
-        """Whether items differ in length, so that batches are padded."""
+        """Whether items differ in length."""
         return self.length_range is not None
+
+    @property
+    def pads_batches(self) -> bool:
+        """Whether the items of a batch are padded to the longest; otherwise they have the same length."""
+        return self.lengths_vary
+
+    @property
+    def averages_windows(self) -> bool:
+        """Whether an item consists of windows whose features are averaged."""
+        return False
 
     @property
     def has_mask(self) -> bool:

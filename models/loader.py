@@ -35,6 +35,9 @@ class BuiltModel:
     fields are those of
     :class:`topwork.models.backbone.TorchBackbone`.
 
+    `sample_axes` are the sizes behind the batch of an input that may take sounds, ``(samples,)`` or ``(channels,
+    samples)``, None for a free one; it does if the user states a rate.
+
     `prompts` are texts to put in front of an item, by the names that users may give; `fit_to_input` changes the model
     to the input specification that was chosen in the end.
     """
@@ -53,6 +56,7 @@ class BuiltModel:
     prompts: dict[str, str] = field(default_factory=dict)
     fit_to_input: Callable[[Any, InputSpec], None] | None = None
     note: str = ""
+    sample_axes: tuple[int | None, ...] = ()
 
 
 class BackboneLoader(Protocol):

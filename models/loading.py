@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError, TopworkError
 from ..identity import digest_of_file, digest_of_path
 from ..progress import report_step
+from .audio_spec import describe_samples
 from .backbone import Backbone, OnnxBackbone, TorchBackbone
 from .from_onnx import digest_external_data, read_model
 from .input_spec import InputOverrides, InputSpec
 from .loader import BuiltModel
 from .module_copy import name_class, private_copy
+from .onnx_chain import split_chain
 from .registry import find_entry, find_loader
 
 if TYPE_CHECKING:
@@ -102,13 +104,15 @@ class BackboneSpec:
             weights = digest_weights_file(self.weights_file)
             if self.weights_key:
                 weights = f"{weights}:{self.weights_key}"
-        content = None
+        content: str | list[str] | None = None
         external = None
         local = find_local_model(self.name)
-        if local is not None:
-            content = digest_of_path(local)
-            if self.name.startswith("onnx:") and local.is_file():
-                external = digest_external_data(local, read_model(local))
+        if len(local) == 1:
+            content = digest_of_path(local[0])
+            if self.name.startswith("onnx:") and local[0].is_file():
+                external = digest_external_data(local[0], read_model(local[0]))
+        elif local:
+            content = [digest_of_path(path) for path in local]
         return {
             "name": self.name,
             "content": content,
@@ -127,13 +131,13 @@ def digest_weights_file(file: Path) -> str:
     return digest_of_file(file)
 
 
-def find_local_model(backbone: str) -> Path | None:
-    """Return the file or folder that a backbone's name states, whose content decides the model; None if it has none."""
+def find_local_model(backbone: str) -> list[Path]:
+    """Return the files, or the folder, that a backbone's name states, and whose content decides the model."""
     _, name = find_entry(backbone)
-    path = Path(name.removeprefix("local-dir:"))
-    if backbone.startswith(("hf:", "onnx:", "timm:local-dir:")) and path.exists():
-        return path
-    return None
+    if not backbone.startswith(("hf:", "onnx:", "timm:local-dir:")):
+        return []
+    paths = split_chain(name) if backbone.startswith("onnx:") else [Path(name.removeprefix("local-dir:"))]
+    return paths if all(path.exists() for path in paths) else []
 
 
 def build_model(spec: BackboneSpec) -> BuiltModel:
@@ -154,6 +158,8 @@ def choose_input_spec(spec: BackboneSpec, built: BuiltModel) -> InputSpec:
     changes = replace(spec.preprocessing, prompt=find_prompt(spec, built))
     if spec.input_spec is not None:
         return spec.input_spec.override(changes)
+    if built.sample_axes and changes.rate is not None:
+        return describe_samples(built.sample_axes, changes)
     if built.complaint:
         raise InputError(built.complaint)
     missing = [name for name in built.unknown if getattr(spec.preprocessing, name) is None]

@@ -25,6 +25,7 @@ from ..extract.precision.choice import (
 from ..extract.precision.lowered import is_convertible
 from ..extract.precision.trial import CALIBRATION_ITEMS, MIN_SPEEDUP, Trial, choose_fastest
 from ..extract.preprocess.by_kind import preprocessor_for
+from ..models.audio_spec import AudioSpec
 from ..models.benchmark_networks import make_benchmark_backbones
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ def bench_backbone(name: str, backbone: Backbone, source: Any = None) -> dict[st
     is_synthetic = source is None
     if is_synthetic:
         source = preprocessor_for(spec).synthetic(N_SYNTHETIC_ITEMS, np.random.default_rng(ITEM_SEED))
+        if isinstance(spec, AudioSpec):
+            source = [(samples, spec.rate) for samples in source]
     specs = list(dict.fromkeys([spec, spec.with_exact_decoding()]))
     drawn = draw_items(source, specs, MAX_JUDGED_ITEMS + CALIBRATION_ITEMS)
     if len(drawn) < MIN_ITEMS:

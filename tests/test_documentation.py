@@ -31,15 +31,18 @@ PAGES = sorted(
     for path in DOCS.rglob("*.md")
     if path.relative_to(DOCS).parts[0] not in WITHOUT_RUN and list_blocks(path.read_text(encoding="utf-8"))
 )
+SPEC_METHODS = (
+    "argument_names averages_windows files from_json graph_inputs has_mask is_square item_shape length_range "
+    "lengths_vary normalization override pads_batches serving_files to_json with_exact_decoding"
+)
+"""Of every input specification."""
 INTERNAL_METHODS = {
     "BackboneSpec": "request",
     "InputOverrides": "require_only",
-    "ImageSpec": "argument_names crop files fill from_json graph_inputs has_mask is_square item_shape length_range "
-    "lengths_vary normalization override resized resized_sides serving_files to_json with_exact_decoding",
-    "TextSpec": "argument_names count_prompt_tokens files from_json graph_inputs has_mask is_square item_shape "
-    "length_range lengths_vary normalization override serving_files to_json with_exact_decoding",
-    "TensorSpec": "argument_names files from_json graph_inputs has_mask is_integer is_square item_shape length_range "
-    "lengths_vary normalization override serving_files to_json with_exact_decoding",
+    "ImageSpec": f"{SPEC_METHODS} crop fill resized resized_sides",
+    "TextSpec": f"{SPEC_METHODS} count_prompt_tokens",
+    "AudioSpec": f"{SPEC_METHODS} hop_seconds",
+    "TensorSpec": f"{SPEC_METHODS} is_integer",
     "TorchBackbone": "arguments_of call from_module run select",
     "Extractor": "adopt check_parameters compute iter_features open preprocessor run_config settle_on",
     "Column": "to_json",

@@ -12,6 +12,7 @@ from numpydoc.validate import validate
 
 PUBLIC = [
     "Advice",
+    "AudioSpec",
     "Backbone",
     "BackboneSpec",
     "Column",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
+    from ...models.input_spec import InputSpec
     from ..preprocess.preprocessor import Prepared
 
 Key = TypeVar("Key")
@@ -43,6 +44,10 @@ class BatchSizes:
         batches_per_window = max(1, ITEMS_PER_WINDOW // self.batch_size)
         return self.batch_size * batches_per_window
 
+    def count_items_of_part(self, spec: InputSpec) -> int:
+        """Return the number of items of a part of a store: a window, or a batch where an item may be hours of sound."""
+        return self.batch_size if spec.averages_windows else self.window
+
 
 DEFAULT_BATCH_SIZES = BatchSizes(tokens=TOKENS_PER_BATCH)
 """The sizes where none are asked for and none were measured."""
@@ -57,7 +62,8 @@ def make_batches(items: Mapping[Key, Prepared], sizes: BatchSizes) -> list[list[
             limit = max(1, sizes.tokens // length)
         else:
             limit = sizes.batch_size
-        if not batches or len(batches[-1]) >= limit:
+        is_full = not batches or len(batches[-1]) >= limit
+        if is_full or not items[batches[-1][0]].fits_with(items[key]):
             batches.append([])
         batches[-1].append(key)
     return batches

@@ -7,8 +7,8 @@ own, inference has a pool of its own.
 
 Items are divided into windows by position: item ``i`` of a run belongs to window ``i // size`` whatever became of the
 items before it, and a part of a store ends where a window ends, so a job that resumes after an interruption computes
-the same batches again. Where all items have the same shape a window is a batch; text is divided into batches by length
-within a window.
+the same batches again. Where all items have the same shape a window is a batch. Within a window text is divided into
+batches by length, and sounds of one length are a batch.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ from ..preprocess.preprocessor import Prepared, Preprocessor
 from ..runtime.providers import ON_PROCESSOR
 from ..runtime.session import Session
 from ..sources.item import Item, content_digest
+from .averaging import average_windows
 from .batching import DEFAULT_BATCH_SIZES, BatchSizes, make_batches
 from .ledger import Stages
+from .result import Result, Vectors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,9 +45,6 @@ ITEMS_AHEAD_PER_WORKER = 2
 """Items for each worker to decode while a device of its own computes, so that none waits for the next window."""
 TEXT_WINDOWS_INFERRED = 2
 """Windows of text that are inferred at a time; each consists of many batches."""
-
-Vectors: TypeAlias = "tuple[NDArray[np.float32], ...]"
-"""One vector for each output of the graph."""
 
 
 @dataclass(frozen=True)
@@ -58,23 +57,6 @@ class KnownFeatures:
 
 FeatureLookup: TypeAlias = Callable[[Sequence[str]], Mapping[str, KnownFeatures]]
 """Takes digests of contents, and returns the features that are available, by digest."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """What became of one item.
-
-    `digest` is the SHA-256 of its content, "" if it could not be read. `vectors`, float32, are None if the item failed,
-    for the `reason`. `duplicate_of` is the id of an earlier item with the same content; `truncated` says that a part of
-    the item did not fit into the model's input.
-    """
-
-    item: Item
-    digest: str
-    vectors: Vectors | None = None
-    reason: str | None = None
-    duplicate_of: str | None = None
-    truncated: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,7 +103,11 @@ def compute_features(
         items_ahead=count_items_ahead(session, workers),
     )
     try:
-        yield from run.results(items)
+        if preprocessor.spec.averages_windows:
+            block = sizes.count_items_of_part(preprocessor.spec)
+            yield from average_windows(items, preprocessor.spec, block, run.results)
+        else:
+            yield from run.results(items)
     finally:
         for each in {pool, inference_pool}:
             each.shutdown(wait=True, cancel_futures=True)
@@ -181,7 +167,7 @@ class _Run:
 
     def results(self, items: Iterable[Item]) -> Iterator[Result]:
         """Keep every worker busy, and yield the results of the oldest window."""
-        if self.preprocessor.spec.lengths_vary:
+        if self.preprocessor.spec.pads_batches:
             items_per_window = self.sizes.window
             windows_inferred = TEXT_WINDOWS_INFERRED
         else:

@@ -15,7 +15,7 @@ from ...hardware import available_cores
 from ..graphs.certify import BATCH_SIZES
 from ..preprocess.by_kind import preprocessor_for
 from ..preprocess.decode import MAX_PIXELS
-from ..sources.opening import open_source
+from ..sources.opening import open_items
 from ..sources.table import Table
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def make_sampler(X: Any, max_pixels: int = MAX_PIXELS) -> Samples:
             return []
         preprocessor = preprocessor_for(spec, max_pixels)
         arrays: list[NDArray[Any]] = []
-        for item in islice(open_source(X, kind=spec.kind), ITEMS_TRIED):
+        for item in islice(open_items(X, spec), ITEMS_TRIED):
             prepared = prepare_in_each_way(item, [preprocessor])
             if prepared is not None:
                 arrays.append(prepared[0].array)
@@ -72,14 +72,16 @@ def draw_items(
     `count` items are returned if the source does not have as many, none from an iterator or None.
     """
     preprocessors = [preprocessor_for(spec, max_pixels) for spec in specs]
-    return draw_prepared(X, preprocessors, count, kind=specs[0].kind)
+    return draw_prepared(X, preprocessors, count, specs[0])
 
 
-def draw_prepared(X: Any, preprocessors: Sequence[CanPrepare], count: int, *, kind: str) -> list[tuple[Prepared, ...]]:
-    """Draw usable items of a source of one kind of items as :func:`draw_items`, and prepare each in some ways."""
+def draw_prepared(
+    X: Any, preprocessors: Sequence[CanPrepare], count: int, spec: InputSpec
+) -> list[tuple[Prepared, ...]]:
+    """Draw usable items of a source for a specification as :func:`draw_items`, and prepare each in some ways."""
     if not is_reiterable(X):
         return []
-    source = open_source(X, kind=kind)
+    source = open_items(X, spec)
     # Draw positions, and read the items there in one pass through the source.
     n_spare = max(MIN_SPARE_ITEMS, count // 4)
     positions = np.random.default_rng(DRAW_SEED).permutation(len(source))[: count + n_spare].tolist()

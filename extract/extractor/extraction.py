@@ -30,7 +30,7 @@ from ..preprocess.preprocessor import Preprocessor
 from ..runtime.providers import is_found_on_items, parse_family
 from ..runtime.session import Session
 from ..sources.item import Source
-from ..sources.opening import open_source
+from ..sources.opening import open_items
 
 if TYPE_CHECKING:
     from ...models.backbone import Backbone
@@ -234,7 +234,7 @@ class Extraction:
             check_own_precision(original, self.precision)
             chosen = original
         else:
-            items = open_source(X, kind=original.input_spec.kind) if is_reiterable(X) else None
+            items = open_items(X, original.input_spec) if is_reiterable(X) else None
             draw = functools.partial(draw_items, items, max_pixels=self.max_pixels)
             chosen = choose_precision(original, self.run_config, draw, n_items=0 if items is None else len(items))
         self._settle_on(chosen)
@@ -267,7 +267,7 @@ class Extraction:
         labels : sequence, optional
             A label for each item.
         """
-        return open_source(X, labels, kind=self.graph.input_spec.kind)
+        return open_items(X, self.graph.input_spec, labels)
 
 
 def parse_names(parameter: str, names: str | Sequence[str]) -> tuple[str, ...]:

@@ -13,8 +13,9 @@ from ...errors import warn_caller
 from ...hardware import available_cores
 from ...progress import Progress
 from ...progress_display import shows_progress
-from ..engine.engine import Result, compute_features
+from ..engine.engine import compute_features
 from ..engine.ledger import Stages
+from ..engine.result import Result
 from ..graphs.exported_graph import ExportedGraph
 from .extraction import Extraction
 

@@ -142,9 +142,14 @@ def compute_session_canaries(
 ) -> tuple[list[Any], dict[str, NDArray[np.float32]]]:
     """Return synthetic items and what a session computes of them by column, where the model is not at hand."""
     items = preprocessor_for(input_spec).synthetic(CANARY_COUNT, np.random.default_rng(ITEM_SEED))
-    (feed,) = prepare_feeds(items, input_spec, [len(items)])
-    features = session.run(feed)
-    return items, dict(zip(names, features, strict=True))
+    return items, dict(zip(names, compute_each(session, items, input_spec), strict=True))
+
+
+def compute_each(session: Session, items: Sequence[Any], spec: InputSpec) -> list[NDArray[np.float32]]:
+    """Return a session's features of items, each alone in its batch: ``(n_items, n_features)`` for each output."""
+    preprocessor = preprocessor_for(spec)
+    rows = [session.run(preprocessor.collate([preprocessor.prepare(item).array])) for item in items]
+    return [np.concatenate(vectors) for vectors in zip(*rows, strict=True)]
 
 
 def describe_session(session: Session) -> dict[str, Any]:
@@ -152,15 +157,30 @@ def describe_session(session: Session) -> dict[str, Any]:
     return {"provider": session.provider, "processor": processor(), **find_runtime_versions()}
 
 
-def prepare_feeds(items: Sequence[Any], spec: InputSpec, batch_sizes: Sequence[int]) -> Iterator[Feed]:
-    """Yield a batch of each size of the items, which are repeated where there are fewer; each is prepared once."""
+def prepare_feeds(
+    items: Sequence[Any], spec: InputSpec, batch_sizes: Sequence[int]
+) -> Iterator[tuple[Feed, NDArray[np.intp]]]:
+    """Yield a batch of each size of the items, which are repeated where there are fewer, and their positions.
+
+    Each item is prepared once. Where batches are not padded, those of several lengths take turns.
+    """
     preprocessor = preprocessor_for(spec)
-    arrays = [preprocessor.prepare(item).array for item in items[: max(batch_sizes)]]
-    for size in batch_sizes:
-        yield preprocessor.collate([arrays[number % len(arrays)] for number in range(size)])
+    prepared = [preprocessor.prepare(item) for item in items]
+    groups: list[list[int]] = []
+    for position, item in enumerate(prepared):
+        group = next((group for group in groups if prepared[group[0]].fits_with(item)), None)
+        if group is None:
+            groups.append([position])
+        else:
+            group.append(position)
+    for number, size in enumerate(batch_sizes):
+        positions = np.resize(groups[number % len(groups)], size)
+        yield preprocessor.collate([prepared[position].array for position in positions]), positions
 
 
-def measure_errors(found: Sequence[NDArray[Any]], names: Sequence[str], expected: Vectors) -> dict[str, float]:
+def measure_errors(
+    found: Sequence[NDArray[Any]], names: Sequence[str], expected: Vectors, positions: NDArray[np.intp]
+) -> dict[str, float]:
     """Return for each expected column the largest relative L2 error of an item of a batch.
 
     Parameters
@@ -170,11 +190,12 @@ def measure_errors(found: Sequence[NDArray[Any]], names: Sequence[str], expected
     names : sequence of str
     expected : mapping of str to ndarray
         Features of the items by column.
+    positions : ndarray of int, shape (n_items,)
+        Rows of `expected` that the batch was made of.
     """
     errors = {}
     for name, matrix in zip(names, found, strict=True):
         if name in expected:
-            positions = np.arange(len(matrix)) % len(expected[name])
             errors[name] = find_largest_error(matrix, expected[name][positions])
     return errors
 

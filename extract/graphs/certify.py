@@ -6,7 +6,7 @@ lost attention mask, exchanged channels, and any other difference.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from .fidelity import relative_error
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ...models.input_spec import InputSpec
     from ..preprocess.preprocessor import Feed
     from ..runtime.session import Session
     from .cut import Cut
@@ -81,11 +82,11 @@ def check_ports(cut: Cut, inputs: Sequence[Port], outputs: Sequence[Port]) -> No
     names = tuple(port.name for port in outputs)
     if names != cut.names:
         raise ParityError(f"the exported graph has the outputs {', '.join(names)}; expected {', '.join(cut.names)}")
-    free_input_axes = len(cut.backbone.input_spec.graph_inputs[0].free_axes)
+    free_axes = {port.name: port.free_axes for port in cut.backbone.input_spec.graph_inputs}
     for port in inputs:
-        _check_free_axes(port, free_input_axes)
+        _check_free_axes(port, free_axes[port.name])
     for port in outputs:
-        _check_free_axes(port, 1)
+        _check_free_axes(port, (0,))
         if port.type != "tensor(float)" or len(port.axes) != 2:
             raise ParityError(
                 f"output {port.name!r} of the exported graph is a {port.type} with axes {port.axes}; "
@@ -93,13 +94,12 @@ def check_ports(cut: Cut, inputs: Sequence[Port], outputs: Sequence[Port]) -> No
             )
 
 
-def _check_free_axes(port: Port, count: int) -> None:
-    axes = port.axes[:count]
-    is_fixed = any(isinstance(axis, int) for axis in axes)
-    if is_fixed or not axes:
+def _check_free_axes(port: Port, positions: Iterable[int]) -> None:
+    is_fixed = any(isinstance(port.axes[position], int) for position in positions if position < len(port.axes))
+    if is_fixed or not port.axes:
         raise ParityError(
             f"{port.name!r} of the exported graph has axes {port.axes}: the exporter fixed the batch size, or the "
-            "number of tokens. Expected a free batch size as the first axis, and any number of tokens."
+            "number of tokens or samples. Expected a free batch size as the first axis, and any number of these."
         )
 
 
@@ -184,7 +184,14 @@ def make_feeds(cut: Cut, items: Sequence[NDArray[Any]]) -> Iterator[tuple[str, F
         yield from preprocessor.random_feeds(size, generator).items()
     if items:
         for size in BATCH_SIZES:
-            yield "real", preprocessor.collate([items[number % len(items)] for number in range(size)])
+            yield "real", preprocessor.collate(choose_real_items(items, size, cut.backbone.input_spec))
+
+
+def choose_real_items(items: Sequence[NDArray[Any]], size: int, spec: InputSpec) -> list[NDArray[Any]]:
+    """Return a batch of items; where batches are not padded, one of them as often as needed."""
+    if spec.lengths_vary and not spec.pads_batches:
+        return [items[size % len(items)]] * size
+    return [items[number % len(items)] for number in range(size)]
 
 
 def compare(cut: Cut, session: Session, *, case: str, feed: Feed) -> tuple[list[Deviation], float]:

@@ -25,7 +25,8 @@ class Layer:
         Dotted name of the module whose output it is; ``name@2`` for its second call; ``last`` for what feeds the
         model's own classifier.
     shape : tuple of int or None
-        Shape of one item's value, without the batch axis; None stands for the tokens of a text, whose number varies.
+        Shape of one item's value, without the batch axis; None stands for the tokens of a text, or the frames of a
+        sound, whose number varies.
     kind : {"map", "tokens", "vector"}
         A feature map, a sequence of tokens, or one vector.
     channel_axis : int or None
@@ -37,6 +38,8 @@ class Layer:
         Share of the model's parameters, and of its multiplications and additions, that the cut keeps.
     single_tensor : bool
         Whether all data of the model flows through this value, so that what lies above can be computed from it alone.
+    is_padded : bool
+        Whether items are padded to the longest of their batch, if they differ in length.
     """
 
     name: str
@@ -47,11 +50,17 @@ class Layer:
     parameters: float = 0.0
     flops: float = 0.0
     single_tensor: bool = False
+    is_padded: bool = True
 
     @property
     def is_masked(self) -> bool:
         """Whether it has a row for each token of a text; the attention mask then marks the tokens that count."""
-        return self.shape[0] is None
+        return self.is_padded and self.shape[:1] == (None,)
+
+    @property
+    def lengths_vary(self) -> bool:
+        """Whether items differ in the number of their tokens or places."""
+        return None in self.shape
 
 
 def make_layer(
@@ -59,16 +68,19 @@ def make_layer(
     shape: tuple[int | None, ...],
     find_channel_axis: Callable[[], int | None],
     count_prefix_tokens: Callable[[], int],
+    is_padded: bool,
 ) -> Layer:
     """Describe a layer by the shape of its value, without the shares of parameters and FLOPs.
 
     The channel axis of a map is looked for only where the shape leaves it open; tokens that do not come from the input
-    are counted only in sequences of fixed length.
+    are counted only in sequences of fixed length. `is_padded` says whether items are padded to the longest of a batch.
     """
     if len(shape) == 1:
         return Layer(name, shape, "vector")
+    if shape[-1:] == (None,):
+        return Layer(name, shape, "map", channel_axis=0, is_padded=is_padded)
     if None in shape:
-        return Layer(name, shape, "tokens")
+        return Layer(name, shape, "tokens", is_padded=is_padded)
     channel_axis = find_channel_axis()
     if len(shape) == 2 and channel_axis == -1:
         return Layer(name, shape, "tokens", prefix_tokens=count_prefix_tokens())

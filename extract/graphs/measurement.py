@@ -119,11 +119,12 @@ def measure(
     worst: tuple[float, str] = (0.0, names[0])
     before = used_memory()
     measured: list[int] = []
-    for size, feed in zip(batch_sizes, prepare_feeds(canaries.items, input_spec, batch_sizes), strict=True):
+    feeds = prepare_feeds(canaries.items, input_spec, batch_sizes)
+    for size, (feed, positions) in zip(batch_sizes, feeds, strict=True):
         if measured and not fits_into_memory(size, measured[-1], before):
             break
         measured.append(size)
-        errors = measure_errors(session.run(feed), names, canaries.reference)
+        errors = measure_errors(session.run(feed), names, canaries.reference, positions)
         worst = max(worst, *((error, name) for name, error in errors.items()))
     relative_l2, column = worst
     return Measurement(

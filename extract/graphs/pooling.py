@@ -105,6 +105,11 @@ def resolve_pooling(layer: Layer, pool: str, own: str = "", longest: int = 0) ->
     if pool == UNPOOLED:
         if layer.is_masked:
             return f"tokens{longest}"
+        if layer.lengths_vary:
+            raise LayerError(
+                f"{layer.name!r} yields {layer.shape} for a sound; the number of frames, None, varies, so it cannot be "
+                "kept whole. Pad sounds to one window: input_spec=AudioSpec(…, padding='silence')"
+            )
         return UNPOOLED if layer.kind == "vector" else "flatten"
     names = split_pooling(pool)
     require_known_poolings(names)
@@ -167,9 +172,9 @@ def applicable_poolings(layer: Layer) -> tuple[str, ...]:
     if layer.kind == "map" and layer.channel_axis is None:
         return ("flatten",)
     excluded = set()
-    if layer.is_masked:
+    if layer.lengths_vary:
         excluded.add("flatten")
-    else:
+    if not layer.is_masked:
         excluded.add("last_token")
         if not layer.prefix_tokens:
             excluded.add("cls")

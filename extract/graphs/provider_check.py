@@ -12,9 +12,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ...errors import DriftError, ProviderError
 from ..runtime.providers import parse_family
-from .canaries import measure_errors, prepare_feeds
+from .canaries import compute_each, measure_errors
 from .measurement import (
     MAX_ERROR_FP32,
     MAX_ERROR_GROWTH_LOWER,
@@ -221,10 +223,10 @@ class ProviderCheck:
     def check_former(self, session: Session, canaries: Canaries) -> None:
         """Raise a DriftError if a session computes other features than those that another session computed before."""
         names = [column.name for column in self.metadata.columns]
-        (feed,) = prepare_feeds(canaries.items, self.input_spec, [len(canaries.items)])
-        features = session.run(feed)
+        items = canaries.items
+        features = compute_each(session, items, self.input_spec)
         limit = MAX_ERROR_FP32 if self.is_float32 else MAX_ERROR_GROWTH_LOWER
-        for name, error in measure_errors(features, names, canaries.former).items():
+        for name, error in measure_errors(features, names, canaries.former, np.arange(len(items))).items():
             if not error <= limit:
                 raise DriftError(
                     f"{self.path} computes other features than before: synthetic items differ by {error:.2g} "

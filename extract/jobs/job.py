@@ -23,7 +23,7 @@ from ..preprocess.preprocessor import Preprocessor
 from ..runtime.providers import parse_family
 from ..runtime.session import Session
 from ..sources.item import Source
-from ..sources.opening import open_source
+from ..sources.opening import open_items
 from ..sources.selected import ShareSource
 from ..sources.views import ViewedSource
 from ..store.feature_store import FeatureStore
@@ -147,8 +147,8 @@ def extract_features(
     if not isinstance(store, FeatureStore):
         store = FeatureStore.open(store)
     check_precision(store, config)
-    kind = store.graph.input_spec.kind
-    opened: Source = open_source(source, labels, ids=ids, kind=kind)
+    spec = store.graph.input_spec
+    opened: Source = open_items(source, spec, labels, ids=ids)
     whole = store
     if shard is not None:
         if prune:
@@ -168,7 +168,7 @@ def extract_features(
     ledger.precision = store.columns[0].precision
     n_views = whole.n_views if views is None else views
     if n_views:
-        opened = ViewedSource(opened, n_views, kind)
+        opened = ViewedSource(opened, n_views, spec.kind)
     base = None if shard is None else whole.index
     pending = Pending(store.index, retry, rehash=rehash, recompute=recompute, base=base)
     counter = Counter(pending, config, ledger, len(opened))
@@ -233,6 +233,7 @@ def compute_pending(job: Recorder, source: Source) -> None:
     preprocessor = preprocessor_for(job.writer.store.graph.input_spec, config.max_pixels)
     sizes, session = choose_batches(job, source, preprocessor)
     job.writer.store.graph.check_batch_size(session, sizes.batch_size)
+    items_per_part = sizes.count_items_of_part(preprocessor.spec)
     ledger.provider = session.provider
     ledger.cores = available_cores()
     ledger.runs = session.runs
@@ -251,7 +252,7 @@ def compute_pending(job: Recorder, source: Source) -> None:
     with closing(computing) as results:
         for result in results:
             job.add(result)
-            if len(job.part.rows) == sizes.window:
+            if len(job.part.rows) == items_per_part:
                 job.write_part(sizes)
         if job.part.rows:
             job.write_part(sizes)

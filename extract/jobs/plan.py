@@ -14,8 +14,9 @@ from ...errors import InputError
 from ...hardware import available_cores
 from ...progress import Progress
 from ..engine.batching import BatchSizes
-from ..engine.engine import Result, compute_features
+from ..engine.engine import compute_features
 from ..engine.ledger import Ledger
+from ..engine.result import Result
 from ..engine.run_config import RunConfig
 from ..engine.sampling import make_sampler
 from ..preprocess.by_kind import preprocessor_for

@@ -33,6 +33,8 @@ from ..engine.ledger import Stages
 from ..engine.tuning import locate_tuning, read_tuning
 from ..graphs.exported_graph import INPUTS_FOLDER, ExportedGraph
 from ..preprocess.by_kind import preprocessor_for
+from ..sources.file import FileContent
+from ..sources.sound import Span
 from ..store.part import WrittenPart, format_part_name, parse_part_number, rows_to_table, write_unnamed_part
 from ..store.remote_copy import find_copy, find_remote_url, open_copy
 from ..store.segment import NO_PLACE
@@ -56,7 +58,7 @@ BYTES_PER_ROUND = 2**30
 SECONDS_BETWEEN_COMMITS = 1.0
 READING_THREADS = 16
 """Threads that read the contents of items which only this process can read."""
-PLAIN_TYPES = (str, bytes, int, float, bool, type(None), Path)
+PLAIN_TYPES = (str, bytes, int, float, bool, type(None), Path, FileContent, Span)
 """Types of arguments with which a function can be called in another process of another machine."""
 
 
@@ -125,7 +127,8 @@ class RayEngine:
             ledger.runs = ledger.cores
             commits = Commits(job, sizes)
             started = time.perf_counter()
-            windows = iterate_windows(job.counter.iterate_pending(source), sizes.window)
+            spec = job.writer.store.graph.input_spec
+            windows = iterate_windows(job.counter.iterate_pending(source), sizes.count_items_of_part(spec))
             job.counter.report()
             try:
                 while blocks := commits.put_round(ray, windows):

@@ -11,8 +11,9 @@ import numpy as np
 
 from ...progress import Progress
 from ..engine.batching import BatchSizes
-from ..engine.engine import KnownFeatures, Result, Vectors
+from ..engine.engine import KnownFeatures
 from ..engine.ledger import Ledger
+from ..engine.result import Result, Vectors
 from ..engine.run_config import RunConfig
 from ..sources.item import Item
 from ..store.part import Row

@@ -17,6 +17,7 @@ import numpy as np
 
 from ...hardware import has_int8
 from ..preprocess.by_kind import preprocessor_for
+from ..preprocess.preprocessor import divide_items
 
 if TYPE_CHECKING:
     from ..graphs.exported_graph import ExportedGraph
@@ -84,8 +85,7 @@ def iterate_batches(
     """Yield the items in batches, as the inputs that the graph uses."""
     preprocessor = preprocessor_for(graph.input_spec)
     used = {port.name for port in graph.certificate.inputs}
-    for start in range(0, len(items), size):
-        batch = items[start : start + size]
+    for batch in divide_items(items, size):
         feed = preprocessor.collate([item.array for item in batch])
         yield {name: array for name, array in feed.items() if name in used}
 

@@ -26,7 +26,7 @@ from .lowered import Lowering
 from .sensitive import find_sensitive_operations, find_split_values, group_heavy_operations
 
 if TYPE_CHECKING:
-    from ..engine.engine import Vectors
+    from ..engine.result import Vectors
     from ..preprocess.preprocessor import Prepared
 
 CALIBRATION_ITEMS = 128

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...models.input_spec import InputSpec
+from .audio import AudioPreprocessor
 from .decode import MAX_PIXELS
 from .image import ImagePreprocessor
 from .preprocessor import Feed, Preprocessor
@@ -20,6 +21,7 @@ EXAMPLE_SEED = 0
 PREPROCESSORS: dict[str, Callable[[Any, int], Preprocessor]] = {
     "image": ImagePreprocessor,
     "text": lambda spec, max_pixels: TextPreprocessor(spec),
+    "audio": lambda spec, max_pixels: AudioPreprocessor(spec),
     "tensor": lambda spec, max_pixels: TensorPreprocessor(spec),
 }
 """Constructor of each kind of preprocessor, called with a specification and the largest number of pixels."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -23,12 +23,29 @@ class Prepared:
     """One item as an array without a batch axis, ready to be put into a batch.
 
     Items of similar length are batched together; it is 0 where all have the same shape. `truncated` says whether a part
-    of the item did not fit into the model's input.
+    of the item did not fit into the model's input, and `is_padded` whether it may be longer in a batch.
     """
 
     array: NDArray[Any]
     length: int = 0
     truncated: bool = False
+    is_padded: bool = True
+
+    def fits_with(self, other: Prepared) -> bool:
+        """Return whether a batch may hold this item and another one."""
+        return self.is_padded or self.array.shape == other.array.shape
+
+
+def divide_items(items: Sequence[Prepared], size: int) -> Iterator[list[Prepared]]:
+    """Yield items in their order, in batches of at most `size` that a graph can take."""
+    batch: list[Prepared] = []
+    for item in items:
+        if batch and (len(batch) == size or not batch[0].fits_with(item)):
+            yield batch
+            batch = []
+        batch.append(item)
+    if batch:
+        yield batch
 
 
 class Preprocessor(Protocol):

@@ -22,14 +22,19 @@ MAX_REASON_LETTERS = 200
 def array_source(path: Path, kind: str) -> SequenceSource:
     """Return the rows of an ``.npy``, or of the array ``X`` of an ``.npz`` with its labels ``y``, if there are any.
 
-    Raise a SourceError if it cannot be read without unpickling.
+    Of sounds an ``.npz`` also has their ``rate``, in Hz. Raise a SourceError if it cannot be read without unpickling.
     """
-    if not ITEM_KINDS[kind].has_arrays:
+    has_sounds = ITEM_KINDS[kind].has_sounds and path.suffix.lower() == ".npz"
+    if not ITEM_KINDS[kind].has_arrays and not has_sounds:
         raise SourceError(f"source {path} holds arrays, but this backbone expects {kind} input")
     try:
         check_regular(path)
-        rows, y = read_arrays(path)
+        arrays = read_arrays(path)
+        rows, y = arrays["X"], arrays.get("y")
         check_rows(rows)
+        if has_sounds:
+            rate = read_rate(arrays)
+            return SequenceSource([(row, rate) for row in rows], labels=read_labels(y), kind=kind)
         return SequenceSource(rows, labels=read_labels(y), kind=kind)
     except KeyError as error:
         raise SourceError(f"{path} {error.args[0]}") from error
@@ -37,8 +42,8 @@ def array_source(path: Path, kind: str) -> SequenceSource:
         raise SourceError(f"{path} cannot be read as an array: {reason(error)[:MAX_REASON_LETTERS]}") from error
 
 
-def read_arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    """Return the rows, and the labels if there are any."""
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Return the rows ``X``, and the labels ``y`` and the ``rate`` if there are any."""
     try:
         loaded = np.load(path, mmap_mode="r", allow_pickle=False)
     except ValueError as error:
@@ -48,11 +53,20 @@ def read_arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
     if isinstance(loaded, np.ndarray) != (path.suffix.lower() == ".npy"):
         raise ValueError(f"its content is not that of a file that ends in {path.suffix}")
     if isinstance(loaded, np.ndarray):
-        return loaded, None
+        return {"X": loaded}
     with loaded:
         if "X" not in loaded:
             raise KeyError(f"has the arrays {', '.join(loaded)}; expected X, and y for labels")
-        return loaded["X"], loaded.get("y")
+        return {name: loaded[name] for name in ("X", "y", "rate") if name in loaded}
+
+
+def read_rate(arrays: dict[str, NDArray[Any]]) -> int:
+    """Return the number of samples per second of all sounds."""
+    if "rate" not in arrays:
+        raise KeyError("has no array rate; expected the samples per second of its sounds X, in Hz")
+    if arrays["rate"].size != 1:
+        raise ValueError(f"rate of shape {arrays['rate'].shape}; expected one number, in Hz")
+    return int(arrays["rate"].item())
 
 
 def check_rows(rows: NDArray[Any]) -> None:

@@ -6,7 +6,6 @@ import os
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from ...errors import DecodeError
@@ -39,10 +38,21 @@ class ListedFile:
         return Item(identifier, read, label=label, split=split, size=self.size, mtime_ns=self.mtime_ns)
 
 
+@dataclass(frozen=True)
+class FileContent:
+    """Reads a file on disk; what needs a part of it alone takes the path."""
+
+    path: str
+
+    def __call__(self) -> bytes:
+        """Return the content."""
+        return read_file(self.path)
+
+
 def file_item(identifier: str, path: str) -> Item:
     """Return a file as an item, which is read when it is needed."""
     size, mtime_ns = size_and_time(path)
-    return Item(identifier, partial(read_file, path), size=size, mtime_ns=mtime_ns)
+    return Item(identifier, FileContent(path), size=size, mtime_ns=mtime_ns)
 
 
 def size_and_time(path: str | os.DirEntry[str]) -> tuple[int | None, int | None]:

@@ -7,12 +7,11 @@ import os
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 from ...errors import SourceError
-from .file import ListedFile, read_file, size_and_time
+from .file import FileContent, ListedFile, size_and_time
 from .identifiers import UniqueIds, storable_text
 from .item import Item
 from .item_kinds import ITEM_KINDS
@@ -43,7 +42,7 @@ class FolderSource:
                 self._files.add(folder, entry)
             elif self._sidecars.is_sidecar(entry.name, size_and_time(entry)[0] or 0):
                 name = storable_text(folder.prefix + entry.name)
-                sidecars[name] = partial(read_file, entry.path)
+                sidecars[name] = FileContent(entry.path)
             else:
                 self.ignored += 1
         self._sidecars.add_those_of((file.name for file in self._files), sidecars)
@@ -60,7 +59,7 @@ class FolderSource:
             identifier = file.name
             if identifier in self._files.escaped_ids:
                 identifier = unique(identifier)
-            yield file.item(identifier, partial(read_file, file.path), self._layout, self._sidecars)
+            yield file.item(identifier, FileContent(file.path), self._layout, self._sidecars)
 
 
 @dataclass(frozen=True)

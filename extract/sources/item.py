@@ -11,6 +11,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from PIL import Image
 
+from .sound import Clip
+
 ORIENTATION_TAG = 0x0112
 """EXIF tag of an image's orientation."""
 UPRIGHT_ORIENTATION = 1
@@ -39,6 +41,8 @@ class Item:
     """Name of the group of items that are held out together."""
     weight: str | None = None
     """Weight of the item in training, as its source states it."""
+    start: float | None = None
+    """Seconds from the start of a sound to that of the window that the item is."""
 
 
 @runtime_checkable
@@ -58,9 +62,9 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class View:
-    """An image (encoded, an array, or PIL's) that is to be augmented before it enters the model.
+    """An image or a sound (encoded, an array, PIL's, a clip) that is to be augmented before it enters the model.
 
-    Its number among the image's views counts from 1; the version is that of the augmentation.
+    Its number among the item's views counts from 1; the version is that of the augmentation.
     """
 
     content: Any
@@ -75,12 +79,12 @@ class View:
 
 
 def content_digest(content: Any) -> str:
-    """Return the SHA-256 of an item's content: of a file's bytes, a text, or the pixels of an array or image.
+    """Return the SHA-256 of an item's content: a file's bytes, a text, a clip, the pixels of an array or image.
 
     What else decides how an image looks (mode, palette, transparency, orientation) is part of it; a plain RGB image has
     the digest of its array. A view has a digest of its own, which is equal for equal contents and numbers.
     """
-    if isinstance(content, View):
+    if isinstance(content, (View, Clip)):
         return content.digest
     if isinstance(content, bytes):
         return hashlib.sha256(content).hexdigest()

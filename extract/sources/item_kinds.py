@@ -13,6 +13,10 @@ IMAGE_SUFFIXES = (
     *(".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"),
     *(".avif", ".heic", ".heif", ".hif"),
 )
+AUDIO_SUFFIXES = (
+    *(".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3"),
+    *(".aiff", ".aif", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64"),
+)
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,8 @@ class ItemKind:
     has_strings: bool = False
     """Whether a Python string is an item itself, not the path of one."""
     has_arrays: bool = True
+    has_sounds: bool = False
+    """Whether samples with their rate are an item."""
     has_views: bool = False
     color_channels: tuple[int, ...] = ()
     """Sizes of the last axis that show that an array of up to three axes is one item."""
@@ -59,6 +65,13 @@ ITEM_KINDS = {
         content_columns=("text", "path"),
         has_strings=True,
         has_arrays=False,
+    ),
+    "audio": ItemKind(
+        suffixes=AUDIO_SUFFIXES,
+        expected="a path, the bytes of a file, (samples, rate), or {'array': samples, 'sampling_rate': rate}",
+        has_arrays=False,
+        has_sounds=True,
+        has_views=True,
     ),
     "tensor": ItemKind(
         suffixes=(".npy",),

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import SourceError
+from ...models.audio_spec import WINDOWS, AudioSpec
+from ...models.input_spec import InputSpec
 from .archive import TAR_SUFFIXES, ArchiveSource
 from .array import array_source
 from .folder import FolderSource, walk_tree
@@ -22,6 +24,7 @@ from .several import SeveralSources, SourceNames, expand_pattern
 from .table import METADATA_COLUMN, FolderTable, Table, TableSource
 from .table_file import TABLE_SUFFIXES, has_column, is_datasets_folder
 from .url import is_url, local_path
+from .windows import WindowedSource, is_windowed
 from .zip_archive import ZipSource
 
 ARCHIVE_SUFFIXES = (*TAR_SUFFIXES, ".zip")
@@ -66,7 +69,7 @@ def open_source(
         One for each item of a sequence.
     ids : iterable, optional
         One for each item of a sequence, all different as text.
-    kind : {"image", "text", "tensor"}
+    kind : {"image", "text", "audio", "tensor"}
         Kind of input that the backbone expects.
 
     Raises
@@ -96,6 +99,16 @@ def open_source(
         has_rows = str(place).lower().endswith((*TABLE_SUFFIXES, *ARRAY_SUFFIXES))
         expected = "expected at least one row" if has_rows else ITEM_KINDS[kind].describe_files()
         raise SourceError(f"source {place} holds no {kind} items ({opened.ignored} other files); {expected}")
+    return opened
+
+
+def open_items(
+    source: Any, spec: InputSpec, labels: Iterable[Any] | None = None, *, ids: Iterable[Any] | None = None
+) -> Source:
+    """Return the items of a source as :func:`open_source` for an input specification; long sounds may be divided."""
+    opened = open_source(source, labels, ids=ids, kind=spec.kind)
+    if isinstance(spec, AudioSpec) and spec.long == WINDOWS and not is_windowed(opened):
+        return WindowedSource(opened, spec)
     return opened
 
 

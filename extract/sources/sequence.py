@@ -21,6 +21,7 @@ from .identifiers import UniqueIds, storable_text
 from .item import Item, content_id
 from .item_kinds import ITEM_KINDS, ItemKind
 from .label_sets import join_labels, require_single_label
+from .sound import Clip, as_sound
 from .url import is_url, url_item
 
 
@@ -82,10 +83,21 @@ def make_item(value: Any, own_id: str | None, *, position: int, kind: ItemKind) 
         return Item(own_id or content_id("bytes", content), lambda: content)
     if kind.has_arrays and isinstance(value, Image.Image):
         return image_item(value, own_id, position)
+    if kind.has_sounds and isinstance(value, (tuple, list, Mapping, Clip)):
+        return sound_item(value, own_id, position)
     is_array = isinstance(value, (np.ndarray, np.generic)) or hasattr(value, "tobytes")
     if kind.has_arrays and is_array:
         return Item(own_id or content_id("array", value), lambda: value)
     raise SourceError(f"item {position} is a {type(value).__name__}; expected {kind.expected}")
+
+
+def sound_item(value: Any, own_id: str | None, position: int) -> Item:
+    """Return samples with their rate as an item; what they lack is the failure of one item, when it is read."""
+    try:
+        clip = as_sound(value)
+    except DecodeError:
+        return Item(own_id or f"audio:{position}", partial(as_sound, value))
+    return Item(own_id or content_id("audio", clip), lambda: clip)
 
 
 def is_stream(value: Any) -> bool:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 TYPED_SUFFIXES = (".parquet", ".arrow")
-CONTENT_COLUMNS = ("path", "image", "img", "bytes", "content")
+CONTENT_COLUMNS = ("path", "image", "img", "audio", "bytes", "content")
 """Columns of typed tables that may hold files themselves."""
 METADATA_COLUMN = "file_name"
 """Column of files in the tables of image folders of the hub of Hugging Face."""

@@ -19,13 +19,13 @@ VIEW_ID_ENDING = re.compile(r"@\d+(#\d+)?$")
 
 
 class ViewedSource:
-    """The items of a source, each image that may be trained on followed by its views.
+    """The items of a source, each one that may be trained on followed by its views.
 
-    An image is trained on if its split is "train" or unknown. View ``n`` of item ``a`` is the item ``a@n`` (or
+    An item is trained on if its split is "train" or unknown. View ``n`` of item ``a`` is the item ``a@n`` (or
     ``a@n#2``, where the source has an ``a@n`` of its own), with the label, the split, the size and the time of ``a``;
     its group is ``a``, and its content a :class:`~topwork.extract.sources.item.View`. The kind is by default that of
     the source. Raise an InputError if `views` is negative or no integer, or if it is not 0 and the source is not of
-    images.
+    images or sounds.
     """
 
     def __init__(self, source: Source, views: int, kind: str | None = None) -> None:
@@ -33,7 +33,7 @@ class ViewedSource:
         require_views(views)
         if views and not ITEM_KINDS[kind].has_views:
             raise InputError(
-                f"views={views}: only images have views, and this backbone expects {kind} input; leave views out"
+                f"views={views}: images and sounds have views, but this backbone expects {kind} input; leave it out"
             )
         self.source: Source = source
         self.views: int = int(views)

@@ -16,8 +16,9 @@ from ...errors import IdentityError, InputError, StoppedError
 from ...hardware import available_cores
 from ...identity import require_same
 from ..engine.batching import DEFAULT_BATCH_SIZES
-from ..engine.engine import Result, compute_features
+from ..engine.engine import compute_features
 from ..engine.ledger import Ledger
+from ..engine.result import Result
 from ..graphs.editing import merge_graphs, select_columns
 from ..graphs.same_model import require_same_computation
 from ..preprocess.by_kind import preprocessor_for

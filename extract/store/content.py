@@ -14,8 +14,10 @@ import numpy as np
 from ...errors import IdentityError, InputError, StoreDamagedError
 from ...identity import digest, require_same
 from ...large_arrays import copy_rows
+from ...models.audio_spec import WINDOWS
 from ..graphs.cut import Column
 from ..graphs.exported_graph import INPUTS_FOLDER, ExportedGraph
+from ..sources.windows import name_sound
 from .block_matrix import BlockMatrix, gather_column
 from .filled_rows import FilledRows
 from .index import Index
@@ -145,6 +147,12 @@ class StoreContent:
     def groups(self) -> list[str]:
         """Group of the rows of every matrix: an item and its views have the id of the item."""
         return [group or item_id for group, item_id in zip(self.index.column("group"), self.ids, strict=True)]
+
+    @property
+    def sounds(self) -> list[str] | None:
+        """Id of the sound that each row is a window of; None where rows are not windows (``long="windows"``)."""
+        is_windowed = not self.is_foreign and self.identity["input"].get("long") == WINDOWS
+        return [name_sound(group) for group in self.groups] if is_windowed else None
 
     @property
     def n_views(self) -> int:

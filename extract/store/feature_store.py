@@ -15,7 +15,7 @@ from ..engine.ledger import Ledger
 from ..engine.run_config import RunConfig, choose_config
 from ..graphs.cut import Column
 from ..graphs.same_model import require_same_computation
-from ..sources.opening import open_source
+from ..sources.opening import open_items
 from ..sources.views import ViewedSource
 from .columns import fill_columns, find_new_columns
 from .content import StoreContent
@@ -23,7 +23,7 @@ from .description import add_first_columns, is_store, new_store, open_place, rea
 from .exchange.exporting import export_store
 from .exchange.importing import import_features
 from .feature_map import MAX_ROWS, PCA, FeatureMapDisplay
-from .labels import LabelChange, divide_cells, label_history, label_table
+from .labels import LabelChange, divide_cells, label_history, label_table, name_windows
 from .merging import Merge, Preference, merge_store
 from .remote_copy import STORE_FILE, find_copy
 from .repair import Repair, find_damaged_files, repair
@@ -214,7 +214,7 @@ class FeatureStore(StoreContent):
         given = RunConfig(provider=provider, owner="FeatureStore.add_columns")
         config = choose_config(given, config, "FeatureStore.add_columns")
         find_new_columns(self, extractor)
-        items = open_source(source, ids=ids, kind=self.graph.input_spec.kind)
+        items = open_items(source, self.graph.input_spec, ids=ids)
         items_and_views = ViewedSource(items, self.n_views)
         with open_writer(self, patience) as writer:
             names = find_new_columns(self, extractor)  # another process may have added them
@@ -293,10 +293,10 @@ class FeatureStore(StoreContent):
         Parameters
         ----------
         labels : mapping, path or pyarrow.Table
-            Labels by id; or a table (``.csv``, ``.tsv``, ``.jsonl``, ``.parquet``) with a column ``id`` (or ``path``).
-            Each of its other columns holds labels, stored under its name: heads are trained on ``label``, and ``split``
-            says which items are "train" and "test". Items that are not named keep their labels; an empty cell, None or
-            NaN restores the label of the source.
+            Labels by id, or of windows by the id of their sound; or a table (``.csv``, ``.tsv``, ``.jsonl``,
+            ``.parquet``) with a column ``id`` (or ``path``). Each of its other columns holds labels, stored under its
+            name: heads are trained on ``label``, and ``split`` says which items are "train" and "test". Items that are
+            not named keep their labels; an empty cell, None or NaN restores the label of the source.
         name : str
             Name of the labels in a mapping.
         separator : str, optional
@@ -318,6 +318,7 @@ class FeatureStore(StoreContent):
         if separator is not None:
             table = divide_cells(table, name, separator)
         with open_writer(self, patience) as writer:
+            table = name_windows(table, self.ids, self.sounds)
             writer.set_labels(table)
         return len(table)
 

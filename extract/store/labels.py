@@ -73,6 +73,27 @@ def label_table(labels: Any, name: str) -> pyarrow.Table:
     return pa.table({"id": pa.array(ids, pa.string()), **columns})
 
 
+def name_windows(table: pyarrow.Table, ids: Sequence[str], sounds: Sequence[str] | None) -> pyarrow.Table:
+    """Return a table of labels in which the windows of a sound stand for it, unless they are named themselves.
+
+    `ids` are those of the rows of a store, and `sounds` those of their sounds; None returns the table unchanged.
+    """
+    if sounds is None:
+        return table
+    import pyarrow as pa
+
+    named = table["id"].to_pylist()
+    own = set(named)
+    windows_of: dict[str, list[str]] = {}
+    for item_id, sound in zip(ids, sounds, strict=True):
+        if item_id not in own:
+            windows_of.setdefault(sound, []).append(item_id)
+    targets = [windows_of.get(item_id, [item_id]) for item_id in named]
+    positions = np.repeat(np.arange(len(named)), [len(ids_of_row) for ids_of_row in targets])
+    spread = table.take(pa.array(positions))
+    return spread.set_column(0, "id", pa.array([item_id for ids_of_row in targets for item_id in ids_of_row]))
+
+
 def label_columns(table: pyarrow.Table) -> list[str]:
     """Return the names of the labels in a table that :func:`label_table` made."""
     return [name for name in table.column_names if name != "id"]

@@ -72,6 +72,25 @@ class BackboneOptions:
             BACKBONE_PANEL,
         ),
     ] = None
+    rate: Annotated[
+        int | None, option("Samples per second that an ONNX file of sounds takes, in Hz.", BACKBONE_PANEL)
+    ] = None
+    window: Annotated[
+        float | None, option("Seconds of a sound that enter the model at a time, if it takes any.", BACKBONE_PANEL)
+    ] = None
+    hop: Annotated[
+        float | None, option("Seconds from one window of a sound to the next; by default a window.", BACKBONE_PANEL)
+    ] = None
+    long: Annotated[
+        str | None,
+        option(
+            "Sounds longer than the window: truncate (default), windows (each a row) or mean (of their features).",
+            BACKBONE_PANEL,
+        ),
+    ] = None
+    scale: Annotated[
+        str | None, option("Samples for an ONNX file of sounds: unit (-1 to 1, default) or int16.", BACKBONE_PANEL)
+    ] = None
 
     def to_spec(self, name: str | None) -> BackboneSpec:
         """Return the specification of the named backbone; of the built-in one by default."""
@@ -87,6 +106,11 @@ class BackboneOptions:
             max_length=self.max_length,
             prompt=self.prompt,
             decode=self.decode,
+            rate=self.rate,
+            window=self.window,
+            hop=self.hop,
+            long=self.long,
+            scale=self.scale,
         )
         return BackboneSpec(
             name or DEFAULT_BACKBONE,

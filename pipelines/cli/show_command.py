@@ -140,6 +140,9 @@ def describe_input(spec: dict[str, Any]) -> str:
         return f"{kind} {' x '.join(map(str, spec['size']))}, decode {spec.get('decode', 'exact')}"
     if "max_length" in spec:
         return f"{kind} of at most {spec['max_length']} tokens"
+    if "window" in spec:
+        at_most = "at most " if spec.get("padding") == "none" else ""
+        return f"{kind} of {at_most}{spec['window']:g} s at {spec['rate']:,} Hz, {spec['long']} if longer"
     return str(kind)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from ...errors import InputError
 from ...extract.sources.item import Source
 from ...extract.sources.label_sets import split_labels
+from ...extract.sources.windows import WindowedSource
 from ...extract.store.feature_store import FeatureStore
 from ...heads.label_formats import GivenLabels, read_own_labels
 from ...heads.targets import is_missing
@@ -32,6 +34,8 @@ def collect_labels(X: Source | FeatureStore, given: GivenLabels | None, position
         labels = read_own_labels([own[position] for position in positions])
     else:
         n_items = count_items(X)
+        if isinstance(X, WindowedSource) and len(given.values) == X.n_sounds:
+            given = given.take(X.sounds)
         if given.values.ndim not in (1, 2) or len(given.values) != n_items:
             shape = given.values.shape
             raise InputError(f"{n_items} items but labels of shape {shape}; expected one label for each item")
@@ -54,10 +58,13 @@ def list_labels(X: Source | FeatureStore) -> list[Any]:
     return [split_labels(item.label) for item in X]
 
 
-def list_groups(X: Source | FeatureStore) -> list[str | None] | None:
-    """Return the group of each item as its source states it, None where there is none; None without groups."""
+def list_groups(X: Source | FeatureStore) -> Sequence[str | None] | None:
+    """Return the group of each item as its source states it, None where there is none; None without groups.
+
+    In a store of windows of sounds, each sound is a group.
+    """
     if isinstance(X, FeatureStore):
-        return None
+        return X.sounds
     groups = [item.held_out_with for item in X]
     return None if all(group is None for group in groups) else groups
 
@@ -67,14 +74,19 @@ def read_weights_and_groups(
 ) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
     """Return the given weights and groups ``(n_items,)``, or else those of the source; None where there are none."""
     n_items = count_items(X)
-    if groups is None:
-        groups = list_groups(X)
-    if weights is None:
-        weights = list_weights(X)
+    groups = list_groups(X) if groups is None else spread_over_windows(groups, X)
+    weights = list_weights(X) if weights is None else spread_over_windows(weights, X)
     item_groups = check_item_vector(groups, "groups", n_items)
     if item_groups is not None:
         item_groups = separate_missing_groups(item_groups)
     return check_item_weights(weights, n_items), item_groups
+
+
+def spread_over_windows(values: Any, X: Source | FeatureStore) -> Any:
+    """Return what is given for each sound for each of its windows; values for other items unchanged."""
+    if isinstance(X, WindowedSource) and len(values) == X.n_sounds:
+        return np.asarray(values)[X.sounds]
+    return values
 
 
 def check_item_weights(weights: Any, n_items: int) -> NDArray[Any] | None:

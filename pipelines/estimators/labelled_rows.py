@@ -10,7 +10,7 @@ import numpy as np
 
 from ...errors import InputError
 from ...extract.sources.label_sets import split_labels
-from ...extract.store.labels import are_by_id, divide_cells, label_table
+from ...extract.store.labels import are_by_id, divide_cells, label_table, name_windows
 from ...heads.label_formats import read_own_labels
 from ...heads.targets import are_missing, to_label_array
 
@@ -29,7 +29,8 @@ class LabelledRows:
     """Rows of a store that have a label, by their positions in the store.
 
     Labels have shape ``(n_rows,)`` or ``(n_rows, n_targets)``, with `names` of the columns if they have some; the
-    lists have one entry for each row. The group of a view is the id of its item.
+    lists have one entry for each row. The group of a view is the id of its item; a window is held out with its sound,
+    any other row with its group.
     """
 
     rows: NDArray[np.intp]
@@ -37,6 +38,7 @@ class LabelledRows:
     ids: list[str]
     groups: list[str]
     splits: list[Any]
+    held_out_with: list[str]
     names: list[Any] | None = None
 
     def find_originals(self) -> NDArray[np.bool_]:
@@ -62,7 +64,7 @@ def select_labelled_rows(
     if labels is None or are_by_id(labels):
         values = list(store.labels)
         if labels is not None:
-            table = label_table(labels, LABEL_COLUMN)
+            table = name_windows(label_table(labels, LABEL_COLUMN), store.ids, store.sounds)
             name = find_label_column(table, column)
             if name is not None and separator is not None:
                 table = divide_cells(table, name, separator)
@@ -73,12 +75,14 @@ def select_labelled_rows(
     else:
         names = None
         rows, found = select_by_position(to_label_array(labels), len(store.ids))
+    groups = store.groups
     return LabelledRows(
         rows=rows,
         labels=found,
         ids=take_items(store.ids, rows),
-        groups=take_items(store.groups, rows),
+        groups=take_items(groups, rows),
         splits=take_items(splits, rows),
+        held_out_with=take_items(store.sounds or groups, rows),
         names=names,
     )
 

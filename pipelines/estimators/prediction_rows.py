@@ -16,7 +16,9 @@ from ...extract.sources.item import Source
 from ...extract.sources.selected import SelectedSource
 from ...extract.sources.several import SeveralSources
 from ...extract.sources.table import TableSource
+from ...extract.sources.windows import WindowedSource, find_start
 from ...extract.store.feature_store import FeatureStore
+from ...models.audio_spec import WINDOWS, AudioSpec
 from ...url_secrets import hide_secrets
 from .item_features import require_same_features
 from .stored_items import StoredItems
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from .transfer_estimator import TransferEstimator
 
 PROBABILITY_DECIMALS = 6
+TIME_DECIMALS = 6
 MIN_BATCH_ROWS = 16
 MAX_BATCH_ROWS = 1024
 MAX_BATCH_PROBABILITIES = 200_000
@@ -80,6 +83,8 @@ class PredictionRows:
             )
         self.top_k = None if top_k is None else min(top_k, len(self.classes))
         self.table = find_table(data)
+        spec = estimator.extractor_.graph.input_spec
+        self.window_seconds = spec.window if isinstance(spec, AudioSpec) and spec.long == WINDOWS else None
         self.batch_rows = max(MIN_BATCH_ROWS, min(MAX_BATCH_ROWS, MAX_BATCH_PROBABILITIES // max(1, len(self.classes))))
 
     @property
@@ -90,10 +95,17 @@ class PredictionRows:
     @property
     def columns(self) -> list[str]:
         """Names of the columns, in order."""
-        names = ["id", self.answer_column, "status", "reason"]
+        names = ["id", *self._list_times(""), self.answer_column, "status", "reason"]
         if self.estimator.familiarity_ is not None:
             names.append("familiar")
         return names + self._probability_columns() + list(self.source_columns().values())
+
+    def _list_times(self, item_id: str) -> dict[str, float | None]:
+        """Return start and end of a window of sound in seconds; for other items there are no such columns."""
+        if self.window_seconds is None:
+            return {}
+        start = find_start(item_id)
+        return {"start": start, "end": None if start is None else round(start + self.window_seconds, TIME_DECIMALS)}
 
     def _probability_columns(self) -> list[str]:
         if self.top_k is None:
@@ -104,7 +116,7 @@ class PredictionRows:
         """Return the names of the columns of a table under which predictions carry them; others have none."""
         if self.table is None:
             return {}
-        taken = {*OWN_COLUMNS, *self._probability_columns()}
+        taken = {*OWN_COLUMNS, *self._list_times(""), *self._probability_columns()}
         names: dict[str, str] = {}
         for name in self.table[0].column_names:
             new_name = name
@@ -129,7 +141,8 @@ class PredictionRows:
         probabilities = iter(self._list_probabilities(features.matrix))
         rows: list[dict[str, Any]] = []
         for item_id, reason in zip(features.ids, features.reasons, strict=True):
-            row: dict[str, Any] = {"id": item_id, self.answer_column: None, "status": "failed", "reason": reason}
+            row: dict[str, Any] = {"id": item_id, **self._list_times(item_id)}
+            row |= {self.answer_column: None, "status": "failed", "reason": reason}
             if reason is None:
                 familiarity = next(familiarities)
                 row |= self._answer(next(answers), familiarity)
@@ -241,10 +254,12 @@ def find_table(data: Source | FeatureStore | StoredItems) -> tuple[pyarrow.Table
     if isinstance(data, SeveralSources):
         joined = join_tables([find_table(source) for source in data.sources])
         return None if joined is None else (joined, None)
-    if isinstance(data, SelectedSource):
+    if isinstance(data, SelectedSource | WindowedSource):
         inner = find_table(data.source)
         if inner is not None:
-            return inner[0], data.positions
+            table, positions = inner
+            chosen = data.positions if isinstance(data, SelectedSource) else data.sounds.tolist()
+            return table, chosen if positions is None else [positions[place] for place in chosen]
     return None
 
 

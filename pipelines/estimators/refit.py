@@ -160,8 +160,8 @@ def build_training_set(parent: TransferEstimator, store: FeatureStore, labelled:
     if len(labelled.rows) < len(matrix):
         matrix = matrix[labelled.rows]
     groups = None
-    if store.n_views:
-        groups = np.unique(np.array(labelled.groups), return_inverse=True)[1]
+    if labelled.held_out_with != labelled.ids:
+        groups = np.unique(np.array(labelled.held_out_with), return_inverse=True)[1]
     names = parent.classes_.tolist() if is_classifier(parent) and targets.ndim == 2 else None
     return TrainingSet(
         matrix,
@@ -213,7 +213,7 @@ def divide_rows(
 
     By id, a class is never held out as a whole.
     """
-    is_held_out = rule.select(labelled.groups, labelled.splits)
+    is_held_out = rule.select(labelled.held_out_with, labelled.splits)
     if rule.by == "id" and is_classification and rows.y.ndim == 1:
         codes = encode_labels(rows.y)[1]
         is_held_out &= np.isin(codes, codes[~is_held_out])

@@ -685,6 +685,11 @@ class FineTuning(TransferEstimator):
                 f"backbone is a {type(backbone).__name__}, whose layers cannot be trained; expected a name such as "
                 "timm:NAME, or what topwork.load_backbone returns"
             )
+        if backbone.input_spec.averages_windows:
+            raise InputError(
+                "long='mean' averages features, and layers would be trained on averaged maps; expected long='windows' "
+                "or 'truncate' (--long)"
+            )
         return backbone  # type: ignore[return-value]
 
     def _weigh_rows(self, given: TrainingSet) -> NDArray[np.float32]:

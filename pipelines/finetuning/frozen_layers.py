@@ -70,6 +70,8 @@ class FrozenLayers:
         self.ends = [
             layer.name for layer in choose_candidate_layers(listed) if self.lies_below(self.lowest, layer.name)
         ]
+        if not self.ends:
+            raise LayerError(f"no layer above {self.lowest!r} can be trained; expected from_layer= further below")
         names = [*self.ends, *(cut for cut in maps if cut not in (INPUT, *self.ends))]
         layers = find_named_layers(listed, names)
         pools = choose_candidate_poolings(layers) if is_automatic(pool) else (pool,)

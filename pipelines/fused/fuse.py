@@ -44,7 +44,12 @@ REGRESSOR_OUTPUTS = ("value",)
 FAMILIAR = "familiar"
 """Output of all files that know which items are like those of the training."""
 ANY_SIZE = "any-size"
-INPUT_FORMS = {"image": ("model-size", ANY_SIZE), "text": ("tokens",), "tensor": ("tensor",)}
+INPUT_FORMS = {
+    "image": ("model-size", ANY_SIZE),
+    "text": ("tokens",),
+    "audio": ("samples",),
+    "tensor": ("tensor",),
+}
 """Forms of the input of a file by the kind of input, the default first."""
 ABSTAIN_KEY = "topwork.abstain_below"
 """Metadata of a classifier that abstains; the graph outputs the most probable label all the same."""
@@ -89,15 +94,20 @@ def export_fused(
 
     The graph has the inputs of the extractor's: uint8 images ``(batch, height, width, 3)``, resized and cropped as the
     input specification in its metadata says; token ids and attention mask, for which the tokenizer is written beside
-    the file, as in ``model.tokenizer.json``, and into its metadata; or tensors. With the form "any-size" the graph
-    itself resizes images. It outputs ``label`` and, if the head has them, ``probabilities`` in the order of the
-    classes; or ``labels``, zeros and ones for each of several labels, and their ``probabilities``; or ``value``; and
-    ``familiar`` if that is known. Boolean labels become int64, the nearest type that ONNX has. Raise an ExportError if
-    there is no ONNX converter for the head, a ParityError if the graphs differ, and an InputError for a form that the
-    backbone does not have.
+    the file, as in ``model.tokenizer.json``, and into its metadata; the samples of a window of sound; or tensors. With
+    the form "any-size" the graph itself resizes images. It outputs ``label`` and, if the head has them,
+    ``probabilities`` in the order of the classes; or ``labels``, zeros and ones for each of several labels, and their
+    ``probabilities``; or ``value``; and ``familiar`` if that is known. Boolean labels become int64, the nearest type
+    that ONNX has. Raise an ExportError if there is no ONNX converter for the head, or features are the mean over
+    windows of sound, a ParityError if the graphs differ, and an InputError for a form that the backbone does not have.
     """
     spec = pipeline.graph.input_spec
     form = choose_input_form(spec, input_form)
+    if spec.averages_windows:
+        raise ExportError(
+            "the features of a sound are the mean over its windows, and one graph takes one window: fit with "
+            "long='windows' (--long windows), or save a bundle (`topwork fit --out`)"
+        )
     # Convert the backbone and the head.
     path.parent.mkdir(parents=True, exist_ok=True)
     names = [column.name for column in pipeline.columns]

@@ -12,7 +12,7 @@ from ...errors import InputError, ParityError
 from ...extract.engine.sampling import draw_items, draw_prepared
 from ...extract.preprocess.by_kind import preprocessor_for
 from ...extract.preprocess.decode import MAX_PIXELS, decode
-from ...extract.preprocess.preprocessor import Prepared
+from ...extract.preprocess.preprocessor import Prepared, divide_items
 from ...extract.preprocess.resize import to_pixels
 from ...models.image_spec import ImageSpec
 from .any_size import PIXELS
@@ -48,7 +48,7 @@ def draw_images(items: Any, spec: ImageSpec, max_pixels: int) -> list[NDArray[np
     """Return the decoded pixels of some of the items, if any are given, and of five sample photographs."""
     images = make_sample_images()
     if items is not None:
-        drawn = draw_prepared(items, [PixelDecoder(spec, max_pixels)], MAX_ITEMS, kind=spec.kind)
+        drawn = draw_prepared(items, [PixelDecoder(spec, max_pixels)], MAX_ITEMS, spec)
         require_items(drawn)
         images += [prepared.array for (prepared,) in drawn]
     return images
@@ -82,12 +82,11 @@ def require_item_parity(pipeline: FittedPipeline, body: Session, fused: Session,
     drawn = draw_items(items, [spec], MAX_ITEMS, max_pixels)
     require_items(drawn)
     preprocessor = preprocessor_for(spec, max_pixels)
-    arrays = [prepared.array for (prepared,) in drawn]
-    for start in range(0, len(arrays), ITEMS_AT_ONCE):
-        feed = preprocessor.collate(arrays[start : start + ITEMS_AT_ONCE])
+    for batch in divide_items([prepared for (prepared,) in drawn], ITEMS_AT_ONCE):
+        feed = preprocessor.collate([item.array for item in batch])
         features = np.concatenate(body.run(feed), axis=1)
         compare_with_head(pipeline, features, fused.run(feed))
-    return len(arrays)
+    return len(drawn)
 
 
 def require_pixel_parity(resizing: Session, spec: ImageSpec, images: Sequence[NDArray[np.uint8]]) -> None:

@@ -148,9 +148,12 @@ def number_contents(store: FeatureStore, rows: NDArray[np.intp]) -> NDArray[np.i
 
 
 def list_groups(store: FeatureStore, groups: Any, rows: NDArray[np.intp]) -> list[Any]:
-    """Return the group of each row as it was given, by row or by id; None where there is none."""
+    """Return the group of each row as it was given, by row or by id; None where there is none.
+
+    The windows of a sound are a group of their own accord.
+    """
     if groups is None:
-        return [None] * len(rows)
+        return [None] * len(rows) if store.sounds is None else take_items(store.sounds, rows)
     if hasattr(groups, "get"):
         return [groups.get(item_id) for item_id in take_items(store.ids, rows)]
     given = check_item_vector(list(groups), "groups", store.n_rows)

@@ -9,6 +9,8 @@ import numpy as np
 from PIL import Image
 
 from ...extract.preprocess.by_kind import preprocessor_for
+from ...extract.preprocess.spectrogram import compute_log_mel
+from ...models.audio_spec import MEAN, AudioSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,6 +26,8 @@ RAW_SIDE = 16
 N_TEXT_FEATURES = 4096
 N_TENSOR_FEATURES = 4096
 """Of larger arrays, so many random projections are taken."""
+LONGEST_SECONDS = 60.0
+"""Of sounds whose windows are averaged, so much is described."""
 LETTERS = (2, 4)
 """Lengths of the sequences of letters, within words, that are counted in texts."""
 
@@ -44,7 +48,8 @@ def describe_inputs(items: Source, spec: InputSpec, max_pixels: int) -> Array:
     -------
     ndarray of float32, shape (n_items, n_features)
         The pixels of images as they enter the model, at 16 by 16; the normalised counts of sequences of two to four
-        letters in texts, hashed; the numbers of arrays, many of them projected at random.
+        letters in texts, hashed; mean and standard deviation of the log-mel energies of sounds; the numbers of arrays,
+        many of them projected at random.
     """
     describe = DESCRIPTIONS[spec.kind]
     return describe(items, preprocessor_for(spec, max_pixels))
@@ -71,6 +76,19 @@ def describe_texts(items: Source, preprocessor: Preprocessor) -> Array:
     return counts.astype(np.float32)
 
 
+def describe_sounds(items: Source, preprocessor: Preprocessor) -> Array:
+    """Return mean and standard deviation over time of the log-mel energies of sounds, their channels mixed."""
+    spec = preprocessor.spec
+    assert isinstance(spec, AudioSpec)
+    seconds = max(spec.window, LONGEST_SECONDS) if spec.long == MEAN else spec.window
+    plain = preprocessor_for(AudioSpec(spec.rate, seconds, padding="none"))
+    rows = []
+    for item in items:
+        bands = compute_log_mel(plain.prepare(item.read()).array, spec.rate)
+        rows.append(np.concatenate([bands.mean(axis=0), bands.std(axis=0)]))
+    return np.stack(rows)
+
+
 def describe_tensors(items: Source, preprocessor: Preprocessor) -> Array:
     """Return the numbers of arrays, or random projections of them."""
     from sklearn.random_projection import GaussianRandomProjection
@@ -85,6 +103,7 @@ def describe_tensors(items: Source, preprocessor: Preprocessor) -> Array:
 DESCRIPTIONS: dict[str, Callable[[Source, Preprocessor], Array]] = {
     "image": describe_images,
     "text": describe_texts,
+    "audio": describe_sounds,
     "tensor": describe_tensors,
 }
 """What is computed of each kind of input."""

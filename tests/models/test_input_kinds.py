@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from topwork.errors import InputError
+from topwork.models.audio_spec import AudioSpec
 from topwork.models.image_spec import ImageSpec
 from topwork.models.input_kinds import INPUT_SPECS, input_spec_from_json
 from topwork.models.input_spec import InputSpec
@@ -17,6 +18,7 @@ from topwork.models.text_spec import TOKENIZER_FILE, TextSpec
 SPECS: dict[str, InputSpec] = {
     "image": ImageSpec(size=(32, 48), resize=40, fit="squash", interpolation="box", mean=(0.1, 0.2, 0.3)),
     "text": TextSpec('{"model": {"größe": 1}}', 128, ("ids", "mask"), 3),
+    "audio": AudioSpec(16_000, 10.24, hop=5.0, long="windows", padding="repeat", channels=2, scale="int16"),
     "tensor": TensorSpec((3, 500)),
 }
 
@@ -41,7 +43,7 @@ def test_round_trip_keeps_every_field(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fields", [{"kind": "sound"}, {"kind": None}, {}])
 def test_unknown_kind_of_input_is_refused(fields: dict[str, object]) -> None:
-    with pytest.raises(InputError, match=rf"{fields.get('kind')!r}.*image, text, tensor"):
+    with pytest.raises(InputError, match=rf"{fields.get('kind')!r}.*image, text, audio, tensor"):
         input_spec_from_json(fields, Path("/nowhere"))
 
 

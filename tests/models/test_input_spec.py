@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from topwork.errors import InputError
+from topwork.models.audio_spec import AudioSpec
 from topwork.models.image_spec import ImageSpec
 from topwork.models.input_spec import GraphInput, InputOverrides, InputSpec
 from topwork.models.tensor_spec import TensorSpec
@@ -21,17 +22,26 @@ CHANGES: dict[str, Any] = {
     "decode": "fast",
     "max_length": 16,
     "prompt": "query: ",
+    "rate": 8_000,
+    "window": 5.0,
+    "hop": 2.0,
+    "long": "windows",
+    "scale": "int16",
 }
 SPECS: dict[str, InputSpec] = {
     "image": ImageSpec(size=(32, 32), resize=36),
     "text": TextSpec('{"model": {}}', 128),
+    "audio": AudioSpec(16_000, 30.0, padding="none"),
     "tensor": TensorSpec((4,)),
 }
 OVERRIDES = {
     "image": {"mean", "std", "size", "crop", "interpolation", "decode"},
     "text": {"max_length", "prompt"},
+    "audio": {"rate", "window", "hop", "long", "scale"},
     "tensor": set[str](),
 }
+FIXED = {"rate", "scale"}
+"""Changes of sounds that can only be stated where a backbone does not state them."""
 
 
 def test_every_change_is_tested() -> None:
@@ -42,10 +52,12 @@ def test_every_change_is_tested() -> None:
 @pytest.mark.parametrize("kind", SPECS)
 def test_change_is_made_where_the_kind_has_it_and_refused_elsewhere(kind: str, name: str) -> None:
     spec, changes = SPECS[kind], InputOverrides(**{name: CHANGES[name]})
-    if name in OVERRIDES[kind]:
+    is_fixed = name in FIXED and kind == "audio"
+    if name in OVERRIDES[kind] and not is_fixed:
         assert spec.override(changes) != spec
         return
-    with pytest.raises(InputError, match=f"^{name} does not apply to {kind} input"):
+    problem = f"^{name}=.*: this backbone takes" if is_fixed else f"^{name} does not apply to {kind} input"
+    with pytest.raises(InputError, match=problem):
         spec.override(changes)
 
 
@@ -77,10 +89,11 @@ def test_inputs_of_the_graph_are_stated_by_each_kind() -> None:
     ]
 
 
-def test_lengths_vary_for_text_alone() -> None:
-    assert [kind for kind, spec in SPECS.items() if spec.lengths_vary] == ["text"]
-    assert [spec.length_range for spec in SPECS.values()] == [None, (4, 128), None]
-    assert [spec.item_shape for spec in SPECS.values()] == [(3, 32, 32), None, (4,)]
+def test_lengths_vary_for_text_and_for_sounds_that_are_not_padded() -> None:
+    assert [kind for kind, spec in SPECS.items() if spec.lengths_vary] == ["text", "audio"]
+    assert [kind for kind, spec in SPECS.items() if spec.pads_batches] == ["text"]
+    assert [spec.length_range for spec in SPECS.values()] == [None, (4, 128), (1, 480_000), None]
+    assert [spec.item_shape for spec in SPECS.values()] == [(3, 32, 32), None, None, (4,)]
 
 
 def test_exact_decoding_changes_images_alone() -> None:

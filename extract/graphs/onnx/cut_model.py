@@ -8,7 +8,7 @@ import numpy as np
 
 from ....models.from_onnx import INTEGER_INPUTS
 from ....models.input_spec import GraphInput
-from .inputs import has_channels_last
+from .inputs import has_channel_axis, has_channels_last
 from .nodes import Nodes, append_normalization, append_pooling
 from .trace import OnnxTrace, find_value
 from .value_graph import list_subgraphs, names_read, prune
@@ -57,7 +57,7 @@ def cut_model(traced: OnnxTrace, cut: Cut, normalize: Normalize = append_image_n
     add_prefix(lower_part)
     nodes.nodes.extend(lower_part.node)
     append_features(nodes, cut, values)
-    if traced.graph.is_dynamically_quantized:
+    if traced.graph.mixes_items:
         nodes = compute_items_alone(nodes, cut)
     return make_model(traced.graph.model, cut, nodes, lower_part)
 
@@ -79,7 +79,7 @@ def append_text_entry(nodes: Nodes, traced: OnnxTrace, spec: InputSpec, *, read:
 
 
 def append_entry(nodes: Nodes, traced: OnnxTrace, spec: InputSpec, *, normalize: Normalize) -> None:
-    """Append the original's input of an image or tensor model: normalised, in the layout and type that it expects."""
+    """Append the original's input of images, sounds or arrays: normalised, in the layout and type that it expects."""
     import onnx
 
     (port,) = spec.graph_inputs
@@ -89,6 +89,8 @@ def append_entry(nodes: Nodes, traced: OnnxTrace, spec: InputSpec, *, normalize:
     graph = traced.graph
     if has_channels_last(graph, spec):
         value = nodes.add("Transpose", value, perm=(0, 2, 3, 1))
+    if has_channel_axis(graph, spec):
+        value = nodes.add("Reshape", value, nodes.integers(0, 1, -1))
     element_type = onnx.TensorProto.DataType.Name(graph.data_type.elem_type)
     if spec.normalization is not None and element_type in INTEGER_INPUTS:
         value = nodes.add("Floor", nodes.add("Add", value, nodes.number(0.5)))  # round, in every opset
@@ -133,7 +135,7 @@ def append_features(nodes: Nodes, cut: Cut, values: Sequence[str]) -> None:
 def compute_items_alone(nodes: Nodes, cut: Cut) -> Nodes:
     """Return nodes that compute each item of a batch alone, a text without its padding, as the given nodes do.
 
-    Then items do not depend on each other, though the range of a batch decides how its numbers are rounded.
+    Then items do not depend on each other, though the file computes something over a whole batch.
     """
     import onnx
 

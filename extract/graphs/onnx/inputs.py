@@ -37,6 +37,11 @@ def find_data_input(backbone: OnnxBackbone) -> str:
     inputs = read_inputs(read_model(backbone.path))
     for port in inputs:
         check_batch(backbone, port)
+    if spec.item_shape is None and spec.kind == "audio":
+        raise InputError(
+            f"{backbone.path} takes sounds that are not padded, which ONNX files do not; expected an AudioSpec with "
+            "another padding than 'none'"
+        )
     if spec.item_shape is None:
         wanted = [port.name for port in spec.graph_inputs]
         if not {port.name for port in inputs}.issuperset(wanted):
@@ -61,8 +66,13 @@ def check_batch(backbone: OnnxBackbone, port: OnnxInput) -> None:
 
 
 def list_item_shapes(spec: InputSpec) -> list[tuple[int, ...]]:
-    """Return the shapes in which a file may take one item: images with the channels first, or last."""
+    """Return the shapes in which a file may take one item.
+
+    Images have the channels first, or last; sounds of one channel have an axis for it, or none.
+    """
     assert spec.item_shape is not None
+    if spec.kind == "audio" and len(spec.item_shape) == 1:
+        return [spec.item_shape, (1, *spec.item_shape)]
     if spec.normalization is None:
         return [spec.item_shape]
     channels, height, width = spec.item_shape
@@ -117,6 +127,11 @@ def has_channels_last(graph: OnnxGraph, spec: InputSpec) -> bool:
     return spec.normalization is not None and not fits(axes, list_item_shapes(spec)[0])
 
 
+def has_channel_axis(graph: OnnxGraph, spec: InputSpec) -> bool:
+    """Return whether a file has an axis for the one channel of its sounds."""
+    return spec.kind == "audio" and len(graph.data_type.shape.dim) == 3 and len(spec.graph_inputs[0].axes) == 2
+
+
 def complete_inputs(graph: OnnxGraph, spec: InputSpec, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Return arrays in the types and the layout that the file expects, with zeros for its other inputs."""
     import onnx
@@ -128,6 +143,8 @@ def complete_inputs(graph: OnnxGraph, spec: InputSpec, arrays: dict[str, NDArray
         array = arrays.get(port.name, np.zeros_like(first))
         if has_channels_last(graph, spec):
             array = array.transpose(0, 2, 3, 1)  # (batch, 3, height, width) -> (batch, height, width, 3)
+        if has_channel_axis(graph, spec):
+            array = array[:, None]  # (batch, samples) -> (batch, 1, samples)
         if array.dtype.kind == "f" and dtype.kind != "f":
             array = np.rint(array)
         complete[port.name] = np.ascontiguousarray(array, dtype)

@@ -36,6 +36,7 @@ def describe_layer(traced: OnnxTrace, name: str) -> Layer:
         shape,
         find_channel_axis=lambda: find_channels(traced, value, sizes[1:]),
         count_prefix_tokens=lambda: count_prefix_tokens(traced, value),
+        is_padded=True,
     )
 
 

@@ -129,9 +129,14 @@ class OnnxGraph:
         return data.type.tensor_type
 
     @property
-    def is_dynamically_quantized(self) -> bool:
-        """Whether the range of a whole batch decides how it is rounded, so that items depend on each other."""
-        return any(node.op_type.startswith("DynamicQuantize") for node in self.model.graph.node)
+    def mixes_items(self) -> bool:
+        """Whether something is computed over a whole batch, so that its items depend on each other.
+
+        It is the range by which a batch is rounded, or the largest value of a batch of spectrograms.
+        """
+        if any(node.op_type.startswith("DynamicQuantize") for node in self.model.graph.node):
+            return True
+        return any(value.operation.startswith("Reduce") and reduces_batch(value) for value in self.live)
 
     @property
     def fixed_batch(self) -> int | None:
@@ -140,6 +145,18 @@ class OnnxGraph:
         if not axes:
             return None
         return int(axes[0].dim_value) or None
+
+
+def reduces_batch(value: Value) -> bool:
+    """Return whether a reduction runs over all axes, or over the first."""
+    axes = value.attribute("axes")
+    if axes is None and len(value.all_input_nodes) > 1:
+        constant = value.all_input_nodes[1].constant()
+        if constant is None:
+            return False
+        axes = constant.ravel().tolist()
+    is_over_all = not axes and not value.attribute("noop_with_empty_axes", 0)
+    return is_over_all or 0 in (axes or ())
 
 
 def load_graph(path: Path, data: str) -> OnnxGraph:

@@ -95,7 +95,7 @@ def export_by_dynamo(module: nn.Module, feed: Feed, cut: Cut, *, route: Route, w
     """
     import torch
 
-    axes = dynamic_axes(cut.backbone.input_spec, len(feed), route.tracing.inferred)
+    axes = dynamic_axes(cut.backbone.input_spec, route.tracing.inferred)
     program = torch.onnx.export(
         module,
         to_tensors(feed),

@@ -18,21 +18,21 @@ def to_tensors(feed: Feed) -> tuple[Tensor, ...]:
     return tuple(torch.from_numpy(array) for array in feed.values())
 
 
-def dynamic_axes(spec: InputSpec, input_count: int, inferred: bool = False) -> tuple[dict[int, Any], ...]:
-    """Return for each input the axes that may have any size: the batch, and the tokens of text.
+def dynamic_axes(spec: InputSpec, inferred: bool = False) -> tuple[dict[int, Any], ...]:
+    """Return for each input the axes that may have any size: the batch, and the tokens or samples of an item.
 
     They map the number of an axis to a ``torch.export.Dim``; with `inferred`, ``torch.export`` infers what it can
     prove.
     """
     from torch.export import Dim
 
-    axes: dict[int, Any] = {0: Dim("batch")}
+    free: dict[str, Any] = {"batch": Dim("batch")}
     if spec.length_range is not None:
         shortest, longest = spec.length_range
-        axes[1] = Dim("sequence", min=shortest, max=longest)
+        free["sequence"] = Dim("sequence", min=shortest, max=longest)
     if inferred:
-        axes = dict.fromkeys(axes, Dim.DYNAMIC)
-    return (axes,) * input_count
+        free = dict.fromkeys(free, Dim.DYNAMIC)
+    return tuple({axis: free[name] for axis, name in port.free_axes.items()} for port in spec.graph_inputs)
 
 
 def model_inputs(spec: InputSpec, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -54,7 +54,7 @@ def token_mask(spec: InputSpec, inputs: tuple[Tensor, ...]) -> Tensor:
     """Return the mask of a batch of texts, ones if every token counts; for other inputs a tensor without meaning."""
     import torch
 
-    if spec.lengths_vary and not spec.has_mask:
+    if spec.kind == "text" and not spec.has_mask:
         return torch.ones_like(inputs[0])
     return inputs[-1]
 

@@ -48,6 +48,7 @@ def describe_layer(traced: Trace, name: str) -> Layer:
         tuple(size if isinstance(size, int) else None for size in sizes),
         find_channel_axis=lambda: find_channels(traced, name, node, tuple(sizes)),
         count_prefix_tokens=lambda: count_prefix_tokens(traced, node),
+        is_padded=traced.backbone.input_spec.pads_batches,
     )
 
 

@@ -94,7 +94,7 @@ def make_trace(backbone: TorchBackbone, tracing: Tracing) -> Trace:
     outputs = {}
     for call, nodes in nodes_of_call.items():
         output = find_output(nodes, shapes.get(call, ()))
-        if output is not None and is_batch_of_features(output, input_sizes):
+        if output is not None and is_batch_of_features(output, input_sizes, backbone.input_spec.pads_batches):
             outputs[call] = output
     if not backbone.classifier_is_trained:
         behind = list_behind(live, str(backbone.classifier))
@@ -138,7 +138,7 @@ def make_functional_graph(backbone: TorchBackbone, tracing: Tracing) -> GraphMod
     spec = backbone.input_spec
     inputs = model_inputs(spec, to_tensors(example_feed(spec)))
     positional, named = backbone.arguments_of(inputs)
-    axes = dynamic_axes(spec, len(inputs), tracing.inferred)
+    axes = dynamic_axes(spec, tracing.inferred)
     shapes: Any = dict(zip(named, axes, strict=True)) if named else axes
     attention = use_plain_attention(backbone.module) if tracing.plain_attention else contextlib.nullcontext()
     try:
@@ -264,19 +264,22 @@ def find_entry(call: str, nodes: list[Node], live: list[Node]) -> Node | None:
     return None
 
 
-def is_batch_of_features(node: Node, input_sizes: tuple[str, ...]) -> bool:
+def is_batch_of_features(node: Node, input_sizes: tuple[str, ...], is_padded: bool) -> bool:
     """Check that a value is float and has the batch's free size first, followed by fixed sizes.
 
-    The second size of a text is its number of tokens, which may stand behind the batch.
+    Of padded texts the number of tokens, the second size of the input, may stand behind the batch. Of sounds one of two
+    sizes behind the batch may be that of the frames, whatever their number.
     """
     value = example_tensor(node)
     if not value.is_floating_point() or value.ndim < 2 or str(value.shape[0]) != input_sizes[0]:
         return False
     sizes = list(value.shape[1:])
-    is_free = not isinstance(sizes[0], int)
-    if is_free and len(sizes) == 2 and len(input_sizes) > 1 and str(sizes[0]) == input_sizes[1]:
-        sizes = sizes[1:]
-    return all(isinstance(size, int) for size in sizes)
+    free = [position for position, size in enumerate(sizes) if not isinstance(size, int)]
+    if not free:
+        return True
+    if len(sizes) != 2 or len(free) != 1:
+        return False
+    return not is_padded or (free == [0] and len(input_sizes) > 1 and str(sizes[0]) == input_sizes[1])
 
 
 def find_node(traced: Trace, layer: str) -> Node:
@@ -313,11 +316,11 @@ def find_node(traced: Trace, layer: str) -> Node:
 
 
 def find_input(traced: Trace) -> Node:
-    """Return the node of what enters the model; raise a LayerError for texts, whose token ids are no features."""
+    """Return the node of what enters the model; raise a LayerError for token ids and for sounds of any length."""
     if traced.backbone.input_spec.lengths_vary:
         raise LayerError(
-            f"{traced.backbone.name}: the input of a text model is token ids, not features; expected a layer, such as "
-            "its embeddings. `topwork layers` lists them all."
+            f"{traced.backbone.name}: the input of a text model is token ids, and that of a model of sounds of any "
+            "length is samples, not features; expected a layer, such as its embeddings. `topwork layers` lists them."
         )
     return traced.live[0]
 

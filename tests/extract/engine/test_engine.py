@@ -16,8 +16,9 @@ import pytest
 from numpy.typing import NDArray
 from topwork.extract.engine import batching
 from topwork.extract.engine.batching import BatchSizes, make_batches
-from topwork.extract.engine.engine import KnownFeatures, Result, compute_features, infer
+from topwork.extract.engine.engine import KnownFeatures, compute_features, infer
 from topwork.extract.engine.ledger import Stages
+from topwork.extract.engine.result import Result
 from topwork.extract.extractor.extractor import Extractor
 from topwork.extract.preprocess.by_kind import preprocessor_for
 from topwork.extract.preprocess.image import ImagePreprocessor
