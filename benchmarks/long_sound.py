@@ -44,6 +44,7 @@ def main() -> None:
     options = parser.parse_args()
     use_work_folder(options.work)
     model = make_model(options.work / "small-wav2vec2")
+    run(model, make_recording(options.work, options.minutes[0]), options.work / "whole")  # the graph is kept
     rows = []
     for minutes in options.minutes:
         folder = make_recording(options.work, minutes)
