@@ -15,7 +15,7 @@ CHOICES = {
     "scale": ("unit", "int16"),
 }
 """Allowed values of the fields that have only a few."""
-WINDOWS, MEAN = "windows", "mean"
+TRUNCATE, WINDOWS, MEAN = "truncate", "windows", "mean"
 RATES = range(1_000, 1_000_001)
 """Sample rates that a model may take, in Hz."""
 MAX_CHANNELS = 64
@@ -78,13 +78,21 @@ class AudioSpec(InputSpec):
 
     def __post_init__(self) -> None:
         """Convert numbers to plain types, so that equal specifications have equal digests, and check all fields."""
-        object.__setattr__(self, "rate", int(self.rate))
-        object.__setattr__(self, "window", float(self.window))
-        object.__setattr__(self, "hop", self.window if self.hop is None else float(self.hop))
+        hop = self.hop
+        try:
+            for name, kind in {"rate": int, "window": float, "channels": int, "shortest": int}.items():
+                object.__setattr__(self, name, kind(getattr(self, name)))
+            object.__setattr__(self, "hop", self.window if hop is None else float(hop))
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InputError(f"rate, window, hop, channels and shortest are numbers: {error}") from error
         if self.rate not in RATES:
             raise InputError(f"rate={self.rate}: expected samples per second, from {RATES[0]:,} to {RATES[-1]:,} Hz")
         if not math.isfinite(self.window) or self.window_samples < 1:
             raise InputError(f"window={self.window}: expected seconds, at least one sample of {self.rate:,} Hz")
+        if self.long == TRUNCATE and self.hop != self.window:
+            raise InputError(
+                f"hop={hop} has no effect with long='truncate'; expected long='windows' or 'mean' (--long)"
+            )
         if not 0 < self.hop_seconds <= self.window or self.hop_samples < 1:
             raise InputError(f"hop={self.hop}: expected seconds, more than 0 and at most the window of {self.window:g}")
         if not 1 <= self.channels <= MAX_CHANNELS:
@@ -156,18 +164,16 @@ class AudioSpec(InputSpec):
             value = getattr(changes, name)
             if value not in (None, getattr(self, name)):
                 raise InputError(f"{name}={value!r}: this backbone takes sounds with {name}={getattr(self, name)!r}")
-        spec = self
+        spec = self if changes.long is None else replace(self, long=changes.long, hop=None)
+        if self.long != TRUNCATE and spec.long != TRUNCATE:
+            spec = replace(spec, hop=self.hop)
         if changes.window is not None and changes.window != self.window:
             if not self.lengths_vary or changes.window > self.window:
                 expected = f"at most {self.window:g}" if self.lengths_vary else f"{self.window:g}"
                 raise InputError(f"window={changes.window}: this backbone takes sounds of {expected} seconds")
-            hop = min(self.hop_seconds, changes.window)
+            hop = None if spec.long == TRUNCATE else min(spec.hop_seconds, changes.window)
             spec = replace(spec, window=changes.window, hop=hop)
-        if changes.hop is not None:
-            spec = replace(spec, hop=changes.hop)
-        if changes.long is not None:
-            spec = replace(spec, long=changes.long)
-        return spec
+        return spec if changes.hop is None else replace(spec, hop=changes.hop)
 
     def to_json(self) -> dict[str, Any]:
         """Return a dictionary; the hop is left out where sounds are not divided."""
@@ -193,6 +199,10 @@ def describe_samples(axes: tuple[int | None, ...], changes: InputOverrides) -> A
         If the window is missing, or another one than the number of samples states.
     """
     assert changes.rate is not None
+    if changes.rate not in RATES:
+        raise InputError(f"rate={changes.rate}: expected samples per second, from {RATES[0]:,} to {RATES[-1]:,} Hz")
+    if changes.window is not None and not math.isfinite(changes.window):
+        raise InputError(f"window={changes.window}: expected seconds")
     *channels, n_samples = axes
     window = changes.window
     if n_samples is not None:

@@ -50,19 +50,19 @@ def prepare_sounds(name: str, module: Any, config: Any) -> tuple[AudioSpec, dict
     the feature extractor does.
     """
     extractor = load_extractor(name)
-    read = READERS.get(type(extractor).__name__)
-    if read is None:
+    name_of_class = type(extractor).__name__
+    if name_of_class not in READERS:
         raise InputError(
-            f"hf:{name} prepares sounds by a {type(extractor).__name__}, which topwork does not reproduce; expected "
+            f"hf:{name} prepares sounds by a {name_of_class}, which topwork does not reproduce; expected "
             f"one of {', '.join(READERS)}. Load the model yourself, wrap it in a module that takes samples, and pass "
             "this with input_spec=AudioSpec(…)"
         )
+    read, fields = READERS[name_of_class]
     found = read(name, extractor, config)
     if found.front_end is not None:
         compare_with_extractor(name, extractor, found)
         attach(module, found.front_end)
-    settings = {key: value for key, value in extractor.to_dict().items() if is_plain(value)}
-    return found.spec, settings
+    return found.spec, {field: getattr(extractor, field) for field in fields}
 
 
 def load_extractor(name: str) -> Any:
@@ -79,11 +79,6 @@ def load_extractor(name: str) -> Any:
             f"hf:{name} does not say how its sounds are prepared ({reason(error)}): expected a feature extractor of "
             "transformers. Pass input_spec=AudioSpec(…) for a model that takes samples"
         ) from error
-
-
-def is_plain(value: Any) -> bool:
-    """Return whether a setting is a number or a text, unlike a filter bank that is made from these."""
-    return value is None or isinstance(value, (bool, int, float, str))
 
 
 def read_samples(name: str, extractor: Any, config: Any) -> SoundInput:
@@ -200,13 +195,16 @@ def read_clap(name: str, extractor: Any, config: Any) -> SoundInput:
     return SoundInput(spec, DecibelFrontEnd())
 
 
-READERS: dict[str, Callable[[str, Any, Any], SoundInput]] = {
-    "Wav2Vec2FeatureExtractor": read_samples,
-    "WhisperFeatureExtractor": read_whisper,
-    "ASTFeatureExtractor": read_ast,
-    "ClapFeatureExtractor": read_clap,
+READERS: dict[str, tuple[Callable[[str, Any, Any], SoundInput], tuple[str, ...]]] = {
+    "Wav2Vec2FeatureExtractor": (read_samples, ()),
+    "WhisperFeatureExtractor": (read_whisper, ("feature_size", "n_fft", "hop_length")),
+    "ASTFeatureExtractor": (read_ast, ("num_mel_bins", "max_length", "do_normalize", "mean", "std")),
+    "ClapFeatureExtractor": (
+        read_clap,
+        ("feature_size", "fft_window_size", "hop_length", "frequency_min", "frequency_max"),
+    ),
 }
-"""How each class of feature extractors is read."""
+"""How each class of feature extractors is read, and its settings that the input specification does not have."""
 
 
 def compare_with_extractor(name: str, extractor: Any, found: SoundInput) -> None:
@@ -215,7 +213,7 @@ def compare_with_extractor(name: str, extractor: Any, found: SoundInput) -> None
 
     spec = found.spec
     generator = np.random.default_rng(TEST_SEED)
-    n_samples = round(TEST_SECONDS * spec.rate)
+    n_samples = min(round(TEST_SECONDS * spec.rate), spec.window_samples * 2 // 3)
     seconds = np.arange(n_samples) / spec.rate
     sound = 0.3 * np.sin(2 * np.pi * (200 + 900 * seconds) * seconds) + 0.02 * generator.standard_normal(n_samples)
     sound = sound.astype(np.float32)

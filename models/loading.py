@@ -41,7 +41,7 @@ class BackboneSpec:
         Arguments for the architecture, such as ``{"pad_type": "same"}``.
     preprocessing : InputOverrides
         Changes to the backbone's own preprocessing.
-    input_spec : ImageSpec, TextSpec or TensorSpec, optional
+    input_spec : ImageSpec, TextSpec, AudioSpec or TensorSpec, optional
         Replaces the backbone's own input specification.
     weights_key : str
         Entry of a checkpoint that holds the weights, such as ``"state_dict"``; by default averaged weights
@@ -205,10 +205,10 @@ def load_backbone(
     Parameters
     ----------
     backbone : str or torch.nn.Module
-        ``"timm:NAME"``, ``"torchvision:NAME"``, ``"hf:ID"`` or ``"hf:FOLDER"``, ``"onnx:FILE"``, ``"topwork:tiny"``,
-        or a module (copied, put in evaluation mode, and converted to float32; wrappers such as ``torch.compile`` and
-        ``DataParallel`` are removed).
-    input_spec : ImageSpec, TextSpec or TensorSpec, optional
+        ``"timm:NAME"``, ``"torchvision:NAME"``, ``"hf:ID"`` or ``"hf:FOLDER"``, ``"onnx:FILE"`` or
+        ``"onnx:FIRST+SECOND"``, ``"topwork:tiny"``, or a module (copied, put in evaluation mode, and converted to
+        float32; wrappers such as ``torch.compile`` and ``DataParallel`` are removed).
+    input_spec : ImageSpec, TextSpec, AudioSpec or TensorSpec, optional
         The input that the model expects; needed for a module, and where an ONNX file does not state it.
     weights : str or path, optional
         A ``.safetensors`` file, a checkpoint of torch (``.pth``, ``.pt``, ``.ckpt``, …), or ``"random"`` for an
@@ -221,7 +221,8 @@ def load_backbone(
     **preprocessing
         ``mean``, ``std``, ``size``, ``crop``, ``interpolation``, ``decode``, ``max_length``, ``prompt``: changes to the
         backbone's own preprocessing. A prompt is put in front of every text; it is a text, or the name of a prompt of a
-        sentence-transformers model ("" for none where the model has a default prompt).
+        sentence-transformers model ("" for none where the model has a default prompt). Of sounds ``window``, ``hop``
+        and ``long``, and of ONNX files ``rate`` and ``scale``, see :class:`topwork.AudioSpec`.
 
     Returns
     -------

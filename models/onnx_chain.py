@@ -35,7 +35,15 @@ def join_files(paths: Sequence[Path], models: Sequence[Any], model_args: dict[st
     The first output of each enters the first input of the next, in the shape that this one states; names in it begin
     with that of their file. Raise an InputError if they do not fit.
     """
+    from onnx.external_data_helper import uses_external_data
+
     scale, offset = read_arguments(model_args)
+    for part, model in zip(paths, models, strict=True):
+        if any(uses_external_data(tensor) for tensor in model.graph.initializer):
+            raise InputError(
+                f"{part} keeps its weights in another file, and cannot be joined; expected one file with its weights "
+                "(onnx.save with save_as_external_data=False)"
+            )
     key = digest([[digest_of_file(path) for path in paths], [path.stem for path in paths], scale, offset])
     path = user_cache_folder() / CHAINS / f"{key[:32]}.onnx"
     if not path.exists():
@@ -101,6 +109,8 @@ def append_passing(model: Any, following: Any, scale: float, offset: float) -> s
 
     graph = model.graph
     name = graph.output[0].name
+    if graph.output[0].type.tensor_type.elem_type != TensorProto.FLOAT:
+        raise InputError(f"the output {name} is not float32; expected an output that the next file can take")
     port = following.graph.input[0]
     sizes = [axis.dim_value for axis in port.type.tensor_type.shape.dim][1:]
     if not sizes or not all(sizes):

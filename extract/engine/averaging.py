@@ -14,7 +14,7 @@ import numpy as np
 from ...errors import DecodeError
 from ..sources.file import FileContent, check_regular
 from ..sources.item import Item, content_digest
-from ..sources.windows import divide, find_spans
+from ..sources.windows import count_windows, divide, find_length
 from .result import Result, Vectors
 
 if TYPE_CHECKING:
@@ -75,10 +75,9 @@ def average_windows(
 def iterate_windows_of(sounds: Iterable[Item], spec: AudioSpec, sums: deque[Sum]) -> Iterator[Item]:
     """Yield the windows of sounds, and append a sum for each sound; one that cannot be read is its only window."""
     for sound in sounds:
-        spans = find_spans(sound, spec)
-        windows = [sound] if spans is None else list(divide(sound, spans, spec.rate))
-        sums.append(Sum(sound, find_digest(sound), len(windows)))
-        yield from windows
+        length = find_length(sound, spec.rate)
+        sums.append(Sum(sound, find_digest(sound), count_windows(length, spec)))
+        yield from divide(sound, length, spec)
 
 
 def find_digest(item: Item) -> str:

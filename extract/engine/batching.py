@@ -56,7 +56,7 @@ DEFAULT_BATCH_SIZES = BatchSizes(tokens=TOKENS_PER_BATCH)
 def make_batches(items: Mapping[Key, Prepared], sizes: BatchSizes) -> list[list[Key]]:
     """Group items of similar length into batches, shorter items first; items of equal length keep their order."""
     batches: list[list[Key]] = []
-    for key in sorted(items, key=lambda key: items[key].length):  # the sort is stable
+    for key in sorted(items, key=lambda key: (items[key].length, items[key].array.shape)):  # the sort is stable
         length = items[key].length
         if sizes.tokens and length:
             limit = max(1, sizes.tokens // length)

@@ -191,7 +191,11 @@ def as_sound(content: Any) -> bytes | Clip:
             "many of them are a second"
         )
     samples, rate = content
-    array = np.asarray(samples)
+    try:
+        array = np.asarray(samples)
+        is_integral = not isinstance(rate, bool) and int(rate) == rate
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DecodeError(f"samples with the rate {rate!r}: {reason(error)}") from error
     if array.ndim not in (1, 2) or not array.size:
         raise DecodeError(f"samples of shape {array.shape}; expected (samples,) or (samples, channels), at least one")
     if array.ndim == 1:
@@ -202,6 +206,6 @@ def as_sound(content: Any) -> bytes | Clip:
         array = array.astype(np.float32) / np.float32(INT16_SCALE)
     elif array.dtype.kind != "f":
         raise DecodeError(f"samples of {array.dtype}; expected float from -1 to 1, or int16")
-    if isinstance(rate, bool) or int(rate) != rate or rate < 1:
+    if not is_integral or rate < 1:
         raise DecodeError(f"rate={rate!r}; expected samples per second, a positive integer")
     return Clip(np.ascontiguousarray(array, np.float32), int(rate))

@@ -8,13 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property, partial
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from ...errors import DecodeError
 from ...hardware import available_cores
 from .file import FileContent, check_regular
+from .item import View
 from .sound import Clip, Span, as_sound, measure_sound, read_clip
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from ...models.audio_spec import AudioSpec
     from .item import Item, Source
 
+Length: TypeAlias = "int | Exception | None"
+"""Samples of a sound; None for an item that is a window itself; or why it cannot be read."""
 WINDOW_ID = re.compile(r"#t=(\d+\.\d+)$")
 """End of the id of a window."""
 
@@ -32,9 +35,8 @@ class WindowedSource:
 
     The window that starts after 12 seconds of item ``a`` is the item ``a#t=12.0``, with its label, split, size and
     time; it is held out with the other windows of ``a``, unless the source states a group. Every sample of a sound is
-    in a window; a window that has nothing but what the one before it has is left out. A sound that cannot be read is
-    one item, which fails. To count the windows the header of each file is read; sounds that lie elsewhere are read once
-    more.
+    in a window, but for an end that is shorter than the model takes. A sound that cannot be read is one item, which
+    fails. To count the windows the header of each file is read; sounds that lie elsewhere are read once more.
     """
 
     def __init__(self, source: Source, spec: AudioSpec) -> None:
@@ -49,31 +51,32 @@ class WindowedSource:
 
     def __len__(self) -> int:
         """Return the number of windows."""
-        return sum(1 if spans is None else len(spans) for spans in self._spans)
+        return int(self._counts.sum())
 
     def __iter__(self) -> Iterator[Item]:
         """Yield the windows in the source's order."""
-        for item, spans in zip(self.source, self._spans, strict=True):
-            if spans is None:
-                yield item
-            else:
-                yield from divide(item, spans, self.spec.rate)
+        for item, length in zip(self.source, self._lengths, strict=True):
+            yield from divide(item, length, self.spec)
 
     @property
     def n_sounds(self) -> int:
         """Number of sounds."""
-        return len(self._spans)
+        return len(self._lengths)
 
     @property
     def sounds(self) -> NDArray[np.intp]:
         """Position of the sound of each window."""
-        return np.repeat(np.arange(self.n_sounds), [1 if spans is None else len(spans) for spans in self._spans])
+        return np.repeat(np.arange(self.n_sounds), self._counts)
+
+    @property
+    def _counts(self) -> NDArray[np.intp]:
+        """Number of windows of each sound."""
+        return np.array([count_windows(length, self.spec) for length in self._lengths], np.intp)
 
     @cached_property
-    def _spans(self) -> list[list[Span] | None]:
-        """The windows of each item; None for one that is a window, or cannot be read."""
+    def _lengths(self) -> list[Length]:
         with ThreadPoolExecutor(available_cores()) as pool:
-            return list(pool.map(partial(find_spans, spec=self.spec), self.source))
+            return list(pool.map(partial(find_length, rate=self.spec.rate), self.source))
 
 
 def is_windowed(source: Any) -> bool:
@@ -94,41 +97,57 @@ def find_start(item_id: str) -> float | None:
     return None if found is None else float(found[1])
 
 
-def find_spans(item: Item, spec: AudioSpec) -> list[Span] | None:
-    """Return the windows of a sound, None for an item that is a window itself, or cannot be read."""
+def find_length(item: Item, rate: int) -> Length:
+    """Return the samples of a sound after resampling, None for a window, or the reason why it cannot be read."""
     if item.start is not None:
         return None
     try:
-        n_samples = measure_sound(locate_content(item.read)).count_samples(spec.rate)
-    except (DecodeError, OSError):
-        return None
-    return list_spans(n_samples, spec)
+        content = locate_content(item.read)
+        return measure_sound(content.content if isinstance(content, View) else content).count_samples(rate)
+    except (DecodeError, OSError) as error:
+        return error
 
 
-def list_spans(n_samples: int, spec: AudioSpec) -> list[Span]:
-    """Return the windows of a sound of so many samples of the model's rate; the last may be shorter than the others."""
+def count_windows(length: Length, spec: AudioSpec) -> int:
+    """Return the number of items that a sound becomes."""
+    return sum(1 for _ in iterate_spans(length, spec)) if isinstance(length, int) else 1
+
+
+def iterate_spans(n_samples: int, spec: AudioSpec) -> Iterator[Span]:
+    """Yield the windows of a sound of so many samples of the model's rate; the last may be shorter than the others."""
     window, hop = spec.window_samples, spec.hop_samples
-    spans = [Span(0, min(window, n_samples))]
-    while spans[-1].start + window < n_samples:
-        start = spans[-1].start + hop
-        spans.append(Span(start, min(window, n_samples - start)))
-    if len(spans) > 1 and spans[-1].count < spec.shortest:
-        del spans[-1]
-    return spans
+    yield Span(0, min(window, n_samples))
+    for start in range(hop, n_samples - window + hop, hop):
+        count = min(window, n_samples - start)
+        if count >= spec.shortest:
+            yield Span(start, count)
 
 
-def divide(item: Item, spans: list[Span], rate: int) -> Iterator[Item]:
-    """Yield the windows of a sound as items."""
-    content = item.read if isinstance(item.read, FileContent) else SharedContent(item.read, len(spans))
-    for span in spans:
-        seconds = span.start / rate
+def divide(item: Item, length: Length, spec: AudioSpec) -> Iterator[Item]:
+    """Yield the windows of a sound as items; one that cannot be read fails for the reason that was found."""
+    if isinstance(length, Exception):
+        yield replace(item, read=partial(raise_error, length))
+        return
+    if length is None:
+        yield item
+        return
+    content = item.read
+    if not isinstance(content, FileContent):
+        content = SharedContent(item.read, count_windows(length, spec))
+    for span in iterate_spans(length, spec):
+        seconds = span.start / spec.rate
         yield replace(
             item,
             id=f"{item.id}#t={format_seconds(seconds)}",
-            read=partial(read_window, content, rate, span),
+            read=partial(read_window, content, spec.rate, span),
             held_out_with=item.held_out_with or item.id,
             start=seconds,
         )
+
+
+def raise_error(error: Exception) -> Any:
+    """Fail as a sound did when it was measured."""
+    raise error
 
 
 def format_seconds(seconds: float) -> str:
@@ -137,17 +156,21 @@ def format_seconds(seconds: float) -> str:
     return f"{text}0" if text.endswith(".") else text
 
 
-def read_window(content: Callable[[], Any], rate: int, span: Span) -> Clip:
-    """Return a window of a sound; of a file on disk nothing else is read."""
-    return read_clip(locate_content(content), rate, span)
+def read_window(content: Callable[[], Any], rate: int, span: Span) -> Clip | View:
+    """Return a window of a sound, or of a view of one; of a file on disk nothing else is read."""
+    located = locate_content(content)
+    if isinstance(located, View):
+        return replace(located, content=read_clip(located.content, rate, span))
+    return read_clip(located, rate, span)
 
 
 def locate_content(read: Callable[[], Any]) -> Any:
-    """Return the path of a file on disk, or else the content of a sound."""
+    """Return the path of a file on disk, or else the content of a sound, or of a view of one."""
     if isinstance(read, FileContent):
         check_regular(read.path)
         return read.path
-    return as_sound(read())
+    content = read()
+    return replace(content, content=as_sound(content.content)) if isinstance(content, View) else as_sound(content)
 
 
 class SharedContent:

@@ -18,6 +18,7 @@ from ...atomic import FULL_DISK_ERRORS, sweep, sweep_after_dead_processes, write
 from ...errors import InputError, LogDamagedError, StoreWriteError, warn_caller
 from ...identity import digest_of_file
 from ..engine.batching import DEFAULT_BATCH_SIZES, BatchSizes
+from ..sources.windows import find_start, name_sound
 from .block_matrix import gather_columns
 from .compaction import ROWS_PER_CHECKSUM, find_unchanged_files, write_compacted
 from .content import StoreContent
@@ -137,14 +138,25 @@ class StoreWriter:
         self.index.postpone(self.last)
 
     def prune(self, items: Iterable[Item]) -> int:
-        """Remove the items of the store that are not among these, and return their number."""
+        """Remove the items of the store that are not among these, and return their number.
+
+        The windows of a sound that cannot be read stay, as it is an item itself while that lasts.
+        """
         known = self.index.settle()
         is_in_source = np.zeros(len(known), bool)
         ids = (item.id for item in items)
+        is_windowed = self.store.sounds is not None
+        undivided: set[str] = set()
         while some_ids := list(islice(ids, IDS_PER_LOOKUP)):
             places = known.find_places(some_ids)
             is_in_source[places[places != NO_PLACE]] = True
-        gone = known.rows(np.flatnonzero(~is_in_source))
+            if is_windowed:
+                undivided.update(item_id for item_id in some_ids if find_start(item_id) is None)
+        gone = [
+            row
+            for row in known.rows(np.flatnonzero(~is_in_source))
+            if row.status == "failed" or name_sound(row.group or row.id) not in undivided
+        ]
         if gone:
             self._write_items(SourceDelta.prune(self.next_part(), gone))
         return len(gone)

@@ -78,13 +78,13 @@ def read_weights_and_groups(
     weights = list_weights(X) if weights is None else spread_over_windows(weights, X)
     item_groups = check_item_vector(groups, "groups", n_items)
     if item_groups is not None:
-        item_groups = separate_missing_groups(item_groups)
+        item_groups = separate_missing_groups(item_groups, list_groups(X))
     return check_item_weights(weights, n_items), item_groups
 
 
 def spread_over_windows(values: Any, X: Source | FeatureStore) -> Any:
     """Return what is given for each sound for each of its windows; values for other items unchanged."""
-    if isinstance(X, WindowedSource) and len(values) == X.n_sounds:
+    if values is not None and isinstance(X, WindowedSource) and len(values) == X.n_sounds:
         return np.asarray(values)[X.sounds]
     return values
 
@@ -105,13 +105,16 @@ def check_item_weights(weights: Any, n_items: int) -> NDArray[Any] | None:
     return array
 
 
-def separate_missing_groups(groups: NDArray[Any]) -> NDArray[np.intp]:
-    """Return groups as numbers ``(n_items,)``; each item without one is a group of its own."""
+def separate_missing_groups(groups: NDArray[Any], own: Sequence[str | None] | None = None) -> NDArray[np.intp]:
+    """Return groups as numbers ``(n_items,)``; each item without one is of its own group, or else one of its own."""
     values = groups.tolist()
     number_of: dict[Any, int] = {}
     numbers = []
     for position, value in enumerate(values):
-        key = ("item", position) if is_missing(value) else ("group", value)
+        key: tuple[str, Any] = ("group", value)
+        if is_missing(value):
+            stated = None if own is None else own[position]
+            key = ("item", position) if stated is None else ("own", stated)
         numbers.append(number_of.setdefault(key, len(number_of)))
     return np.array(numbers, np.intp)
 

@@ -62,6 +62,7 @@ from .item_labels import (
     list_ids,
     number_groups,
     read_weights_and_groups,
+    spread_over_windows,
 )
 from .item_splits import count_left_out, select_for_scoring, select_for_training
 from .precision_scores import (
@@ -699,7 +700,7 @@ class TransferEstimator(BaseEstimator):  # type: ignore[misc]
         positions = np.arange(count_items(items))
         if y is None or split is not None:
             positions = select_for_scoring(items, split)
-        item_weights = check_item_weights(sample_weight, count_items(items))
+        item_weights = check_item_weights(spread_over_windows(sample_weight, items), count_items(items))
         labels = collect_labels(items, given, positions)
         targets = self.as_known_targets(labels)
         labelled = positions[labels.is_labelled]

@@ -152,13 +152,18 @@ def list_groups(store: FeatureStore, groups: Any, rows: NDArray[np.intp]) -> lis
 
     The windows of a sound are a group of their own accord.
     """
+    sounds = store.sounds
+    own: list[Any] = [None] * len(rows) if sounds is None else take_items(sounds, rows)
     if groups is None:
-        return [None] * len(rows) if store.sounds is None else take_items(store.sounds, rows)
+        return own
     if hasattr(groups, "get"):
-        return [groups.get(item_id) for item_id in take_items(store.ids, rows)]
-    given = check_item_vector(list(groups), "groups", store.n_rows)
-    assert given is not None
-    return [None if is_missing(group) else group for group in given[rows].tolist()]
+        ids = take_items(store.ids, rows)
+        found = [groups.get(item_id, groups.get(sound)) for item_id, sound in zip(ids, own, strict=True)]
+    else:
+        given = check_item_vector(list(groups), "groups", store.n_rows)
+        assert given is not None
+        found = given[rows].tolist()
+    return [sound if is_missing(group) else group for group, sound in zip(found, own, strict=True)]
 
 
 def take_labels(given: LabelledRows, rows: NDArray[np.intp], task: str) -> tuple[NDArray[np.intp], NDArray[Any]]:

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from topwork import AudioSpec, InputOverrides
 from topwork.errors import InputError
+from topwork.models.audio_spec import describe_samples
 from topwork.models.input_kinds import input_spec_from_json
 
 
 def test_sizes() -> None:
-    spec = AudioSpec(rate=16_000, window=1.5, hop=0.5)
+    spec = AudioSpec(rate=16_000, window=1.5, hop=0.5, long="windows")
     assert spec.window_samples == 24_000
     assert spec.hop_samples == 8_000
     assert spec.item_shape == (24_000,)
@@ -36,8 +37,11 @@ def test_sounds_that_are_not_padded_have_any_length_up_to_the_window() -> None:
         ({"window": 0}, "window=0"),
         ({"window": float("nan")}, "window=nan"),
         ({"window": 40_000}, "values each"),
-        ({"hop": 2.0}, "hop=2.0"),
-        ({"hop": 0}, "hop=0"),
+        ({"hop": 2.0, "long": "mean"}, "hop=2.0"),
+        ({"hop": 0, "long": "windows"}, "hop=0"),
+        ({"hop": 0.5}, "no effect"),
+        ({"rate": "fast"}, "are numbers"),
+        ({"window": None}, "are numbers"),
         ({"long": "crop"}, "long='crop'"),
         ({"padding": "zeros"}, "padding='zeros'"),
         ({"scale": "int8"}, "scale='int8'"),
@@ -75,3 +79,19 @@ def test_window_can_be_changed_only_where_sounds_are_not_padded() -> None:
         AudioSpec(16_000, 10).override(InputOverrides(window=3.0))
     with pytest.raises(InputError, match="does not apply to audio input"):
         free.override(InputOverrides(max_length=3))
+
+
+def test_windows_can_be_asked_for_of_a_model_that_truncates() -> None:
+    spec = AudioSpec(16_000, 2.0)
+    changed = spec.override(InputOverrides(long="mean", hop=0.5))
+    assert (changed.long, changed.hop) == ("mean", 0.5)
+    assert changed.override(InputOverrides(long="windows")) == AudioSpec(16_000, 2.0, hop=0.5, long="windows")
+    assert changed.override(InputOverrides(long="truncate")) == spec
+    with pytest.raises(InputError, match="no effect"):
+        spec.override(InputOverrides(hop=0.5))
+
+
+@pytest.mark.parametrize("changes", [{"rate": 0}, {"rate": 16_000, "window": float("nan")}, {"rate": -1}])
+def test_what_a_user_states_of_samples_is_checked(changes: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="expected"):
+        describe_samples((8_000,), InputOverrides(**changes))

@@ -150,6 +150,13 @@ def test_layers_can_be_cut(example: Example) -> None:
     assert np.isfinite(features).all()
 
 
+def test_a_model_of_short_sounds_is_loaded(tmp_path: Path) -> None:
+    transformers.ASTModel(transformers.ASTConfig(**SMALL, max_length=64)).save_pretrained(tmp_path)
+    transformers.ASTFeatureExtractor(max_length=64).save_pretrained(tmp_path)
+    spec = topwork.load_backbone(f"hf:{tmp_path}").input_spec
+    assert spec.item_shape == (63 * 160 + 400,)
+
+
 def test_a_fused_clap_is_refused(tmp_path: Path) -> None:
     example = Example("clap", tmp_path)
     settings = json.loads((tmp_path / "preprocessor_config.json").read_text())

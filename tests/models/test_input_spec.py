@@ -31,7 +31,7 @@ CHANGES: dict[str, Any] = {
 SPECS: dict[str, InputSpec] = {
     "image": ImageSpec(size=(32, 32), resize=36),
     "text": TextSpec('{"model": {}}', 128),
-    "audio": AudioSpec(16_000, 30.0, padding="none"),
+    "audio": AudioSpec(16_000, 30.0, padding="none", long="mean"),
     "tensor": TensorSpec((4,)),
 }
 OVERRIDES = {

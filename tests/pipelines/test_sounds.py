@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,7 +27,9 @@ from topwork.errors import ExportError, InputError, LayerError
 from topwork.extract import open_source
 from topwork.extract.preprocess.by_kind import preprocessor_for
 from topwork.models.tensor_spec import TensorSpec
+from topwork.pipelines.estimators.item_labels import read_weights_and_groups
 from topwork.pipelines.report.reporting import write_report
+from topwork.pipelines.selection.audited_rows import list_groups as list_audited_groups
 from topwork.pipelines.selection.raw_inputs import describe_inputs
 from torch import Tensor, nn
 
@@ -178,6 +181,7 @@ def test_labels_and_weights_of_sounds_are_those_of_their_windows(folder: Path) -
     classifier.fit([str(file) for file in files], labels, sample_weight=[1.0] * len(files), groups=labels)
     assert classifier.n_rows_ == 3 * len(files)
     assert classifier.predict([str(files[0])]).tolist() == [labels[0]] * 3
+    assert classifier.score([str(file) for file in files], labels, sample_weight=[1.0] * len(files)) > 0.9
 
 
 def test_labels_are_set_by_the_ids_of_sounds(folder: Path, tmp_path: Path) -> None:
@@ -199,6 +203,56 @@ def test_views_are_louder_shifted_and_noisy(folder: Path, tmp_path: Path) -> Non
     assert np.abs(np.diff(rows, axis=0)).max() > 1e-3
     classifier = topwork.TransferClassifier(load_filters(), layer="last", cv=3).fit(store)
     assert classifier.fit_report_.held_out > 0.9
+
+
+def test_views_of_long_sounds_are_averaged_over_all_their_windows(folder: Path, tmp_path: Path) -> None:
+    rows = {}
+    for long in ("mean", "windows", "truncate"):
+        extractor = topwork.Extractor(load_filters(long=long), layer="last", precision="fp32")
+        store = topwork.FeatureStore.create(tmp_path / long, extractor)
+        topwork.extract_features(folder / "low", store, views=1)
+        rows[long] = dict(zip(store.ids, np.asarray(store.matrix(store.columns[0])), strict=True))
+    windows = [rows["windows"][f"0.wav#t={start}@1"] for start in ("0.0", "0.5", "1.0")]
+    np.testing.assert_allclose(rows["mean"]["0.wav@1"], np.mean(windows, axis=0), rtol=1e-5, atol=1e-6)
+    assert np.abs(rows["mean"]["0.wav@1"] - rows["truncate"]["0.wav@1"]).max() > 1e-3
+
+
+def test_windows_of_a_sound_that_cannot_be_read_for_a_moment_are_not_pruned(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(folder / "low", copy)
+    store = extract(copy, tmp_path / "store", long="windows")
+    before = store.ids
+    content = (copy / "0.wav").read_bytes()
+    (copy / "0.wav").write_bytes(b"")
+    ledger = topwork.extract_features(copy, store, on_error="record", prune=True)
+    assert (ledger.pruned, ledger.failed) == (0, 1)
+    assert store.ids == before
+    (copy / "0.wav").write_bytes(content)
+    (copy / "1.wav").unlink()
+    assert topwork.extract_features(copy, store, prune=True).pruned == 3 + 1  # the windows, and what failed
+    assert store.ids == [item_id for item_id in before if not item_id.startswith("1.wav")]
+
+
+def test_a_sound_without_a_group_is_its_own(folder: Path, tmp_path: Path) -> None:
+    store = extract(folder, tmp_path / "store", long="windows")
+    source = topwork.Extractor(load_filters(long="windows"), layer="last").fit(str(folder)).open(str(folder))
+    for items, given in ((source, [None] * 24), (source, [None] * 72), (store, [None] * 72)):
+        _, groups = read_weights_and_groups(items, None, given)
+        assert groups is not None
+        assert len(set(groups.tolist())) == 24
+    rows = np.arange(store.n_rows)
+    named = dict(zip(store.ids, list_audited_groups(store, {"low/0.wav": "one"}, rows), strict=True))
+    assert named["low/0.wav#t=0.5"] == "one"
+    assert named["low/1.wav#t=0.5"] == "low/1.wav"
+
+
+def test_exports_name_the_sound_of_a_window(folder: Path, tmp_path: Path) -> None:
+    import pyarrow.parquet
+
+    store = extract(folder, tmp_path / "store", long="windows")
+    store.export(tmp_path / "rows.parquet")
+    table = pyarrow.parquet.read_table(tmp_path / "rows.parquet")
+    assert table["group"].to_pylist() == [item_id.partition("#")[0] for item_id in store.ids]
 
 
 def test_bundle_predicts_times_and_evaluates(folder: Path, tmp_path: Path) -> None:
@@ -361,6 +415,13 @@ def test_files_that_do_not_fit_cannot_be_joined(chain: tuple[Path, Path], tmp_pa
         topwork.load_backbone(f"onnx:{first}+{second}", model_args={"gain": 2}, rate=RATE, window=0.5)
     with pytest.raises(InputError, match="does not exist"):
         topwork.load_backbone(f"onnx:{first}+{tmp_path / 'none.onnx'}", rate=RATE, window=0.5)
+
+
+def test_files_with_weights_elsewhere_cannot_be_joined(chain: tuple[Path, Path], tmp_path: Path) -> None:
+    outside = tmp_path / "outside.onnx"
+    onnx.save(onnx.load(chain[1]), outside, save_as_external_data=True, location="outside.data", size_threshold=0)
+    with pytest.raises(InputError, match="one file with its weights"):
+        topwork.load_backbone(f"onnx:{chain[0]}+{outside}", rate=RATE, window=0.5)
 
 
 def test_a_chain_is_identified_by_its_files_and_arguments(chain: tuple[Path, Path]) -> None:

@@ -57,7 +57,7 @@ def cut_model(traced: OnnxTrace, cut: Cut, normalize: Normalize = append_image_n
     add_prefix(lower_part)
     nodes.nodes.extend(lower_part.node)
     append_features(nodes, cut, values)
-    if traced.graph.mixes_items:
+    if traced.graph.mixes_items(spec):
         nodes = compute_items_alone(nodes, cut)
     return make_model(traced.graph.model, cut, nodes, lower_part)
 

@@ -40,7 +40,7 @@ class Reference:
         names = list(feed) if len(arrays) > 1 else [self.graph.data]
         inputs = complete_inputs(self.graph, spec, dict(zip(names, arrays, strict=True)))
         mask = find_reference_mask(spec, feed)
-        if self.graph.mixes_items:
+        if self.graph.mixes_items(spec):
             values = self.run_without_padding(inputs, mask=mask, has_texts=spec.has_mask)
         else:
             values = self.run(inputs)

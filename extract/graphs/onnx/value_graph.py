@@ -9,12 +9,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from ..model_file import load_model, read_array
 from .signed_weights import shift_signed_weights
+
+if TYPE_CHECKING:
+    from ....models.input_spec import InputSpec
 
 SIZE_OPERATIONS = ("Shape", "Size")
 FLOAT_TYPES = ("FLOAT", "FLOAT16", "DOUBLE", "BFLOAT16")
@@ -128,15 +131,16 @@ class OnnxGraph:
         (data,) = (port for port in self.inputs if port.name == self.data)
         return data.type.tensor_type
 
-    @property
-    def mixes_items(self) -> bool:
-        """Whether something is computed over a whole batch, so that its items depend on each other.
+    def mixes_items(self, spec: InputSpec) -> bool:
+        """Return whether something is computed over a whole batch, so that its items depend on each other.
 
-        It is the range by which a batch is rounded, or the largest value of a batch of spectrograms.
+        It is the range by which a batch is rounded, or the largest value of a batch of sounds.
         """
         if any(node.op_type.startswith("DynamicQuantize") for node in self.model.graph.node):
             return True
-        return any(value.operation.startswith("Reduce") and reduces_batch(value) for value in self.live)
+        return spec.kind == "audio" and any(
+            value.operation.startswith("Reduce") and reduces_batch(value) for value in self.live
+        )
 
     @property
     def fixed_batch(self) -> int | None:

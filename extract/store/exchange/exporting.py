@@ -127,7 +127,7 @@ def build_item_table(store: StoreContent) -> pyarrow.Table:
         ("id", build_text_array(store.ids)),
         ("digest", build_text_array(store.index.column("digest"))),
         *((name, build_label_array(store, name)) for name in SOURCE_LABELS),
-        ("group", build_text_array(store.groups)),
+        ("group", build_text_array(store.sounds or store.groups)),
         *((name, build_label_array(store, name)) for name in user_labels),
         ("status", build_text_array(status)),
         ("duplicate_of", build_text_array(duplicate_of)),

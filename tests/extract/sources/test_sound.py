@@ -17,7 +17,7 @@ from topwork.extract.preprocess.audio import AudioPreprocessor
 from topwork.extract.sources import sound
 from topwork.extract.sources.opening import open_items
 from topwork.extract.sources.sound import Span, as_sound, measure_sound, read_clip
-from topwork.extract.sources.windows import list_spans
+from topwork.extract.sources.windows import iterate_spans
 
 from ...sounds import chirp, encode
 
@@ -37,16 +37,29 @@ def test_a_part_is_what_it_is_in_the_whole(ending: str, rate: int) -> None:
         np.testing.assert_allclose(part, whole[start : start + 16_000], atol=2e-4)
 
 
+def list_starts(n_samples: int, spec: AudioSpec) -> list[tuple[int, int]]:
+    return [(span.start, span.count) for span in iterate_spans(n_samples, spec)]
+
+
 def test_windows_cover_every_sample_once_where_they_do_not_overlap() -> None:
-    assert list_spans(40_000, SPEC) == [Span(0, 16_000), Span(16_000, 16_000), Span(32_000, 8_000)]
-    assert list_spans(32_000, SPEC) == [Span(0, 16_000), Span(16_000, 16_000)]
-    assert list_spans(5, SPEC) == [Span(0, 5)]
+    assert list_starts(40_000, SPEC) == [(0, 16_000), (16_000, 16_000), (32_000, 8_000)]
+    assert list_starts(32_000, SPEC) == [(0, 16_000), (16_000, 16_000)]
+    assert list_starts(32_001, SPEC) == [(0, 16_000), (16_000, 16_000), (32_000, 1)]
+    assert list_starts(16_000, SPEC) == [(0, 16_000)]
+    assert list_starts(5, SPEC) == [(0, 5)]
 
 
 def test_windows_that_overlap_end_where_the_sound_does() -> None:
-    spec = AudioSpec(16_000, 1.0, hop=0.5)
-    assert [span.start for span in list_spans(32_000, spec)] == [0, 8_000, 16_000]
-    assert list_spans(33_000, spec)[-1] == Span(24_000, 9_000)
+    spec = AudioSpec(16_000, 1.0, hop=0.5, long="windows")
+    assert [start for start, _ in list_starts(32_000, spec)] == [0, 8_000, 16_000]
+    assert list_starts(33_000, spec)[-1] == (24_000, 9_000)
+    assert [start for start, _ in list_starts(16_001, spec)] == [0, 8_000]
+
+
+def test_an_end_that_is_shorter_than_the_model_takes_is_left_out() -> None:
+    spec = AudioSpec(16_000, 1.0, long="windows", padding="none", shortest=400)
+    assert list_starts(32_300, spec) == [(0, 16_000), (16_000, 16_000)]
+    assert list_starts(32_400, spec)[-1] == (32_000, 400)
 
 
 def test_windows_are_items_of_their_own(tmp_path: Path) -> None:
@@ -71,6 +84,10 @@ def test_windows_are_items_of_their_own(tmp_path: Path) -> None:
         (encode(np.zeros((0, 1), np.float32), 8_000), "no samples"),
         ("bird.wav", "samples alone do not say"),
         ((np.zeros(100, np.int32), 8_000), "int32"),
+        ((np.zeros(100, np.float32), None), "rate None"),
+        ((np.zeros(100, np.float32), "fast"), "rate 'fast'"),
+        ((np.zeros(100, np.float32), float("nan")), "rate nan"),
+        (([[0.1, 0.2], [0.3]], 8_000), "rate 8000"),
         ((np.full(100, np.nan, np.float32), 16_000), "not finite"),
         ((np.zeros(100, np.float32), 0), "rate=0"),
         ((np.zeros((0, 2), np.float32), 8_000), "at least one"),
