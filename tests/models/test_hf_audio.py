@@ -138,6 +138,11 @@ def test_sounds_that_transformers_pads_have_the_same_features(tmp_path: Path) ->
         assert relative_l2(row, frames[:n_frames].mean(axis=0)) < 1e-4
 
 
+@pytest.mark.parametrize(
+    "example",
+    [kind if kind in ("wav2vec2", "ast") else pytest.param(kind, marks=pytest.mark.coverage) for kind in KINDS],
+    indirect=True,
+)
 def test_layers_can_be_cut(example: Example) -> None:
     layers = topwork.layers(topwork.load_backbone(f"hf:{example.folder}"))
     names = [layer.name for layer in layers]
