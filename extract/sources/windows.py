@@ -114,12 +114,11 @@ def count_windows(length: Length, spec: AudioSpec) -> int:
 
 
 def iterate_spans(n_samples: int, spec: AudioSpec) -> Iterator[Span]:
-    """Yield the windows of a sound of so many samples of the model's rate; the last may be shorter than the others."""
+    """Yield the windows of a sound, whose samples are counted at the model's rate; the last may be shorter."""
     window, hop = spec.window_samples, spec.hop_samples
-    yield Span(0, min(window, n_samples))
-    for start in range(hop, n_samples - window + hop, hop):
+    for start in range(0, max(0, n_samples - window) + hop, hop):
         count = min(window, n_samples - start)
-        if count >= spec.shortest:
+        if start == 0 or count >= spec.shortest:
             yield Span(start, count)
 
 
