@@ -50,7 +50,7 @@ INTERNAL_METHODS = {
     "RayEngine": "choose_pool compute",
     "Ledger": "add count note_memory",
     "ModuleTrainer": "compute_schedule find_best is_patience_over list_cuda_devices restore_state save_state to_tensor",
-    "FeatureStore": "admit find_features index is_foreign require_columns stored_columns",
+    "FeatureStore": "admit find_features has_windows index is_foreign require_columns stored_columns",
     "RunConfig": "batch_sizes has_automatic_batches policy report",
     "ErrorPolicy": "check",
     "ExportedGraph": "adopt_canaries canaries_path certificate_path check_batch_size check_former_canaries copy_files "

@@ -140,36 +140,48 @@ def read_clip(content: Any, rate: int, span: Span | None = None) -> Clip:
     The clip holds some sound around the part, and begins where samples of both rates coincide: so the part is, after
     resampling, what it is in the whole sound.
     """
-    shape = measure_sound(content)
-    first, last = 0, shape.frames
-    start, count = 0, None
-    if span is not None:
-        # Frames and samples coincide at every `step` frames, which are `step_samples` samples.
-        common = gcd(shape.rate, rate)
-        step, step_samples = shape.rate // common, rate // common
-        margin = int(MARGIN_SECONDS * shape.rate) if shape.rate != rate else 0
-        first = max(0, (span.start * shape.rate // rate - margin) // step * step)
-        last = min(shape.frames, -(-(span.start + span.count) * shape.rate // rate) + margin)
-        start = span.start - first // step * step_samples
-        count = span.count
     if isinstance(content, Clip):
-        return Clip(content.samples[first:last], shape.rate, start, count)
-    return Clip(read_frames(content, first, last), shape.rate, start, count)
-
-
-def read_frames(content: Any, first: int, last: int) -> NDArray[np.float32]:
-    """Return some frames of a file, float32 ``(frames, channels)``; raise a DecodeError if some are lacking."""
-    soundfile = import_soundfile()
+        part = locate_part(measure_sound(content), rate, span)
+        return Clip(content.samples[part.first : part.last], content.rate, part.start, part.count)
     with open_sound(content) as file:
-        n_values = (last - first) * file.channels
-        if n_values > MAX_VALUES:
-            raise DecodeError(f"{n_values:,} samples in all channels at once; expected at most {MAX_VALUES:,}")
-        try:
-            if first:
-                file.seek(first)
-            samples: NDArray[np.float32] = file.read(last - first, dtype="float32", always_2d=True)
-        except (soundfile.SoundFileError, RuntimeError) as error:
-            raise DecodeError(f"the sound is damaged: {describe(error)}") from error
+        part = locate_part(Shape(file.frames, file.channels, file.samplerate), rate, span)
+        return Clip(read_frames(file, part.first, part.last), file.samplerate, part.start, part.count)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Frames of a sound from `first` to before `last`, and the fields ``start`` and ``count`` of a clip of them."""
+
+    first: int
+    last: int
+    start: int = 0
+    count: int | None = None
+
+
+def locate_part(shape: Shape, rate: int, span: Span | None) -> Part:
+    """Return the frames that are read for a part of a sound in samples of another rate, or for all of it."""
+    if span is None:
+        return Part(0, shape.frames)
+    # Frames and samples coincide at every `step` frames, which are `step_samples` samples.
+    common = gcd(shape.rate, rate)
+    step, step_samples = shape.rate // common, rate // common
+    margin = int(MARGIN_SECONDS * shape.rate) if shape.rate != rate else 0
+    first = max(0, (span.start * shape.rate // rate - margin) // step * step)
+    last = min(shape.frames, -(-(span.start + span.count) * shape.rate // rate) + margin)
+    return Part(first, last, start=span.start - first // step * step_samples, count=span.count)
+
+
+def read_frames(file: Any, first: int, last: int) -> NDArray[np.float32]:
+    """Return some frames of an open file, float32 ``(frames, channels)``; raise a DecodeError if some are lacking."""
+    n_values = (last - first) * file.channels
+    if n_values > MAX_VALUES:
+        raise DecodeError(f"{n_values:,} samples in all channels at once; expected at most {MAX_VALUES:,}")
+    try:
+        if first:
+            file.seek(first)
+        samples: NDArray[np.float32] = file.read(last - first, dtype="float32", always_2d=True)
+    except (import_soundfile().SoundFileError, RuntimeError) as error:
+        raise DecodeError(f"the sound is damaged: {describe(error)}") from error
     if len(samples) < last - first:
         raise DecodeError(f"the sound ends after {first + len(samples):,} of {last:,} samples: the file is truncated")
     return samples

@@ -68,7 +68,7 @@ class WindowedSource:
         """Position of the sound of each window."""
         return np.repeat(np.arange(self.n_sounds), self._counts)
 
-    @property
+    @cached_property
     def _counts(self) -> NDArray[np.intp]:
         """Number of windows of each sound."""
         return np.array([count_windows(length, self.spec) for length in self._lengths], np.intp)

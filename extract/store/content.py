@@ -149,10 +149,14 @@ class StoreContent:
         return [group or item_id for group, item_id in zip(self.index.column("group"), self.ids, strict=True)]
 
     @property
+    def has_windows(self) -> bool:
+        """Whether the items are windows of sounds (``long="windows"``)."""
+        return not self.is_foreign and self.identity["input"].get("long") == WINDOWS
+
+    @property
     def sounds(self) -> list[str] | None:
         """Id of the sound that each row is a window of; None where rows are not windows (``long="windows"``)."""
-        is_windowed = not self.is_foreign and self.identity["input"].get("long") == WINDOWS
-        return [name_sound(group) for group in self.groups] if is_windowed else None
+        return [name_sound(group) for group in self.groups] if self.has_windows else None
 
     @property
     def n_views(self) -> int:

@@ -145,12 +145,12 @@ class StoreWriter:
         known = self.index.settle()
         is_in_source = np.zeros(len(known), bool)
         ids = (item.id for item in items)
-        is_windowed = self.store.sounds is not None
+        has_windows = self.store.has_windows
         undivided: set[str] = set()
         while some_ids := list(islice(ids, IDS_PER_LOOKUP)):
             places = known.find_places(some_ids)
             is_in_source[places[places != NO_PLACE]] = True
-            if is_windowed:
+            if has_windows:
                 undivided.update(item_id for item_id in some_ids if find_start(item_id) is None)
         gone = [
             row

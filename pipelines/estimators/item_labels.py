@@ -34,8 +34,9 @@ def collect_labels(X: Source | FeatureStore, given: GivenLabels | None, position
         labels = read_own_labels([own[position] for position in positions])
     else:
         n_items = count_items(X)
-        if isinstance(X, WindowedSource) and len(given.values) == X.n_sounds:
-            given = given.take(X.sounds)
+        positions_of_values = match_sounds(given.values, X)
+        if positions_of_values is not None:
+            given = given.take(positions_of_values)
         if given.values.ndim not in (1, 2) or len(given.values) != n_items:
             shape = given.values.shape
             raise InputError(f"{n_items} items but labels of shape {shape}; expected one label for each item")
@@ -78,15 +79,20 @@ def read_weights_and_groups(
     weights = list_weights(X) if weights is None else spread_over_windows(weights, X)
     item_groups = check_item_vector(groups, "groups", n_items)
     if item_groups is not None:
-        item_groups = separate_missing_groups(item_groups, list_groups(X))
+        sounds = X.sounds if isinstance(X, FeatureStore | WindowedSource) else None
+        item_groups = separate_missing_groups(item_groups, sounds)
     return check_item_weights(weights, n_items), item_groups
+
+
+def match_sounds(values: Any, X: Source | FeatureStore) -> NDArray[np.intp] | None:
+    """Return the position of each window's value where there is one for each sound; None where they need no match."""
+    return X.sounds if isinstance(X, WindowedSource) and len(values) == X.n_sounds else None
 
 
 def spread_over_windows(values: Any, X: Source | FeatureStore) -> Any:
     """Return what is given for each sound for each of its windows; values for other items unchanged."""
-    if values is not None and isinstance(X, WindowedSource) and len(values) == X.n_sounds:
-        return np.asarray(values)[X.sounds]
-    return values
+    positions = None if values is None else match_sounds(values, X)
+    return values if positions is None else np.asarray(values)[positions]
 
 
 def check_item_weights(weights: Any, n_items: int) -> NDArray[Any] | None:
@@ -105,16 +111,15 @@ def check_item_weights(weights: Any, n_items: int) -> NDArray[Any] | None:
     return array
 
 
-def separate_missing_groups(groups: NDArray[Any], own: Sequence[str | None] | None = None) -> NDArray[np.intp]:
-    """Return groups as numbers ``(n_items,)``; each item without one is of its own group, or else one of its own."""
+def separate_missing_groups(groups: NDArray[Any], sounds: Sequence[Any] | NDArray[Any] | None) -> NDArray[np.intp]:
+    """Return groups as numbers ``(n_items,)``; windows without one are that of their sound, other items their own."""
     values = groups.tolist()
     number_of: dict[Any, int] = {}
     numbers = []
     for position, value in enumerate(values):
         key: tuple[str, Any] = ("group", value)
         if is_missing(value):
-            stated = None if own is None else own[position]
-            key = ("item", position) if stated is None else ("own", stated)
+            key = ("item", position if sounds is None else sounds[position])
         numbers.append(number_of.setdefault(key, len(number_of)))
     return np.array(numbers, np.intp)
 
