@@ -27,6 +27,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # threads of several workers that wait 
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("MKL_NUM_THREADS", "1")
 
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # a process that had a cluster with tokens can join none without
+
 CAPABILITIES = ("int8", "bf16", "openvino")
 """What a test may need of the machine: ``@pytest.mark.needs("int8")``."""
 

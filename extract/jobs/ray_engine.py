@@ -12,6 +12,7 @@ import logging
 import os
 import pickle
 import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -56,6 +57,8 @@ WINDOWS_PER_ROUND = 1024
 BYTES_PER_ROUND = 2**30
 """Items whose contents only this process can read are handed over up to this size."""
 SECONDS_BETWEEN_COMMITS = 1.0
+SECONDS_FOR_SCHEDULING = 60.0
+"""The longest wait for Ray Data after the last outcome."""
 READING_THREADS = 16
 """Threads that read the contents of items which only this process can read."""
 PLAIN_TYPES = (str, bytes, int, float, bool, type(None), Path, FileContent, Span)
@@ -140,8 +143,9 @@ class RayEngine:
                         num_cpus=self.num_cpus_per_worker,
                         num_gpus=self.num_gpus_per_worker or None,
                     )
-                    for row in outcomes.iter_rows():
-                        commits.add(pickle.loads(row["outcome"]))
+                    with contextlib.closing(iterate_outcomes(outcomes)) as computed:
+                        for outcome in computed:
+                            commits.add(outcome)
             except Exception as error:
                 cause = find_cause(error)
                 if cause is error:
@@ -166,6 +170,17 @@ class RayEngine:
         return size, size
 
 
+def iterate_outcomes(outcomes: Any) -> Iterator[Outcome]:
+    """Iterate over the outcomes that workers computed, in their order.
+
+    Nothing is fetched ahead: the thread that does so outlives an iteration that is ended early, and one that calls Ray
+    after its shutdown ends the process.
+    """
+    for batch in outcomes.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        for content in batch["outcome"]:
+            yield pickle.loads(content.as_py())
+
+
 def make_strategy(ray: Any, pool: tuple[int, int], n_windows: int) -> Any:
     """Return a pool of workers as Ray Data takes it: no more of them than there are windows."""
     least, most = (min(size, n_windows) for size in pool)
@@ -188,8 +203,9 @@ def connected(address: str | None) -> Iterator[Any]:
             yield ray
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else it reports its use to its makers
-    is_started_here = address is None and "RAY_ADDRESS" not in os.environ
-    options: dict[str, Any] = {"include_dashboard": False} if is_started_here else {}
+    options: dict[str, Any] = {}
+    if address is None and "RAY_ADDRESS" not in os.environ:  # without an address Ray joins any cluster of this machine
+        address, options = "local", {"include_dashboard": False}
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -198,7 +214,15 @@ def connected(address: str | None) -> Iterator[Any]:
         with quiet_data(ray):
             yield ray
     finally:
+        wait_for_scheduling()
         ray.shutdown()
+
+
+def wait_for_scheduling() -> None:
+    """Wait for the threads with which Ray Data schedules, which it gives two seconds to end after an iteration."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("StreamingExecutor"):
+            thread.join(SECONDS_FOR_SCHEDULING)
 
 
 @contextlib.contextmanager

@@ -37,7 +37,7 @@ def backend(request: pytest.FixtureRequest) -> Any:
         ray = pytest.importorskip("ray")
         from ray.util.joblib import register_ray
 
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
         register_ray()
         yield "ray"
         ray.shutdown()

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from topwork.extract.engine import batching
 from topwork.extract.engine.ledger import Ledger
 from topwork.extract.extractor.extractor import Extractor
 from topwork.extract.jobs.job import extract_features
-from topwork.extract.jobs.ray_engine import RayEngine, is_portable, make_portable
+from topwork.extract.jobs.ray_engine import RayEngine, connected, is_portable, make_portable
 from topwork.extract.sources.file import file_item
 from topwork.extract.sources.item import Item
 from topwork.extract.store.feature_store import FeatureStore
@@ -113,13 +114,15 @@ def engine(cluster: Any) -> RayEngine:
     return RayEngine(address=cluster.address)
 
 
-def find_workers() -> list[int]:
-    """Return the processes that compute."""
+def find_workers(cluster: Any) -> list[int]:
+    """Return the processes of a cluster that compute."""
     import psutil
 
-    return [
-        each.pid for each in psutil.process_iter(["cmdline"]) if "PartWorker" in " ".join(each.info["cmdline"] or ())
+    raylets = [
+        process.pid for node in cluster.list_all_nodes() for kind, process in node.live_processes() if kind == "raylet"
     ]
+    processes = [each for raylet in raylets for each in psutil.Process(raylet).children(recursive=True)]
+    return [each.pid for each in processes if "PartWorker" in " ".join(each.cmdline())]
 
 
 def once_after(count: int, act: Callable[[], None]) -> Callable[[Progress], None]:
@@ -132,10 +135,6 @@ def once_after(count: int, act: Callable[[], None]) -> Callable[[Progress], None
             act()
 
     return listen
-
-
-def kill_a_worker() -> None:
-    os.kill(find_workers()[0], signal.SIGKILL)
 
 
 def test_two_nodes_make_the_store_of_one_process(
@@ -151,9 +150,12 @@ def test_two_nodes_make_the_store_of_one_process(
 
 
 def test_a_lost_worker_costs_nothing(
-    photos: Path, whole: tuple[FeatureStore, Ledger], store: FeatureStore, engine: RayEngine
+    photos: Path, whole: tuple[FeatureStore, Ledger], store: FeatureStore, engine: RayEngine, cluster: Any
 ) -> None:
-    ledger = extract(photos, store, engine, progress=once_after(40, kill_a_worker))
+    def kill_worker() -> None:
+        os.kill(find_workers(cluster)[0], signal.SIGKILL)
+
+    ledger = extract(photos, store, engine, progress=once_after(40, kill_worker))
     assert account(ledger) == account(whole[1])
     assert state(store) == state(whole[0])
     assert store.verify() == []
@@ -211,6 +213,38 @@ def test_the_error_policy_stops_the_job_and_keeps_what_was_done(
         extract(photos, store, engine, on_error="limit:2%")
     assert 0 < len(FeatureStore.open(store.path).ids) < N_IMAGES
     assert extract(photos, store, engine).items == N_IMAGES
+
+
+def test_nothing_calls_ray_once_a_job_has_stopped(
+    photos: Path, store: FeatureStore, engine: RayEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread of Ray Data that calls Ray after its shutdown ends the process."""
+    import ray
+
+    callers: set[str] = set()
+    left: list[str] = []
+    wait, shutdown = ray.wait, ray.shutdown
+
+    def wait_noting(*arguments: Any, **options: Any) -> Any:
+        callers.add(threading.current_thread().name.split("-")[0])
+        return wait(*arguments, **options)
+
+    def shutdown_noting() -> None:
+        left.extend(thread.name for thread in threading.enumerate() if thread.name.split("-")[0] in callers)
+        shutdown()
+
+    monkeypatch.setattr(ray, "wait", wait_noting)
+    monkeypatch.setattr(ray, "shutdown", shutdown_noting)
+    with pytest.raises(StoppedError):
+        extract(photos, store, engine, on_error="limit:2%")
+    assert "StreamingExecutor" in callers
+    assert left == []
+
+
+def test_ray_is_started_beside_a_cluster_of_the_same_machine(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with connected(None) as ray:
+        assert ray.get_runtime_context().gcs_address != cluster.address
 
 
 def test_changed_and_relabelled_items_of_python(store: FeatureStore, tiny: Extractor, engine: RayEngine) -> None:
