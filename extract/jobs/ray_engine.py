@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -170,7 +170,7 @@ class RayEngine:
         return size, size
 
 
-def iterate_outcomes(outcomes: Any) -> Iterator[Outcome]:
+def iterate_outcomes(outcomes: Any) -> Generator[Outcome, None, None]:
     """Iterate over the outcomes that workers computed, in their order.
 
     Nothing is fetched ahead: the thread that does so outlives an iteration that is ended early, and one that calls Ray
