@@ -13,11 +13,11 @@ from zlib import crc32
 import numpy as np
 
 from ...atomic import link_or_copy, new_folder
-from .part import ITEMS_FILE, format_part_name, open_matrix, write_table
+from ...identity import digest_of_file
+from .part import ITEMS_FILE, format_part_name, open_matrix, write_tables
 from .remote_copy import find_copy
 
 if TYPE_CHECKING:
-    import pyarrow
     from numpy.typing import NDArray
 
     from .block_matrix import BlockMatrix
@@ -30,7 +30,7 @@ ROWS_PER_CHECKSUM = 1024
 
 def write_compacted(
     folder: Path,
-    items: pyarrow.Table,
+    items: Segment,
     matrices: Mapping[str, BlockMatrix],
     unchanged_files: Mapping[str, Path],
     rows_per_checksum: int = ROWS_PER_CHECKSUM,
@@ -43,7 +43,7 @@ def write_compacted(
     digests: dict[str, str] = {}
     checksums: dict[str, list[int]] = {}
     with new_folder(folder) as temporary:
-        write_table(temporary / ITEMS_FILE, items)
+        write_tables(temporary / ITEMS_FILE, items.iterate_items())
         for key, matrix in matrices.items():
             target = temporary / f"{key}.npy"
             unchanged = unchanged_files.get(key)
@@ -55,7 +55,7 @@ def write_compacted(
         content = json.dumps({"rows": rows_per_checksum, "columns": checksums}).encode()
         (temporary / BLOCKS_FILE).write_bytes(content)
     digests[BLOCKS_FILE] = hashlib.sha256(content).hexdigest()
-    digests[ITEMS_FILE] = hashlib.sha256((folder / ITEMS_FILE).read_bytes()).hexdigest()
+    digests[ITEMS_FILE] = digest_of_file(folder / ITEMS_FILE)
     return digests
 
 

@@ -53,11 +53,6 @@ class SourceDelta:
         return cls(Action.REPAIR, {part: rows_to_table(pending)})
 
     @classmethod
-    def checkpoint(cls, part: str, items: pyarrow.Table) -> SourceDelta:
-        """Return the replacement of all items by those of a merged part."""
-        return cls(Action.CHECKPOINT, {part: items})
-
-    @classmethod
     def set_labels(cls, labels: pyarrow.Table, by: str) -> SourceDelta:
         """Return the change of labels, in a table as :func:`label_table` returns it."""
         return cls(Action.SET_LABELS, labels=labels, labels_by=by)

@@ -61,6 +61,11 @@ class Index:
         self._note(entry)
         self.postponed.append(entry)
 
+    def apply_checkpoint(self, entry: LogEntry, part: int) -> None:
+        """Apply the next entry of the log, after which a part that was just written holds all items as they are."""
+        self.base = self.settle().renumber(part)
+        self._note(entry)
+
     def _note(self, entry: LogEntry) -> None:
         self.last = entry
         self.number = entry.number
@@ -82,9 +87,10 @@ class Index:
         """Merge all changes and return the state of all items."""
         self._catch_up()
         if self.recent:
-            for newer in self.recent:
-                self.base = self.base.merge(newer)
-            self.base = self.base.settle()
+            newer = self.recent[-1]
+            for older in self.recent[-2::-1]:  # the smallest first, so that few items are copied often
+                newer = older.merge(newer)
+            self.base = self.base.merge(newer).settle()
             self.recent = []
         return self.base
 

@@ -57,7 +57,7 @@ def count_equal(hashes: NDArray[np.uint32], wanted: NDArray[np.uint32], starts: 
 
 def compute_text_hashes(texts: Iterable[str], count: int) -> NDArray[np.uint32]:
     """Return the CRC-32 of the UTF-8 bytes of `count` texts, shape (count,)."""
-    return np.fromiter([crc32(text.encode("utf-8", "surrogatepass")) for text in texts], np.uint32, count)
+    return np.fromiter((crc32(text.encode("utf-8", "surrogatepass")) for text in texts), np.uint32, count)
 
 
 def read_digest_prefixes(digests: NDArray[np.uint8]) -> NDArray[np.uint32]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,6 +120,17 @@ def write_table(path: Path, table: pyarrow.Table) -> None:
     from pyarrow import parquet
 
     parquet.write_table(table, path, compression="zstd")
+
+
+def write_tables(path: Path, tables: Iterable[pyarrow.Table]) -> None:
+    """Write at least one table, all with the same columns, as Parquet, one below the other."""
+    from pyarrow import parquet
+
+    tables = iter(tables)
+    first = next(tables)
+    with parquet.ParquetWriter(path, first.schema, compression="zstd") as writer:
+        for table in chain([first], tables):
+            writer.write_table(table)
 
 
 def read_items(folder: Path) -> pyarrow.Table:

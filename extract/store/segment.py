@@ -28,8 +28,9 @@ USER_LABEL_PREFIX = "given:"
 SOURCE_LABELS = ("label", "split")
 """Columns of labels that a source fills."""
 LOOKUP_COLUMNS = ("id_hash", "id_place", "digest_head", "digest_place")
-IDS_AT_ONCE = 2**18
-"""Ids that are turned into texts of Python at a time."""
+ITEMS_AT_ONCE = 2**14
+"""Items whose fields are turned into texts of Python at a time, each of which takes several times its length."""
+ALL = slice(None)
 REMOVED_STATUS = "removed"
 """Status of an item that is dropped when segments are merged."""
 
@@ -50,7 +51,7 @@ class Segment:
         has_features = np.asarray(row) != NO_PLACE
         columns = {name: items[name] for name in (*ROW_FIELDS, *find_user_labels(items))}
         columns["id"] = items["id"].cast(pa.large_string())
-        columns["digest"] = digests_to_array(parse_digests(items["digest"].to_pylist()))
+        columns["digest"] = digests_to_array(parse_digest_column(items["digest"]))
         columns["row"] = row
         columns["part"] = pa.array(np.where(has_features, part, NO_PLACE).astype(np.int32))
         columns["original"] = pa.array(np.full(len(items), NO_PLACE, np.int32))
@@ -70,17 +71,36 @@ class Segment:
         """Return the items of a part that holds this segment, whose rows are numbered anew."""
         import pyarrow as pa
 
-        has_features = self.has_features
-        numbers = (np.cumsum(has_features) - 1).astype(np.int32)
-        table = self.table.select([*ROW_FIELDS, *find_user_labels(self.table)])
-        replaced = {
-            "id": table["id"].cast(pa.string()),
-            "digest": pa.array(format_digests(self.digests), pa.string()),
-            "row": pa.array(numbers, mask=~has_features),
-            "status": pa.array(self.statuses(), pa.string()),
-            "reason": pa.array(self.reasons(), pa.string()),
-        }
-        return set_table_columns(table, replaced)
+        return pa.concat_tables(self.iterate_items())
+
+    def iterate_items(self) -> Iterator[pyarrow.Table]:
+        """Yield what :meth:`to_items` returns, some items at a time; one table without rows if there are none."""
+        import pyarrow as pa
+
+        names = [*ROW_FIELDS, *find_user_labels(self.table)]
+        n_rows = 0
+        for start in range(0, max(len(self), 1), ITEMS_AT_ONCE):
+            places = slice(start, start + ITEMS_AT_ONCE)
+            has_features = self.has_features[places]
+            numbers = n_rows + (np.cumsum(has_features) - 1).astype(np.int32)
+            n_rows += int(has_features.sum())
+            table = self.table.select(names).slice(start, ITEMS_AT_ONCE)
+            replaced = {
+                "id": table["id"].cast(pa.string()),
+                "digest": pa.array(format_digests(self.digests[places]), pa.string()),
+                "row": pa.array(numbers, mask=~has_features),
+                "status": pa.array(self.statuses(places), pa.string()),
+                "reason": pa.array(self.reasons(places), pa.string()),
+            }
+            yield set_table_columns(table, replaced)
+
+    def renumber(self, part: int) -> Segment:
+        """Return the items as they are in a part that holds this segment alone."""
+        import pyarrow as pa
+
+        parts = np.where(self.has_features, part, NO_PLACE).astype(np.int32)
+        rows = np.where(self.has_features, np.cumsum(self.has_features) - 1, NO_PLACE).astype(np.int32)
+        return Segment(set_table_columns(self.table, {"part": pa.array(parts), "row": pa.array(rows)}))
 
     def take(self, places: NDArray[np.intp]) -> Segment:
         """Return the items at some places; it is forgotten which of them are duplicates, until they are settled."""
@@ -121,9 +141,9 @@ class Segment:
         return Lookup.build(compute_text_hashes(ids, len(self)))
 
     def iterate_ids(self) -> Iterator[list[str]]:
-        """Yield the ids in their order, as many at a time as fit in memory in any case."""
-        for start in range(0, len(self), IDS_AT_ONCE):
-            yield self.table["id"].slice(start, IDS_AT_ONCE).to_pylist()
+        """Yield the ids in their order, some at a time."""
+        for start in range(0, len(self), ITEMS_AT_ONCE):
+            yield self.table["id"].slice(start, ITEMS_AT_ONCE).to_pylist()
 
     @cached_property
     def lookup_by_digest(self) -> Lookup:
@@ -186,16 +206,16 @@ class Segment:
         ids: list[str | None] = self.table["id"].take(pa.array(places, mask=places == NO_PLACE)).to_pylist()
         return ids
 
-    def reasons(self) -> list[str | None]:
+    def reasons(self, places: slice = ALL) -> list[str | None]:
         """Return for each item why it failed, or the id of the item that it is a duplicate of."""
-        reasons = self.table["reason"].to_pylist()
-        originals = self._find_ids(self.numbers("original"))
+        reasons = self.table["reason"][places].to_pylist()
+        originals = self._find_ids(self.numbers("original")[places])
         return [original or reason for original, reason in zip(originals, reasons, strict=True)]
 
-    def statuses(self) -> list[str]:
+    def statuses(self, places: slice = ALL) -> list[str]:
         """Return the status of each item."""
-        statuses: list[str] = self.table["status"].to_pylist()
-        for place in np.flatnonzero(self.numbers("original") != NO_PLACE).tolist():
+        statuses: list[str] = self.table["status"][places].to_pylist()
+        for place in np.flatnonzero(self.numbers("original")[places] != NO_PLACE).tolist():
             statuses[place] = "duplicate"
         return statuses
 
@@ -209,7 +229,8 @@ class Segment:
         order = self.find_merge_order(newer)
         user_labels = find_user_labels(self.table)
         names = [name for name in self.table.column_names if name not in (*LOOKUP_COLUMNS, *user_labels)]
-        table = pa.concat_tables([self.table.select(names), newer.table.select(names)])
+        tables = [self.table.select(names), newer.table.select(names)]
+        table = pa.concat_tables([table for table in tables if len(table)] or tables)
         n_new = len(order) - len(self)
         if n_new < len(newer):
             table = table.take(pa.array(order))
@@ -311,6 +332,13 @@ def parse_digests(texts: Sequence[str]) -> NDArray[np.uint8]:
     return np.frombuffer(bytes.fromhex(joined), np.uint8).reshape(-1, DIGEST_BYTES)
 
 
+def parse_digest_column(texts: pyarrow.ChunkedArray) -> NDArray[np.uint8]:
+    """Return hexadecimal digests as bytes ``(n, 32)``, see :func:`parse_digests`."""
+    starts = range(0, len(texts), ITEMS_AT_ONCE)
+    some_digests = [parse_digests(texts.slice(start, ITEMS_AT_ONCE).to_pylist()) for start in starts]
+    return np.concatenate([np.empty((0, DIGEST_BYTES), np.uint8), *some_digests])
+
+
 def digests_to_array(digests: NDArray[np.uint8]) -> pyarrow.FixedSizeBinaryArray:
     """Return digests ``(n, 32)`` as an array of Arrow, without copying them."""
     import pyarrow as pa
@@ -349,17 +377,18 @@ def find_originals(digests: NDArray[np.uint8], has_features: NDArray[np.bool_]) 
     if not len(places):
         return originals
     chosen = digests if len(places) == len(digests) else digests[places]
-    contents = np.ascontiguousarray(chosen).view(f"V{DIGEST_BYTES}").reshape(-1)  # (n, 32) -> (n,)
     prefixes = np.ascontiguousarray(chosen[:, :8]).view(np.uint64).reshape(-1)  # (n, 8) -> (n,)
 
     # Sort by the first eight bytes; the sort is stable, so the first of a run is the first item.
     order = np.argsort(prefixes, kind="stable")
     sorted_prefixes = prefixes[order]
     is_first = np.concatenate([[True], sorted_prefixes[1:] != sorted_prefixes[:-1]])
-    first_of_run = order[np.maximum.accumulate(np.where(is_first, np.arange(len(order)), 0))]
+    starts = np.flatnonzero(is_first)
+    repeats = np.flatnonzero(~is_first)
+    firsts = order[starts[np.searchsorted(starts, repeats) - 1]]
+    repeats = order[repeats]
 
     # Digests with equal prefixes and different ends practically never occur; such items are no duplicates.
-    later = np.flatnonzero(~is_first)
-    later = later[contents[order[later]] == contents[first_of_run[later]]]
-    originals[places[order[later]]] = places[first_of_run[later]]
+    is_same = (chosen[repeats] == chosen[firsts]).all(axis=1)
+    originals[places[repeats[is_same]]] = places[firsts[is_same]]
     return originals

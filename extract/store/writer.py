@@ -28,7 +28,7 @@ from .index_file import check_log_is_complete, read_indexed_number
 from .labels import BY_USER, LABELS_FOLDER, label_columns
 from .lock import try_exclude_readers, write_lock
 from .log import Action, LogEntry
-from .part import Row, WrittenPart, format_part_name, open_matrix, write_part, write_table
+from .part import Row, WrittenPart, format_part_name, open_matrix, parse_part_number, write_part, write_table
 from .remote_copy import STORE_FILE, find_copy
 from .segment import NO_PLACE, USER_LABEL_PREFIX, Segment
 from .state import StoredColumn, StoreState, replay
@@ -272,14 +272,14 @@ class StoreWriter:
         """Write all rows as one part, and add an entry after which only that part and the kept files are needed."""
         # Write the part.
         items = self.index.settle()
-        delta = SourceDelta.checkpoint(self.next_part(), items.to_items())
+        part = self.next_part()
         own_matrices = self.gather_matrices(stored for stored in state.columns if stored.key not in new_matrices)
         unchanged_files: dict[str, Path] = {}
         if link:
             unchanged_files = find_unchanged_files(self.store.path, items, own_matrices)
         digests = write_compacted(
-            folder=self.store.path / str(delta.part),
-            items=delta.items,
+            folder=self.store.path / part,
+            items=items,
             matrices={**own_matrices, **new_matrices},
             unchanged_files=unchanged_files,
             rows_per_checksum=rows_per_checksum,
@@ -288,20 +288,21 @@ class StoreWriter:
         # Add it to the log.
         files = dict(kept_files)
         for name, sha in digests.items():
-            files[f"{delta.part}/{name}"] = sha
+            files[f"{part}/{name}"] = sha
         for key, path in unchanged_files.items():
-            files[f"{delta.part}/{key}.npy"] = self.state.files[path.relative_to(self.store.path).as_posix()]
-        details = self.describe_checkpoint(delta, state)
-        self.append(action=delta.action, files=[], details=details, delta=delta, known_files=files)
+            files[f"{part}/{key}.npy"] = self.state.files[path.relative_to(self.store.path).as_posix()]
+        details = {"part": part, "items": len(items), **self.describe_checkpoint(state)}
+        self._append(action=Action.CHECKPOINT, files=[], details=details, known_files=files)
+        self.index.apply_checkpoint(self.last, parse_part_number(part))
 
     def gather_matrices(self, columns: Iterable[StoredColumn]) -> dict[str, BlockMatrix]:
         """Return all rows of some of the columns by their keys."""
         parts, rows = self.index.settle().find_features()
         return gather_columns(root=self.store.path, columns=columns, parts=parts, rows=rows)
 
-    def describe_checkpoint(self, delta: SourceDelta, state: StoreState) -> dict[str, Any]:
-        """Return the fields of a checkpoint, which replace those of all earlier entries of the log."""
-        details = {**delta.details, **state.describe_columns()}
+    def describe_checkpoint(self, state: StoreState) -> dict[str, Any]:
+        """Return the fields of a checkpoint that replace those of all earlier entries of the log."""
+        details = state.describe_columns()
         sizes = self.batching()
         if sizes is not None:
             details.update(asdict(sizes))

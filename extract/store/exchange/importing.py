@@ -15,10 +15,9 @@ from ...sources.table_file import read_rows
 from ..block_matrix import BlockMatrix
 from ..compaction import ROWS_PER_CHECKSUM, write_compacted
 from ..content import StoreContent
-from ..delta import SourceDelta
 from ..description import new_store, require_place
 from ..labels import LABEL_ID_COLUMNS, are_by_id, label_table
-from ..log import Log
+from ..log import Action, Log
 from ..part import ROW_FIELDS, format_part_name, rows_to_table
 from ..segment import Segment
 from ..state import assign_keys
@@ -180,18 +179,22 @@ def write_first_entry(*, folder: Path, matrices: Mapping[str, BlockMatrix], item
     keys = [stored.key for stored in columns]
     part = format_part_name(FIRST_PART)
     settled = Segment.from_items(items, FIRST_PART).settle()
-    delta = SourceDelta.checkpoint(part, settled.to_items())
     digests = write_compacted(
         folder=folder / part,
-        items=delta.items,
+        items=settled,
         matrices=dict(zip(keys, matrices.values(), strict=True)),
         unchanged_files={},
     )
     Log(folder).append(
         last=None,
-        action=delta.action,
+        action=Action.CHECKPOINT,
         files=[],
-        details={**delta.details, "columns": [stored.to_json() for stored in columns], "layout": layout},
+        details={
+            "part": part,
+            "items": len(settled),
+            "columns": [stored.to_json() for stored in columns],
+            "layout": layout,
+        },
         known_files={f"{part}/{file}": sha for file, sha in digests.items()},
     )
 

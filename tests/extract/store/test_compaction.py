@@ -16,7 +16,7 @@ from topwork.identity import digest_of_file
 ROWS = 10
 MATRIX = np.random.default_rng(0).standard_normal((ROWS, 3)).astype(np.float32)
 ITEM_ROWS = [Row(f"{n}", f"{n:064x}", "ok", row=n) for n in range(ROWS)]
-ITEMS = Segment.from_items(rows_to_table(ITEM_ROWS), 1).settle().to_items()
+ITEMS = Segment.from_items(rows_to_table(ITEM_ROWS), 1).settle()
 
 
 def write_part(

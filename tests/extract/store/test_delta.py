@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from topwork.extract.store import segment
+from topwork.extract.store.compaction import write_compacted
 from topwork.extract.store.delta import SourceDelta, find_delta_files
 from topwork.extract.store.index import Index
 from topwork.extract.store.labels import BY_SOURCE, BY_USER
 from topwork.extract.store.log import Action, Log, LogEntry
-from topwork.extract.store.part import Row, rows_to_table, write_part, write_table
-from topwork.extract.store.segment import Segment
+from topwork.extract.store.part import Row, parse_part_number, write_part, write_table
 
 CONTENTS = [character * 64 for character in "abc"]
 FIRST_ROWS = [
@@ -29,9 +30,6 @@ CHANGES: dict[str, Callable[[str, list[Row]], SourceDelta]] = {
     "repair": lambda part, rows: SourceDelta.repair(part, rows[1:2]),
     "user labels": lambda *_: SourceDelta.set_labels(pa.table({"id": ["x", "y"], "rank": [1, None]}), BY_USER),
     "source labels": lambda *_: SourceDelta.set_labels(pa.table({"id": ["y"], "label": ["cat"]}), BY_SOURCE),
-    "checkpoint": lambda part, rows: SourceDelta.checkpoint(
-        part, Segment.from_items(rows_to_table(rows), 1).settle().to_items()
-    ),
 }
 
 
@@ -57,6 +55,15 @@ class Writer:
             details = {"file": "labels/l.parquet", "columns": names, "by": delta.labels_by}
         self.last = Log(self.root).append(self.last, delta.action, files, details)
         self.index.apply(self.last, delta)
+
+    def write_checkpoint(self, part: str) -> None:
+        """Write all items as one part, and apply that."""
+        items = self.index.settle()
+        digests = write_compacted(self.root / part, items, {}, {})
+        details = {"part": part, "items": len(items)}
+        files = [self.root / part / name for name in digests]
+        self.last = Log(self.root).append(self.last, Action.CHECKPOINT, files, details)
+        self.index.apply_checkpoint(self.last, parse_part_number(part))
 
 
 def show(index: Index) -> list[object]:
@@ -87,6 +94,24 @@ def test_changes_accumulate(tmp_path: Path) -> None:
     assert writer.index.labels("rank") == [None, None]
     assert writer.index.failures() == [("z", "empty")]
     assert writer.index.find_row("x") is None
+
+
+def test_reader_sees_the_items_of_a_checkpoint_as_its_writer_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segment, "ITEMS_AT_ONCE", 2)
+    writer = Writer(tmp_path)
+    writer.write(SourceDelta.add("parts/p000001", FIRST_ROWS))
+    writer.write(CHANGES["add"]("parts/p000002", []))
+    writer.write(CHANGES["user labels"]("", []))
+    before = show(writer.index)
+    writer.write_checkpoint("parts/p000003")
+    after = show(writer.index)
+    rows = [row.row for row in after[0]]  # type: ignore[attr-defined]
+    assert rows == [0, 1, None, 2]
+    assert writer.index.settle().numbers("part").tolist() == [3, 3, -1, 3]
+    assert after[1:3] == before[1:3]
+    assert show(Index(tmp_path, Log(tmp_path).entries())) == after
 
 
 def test_entries_that_change_no_items_have_no_delta(tmp_path: Path) -> None:
