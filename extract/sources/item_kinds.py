@@ -68,7 +68,7 @@ ITEM_KINDS = {
     ),
     "audio": ItemKind(
         suffixes=AUDIO_SUFFIXES,
-        expected="a path, the bytes of a file, (samples, rate), or {'array': samples, 'sampling_rate': rate}",
+        expected="a path, the bytes of a file, (samples, rate), {'array': samples, 'sampling_rate': rate} or a decoder",
         has_arrays=False,
         has_sounds=True,
         has_views=True,

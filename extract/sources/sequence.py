@@ -21,7 +21,7 @@ from .identifiers import UniqueIds, storable_text
 from .item import Item, content_id
 from .item_kinds import ITEM_KINDS, ItemKind
 from .label_sets import join_labels, require_single_label
-from .sound import Clip, as_sound
+from .sound import Clip, as_sound, is_decoder
 from .url import is_url, url_item
 
 
@@ -83,7 +83,7 @@ def make_item(value: Any, own_id: str | None, *, position: int, kind: ItemKind) 
         return Item(own_id or content_id("bytes", content), lambda: content)
     if kind.has_arrays and isinstance(value, Image.Image):
         return image_item(value, own_id, position)
-    if kind.has_sounds and isinstance(value, (tuple, list, Mapping, Clip)):
+    if kind.has_sounds and (isinstance(value, (tuple, list, Mapping, Clip)) or is_decoder(value)):
         return sound_item(value, own_id, position)
     is_array = isinstance(value, (np.ndarray, np.generic)) or hasattr(value, "tobytes")
     if kind.has_arrays and is_array:

@@ -187,14 +187,26 @@ def read_frames(file: Any, first: int, last: int) -> NDArray[np.float32]:
     return samples
 
 
+def is_decoder(content: Any) -> bool:
+    """Return whether an item's content is a decoder of a sound, such as those of torchcodec."""
+    return callable(getattr(content, "get_all_samples", None))
+
+
 def as_sound(content: Any) -> bytes | Clip:
     """Return an item's content as the bytes of a file or a clip.
 
     Arrays come as ``(samples, rate)`` or ``{"array": …, "sampling_rate": …}``: float from -1 to 1, or int16, of shape
-    ``(samples,)``, ``(samples, channels)`` or ``(channels, samples)``. Raise a DecodeError for anything else.
+    ``(samples,)``, ``(samples, channels)`` or ``(channels, samples)``. A decoder of torchcodec, which the columns of
+    ``datasets`` yield, is asked for all samples. Raise a DecodeError for anything else.
     """
     if isinstance(content, (bytes, Clip)):
         return content
+    if is_decoder(content):
+        try:
+            decoded = content.get_all_samples()
+        except Exception as error:  # of the decoder's own kinds
+            raise DecodeError(f"no sound that {type(content).__name__} decodes: {reason(error)}") from error
+        content = (decoded.data, decoded.sample_rate)
     if isinstance(content, Mapping) and {"array", "sampling_rate"} <= set(content):
         content = (content["array"], content["sampling_rate"])
     if not isinstance(content, (tuple, list)) or len(content) != 2:

@@ -9,8 +9,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ from topwork.pipelines.selection.audited_rows import list_groups as list_audited
 from topwork.pipelines.selection.raw_inputs import describe_inputs
 from torch import Tensor, nn
 
+from ..hostile_server import HostileServer, give
 from ..sounds import PITCHES, chirp, encode, write_sounds
 from ..test_without_torch import run_blocked
 from .cli.running import topwork_command, topwork_json
@@ -97,7 +100,25 @@ def test_a_window_is_what_its_part_is_alone(folder: Path, tmp_path: Path) -> Non
     np.testing.assert_allclose(store.take(["low/0.wav#t=0.5"], store.columns[0]), alone, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("form", ["zip", "table", "npz", "arrays", "records"])
+@dataclass
+class AudioSamples:
+    """What a decoder of torchcodec returns."""
+
+    data: Tensor
+    sample_rate: int
+
+
+@dataclass
+class AudioDecoder:
+    """A sound as the columns of ``datasets`` yield it, with the interface of torchcodec's."""
+
+    samples: NDArray[np.int16]
+
+    def get_all_samples(self) -> AudioSamples:
+        return AudioSamples(torch.from_numpy(self.samples[None]) / 32_768, RATE)
+
+
+@pytest.mark.parametrize("form", ["zip", "table", "npz", "arrays", "records", "decoders"])
 def test_every_form_of_sounds_has_the_same_features(form: str, folder: Path, tmp_path: Path) -> None:
     files = sorted(folder.rglob("*.wav"))
     decoded = [soundfile.read(file, dtype="int16")[0] for file in files]
@@ -115,10 +136,37 @@ def test_every_form_of_sounds_has_the_same_features(form: str, folder: Path, tmp
         np.savez(source, X=np.stack(decoded), rate=RATE)
     elif form == "arrays":
         source = [(samples, RATE) for samples in decoded]
+    elif form == "decoders":
+        source = [AudioDecoder(samples) for samples in decoded]
     else:
         source = [{"array": samples / np.float32(32_768), "sampling_rate": RATE} for samples in decoded]
     extractor = topwork.Extractor(load_filters(), layer="last", precision="fp32").fit(files)
     np.testing.assert_allclose(extractor.transform(source), extractor.transform(files), rtol=1e-5, atol=1e-6)
+
+
+def test_windows_are_the_same_from_an_archive_by_url_and_in_shards(
+    folder: Path, tmp_path: Path, hostile_server: HostileServer
+) -> None:
+    names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.wav"))]
+    extractor = topwork.Extractor(load_filters(long="windows", hop=0.25), layer="last", precision="fp32")
+    stores = {
+        name: topwork.FeatureStore.create(tmp_path / name, extractor) for name in ("files", "tar", "url", "shards")
+    }
+    topwork.extract_features(folder, stores["files"])
+    with tarfile.open(tmp_path / "sounds.tar", "w") as archive:
+        archive.add(folder, "")
+    topwork.extract_features(tmp_path / "sounds.tar", stores["tar"])
+    hostile_server.answers.update({f"/{name}": give((folder / name).read_bytes()) for name in names})
+    topwork.extract_features([f"{hostile_server.url}/{name}" for name in names], stores["url"], ids=names)
+    for number in range(3):
+        topwork.extract_features(folder, stores["shards"], shard=f"{number}/3")
+    stores["shards"].merge()
+    assert topwork.extract_features(folder, stores["shards"]).computed == 0
+    ids = stores["files"].ids
+    assert len(ids) > 3 * len(names)
+    for store in stores.values():
+        assert sorted(store.ids) == sorted(ids)
+        np.testing.assert_allclose(store.take(ids, "last"), stores["files"].take(ids, "last"), rtol=1e-5, atol=1e-6)
 
 
 def test_columns_of_datasets_hold_sounds(folder: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from topwork.errors import InputError, StoppedError
 from topwork.extract.engine import batching
 from topwork.extract.engine.ledger import Ledger
@@ -24,9 +26,12 @@ from topwork.extract.jobs.ray_engine import RayEngine, connected, is_portable, m
 from topwork.extract.sources.file import file_item
 from topwork.extract.sources.item import Item
 from topwork.extract.store.feature_store import FeatureStore
+from topwork.models.audio_spec import AudioSpec
+from topwork.models.loading import load_backbone
 from topwork.progress import Progress
 
 from ...small_photos import write_photos
+from ...sounds import write_sounds
 
 pytest.importorskip("ray")
 
@@ -257,6 +262,24 @@ def test_changed_and_relabelled_items_of_python(store: FeatureStore, tiny: Extra
     assert (ledger.computed, ledger.replaced, store.labels) == (1, 1, ["a"] * 20)
     both = np.hstack([store.matrix(column.name) for column in store.columns])
     np.testing.assert_allclose(both, tiny.transform(images), rtol=1e-5, atol=1e-6)
+
+
+def test_windows_of_sounds_are_those_of_one_process(tmp_path: Path, engine: RayEngine) -> None:
+    write_sounds(tmp_path / "sounds", 2, seconds=1.2)
+    with tarfile.open(tmp_path / "sounds.tar", "w") as archive:
+        archive.add(tmp_path / "sounds", "")
+    spec = AudioSpec(rate=8_000, window=0.5, hop=0.25, long="windows")
+    backbone = load_backbone(torch.nn.Linear(4_000, 3), input_spec=spec)
+    extractor = Extractor(backbone, layer="last", precision="fp32", provider="cpu")
+    stores = {
+        name: FeatureStore.create(tmp_path / name, extractor) for name in ("alone", "files of Ray", "archive of Ray")
+    }
+    extract(tmp_path / "sounds", stores["alone"])
+    extract(tmp_path / "sounds", stores["files of Ray"], engine)
+    extract(tmp_path / "sounds.tar", stores["archive of Ray"], engine)
+    for store in stores.values():
+        assert state(store)["matrices"] == state(stores["alone"])["matrices"]
+        assert store.ids == stores["alone"].ids
 
 
 def test_items_are_sent_in_a_form_that_another_machine_reads(tmp_path: Path) -> None:

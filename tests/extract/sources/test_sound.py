@@ -76,6 +76,11 @@ def test_windows_are_items_of_their_own(tmp_path: Path) -> None:
     assert AudioPreprocessor(SPEC).prepare(items[2].read()).array.shape == (8_000,)
 
 
+class BrokenDecoder:
+    def get_all_samples(self) -> None:
+        raise RuntimeError("the stream ends")
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
@@ -91,6 +96,7 @@ def test_windows_are_items_of_their_own(tmp_path: Path) -> None:
         ((np.full(100, np.nan, np.float32), 16_000), "not finite"),
         ((np.zeros(100, np.float32), 0), "rate=0"),
         ((np.zeros((0, 2), np.float32), 8_000), "at least one"),
+        (BrokenDecoder(), "BrokenDecoder decodes: the stream ends"),
     ],
 )
 def test_what_is_no_sound_fails(content: Any, problem: str) -> None:
