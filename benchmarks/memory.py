@@ -19,7 +19,7 @@ from contest import HERE, arguments, contest, parsed, use_work_folder
 from data_sets import cifar, photographs
 from page import table, write_section
 
-COUNTS = (2_000, 20_000)
+COUNTS = (2_000, 20_000, 50_000)
 SIZES = {(500, 400): 500, (2000, 1500): 200}
 """Number of photographs of each size."""
 JOBS = {
@@ -30,6 +30,7 @@ JOBS = {
 INTERVAL = 0.005
 """Seconds between samples."""
 GROWTH = 1.05
+"""Goal for the ratio of the second count's peak to the first one's."""
 PEER = "Pillow"
 MIB = 1024
 
@@ -99,11 +100,17 @@ def anonymous(pid: int) -> float:
 
 
 def body(counts: dict[str, list[float]], sizes: dict[str, list[float]], options: argparse.Namespace) -> str:
-    growth = [[job, *shown(few, many), f"{many / few:.3f}", GROWTH] for job, (few, many) in counts.items()]
+    growth = [
+        [job, *shown(*peaks), f"{peaks[1] / peaks[0]:.3f}", GROWTH, f"{bytes_per_item(peaks, options.counts):.0f}"]
+        for job, peaks in counts.items()
+    ]
     (small, large), (decoded_small, decoded_large) = sizes.values()
     return TEMPLATE.format(
         repeats=options.repeats,
-        counts=table(["job", *(f"{count:,} items" for count in options.counts), "ratio", "at most"], growth),
+        counts=table(
+            ["job", *(f"{count:,} items" for count in options.counts), "second / first", "at most", "bytes per item"],
+            growth,
+        ),
         sizes=table(
             ["job", *(f"{width} x {height}" for width, height in SIZES), "difference"],
             [[job, *shown(*peaks, peaks[1] - peaks[0])] for job, peaks in sizes.items()],
@@ -112,12 +119,18 @@ def body(counts: dict[str, list[float]], sizes: dict[str, list[float]], options:
     )
 
 
+def bytes_per_item(peaks: Sequence[float], counts: Sequence[int]) -> float:
+    """Return by how much the peak grows for each item from the last but one count to the last."""
+    return (peaks[-1] - peaks[-2]) * 2**20 / (counts[-1] - counts[-2])
+
+
 def shown(*peaks: float) -> list[str]:
     return [f"{found:.1f}" for found in peaks]
 
 
 TEMPLATE = """`memory.py`: the largest `RssAnon` of the job's process, in MiB, with starting and the opening of the
-session; medians of {repeats} runs. Images of CIFAR-10, peak for few and for many:
+session; medians of {repeats} runs. Images of CIFAR-10, peak for few and for many. Within the first seconds of a job pools of memory
+fill up, of Arrow above all; what each item takes is seen between the last two counts:
 
 {counts}
 

@@ -89,8 +89,9 @@ def build(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> BuiltMo
     if not pretrained:
         raise InputError(f"onnx:{name} contains its weights; expected no weights=. Export the model with others.")
     files = split_chain(name)
+    weights_digest = ""
     if len(files) > 1:
-        path = join_files(files, [read_model(file) for file in files], model_args)
+        path, weights_digest = join_files(files, [read_model(file) for file in files], model_args)
     elif model_args:
         raise InputError(f"onnx:{name} takes no arguments, but got {sorted(model_args)}: its architecture is fixed")
     else:
@@ -103,6 +104,7 @@ def build(name: str, *, pretrained: bool, model_args: dict[str, Any]) -> BuiltMo
         stated.spec,
         tolerance=choose_tolerance(model, inputs),
         architecture="onnx",
+        weights_digest=weights_digest,
         arguments=digest_external_data(path, model),
         unknown=stated.unknown,
         complaint=stated.complaint,

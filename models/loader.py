@@ -35,6 +35,8 @@ class BuiltModel:
     fields are those of
     :class:`topwork.models.backbone.TorchBackbone`.
 
+    `weights_digest` is set where a file of weights was made from others, which identify it.
+
     `sample_axes` are the sizes behind the batch of an input that may take sounds, ``(samples,)`` or ``(channels,
     samples)``, None for a free one; it does if the user states a rate.
 
@@ -57,6 +59,7 @@ class BuiltModel:
     fit_to_input: Callable[[Any, InputSpec], None] | None = None
     note: str = ""
     sample_axes: tuple[int | None, ...] = ()
+    weights_digest: str = ""
 
 
 class BackboneLoader(Protocol):

@@ -82,7 +82,7 @@ class BackboneSpec:
             "spec": self,
         }
         if isinstance(built.model, Path):
-            digest = digest_of_file(built.model)
+            digest = built.weights_digest or digest_of_file(built.model)
             return OnnxBackbone(name=built.architecture, path=built.model, weights_digest=digest, **details)
         if self.weights_file is not None:
             details["classifier_is_trained"] = built.load_weights(

@@ -29,8 +29,10 @@ def split_chain(name: str) -> list[Path]:
     return [Path(part) for part in parts] if is_chain else [Path(name)]
 
 
-def join_files(paths: Sequence[Path], models: Sequence[Any], model_args: dict[str, Any]) -> Path:
-    """Write the model that runs some models one after the other into the cache, and return its path.
+def join_files(paths: Sequence[Path], models: Sequence[Any], model_args: dict[str, Any]) -> tuple[Path, str]:
+    """Write the model that runs some models one after the other into the cache, and return its path and digest.
+
+    The digest is that of the files and arguments, whatever this version of onnx makes of them.
 
     The first output of each enters the first input of the next, in the shape that this one states; names in it begin
     with that of their file. Raise an InputError if they do not fit.
@@ -50,7 +52,7 @@ def join_files(paths: Sequence[Path], models: Sequence[Any], model_args: dict[st
         content = merge(paths, models, scale, offset).SerializeToString()
         prepare_folder(path.parent)
         write_file(path, content)
-    return path
+    return path, key
 
 
 def read_arguments(model_args: dict[str, Any]) -> tuple[float, float]:

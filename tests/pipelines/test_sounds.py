@@ -28,6 +28,7 @@ from onnx import TensorProto, helper, numpy_helper
 from topwork.errors import ExportError, InputError, LayerError
 from topwork.extract import open_source
 from topwork.extract.preprocess.by_kind import preprocessor_for
+from topwork.models import onnx_chain
 from topwork.models.tensor_spec import TensorSpec
 from topwork.pipelines.estimators.item_labels import read_weights_and_groups
 from topwork.pipelines.report.reporting import write_report
@@ -477,6 +478,23 @@ def test_a_chain_is_identified_by_its_files_and_arguments(chain: tuple[Path, Pat
     first, second = chain
     other = topwork.load_backbone(f"onnx:{first}+{second}", rate=RATE, window=0.5, scale="int16")
     assert other.identity() != load_chain(chain).identity()
+
+
+def test_a_chain_is_the_same_whatever_version_of_onnx_joins_it(
+    chain: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def merge_otherwise(*arguments: Any) -> Any:
+        merged = merge(*arguments)
+        merged.producer_name = "another version"
+        return merged
+
+    merge = onnx_chain.merge
+    before = load_chain(chain)
+    monkeypatch.setenv("TOPWORK_CACHE", str(tmp_path))
+    monkeypatch.setattr(onnx_chain, "merge", merge_otherwise)
+    after = load_chain(chain)
+    assert after.path.read_bytes() != before.path.read_bytes()
+    assert after.identity() == before.identity()
 
 
 def test_an_onnx_file_of_samples_needs_a_rate(chain: tuple[Path, Path]) -> None:
