@@ -129,8 +129,8 @@ def shown(*peaks: float) -> list[str]:
 
 
 TEMPLATE = """`memory.py`: the largest `RssAnon` of the job's process, in MiB, with starting and the opening of the
-session; medians of {repeats} runs. Images of CIFAR-10, peak for few and for many. Within the first seconds of a job pools of memory
-fill up, of Arrow above all; what each item takes is seen between the last two counts:
+session; medians of {repeats} runs. Images of CIFAR-10, peak for few and for many. In the first seconds of a job pools
+of memory fill up, of Arrow above all; what each item takes is seen between the last two counts:
 
 {counts}
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,13 @@ from ..documentation import without_figures
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SCRIPTS = sorted(path.stem for path in EXAMPLES.glob("*.py"))
 NOTEBOOKS = sorted(path.name for path in (EXAMPLES / "notebooks").glob("*.ipynb"))
+
+
+LONG = ("banking_intents", "digits_few_labels", "own_network.ipynb", "pictures.ipynb")
+
+
+def with_long_ones_marked(names: list[str]) -> list[Any]:
+    return [pytest.param(name, marks=pytest.mark.coverage) if name in LONG else name for name in names]
 
 
 def find_arguments(script: str, request: pytest.FixtureRequest, folder: Path) -> list[str]:
@@ -30,7 +38,7 @@ def find_arguments(script: str, request: pytest.FixtureRequest, folder: Path) ->
     return []
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", with_long_ones_marked(SCRIPTS))
 def test_script_prints_what_was_recorded(script: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     arguments = find_arguments(script, request, tmp_path)
     command = [sys.executable, str(EXAMPLES / f"{script}.py"), *arguments]
@@ -40,7 +48,7 @@ def test_script_prints_what_was_recorded(script: str, request: pytest.FixtureReq
     assert without_figures(result.stdout) == without_figures(recorded)
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
+@pytest.mark.parametrize("name", with_long_ones_marked(NOTEBOOKS))
 def test_notebook_runs(name: str, tmp_path: Path) -> None:
     nbformat = pytest.importorskip("nbformat", reason="pip install nbclient ipykernel")
     nbclient = pytest.importorskip("nbclient", reason="pip install nbclient ipykernel")

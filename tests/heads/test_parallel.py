@@ -21,8 +21,6 @@ from topwork.heads.linear.linear_probe import LinearProbeCV
 from topwork.heads.linear.penalty_path import LogisticProblem
 from topwork.heads.parallel import MappedFile, run_all, shrink
 
-BACKENDS = ["loky", "ray"]
-
 
 @pytest.fixture(scope="module")
 def rows() -> tuple[np.ndarray, np.ndarray]:
@@ -30,7 +28,7 @@ def rows() -> tuple[np.ndarray, np.ndarray]:
     return X.astype(np.float32), y
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
+@pytest.fixture(scope="module")
 def backend(request: pytest.FixtureRequest) -> Any:
     """Return the name of a back end of joblib, which is ready."""
     if request.param == "ray":
@@ -53,6 +51,7 @@ def test_without_a_back_end_nothing_is_sent() -> None:
     assert run_all(find_process, [(1,), (2,)]) == [(1, os.getpid()), (2, os.getpid())]
 
 
+@pytest.mark.parametrize("backend", ["loky", "ray"], indirect=True, scope="module")
 def test_results_are_those_of_one_process(backend: str, rows: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
     X, y = rows
     np.save(tmp_path / "X.npy", X)
@@ -100,6 +99,9 @@ def test_a_view_of_a_whole_memory_map_is_sent_by_name_too(tmp_path: Path) -> Non
         assert shrink(part) is part
 
 
+@pytest.mark.parametrize(
+    "backend", ["loky", pytest.param("ray", marks=pytest.mark.coverage)], indirect=True, scope="module"
+)
 @pytest.mark.parametrize("scoring", [None, "balanced_accuracy"])
 @pytest.mark.parametrize("labels", ["classes", "two classes", "several labels"])
 def test_folds_of_a_probe_are_fitted_by_workers(

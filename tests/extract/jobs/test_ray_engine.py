@@ -166,6 +166,7 @@ def test_a_lost_worker_costs_nothing(
     assert store.verify() == []
 
 
+@pytest.mark.coverage
 def test_a_part_that_a_lost_worker_wrote_is_in_nobodys_way(
     photos: Path, whole: tuple[FeatureStore, Ledger], store: FeatureStore, engine: RayEngine
 ) -> None:
@@ -177,6 +178,7 @@ def test_a_part_that_a_lost_worker_wrote_is_in_nobodys_way(
     assert store.verify() == []
 
 
+@pytest.mark.coverage
 def test_a_lost_node_costs_nothing(
     photos: Path, whole: tuple[FeatureStore, Ledger], store: FeatureStore, engine: RayEngine, cluster: Any
 ) -> None:
@@ -191,6 +193,7 @@ def test_a_lost_node_costs_nothing(
     assert state(store) == state(whole[0])
 
 
+@pytest.mark.coverage
 def test_a_lost_driver_costs_nothing_that_was_committed(
     photos: Path, whole: tuple[FeatureStore, Ledger], store: FeatureStore, engine: RayEngine, cluster: Any
 ) -> None:
@@ -212,18 +215,9 @@ def test_a_lost_driver_costs_nothing_that_was_committed(
 
 
 def test_the_error_policy_stops_the_job_and_keeps_what_was_done(
-    photos: Path, store: FeatureStore, engine: RayEngine
-) -> None:
-    with pytest.raises(StoppedError, match="at most 2% of 240 may fail"):
-        extract(photos, store, engine, on_error="limit:2%")
-    assert 0 < len(FeatureStore.open(store.path).ids) < N_IMAGES
-    assert extract(photos, store, engine).items == N_IMAGES
-
-
-def test_nothing_calls_ray_once_a_job_has_stopped(
     photos: Path, store: FeatureStore, engine: RayEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A thread of Ray Data that calls Ray after its shutdown ends the process."""
+    """Nothing calls Ray any more when it is shut down, which would end the process."""
     import ray
 
     callers: set[str] = set()
@@ -240,18 +234,30 @@ def test_nothing_calls_ray_once_a_job_has_stopped(
 
     monkeypatch.setattr(ray, "wait", wait_noting)
     monkeypatch.setattr(ray, "shutdown", shutdown_noting)
-    with pytest.raises(StoppedError):
+    with pytest.raises(StoppedError, match="at most 2% of 240 may fail"):
         extract(photos, store, engine, on_error="limit:2%")
     assert "StreamingExecutor" in callers
     assert left == []
+    assert 0 < len(FeatureStore.open(store.path).ids) < N_IMAGES
+    assert extract(photos, store, engine).items == N_IMAGES
 
 
-def test_ray_is_started_beside_a_cluster_of_the_same_machine(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_is_started_where_no_address_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray itself would join whatever cluster runs on this machine."""
+    import ray
+
+    addresses: list[str] = []
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    with connected(None) as ray:
-        assert ray.get_runtime_context().gcs_address != cluster.address
+    monkeypatch.setattr(ray, "init", lambda address, **_: addresses.append(address))
+    with connected(None):
+        pass
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    with connected(None):
+        pass
+    assert addresses == ["local", None]
 
 
+@pytest.mark.coverage
 def test_changed_and_relabelled_items_of_python(store: FeatureStore, tiny: Extractor, engine: RayEngine) -> None:
     rng = np.random.default_rng(3)
     images = list(rng.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8))
@@ -264,6 +270,7 @@ def test_changed_and_relabelled_items_of_python(store: FeatureStore, tiny: Extra
     np.testing.assert_allclose(both, tiny.transform(images), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.coverage
 def test_windows_of_sounds_are_those_of_one_process(tmp_path: Path, engine: RayEngine) -> None:
     write_sounds(tmp_path / "sounds", 2, seconds=1.2)
     with tarfile.open(tmp_path / "sounds.tar", "w") as archive:

@@ -53,6 +53,7 @@ def proxy() -> Iterator[Proxy]:
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.server_port}")
         patch.setattr(batching, "ITEMS_PER_WINDOW", BATCH_SIZE)
+        patch.setattr("botocore.retryhandler.delay_exponential", lambda **_: 0.01)  # else retries wait for minutes
         import s3fs
 
         s3fs.S3FileSystem.clear_instance_cache()

@@ -109,6 +109,7 @@ def test_other_processes_read_the_old_or_the_new_bundle(
     assert list_names(tmp_path) == ["bundle", "end"]
 
 
+@pytest.mark.parametrize("way", ["exchange", pytest.param("two steps", marks=pytest.mark.coverage)], indirect=True)
 def test_killed_save_leaves_the_old_or_the_new_bundle_and_no_litter(
     way: str, classifiers: list[TransferClassifier], expected: list[bytes], item: list[Path], tmp_path: Path
 ) -> None:
