@@ -37,7 +37,9 @@ MIB = 1024
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--counts", type=lambda text: [int(n) for n in text.split(",")], default=list(COUNTS))
+    parser.add_argument(
+        "--counts", type=lambda text: [int(n) for n in text.split(",")], default=list(COUNTS), help="two or more"
+    )
     parser.add_argument("--photographs", type=float, default=1.0, help="share of the photographs that are taken")
     options = parser.parse_args()
     use_work_folder(options.work)

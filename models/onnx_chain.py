@@ -32,7 +32,7 @@ def split_chain(name: str) -> list[Path]:
 def join_files(paths: Sequence[Path], models: Sequence[Any], model_args: dict[str, Any]) -> tuple[Path, str]:
     """Write the model that runs some models one after the other into the cache, and return its path and digest.
 
-    The digest is that of the files and arguments, whatever this version of onnx makes of them.
+    The digest is that of the files, their names and the arguments, whatever this version of onnx makes of them.
 
     The first output of each enters the first input of the next, in the shape that this one states; names in it begin
     with that of their file. Raise an InputError if they do not fit.
@@ -48,8 +48,8 @@ def join_files(paths: Sequence[Path], models: Sequence[Any], model_args: dict[st
             )
     key = digest([[digest_of_file(path) for path in paths], [path.stem for path in paths], scale, offset])
     path = user_cache_folder() / CHAINS / f"{key[:32]}.onnx"
-    if not path.exists():
-        content = merge(paths, models, scale, offset).SerializeToString()
+    content = merge(paths, models, scale, offset).SerializeToString()
+    if not path.exists() or path.read_bytes() != content:  # of another version, or damaged
         prepare_folder(path.parent)
         write_file(path, content)
     return path, key

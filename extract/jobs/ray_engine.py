@@ -57,8 +57,10 @@ WINDOWS_PER_ROUND = 1024
 BYTES_PER_ROUND = 2**30
 """Items whose contents only this process can read are handed over up to this size."""
 SECONDS_BETWEEN_COMMITS = 1.0
-SECONDS_FOR_SCHEDULING = 60.0
-"""The longest wait for Ray Data after the last outcome."""
+THREADS_OF_RAY_DATA = ("StreamingExecutor", "iter_threaded")
+"""Beginnings of the names of those that schedule and that fetch."""
+SECONDS_FOR_THREADS = 60.0
+"""The longest wait for one of them."""
 READING_THREADS = 16
 """Threads that read the contents of items which only this process can read."""
 PLAIN_TYPES = (str, bytes, int, float, bool, type(None), Path, FileContent, Span)
@@ -173,8 +175,7 @@ class RayEngine:
 def iterate_outcomes(outcomes: Any) -> Generator[Outcome, None, None]:
     """Iterate over the outcomes that workers computed, in their order.
 
-    Nothing is fetched ahead: the thread that does so outlives an iteration that is ended early, and one that calls Ray
-    after its shutdown ends the process.
+    No batch is fetched ahead of the next one: the thread that does so goes on for ever where an iteration ends early.
     """
     for batch in outcomes.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         for content in batch["outcome"]:
@@ -203,26 +204,29 @@ def connected(address: str | None) -> Iterator[Any]:
             yield ray
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else it reports its use to its makers
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"address": address}
     if address is None and "RAY_ADDRESS" not in os.environ:  # without an address Ray joins any cluster of this machine
-        address, options = "local", {"include_dashboard": False}
+        options = {"address": "local", "include_dashboard": False}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise InputError(f"Ray at {address!r}: {error}. Expected the address of a running cluster") from error
     try:
         with quiet_data(ray):
             yield ray
     finally:
-        wait_for_scheduling()
+        wait_for_threads()
         ray.shutdown()
 
 
-def wait_for_scheduling() -> None:
-    """Wait for the threads with which Ray Data schedules, which it gives two seconds to end after an iteration."""
+def wait_for_threads() -> None:
+    """Wait for the threads of Ray Data, which end soon after an iteration.
+
+    One that calls Ray after its shutdown ends the process.
+    """
     for thread in threading.enumerate():
-        if thread.name.startswith("StreamingExecutor"):
-            thread.join(SECONDS_FOR_SCHEDULING)
+        if thread.name.startswith(THREADS_OF_RAY_DATA):
+            thread.join(SECONDS_FOR_THREADS)
 
 
 @contextlib.contextmanager

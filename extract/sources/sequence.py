@@ -92,7 +92,12 @@ def make_item(value: Any, own_id: str | None, *, position: int, kind: ItemKind) 
 
 
 def sound_item(value: Any, own_id: str | None, position: int) -> Item:
-    """Return samples with their rate as an item; what they lack is the failure of one item, when it is read."""
+    """Return samples with their rate as an item; what they lack is the failure of one item, when it is read.
+
+    A decoder with an id is asked for its samples then.
+    """
+    if own_id and is_decoder(value):
+        return Item(own_id, partial(as_sound, value))
     try:
         clip = as_sound(value)
     except DecodeError:

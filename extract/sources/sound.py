@@ -204,9 +204,9 @@ def as_sound(content: Any) -> bytes | Clip:
     if is_decoder(content):
         try:
             decoded = content.get_all_samples()
+            content = (decoded.data, decoded.sample_rate)
         except Exception as error:  # of the decoder's own kinds
             raise DecodeError(f"no sound that {type(content).__name__} decodes: {reason(error)}") from error
-        content = (decoded.data, decoded.sample_rate)
     if isinstance(content, Mapping) and {"array", "sampling_rate"} <= set(content):
         content = (content["array"], content["sampling_rate"])
     if not isinstance(content, (tuple, list)) or len(content) != 2:

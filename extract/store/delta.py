@@ -2,6 +2,7 @@
 
 The writer builds a delta, writes its file and names it in the log; a reader gets the delta of an entry back from the
 files. Both apply it to the index, so that a store shows the same to the process that wrote it and to every later one.
+Only a checkpoint is not read back by its writer, which has all items in its index, see :meth:`Index.apply_checkpoint`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from ...identity import digest_of_file, require_same
 from ..graphs.same_model import require_same_computation
 from .content import StoreContent
 from .labels import BY_SOURCE, BY_USER
-from .part import ITEMS_FILE, WrittenPart, parse_part_number, write_table, write_unnamed_part
+from .part import ITEMS_FILE, WrittenPart, parse_part_number, write_tables, write_unnamed_part
 from .remote_copy import provide
 from .segment import NO_PLACE, SOURCE_LABELS, USER_LABEL_PREFIX, Segment, find_user_labels
 from .writer import StoreWriter
@@ -175,10 +175,10 @@ def link_part(writer: StoreWriter, other: StoreContent, columns: dict[str, Store
     """Make the features of another store, all of whose items are new, a part of a store, without copying them."""
     part = writer.next_part()
     source = str(other.state.compacted)
-    items = other.index.settle().to_items()  # with labels that were set since the features were merged
+    items = other.index.settle()  # with labels that were set since the features were merged
     files = {f"{part}/{key}.npy": other.state.files[f"{source}/{stored.key}.npy"] for key, stored in columns.items()}
     with new_folder(writer.store.path / part) as folder:
-        write_table(folder / ITEMS_FILE, items)
+        write_tables(folder / ITEMS_FILE, items.iterate_items())
         files[f"{part}/{ITEMS_FILE}"] = digest_of_file(folder / ITEMS_FILE)
         for key, stored in columns.items():
             link_or_copy(provide(other.path / source / f"{stored.key}.npy"), folder / f"{key}.npy")

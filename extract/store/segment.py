@@ -230,7 +230,7 @@ class Segment:
         user_labels = find_user_labels(self.table)
         names = [name for name in self.table.column_names if name not in (*LOOKUP_COLUMNS, *user_labels)]
         tables = [self.table.select(names), newer.table.select(names)]
-        table = pa.concat_tables([table for table in tables if len(table)] or tables)
+        table = pa.concat_tables([table for table in tables if len(table)] or tables)  # one table is not copied
         n_new = len(order) - len(self)
         if n_new < len(newer):
             table = table.take(pa.array(order))

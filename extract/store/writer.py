@@ -79,20 +79,25 @@ class StoreWriter:
         files: Sequence[Path],
         details: Mapping[str, Any],
         delta: SourceDelta | None = None,
-        known_files: Mapping[str, str] | None = None,
     ) -> None:
         """Append an entry to the log, and apply it to the state and the index.
 
-        `files` must be on disk already; `known_files` are others with their SHA-256, by path within the store. `delta`
-        must be what :meth:`SourceDelta.read` reads from the files.
+        `files` must be on disk already; `delta` must be what :meth:`SourceDelta.read` reads from them.
         """
-        self._append(action, files, details, known_files)
+        self._append(action, files, details)
         self.index.apply(self.last, delta)
 
     def _append(
-        self, action: Action, files: Sequence[Path], details: Mapping[str, Any], known_files: Mapping[str, str] | None
+        self,
+        action: Action,
+        files: Sequence[Path],
+        details: Mapping[str, Any],
+        known_files: Mapping[str, str] | None = None,
     ) -> None:
-        """Append an entry to the log, and apply it to the state."""
+        """Append an entry to the log, and apply it to the state.
+
+        `known_files` are others than `files` that are on disk, with their SHA-256, by path within the store.
+        """
         self.last = self.store.log.append(
             last=self.last, action=action, files=files, details=details, known_files=known_files
         )

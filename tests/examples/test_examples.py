@@ -17,11 +17,12 @@ SCRIPTS = sorted(path.stem for path in EXAMPLES.glob("*.py"))
 NOTEBOOKS = sorted(path.name for path in (EXAMPLES / "notebooks").glob("*.ipynb"))
 
 
-LONG = ("banking_intents", "digits_few_labels", "own_network.ipynb", "pictures.ipynb")
+LONG_EXAMPLES = {"banking_intents", "digits_few_labels", "own_network.ipynb", "pictures.ipynb"}
+assert {*SCRIPTS, *NOTEBOOKS} >= LONG_EXAMPLES
 
 
 def with_long_ones_marked(names: list[str]) -> list[Any]:
-    return [pytest.param(name, marks=pytest.mark.coverage) if name in LONG else name for name in names]
+    return [pytest.param(name, marks=pytest.mark.coverage) if name in LONG_EXAMPLES else name for name in names]
 
 
 def find_arguments(script: str, request: pytest.FixtureRequest, folder: Path) -> list[str]:

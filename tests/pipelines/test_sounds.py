@@ -29,6 +29,7 @@ from topwork.errors import ExportError, InputError, LayerError
 from topwork.extract import open_source
 from topwork.extract.preprocess.by_kind import preprocessor_for
 from topwork.models import onnx_chain
+from topwork.models.backbone import OnnxBackbone
 from topwork.models.tensor_spec import TensorSpec
 from topwork.pipelines.estimators.item_labels import read_weights_and_groups
 from topwork.pipelines.report.reporting import write_report
@@ -435,10 +436,12 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return first, second
 
 
-def load_chain(chain: tuple[Path, Path], **fields: Any) -> topwork.Backbone:
+def load_chain(chain: tuple[Path, Path], **fields: Any) -> OnnxBackbone:
     first, second = chain
     arguments = {"rate": RATE, "window": 0.5, "scale": "int16", **fields}
-    return topwork.load_backbone(f"onnx:{first}+{second}", model_args={"scale": 0.5, "offset": 1.0}, **arguments)
+    loaded = topwork.load_backbone(f"onnx:{first}+{second}", model_args={"scale": 0.5, "offset": 1.0}, **arguments)
+    assert isinstance(loaded, OnnxBackbone)
+    return loaded
 
 
 def test_a_chain_computes_what_its_files_do(chain: tuple[Path, Path], folder: Path) -> None:
@@ -473,11 +476,24 @@ def test_files_with_weights_elsewhere_cannot_be_joined(chain: tuple[Path, Path],
         topwork.load_backbone(f"onnx:{chain[0]}+{outside}", rate=RATE, window=0.5)
 
 
-def test_a_chain_is_identified_by_its_files_and_arguments(chain: tuple[Path, Path]) -> None:
+def test_a_chain_is_identified_by_its_files_and_arguments(chain: tuple[Path, Path], tmp_path: Path) -> None:
     assert load_chain(chain).identity() == load_chain(chain).identity()
     first, second = chain
     other = topwork.load_backbone(f"onnx:{first}+{second}", rate=RATE, window=0.5, scale="int16")
     assert other.identity() != load_chain(chain).identity()
+    model = onnx.load(second)
+    weights = next(tensor for tensor in model.graph.initializer if tensor.name == "weights")
+    weights.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weights), "weights"))
+    onnx.save(model, tmp_path / second.name)
+    assert load_chain((first, tmp_path / second.name)).identity() != load_chain(chain).identity()
+
+
+def test_a_joined_file_that_was_damaged_is_joined_again(chain: tuple[Path, Path]) -> None:
+    path = load_chain(chain).path
+    content = path.read_bytes()
+    path.write_bytes(content[:-100] + bytes(100))
+    load_chain(chain)
+    assert path.read_bytes() == content
 
 
 def test_a_chain_is_the_same_whatever_version_of_onnx_joins_it(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -22,7 +23,7 @@ from topwork.extract.engine import batching
 from topwork.extract.engine.ledger import Ledger
 from topwork.extract.extractor.extractor import Extractor
 from topwork.extract.jobs.job import extract_features
-from topwork.extract.jobs.ray_engine import RayEngine, connected, is_portable, make_portable
+from topwork.extract.jobs.ray_engine import THREADS_OF_RAY_DATA, RayEngine, connected, is_portable, make_portable
 from topwork.extract.sources.file import file_item
 from topwork.extract.sources.item import Item
 from topwork.extract.store.feature_store import FeatureStore
@@ -127,7 +128,12 @@ def find_workers(cluster: Any) -> list[int]:
         process.pid for node in cluster.list_all_nodes() for kind, process in node.live_processes() if kind == "raylet"
     ]
     processes = [each for raylet in raylets for each in psutil.Process(raylet).children(recursive=True)]
-    return [each.pid for each in processes if "PartWorker" in " ".join(each.cmdline())]
+    found = []
+    for each in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "PartWorker" in " ".join(each.cmdline()):
+                found.append(each.pid)
+    return found
 
 
 def once_after(count: int, act: Callable[[], None]) -> Callable[[Progress], None]:
@@ -166,7 +172,6 @@ def test_a_lost_worker_costs_nothing(
     assert store.verify() == []
 
 
-@pytest.mark.coverage
 def test_a_part_that_a_lost_worker_wrote_is_in_nobodys_way(
     photos: Path, whole: tuple[FeatureStore, Ledger], store: FeatureStore, engine: RayEngine
 ) -> None:
@@ -217,29 +222,46 @@ def test_a_lost_driver_costs_nothing_that_was_committed(
 def test_the_error_policy_stops_the_job_and_keeps_what_was_done(
     photos: Path, store: FeatureStore, engine: RayEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing calls Ray any more when it is shut down, which would end the process."""
+    """No thread that called Ray is left when it is shut down."""
     import ray
 
-    callers: set[str] = set()
+    callers: set[threading.Thread] = set()
     left: list[str] = []
-    wait, shutdown = ray.wait, ray.shutdown
+    shutdown = ray.shutdown
 
-    def wait_noting(*arguments: Any, **options: Any) -> Any:
-        callers.add(threading.current_thread().name.split("-")[0])
-        return wait(*arguments, **options)
+    def note_callers(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            callers.add(threading.current_thread())
+            return function(*arguments, **options)
+
+        return call
 
     def shutdown_noting() -> None:
-        left.extend(thread.name for thread in threading.enumerate() if thread.name.split("-")[0] in callers)
+        left.extend(thread.name for thread in callers - {threading.main_thread()} if thread.is_alive())
         shutdown()
 
-    monkeypatch.setattr(ray, "wait", wait_noting)
+    monkeypatch.setattr(ray, "wait", note_callers(ray.wait))
+    monkeypatch.setattr(ray, "get", note_callers(ray.get))
     monkeypatch.setattr(ray, "shutdown", shutdown_noting)
     with pytest.raises(StoppedError, match="at most 2% of 240 may fail"):
         extract(photos, store, engine, on_error="limit:2%")
-    assert "StreamingExecutor" in callers
+    assert len(callers) > 1
     assert left == []
     assert 0 < len(FeatureStore.open(store.path).ids) < N_IMAGES
     assert extract(photos, store, engine).items == N_IMAGES
+
+
+@pytest.mark.parametrize("name", THREADS_OF_RAY_DATA)
+def test_ray_is_shut_down_once_the_threads_of_its_data_have_ended(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    alive: list[bool] = []
+    thread = threading.Thread(target=time.sleep, args=(0.3,), name=f"{name}-1")
+    monkeypatch.setattr(ray, "init", lambda **_: thread.start())
+    monkeypatch.setattr(ray, "shutdown", lambda: alive.append(thread.is_alive()))
+    with connected(None):
+        pass
+    assert alive == [False]
 
 
 def test_ray_is_started_where_no_address_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +279,6 @@ def test_ray_is_started_where_no_address_is_given(monkeypatch: pytest.MonkeyPatc
     assert addresses == ["local", None]
 
 
-@pytest.mark.coverage
 def test_changed_and_relabelled_items_of_python(store: FeatureStore, tiny: Extractor, engine: RayEngine) -> None:
     rng = np.random.default_rng(3)
     images = list(rng.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8))

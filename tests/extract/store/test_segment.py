@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pytest
+from topwork.extract.store import segment as segments
 from topwork.extract.store.part import Row, rows_to_table
 from topwork.extract.store.segment import REMOVED_STATUS, Segment
 
@@ -45,6 +47,21 @@ def test_items_come_back_from_a_part_as_they_went() -> None:
     assert again.numbers("row").tolist() == [-1, 0, 1]
     assert (again.labels("age"), again.labels("label")) == ([None, None, 3], [None, "ant", None])
     assert again.rows(np.array([1]))[0] == rows[1]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_items_are_the_same_some_at_a_time(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [Row("x", A, "failed", "no"), Row("y", B, "ok", None, 0, "ant"), Row("v", "", "failed", "nothing")]
+    rows += [Row("z", B, "ok", row=1), Row("w", C, "ok", row=2, group="y")]
+    settled = segment(1, *rows).settle().replace_values("given:age", *columns({"z": 3}))
+    whole = settled.to_items()
+    monkeypatch.setattr(segments, "ITEMS_AT_ONCE", size)
+    assert [len(table) for table in settled.iterate_items()] == [size] * (5 // size) + [5 % size] * (5 % size > 0)
+    assert settled.to_items().equals(whole)
+    assert whole["row"].to_pylist() == [None, 0, None, 1, 2]
+    assert whole["status"].to_pylist() == ["failed", "ok", "failed", "duplicate", "ok"]
+    assert whole["reason"].to_pylist() == ["no", None, "nothing", "y", None]
+    assert segment(1).settle().to_items().schema.equals(whole.drop_columns("given:age").schema)
 
 
 def test_values_of_another_type_replace_all() -> None:

@@ -9,7 +9,9 @@ import pytest
 from topwork.errors import StoreLockedError
 from topwork.extract.extractor.extractor import Extractor
 from topwork.extract.sources.item import content_digest
+from topwork.extract.store import segment
 from topwork.extract.store.feature_store import FeatureStore
+from topwork.extract.store.index import Index
 from topwork.extract.store.index_file import INDEX_FILE
 from topwork.extract.store.part import Row, rows_to_table, write_part
 from topwork.extract.store.writer import StoreWriter, open_writer
@@ -121,3 +123,35 @@ def test_entry_that_the_index_missed_is_caught_up(store: FeatureStore) -> None:
         place = writer.index.find_row("a")
     assert place == (2, 1)
     assert (store.path / INDEX_FILE).read_bytes() != before
+
+
+def test_compacted_items_are_the_same_to_their_writer_and_to_readers_without_its_index(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segment, "ITEMS_AT_ONCE", 2)
+    with open_writer(store) as writer:
+        copy = Row("copy", content_digest("b 0"), "ok", None, 0, label="twin")
+        broken = Row("broken", "", "failed", "no image")
+        writer.add_part([copy, broken], matrices(store, 1, 300))
+        add(writer, ["c", "a"], 100)
+    store.set_labels({"b": 1, "c": 3}, "rank")
+
+    def show(index: Index) -> list[object]:
+        items = index.settle()
+        places = [items.numbers(name).tolist() for name in ("part", "row", "original")]
+        return [items.rows(np.arange(len(items))), items.labels("rank"), items.labels("label"), places, index.counts()]
+
+    before = show(store.index)
+    values = [np.array(store.matrix(column.name)) for column in store.columns]
+    with open_writer(store) as writer:
+        writer.compact()
+        written = show(writer.index)
+        assert writer.vectors_of("copy") is not None
+    assert written[1:3] == before[1:3]
+    assert (written[4], written[3][1]) == (before[4], [0, 1, 2, -1, 3])  # type: ignore[index]
+    assert show(FeatureStore.open(store.path).index) == written
+    (store.path / INDEX_FILE).unlink()
+    reopened = FeatureStore.open(store.path)
+    assert show(reopened.index) == written
+    for column, expected in zip(reopened.columns, values, strict=True):
+        np.testing.assert_array_equal(reopened.matrix(column.name), expected)
