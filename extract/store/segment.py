@@ -30,7 +30,7 @@ SOURCE_LABELS = ("label", "split")
 LOOKUP_COLUMNS = ("id_hash", "id_place", "digest_head", "digest_place")
 ITEMS_AT_ONCE = 2**14
 """Items whose fields are turned into texts of Python at a time, each of which takes several times its length."""
-ALL = slice(None)
+ALL_ITEMS = slice(None)
 REMOVED_STATUS = "removed"
 """Status of an item that is dropped when segments are merged."""
 
@@ -206,13 +206,13 @@ class Segment:
         ids: list[str | None] = self.table["id"].take(pa.array(places, mask=places == NO_PLACE)).to_pylist()
         return ids
 
-    def reasons(self, places: slice = ALL) -> list[str | None]:
+    def reasons(self, places: slice = ALL_ITEMS) -> list[str | None]:
         """Return for each item why it failed, or the id of the item that it is a duplicate of."""
         reasons = self.table["reason"][places].to_pylist()
         originals = self._find_ids(self.numbers("original")[places])
         return [original or reason for original, reason in zip(originals, reasons, strict=True)]
 
-    def statuses(self, places: slice = ALL) -> list[str]:
+    def statuses(self, places: slice = ALL_ITEMS) -> list[str]:
         """Return the status of each item."""
         statuses: list[str] = self.table["status"][places].to_pylist()
         for place in np.flatnonzero(self.numbers("original")[places] != NO_PLACE).tolist():
